@@ -1,0 +1,224 @@
+"""What a module is: its files and images by digest, what it serves, what it needs, and how it proves its health.
+
+A manifest is one JSON document of at most 1 MiB. The publisher signs its bytes; nobody changes them afterwards.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from modules import canonical
+from modules.digests import Blob
+from modules.errors import Invalid
+from modules.names import ModuleRef, SlugField, Version, module_path
+
+FORMAT: Final = "edgefleet.module/1"
+LIMIT: Final = 1 << 20
+MAX_FILES: Final = 10_000
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every part of a manifest: immutable, and strict about what it does not know."""
+
+
+class File(Blob, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A plain file of the module, at ``path`` inside its folder."""
+
+    path: str
+
+
+class Image(_Part, kw_only=True):
+    """A container image by its own digests; ``name`` is for people and decides nothing.
+
+    ``manifest`` is the OCI image manifest, ``config`` its configuration, ``layers`` the layer blobs as they are stored
+    and moved, in order from the lowest.
+    """
+
+    name: str
+    manifest: Blob
+    config: Blob
+    layers: tuple[Blob, ...]
+
+
+class Runtime(_Part, kw_only=True):
+    """One way to run the module: on this platform and accelerator, with these providers, in this image.
+
+    ``providers`` are ONNX Runtime execution providers in order of preference; the first that the host offers must be
+    the one in use. Without an ``image`` only the ``process`` engine can run the module.
+    """
+
+    platform: str = "linux/amd64"
+    accelerator: str = "cpu"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    image: Image | None = None
+
+
+class OnnxGraph(_Part, kw_only=True, tag="onnx", tag_field="kind"):
+    """A graph that is served without code; ``file`` is its path in the module."""
+
+    file: str
+
+
+class EntryScript(_Part, kw_only=True, tag="entry-script", tag_field="kind"):
+    """A script with ``init()`` and ``run(data)``.
+
+    ``script`` is its path in the module, below the folder ``source``; ``source`` goes first on ``sys.path``.
+    ``model_dir`` is the folder of the module that ``AZUREML_MODEL_DIR`` names.
+    """
+
+    script: str
+    source: str = "source"
+    model_dir: str = "model"
+
+
+class Needs(_Part, kw_only=True):
+    """What a host must have, beside a runtime for its platform. Memory and disk in MiB, CPU in cores."""
+
+    memory_mb: Count = 128
+    disk_mb: Count = 0
+    cpu_cores: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Limits(_Part, kw_only=True):
+    """Bounds of the proof. ``latency_ms`` bounds the median sample, ``memory_mb`` the container."""
+
+    latency_ms: Positive | None = None
+    memory_mb: Annotated[int, msgspec.Meta(ge=16)] | None = None
+    cpu_cores: Positive | None = None
+
+
+class Proof(_Part, kw_only=True):
+    """How a device decides that the module works.
+
+    With ``prove = "samples"`` every sample in the file ``samples`` must give its reference answer; ``"ready-only"``
+    asks for readiness alone, and every report then says "unproved".
+    """
+
+    prove: Literal["samples", "ready-only"] = "samples"
+    samples: str = "samples.json"
+    ready_within_s: Positive = 60.0
+    probation_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86400)] = 300.0
+    limits: Limits = Limits()
+
+
+class Adjustable(_Part, kw_only=True):
+    """A setting that an order may change, within bounds."""
+
+    default: float | str | bool
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+# What an order may ever change, if the manifest declares it: never mounts, devices, network or code.
+ADJUSTABLE_NAMES: Final = frozenset({"log_level", "probation_s", "score_timeout_ms"})
+
+
+class Manifest(_Part, kw_only=True):
+    """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens."""
+
+    format: Literal["edgefleet.module/1"] = FORMAT
+    team: SlugField
+    name: SlugField
+    version: str
+    serve: OnnxGraph | EntryScript
+    files: tuple[File, ...]
+    runtimes: tuple[Runtime, ...]
+    needs: Needs = Needs()
+    proof: Proof = Proof()
+    adjustable: dict[str, Adjustable] = {}
+    fallback_hosts: tuple[str, ...] = ()
+    opaque_files: tuple[str, ...] = ()
+    description: str = ""
+    tags: dict[str, str] = {}
+    properties: dict[str, str] = {}
+
+    @property
+    def ref(self) -> ModuleRef:
+        return ModuleRef(self.team, self.name, Version.parse(self.version))
+
+    def file(self, path: str) -> File:
+        """The entry of one file.
+
+        Raises:
+            Invalid: the module has no such file.
+        """
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise Invalid("the module has no such file", element=path)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes that are signed; checks the manifest first.
+
+    Raises:
+        Invalid: as :func:`decode`.
+    """
+    data = canonical.encode(manifest)
+    decode(data)
+    return data
+
+
+def decode(data: bytes) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        Invalid: unknown fields, a tag where a digest must stand, paths that leave the module or repeat, or references
+            to files that are not listed. The message names the field.
+    """
+    manifest = canonical.decode(data, Manifest, limit=LIMIT, what="manifest")
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    Version.parse(manifest.version)
+    if len(manifest.files) > MAX_FILES:
+        raise Invalid(f"{len(manifest.files)} files are more than {MAX_FILES}", element="files")
+    paths = {module_path(entry.path) for entry in manifest.files}
+    if len({path.casefold() for path in paths}) != len(manifest.files):
+        raise Invalid("two files have the same path (letters' case aside)", element="files")
+    for path in paths:
+        parents = path.split("/")[:-1]
+        if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
+            raise Invalid("a file lies below another file", element=path)
+    if not manifest.runtimes:
+        raise Invalid("there is no runtime, so nothing could run it", element="runtimes")
+    serves = manifest.serve.file if isinstance(manifest.serve, OnnxGraph) else manifest.serve.script
+    manifest.file(serves)
+    if manifest.proof.prove == "samples":
+        manifest.file(manifest.proof.samples)
+    for path in manifest.opaque_files:
+        manifest.file(path)
+    for name, setting in manifest.adjustable.items():
+        if name not in ADJUSTABLE_NAMES:
+            raise Invalid(
+                "this setting can never be adjustable", element=f"adjustable.{name}",
+                remedy=f"choose among {', '.join(sorted(ADJUSTABLE_NAMES))}",
+            )
+        check_setting(name, setting, setting.default)
+
+
+def check_setting(name: str, setting: Adjustable, value: object) -> None:
+    """Accept a value that an order gives to an adjustable setting.
+
+    Raises:
+        Invalid: another type than the default's, outside the bounds, or not among the choices.
+    """
+    element = f"settings.{name}"
+    number = isinstance(setting.default, float | int) and not isinstance(setting.default, bool)
+    if number:
+        if isinstance(value, bool) or not isinstance(value, float | int):
+            raise Invalid(f"{value!r} is no number", element=element)
+        low = setting.minimum if setting.minimum is not None else float("-inf")
+        high = setting.maximum if setting.maximum is not None else float("inf")
+        if not low <= value <= high:
+            raise Invalid(f"{value!r} is outside {low} to {high}", element=element)
+    elif type(value) is not type(setting.default):
+        raise Invalid(f"{value!r} is no {type(setting.default).__name__}", element=element)
+    if setting.choices and value not in setting.choices:
+        raise Invalid(f"{value!r} is none of {', '.join(setting.choices)}", element=element)

@@ -1,0 +1,90 @@
+"""Whether a host can run a module, and why not.
+
+``hardware`` on the device finds the facts, ``fleet`` asks before an order is made, ``agent`` asks again before it
+fetches anything: all three with :func:`fits`.
+"""
+
+from typing import Final
+
+import msgspec
+
+from modules.manifest import Manifest, Runtime
+
+ENGINES: Final = ("docker", "process")
+
+
+class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that computes besides the CPU. Memory in MiB."""
+
+    kind: str
+    name: str
+    providers: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    memory_mb: int = 0
+    driver: str = ""
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that can start a module: ``docker`` (Engine API, Podman's too) or ``process``."""
+
+    name: str
+    version: str = ""
+    detail: str = ""
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host has. Cores are those granted by cgroup and affinity; memory and disk in MiB."""
+
+    platform: str
+    cpu_model: str = ""
+    cores: float = 1.0
+    memory_mb: int = 0
+    disk_free_mb: int = 0
+    accelerators: tuple[Accelerator, ...] = ()
+    engines: tuple[Engine, ...] = ()
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """The answer: the runtime to use, or every reason why none fits."""
+
+    runtime: Runtime | None
+    engine: str
+    unmet: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return not self.unmet
+
+
+def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker") -> Fit:
+    """Match a module with a host; ``engine`` is the one that the rollout asks for."""
+    unmet = []
+    if engine not in {one.name for one in facts.engines}:
+        unmet.append(f"no {engine} engine (has: {', '.join(one.name for one in facts.engines) or 'none'})")
+    runtime, problems = _runtime(manifest, facts, engine)
+    unmet += problems
+    needs = manifest.needs
+    if needs.memory_mb > facts.memory_mb:
+        unmet.append(f"needs {needs.memory_mb} MiB of memory, has {facts.memory_mb}")
+    disk_mb = max(needs.disk_mb, sum(entry.length for entry in manifest.files) >> 20)
+    if disk_mb > facts.disk_free_mb:
+        unmet.append(f"needs {disk_mb} MiB of disk, has {facts.disk_free_mb} free")
+    if needs.cpu_cores > facts.cores:
+        unmet.append(f"needs {needs.cpu_cores:g} cores, is granted {facts.cores:g}")
+    return Fit(runtime, engine, tuple(unmet))
+
+
+def _runtime(manifest: Manifest, facts: HostFacts, engine: str) -> tuple[Runtime | None, list[str]]:
+    """The first runtime, in the publisher's order, that this host can run."""
+    kinds = {"cpu"} | {one.kind for one in facts.accelerators}
+    here = [one for one in manifest.runtimes if one.platform == facts.platform]
+    if not here:
+        offered = ", ".join(sorted({one.platform for one in manifest.runtimes}))
+        return None, [f"no runtime for {facts.platform} (offers: {offered})"]
+    fitting = [one for one in here if one.accelerator in kinds]
+    if not fitting:
+        wanted = ", ".join(sorted({one.accelerator for one in here}))
+        return None, [f"no accelerator of the kinds it runs on ({wanted}); has: {', '.join(sorted(kinds))}"]
+    runnable = [one for one in fitting if one.image is not None or engine == "process"]
+    if not runnable:
+        return None, ["no image in its runtime, so only the process engine could run it"]
+    return runnable[0], []
