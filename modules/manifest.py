@@ -30,7 +30,7 @@ class File(Blob, frozen=True, forbid_unknown_fields=True, kw_only=True):
     path: str
 
 
-class Image(_Part, kw_only=True):
+class Image(_Part, frozen=True, kw_only=True):
     """A container image by its own digests; ``name`` is for people and decides nothing.
 
     ``manifest`` is the OCI image manifest, ``config`` its configuration, ``layers`` the layer blobs as they are stored
@@ -43,7 +43,7 @@ class Image(_Part, kw_only=True):
     layers: tuple[Blob, ...]
 
 
-class Runtime(_Part, kw_only=True):
+class Runtime(_Part, frozen=True, kw_only=True):
     """One way to run the module: on this platform and accelerator, with these providers, in this image.
 
     ``providers`` are ONNX Runtime execution providers in order of preference; the first that the host offers must be
@@ -56,13 +56,13 @@ class Runtime(_Part, kw_only=True):
     image: Image | None = None
 
 
-class OnnxGraph(_Part, kw_only=True, tag="onnx", tag_field="kind"):
+class OnnxGraph(_Part, frozen=True, kw_only=True, tag="onnx", tag_field="kind"):
     """A graph that is served without code; ``file`` is its path in the module."""
 
     file: str
 
 
-class EntryScript(_Part, kw_only=True, tag="entry-script", tag_field="kind"):
+class EntryScript(_Part, frozen=True, kw_only=True, tag="entry-script", tag_field="kind"):
     """A script with ``init()`` and ``run(data)``.
 
     ``script`` is its path in the module, below the folder ``source``; ``source`` goes first on ``sys.path``.
@@ -74,7 +74,7 @@ class EntryScript(_Part, kw_only=True, tag="entry-script", tag_field="kind"):
     model_dir: str = "model"
 
 
-class Needs(_Part, kw_only=True):
+class Needs(_Part, frozen=True, kw_only=True):
     """What a host must have, beside a runtime for its platform. Memory and disk in MiB, CPU in cores."""
 
     memory_mb: Count = 128
@@ -82,7 +82,7 @@ class Needs(_Part, kw_only=True):
     cpu_cores: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
-class Limits(_Part, kw_only=True):
+class Limits(_Part, frozen=True, kw_only=True):
     """Bounds of the proof. ``latency_ms`` bounds the median sample, ``memory_mb`` the container."""
 
     latency_ms: Positive | None = None
@@ -90,7 +90,7 @@ class Limits(_Part, kw_only=True):
     cpu_cores: Positive | None = None
 
 
-class Proof(_Part, kw_only=True):
+class Proof(_Part, frozen=True, kw_only=True):
     """How a device decides that the module works.
 
     With ``prove = "samples"`` every sample in the file ``samples`` must give its reference answer; ``"ready-only"``
@@ -104,7 +104,7 @@ class Proof(_Part, kw_only=True):
     limits: Limits = Limits()
 
 
-class Adjustable(_Part, kw_only=True):
+class Adjustable(_Part, frozen=True, kw_only=True):
     """A setting that an order may change, within bounds."""
 
     default: float | str | bool
@@ -117,7 +117,7 @@ class Adjustable(_Part, kw_only=True):
 ADJUSTABLE_NAMES: Final = frozenset({"log_level", "probation_s", "score_timeout_ms"})
 
 
-class Manifest(_Part, kw_only=True):
+class Manifest(_Part, frozen=True, kw_only=True):
     """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens."""
 
     format: Literal["edgefleet.module/1"] = FORMAT
@@ -197,7 +197,8 @@ def _check(manifest: Manifest) -> None:
     for name, setting in manifest.adjustable.items():
         if name not in ADJUSTABLE_NAMES:
             raise Invalid(
-                "this setting can never be adjustable", element=f"adjustable.{name}",
+                "this setting can never be adjustable",
+                element=f"adjustable.{name}",
                 remedy=f"choose among {', '.join(sorted(ADJUSTABLE_NAMES))}",
             )
         check_setting(name, setting, setting.default)

@@ -100,7 +100,9 @@ class Version(msgspec.Struct, frozen=True):
             Invalid: the text is no dotted number.
         """
         if not _VERSION.fullmatch(text):
-            raise Invalid(f"{text!r} is no version", element="version", remedy="write one to four numbers, as 1 or 1.4.2")
+            raise Invalid(
+                f"{text!r} is no version", element="version", remedy="write one to four numbers, as 1 or 1.4.2"
+            )
         return cls(text)
 
     @property

@@ -78,7 +78,9 @@ def differences(sample: Sample, status: int, body: bytes) -> list[str]:
     if status != sample.status:
         return [f"{sample.name}: status {status} instead of {sample.status}: {body[:_SHOWN]!r}"]
     if isinstance(sample.compare, Exact):
-        return [] if body == sample.answer else [f"{sample.name}: {body[:_SHOWN]!r} instead of {sample.answer[:_SHOWN]!r}"]
+        return (
+            [] if body == sample.answer else [f"{sample.name}: {body[:_SHOWN]!r} instead of {sample.answer[:_SHOWN]!r}"]
+        )
     try:
         got, expected = msgspec.json.decode(body), msgspec.json.decode(sample.answer)
     except (msgspec.DecodeError, RecursionError):

@@ -1,0 +1,81 @@
+"""Every MQTT topic, built and parsed in one place: ``<prefix>/<device>/{up,down}/...``.
+
+A device may publish below its own ``up`` and read its own ``down`` and the shared branch; the broker enforces it.
+"""
+
+from typing import Final, NamedTuple
+
+from modules.errors import Invalid
+from modules.names import DeviceId, device_id
+
+PREFIX: Final = "edgefleet/v1"
+
+
+class Parsed(NamedTuple):
+    """A topic taken apart: ``rest`` are the levels after ``up`` or ``down``, as ``("blob", "get")``."""
+
+    device: DeviceId
+    direction: str
+    rest: tuple[str, ...]
+
+
+class Topics:
+    """Builds and parses topics below one prefix."""
+
+    def __init__(self, prefix: str = PREFIX) -> None:
+        if not prefix or prefix.startswith("/") or prefix.endswith("/") or any(c in prefix for c in "+#\0$"):
+            raise Invalid(f"{prefix!r} is no topic prefix", element="mqtt prefix", remedy="use levels as edgefleet/v1")
+        self.prefix = prefix
+
+    def order(self, device: DeviceId) -> str:
+        return self.down(device, "order")
+
+    def ack(self, device: DeviceId) -> str:
+        return self.down(device, "ack")
+
+    def blob(self, device: DeviceId, request: int) -> str:
+        return self.down(device, "blob", str(request))
+
+    def blob_get(self, device: DeviceId) -> str:
+        return self.up(device, "blob", "get")
+
+    def report(self, device: DeviceId) -> str:
+        return self.up(device, "report")
+
+    def facts(self, device: DeviceId) -> str:
+        return self.up(device, "facts")
+
+    def status(self, device: DeviceId) -> str:
+        return self.up(device, "status")
+
+    def command(self, device: DeviceId, name: str, ident: str) -> str:
+        return self.down(device, "cmd", name, ident)
+
+    def answer(self, device: DeviceId, name: str, ident: str) -> str:
+        return self.up(device, "cmd", name, ident)
+
+    def down(self, device: DeviceId, *rest: str) -> str:
+        return "/".join((self.prefix, device, "down", *rest))
+
+    def up(self, device: DeviceId, *rest: str) -> str:
+        return "/".join((self.prefix, device, "up", *rest))
+
+    def all_down(self, device: DeviceId) -> str:
+        """What a device subscribes to."""
+        return self.down(device, "#")
+
+    def all_up(self) -> str:
+        """What the fleet server subscribes to."""
+        return f"{self.prefix}/+/up/#"
+
+    def parse(self, topic: str) -> Parsed:
+        """Take a device's topic apart.
+
+        Raises:
+            Invalid: another prefix, no device id, or neither up nor down.
+        """
+        head = self.prefix + "/"
+        parts = topic.removeprefix(head).split("/")
+        if not topic.startswith(head) or len(parts) < 3 or parts[1] not in {"up", "down"}:  # noqa: PLR2004 - levels
+            raise Invalid("this is no topic of a device", element=topic[:200])
+        return Parsed(device_id(parts[0]), parts[1], tuple(parts[2:]))
