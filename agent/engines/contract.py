@@ -1,0 +1,156 @@
+"""What the agent asks of whatever starts modules; ``docker`` and ``process`` answer it.
+
+An engine holds no memory of its own: :meth:`ContainerEngine.list` finds what runs after any restart of the agent, and
+nothing that serves is a child whose life hangs on the agent's. Each engine sees only the instances of the device id it
+was made with, so that two agents on one machine leave each other alone.
+"""
+
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from modules.errors import Invalid
+from modules.manifest import Image, Runtime
+from modules.names import Digest
+from modules.needs import Engine
+
+SOCKET: Final = "s.sock"
+# Where an instance finds its folders inside a container.
+MODULE_MOUNT: Final = "/module"
+SOCKET_MOUNT: Final = "/run/edgefleet"
+# The kernel's sockaddr_un.sun_path holds 108 bytes, the terminating zero included.
+SOCKET_PATH_MAX: Final = 107
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an engine needs to start one instance.
+
+    ``instance`` is unique on the device (``<slot>-<8 hex digits of the digest>-<n>``), ``digest`` the module manifest's.
+    ``module_dir`` holds ``manifest.json`` and ``files/`` and is read-only to the instance; ``socket_dir`` (mode 2770,
+    group ``group``) is where it makes ``s.sock``. Memory is in MiB. ``devices`` are device nodes on the host, ``groups``
+    the numeric groups that own them, ``gpus`` what the NVIDIA container toolkit is asked for (``all``, or ids).
+    ``providers`` is the order that the host's hardware allows; ``settings`` the order's adjustable ones.
+    """
+
+    instance: str
+    slot: str
+    digest: Digest
+    module_dir: str
+    socket_dir: str
+    runtime: Runtime
+    providers: tuple[str, ...]
+    memory_mb: int
+    group: int
+    cpu_cores: float | None = None
+    pids: int = 128
+    devices: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    settings: dict[str, float | str | bool] = {}
+
+    @property
+    def socket(self) -> str:
+        """The path, on the host, of the socket that the instance listens on.
+
+        Raises:
+            Invalid: longer than the kernel can bind.
+        """
+        path = f"{self.socket_dir}/{SOCKET}"
+        if len(path.encode()) > SOCKET_PATH_MAX:
+            raise Invalid(
+                f"a socket's path holds at most {SOCKET_PATH_MAX} bytes, this has {len(path.encode())}",
+                element=path,
+                remedy="set a shorter runtime directory",
+            )
+        return path
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance as the engine sees it now.
+
+    ``exit_code`` is None while it runs, and where nobody saw it end. ``oom`` says that the kernel killed it, or one of
+    its processes, for memory. ``started_at`` is in Unix seconds, 0.0 before the first start; ``image`` is what it was
+    started from (image id, or interpreter); ``detail`` is the engine's own word on a failure.
+    """
+
+    instance: str
+    slot: str
+    digest: Digest
+    state: Literal["created", "running", "exited"]
+    exit_code: int | None = None
+    oom: bool = False
+    started_at: float = 0.0
+    image: str = ""
+    detail: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance uses: memory in MiB without the page cache, CPU seconds since its start, processes and threads."""
+
+    memory_mb: float
+    cpu_s: float
+    tasks: int = 0
+
+
+class ContainerEngine(Protocol):
+    """Starts, stops and shows instances. Every call ends within bounded time.
+
+    Raises, from any call:
+        NoEngine: nothing answers, or it refuses us; the remedy says what to do.
+        EngineBusy: it did not answer in time; try again.
+    """
+
+    name: str
+
+    async def facts(self) -> Engine:
+        """What this engine is."""
+        ...
+
+    async def has_image(self, image: Image, blobs: Path) -> bool:
+        """Whether the engine holds exactly this signed image; a tag or a name never counts.
+
+        ``blobs`` is the folder with the image's config blob, which lists the signed layers' contents: the agent keeps
+        that blob (a few KB) as long as the image. Without it the answer is no.
+        """
+        ...
+
+    async def load_image(self, image: Image, blobs: Path) -> None:
+        """Load the image from its blobs in the folder ``blobs``, then check what the engine has made of it.
+
+        Raises:
+            Invalid: a blob is missing or not what it is named.
+            Untrusted: the engine refused the layers, or holds something else than was signed; it was removed again.
+            NoSpace: the engine's disk is full.
+        """
+        ...
+
+    async def start(self, launch: Launch) -> Instance:
+        """Start an instance. One that runs under this name already is returned, a leftover one is replaced.
+
+        Raises:
+            Untrusted: the engine holds no image with the signed digests.
+            NotReady: it could not be started; nothing is left of it.
+        """
+        ...
+
+    async def stop(self, instance: str, *, grace_s: float) -> None:
+        """Ask it to end, after ``grace_s`` make it, and remove every trace but its image. Idempotent."""
+        ...
+
+    async def list(self) -> list[Instance]:
+        """Every instance of this device, ended ones included."""
+        ...
+
+    async def logs(self, instance: str, *, tail_bytes: int) -> str:
+        """The end of what it wrote to stdout and stderr; empty where there is no such instance."""
+        ...
+
+    async def usage(self, instance: str) -> Usage | None:
+        """What it uses now; None where it does not run."""
+        ...
+
+    async def remove_image(self, image: Image) -> None:
+        """Let the engine forget the image; one that is in use, or that somebody else tagged, stays. Idempotent."""
+        ...
