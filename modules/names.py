@@ -15,10 +15,11 @@ Slug = NewType("Slug", str)
 DeviceId = NewType("DeviceId", str)
 Digest = NewType("Digest", str)
 
-# The same patterns for Struct fields, so that a document with a bad name does not decode.
-SlugField = Annotated[Slug, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-DeviceField = Annotated[DeviceId, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
-DigestField = Annotated[Digest, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+# The same patterns for Struct fields, so that a document with a bad name does not decode. \Z, because $ would let a
+# newline follow.
+SlugField = Annotated[Slug, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+DeviceField = Annotated[DeviceId, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
+DigestField = Annotated[Digest, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DEVICE: Final = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")

@@ -93,8 +93,11 @@ def differences(sample: Sample, status: int, body: bytes) -> list[str]:
 def _numeric(rule: Numeric, got: Any, expected: Any, where: str) -> list[str]:
     """Differences below ``where``; stops at the first so that a report stays short."""
     if _is_number(got) and _is_number(expected):
-        close = math.isclose(got, expected, rel_tol=0, abs_tol=rule.absolute + rule.relative * abs(expected))
-        return [] if close else [f"{got!r} instead of {expected!r} at {where}"]
+        try:
+            close = math.isclose(got, expected, rel_tol=0, abs_tol=rule.absolute + rule.relative * abs(expected))
+        except OverflowError:  # an integer beyond every float
+            close = got == expected
+        return [] if close else [f"{str(got)[:_SHOWN]} instead of {str(expected)[:_SHOWN]} at {where}"]
     if type(got) is not type(expected):
         return [f"{str(got)[:_SHOWN]} instead of {str(expected)[:_SHOWN]} at {where}"]
     if isinstance(expected, dict):

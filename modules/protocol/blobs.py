@@ -37,7 +37,7 @@ class MetadataGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """A TUF metadata file by name, as ``2.root.json`` or ``timestamp.json``; answered with all of its blocks."""
 
     request: Annotated[int, msgspec.Meta(ge=1)]
-    name: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json\Z")]
 
 
 Get = BlobGet | MetadataGet

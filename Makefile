@@ -1,0 +1,64 @@
+# The verbs of this repository; `make help` lists them. Everything runs from .venv, whose packages are checked by hash.
+# pip's own configuration (PIP_*, pip.conf) says where packages come from; nothing here does.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	--annotation-style line --quiet
+EXTRAS := agent client fleet scoring
+# Branch coverage, in percent, below which `make test` fails.
+COVERAGE ?= 80
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lock demo test lint types unit journeys bench clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+venv: .venv/.stamp ## make .venv from constraints.txt, each package checked by hash
+
+.venv/.stamp: constraints.txt pyproject.toml
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --require-hashes -r constraints.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: .venv/.stamp ## renew constraints.txt and deploy/locks/ from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(LOCK) --all-extras --group dev $(ARGS) -o constraints.txt
+	@for extra in $(EXTRAS); do \
+		$(LOCK) --extra $$extra --constraints constraints.txt --upgrade -o deploy/locks/$$extra.txt || exit 1; \
+	done
+
+demo: .venv/.stamp ## fleet server, broker and a device on this machine
+	$(BIN)/python -m deploy.demo $(ARGS)
+
+test: ## all checks: as root on Debian it installs what they need, elsewhere it says what is missing
+	@deploy/ci/packages
+	@$(MAKE) --no-print-directory lint types
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
+
+lint: .venv/.stamp ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.stamp ## mypy, strict
+	$(BIN)/mypy
+
+unit: .venv/.stamp ## the tests that start no whole system
+	$(BIN)/python -m pytest --ignore=tests/journeys --ignore=tests/benchmarks $(ARGS)
+
+journeys: .venv/.stamp ## the tests that start whole systems
+	$(BIN)/python -m pytest tests/journeys $(ARGS)
+
+bench: .venv/.stamp ## print what is measured: latency, transfer, memory
+	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+
+clean: ## remove .venv, caches, the demo's folder and the images that the demo built
+	rm -rf .venv .demo .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if docker info >/dev/null 2>&1; then \
+		docker image ls --quiet --filter label=edgefleet.demo | sort -u | xargs --no-run-if-empty docker image rm --force; \
+	fi
