@@ -26,11 +26,11 @@ SOCKET_PATH_MAX: Final = 107
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an engine needs to start one instance.
 
-    ``instance`` is unique on the device (``<slot>-<8 hex digits of the digest>-<n>``), ``digest`` the module manifest's.
-    ``module_dir`` holds ``manifest.json`` and ``files/`` and is read-only to the instance; ``socket_dir`` (mode 2770,
-    group ``group``) is where it makes ``s.sock``. Memory is in MiB. ``devices`` are device nodes on the host, ``groups``
-    the numeric groups that own them, ``gpus`` what the NVIDIA container toolkit is asked for (``all``, or ids).
-    ``providers`` is the order that the host's hardware allows; ``settings`` the order's adjustable ones.
+    ``instance`` is unique on the device (``<slot>-<8 hex digits of the digest>-<n>``), ``digest`` is the module
+    manifest's. ``module_dir`` holds ``manifest.json`` and ``files/`` and is read-only to the instance; ``socket_dir``
+    (mode 2770, group ``group``) is where it makes ``s.sock``. Memory is in MiB. ``devices`` are device nodes on the
+    host, ``groups`` the numeric groups that own them, ``gpus`` what the NVIDIA container toolkit is asked for (``all``,
+    or ids). ``providers`` is the order that the host's hardware allows; ``settings`` the order's adjustable ones.
     """
 
     instance: str
@@ -87,7 +87,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance uses: memory in MiB without the page cache, CPU seconds since its start, processes and threads."""
+    """What an instance uses: memory in MiB (no page cache), CPU seconds since its start, processes and threads."""
 
     memory_mb: float
     cpu_s: float
