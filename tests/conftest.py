@@ -1,0 +1,78 @@
+"""What every test stands on: real parts that it needs, a clean environment, no task left behind."""
+
+import asyncio
+import functools
+import inspect
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.parts.presence import PARTS, missing
+
+_REQUIRE = "EDGEFLEET_REQUIRE"
+_LEFT_OVER_S = 5.0
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in _needed(item):
+            if name not in PARTS:
+                raise pytest.UsageError(f"{item.nodeid} needs {name!r}, which is none of {', '.join(PARTS)}")
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _leaving_no_task(item.obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    reasons = [reason for name in _needed(item) if (reason := missing(name))]
+    if not reasons:
+        return
+    if os.environ.get(_REQUIRE) == "all":
+        pytest.fail("; ".join(reasons), pytrace=False)
+    pytest.skip("; ".join(reasons))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No test sees the settings of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(("EDGEFLEET_", "AZUREML_")) and name != _REQUIRE:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives loopback TCP ports that nothing listens on, each once."""
+    given = set()
+
+    def pick() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
+
+    return pick
+
+
+def _needed(item):
+    return [name for marker in item.iter_markers("needs") for name in marker.args]
+
+
+def _leaving_no_task(test):
+    """The same test, which fails if a task that it started outlives it."""
+
+    @functools.wraps(test)
+    async def guarded(*args, **kwargs):
+        before = asyncio.all_tasks()
+        await test(*args, **kwargs)
+        left = asyncio.all_tasks() - before
+        if left:
+            _, left = await asyncio.wait(left, timeout=_LEFT_OVER_S)
+        assert not left, f"tasks outlive the test: {', '.join(sorted(task.get_name() for task in left))}"
+
+    return guarded

@@ -1,0 +1,67 @@
+"""Which real parts a test may ask for with the marker ``needs``, how to see that one is there, and how to get it."""
+
+import http.client
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+
+class Part(NamedTuple):
+    """A real part: whether it is there, and what a person does when it is not."""
+
+    present: Callable[[], bool]
+    remedy: str
+
+
+def program(name: str) -> str | None:
+    """Where a program is, looked up in the folders of system programs too."""
+    return shutil.which(name, path=_PATH)
+
+
+def engine_socket() -> str:
+    """The container engine's socket, as its own client would find it."""
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+
+
+def engine_answers() -> bool:
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
+    try:
+        connection.sock.connect(engine_socket())
+        connection.request("GET", "/_ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _installed(name: str, package: str) -> Part:
+    return Part(lambda: program(name) is not None, f"install {name}: apt-get install {package}")
+
+
+PARTS = {
+    "docker": Part(engine_answers, "start a container engine (Debian package docker.io), or point DOCKER_HOST at one"),
+    "git": Part(
+        lambda: program("git") is not None and os.path.exists(".git"),  # noqa: PTH110 - a worktree's .git is a file
+        "run in a git checkout, with git installed",
+    ),
+    "mmdebstrap": _installed("mmdebstrap", "mmdebstrap"),
+    "mosquitto": _installed("mosquitto", "mosquitto"),
+    "openssl": _installed("openssl", "openssl"),
+    "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
+    "systemd-analyze": _installed("systemd-analyze", "systemd"),
+}
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Why a part is not there, with what to do; None if it is. Looked up once."""
+    part = PARTS[name]
+    return None if part.present() else f"{name} is missing ({part.remedy})"
