@@ -1,0 +1,171 @@
+"""Building the scoring image on an engineer's machine, without a registry and without a network in the build.
+
+Wheels are fetched here, for the Python and the C library inside the base image, and installed there with
+``--no-index``: so a proxy that re-signs TLS needs no place in the image, and what was installed is what was fetched.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import docker.errors
+import msgspec
+
+from modules.errors import NeedsOperator
+
+BASE: Final = "python:3.11-slim"
+SOURCE: Final = Path(__file__).resolve().parents[2]
+DOCKERFILE: Final = SOURCE / "deploy/images/scoring.Dockerfile"
+LOCK: Final = SOURCE / "deploy/locks/scoring.txt"
+
+# The oldest glibc that a manylinux tag of today names.
+_OLDEST_GLIBC: Final = 17
+_PIP_LIMIT_S: Final = 900
+_SHOWN: Final = 1500
+_ASK: Final = (
+    "import json, platform, sys; libc = platform.libc_ver(); "
+    "print(json.dumps({'python': '%d.%d' % sys.version_info[:2], 'libc': libc[0], 'version': libc[1], "
+    "'machine': platform.machine()}))"
+)
+
+Progress = Callable[[str], None]
+
+
+class Inside(msgspec.Struct, frozen=True):
+    """What wheels must fit: the base image's Python (``3.11``), C library (``glibc``, ``2.36``) and machine."""
+
+    python: str
+    libc: str
+    version: str
+    machine: str
+
+    @property
+    def pip_options(self) -> list[str]:
+        """Options of pip for fetching wheels that run there, whatever runs here."""
+        newest = int(self.version.split(".")[1])
+        tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(newest, _OLDEST_GLIBC - 1, -1)]
+        tags.append(f"manylinux2014_{self.machine}")
+        platforms = [option for tag in tags for option in ("--platform", tag)]
+        return ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.python}", *platforms]
+
+
+def build_scoring_image(
+    *, client: docker.DockerClient, name: str, extra_requirements: Sequence[str] = (), progress: Progress
+) -> str:
+    """Build the image that serves modules and return its id (``sha256:...``).
+
+    Args:
+        client: a Docker or Podman engine.
+        name: the tag that the image gets.
+        extra_requirements: packages that entry scripts import, as pip writes them.
+        progress: is told each step in a line.
+
+    Raises:
+        NeedsOperator: no base image, no source tree, or a package that cannot be had; the message has the last words of
+            the program that failed.
+    """
+    if not DOCKERFILE.is_file() or not (SOURCE / "pyproject.toml").is_file():
+        raise NeedsOperator(
+            "edgefleet was installed without its source, from which the image's wheel is built",
+            element=str(SOURCE),
+            remedy="run this in a checkout of edgefleet",
+        )
+    _make_sure_of_base(client, progress)
+    inside = _ask(client)
+    with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
+        context = Path(folder)
+        _collect(context, inside, extra_requirements, progress)
+        return _build(client, context, name, progress)
+
+
+def _make_sure_of_base(client: docker.DockerClient, progress: Progress) -> None:
+    try:
+        client.images.get(BASE)
+    except docker.errors.ImageNotFound:
+        progress(f"pulling {BASE}")
+        try:
+            client.images.pull(BASE)
+        except docker.errors.APIError as error:
+            raise NeedsOperator(
+                f"this image is not here and cannot be pulled: {error.explanation or error}",
+                element=BASE,
+                remedy=f"load it from a file (docker load), or import a root file system with Python as {BASE}",
+            ) from error
+
+
+def _ask(client: docker.DockerClient) -> Inside:
+    """Run the base image's Python once."""
+    try:
+        answer = client.containers.run(BASE, ["python", "-c", _ASK], entrypoint=[], remove=True, network_mode="none")
+        inside = msgspec.json.decode(answer, type=Inside)
+    except (docker.errors.DockerException, msgspec.DecodeError) as error:
+        raise NeedsOperator(
+            f"its Python does not run: {error}", element=BASE, remedy="use another base image"
+        ) from error
+    if inside.libc != "glibc":
+        raise NeedsOperator("onnxruntime has wheels for glibc only", element=BASE, remedy="use a Debian-based image")
+    return inside
+
+
+def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+    """Fill the build's context: the Dockerfile, what to install, and every wheel of it."""
+    wheels = context / "wheels"
+    progress("building the wheel of edgefleet")
+    _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
+    (own,) = wheels.glob("edgefleet-*.whl")
+    progress(f"fetching wheels for Python {inside.python}, {inside.libc} {inside.version}, {inside.machine}")
+    fetch = ("download", f"--dest={wheels}", *inside.pip_options)
+    pins = context / "pins.txt"
+    pins.write_text("")
+    if LOCK.is_file():
+        _pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
+        # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
+        pins.write_text("\n".join(re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE)))
+    if extra or not LOCK.is_file():
+        _pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
+    (context / "requirements.txt").write_text("\n".join([f"/wheels/{own.name}[scoring]", *extra, ""]))
+    (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_LIMIT_S, check=False)  # noqa: S603 - our own list
+    except subprocess.TimeoutExpired as error:
+        raise NeedsOperator(f"did not end within {_PIP_LIMIT_S} s", element=f"pip {arguments[0]}") from error
+    if done.returncode:
+        raise NeedsOperator(
+            done.stderr.strip()[-_SHOWN:],
+            element=f"pip {arguments[0]}",
+            remedy="check pip's configuration (pip config list), or the name of the package",
+        )
+
+
+def _build(client: docker.DockerClient, context: Path, name: str, progress: Progress) -> str:
+    progress(f"building {name}")
+    image_id = ""
+    steps: Any = client.api.build(
+        path=str(context),
+        tag=name,
+        rm=True,
+        forcerm=True,
+        pull=False,
+        decode=True,
+        network_mode="none",
+        buildargs={"BASE": BASE},
+    )
+    for step in steps:
+        if "error" in step:
+            raise NeedsOperator(
+                f"the build failed: {step['error'].strip()}", element=name, remedy="read the lines before this one"
+            )
+        if line := step.get("stream", "").strip():
+            progress(line)
+        image_id = step.get("aux", {}).get("ID", image_id)
+    # Podman says the id only in words; the tag is fresh, so it says whose it is.
+    return image_id or str(client.images.get(name).id)
