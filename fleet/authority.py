@@ -1,0 +1,193 @@
+"""The fleet's certificate authority: it names devices, servers and services, and never believes a request's subject.
+
+A device's certificate has CN = its id, SAN ``urn:edgefleet:device:<id>`` and clientAuth only; a server's has its DNS
+names and addresses and serverAuth only, so neither passes for the other.
+"""
+
+import datetime as dt
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fleet.folder import Folder, write_secret
+from modules.errors import BadSettings, Invalid
+from modules.names import DeviceId, device_id
+
+CSR_LIMIT: Final = 8 << 10
+CA_LIFE: Final = dt.timedelta(days=3650)
+SERVER_LIFE: Final = dt.timedelta(days=825)
+# Clocks differ; a certificate is valid a little before it is made.
+BACKDATE: Final = dt.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and, where the authority made it, its key; both PEM."""
+
+    certificate: bytes
+    key: bytes = b""
+
+    def write(self, path: Path) -> None:
+        write_secret(Folder.key(path), self.key)
+        path.write_bytes(self.certificate)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """One CA certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def create(cls, name: str) -> Self:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = _name(name)
+        builder = _builder(subject, subject, key.public_key(), CA_LIFE)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_usage(ca=True), critical=True)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a CA from ``path`` and the key beside it.
+
+        Raises:
+            BadSettings: the files are not there or are no P-256 CA.
+        """
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            key = serialization.load_pem_private_key(Folder.key(path).read_bytes(), None)
+        except (OSError, ValueError) as error:
+            raise BadSettings(str(error), element=str(path), remedy="make the data folder with: init") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise BadSettings("this is no P-256 key", element=str(Folder.key(path)))
+        return cls(certificate, key)
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def write(self, path: Path) -> None:
+        Issued(self.pem.encode(), _key_pem(self.key)).write(path)
+
+    def server(self, names: Iterable[str]) -> Issued:
+        """A server certificate for DNS names and IP addresses."""
+        alternatives = [_alternative(name) for name in dict.fromkeys(names)]
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._leaf(
+            str(alternatives[0].value), key.public_key(), alternatives, ExtendedKeyUsageOID.SERVER_AUTH, SERVER_LIFE
+        )
+        return Issued(certificate, _key_pem(key))
+
+    def service(self, name: str) -> Issued:
+        """A client certificate for a service; the name contains ``:``, which no device id can."""
+        if ":" not in name:
+            raise Invalid("a service's name contains a colon", element=name)
+        key = ec.generate_private_key(ec.SECP256R1())
+        san = [x509.UniformResourceIdentifier(f"urn:edgefleet:{name}")]
+        return Issued(
+            self._leaf(name, key.public_key(), san, ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), _key_pem(key)
+        )
+
+    def device(self, device: DeviceId, public_key: ec.EllipticCurvePublicKey, life: dt.timedelta) -> bytes:
+        """A device's PEM certificate; of its request only the checked public key is used."""
+        name = device_id(device)
+        san = [x509.UniformResourceIdentifier(f"urn:edgefleet:device:{name}")]
+        return self._leaf(name, public_key, san, ExtendedKeyUsageOID.CLIENT_AUTH, life)
+
+    def _leaf(
+        self,
+        name: str,
+        public_key: ec.EllipticCurvePublicKey,
+        alternatives: Iterable[x509.GeneralName],
+        purpose: x509.ObjectIdentifier,
+        life: dt.timedelta,
+    ) -> bytes:
+        builder = _builder(_name(name), self.certificate.subject, public_key, life)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_usage(ca=False), True),
+            (x509.ExtendedKeyUsage([purpose]), False),
+            (x509.SubjectAlternativeName(alternatives), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False),
+        ):
+            builder = builder.add_extension(extension, critical=critical)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def check_request(pem: str) -> ec.EllipticCurvePublicKey:
+    """The public key of a certificate signing request; everything else in it is ignored.
+
+    Raises:
+        Invalid: too large, unreadable, not signed by its own key, or no P-256 key.
+    """
+    data = pem.encode()
+    if len(data) > CSR_LIMIT:
+        raise Invalid(f"{len(data)} bytes is more than the {CSR_LIMIT} allowed", element="csr")
+    try:
+        request = x509.load_pem_x509_csr(data)
+        key = request.public_key()
+        signed = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+        raise Invalid("this is no certificate signing request", element="csr") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Invalid("the key is not of the curve P-256", element="csr", remedy="make a P-256 key")
+    if not signed:
+        raise Invalid("the request is not signed with its own key", element="csr")
+    return key
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: dt.timedelta
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

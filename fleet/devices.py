@@ -1,0 +1,97 @@
+"""The fleet's devices: what is known of each, which a selector means, and their labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select, update
+
+from fleet import selectors
+from fleet.refusals import Missing
+from fleet.rollouts.model import Candidate
+from fleet.tables import devices, slots
+from modules.names import DeviceId
+from modules.needs import HostFacts
+from modules.protocol.facts import Facts
+from modules.protocol.order import SlotOrder
+from modules.protocol.report import Report
+
+
+def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
+    """One device as the API shows it.
+
+    Raises:
+        Missing: there is no such device.
+    """
+    row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
+    if row is None:
+        raise Missing("there is no such device", element=device)
+    return _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
+
+
+def view_all(connection: Connection) -> list[dict[str, Any]]:
+    """Every device, by id."""
+    ordered: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(select(slots)):
+        ordered.setdefault(row.device, []).append(row)
+    return [_view(row, ordered.get(row.id, [])) for row in connection.execute(select(devices).order_by(devices.c.id))]
+
+
+def set_labels(connection: Connection, device: DeviceId, labels: dict[str, str]) -> None:
+    """Replace a device's labels.
+
+    Raises:
+        Missing: there is no such device.
+        Invalid: a label that no selector could name.
+    """
+    changed = update(devices).where(devices.c.id == device).values(labels=selectors.check_labels(labels))
+    if connection.execute(changed).rowcount != 1:
+        raise Missing("there is no such device", element=device)
+
+
+def chosen(
+    connection: Connection, selector: str, only: Sequence[DeviceId] | None
+) -> list[tuple[Candidate, HostFacts | None]]:
+    """The devices that a selector matches, with their facts where they have sent any.
+
+    With ``only``, no others than these.
+
+    Raises:
+        Missing: a device named in ``only`` does not exist.
+        Invalid: the selector is unreadable.
+    """
+    wanted = selectors.parse(selector)
+    rows = {row.id: row for row in connection.execute(select(devices.c.id, devices.c.labels, devices.c.facts))}
+    if only is not None:
+        for device in only:
+            if device not in rows:
+                raise Missing("there is no such device", element=device)
+        rows = {device: rows[device] for device in only}
+    found = []
+    for row in rows.values():
+        labels = row.labels | {"id": row.id}
+        if wanted.matches(labels):
+            host = msgspec.json.decode(row.facts, type=Facts).host if row.facts else None
+            found.append((Candidate(row.id, labels), host))
+    return found
+
+
+def _view(row: Row[Any], ordered: list[Row[Any]]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "labels": row.labels,
+        "online": row.online,
+        "enrolled": row.enrolled,
+        "last_seen": row.last_seen,
+        "facts": _plain(row.facts, Facts),
+        "order": {
+            "counter": row.order_counter,
+            "slots": {one.slot: _plain(one.document, SlotOrder) for one in ordered},
+        },
+        "report": _plain(row.report, Report),
+    }
+
+
+def _plain(data: bytes | None, kind: type) -> Any:
+    """A stored document as plain JSON values, its defaults filled in."""
+    return None if data is None else msgspec.to_builtins(msgspec.json.decode(data, type=kind))

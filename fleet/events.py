@@ -1,0 +1,21 @@
+"""What happened that an operator may have to look at: refusals, forgeries, enrolments. Rows that are only added."""
+
+from typing import Final
+
+from sqlalchemy import Connection, insert, select
+
+from fleet.tables import events
+
+MESSAGE_LIMIT: Final = 500
+
+
+def record(connection: Connection, at: float, kind: str, message: str, *, device: str | None = None) -> None:
+    """Add an event; text from outside is cut and loses its control characters."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message[:MESSAGE_LIMIT])
+    connection.execute(insert(events).values(at=at, kind=kind, device=device, message=printable))
+
+
+def newest(connection: Connection, *, limit: int = 200) -> list[dict[str, object]]:
+    """The newest events first."""
+    rows = connection.execute(select(events).order_by(events.c.id.desc()).limit(limit))
+    return [{"at": row.at, "kind": row.kind, "device": row.device, "message": row.message} for row in rows]

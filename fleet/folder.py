@@ -1,0 +1,72 @@
+"""The data folder: which file lies where, and that only its owner can read it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ONLINE_ROLES: Final = ("snapshot", "timestamp", "director")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Paths below one folder of mode 0700.
+
+    ``ca`` issues devices and servers; ``service_ca`` issues services alone, so that on the services' listener no
+    device certificate can pass for one.
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "fleet.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def operator_token(self) -> Path:
+        return self.root / "operator-token"
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def service_ca(self) -> Path:
+        return self.root / "service-ca.pem"
+
+    @property
+    def server(self) -> Path:
+        return self.root / "server.pem"
+
+    @property
+    def service(self) -> Path:
+        return self.root / "service.pem"
+
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker.pem"
+
+    def online_key(self, role: str) -> Path:
+        return self.root / f"tuf-{role}.key"
+
+    @staticmethod
+    def key(certificate: Path) -> Path:
+        """The private key that belongs to a certificate file."""
+        return certificate.with_suffix(".key")
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner may read, durably.
+
+    Raises:
+        FileExistsError: never overwrites a key.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,1 @@
+"""The tables over time: one numbered revision per change, run by ``fleet.db.Database.migrate``."""

@@ -1,0 +1,141 @@
+"""Which module versions exist: reserved, draft (complete, nobody vouches for it), signed by the team's key.
+
+The server never changes a manifest's bytes; they are a blob like any other, and the digest decides.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from fleet.blobs import Blobs
+from fleet.refusals import Conflict, Missing
+from fleet.tables import modules
+from modules import manifest as manifests
+from modules.digests import Blob, sha256
+from modules.errors import Invalid
+from modules.manifest import Manifest
+from modules.names import Digest, ModuleRef, Slug, Version
+
+RESERVED, DRAFT, SIGNED = "reserved", "draft", "signed"
+_SHOWN = 20
+
+
+class Registry:
+    """Module versions in the database, their bytes in the blob store."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    def reserve(self, connection: Connection, now: float, team: Slug, name: Slug) -> Version:
+        """The next whole number above every version of this model, kept free for the caller."""
+        mine = (modules.c.team == team) & (modules.c.name == name)
+        taken = [Version.parse(text).numbers[0] for text in connection.scalars(select(modules.c.version).where(mine))]
+        version = Version.parse(str(max(taken, default=0) + 1))
+        connection.execute(
+            insert(modules).values(team=team, name=name, version=str(version), state=RESERVED, created=now)
+        )
+        return version
+
+    def draft(self, connection: Connection, now: float, ref: ModuleRef, data: bytes) -> bool:
+        """Take a manifest; True if it is new, False if these very bytes are here already.
+
+        Raises:
+            Invalid: no manifest, another module's, or blobs that it names are missing (it lists them).
+            Conflict: the version exists with other bytes.
+        """
+        manifest = manifests.decode(data)
+        if str(manifest.ref) != str(ref):
+            raise Invalid(f"the manifest is {manifest.ref}'s", element=str(ref))
+        row = self._find(connection, ref)
+        if row is not None and row.digest is not None:
+            if row.digest != sha256(data):
+                raise Conflict("this version has another content", element=str(ref), remedy="register a new version")
+            return False
+        if missing := self._blobs.missing(named_blobs(manifest)):
+            shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
+            raise Invalid(f"blobs are missing: {shown}", element=str(ref), remedy="upload them first")
+        blob = self._blobs.put(data)
+        values = {"digest": blob.sha256, "length": blob.length, "blocks": blob.blocks, "state": DRAFT, "created": now}
+        if row is None:
+            key = {"team": ref.team, "name": ref.name, "version": str(ref.version)}
+            connection.execute(insert(modules).values(**key, **values))
+        else:
+            connection.execute(update(modules).where(modules.c.id == row.id).values(**values))
+        return True
+
+    def sign(self, connection: Connection, ref: ModuleRef, digest: Digest, length: int) -> bool:
+        """Mark a module as listed in its team's metadata; False if it was already.
+
+        Raises:
+            Invalid: the metadata lists a module that is no draft here, or other bytes.
+        """
+        row = self._find(connection, ref)
+        if row is None or row.digest is None:
+            raise Invalid("it is signed, but no such draft is here", element=str(ref), remedy="upload the module first")
+        if (row.digest, row.length) != (digest, length):
+            raise Invalid(f"what was signed is {digest}, the draft is {row.digest}", element=str(ref))
+        connection.execute(update(modules).where(modules.c.id == row.id).values(state=SIGNED))
+        return bool(row.state != SIGNED)
+
+    def view(self, connection: Connection, ref: ModuleRef) -> dict[str, Any]:
+        """One module with its manifest as the API shows it.
+
+        Raises:
+            Missing: there is no such module.
+        """
+        row = self._existing(connection, ref)
+        return _view(row) | {"manifest": msgspec.json.decode(self._blobs.read(row.digest))}
+
+    def view_all(self, connection: Connection) -> list[dict[str, Any]]:
+        """Every draft and signed module, newest versions first."""
+        rows = connection.execute(select(modules).where(modules.c.digest.is_not(None))).all()
+        ordered = sorted(rows, key=lambda row: Version.parse(row.version), reverse=True)
+        return [_view(row) for row in sorted(ordered, key=lambda row: (row.team, row.name))]
+
+    def manifest_bytes(self, connection: Connection, ref: ModuleRef) -> bytes:
+        """The manifest as it was signed.
+
+        Raises:
+            Missing: there is no such module.
+        """
+        return self._blobs.read(self._existing(connection, ref).digest)
+
+    def signed(self, connection: Connection, ref: ModuleRef) -> tuple[Manifest, Blob]:
+        """A module that may be rolled out: its manifest, and the blob that the manifest is.
+
+        Raises:
+            Missing: there is no such module.
+            Conflict: it is a draft.
+        """
+        row = self._existing(connection, ref)
+        if row.state != SIGNED:
+            raise Conflict("nobody signed this module", element=str(ref), remedy=f"run: edgefleet modules sign {ref}")
+        return manifests.decode(self._blobs.read(row.digest)), Blob(row.digest, row.length, row.blocks)
+
+    def _existing(self, connection: Connection, ref: ModuleRef) -> Row[Any]:
+        row = self._find(connection, ref)
+        if row is None or row.digest is None:
+            raise Missing("there is no such module", element=str(ref))
+        return row
+
+    @staticmethod
+    def _find(connection: Connection, ref: ModuleRef) -> Row[Any] | None:
+        found = (modules.c.team == ref.team) & (modules.c.name == ref.name) & (modules.c.version == str(ref.version))
+        return connection.execute(select(modules).where(found)).one_or_none()
+
+
+def named_blobs(manifest: Manifest) -> Iterable[Blob]:
+    """Every blob that a device may have to pull for a module."""
+    yield from manifest.files
+    for runtime in manifest.runtimes:
+        if runtime.image is not None:
+            yield runtime.image.manifest
+            yield runtime.image.config
+            yield from runtime.image.layers
+
+
+def _view(row: Row[Any]) -> dict[str, Any]:
+    ref = f"{row.team}/{row.name}:{row.version}"
+    return {"ref": ref, "digest": row.digest, "state": row.state, "created": row.created}

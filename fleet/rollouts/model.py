@@ -1,0 +1,59 @@
+"""A rollout's policy, and what is known of its devices: typed values without expressions to evaluate."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from fleet.rollouts.phases import Outcome
+from modules.names import DeviceField, DeviceId
+
+PercentNumber = Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+
+class Percent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="percent", tag_field="by"):
+    """A wave of this share of all devices, rounded up."""
+
+    percent: Annotated[float, msgspec.Meta(gt=0, le=100)]
+
+
+class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="count", tag_field="by"):
+    """A wave of so many devices."""
+
+    count: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="label", tag_field="by"):
+    """A wave of the devices that a selector matches."""
+
+    selector: str
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who goes when, and what counts as good enough.
+
+    A wave is complete when ``success_percent`` of its devices are committed. It fails as soon as more than
+    ``failure_percent`` failed, or so many that the success can no longer be reached.
+    """
+
+    waves: tuple[Percent | Count | Label, ...] = (Percent(100.0),)
+    success_percent: PercentNumber = 100.0
+    failure_percent: PercentNumber = 0.0
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A device that the module fits; labels include its id."""
+
+    device: DeviceField
+    labels: dict[str, str]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One device of the open waves: what its last report means."""
+
+    device: DeviceId
+    outcome: Outcome
+    phase: str
+    ordered: bool
+
+
+MAX_WAVES: Final = 100

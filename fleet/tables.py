@@ -1,0 +1,142 @@
+"""The tables, nothing else. Times are Unix seconds; documents are stored as the bytes that were received or signed."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+# Named constraints, so that a later migration can change them on every database.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),  # "api" or "join"
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("role", String(32), nullable=False),
+    Column("uses_left", Integer),  # None: without end
+    Column("created", Float, nullable=False),
+    Column("expires", Float),  # None: never
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("labels", JSON, nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("enrolled", Float, nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("boot", Integer, nullable=False),
+    Column("last_seen", Float),
+    Column("facts_number", Integer, nullable=False),
+    Column("facts", LargeBinary),
+    Column("report_number", Integer, nullable=False),
+    Column("report", LargeBinary),
+    Column("order_counter", Integer, nullable=False),
+    Column("order_expires", Integer),
+    Column("order_envelope", LargeBinary),
+    Column("order_published", Integer, nullable=False),  # highest counter that the broker took
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("rollout", ForeignKey("rollouts.id"), nullable=False),
+    Column("document", LargeBinary, nullable=False),  # SlotOrder
+)
+
+modules = Table(
+    "modules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("team", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("digest", String(71)),  # None while the version is only reserved
+    Column("length", Integer),
+    Column("blocks", String(71)),
+    Column("state", String(16), nullable=False),  # "reserved", "draft" or "signed"
+    Column("created", Float, nullable=False),
+    UniqueConstraint("team", "name", "version"),
+)
+
+tuf_metadata = Table(
+    "tuf_metadata",
+    metadata,
+    Column("role", String(80), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("module", String(200), nullable=False),
+    Column("slot", String(63), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("wave", Integer, nullable=False),  # counted from 1
+    Column("waves", Integer, nullable=False),
+    Column("policy", LargeBinary, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # SlotOrder of every device
+    Column("waive", Boolean, nullable=False),
+    Column("misfits", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id"), primary_key=True),
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("slot", String(63), nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("current", Boolean, nullable=False),  # False: a newer rollout or a removal took the slot
+    Column("counter", Integer),  # the order that carries it; None before its wave opens
+    Column("phase", String(32), nullable=False),
+    Column("detail", LargeBinary),  # SlotReport
+    Index("ix_members_device_slot", "device", "slot"),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rollout", ForeignKey("rollouts.id"), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("what", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("kind", String(40), nullable=False),
+    Column("device", String(63)),
+    Column("message", Text, nullable=False),
+)

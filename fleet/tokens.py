@@ -1,0 +1,68 @@
+"""Random tokens of operators and joining devices; the database holds only their hashes.
+
+A token has 256 random bits, so one SHA-256 is as good as a slow hash and costs nothing per request.
+"""
+
+import hashlib
+import secrets
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from fleet.refusals import Unauthorised
+from fleet.tables import tokens
+
+PREFIX: Final = "eft_"
+_LIMIT: Final = 100
+
+
+def create(
+    connection: Connection, now: float, *, kind: str, role: str, uses: int | None = None, life_s: float | None = None
+) -> str:
+    """Make a token and return its text, which exists nowhere else."""
+    text = PREFIX + secrets.token_urlsafe(32)
+    connection.execute(
+        insert(tokens).values(
+            kind=kind,
+            hash=_hash(text),
+            role=role,
+            uses_left=uses,
+            created=now,
+            expires=None if life_s is None else now + life_s,
+        )
+    )
+    return text
+
+
+def role(connection: Connection, now: float, text: str, *, kind: str) -> str:
+    """The role of a token that holds, used up or not.
+
+    Raises:
+        Unauthorised: unknown, of another kind, or expired; which of them is not said.
+    """
+    found = None
+    if text.startswith(PREFIX) and len(text) <= _LIMIT:
+        # Looked up by hash: how long the comparison takes tells nothing about the token.
+        found = connection.execute(select(tokens).where(tokens.c.hash == _hash(text))).one_or_none()
+    if found is None or found.kind != kind or (found.expires is not None and found.expires <= now):
+        raise Unauthorised("this token does not hold", element=f"{kind} token", remedy="ask an operator for a new one")
+    return str(found.role)
+
+
+def spend(connection: Connection, text: str) -> None:
+    """Use a token once.
+
+    Raises:
+        Unauthorised: it is used up.
+    """
+    mine = tokens.c.hash == _hash(text)
+    left = connection.execute(select(tokens.c.uses_left).where(mine)).scalar_one()
+    if left is None:
+        return
+    if left < 1:
+        raise Unauthorised("this token is used up", element="join token", remedy="ask an operator for a new one")
+    connection.execute(update(tokens).where(mine).values(uses_left=left - 1))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
