@@ -1,0 +1,132 @@
+"""A real container engine for tests, and the two images that they start: a Python base, and the scoring image.
+
+Both images are kept between runs: the base under the tag that Dockerfiles name, the scoring image under a tag that
+hashes everything that it is made of.
+"""
+
+import fcntl
+import functools
+import hashlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+
+from fleet.client.image_build import BASE, DOCKERFILE, LOCK, SOURCE, build_scoring_image
+from tests.parts.presence import engine_answers, engine_socket, program
+
+REPOSITORY = "edgefleet-test/scoring"
+KEPT = 3
+STARTS_WITHIN_S = 60
+_PATHS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+@contextmanager
+def engine() -> Iterator[str]:
+    """The socket of an engine: the one that runs, or a ``dockerd`` started now and stopped at the end."""
+    if engine_answers():
+        yield engine_socket()
+        return
+    daemon = program("dockerd")
+    assert daemon is not None, "no container engine answers and dockerd is not installed"
+    with tempfile.TemporaryFile() as log, subprocess.Popen([daemon], stdout=log, stderr=log) as process:
+        try:
+            deadline = time.monotonic() + STARTS_WITHIN_S
+            while not engine_answers():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise AssertionError(f"dockerd did not start: {log.read()[-2000:]!r}")
+                time.sleep(0.1)
+            yield engine_socket()
+        finally:
+            process.terminate()
+
+
+def client() -> docker.DockerClient:
+    """Docker's own client, to look at an engine with other eyes than ours."""
+    return docker.DockerClient(base_url=f"unix://{engine_socket()}", timeout=600)
+
+
+def python_slim(engine_client: docker.DockerClient) -> str:
+    """Make sure that the engine has a Python image under the usual tag; returns the tag.
+
+    Made from the distribution's own packages where the tag is missing, so that no registry is needed.
+    """
+    with _one_at_a_time("python-slim"):
+        try:
+            engine_client.images.get(BASE)
+        except docker.errors.ImageNotFound:
+            _import_debian(engine_client)
+    return BASE
+
+
+def scoring_image(engine_client: docker.DockerClient) -> str:
+    """The id of the scoring image of the sources as they are; built where the engine has not got it."""
+    python_slim(engine_client)
+    with _one_at_a_time("scoring-image"):
+        name = f"{REPOSITORY}:{_sources()}"
+        try:
+            return str(engine_client.images.get(name).id)
+        except docker.errors.ImageNotFound:
+            made = build_scoring_image(client=engine_client, name=name, progress=print)
+        _forget_old(engine_client)
+    return made
+
+
+def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path:
+    """What ``docker save`` writes of an image."""
+    with path.open("wb") as out:
+        out.writelines(engine_client.images.get(image_id).save())
+    return path
+
+
+@functools.cache
+def _sources() -> str:
+    """A short hash of everything that the scoring image is made of."""
+    files = [DOCKERFILE, LOCK, SOURCE / "pyproject.toml", SOURCE / "fleet/client/image_build.py"]
+    files += sorted((SOURCE / "modules").rglob("*.py"))
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(str(path.relative_to(SOURCE)).encode() + b"\0")
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()[:16]
+
+
+def _forget_old(engine_client: docker.DockerClient) -> None:
+    images: list[Any] = sorted(engine_client.images.list(REPOSITORY), key=lambda image: image.attrs["Created"])
+    for image in images[:-KEPT]:
+        for tag in image.tags:
+            # A container of another test run may still use it; the next run tries again.
+            with suppress(docker.errors.APIError):
+                engine_client.images.remove(tag)
+
+
+def _import_debian(engine_client: docker.DockerClient) -> None:
+    with tempfile.TemporaryDirectory(prefix="edgefleet-base-") as folder:
+        root = Path(folder) / "root.tar"
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
+        command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+        # python and pip where the usual image has them: in /usr/local.
+        command += ['--customize-hook=chroot "$1" python3 -m venv /usr/local', "bookworm", str(root)]
+        subprocess.run(command, check=True, timeout=600)
+        repository, tag = BASE.split(":")
+        engine_client.api.import_image_from_file(
+            str(root), repository=repository, tag=tag, changes=[f"ENV {_PATHS}", 'CMD ["python3"]']
+        )
+
+
+@contextmanager
+def _one_at_a_time(what: str) -> Iterator[None]:
+    """Two test runs on one machine share an engine: the second waits for what the first makes."""
+    path = Path(tempfile.gettempdir()) / f"edgefleet-{what}-{os.getuid()}.lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
