@@ -14,7 +14,8 @@ from modules.names import DigestField
 
 GET_LIMIT: Final = 4 << 10
 BLOCK_LIMIT: Final = (64 << 10) + 512
-MAX_MASK: Final = 64
+# Blocks of one request: the bits of a mask that is a positive 64-bit integer.
+MAX_MASK: Final = 63
 OK: Final = 200
 MISSING: Final = 404
 BUSY: Final = 503
@@ -26,7 +27,7 @@ class BlobGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     request: Annotated[int, msgspec.Meta(ge=1)]
     digest: DigestField
     first: Annotated[int, msgspec.Meta(ge=0)] = 0
-    mask: Annotated[int, msgspec.Meta(ge=1, lt=1 << (MAX_MASK - 1))] = 1
+    mask: Annotated[int, msgspec.Meta(ge=1, le=(1 << MAX_MASK) - 1)] = 1
 
     @property
     def numbers(self) -> list[int]:

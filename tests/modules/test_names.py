@@ -42,7 +42,7 @@ def test_field_and_function_agree(function, field, text):
 )
 def test_refuses_what_would_need_escaping(function, field, text):
     """No name has a separator, a wildcard, a capital or a newline at its end."""
-    with pytest.raises(Invalid, match="use|write"):
+    with pytest.raises(Invalid, match=r"use|write"):
         function(text)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(text, field)

@@ -1,0 +1,167 @@
+"""One full example of every document that crosses the wire, as it stands in tests/golden.
+
+A golden file is what some device in the field sends today: it is never edited. A document that changes gets a new
+format and a new file, and both stay readable.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from modules import canonical, manifest, samples
+from modules.digests import Blob
+from modules.manifest import Adjustable, EntryScript, File, Image, Limits, Manifest, Proof, Runtime
+from modules.needs import Accelerator, Engine, HostFacts
+from modules.protocol import blobs, enrollment, facts, order, report
+from modules.samples import Exact, Numeric, Sample, Samples, TopK
+
+A, B = ("sha256:" + letter * 64 for letter in "ab")
+BLOB = Blob(A, 70_000, B)
+
+
+class Example(NamedTuple):
+    document: Any
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def json(document, limit):
+    return Example(
+        document,
+        canonical.encode,
+        lambda data: canonical.decode(data, type(document), limit=limit, what=type(document).__name__),
+    )
+
+
+EXAMPLES = {
+    "module-1.json": Example(
+        Manifest(
+            team="acme",
+            name="digits",
+            version="1.4.2",
+            serve=EntryScript(script="source/score.py"),
+            files=(
+                File(sha256=A, length=70_000, blocks=B, path="model/weights.bin"),
+                File(sha256=A, length=1, blocks=B, path="samples.json"),
+                File(sha256=B, length=2, blocks=A, path="source/score.py"),
+            ),
+            runtimes=(Runtime(image=Image(name="scoring:1", manifest=BLOB, config=BLOB, layers=(BLOB,))),),
+            proof=Proof(limits=Limits(latency_ms=50, memory_mb=256)),
+            adjustable={"log_level": Adjustable(default="info", choices=("debug", "info"))},
+            fallback_hosts=("*.example.org",),
+            opaque_files=("model/weights.bin",),
+            description="Reads digits",
+            tags={"stage": "field"},
+        ),
+        manifest.encode,
+        manifest.decode,
+    ),
+    "samples-1.json": Example(
+        Samples(
+            (
+                Sample(name="one", body=b"[1]", answer=b"[2.0]", compare=Numeric(absolute=0.001, relative=0.01)),
+                Sample(name="two", body=b"\xff", content_type="image/png", answer=b"ok", compare=Exact()),
+                Sample(name="three", body=b"{}", answer=b'{"s":[0.1,0.9]}', compare=TopK(field="s")),
+            )
+        ),
+        samples.encode,
+        samples.decode,
+    ),
+    "order-1.json": json(
+        order.Order(
+            device="edge-1",
+            counter=7,
+            issued=1_760_000_000,
+            expires=1_760_600_000,
+            slots={
+                "digits": order.SlotOrder(
+                    manifest="modules/acme/digits/1.4.2.json",
+                    digest=A,
+                    length=900,
+                    blocks=B,
+                    settings={"log_level": "debug", "probation_s": 5.0},
+                    fallback="https://scoring.example.org/digits",
+                )
+            },
+            waivers=(B,),
+        ),
+        order.LIMIT,
+    ),
+    "report-1.json": json(
+        report.Report(
+            device="edge-1",
+            number=3,
+            issued=1_760_000_000.5,
+            order=7,
+            agent="0.1.0",
+            slots=(
+                report.SlotReport(
+                    slot="digits",
+                    phase="reverted",
+                    module="acme/digits:1.4.2",
+                    digest=A,
+                    attempts=2,
+                    reason=report.Reason("wrong-answer", "one: 2.1 instead of 2.0 at $[0]"),
+                    serving=report.Running(
+                        module="acme/digits:1.4.1", digest=B, provider="CPUExecutionProvider", engine="docker"
+                    ),
+                    progress=1.0,
+                    times=(("accepted", 1_760_000_000.0), ("reverted", 1_760_000_000.25)),
+                ),
+            ),
+            refusals=(report.Refusal(what="order 6", reason=report.Reason("untrusted", "old"), at=1_760_000_000.0),),
+        ),
+        report.LIMIT,
+    ),
+    "status-1.json": json(report.Status(online=False, boot=4), report.STATUS_LIMIT),
+    "ack-1.json": json(report.Ack(report=3), report.STATUS_LIMIT),
+    "facts-1.json": json(
+        facts.Facts(
+            device="edge-1",
+            number=2,
+            issued=1_760_000_000.0,
+            agent="0.1.0",
+            host=HostFacts(
+                platform="linux/arm64",
+                cpu_model="Cortex-A78AE",
+                cores=6.0,
+                memory_mb=7620,
+                disk_free_mb=20_000,
+                accelerators=(
+                    Accelerator(
+                        kind="cuda", name="Orin", providers=("CUDAExecutionProvider",), devices=("/dev/nvhost",)
+                    ),
+                ),
+                engines=(Engine(name="docker", version="24.0.5"),),
+            ),
+        ),
+        facts.LIMIT,
+    ),
+    "join-1.json": json(
+        enrollment.JoinBundle(
+            fleet="https://fleet.example.org",
+            broker=enrollment.Broker(host="fleet.example.org", port=8883),
+            ca="-----BEGIN CERTIFICATE-----\n",
+            root=b"{}",
+            token="once",
+        ),
+        enrollment.LIMIT,
+    ),
+    "enroll-request-1.json": json(
+        enrollment.EnrollRequest(token="once", csr="-----BEGIN CERTIFICATE REQUEST-----\n", name="edge-1"),
+        enrollment.LIMIT,
+    ),
+    "enroll-answer-1.json": json(
+        enrollment.EnrollAnswer(device="edge-1", certificate="-----BEGIN CERTIFICATE-----\n"), enrollment.LIMIT
+    ),
+    "blob-get-1.msgpack": Example(
+        blobs.BlobGet(request=9, digest=A, first=16, mask=0b1011), blobs.encode, blobs.decode_get
+    ),
+    "metadata-get-1.msgpack": Example(
+        blobs.MetadataGet(request=10, name="2.root.json"), blobs.encode, blobs.decode_get
+    ),
+    "block-1.msgpack": Example(
+        blobs.Block(request=9, status=blobs.OK, number=16, length=70_000, data=b"\x00\xffbytes"),
+        blobs.encode,
+        blobs.decode_block,
+    ),
+}

@@ -1,0 +1,147 @@
+"""The manifest: what is a module, and what is refused at the door."""
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from modules import canonical, manifest
+from modules.errors import Invalid
+from modules.manifest import Adjustable, EntryScript, File, Manifest, OnnxGraph, Proof, Runtime
+from tests.modules.documents import manifests
+
+ZERO = "sha256:" + "0" * 64
+
+
+def file(path):
+    return File(sha256=ZERO, length=1, blocks=ZERO, path=path)
+
+
+GOOD = Manifest(
+    team="acme",
+    name="digits",
+    version="3",
+    serve=OnnxGraph(file="model.onnx"),
+    files=(file("model.onnx"), file("samples.json")),
+    runtimes=(Runtime(),),
+)
+
+
+def changed(**fields):
+    return canonical.encode(msgspec.structs.replace(GOOD, **fields))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+@given(document=manifests())
+def test_manifest_survives(document):
+    """A manifest decodes to itself, and its bytes are the same when encoded again."""
+    data = manifest.encode(document)
+
+    assert manifest.decode(data) == document
+    assert manifest.encode(manifest.decode(data)) == data
+
+
+def test_names_itself():
+    """A manifest knows its reference and finds its files by path."""
+    assert str(GOOD.ref) == "acme/digits:3"
+    assert GOOD.file("model.onnx").path == "model.onnx"
+    with pytest.raises(Invalid, match=r"other\.onnx: the module has no such file"):
+        GOOD.file("other.onnx")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        pytest.param({"team": "ACME"}, "team", id="team in capitals"),
+        pytest.param({"name": "a/b"}, "name", id="name with a slash"),
+        pytest.param({"version": "latest"}, "no version", id="tag for a version"),
+        pytest.param({"format": "edgefleet.module/2"}, "format", id="format of the future"),
+        pytest.param({"runtimes": ()}, "nothing could run it", id="no runtime"),
+        pytest.param({"files": ()}, "no such file", id="no files"),
+        pytest.param({"files": (*GOOD.files, file("model.onnx"))}, "same path", id="path twice"),
+        pytest.param({"files": (*GOOD.files, file("Model.onnx"))}, "same path", id="path twice but for case"),
+        pytest.param({"files": (*GOOD.files, file("model.onnx/a"))}, "below another", id="file below a file"),
+        pytest.param({"files": (*GOOD.files, file("../a"))}, "no path inside", id="path that climbs"),
+        pytest.param({"files": (*GOOD.files, file("/a"))}, "no path inside", id="absolute path"),
+        pytest.param({"serve": OnnxGraph(file="other.onnx")}, "no such file", id="graph that is not there"),
+        pytest.param({"serve": EntryScript(script="source/a.py")}, "no such file", id="script that is not there"),
+        pytest.param({"proof": Proof(samples="other.json")}, "no such file", id="samples that are not there"),
+        pytest.param({"proof": Proof(ready_within_s=0)}, "ready_within_s", id="no time to get ready"),
+        pytest.param({"opaque_files": ("weights.pkl",)}, "no such file", id="opaque file that is not there"),
+        pytest.param({"adjustable": {"mounts": Adjustable(default="/")}}, "never be adjustable", id="mounts"),
+        pytest.param(
+            {"adjustable": {"probation_s": Adjustable(default=1.0, minimum=2.0)}}, "outside", id="default out of bounds"
+        ),
+    ],
+)
+def test_refuses(fields, message):
+    """What a module cannot be is refused, naming the field."""
+    with pytest.raises(Invalid, match=message):
+        manifest.decode(changed(**fields))
+
+
+@pytest.mark.parametrize("where", ["sha256", "blocks"])
+def test_refuses_a_tag_where_a_digest_must_stand(where):
+    """A file is named by digest and by nothing else."""
+    data = canonical.encode(GOOD).replace(f'"{where}":"{ZERO}"'.encode(), f'"{where}":"latest"'.encode())
+
+    with pytest.raises(Invalid, match=where):
+        manifest.decode(data)
+
+
+def test_refuses_unknown_fields_at_every_depth():
+    """A field that this version does not know is refused, wherever it stands."""
+    document = msgspec.json.decode(canonical.encode(GOOD))
+    for part in (document, document["files"][0], document["runtimes"][0], document["proof"], document["serve"]):
+        part["surprise"] = 1
+        with pytest.raises(Invalid, match="surprise"):
+            manifest.decode(canonical.encode(document))
+        del part["surprise"]
+
+    assert manifest.decode(canonical.encode(document)) == GOOD
+
+
+def test_ready_only_needs_no_samples():
+    """A module that proves readiness alone may come without samples."""
+    alone = msgspec.structs.replace(GOOD, files=GOOD.files[:1], proof=Proof(prove="ready-only"))
+
+    assert manifest.decode(manifest.encode(alone)) == alone
+
+
+def test_nothing_wrong_is_encoded_to_be_signed():
+    """Encoding checks like decoding, so nobody signs a manifest that devices would refuse."""
+    with pytest.raises(Invalid, match="nothing could run it"):
+        manifest.encode(msgspec.structs.replace(GOOD, runtimes=()))
+
+
+NUMBER = Adjustable(default=5.0, minimum=1.0, maximum=10.0)
+CHOICE = Adjustable(default="info", choices=("info", "debug"))
+SWITCH = Adjustable(default=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [(NUMBER, 1.0), (NUMBER, 10), (CHOICE, "debug"), (SWITCH, True), (Adjustable(default=1.0), -1e300)],
+)
+def test_takes_settings_within_bounds(setting, value):
+    """A value of the default's kind within the declared bounds is taken."""
+    manifest.check_setting("log_level", setting, value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        (NUMBER, 0.5),
+        (NUMBER, 11),
+        (NUMBER, float("nan")),
+        (NUMBER, True),
+        (NUMBER, "5"),
+        (CHOICE, "trace"),
+        (CHOICE, 1),
+        (SWITCH, 1),
+        (SWITCH, "yes"),
+    ],
+)
+def test_refuses_settings_out_of_bounds(setting, value):
+    """A value of another kind, out of bounds, not a number or not among the choices is refused by name."""
+    with pytest.raises(Invalid, match=r"settings\.log_level"):
+        manifest.check_setting("log_level", setting, value)

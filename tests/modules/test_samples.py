@@ -1,0 +1,110 @@
+"""Samples: stored requests, and the comparison that decides whether an answer is right."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules import samples
+from modules.errors import Invalid
+from modules.samples import Exact, Numeric, Sample, TopK, differences
+from tests.modules.documents import SAMPLES
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def sample(answer, compare=Numeric(), status=200):  # noqa: B008 - a frozen value
+    return Sample(name="one", body=b"[]", answer=answer, compare=compare, status=status)
+
+
+@given(document=SAMPLES)
+def test_samples_survive(document):
+    """Samples decode to themselves, bodies of any bytes included."""
+    assert samples.decode(samples.encode(document)) == document
+
+
+def test_refuses_an_empty_list():
+    """A file without samples proves nothing and is refused."""
+    with pytest.raises(Invalid, match="there is no sample in it"):
+        samples.decode(b'{"samples":[]}')
+
+
+@given(value=JSON)
+def test_reference_answer_is_right(value):
+    """Every JSON answer equals itself, numerically and exactly."""
+    body = json.dumps(value).encode()
+
+    assert differences(sample(body), 200, body) == []
+    assert differences(sample(body, Exact()), 200, body) == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        (b"[1.0, 2.0]", b"[1.0005, 2.001]"),
+        (b'{"a": 1, "b": [2]}', b'{"b":[2],"a":1}'),
+        (b"[1]", b"[1.0]"),
+        (b"1" + b"0" * 400, b"1" + b"0" * 400),
+    ],
+)
+def test_numbers_within_tolerance_are_right(reference, answer):
+    """Layout, order of keys and small differences of numbers do not count."""
+    assert differences(sample(reference), 200, answer) == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "said"),
+    [
+        (b"[1.0, 2.0]", b"[1.0, 2.1]", r"2\.1 instead of 2\.0 at \$\[1\]"),
+        (b'{"a": [1]}', b'{"a": [1, 2]}', r"2 values instead of 1 at \$\.a"),
+        (b'{"a": 1}', b'{"b": 1}', r"keys \['b'\] instead of \['a'\]"),
+        (b"[true]", b"[1]", r"1 instead of True"),
+        (b'"cat"', b'"dog"', "'dog' instead of 'cat'"),
+        (b"[1]", b"[null]", r"None instead of 1 at \$\[0\]"),
+        (b"[1]", b"no json", "the answer is no JSON"),
+        (b"[1]", b"[" * 100_000, "the answer is no JSON"),
+        (b"[1.0]", b"[1" + b"0" * 400 + b"]", r"10+ instead of 1\.0 at \$\[0\]"),
+    ],
+)
+def test_wrong_answers_are_named(reference, answer, said):
+    """A wrong answer is one short difference with the place where it stands; no answer makes the comparison fail."""
+    (difference,) = differences(sample(reference), 200, answer)
+
+    assert len(difference) < 250
+    assert re.search(said, difference), difference
+
+
+def test_status_counts_first():
+    """Another status is the difference, whatever the body."""
+    assert differences(sample(b"{}"), 500, b"{}") == ["one: status 500 instead of 200: b'{}'"]
+    assert differences(sample(b"bad", Exact(), status=400), 400, b"bad") == []
+
+
+def test_exact_means_bytes():
+    """An exact sample takes the same bytes and no equivalent JSON."""
+    assert differences(sample(b"[1]", Exact()), 200, b"[1]") == []
+    assert differences(sample(b"[1]", Exact()), 200, b"[1.0]") == ["one: b'[1.0]' instead of b'[1]'"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference", "answer", "right"),
+    [
+        (TopK(field=""), b"[0.1, 0.9]", b"[0.4, 0.6]", True),
+        (TopK(field=""), b"[0.1, 0.9]", b"[0.6, 0.4]", False),
+        (TopK(field="scores.0", k=2), b'{"scores":[[3,2,1]]}', b'{"scores":[[2,3,1]]}', True),
+        (TopK(field="scores.0", k=2), b'{"scores":[[3,2,1]]}', b'{"scores":[[3,1,2]]}', False),
+        (TopK(field="scores"), b'{"scores":[1,2]}', b"{}", False),
+        (TopK(field="scores"), b'{"scores":[1,2]}', b'{"scores":null}', False),
+        (TopK(field="scores"), b'{"scores":[1,2]}', b'{"scores":["a","b"]}', False),
+        (TopK(field="scores.x"), b'{"scores":[1,2]}', b'{"scores":[1,2]}', False),
+    ],
+)
+def test_top_k_compares_the_best_indices(rule, reference, answer, right):
+    """A top-k sample asks for the same best indices, whatever their scores; an answer without scores is wrong."""
+    assert (differences(sample(reference, rule), 200, answer) == []) == right
