@@ -1,0 +1,174 @@
+"""python-tuf's client, set up for a device: small limits, our own transport, and a clock that we set.
+
+This is the only file that reaches into python-tuf beyond its documented interface. Each place that does so is guarded,
+so that a version which moved things says so at once instead of checking expiry against the wrong clock.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    RepositoryError,
+)
+from tuf.api.metadata import Root, Signed, TargetFile, Targets
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
+
+from modules import roles
+from modules.errors import BadSettings, LinkLost, Untrusted
+
+# Gets one metadata file by its published name (``2.root.json``, ``timestamp.json``), at most ``limit`` bytes, and
+# blocks until it is here. None when the other side says that there is no such file; silence is an error, LinkLost.
+FetchMetadata = Callable[[str, int], bytes | None]
+
+_BASE: Final = "metadata/"
+_NOT_FOUND: Final = 404
+
+_log = logging.getLogger(__name__)
+
+
+class Fetcher(FetcherInterface):
+    """The transport that python-tuf asks, on top of whatever gets files for us."""
+
+    def __init__(self, fetch: FetchMetadata) -> None:
+        self._ask = fetch
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """One metadata file, whole.
+
+        Raises:
+            DownloadHTTPError: with status 404, there is no such file.
+            DownloadLengthMismatchError: it is longer than allowed.
+            LinkLost: no answer; other errors of the tree pass through as they are.
+        """
+        name = unquote(url.removeprefix(_BASE))
+        try:
+            data = self._ask(name, max_length)
+        except OSError as error:
+            raise LinkLost(f"getting it failed: {error}", element=name) from error
+        if data is None:
+            raise DownloadHTTPError(f"there is no {name}", _NOT_FOUND)
+        if len(data) > max_length:
+            raise DownloadLengthMismatchError(f"{name} is longer than {max_length} bytes")
+        return data
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        return iter((self.download_bytes(url, roles.TARGETS_LIMIT),))
+
+
+class Client(Updater):
+    """One pass of the TUF client workflow over the cache in ``folder``.
+
+    Args:
+        folder: the metadata cache. It may be lost or torn at any time; it is then filled again.
+        root: the trusted root that came with the join bundle.
+        fetch: gets metadata files.
+        now: the time that expiry is held against.
+
+    Raises:
+        BadSettings: this python-tuf keeps its reference time elsewhere.
+        RepositoryError: the root is no root metadata.
+    """
+
+    def __init__(self, folder: Path, *, root: bytes, fetch: FetchMetadata, now: datetime) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        super().__init__(
+            metadata_dir=str(folder),
+            metadata_base_url=_BASE,
+            fetcher=Fetcher(fetch),
+            config=UpdaterConfig(
+                max_root_rotations=128,
+                max_delegations=8,
+                root_max_length=roles.limit(roles.ROOT),
+                timestamp_max_length=roles.limit(roles.TIMESTAMP),
+                snapshot_max_length=roles.limit(roles.SNAPSHOT),
+                targets_max_length=roles.TARGETS_LIMIT,
+            ),
+            bootstrap=root,
+        )
+        if not isinstance(getattr(self._trusted_set, "reference_time", None), datetime):
+            raise BadSettings(
+                "this python-tuf has no reference time that we can set",
+                element="tuf",
+                remedy="install a version that edgefleet was tested with",
+            )
+        self._trusted_set.reference_time = now
+
+    @property
+    def top_level_targets(self) -> Targets:
+        return self._trusted_set.targets
+
+    def loaded(self) -> dict[str, tuple[Signed, tuple[str, ...]]]:
+        """Every role that has been verified in this pass, root first, with the key ids that may sign it."""
+        trusted = self._trusted_set
+        found: dict[str, tuple[Signed, tuple[str, ...]]] = {}
+        for role in roles.TOP_LEVEL:
+            found[role] = (trusted[role], _keyids(trusted.root, role))
+        for role in self._delegated():
+            if role in trusted:
+                found[role] = (trusted[role], _keyids(trusted.targets, role))
+        return found
+
+    def follow_cached(self) -> None:
+        """Bring the delegated roles that are in the cache up to date, so that they are still usable without network.
+
+        A team whose role does not verify must not hold up the others: what is wrong with it is raised when one of its
+        own targets is asked for.
+        """
+        for role in self._delegated():
+            if Path(self._dir, f"{role}.json").exists():
+                try:
+                    self._load_targets(role, roles.TARGETS)
+                except (RepositoryError, DownloadError) as error:
+                    _log.warning("trust metadata of %s is of no use at present: %s", role, error)
+
+    def find(self, path: str) -> TargetFile | None:
+        """The target's entry, or None where no role lists it; gets the team's role when it is needed."""
+        delegations = self.top_level_targets.delegations
+        responsible = delegations.get_roles_for_target(path) if delegations else ()
+        if any(f"{role}.json" not in self._trusted_set.snapshot.meta for role, _ in responsible):
+            return self.top_level_targets.targets.get(path)
+        return self.get_targetinfo(path)
+
+    def _delegated(self) -> tuple[str, ...]:
+        delegations = self.top_level_targets.delegations
+        return tuple(delegations.roles) if delegations and delegations.roles else ()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn python-tuf's errors into ours: who cannot be reached is tried again, what does not verify is refused."""
+    try:
+        yield
+    except DownloadLengthMismatchError as error:
+        raise Untrusted(
+            f"more bytes came than may: {error}", element="trust metadata", remedy="find out who answers the device"
+        ) from error
+    except DownloadError as error:
+        raise LinkLost(str(error), element="trust metadata", remedy="let the device reach its fleet server") from error
+    except ExpiredMetadataError as error:
+        raise Untrusted(
+            str(error),
+            element="trust metadata",
+            remedy="let the fleet server or the owner sign it again, or set the device's clock right",
+        ) from error
+    except RepositoryError as error:
+        raise Untrusted(
+            str(error) or type(error).__name__,
+            element="trust metadata",
+            remedy="compare the fleet server's metadata with what the publishers signed",
+        ) from error
+
+
+def _keyids(delegator: Root | Targets, role: str) -> tuple[str, ...]:
+    return tuple(sorted(delegator.get_delegated_role(role).keyids))
