@@ -1,0 +1,65 @@
+"""``python -m modules.scoring``: exit code 0 after SIGTERM, 1 for the command line or address, 3 for what is served."""
+
+import asyncio
+import logging
+import os
+import sys
+from typing import Final
+
+from modules.errors import EdgefleetError
+from modules.scoring.entry_script import EntryScriptRuntime
+from modules.scoring.onnx import OnnxRuntime
+from modules.scoring.runtime import ModelRuntime
+from modules.scoring.server import listen, report, serve
+from modules.scoring.settings import BadCommandLine, Graph, Settings, read
+from modules.scoring.worker import WorkerSettings
+
+BAD_COMMAND_LINE: Final = 1
+CANNOT_SERVE: Final = 3
+
+
+def runtime_of(settings: Settings) -> ModelRuntime:
+    """What serves this module."""
+    if isinstance(settings.serves, Graph):
+        return OnnxRuntime(
+            settings.serves.file,
+            providers=settings.providers,
+            threads=settings.threads,
+            timeout_ms=settings.score_timeout_ms,
+        )
+    worker = WorkerSettings(script=settings.serves, providers=settings.providers, threads=settings.threads)
+    return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms)
+
+
+async def run(settings: Settings) -> None:
+    with listen(settings) as listener:
+        address = settings.unix or "{}:{}".format(*listener.getsockname()[:2])
+        logging.getLogger("modules.scoring").info("listening at %s with %g cores", address, settings.cores)
+        try:
+            await serve(runtime_of(settings), settings, listener)
+        finally:
+            if settings.unix:
+                settings.unix.unlink(missing_ok=True)
+
+
+def main() -> int:
+    try:
+        settings = read(sys.argv[1:], os.environ)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            stream=sys.stderr,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+        asyncio.run(run(settings))
+    except BadCommandLine as error:
+        print(report(error), file=sys.stderr)
+        return BAD_COMMAND_LINE
+    except EdgefleetError as error:
+        print(report(error), file=sys.stderr)
+        return CANNOT_SERVE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

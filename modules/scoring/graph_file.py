@@ -1,0 +1,96 @@
+"""Whether a file can be an ONNX graph at all, so that "not ONNX" and "cut short" are told apart before it is loaded.
+
+A graph is a protobuf message: a sequence of fields, each a tag and a value that knows its length. Only the outermost
+fields are walked, by seeking, so the check costs the same for a gigabyte.
+"""
+
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from modules.errors import Invalid
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GRAPH: Final = 7
+# Field numbers of ModelProto and their wire types; anything else at the start is another kind of file.
+_FIELDS: Final = {
+    1: _VARINT,
+    2: _BYTES,
+    3: _BYTES,
+    4: _BYTES,
+    5: _VARINT,
+    6: _BYTES,
+    _GRAPH: _BYTES,
+    8: _BYTES,
+    14: _BYTES,
+}
+_ORT_FORMAT: Final = b"ORTM"
+_VARINT_BYTES: Final = 10
+
+
+def check(path: Path) -> None:
+    """Accept a file that has the outer form of an ONNX graph, or of onnxruntime's own format.
+
+    Raises:
+        Invalid: missing, empty, not ONNX, or truncated.
+    """
+    try:
+        size = path.stat().st_size
+        stream = path.open("rb")
+    except OSError as error:
+        raise Invalid(f"cannot be read: {error.strerror}", element=str(path)) from error
+    with stream:
+        if stream.read(8)[4:] == _ORT_FORMAT:
+            return
+        stream.seek(0)
+        seen: set[int] = set()
+        while stream.tell() < size:
+            _field(stream, size, path, seen)
+    if _GRAPH not in seen:
+        raise _truncated(path) if seen else Invalid("the file is empty", element=str(path), remedy="register it again")
+
+
+def _field(stream: BinaryIO, size: int, path: Path, seen: set[int]) -> None:
+    """Step over one field, adding its number to ``seen``."""
+    tag = _varint(stream)
+    if tag is None:
+        raise _truncated(path) if seen else _not_onnx(path)
+    number, wire = tag >> 3, tag & 7
+    if not seen and _FIELDS.get(number) != wire:
+        raise _not_onnx(path)
+    if wire == _VARINT:
+        ended = _varint(stream) is None
+    elif wire in (_BYTES, _FIXED32, _FIXED64):
+        length = {_FIXED32: 4, _FIXED64: 8}.get(wire) or _varint(stream)
+        ended = length is None or stream.tell() + length > size
+        stream.seek(min(size, stream.tell() + (length or 0)))
+    else:
+        raise _not_onnx(path)
+    if ended:
+        # A length that leads out of a file that began with an unlikely field says more about the file than its end.
+        raise _truncated(path) if _FIELDS.get(number) == wire else _not_onnx(path)
+    seen.add(number)
+
+
+def _varint(stream: BinaryIO) -> int | None:
+    """The next variable-length integer; None where the file ends in it."""
+    value = 0
+    for position in range(_VARINT_BYTES):
+        byte = stream.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << (7 * position)
+        if byte[0] < 0x80:  # noqa: PLR2004 - the continuation bit
+            return value
+    return None
+
+
+def _not_onnx(path: Path) -> Invalid:
+    return Invalid(
+        "this is no ONNX graph",
+        element=str(path),
+        remedy="export the model to ONNX; a Git LFS pointer is not the model",
+    )
+
+
+def _truncated(path: Path) -> Invalid:
+    return Invalid("the ONNX graph is truncated", element=str(path), remedy="copy or export the file again")

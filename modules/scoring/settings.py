@@ -1,0 +1,175 @@
+"""Command line, manifest and environment, read once into one frozen :class:`Settings`.
+
+Later wins: built-in default, manifest, ``SCORING_TIMEOUT_MS`` (as Azure ML names it), ``EDGEFLEET_SETTINGS``. The
+adjustable settings of a module are only those that its manifest declares, within the bounds it gives.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from modules import manifest as manifests
+from modules.cores import granted, threads
+from modules.errors import BadSettings, Invalid
+from modules.manifest import Adjustable, EntryScript, Manifest
+from modules.names import ModuleRef
+from modules.scoring.runtime import ProviderChoice
+
+CPU: Final = ("CPUExecutionProvider",)
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_LEVEL: Final = Adjustable(default="info", choices=LOG_LEVELS)
+TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
+MAX_BODY: Final = 100 << 20
+MAX_UNIX_PATH: Final = 107
+MAX_PORT: Final = 65_535
+
+
+class BadCommandLine(BadSettings):
+    """The command line itself: nothing named to serve, or no address to serve it at."""
+
+    code = "bad-command-line"
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """A graph served without code."""
+
+    file: Path
+
+
+class Script(msgspec.Struct, frozen=True):
+    """An entry script, the folder that goes first on its ``sys.path``, and the one named by ``AZUREML_MODEL_DIR``."""
+
+    file: Path
+    source: Path
+    model_dir: Path
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the server is told. ``max_body`` in bytes; ``threads`` follow from the ``cores`` granted."""
+
+    serves: Graph | Script
+    name: str
+    module: ModuleRef | None = None
+    unix: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    providers: tuple[ProviderChoice, ...]
+    log_level: str
+    score_timeout_ms: float
+    cores: float
+    threads: int
+    max_body: int = MAX_BODY
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings of this process.
+
+    Raises:
+        BadCommandLine: nothing to serve is named, or no usable address.
+        BadSettings: a value in the environment cannot be used.
+        Invalid: the manifest is none.
+    """
+    line = _parse(arguments)
+    if line.module:
+        manifest = _manifest(line.module)
+        serves = _serves(manifest, line.module / "files")
+        name, module, adjustable = str(manifest.name), manifest.ref, manifest.adjustable
+        default_providers: tuple[str, ...] = manifest.runtimes[0].providers
+    else:
+        serves = Graph(line.model) if line.model else Script(line.script, line.script.parent, line.model_dir)
+        name, module = (line.model or line.script).stem, None
+        adjustable, default_providers = {"log_level": LOG_LEVEL, "score_timeout_ms": TIMEOUT_MS}, CPU
+    values = _adjusted(adjustable, environment)
+    cores = granted()
+    return Settings(
+        serves=serves, name=name, module=module, unix=line.unix, host=line.host or "127.0.0.1", port=line.port or 0,
+        providers=_providers(environment, default_providers), log_level=values["log_level"],
+        score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores),
+    )  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadCommandLine(message, element="command line", remedy="see --help")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m modules.scoring", description="Serve one module at /score.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--module", type=Path, metavar="DIR", help="a folder with manifest.json and files/")
+    what.add_argument("--model", type=Path, metavar="FILE", help="an ONNX graph without a manifest")
+    what.add_argument("--script", type=Path, metavar="FILE", help="an entry script without a manifest")
+    parser.add_argument(
+        "--model-dir", type=Path, metavar="DIR", help="AZUREML_MODEL_DIR of --script (default: its folder)"
+    )
+    parser.add_argument("--unix", type=Path, metavar="SOCKET", help="listen on a Unix socket")
+    parser.add_argument("--host", help="listen on TCP at this address (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="TCP port")
+    line = parser.parse_args(arguments)
+    if (line.unix is None) == (line.port is None) or (line.unix and line.host):
+        parser.error("give either --unix SOCKET or --host and --port")
+    if line.port is not None and not 0 <= line.port <= MAX_PORT:
+        parser.error(f"{line.port} is no port")
+    if line.unix and len(str(line.unix).encode()) > MAX_UNIX_PATH:
+        parser.error(f"the path of the socket is longer than {MAX_UNIX_PATH} bytes: {line.unix}")
+    for name in ("module", "model", "script", "model_dir", "unix"):
+        if getattr(line, name):
+            setattr(line, name, getattr(line, name).absolute())
+    if line.script and not line.model_dir:
+        line.model_dir = line.script.parent
+    return line
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / "manifest.json"
+    try:
+        return manifests.decode(path.read_bytes())
+    except OSError as error:
+        raise Invalid(
+            f"cannot be read: {error.strerror}", element=str(path), remedy="name a folder with manifest.json and files/"
+        ) from error
+
+
+def _serves(manifest: Manifest, files: Path) -> Graph | Script:
+    serve = manifest.serve
+    if isinstance(serve, EntryScript):
+        return Script(files / serve.script, files / serve.source, files / serve.model_dir)
+    return Graph(files / serve.file)
+
+
+def _providers(environment: Mapping[str, str], default: tuple[str, ...]) -> tuple[ProviderChoice, ...]:
+    """The execution providers in order: a JSON list of names, or of pairs of name and options."""
+    if not (text := environment.get("EDGEFLEET_PROVIDERS")):
+        return tuple((name, {}) for name in default)
+    try:
+        entries = msgspec.json.decode(text, type=list[str | tuple[str, dict[str, str]]])
+    except msgspec.DecodeError as error:
+        raise BadSettings(
+            str(error), element="EDGEFLEET_PROVIDERS", remedy='write a JSON list such as ["CPUExecutionProvider"]'
+        ) from error
+    return tuple((entry, {}) if isinstance(entry, str) else entry for entry in entries) or ((CPU[0], {}),)
+
+
+def _adjusted(adjustable: Mapping[str, Adjustable], environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {"log_level": LOG_LEVEL.default, "score_timeout_ms": TIMEOUT_MS.default}
+    values |= {name: setting.default for name, setting in adjustable.items()}
+    given: dict[str, Any] = {}
+    try:
+        if text := environment.get("SCORING_TIMEOUT_MS"):
+            values["score_timeout_ms"] = float(text)
+        if text := environment.get("EDGEFLEET_SETTINGS"):
+            given = msgspec.json.decode(text, type=dict[str, Any])
+        for name, value in given.items():
+            manifests.check_setting(name, adjustable[name], value)
+        values |= given
+        manifests.check_setting("log_level", LOG_LEVEL, values["log_level"])
+        manifests.check_setting("score_timeout_ms", TIMEOUT_MS, values["score_timeout_ms"])
+    except (msgspec.DecodeError, ValueError, Invalid, KeyError) as error:
+        reason = f"{error} is not adjustable" if isinstance(error, KeyError) else str(error)
+        raise BadSettings(
+            reason, element="EDGEFLEET_SETTINGS", remedy="set only what the manifest declares adjustable"
+        ) from error
+    return values

@@ -1,0 +1,143 @@
+"""JSON to the arrays that a graph takes, and what it gives back to JSON.
+
+Nothing is converted silently: a string is no number, a fraction is no integer, a number outside the type's range is an
+error. Only what loses nothing is allowed: integers for floats, whole floats for integers, and null for a missing float
+(it becomes NaN, as NaN becomes null in an answer).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from modules.scoring.runtime import BadInput, RunFailed, Tensor
+
+Array = NDArray[Any]
+
+# ONNX Runtime's name of a type -> ours, which is NumPy's except for string.
+DTYPES: Final = {
+    f"tensor({name})": name
+    for name in ("float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string")
+} | {"tensor(float)": "float32", "tensor(double)": "float64"}
+
+_MAX_EXAMPLE: Final = 1 << 24
+
+
+def decode(body: bytes, inputs: Sequence[Tensor]) -> dict[str, Array]:
+    """The arrays in a request's body: ``{"data": rows}`` where there is one input, or one key for each input's name.
+
+    Raises:
+        BadInput: not JSON, or names, types or shapes that the graph does not have; says what was expected and found.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is no JSON: {error}", element="body") from error
+    names = {tensor.name for tensor in inputs}
+    if isinstance(document, dict) and len(inputs) == 1 and document.keys() == {"data"}:
+        document = {inputs[0].name: document["data"]}
+    if not isinstance(document, dict) or document.keys() != names:
+        found = f"keys {', '.join(sorted(document)) or '(none)'}" if isinstance(document, dict) else "no object"
+        raise BadInput(f"expected a JSON object with the keys {', '.join(sorted(names))}, got {found}", element="body")
+    return {tensor.name: array(document[tensor.name], tensor) for tensor in inputs}
+
+
+def array(value: Any, tensor: Tensor) -> Array:
+    """One nested list as the array that the input takes.
+
+    Raises:
+        BadInput: it has another type or shape.
+    """
+    try:
+        found: Array = np.array(value, dtype=object) if tensor.dtype == "string" else np.array(value)
+    except ValueError as error:
+        raise BadInput("the lists are nested unevenly", element=tensor.name, remedy=f"send {shown(tensor)}") from error
+    fits = found.ndim == len(tensor.shape) and all(
+        not isinstance(want, int) or want == have for want, have in zip(tensor.shape, found.shape, strict=True)
+    )
+    if not fits:
+        raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
+    return _strings(found, tensor) if tensor.dtype == "string" else _numbers(found, tensor)
+
+
+def shown(tensor: Tensor) -> str:
+    """A tensor's type and shape for people, ``float32[N, 64]``."""
+    return f"{tensor.dtype}[{', '.join('?' if size is None else str(size) for size in tensor.shape)}]"
+
+
+def encode(names: Sequence[str], values: Sequence[Any]) -> bytes:
+    """A graph's outputs as a JSON object with a key for each; sequences become lists and maps objects.
+
+    Raises:
+        RunFailed: an output is of a type that JSON cannot hold.
+    """
+    document = {name: _plain(value) for name, value in zip(names, values, strict=True)}
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise RunFailed(f"the output cannot be written as JSON: {error}", element=", ".join(names)) from error
+
+
+def example(inputs: Sequence[Tensor], size: int) -> dict[str, Array] | None:
+    """Zeros of the graph's types; the first dimension is 1 where it is free, other free ones are ``size``."""
+    feeds = {}
+    for tensor in inputs:
+        shape = [
+            want if isinstance(want, int) else (size if position else 1) for position, want in enumerate(tensor.shape)
+        ]
+        if np.prod(shape, dtype=float) > _MAX_EXAMPLE:
+            return None
+        text = tensor.dtype == "string"
+        feeds[tensor.name] = np.full(shape, "" if text else 0, dtype=object if text else tensor.dtype)
+    return feeds
+
+
+def _numbers(found: Array, tensor: Tensor) -> Array:
+    kind = np.dtype(tensor.dtype).kind
+    if found.dtype == object and kind == "f":
+        found = _without_null(found, tensor)
+    if found.size == 0:
+        return found.astype(tensor.dtype)
+    allowed = {"f": "fiu", "i": "iuf", "u": "iuf", "b": "b"}[kind]
+    if found.dtype.kind not in allowed:
+        raise _other_type(found, tensor)
+    if found.dtype.kind == "f" and kind in "iu" and not np.equal(found, np.trunc(found)).all():
+        raise BadInput(f"expected {shown(tensor)}, got fractions", element=tensor.name)
+    if kind in "iu":
+        limits = np.iinfo(tensor.dtype)
+        if found.min() < limits.min or found.max() > limits.max:
+            raise BadInput(f"a value is outside {limits.min} to {limits.max}", element=tensor.name)
+    with np.errstate(over="ignore"):
+        cast = found.astype(tensor.dtype)
+    if kind == "f" and np.isinf(cast).any():
+        raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name)
+    return cast
+
+
+def _without_null(found: Array, tensor: Tensor) -> Array:
+    """Floats with NaN for null; anything else among them is an error, since NumPy would convert strings."""
+    if not all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in found.flat
+    ):
+        raise _other_type(found, tensor)
+    return found.astype(np.float64)
+
+
+def _strings(found: Array, tensor: Tensor) -> Array:
+    if not all(isinstance(value, str) for value in found.flat):
+        raise _other_type(found, tensor)
+    return found
+
+
+def _other_type(found: Array, tensor: Tensor) -> BadInput:
+    names = {"f": "floats", "i": "integers", "u": "integers", "b": "booleans", "U": "strings"}
+    return BadInput(f"expected {shown(tensor)}, got {names.get(found.dtype.kind, 'mixed values')}", element=tensor.name)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson can write: arrays of text as lists, and the maps and sequences of classifiers as they are."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OUS":
+        return value.tolist()
+    return [_plain(one) for one in value] if isinstance(value, list) else value
