@@ -1,0 +1,225 @@
+"""The fleet server over HTTPS: one method per route, errors as the tree in :mod:`modules.errors`."""
+
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+import msgspec
+
+from fleet.client.answers import Device, Health, Module, Rollout
+from fleet.client.config import Config
+from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
+from modules.names import Digest, ModuleRef
+from modules.protocol.enrollment import JoinBundle
+
+T = TypeVar("T")
+
+_V1: Final = "/api/v1"
+_CHUNK: Final = 1 << 20
+# Reading is slow where the server hashes a whole blob before it answers.
+_TIMEOUT: Final = httpx.Timeout(10.0, read=120.0, write=120.0)
+_NOT_FOUND: Final = 404
+
+
+class Fleet:
+    """One fleet server, spoken to as one operator. Use it as a context manager.
+
+    Every method raises:
+        LinkLost: the server cannot be reached.
+        Untrusted: its certificate is not from the pinned CA.
+        EdgefleetError: what the server refused, of the class that the server raised.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.url = config.url
+        try:
+            trusted = ssl.create_default_context(cadata=config.ca) if config.ca else ssl.create_default_context()
+        except ssl.SSLError as error:
+            raise BadSettings("the fleet's CA is no usable PEM certificate", remedy="log in again") from error
+        self._http = httpx.Client(
+            base_url=config.url,
+            verify=trusted,
+            headers={"Authorization": f"Bearer {config.token}"},
+            timeout=_TIMEOUT,
+            trust_env=False,  # a proxy must not stand between us and a pinned server
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # The server itself
+
+    def health(self) -> Health:
+        return self._decode(self._call("GET", "/healthz"), Health)
+
+    # Modules
+
+    def reserve_version(self, team: str, name: str) -> str:
+        """The next version number of a module; nobody else gets it."""
+        answer = self._call("POST", f"{_V1}/models/{team}/{name}/versions")
+        return self._decode(answer, dict[str, str])["version"]
+
+    def has_blob(self, digest: Digest) -> bool:
+        return self._call("HEAD", f"{_V1}/blobs/{digest}", absent=True).status_code != _NOT_FOUND
+
+    def put_blob(self, digest: Digest, length: int, chunks: Iterator[bytes]) -> None:
+        """Send a blob's bytes; the server hashes them itself and refuses others than ``digest`` names."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
+        self._call("PUT", f"{_V1}/blobs/{digest}", content=chunks, headers=headers)
+
+    def get_blob(self, digest: Digest) -> Iterator[bytes]:
+        """A blob's bytes as they arrive; whoever keeps them must hash them."""
+        path = f"{_V1}/blobs/{digest}"
+        try:
+            with self._http.stream("GET", path) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _problem(answer, path)
+                yield from answer.iter_bytes(_CHUNK)
+        except httpx.HTTPError as error:
+            raise self._lost(error) from error
+
+    def put_draft(self, ref: ModuleRef, manifest: bytes) -> Module:
+        """Register a manifest, all of whose blobs the server has; the same bytes again change nothing."""
+        answer = self._call("PUT", _module(ref), content=manifest, headers={"Content-Type": "application/json"})
+        return self._decode(answer, Module)
+
+    def modules(self) -> list[Module]:
+        return self._decode(self._call("GET", f"{_V1}/modules"), list[Module])
+
+    def module(self, ref: ModuleRef) -> Module:
+        return self._decode(self._call("GET", _module(ref)), Module)
+
+    def manifest(self, ref: ModuleRef) -> bytes:
+        """The bytes that were, or will be, signed."""
+        return self._call("GET", f"{_module(ref)}/manifest").content
+
+    # Trust
+
+    def tuf(self, name: str) -> bytes | None:
+        """A metadata file, such as ``timestamp.json`` or ``2.root.json``; None where there is none."""
+        answer = self._call("GET", f"{_V1}/tuf/{name}", absent=True)
+        return None if answer.status_code == _NOT_FOUND else answer.content
+
+    def online_keys(self) -> dict[str, Any]:
+        """The public parts of the keys that the server itself holds: snapshot, timestamp, director."""
+        return self._decode(self._call("GET", f"{_V1}/tuf-online-keys"), dict[str, Any])
+
+    def bootstrap(self, document: dict[str, Any]) -> None:
+        """Give a new server its first root, targets, director and teams; bytes values travel as base64."""
+        self._call("POST", f"{_V1}/tuf-bootstrap", json=msgspec.to_builtins(document))
+
+    def put_team(self, team: str, metadata: bytes) -> None:
+        """Send a team's newly signed metadata; the server checks it and publishes what it lists."""
+        headers = {"Content-Type": "application/json"}
+        self._call("POST", f"{_V1}/tuf/teams/{team}", content=metadata, headers=headers)
+
+    # Devices
+
+    def join_bundle(self, *, uses: int, expires_s: int) -> JoinBundle:
+        answer = self._call("POST", f"{_V1}/join-tokens", json={"uses": uses, "expires_s": expires_s})
+        return self._decode(answer, JoinBundle)
+
+    def devices(self) -> list[Device]:
+        return self._decode(self._call("GET", f"{_V1}/devices"), list[Device])
+
+    def device(self, device: str) -> Device:
+        return self._decode(self._call("GET", f"{_V1}/devices/{device}"), Device)
+
+    def label_device(self, device: str, labels: dict[str, str]) -> Device:
+        """Replace the device's labels."""
+        self._call("PATCH", f"{_V1}/devices/{device}", json={"labels": labels})
+        return self.device(device)
+
+    def empty_slot(self, device: str, slot: str) -> None:
+        """Order the device to stop and forget what runs in a slot."""
+        self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}")
+
+    # Rollouts
+
+    def start_rollout(self, request: dict[str, Any]) -> Rollout:
+        """Start one; ``request`` has module, slot, selector or devices, engine, settings, fallback."""
+        return self._decode(self._call("POST", f"{_V1}/rollouts", json=request), Rollout)
+
+    def rollouts(self) -> list[Rollout]:
+        return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])
+
+    def rollout(self, rollout: str) -> Rollout:
+        return self._decode(self._call("GET", f"{_V1}/rollouts/{rollout}"), Rollout)
+
+    def steer_rollout(self, rollout: str, verb: str) -> Rollout:
+        """``pause``, ``resume`` or ``cancel`` it."""
+        self._call("POST", f"{_V1}/rollouts/{rollout}/{verb}")
+        return self.rollout(rollout)
+
+    def _call(self, method: str, path: str, *, absent: bool = False, **content: Any) -> httpx.Response:
+        """One exchange; with ``absent`` a 404 is an answer like any other."""
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise self._lost(error) from error
+        if answer.is_error and not (absent and answer.status_code == _NOT_FOUND):
+            raise _problem(answer, path)
+        return answer
+
+    def _lost(self, error: httpx.HTTPError) -> EdgefleetError:
+        if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Untrusted(
+                f"the server's certificate is not trusted: {error}",
+                element=self.url,
+                remedy="log in with the CA file of this fleet: edgefleet login URL --token TOKEN --ca FILE",
+            )
+        said = str(error) or type(error).__name__
+        return LinkLost(f"the fleet server cannot be reached: {said}", element=self.url, remedy="see that it runs")
+
+    def _decode(self, answer: httpx.Response, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise Invalid(
+                f"the server's answer cannot be read: {error}",
+                element=str(answer.request.url),
+                remedy="see that the address is a fleet server's and that its version matches this client's",
+            ) from error
+
+
+def _module(ref: ModuleRef) -> str:
+    return f"{_V1}/modules/{ref.team}/{ref.name}/{ref.version}"
+
+
+def _kinds(root: type[EdgefleetError]) -> dict[str, type[EdgefleetError]]:
+    found = {root.code: root}
+    for kind in root.__subclasses__():
+        found |= _kinds(kind)
+    return found
+
+
+_BY_CODE: Final = _kinds(EdgefleetError)
+
+
+def _problem(answer: httpx.Response, path: str) -> EdgefleetError:
+    """The error that a problem document (RFC 9457) carries, of the class that the server raised."""
+    try:
+        body = msgspec.json.decode(answer.content)
+    except msgspec.DecodeError:
+        body = None
+    fields: dict[str, Any] = body if isinstance(body, dict) else {}
+    message = fields.get("detail") or fields.get("title") or f"the server answered {answer.status_code}"
+    if not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    element, remedy = str(fields.get("element") or path), str(fields.get("remedy") or "")
+    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        remedy = remedy or "log in with a valid token: edgefleet login URL --token TOKEN --ca FILE"
+        return BadSettings(message, element=element, remedy=remedy)
+    kind = _BY_CODE.get(str(fields.get("code"))) or (LinkLost if answer.is_server_error else Refused)
+    error = kind(message, element=element, remedy=remedy)
+    # The server has kinds of refusal of its own (fleet/refusals.py), which are told apart by their code.
+    error.code = str(fields.get("code") or error.code)
+    return error

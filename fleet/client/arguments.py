@@ -1,0 +1,71 @@
+"""Words of the command line into values: ``key=value``, ``30m``, ``log_level=info:debug:info``."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from modules.errors import Invalid
+from modules.manifest import Adjustable
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+
+
+def pairs(words: Iterable[str], *, option: str) -> dict[str, str]:
+    """``key=value`` words.
+
+    Raises:
+        Invalid: a word without ``=``, or a key twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key or key in found:
+            problem = "is given twice" if equals and key else "has no key and value"
+            raise Invalid(f"{word!r} {problem}", element=option, remedy=f"write {option} key=value, each key once")
+        found[key] = value
+    return found
+
+
+def value(text: str) -> float | str | bool:
+    """A setting's value: a number or ``true``/``false`` where it reads as one, else text."""
+    if text in {"true", "false"}:
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def seconds(text: str, *, option: str) -> float:
+    """A duration: seconds, or a number with s, m, h or d behind it.
+
+    Raises:
+        Invalid: anything else.
+    """
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise Invalid(f"{text!r} is no duration", element=option, remedy="write for instance 90, 90s, 15m, 24h or 7d")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def adjustable(words: Iterable[str], *, option: str) -> dict[str, Adjustable]:
+    """``name=default:minimum:maximum`` for numbers, ``name=default:choice:choice...`` for words.
+
+    Raises:
+        Invalid: no such form.
+    """
+    found = {}
+    for name, text in pairs(words, option=option).items():
+        first, *rest = text.split(":")
+        default = value(first)
+        if not isinstance(default, float):
+            found[name] = Adjustable(default=default, choices=tuple(rest))
+            continue
+        bounds = [value(bound) if bound else None for bound in rest]
+        numbers = [bound for bound in bounds if bound is None or type(bound) is float]
+        if len(numbers) != len(rest) or len(numbers) > 2:  # noqa: PLR2004  a minimum and a maximum
+            raise Invalid(f"{text!r} has no default:minimum:maximum", element=f"{option} {name}")
+        low, high = (*numbers, None, None)[:2]
+        found[name] = Adjustable(default=default, minimum=low, maximum=high)
+    return found

@@ -1,0 +1,125 @@
+"""``edgefleet devices``: let devices join, and see what they are and run."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet.client import arguments, config
+from fleet.client.answers import Device
+from fleet.client.api import Fleet
+from fleet.client.screen import Json, Screen, when
+from modules import canonical
+from modules.names import device_id
+
+app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show and label them.")
+
+
+@app.command()
+def join(
+    out: Annotated[Path, typer.Option(help="Where to write the join bundle.")] = Path("join.json"),
+    uses: Annotated[int, typer.Option(min=1, help="How many devices may join with it.")] = 1,
+    expires: Annotated[str, typer.Option(help="How long it can be used: 30m, 24h, 7d.")] = "24h",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Write a join bundle, with which a device enrols itself."""
+    expires_s = int(arguments.seconds(expires, option="--expires"))
+    with Fleet(config.load()) as fleet:
+        bundle = fleet.join_bundle(uses=uses, expires_s=expires_s)
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(canonical.encode(bundle))
+    Screen(as_json=as_json).show(
+        {"file": str(out), "fleet": bundle.fleet, "uses": uses, "expires_s": expires_s},
+        lambda it: it.say(
+            f"Wrote {out}, good for {uses} device{'s' if uses > 1 else ''} within {expires}. It holds a secret.\n"
+            f"Carry it to the device and run there: edgefleet-agent enroll {out.name}"
+        ),
+    )
+
+
+@app.command("list")
+def list_devices(*, as_json: Json = False) -> None:
+    """List all devices."""
+    with Fleet(config.load()) as fleet:
+        devices = fleet.devices()
+    Screen(as_json=as_json).show(
+        devices,
+        lambda it: it.table(
+            ("DEVICE", "ONLINE", "LAST SEEN", "LABELS", "RUNS"),
+            (
+                (one.id, "yes" if one.online else "no", when(one.last_seen), _labels(one.labels), _runs(one))
+                for one in devices
+            ),
+            empty="No devices yet: edgefleet devices join",
+        ),
+    )
+
+
+@app.command()
+def show(device: Annotated[str, typer.Argument(help="The device's id.")], *, as_json: Json = False) -> None:
+    """Show one device: what it is, what it should run, and what it says it runs."""
+    with Fleet(config.load()) as fleet:
+        found = fleet.device(device_id(device))
+    Screen(as_json=as_json).show(found, lambda it: _show(it, found))
+
+
+@app.command()
+def label(
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    labels: Annotated[list[str], typer.Argument(help="key=value to set, key= to take away.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Set or take away labels, by which rollouts select devices."""
+    changes = arguments.pairs(labels, option="label")
+    with Fleet(config.load()) as fleet:
+        present = fleet.device(device_id(device)).labels
+        wanted = {key: value for key, value in (present | changes).items() if value}
+        found = fleet.label_device(device, wanted)
+    Screen(as_json=as_json).show(found, lambda it: it.say(f"{found.id}: {_labels(found.labels) or 'no labels'}"))
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _runs(device: Device) -> str:
+    slots = (device.report or {}).get("slots") or ()
+    return ", ".join(f"{slot['slot']}: {slot['module']} ({slot['phase']})" for slot in slots)
+
+
+def _show(screen: Screen, device: Device) -> None:
+    facts = device.facts or {}
+    host = facts.get("host") or facts
+    screen.fields(
+        [
+            ("device", device.id),
+            ("online", "yes" if device.online else "no"),
+            ("last seen", when(device.last_seen)),
+            ("labels", _labels(device.labels)),
+            ("platform", host.get("platform", "")),
+            ("cpu", host.get("cpu_model", "")),
+            ("cores", host.get("cores", "")),
+            ("memory", f"{host['memory_mb']} MiB" if "memory_mb" in host else ""),
+            ("engines", ", ".join(f"{one['name']} {one.get('version', '')}" for one in host.get("engines", ()))),
+            ("accelerators", ", ".join(str(one.get("name")) for one in host.get("accelerators", ()))),
+        ]
+    )
+    slots = (device.report or {}).get("slots") or ()
+    screen.table(
+        ("SLOT", "MODULE", "PHASE", "SERVING", "REASON"),
+        (
+            (
+                slot["slot"],
+                slot["module"],
+                slot["phase"],
+                (slot.get("serving") or {}).get("module", "nothing"),
+                (slot.get("reason") or {}).get("message", ""),
+            )
+            for slot in slots
+        ),
+        empty="It has reported no modules.",
+    )

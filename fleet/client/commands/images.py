@@ -1,0 +1,104 @@
+"""``edgefleet images``: the container images that modules run in, in this user's workspace."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fleet.client import config
+from fleet.client.image_store import add_archive, add_from_engine, build
+from fleet.client.screen import Json, Screen, size
+from fleet.client.workspace import Workspace
+from modules.manifest import Image
+
+app = typer.Typer(no_args_is_help=True, help="Build, add and list the container images that modules run in.")
+
+
+@app.command("build")
+def build_image(
+    name: Annotated[str, typer.Option(help="The image's name in the workspace.")] = "edgefleet-scoring:cpu",
+    extra: Annotated[
+        list[str] | None, typer.Option("--with", help="A package that entry scripts import, as pip writes it.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Build the scoring image with Docker and bring it in."""
+    screen = Screen(as_json=as_json)
+    with screen.progress() as step:
+        image = build(name, tuple(extra or ()), _workspace(), step, line=screen.remark)
+    _show(screen, image)
+
+
+@app.command()
+def add(
+    source: Annotated[str, typer.Argument(help="A tar written by docker save or podman save, or an image in Docker.")],
+    name: Annotated[str | None, typer.Option(help="The image's name in the workspace.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Bring in an image from a file or from Docker."""
+    screen = Screen(as_json=as_json)
+    with screen.progress() as step:
+        file = Path(source)
+        if file.is_file():
+            image = add_archive(file, _workspace(), step, name=name or "")
+        else:
+            image = add_from_engine(source, _workspace(), step, name=name or source)
+    _show(screen, image)
+
+
+@app.command("list")
+def list_images(*, as_json: Json = False) -> None:
+    """List the images of the workspace."""
+    images = _workspace().images()
+    Screen(as_json=as_json).show(
+        [_document(image) for image in images],
+        lambda it: it.table(
+            ("NAME", "CONFIG", "MANIFEST", "LAYERS", "SIZE"),
+            (
+                (
+                    image.name,
+                    image.config.sha256[:19],
+                    image.manifest.sha256[:19],
+                    len(image.layers),
+                    size(_size(image)),
+                )
+                for image in images
+            ),
+            empty="No images yet: edgefleet images build, or edgefleet images add IMAGE",
+        ),
+    )
+
+
+def _workspace() -> Workspace:
+    return Workspace(config.home() / "workspace")
+
+
+def _size(image: Image) -> int:
+    return sum(blob.length for blob in (image.manifest, image.config, *image.layers))
+
+
+def _document(image: Image) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "config": image.config.sha256,
+        "manifest": image.manifest.sha256,
+        "layers": [layer.sha256 for layer in image.layers],
+        "size": _size(image),
+    }
+
+
+def _show(screen: Screen, image: Image) -> None:
+    screen.show(
+        _document(image),
+        lambda it: it.fields(
+            [
+                ("name", image.name),
+                ("config", image.config.sha256),
+                ("manifest", image.manifest.sha256),
+                ("layers", len(image.layers)),
+                ("size", size(_size(image))),
+            ]
+        ),
+    )

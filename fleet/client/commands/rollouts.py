@@ -1,0 +1,110 @@
+"""``edgefleet rollouts``: bring a signed module to devices, and watch it arrive."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from fleet.client import arguments, config
+from fleet.client.api import Fleet
+from fleet.client.rollout_view import show_rollout, watch
+from fleet.client.screen import Json, Screen
+from modules.names import ModuleRef, device_id, slug
+
+app = typer.Typer(no_args_is_help=True, help="Bring a signed module to devices, and watch it arrive.")
+Id = Annotated[str, typer.Argument(help="The rollout's id.")]
+
+
+@app.command()
+def start(
+    module: Annotated[str, typer.Argument(help="team/name:version, signed.")],
+    *,
+    slot: Annotated[str, typer.Option(help="The slot on the device, which is part of its scoring address.")],
+    selector: Annotated[
+        str | None, typer.Option(help="Which devices by label: site=berlin,line=2; or * for all.")
+    ] = None,
+    device: Annotated[list[str] | None, typer.Option(help="A device by id; may be repeated.")] = None,
+    engine: Annotated[Literal["docker", "process"], typer.Option(help="What runs it on the device.")] = "docker",
+    setting: Annotated[list[str] | None, typer.Option(help="key=value that the manifest lets an order change.")] = None,
+    fallback: Annotated[str | None, typer.Option(help="Address that answers where no local module is healthy.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until it is done; exit code 1 if it fails.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a rollout."""
+    if (selector is None) == (not device):
+        raise typer.BadParameter("say either --selector or --device; all devices are --selector '*'")
+    screen = Screen(as_json=as_json)
+    settings = {key: arguments.value(text) for key, text in arguments.pairs(setting or (), option="--setting").items()}
+    request = {
+        "module": str(ModuleRef.parse(module)),
+        "slot": slug(slot, what="slot"),
+        "selector": selector if selector is not None else "*",
+        "devices": [device_id(one) for one in device] if device else None,
+        "engine": engine,
+        "settings": settings,
+        "fallback": fallback,
+    }
+    with Fleet(config.load()) as fleet:
+        rollout = fleet.start_rollout(request)
+        if wait:
+            rollout = watch(fleet, rollout.id, screen)
+    screen.show(rollout, lambda it: show_rollout(it, rollout))
+    if wait and rollout.state != "done":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_rollouts(*, as_json: Json = False) -> None:
+    """List all rollouts."""
+    with Fleet(config.load()) as fleet:
+        rollouts = fleet.rollouts()
+    Screen(as_json=as_json).show(
+        rollouts,
+        lambda it: it.table(
+            ("ROLLOUT", "MODULE", "SLOT", "STATE", "WAVE", "DEVICES"),
+            (
+                (one.id, one.module, one.slot, one.state, f"{one.wave}/{one.waves}", len(one.devices))
+                for one in rollouts
+            ),
+            empty="No rollouts yet: edgefleet rollouts start MODULE --slot SLOT --selector LABELS",
+        ),
+    )
+
+
+@app.command()
+def show(
+    rollout: Id,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until it is done; exit code 1 if it fails.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one rollout, device by device."""
+    screen = Screen(as_json=as_json)
+    with Fleet(config.load()) as fleet:
+        found = watch(fleet, rollout, screen) if wait else fleet.rollout(rollout)
+    screen.show(found, lambda it: show_rollout(it, found))
+    if wait and found.state != "done":
+        raise typer.Exit(1)
+
+
+@app.command()
+def pause(rollout: Id, *, as_json: Json = False) -> None:
+    """Give no more orders for now; what devices have begun, they finish."""
+    _steer(rollout, "pause", as_json=as_json)
+
+
+@app.command()
+def resume(rollout: Id, *, as_json: Json = False) -> None:
+    """Go on with a paused rollout."""
+    _steer(rollout, "resume", as_json=as_json)
+
+
+@app.command()
+def cancel(rollout: Id, *, as_json: Json = False) -> None:
+    """End a rollout where it is."""
+    _steer(rollout, "cancel", as_json=as_json)
+
+
+def _steer(rollout: str, verb: str, *, as_json: bool) -> None:
+    with Fleet(config.load()) as fleet:
+        found = fleet.steer_rollout(rollout, verb)
+    Screen(as_json=as_json).show(found, lambda it: it.say(f"rollout {found.id} is {found.state}"))

@@ -1,0 +1,196 @@
+"""A model becomes a module: checked, packed, its reference answers computed in the scoring image, sent as a draft."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from fleet.client import pack, references
+from fleet.client.answers import Module
+from fleet.client.api import Fleet
+from fleet.client.check_model import OnnxModel, check_onnx
+from fleet.client.publish import file_blobs, image_blobs, put_draft, upload
+from fleet.client.sample_requests import Request, random_requests, read_request, script_request
+from fleet.client.scorers import Scorer, container_scorer, process_scorer
+from fleet.client.screen import Step
+from fleet.client.workspace import FILES, Workspace
+from modules import samples as samples_file
+from modules.errors import Invalid
+from modules.images import read_config
+from modules.manifest import (
+    Adjustable,
+    EntryScript,
+    Image,
+    Limits,
+    Manifest,
+    Needs,
+    OnnxGraph,
+    Proof,
+    Runtime,
+)
+from modules.names import Slug, module_path
+
+# The manifest that the scoring server reads while references are computed has no number yet.
+_UNNUMBERED: Final = "0"
+_SAMPLES: Final = "samples.json"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be registered, as the user says it.
+
+    ``path`` is an ONNX file, a folder with one, or with ``entry_script`` any file or folder. ``entry_script`` is a path
+    below ``source_dir``, or a file of its own. ``image`` names one of the workspace; ``interpreter`` is for the
+    ``process`` engine. Memory in MiB.
+    """
+
+    path: Path
+    team: Slug
+    name: Slug
+    engine: Literal["docker", "process"] = "docker"
+    image: str | None = None
+    interpreter: str = ""
+    entry_script: Path | None = None
+    source_dir: Path | None = None
+    samples: tuple[Path, ...] = ()
+    prove: Literal["samples", "ready-only"] = "samples"
+    probation_s: float | None = None
+    memory_mb: int | None = None
+    adjustable: dict[str, Adjustable] = {}
+    description: str = ""
+    tags: dict[str, str] = {}
+    properties: dict[str, str] = {}
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """A draft on the server and, in the workspace, the very bytes it consists of."""
+
+    module: Module
+    manifest: Manifest
+    folder: Path
+    uploaded: int
+
+
+def register(model: Model, fleet: Fleet, workspace: Workspace, step: Step) -> Registered:
+    """Do all of it; nothing reaches the server before the model has answered.
+
+    Raises:
+        Invalid: the model, a sample or a name cannot be used.
+        Unproved: the model does not start, fails, or does not answer as expected.
+        NoEngine, BadSettings: the scoring server cannot be run here.
+        EdgefleetError: as :class:`Fleet`.
+    """
+    image = workspace.image(model.image) if model.image or model.engine == "docker" else None
+    with workspace.staging() as folder:
+        manifest = prepare(model, image, workspace.blobs, folder, step)
+        wanted = file_blobs(manifest.files, folder) | (image_blobs(image, workspace.blobs) if image else {})
+        uploaded = upload(wanted, fleet, step)
+        numbered = msgspec.structs.replace(manifest, version=fleet.reserve_version(model.team, model.name))
+        workspace.expect_free(numbered.ref)
+        data = pack.write_manifest(numbered, folder)
+        module = put_draft(numbered, data, fleet)
+        place = workspace.keep_module(numbered.ref, folder)
+    return Registered(module=module, manifest=numbered, folder=place, uploaded=uploaded)
+
+
+def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> Manifest:
+    """Pack the model into ``folder`` with its samples; the manifest returned has the version 0.
+
+    Raises:
+        Invalid, Unproved, NoEngine, BadSettings: as :func:`register`.
+    """
+    serve, sources, graph = _sources(model)
+    requests = _requests(model, graph)
+    pack.copy_in(sources, folder, step)
+    runtime = Runtime(image=image, platform=read_config(image, blobs).platform) if image else Runtime()
+    unproved = Manifest(
+        team=model.team,
+        name=model.name,
+        version=_UNNUMBERED,
+        serve=serve,
+        files=pack.measure_files(folder, step),
+        runtimes=(runtime,),
+        needs=Needs(memory_mb=model.memory_mb) if model.memory_mb else Needs(),
+        proof=_proof(model),
+        adjustable=model.adjustable,
+        opaque_files=_opaque(sources) if isinstance(serve, EntryScript) else (),
+        description=model.description,
+        tags=model.tags,
+        properties=model.properties,
+    )
+    pack.write_manifest(unproved, folder)
+    step("starting the scoring server", 0, 0)
+    with _scorer(model, image, blobs, folder, step) as scorer:
+        if requests is None:
+            requests = (script_request(scorer.http),)
+        if not requests:
+            return unproved
+        samples = references.compute(requests, scorer, step)
+    (folder / FILES / _SAMPLES).write_bytes(samples_file.encode(samples))
+    proof = msgspec.structs.replace(unproved.proof, prove=model.prove, samples=_SAMPLES)
+    return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof)
+
+
+def _sources(model: Model) -> tuple[OnnxGraph | EntryScript, pack.Sources, OnnxModel | None]:
+    """What serves, which files go where, and the graph if there is one."""
+    if model.entry_script is None:
+        if model.source_dir is not None:
+            raise Invalid(
+                "a source folder without an entry script", element="--source-dir", remedy="add --entry-script"
+            )
+        graph = check_onnx(_onnx_file(model.path))
+        return OnnxGraph(file=module_path(f"{pack.MODEL}/{graph.file.name}")), pack.graph_sources(graph), graph
+    folder = model.source_dir or model.entry_script.parent
+    script = model.entry_script if model.source_dir is None else folder / model.entry_script
+    if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):
+        raise Invalid(
+            "there is no such entry script in the source folder",
+            element=str(script),
+            remedy="name it by its path below --source-dir",
+        )
+    name = module_path(f"{pack.SOURCE}/{script.resolve().relative_to(folder.resolve()).as_posix()}")
+    source = pack.folder_sources(folder, pack.SOURCE) if model.source_dir else {name: script}
+    return EntryScript(script=name), pack.model_sources(model.path) | source, None
+
+
+def _onnx_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(path.rglob("*.onnx"))
+    if len(found) != 1:
+        raise Invalid(
+            f"{len(found)} ONNX files in the folder, and no entry script to choose",
+            element=str(path),
+            remedy="name the ONNX file itself, or add --entry-script",
+        )
+    return found[0]
+
+
+def _requests(model: Model, graph: OnnxModel | None) -> tuple[Request, ...] | None:
+    """The sample requests; none where no proof is wanted, None where only the entry script itself may know one."""
+    if model.samples:
+        requests = tuple(read_request(file) for file in model.samples)
+        if len({request.name for request in requests}) != len(requests):
+            raise Invalid("two samples have the same file name", element="--sample", remedy="rename one")
+        return requests
+    if model.prove == "ready-only":
+        return ()
+    return None if graph is None else random_requests(graph.inputs)
+
+
+def _proof(model: Model) -> Proof:
+    proof = Proof(prove="ready-only", limits=Limits(memory_mb=model.memory_mb))
+    if model.probation_s is None:
+        return proof
+    return msgspec.structs.replace(proof, probation_s=model.probation_s)
+
+
+def _opaque(sources: pack.Sources) -> tuple[str, ...]:
+    """The files that only the entry script opens: the model's, and what lies beside the code."""
+    return tuple(sorted(path for path in sources if not (path.startswith(f"{pack.SOURCE}/") and path.endswith(".py"))))
+
+
+def _scorer(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> AbstractContextManager[Scorer]:
+    if model.engine == "docker" and image is not None:
+        return container_scorer(folder, image, blobs, memory_mb=model.memory_mb, step=step)
+    return process_scorer(folder, interpreter=model.interpreter)

@@ -1,0 +1,90 @@
+"""A rollout as it goes: who is in which phase and since when, until it ends."""
+
+import time
+from typing import Any, Final
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fleet.client.answers import Rollout, Target
+from fleet.client.api import Fleet
+from fleet.client.screen import Screen
+from modules.errors import LinkLost
+
+# A paused rollout waits for a person, who may be the one that is watching.
+ENDED: Final = frozenset({"done", "failed", "paused", "cancelled", "canceled"})
+_ASK_AGAIN_S: Final = 1.0
+_COLOURS: Final = {"committed": "green", "rejected": "red", "reverted": "red", "reverting": "red", "degraded": "red"}
+_HEADINGS: Final = ("DEVICE", "PHASE", "SERVING", "TIMES", "REASON")
+_SHARE: Final = 100
+
+
+def watch(fleet: Fleet, rollout: str, screen: Screen) -> Rollout:
+    """Show a rollout on stderr until it needs no more watching; a server that is away for a while is waited for."""
+    found = fleet.rollout(rollout)
+    lost = ""
+    with Live(_picture(found, lost), console=screen.err, auto_refresh=False, transient=True) as live:
+        while found.state not in ENDED:
+            time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
+            try:
+                found, lost = fleet.rollout(rollout), ""
+            except LinkLost as error:
+                lost = error.message
+            live.update(_picture(found, lost), refresh=screen.err.is_terminal)
+    return found
+
+
+def show_rollout(screen: Screen, rollout: Rollout) -> None:
+    """The rollout for people: its state, every device with its reason, who did not fit, and what happened."""
+    screen.fields(
+        [
+            ("rollout", rollout.id),
+            ("module", rollout.module),
+            ("slot", rollout.slot),
+            ("state", rollout.state),
+            ("wave", f"{rollout.wave} of {rollout.waves}"),
+        ]
+    )
+    screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty="No device is in it.")
+    if rollout.misfits:
+        screen.table(
+            ("DOES NOT FIT", "WHY"), ((one.device, "; ".join(one.reasons)) for one in rollout.misfits), empty=""
+        )
+
+
+def _picture(rollout: Rollout, lost: str) -> Table:
+    title = f"{rollout.module} in {rollout.slot}: {rollout.state}, wave {rollout.wave} of {rollout.waves}"
+    table = Table(*_HEADINGS, box=None, pad_edge=False, title=title, title_justify="left", caption=lost or None)
+    for one in rollout.devices:
+        cells = _row(one)
+        table.add_row(cells[0], Text(cells[1], _COLOURS.get(cells[1].partition(" ")[0], "")), *map(Text, cells[2:]))
+    return table
+
+
+def _row(target: Target | str) -> tuple[str, str, str, str, str]:
+    if isinstance(target, str):
+        return target, "ordered", "", "", ""
+    fetching = target.phase == "fetching" and target.progress is not None
+    phase = f"{target.phase} {(target.progress or 0) * _SHARE:.0f} %" if fetching else target.phase
+    return target.device, phase or "ordered", _module(target.serving), _times(target.times), _sentence(target.reason)
+
+
+def _module(serving: Any) -> str:
+    if isinstance(serving, dict):
+        unproved = "" if serving.get("proved", True) else ", unproved"
+        return f"{serving.get('module', '')} on {serving.get('provider') or '?'}{unproved}"
+    return str(serving or "")
+
+
+def _sentence(reason: Any) -> str:
+    return str(reason.get("message", reason)) if isinstance(reason, dict) else str(reason or "")
+
+
+def _times(times: Any) -> str:
+    """Seconds from one phase to the next, from the moments at which they began."""
+    moments = list(times.items()) if isinstance(times, dict) else [tuple(one) for one in times or ()]
+    following = [*(at for _, at in moments[1:]), None]
+    return ", ".join(
+        f"{phase} {end - at:.1f} s" for (phase, at), end in zip(moments, following, strict=True) if end is not None
+    )

@@ -1,0 +1,130 @@
+"""What a command shows: tables and progress for people, or one JSON document for programs.
+
+Results go to stdout, everything else (progress, remarks, errors) to stderr.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from modules.errors import EdgefleetError
+
+_UNIT: Final = 1024
+_UNITS: Final = ("KiB", "MiB", "GiB")
+_JSON_KEY: Final = "edgefleet.json"
+
+# Called as work goes on: what is being done, bytes done so far, bytes in all (0: not known).
+Step = Callable[[str, int, int], None]
+
+
+def _remember(context: typer.Context, value: bool) -> bool:  # noqa: FBT001  typer calls it so
+    context.meta[_JSON_KEY] = value
+    return value
+
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to stdout.", callback=_remember, is_eager=True)
+]
+
+
+class Screen:
+    """Where one command shows what it found; ``as_json`` decides for whom."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty())
+        self.err = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+
+    def show(self, document: Any, human: Callable[["Screen"], None]) -> None:
+        """The command's result: ``document`` as JSON, or whatever ``human`` prints."""
+        if self.as_json:
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            human(self)
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+        """A table, or the sentence ``empty`` where there are no rows."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        self.out.print(table if table.row_count else empty)
+
+    def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
+        """Names and values, one pair a line; values that say nothing are left out."""
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            if value not in ("", None, (), [], {}):
+                table.add_row(name, escape(str(value)))
+        self.out.print(table)
+
+    def say(self, sentence: str) -> None:
+        """A result in words, for people."""
+        self.out.print(escape(sentence), highlight=False)
+
+    def remark(self, sentence: str) -> None:
+        """Something worth knowing that is not the result."""
+        self.err.print(escape(sentence), style="dim", highlight=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[Step]:
+        """A line per piece of work, on stderr, for as long as the block runs; gone afterwards."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.err, transient=True, disable=not sys.stderr.isatty()) as bars:
+            tasks: dict[str, Any] = {}
+
+            def step(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(escape(what), total=total or None)
+                bars.update(tasks[what], completed=done, total=total or None)
+
+            yield step
+
+
+def show_error(context: typer.Context, error: EdgefleetError) -> None:
+    """One block on stderr: what, where, what to do; with ``--json`` the same as a document on stdout."""
+    err = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+    err.print("[bold red]Error:[/] " + escape(error.message), highlight=False)
+    if error.element:
+        err.print("  [bold]where:[/] " + escape(error.element), highlight=False)
+    if error.remedy:
+        err.print("  [bold]what to do:[/] " + escape(error.remedy), highlight=False)
+    if context.meta.get(_JSON_KEY):
+        problem = {"code": error.code, "message": error.message, "element": error.element, "remedy": error.remedy}
+        sys.stdout.write(msgspec.json.encode({"error": problem}).decode() + "\n")
+
+
+def size(length: int) -> str:
+    """A length in bytes for people, in units of 1024."""
+    if length < _UNIT:
+        return f"{length} B"
+    value, unit = length / _UNIT, 0
+    while value >= _UNIT and unit < len(_UNITS) - 1:
+        value, unit = value / _UNIT, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}"
+
+
+def when(moment: Any) -> str:
+    """A time of the server's (Unix seconds, or text) for people, in UTC."""
+    if isinstance(moment, int | float):
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return str(moment or "never")

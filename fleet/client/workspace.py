@@ -1,0 +1,140 @@
+"""The publisher's own copies: image blobs, the list of images, and each module version as it was packed.
+
+::
+
+    workspace/
+      images.json                          the images by name
+      blobs/                               OCI blobs, as modules.images stores them
+      modules/<team>/<name>/<version>/     manifest.json and files/: the very bytes that will be signed
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from modules import canonical, manifest
+from modules.errors import Invalid, NeedsOperator
+from modules.manifest import Image, Manifest
+from modules.names import ModuleRef
+
+MANIFEST: Final = "manifest.json"
+FILES: Final = "files"
+_IMAGES_LIMIT: Final = 16 << 20
+
+
+class Workspace:
+    """The folder ``root``; made when something is first kept in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of OCI blobs."""
+        folder = self.root / "blobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def images(self) -> tuple[Image, ...]:
+        """Every image, by name.
+
+        Raises:
+            Invalid: the list was damaged.
+        """
+        file = self.root / "images.json"
+        if not file.exists():
+            return ()
+        return canonical.decode(file.read_bytes(), tuple[Image, ...], limit=_IMAGES_LIMIT, what=str(file))
+
+    def image(self, name: str | None) -> Image:
+        """The image of that name, or the only one there is.
+
+        Raises:
+            Invalid: there is no such image, or the choice is not clear.
+        """
+        images = {one.name: one for one in self.images()}
+        known = ", ".join(images) or "none"
+        bring = "bring it in with: edgefleet images build, or: edgefleet images add IMAGE"
+        if name is None:
+            if len(images) == 1:
+                return next(iter(images.values()))
+            remedy = "say which: --image NAME" if images else f"{bring}; or use --engine process"
+            raise Invalid(f"no single image to run in (there are: {known})", element="image", remedy=remedy)
+        if name not in images:
+            raise Invalid(
+                f"no image of this name is in the workspace (there are: {known}); "
+                "modules name images by digest, never by tag",
+                element=name,
+                remedy=bring,
+            )
+        return images[name]
+
+    def keep_image(self, image: Image) -> None:
+        """Add an image to the list; one of the same name is replaced."""
+        images = {one.name: one for one in self.images()} | {image.name: image}
+        self.root.mkdir(parents=True, exist_ok=True)
+        fresh = self.root / f"images.json.{os.getpid()}"
+        fresh.write_bytes(canonical.encode([images[name] for name in sorted(images)]))
+        fresh.replace(self.root / "images.json")
+
+    def module(self, ref: ModuleRef) -> Path:
+        """Where the publisher's own files of a module version are, there or not."""
+        return self.root / "modules" / ref.team / ref.name / str(ref.version)
+
+    def modules(self) -> list[ModuleRef]:
+        """Every module version packed here."""
+        folders = sorted((self.root / "modules").glob(f"*/*/*/{MANIFEST}"))
+        return [ModuleRef.parse(f"{at.parts[-4]}/{at.parts[-3]}:{at.parts[-2]}") for at in folders]
+
+    def manifest(self, ref: ModuleRef) -> tuple[Manifest, bytes]:
+        """The manifest of a module version packed here, and its bytes.
+
+        Raises:
+            NeedsOperator: it was not packed on this machine.
+            Invalid: the file was changed into something that is no manifest.
+        """
+        file = self.module(ref) / MANIFEST
+        if not file.exists():
+            raise NeedsOperator(
+                "the publisher's own files of this module are not in this workspace",
+                element=str(ref),
+                remedy=f"run this where it was registered, or bring its folder to {file.parent}",
+            )
+        data = file.read_bytes()
+        return manifest.decode(data), data
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder on the workspace's own disk; what is still there at the end is removed."""
+        parent = self.root / "staging"
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def expect_free(self, ref: ModuleRef) -> None:
+        """Nothing of that name and version is packed here yet.
+
+        Raises:
+            NeedsOperator: something is, from another server for instance.
+        """
+        place = self.module(ref)
+        if place.exists():
+            raise NeedsOperator(
+                "another module of this name and version is in the workspace",
+                element=str(place),
+                remedy="move that folder away, or set EDGEFLEET_HOME to a workspace of its own for each fleet server",
+            )
+
+    def keep_module(self, ref: ModuleRef, folder: Path) -> Path:
+        """Move a staged folder to its place, which :meth:`expect_free` has seen; returns the place."""
+        place = self.module(ref)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place)
+        return place
