@@ -1,0 +1,98 @@
+"""What a person can name and so must find in the docs, from the source (codes, topics, settings, commands, routes)."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from modules.errors import EdgefleetError
+from tests.house.tree import ROOT, sources, syntax
+
+_METHODS = {"get", "post", "put", "patch", "delete"}
+_HIDDEN = "include_in_schema"
+
+
+def docs() -> str:
+    """README and docs/ in one text."""
+    return "\n".join(
+        path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    )
+
+
+def error_codes() -> set[str]:
+    def below(error):
+        return {error.code, *(code for child in error.__subclasses__() for code in below(child))}
+
+    return below(EdgefleetError) - {EdgefleetError.code}
+
+
+def topics() -> set[str]:
+    """Topics as docs write them: the levels that are fixed, below ``up`` or ``down``."""
+    source = (ROOT / "modules/protocol/topics.py").read_text(encoding="utf-8")
+    calls = re.findall(r"self\.(up|down)\(device((?:, (?:\"[a-z]+\"|\w+(?:\(\w+\))?))*)\)", source)
+    levels = [(direction, re.findall(r'"([a-z]+)"', rest)) for direction, rest in calls]
+    return {"/".join((direction, *fixed)) for direction, fixed in levels if fixed}
+
+
+def settings() -> set[str]:
+    """Environment variables, and the fields of every class called Settings."""
+    names = set()
+    for path in sources():
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names |= set(re.findall(r"\bEDGEFLEET_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)", node.value))
+            if isinstance(node, ast.ClassDef) and node.name == "Settings":
+                names |= {
+                    item.target.id
+                    for item in node.body
+                    if isinstance(item, ast.AnnAssign)
+                    and isinstance(item.target, ast.Name)
+                    and not item.target.id.startswith(("_", "model_config"))
+                }
+    return names
+
+
+def commands() -> set[str]:
+    """Names given to typer commands and groups, and to argparse sub-commands."""
+    names = set()
+    for path in sources():
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for call in _calls(node.decorator_list, "command"):
+                    names.add(_first(call) or node.name.replace("_", "-"))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "add_parser" and (name := _first(node)):
+                    names.add(name)
+                if node.func.attr == "add_typer":
+                    names |= {
+                        word.value.value
+                        for word in node.keywords
+                        if word.arg == "name" and isinstance(word.value, ast.Constant)
+                    }
+    return names
+
+
+def routes() -> set[str]:
+    """Paths of FastAPI and aiohttp routes, as they are written at the handler; hidden ones aside."""
+    names = set()
+    for path in sources():
+        for node in ast.walk(syntax(path)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for method in _METHODS:
+                for call in _calls(node.decorator_list, method):
+                    route = _first(call)
+                    if route and route.startswith("/") and _HIDDEN not in {word.arg for word in call.keywords}:
+                        names.add(route)
+    return names
+
+
+def _calls(decorators: list[ast.expr], name: str) -> Iterator[ast.Call]:
+    for one in decorators:
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr == name:
+            yield one
+
+
+def _first(call: ast.Call) -> str | None:
+    if call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str):
+        return call.args[0].value
+    return None

@@ -1,0 +1,41 @@
+"""What the idle agent may have in memory."""
+
+import pytest
+
+from tests.house.installed import imported_with_only
+from tests.house.test_extras import existing
+
+HEAVY = {
+    "aiohttp",
+    "alembic",
+    "docker",
+    "fastapi",
+    "httpx",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pydantic",
+    "requests",
+    "rich",
+    "sqlalchemy",
+    "sqlite_utils",
+    "starlette",
+    "typer",
+    "uvicorn",
+}
+
+
+@pytest.mark.parametrize("entry", ["agent.__main__", "agent.wiring", "agent.loop"])
+def test_agent_loads_nothing_heavy(entry):
+    """The agent idles in tens of MB: no web framework, validator, array library or engine SDK is loaded."""
+    loaded = {name.partition(".")[0] for name in imported_with_only("agent", *existing([entry]))}
+
+    assert loaded & HEAVY == set()
+
+
+def test_agent_loads_nothing_of_the_server():
+    """The agent has neither the server's nor the scoring server's code in memory."""
+    loaded = imported_with_only("agent", *existing(["agent.__main__", "agent.wiring"]))
+
+    assert [name for name in loaded if name == "fleet" or name.startswith(("fleet.", "modules.scoring"))] == []

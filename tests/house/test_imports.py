@@ -1,0 +1,164 @@
+"""Imports point one way. Each rule says why, and a breach names the line."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.house.tree import ROOMS, ROOT, imports, sources
+
+CORE = r"modules/\w+\.py"
+
+
+class Rule(NamedTuple):
+    """Files whose path matches ``files`` import nothing below ``banned``, except those in ``allowed``."""
+
+    files: str
+    banned: tuple[str, ...]
+    why: str
+    allowed: tuple[str, ...] = ()
+
+
+_MQTT_DOORS = ("agent/link.py", "agent/triggers/mqtt.py", "fleet/broker.py")
+_TALK = ("asyncio", "http", "socket", "ssl", "subprocess", "urllib.request", "sqlite3")
+
+RULES = [
+    Rule("modules/.*", ("hardware", "agent", "fleet", "deploy"), "everything stands on modules"),
+    Rule("hardware/.*", ("agent", "fleet", "deploy"), "hardware tells facts and knows no program that uses them"),
+    Rule("agent/.*", ("fleet", "deploy"), "agent and fleet meet on the wire only, so that each ships alone"),
+    Rule("fleet/.*", ("agent", "deploy"), "agent and fleet meet on the wire only, so that each ships alone"),
+    Rule("fleet/.*", ("hardware",), "the server plans with reported facts, never with its own machine's"),
+    Rule(CORE, ("modules.protocol", "modules.scoring"), "what a module is does not depend on who moves or serves it"),
+    Rule(CORE, _TALK, "the core is pure: bytes in, values out"),
+    Rule("modules/protocol/.*", ("modules.scoring",), "the wire and the scoring server do not meet"),
+    Rule("modules/protocol/.*", _TALK, "wire documents are values; links carry them"),
+    Rule("modules/scoring/.*", ("modules.protocol",), "a module's container knows nothing of the fleet"),
+    Rule(
+        "(agent|hardware|modules|fleet/(?!client/)).*", ("fleet.client",), "the client is on the other side of the API"
+    ),
+    Rule(
+        "fleet/client/.*",
+        ("fleet.app", "fleet.db", "fleet.tables", "fleet.api", "fleet.rollouts", "fleet.broker", "fleet.publisher"),
+        "edgefleet[client] has no server in it",
+    ),
+    Rule(
+        ".*",
+        ("aiomqtt", "paho"),
+        "one file per process holds the MQTT client: its next major renames it all",
+        _MQTT_DOORS,
+    ),
+    Rule("(agent|hardware|modules).*", ("docker",), "the agent speaks to the engine's socket with http.client"),
+    Rule(
+        "(agent|hardware|modules/protocol).*|" + CORE,
+        (
+            "pydantic",
+            "httpx",
+            "requests",
+            "fastapi",
+            "sqlalchemy",
+            "sqlite_utils",
+            "typer",
+            "rich",
+            "numpy",
+            "onnxruntime",
+        ),
+        "the agent idles in tens of MB",
+    ),
+    Rule("agent/plan.py", ("sqlite3", "asyncio", "pathlib", "os", "time", "socket"), "the decision is pure"),
+    Rule("agent/verdict.py", ("sqlite3", "asyncio", "pathlib", "os", "time", "socket"), "the decision is pure"),
+    Rule("fleet/rollouts/(judge|planner).py", ("sqlalchemy", "asyncio", "time", "fleet.db"), "the decision is pure"),
+]
+
+
+def below(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.files} not {rule.banned[0]}")
+def test_direction(rule):
+    """No file imports what its place in the house forbids."""
+    breaches = [
+        f"{path}:{found.line} imports {found.name}"
+        for path in sources()
+        if re.fullmatch(rule.files, path) and path not in rule.allowed
+        for found in imports(path)
+        if any(below(found.name, banned) for banned in rule.banned)
+    ]
+
+    assert not breaches, f"{rule.why}: {breaches}"
+
+
+def test_routing_table_is_light():
+    """The routing table, which agent and gateway share, needs msgspec, our names and errors, and nothing else."""
+    path = "agent/gateway/table.py"
+    found = {found.name for found in imports(path)} if path in sources() else set()
+    ours = ("msgspec", "modules.errors", "modules.names")
+
+    assert [
+        name
+        for name in found
+        if name.split(".")[0] not in sys.stdlib_module_names and not any(below(name, one) for one in ours)
+    ] == []
+
+
+def test_worker_host_imports_nothing_of_ours():
+    """What runs beside a user's script imports the standard library, and a serving library when asked: never us."""
+    path = "modules/scoring/worker_host.py"
+    found = imports(path) if path in sources() else ()
+
+    assert [one for one in found if one.name.split(".")[0] in ROOMS] == []
+    assert [one for one in found if one.at_top and one.name.split(".")[0] not in sys.stdlib_module_names] == []
+
+
+def test_first_party_imports_stand_at_the_top():
+    """No function hides an import of ours: a cycle must show, not be dodged."""
+    hidden = [
+        f"{path}:{found.line} imports {found.name}"
+        for path in sources(*ROOMS, "deploy")
+        for found in imports(path)
+        if not found.at_top and found.name.split(".")[0] in ROOMS
+    ]
+
+    assert not hidden
+
+
+def test_imports_are_absolute():
+    """An import says from where in the house it comes."""
+    relative = [f"{path}:{found.line}" for path in sources(*ROOMS, "deploy") for found in imports(path) if found.level]
+
+    assert not relative
+
+
+def test_no_import_cycle():
+    """Files import each other in one direction, so that each can be read after those it stands on."""
+    files = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()}
+
+    def targets(path):
+        for found in imports(path):
+            name = found.name if found.name in files else found.name.rpartition(".")[0]
+            if name in files and files[name] != path and not files[name].endswith("__init__.py"):
+                yield files[name]
+
+    state = {}
+
+    def visit(path, trail):
+        if state.get(path) == "done":
+            return
+        assert path not in trail, " -> ".join([*trail[trail.index(path) :], path])
+        for target in targets(path):
+            visit(target, [*trail, path])
+        state[path] = "done"
+
+    for path in files.values():
+        visit(path, [])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_resolve_to_this_tree(room):
+    """Our generic folder names mean this tree and no other installed package."""
+    spec = importlib.util.find_spec(room)
+
+    assert {Path(place).resolve() for place in spec.submodule_search_locations} == {ROOT / room}
