@@ -1,0 +1,223 @@
+"""Modules in containers: hardened, without a network, and only from images whose digests were signed.
+
+Docker and Podman (its compatible socket) alike. The agent supervises, the engine does not: no restart policy and no
+health check, so that exactly one party decides what runs. ``docker_spec`` says what a container is given.
+"""
+
+import asyncio
+import http.client
+import json
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.engines.contract import Instance, Launch, Usage
+from agent.engines.docker_api import CALL_S, ApiError, DockerApi, demultiplexed, segment
+from agent.engines.docker_images import engine_id, has_image, load_image, remove_image
+from agent.engines.docker_spec import LABEL, container_name, container_spec
+from modules.errors import EngineBusy, NoSpace, NotReady, Untrusted
+from modules.manifest import Image
+from modules.names import DeviceId, Digest
+from modules.needs import Engine
+
+# What a process killed by SIGKILL exits with.
+KILLED: Final = 137
+LOG_LINES: Final = 5000
+_MIB: Final = 1 << 20
+_NANO: Final = 1_000_000_000
+_NOT_STARTED: Final = {"created", "configured", "initialized"}
+_RUNNING: Final = {"running", "paused", "restarting", "stopping", "removing"}
+
+
+class DockerEngine:
+    """One device's containers on one engine; implements :class:`agent.engines.contract.ContainerEngine`.
+
+    Each call runs in a worker thread. A cancelled call goes on in its thread until its time limit, and the next
+    observation finds what it did.
+    """
+
+    name = "docker"
+
+    def __init__(self, device: DeviceId, api: DockerApi) -> None:
+        self._device = device
+        self._api = api
+        self._is_podman = False
+
+    async def facts(self) -> Engine:
+        return await asyncio.to_thread(self._facts)
+
+    async def has_image(self, image: Image, blobs: Path) -> bool:
+        return await asyncio.to_thread(has_image, self._api, image, blobs)
+
+    async def load_image(self, image: Image, blobs: Path) -> None:
+        await asyncio.to_thread(load_image, self._api, image, blobs)
+
+    async def remove_image(self, image: Image) -> None:
+        await asyncio.to_thread(remove_image, self._api, image)
+
+    async def start(self, launch: Launch) -> Instance:
+        return await asyncio.to_thread(self._start, launch)
+
+    async def stop(self, instance: str, *, grace_s: float) -> None:
+        await asyncio.to_thread(self._stop, instance, grace_s)
+
+    async def list(self) -> list[Instance]:
+        return list(await asyncio.to_thread(self._all))
+
+    async def logs(self, instance: str, *, tail_bytes: int) -> str:
+        return await asyncio.to_thread(self._logs, instance, tail_bytes)
+
+    async def usage(self, instance: str) -> Usage | None:
+        return await asyncio.to_thread(self._usage, instance)
+
+    def _facts(self) -> Engine:
+        version = self._api.version()
+        self._is_podman = version.is_podman
+        kind = "Podman" if version.is_podman else "Docker"
+        try:
+            info = self._api.get("/info")
+        except ApiError as error:
+            raise EngineBusy(f"the engine could not describe itself: {error.message}", element=kind) from error
+        store = f", image store {info.get('Driver', '?')}, cgroup v{info.get('CgroupVersion') or '?'}"
+        return Engine(name=self.name, version=version.version, detail=kind + store)
+
+    def _start(self, launch: Launch) -> Instance:
+        image = launch.runtime.image
+        image_id = None if image is None else engine_id(self._api, image)
+        if image is None or image_id is None:
+            raise Untrusted(
+                "the engine holds no image with the signed digests",
+                element=launch.instance,
+                remedy="load the image first",
+            )
+        path = self._path(launch.instance)
+        existing = self._inspect(launch.instance)
+        if existing is not None:
+            found = self._instance(existing)
+            if found.state == "running" and found.digest == launch.digest:
+                return found
+            self._remove(launch.instance)
+        try:
+            body = container_spec(self._device, launch, image_id=image_id)
+            self._api.post("/containers/create", body, name=container_name(self._device, launch.instance))
+            self._api.post(f"{path}/start")
+        except ApiError as error:
+            self._remove(launch.instance)
+            if "no space left" in error.message.lower():
+                raise NoSpace(error.message, element=launch.instance, remedy="free disk space on the device") from error
+            raise NotReady(f"the engine could not start it: {error.message}", element=launch.instance) from error
+        started = self._inspect(launch.instance)
+        if started is None:
+            raise NotReady("it was removed while it started", element=launch.instance)
+        return self._instance(started)
+
+    def _stop(self, instance: str, grace_s: float) -> None:
+        if self._inspect(instance) is None:
+            return
+        seconds = math.ceil(grace_s)
+        try:
+            self._api.post(f"{self._path(instance)}/stop", timeout=seconds + CALL_S, t=str(seconds))
+        except ApiError as error:
+            # Removing by force is the next thing anyway.
+            if error.status != http.client.NOT_FOUND and error.status < http.client.INTERNAL_SERVER_ERROR:
+                raise EngineBusy(f"the engine could not stop it: {error.message}", element=instance) from error
+        self._remove(instance)
+
+    def _remove(self, instance: str) -> None:
+        try:
+            self._api.delete(self._path(instance), force="1", v="1")
+        except ApiError as error:
+            if error.status != http.client.NOT_FOUND:
+                raise EngineBusy(f"the engine could not remove it: {error.message}", element=instance) from error
+
+    def _all(self) -> Sequence[Instance]:
+        filters = json.dumps({"label": [f"{LABEL}device={self._device}"]})
+        try:
+            listed = self._api.get("/containers/json", all="1", filters=filters)
+        except ApiError as error:
+            raise EngineBusy(f"the engine could not list containers: {error.message}") from error
+        names = [container["Labels"].get(f"{LABEL}instance", "") for container in listed]
+        inspected = [self._inspect(name) for name in sorted(names) if name]
+        # One that went away between the two questions is gone.
+        return [self._instance(one) for one in inspected if one is not None]
+
+    def _inspect(self, instance: str) -> dict[str, Any] | None:
+        """The engine's words about one instance; None if there is none.
+
+        Raises:
+            NotReady: a container has this name and is not this device's.
+        """
+        try:
+            found: dict[str, Any] = self._api.get(f"{self._path(instance)}/json")
+        except ApiError as error:
+            if error.status == http.client.NOT_FOUND:
+                return None
+            raise EngineBusy(f"the engine could not show it: {error.message}", element=instance) from error
+        if (found["Config"].get("Labels") or {}).get(f"{LABEL}device") != self._device:
+            raise NotReady(
+                "a container that is not ours has this name",
+                element=container_name(self._device, instance),
+                remedy="remove or rename it",
+            )
+        return found
+
+    def _instance(self, inspected: dict[str, Any]) -> Instance:
+        state, labels = inspected["State"], inspected["Config"]["Labels"]
+        status, exit_code = state["Status"].lower(), state.get("ExitCode", 0)
+        name = "created" if status in _NOT_STARTED else "running" if status in _RUNNING else "exited"
+        ended = name == "exited"
+        # Podman forgets why; whatever we end ourselves is removed, so what lies here killed was killed by the kernel.
+        oom = bool(state.get("OOMKilled")) or (self._is_podman and ended and exit_code == KILLED)
+        return Instance(
+            instance=labels[f"{LABEL}instance"],
+            slot=labels[f"{LABEL}slot"],
+            digest=Digest(labels[f"{LABEL}digest"]),
+            state=name,  # type: ignore[arg-type]  # one of the three by construction
+            exit_code=exit_code if ended else None,
+            oom=oom,
+            started_at=_unix(state.get("StartedAt", "")),
+            image="sha256:" + inspected["Image"].removeprefix("sha256:"),
+            detail=state.get("Error") or ("out of memory" if oom else ""),
+        )
+
+    def _logs(self, instance: str, tail_bytes: int) -> str:
+        if self._inspect(instance) is None:
+            return ""
+        try:
+            stream = self._api.raw(f"{self._path(instance)}/logs", stdout="1", stderr="1", tail=str(LOG_LINES))
+        except ApiError as error:
+            raise EngineBusy(f"the engine could not show its log: {error.message}", element=instance) from error
+        return b"".join(demultiplexed(stream))[-tail_bytes:].decode(errors="replace")
+
+    def _usage(self, instance: str) -> Usage | None:
+        if self._inspect(instance) is None:
+            return None
+        try:
+            stats = self._api.get(f"{self._path(instance)}/stats", stream="false", **{"one-shot": "true"})
+        except ApiError as error:
+            if error.status in {http.client.NOT_FOUND, http.client.CONFLICT}:
+                return None
+            raise EngineBusy(f"the engine could not measure it: {error.message}", element=instance) from error
+        memory = stats.get("memory_stats") or {}
+        if "usage" not in memory:
+            return None
+        details = memory.get("stats") or {}
+        # cgroup v1 and v2 name the page cache that can go at once differently.
+        cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+        return Usage(
+            memory_mb=max(0, memory["usage"] - cache) / _MIB,
+            cpu_s=stats["cpu_stats"]["cpu_usage"]["total_usage"] / _NANO,
+            tasks=(stats.get("pids_stats") or {}).get("current", 0),
+        )
+
+    def _path(self, instance: str) -> str:
+        return f"/containers/{segment(container_name(self._device, instance))}"
+
+
+def _unix(timestamp: str) -> float:
+    """An engine's RFC 3339 time in Unix seconds; its zero time (year 1) is 0.0."""
+    if not timestamp or timestamp.startswith("0001-"):
+        return 0.0
+    return datetime.fromisoformat(timestamp).timestamp()

@@ -1,0 +1,97 @@
+"""The container that an instance becomes: a pure function from a launch to the Engine API's ``create`` body.
+
+Everything that keeps a module in its place stands here: read-only root, no capability, no new privileges, a user of its
+own, limits of memory, CPU and processes, no network, and of the host only the module's files, the folder of its socket
+and the accelerator's own device nodes.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from agent.engines.contract import MODULE_MOUNT, SOCKET, SOCKET_MOUNT, Launch
+from modules.names import DeviceId
+
+USER: Final = 10001
+TMP_MB: Final = 64
+LABEL: Final = "edgefleet."
+_MIB: Final = 1 << 20
+_NANO: Final = 1_000_000_000
+
+
+def container_name(device: DeviceId, instance: str) -> str:
+    """The container's name; a dot separates, which no device id has, so that no two devices can meet in one name."""
+    return f"edgefleet.{device}.{instance}"
+
+
+def labels(device: DeviceId, launch: Launch) -> dict[str, str]:
+    """What :meth:`list` finds the container by, and reads back."""
+    return {
+        f"{LABEL}device": device,
+        f"{LABEL}instance": launch.instance,
+        f"{LABEL}slot": launch.slot,
+        f"{LABEL}digest": launch.digest,
+    }
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    """What the scoring server is told. The launch's own entries can add, and change none of these."""
+    told = {
+        **launch.environment,
+        # onnxruntime sends telemetry by default, and reads this before its first import.
+        "ORT_DISABLE_TELEMETRY": "1",
+        "EDGEFLEET_PROVIDERS": msgspec.json.encode(launch.providers).decode(),
+    }
+    if launch.settings:
+        told["EDGEFLEET_SETTINGS"] = msgspec.json.encode(launch.settings).decode()
+    return told
+
+
+def container_spec(device: DeviceId, launch: Launch, *, image_id: str) -> dict[str, Any]:
+    """The body of ``POST /containers/create``.
+
+    Raises:
+        Invalid: the path of the socket is too long to be bound.
+    """
+    _ = launch.socket
+    return {
+        "Image": image_id,
+        "User": f"{USER}:{launch.group}",
+        "Cmd": ["--module", MODULE_MOUNT, "--unix", f"{SOCKET_MOUNT}/{SOCKET}"],
+        "Env": [f"{name}={value}" for name, value in environment(launch).items()],
+        "Labels": labels(device, launch),
+        "HostConfig": _host(launch),
+    }
+
+
+def _host(launch: Launch) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "NetworkMode": "none",
+        # The same figure twice: no swap, so that the limit is the limit.
+        "Memory": launch.memory_mb * _MIB,
+        "MemorySwap": launch.memory_mb * _MIB,
+        "PidsLimit": launch.pids,
+        "Tmpfs": {"/tmp": f"size={TMP_MB}m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108 - inside the container
+        "Mounts": [
+            {"Type": "bind", "Source": launch.module_dir, "Target": MODULE_MOUNT, "ReadOnly": True},
+            {"Type": "bind", "Source": launch.socket_dir, "Target": SOCKET_MOUNT, "ReadOnly": False},
+        ],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        # The agent supervises; an engine that restarted by itself would bring back what was rolled back.
+        "RestartPolicy": {"Name": "no"},
+    }
+    if launch.cpu_cores is not None:
+        host["NanoCpus"] = int(launch.cpu_cores * _NANO)
+    if launch.devices:
+        host["Devices"] = [
+            {"PathOnHost": node, "PathInContainer": node, "CgroupPermissions": "rw"} for node in launch.devices
+        ]
+    if launch.groups:
+        host["GroupAdd"] = [str(group) for group in launch.groups]
+    if launch.gpus:
+        which = {"Count": -1} if launch.gpus == ("all",) else {"DeviceIDs": list(launch.gpus)}
+        host["DeviceRequests"] = [{"Driver": "nvidia", "Capabilities": [["gpu"]], **which}]
+    return host
