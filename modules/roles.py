@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from modules.errors import Invalid
-from modules.names import ModuleRef, Slug, slug
+from modules.names import ModuleRef, Slug, Version, slug
 
 ROOT: Final = "root"
 TARGETS: Final = "targets"
@@ -65,6 +65,18 @@ def floor_path(team: Slug, name: Slug) -> str:
 
 def is_floor(path: str) -> bool:
     return path.startswith("floors/")
+
+
+def floor_version(path: str, custom: object) -> Version:
+    """The version in a floor's entry; ``custom`` is what stands beside its length and hash.
+
+    Raises:
+        Invalid: there is none.
+    """
+    minimum = custom.get("minimum") if isinstance(custom, dict) else None
+    if not isinstance(minimum, str):
+        raise Invalid("the floor has no minimum version", element=path, remedy="sign the floor again")
+    return Version.parse(minimum)
 
 
 def check_team_path(team: Slug, path: str) -> None:

@@ -16,7 +16,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from modules import names, roles, signing
-from modules.errors import Invalid, LinkLost, Untrusted
+from modules.errors import LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug, Version
 from modules.tuf_client import Client, FetchMetadata, explained
 
@@ -140,7 +140,7 @@ class Trust:
         """
         path = roles.floor_path(team, name)
         found = self._find(path)
-        return floor_version(found) if found else None
+        return roles.floor_version(path, found.custom) if found else None
 
     def director_keys(self) -> Mapping[str, Key]:
         """The keys that may sign orders and commands, by key id.
@@ -215,19 +215,6 @@ class Trust:
                 changed[role] = mark
         if changed:
             self._versions.keep(changed)
-
-
-def floor_version(target: TargetFile) -> Version:
-    """The version in a floor's entry.
-
-    Raises:
-        Invalid: there is none.
-    """
-    custom = target.custom
-    minimum = custom.get("minimum") if isinstance(custom, dict) else None
-    if not isinstance(minimum, str):
-        raise Invalid("the floor has no minimum version", element=target.path, remedy="sign the floor again")
-    return Version.parse(minimum)
 
 
 def _key_withdrawn(role: str, before: RoleMark, mark: RoleMark) -> bool:

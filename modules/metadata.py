@@ -1,0 +1,92 @@
+"""One file of trust metadata: read within its bounds, held against who must sign it, sealed with new signatures."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from modules import roles
+from modules.errors import Invalid, Untrusted
+
+T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
+
+
+def read(data: bytes, kind: type[T], role: str) -> Metadata[T]:
+    """Metadata of this kind, its signatures not yet verified.
+
+    Raises:
+        Invalid: too large for the role, no metadata, or of another kind.
+    """
+    file = _parse(data, role)
+    if not isinstance(file.signed, kind):
+        raise Invalid(f"this is {file.signed.type} metadata, not {kind.type}", element=role)
+    return file
+
+
+def version(data: bytes, role: str) -> int:
+    """The version that stands in a file of this role.
+
+    Raises:
+        Invalid: as :func:`read`.
+    """
+    return int(_parse(data, role).signed.version)
+
+
+def verify(delegator: Root | Targets, role: str, file: Metadata[T]) -> None:
+    """Accept metadata that is signed as its delegator demands.
+
+    Raises:
+        Untrusted: the role is not delegated, or too few of its keys signed; the message says which have and have not.
+    """
+    try:
+        result = delegator.get_verification_result(role, file.signed_bytes, file.signatures)
+    except ValueError as error:
+        raise Untrusted("nobody delegates this role", element=role, remedy="have the owner delegate it") from error
+    if not result:
+        raise Untrusted(
+            f"{len(result.signed)} of {result.threshold} signatures hold: signed by {_ids(file.signatures)}, "
+            f"valid {_ids(result.signed)}, may sign {_ids({**result.signed, **result.unsigned})}",
+            element=role,
+            remedy="sign it with a key of this role",
+        )
+
+
+def seal(file: Metadata[T], role: str, signers: Sequence[Signer], now: datetime) -> bytes:
+    """The file's bytes, alive from ``now``, signed by all of the signers and by nobody else.
+
+    Raises:
+        Invalid: there is no signer, or the file would be larger than devices accept.
+    """
+    if not signers:
+        raise Invalid("nobody signs it", element=role, remedy="give a signer")
+    file.signed.expires = now + roles.life(role)
+    file.signatures.clear()
+    for signer in signers:
+        file.sign(signer, append=True)
+    data = file.to_bytes()
+    _check_size(data, role)
+    return data
+
+
+def _parse(data: bytes, role: str) -> Metadata[Any]:
+    _check_size(data, role)
+    try:
+        return Metadata.from_bytes(data)
+    except DeserializationError as error:
+        raise Invalid(f"this is no trust metadata: {error.__cause__ or error}", element=role) from error
+
+
+def _check_size(data: bytes, role: str) -> None:
+    if len(data) > roles.limit(role):
+        raise Invalid(
+            f"{len(data)} bytes are more than the {roles.limit(role)} that devices accept",
+            element=role,
+            remedy="spread the releases over more teams",
+        )
+
+
+def _ids(keyids: Iterable[str]) -> str:
+    return ", ".join(sorted(keyid[:12] for keyid in keyids)) or "nobody"
