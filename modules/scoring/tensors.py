@@ -137,7 +137,7 @@ def _other_type(found: Array, tensor: Tensor) -> BadInput:
 
 
 def _plain(value: Any) -> Any:
-    """What orjson can write: arrays of text as lists, and the maps and sequences of classifiers as they are."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OUS":
+    """What orjson can write: arrays of text, or without dimensions, as plain values; maps and sequences as they are."""
+    if isinstance(value, np.ndarray) and (value.dtype.kind in "OUS" or value.ndim == 0):
         return value.tolist()
     return [_plain(one) for one in value] if isinstance(value, list) else value

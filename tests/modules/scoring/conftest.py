@@ -1,0 +1,182 @@
+"""A scoring server in a process of its own, spoken to through its Unix socket, and small graphs to serve."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+ROOT = Path(__file__).parents[3]
+START_S = 60
+
+
+class Reply:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("module", timeout=60)
+        self._path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self._path)
+
+
+class Server:
+    """``python -m modules.scoring``; ``log`` grows as it writes."""
+
+    def __init__(self, folder, arguments, environment, port):
+        self.socket = folder / "s.sock"
+        self.port = port
+        listen = ["--host", "127.0.0.1", "--port", str(port)] if port else ["--unix", str(self.socket)]
+        self.log_path = folder / "log.txt"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "modules.scoring", *map(str, arguments), *listen],
+                cwd=ROOT,
+                stderr=subprocess.STDOUT,
+                stdout=log,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def ask(self, path="/score", body=None, *, method=None, headers=None):
+        connection = (
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+            if self.port
+            else _UnixConnection(self.socket)
+        )
+        try:
+            body = json.dumps(body).encode() if isinstance(body, dict | list) else body
+            connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
+            return Reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    def later(self, *arguments, **more):
+        """Ask in a thread; returns a function that waits for the reply."""
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(self.ask(*arguments, **more)))
+        thread.start()
+
+        def reply():
+            thread.join(60)
+            return replies[0]
+
+        return reply
+
+    def until(self, condition, what):
+        end = time.monotonic() + START_S
+        while not condition():
+            assert time.monotonic() < end, f"{what} did not happen:\n{self.log}"
+            time.sleep(0.02)
+
+    def ready(self):
+        def answers():
+            assert self.process.poll() is None, self.log
+            try:
+                return self.ask("/").status == 200
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+
+        self.until(answers, "readiness")
+        return self
+
+    def wait(self):
+        return self.process.wait(START_S)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Start servers; whatever still runs at the end of the test file is stopped."""
+    servers = []
+
+    def starting(*arguments, folder=None, tcp=None, **environment):
+        servers.append(Server(folder or tmp_path_factory.mktemp("server"), arguments, environment, tcp))
+        return servers[-1]
+
+    yield starting
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(START_S)
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """Write an entry script into a source folder of its own, with other files beside it."""
+
+    def write(text, **others):
+        source = tmp_path_factory.mktemp("module") / "source"
+        for path, content in {
+            "score.py": text,
+            **{name.replace("__", "/"): text for name, text in others.items()},
+        }.items():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_text(content)
+        return source / "score.py"
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """Write a graph of the given nodes, inputs and outputs (name -> (ONNX type, shape))."""
+
+    def write(nodes, inputs, outputs, *, initializers=(), domains=(("", 17),), more=()):
+        values = [
+            [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in side.items()]
+            for side in (inputs, outputs)
+        ]
+        values[1] += more
+        model = helper.make_model(
+            helper.make_graph(nodes, "g", *values, list(initializers)),
+            opset_imports=[helper.make_opsetid(*one) for one in domains],
+            ir_version=8,
+        )
+        path = tmp_path_factory.mktemp("graph") / "graph.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def relu(graph):
+    """A graph of one node: y = max(x, 0), float32 [N, 4]."""
+    shape = (TensorProto.FLOAT, ["N", 4])
+    return graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})
