@@ -4,7 +4,6 @@ Every name that reaches a path, a topic or a certificate is checked here, so no 
 """
 
 import re
-from functools import total_ordering
 from typing import Annotated, Final, NewType, Self
 
 import msgspec
@@ -87,7 +86,6 @@ def module_path(text: str) -> str:
     return text
 
 
-@total_ordering
 class Version(msgspec.Struct, frozen=True):
     """A module's version: one to four numbers, ordered as numbers (10 comes after 9, and 1 equals 1.0)."""
 
@@ -116,8 +114,12 @@ class Version(msgspec.Struct, frozen=True):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Version) and self.numbers == other.numbers
 
+    # > and >= are these two mirrored; total_ordering would leave them out, for a Struct has its own, which refuse
     def __lt__(self, other: "Version") -> bool:
         return self.numbers < other.numbers
+
+    def __le__(self, other: "Version") -> bool:
+        return self.numbers <= other.numbers
 
     def __hash__(self) -> int:
         return hash(self.numbers)

@@ -89,6 +89,8 @@ def test_versions_order_as_numbers(one, other):
 def test_ten_comes_after_nine():
     """Version 1.10 is newer than 1.9, and 1.0 is 1."""
     assert Version.parse("1.10") > Version.parse("1.9")
+    assert Version.parse("1.10") >= Version.parse("1.9")
+    assert Version.parse("1.9") <= Version.parse("1.9.0")
     assert Version.parse("1.0") == Version.parse("1")
     assert Version.parse("1") != "1"
 
