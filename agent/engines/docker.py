@@ -43,7 +43,6 @@ class DockerEngine:
     def __init__(self, device: DeviceId, api: DockerApi) -> None:
         self._device = device
         self._api = api
-        self._is_podman = False
 
     async def facts(self) -> Engine:
         return await asyncio.to_thread(self._facts)
@@ -74,7 +73,6 @@ class DockerEngine:
 
     def _facts(self) -> Engine:
         version = self._api.version()
-        self._is_podman = version.is_podman
         kind = "Podman" if version.is_podman else "Docker"
         try:
             info = self._api.get("/info")
@@ -169,7 +167,7 @@ class DockerEngine:
         name = "created" if status in _NOT_STARTED else "running" if status in _RUNNING else "exited"
         ended = name == "exited"
         # Podman forgets why; whatever we end ourselves is removed, so what lies here killed was killed by the kernel.
-        oom = bool(state.get("OOMKilled")) or (self._is_podman and ended and exit_code == KILLED)
+        oom = bool(state.get("OOMKilled")) or (self._api.is_podman and ended and exit_code == KILLED)
         return Instance(
             instance=labels[f"{LABEL}instance"],
             slot=labels[f"{LABEL}slot"],

@@ -24,6 +24,7 @@ CALL_S: Final = 30.0
 LOAD_S: Final = 600.0
 
 _REMEDY: Final = "install and start Docker or Podman, and let this user reach its socket"
+_LOOK: Final = "wait; look at the engine's log if it goes on"
 
 
 class ApiError(Exception):
@@ -35,12 +36,16 @@ class ApiError(Exception):
         self.message = message
 
 
-class Version(msgspec.Struct, frozen=True, rename="pascal"):
+class Version(
+    msgspec.Struct,
+    frozen=True,
+    rename={"api": "ApiVersion", "oldest_api": "MinAPIVersion", "version": "Version", "components": "Components"},
+):
     """``GET /version``. ``components`` tells Podman from Docker."""
 
-    api_version: str
+    api: str
+    oldest_api: str = "1.12"
     version: str = ""
-    min_a_p_i_version: str = "1.12"
     components: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -56,6 +61,7 @@ class DockerApi:
         self._call_s = call_s
         self._load_s = load_s
         self._prefix: str | None = None
+        self.is_podman = False
 
     def version(self) -> Version:
         """What the engine is, and which version of the API it speaks with us from now on.
@@ -63,15 +69,20 @@ class DockerApi:
         Raises:
             NoEngine: it is older than anything we can speak with.
         """
-        version = msgspec.json.decode(self._request("GET", "/version"), type=Version)
-        newest, oldest = _numbers(version.api_version), _numbers(version.min_a_p_i_version)
-        if newest < OUR_VERSION:
+        try:
+            version = msgspec.json.decode(self._request("GET", "/version"), type=Version)
+        except (ApiError, msgspec.DecodeError) as error:
+            raise EngineBusy(
+                f"the container engine does not say its version: {error}", element=self.socket_path, remedy=_LOOK
+            ) from error
+        if _numbers(version.api) < OUR_VERSION:
             raise NoEngine(
-                f"the engine speaks version {version.api_version} of the API, we need 1.41",
+                f"the engine speaks version {version.api} of the API, we need 1.41",
                 element=self.socket_path,
                 remedy="update it to Docker 20.10 or Podman 4, or newer",
             )
-        self._prefix = "/v" + ".".join(str(number) for number in max(OUR_VERSION, oldest))
+        self._prefix = "/v" + ".".join(str(number) for number in max(OUR_VERSION, _numbers(version.oldest_api)))
+        self.is_podman = version.is_podman
         return version
 
     def get(self, path: str, **query: str) -> Any:
@@ -145,7 +156,7 @@ class DockerApi:
             raise EngineBusy(
                 f"the container engine broke off: {error or type(error).__name__}",
                 element=self.socket_path,
-                remedy="wait; look at the engine's log if it goes on",
+                remedy=_LOOK,
             ) from error
         finally:
             connection.close()

@@ -1,0 +1,169 @@
+import gzip
+import io
+import json
+import tarfile
+from contextlib import suppress
+
+import msgspec
+import pytest
+from docker.errors import ImageNotFound
+
+from modules.digests import measure_bytes
+from modules.errors import Invalid, Untrusted
+from modules.images import archive, archive_tag, import_archive
+from modules.manifest import Image
+from modules.oci import blob_path, manifest_bytes
+from tests.parts import docker as parts
+
+pytestmark = pytest.mark.needs("docker")
+
+
+def one_file(path: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo(path)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def tiny(engine_client, tmp_path, blobs):
+    """A small image in the engine and as blobs; its content is different in each test."""
+    path = tmp_path / "root.tar"
+    path.write_bytes(one_file("content", str(tmp_path).encode()))
+    answer = engine_client.api.import_image_from_file(str(path), repository="edgefleet-test/tiny", tag="1")
+    image_id = json.loads(answer.splitlines()[-1])["status"]
+    image = import_archive(parts.saved(engine_client, image_id, tmp_path / "saved.tar"), blobs, name="tiny")
+    yield image
+    for name in (archive_tag(image), "edgefleet-test/tiny:1", image_id):
+        with suppress(ImageNotFound):
+            engine_client.images.remove(name)
+
+
+def ids(engine_client) -> set[str]:
+    return {image.id for image in engine_client.images.list(all=True)}
+
+
+def keep(blobs, data: bytes):
+    blob = measure_bytes(data)
+    blob_path(blobs, blob.sha256).write_bytes(data)
+    return blob
+
+
+async def test_round_trip(docker_engine, engine_client, launch, probe, ended):
+    """An image that the engine has lost comes back from its blobs under the same id, and starts."""
+    image, blobs = probe
+    engine_client.images.remove(image.config.sha256, force=True)
+    assert not await docker_engine.has_image(image, blobs)
+
+    await docker_engine.load_image(image, blobs)
+
+    assert await docker_engine.has_image(image, blobs)
+    await docker_engine.start(launch("print('up')"))
+    ended("camera-01234567-1")
+    assert await docker_engine.logs("camera-01234567-1", tail_bytes=10) == "up\n"
+
+
+async def test_changed_blob(docker_engine, engine_client, tiny, blobs):
+    """A layer that was changed on disk is never loaded, and the engine keeps nothing of it."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    before = ids(engine_client)
+    path = blob_path(blobs, tiny.layers[0].sha256)
+    path.write_bytes(
+        gzip.compress(one_file("content", b"evil")).ljust(tiny.layers[0].length, b"\0")[: tiny.layers[0].length]
+    )
+
+    with pytest.raises(Invalid, match=r"changed on disk|not what"):
+        await docker_engine.load_image(tiny, blobs)
+
+    assert ids(engine_client) == before
+
+
+async def test_layers_that_the_configuration_does_not_list(docker_engine, engine_client, tiny, blobs):
+    """Layers that are signed but are not those of the configuration are refused for good, and nothing is left."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    before = ids(engine_client)
+    layer = keep(blobs, gzip.compress(one_file("content", b"evil")))
+    image = Image(
+        name="evil", config=tiny.config, layers=(layer,), manifest=keep(blobs, manifest_bytes(tiny.config, [layer]))
+    )
+
+    with pytest.raises(Untrusted, match="refused"):
+        await docker_engine.load_image(image, blobs)
+
+    assert ids(engine_client) == before
+    assert not await docker_engine.has_image(image, blobs)
+
+
+async def test_what_the_engine_made_is_looked_at(docker_engine, engine_client, tiny, blobs, monkeypatch):
+    """If the engine ends up with something else than was signed, that is removed again."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    layer_tar = one_file("content", b"other")
+    config = keep(
+        blobs,
+        json.dumps(
+            {
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {},
+                "rootfs": {"type": "layers", "diff_ids": [measure_bytes(layer_tar).sha256]},
+            }
+        ).encode(),
+    )
+    layer = keep(blobs, gzip.compress(layer_tar))
+    other = Image(name="other", config=config, layers=(layer,), manifest=keep(blobs, manifest_bytes(config, [layer])))
+    before = ids(engine_client)
+    sent = b"".join(archive(other, blobs))
+    monkeypatch.setattr("agent.engines.docker_images.archive", lambda *_: iter([sent]))
+
+    with pytest.raises(Untrusted, match="does not hold what was signed"):
+        await docker_engine.load_image(tiny, blobs)
+
+    assert ids(engine_client) == before
+
+
+async def test_a_tag_is_no_proof(docker_engine, engine_client, tiny, blobs):
+    """An image under the right tag with another content is not the signed one."""
+    other = measure_bytes(b"another configuration")
+    signed = msgspec.structs.replace(tiny, config=other, manifest=measure_bytes(b"another manifest"))
+    repository, _, tag = archive_tag(signed).rpartition(":")
+    engine_client.images.get(tiny.config.sha256).tag(repository, tag)
+
+    assert not await docker_engine.has_image(signed, blobs)
+
+
+async def test_the_layers_are_compared(docker_engine, tiny, blobs):
+    """The right id alone is not enough: the layers that the engine reports must be the signed configuration's."""
+    assert await docker_engine.has_image(tiny, blobs)
+
+    blob_path(blobs, tiny.config.sha256).unlink()
+
+    assert not await docker_engine.has_image(tiny, blobs)
+
+
+async def test_remove(docker_engine, engine_client, tiny, blobs):
+    """An image that was loaded goes when it is removed; a second removal is fine."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    await docker_engine.load_image(tiny, blobs)
+
+    await docker_engine.remove_image(tiny)
+    await docker_engine.remove_image(tiny)
+
+    assert not await docker_engine.has_image(tiny, blobs)
+
+
+async def test_remove_spares_what_others_use(docker_engine, engine_client, tiny, blobs):
+    """An image that somebody tagged stays theirs."""
+    await docker_engine.load_image(tiny, blobs)
+
+    await docker_engine.remove_image(tiny)
+
+    assert engine_client.images.get("edgefleet-test/tiny:1").id == tiny.config.sha256
