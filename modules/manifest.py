@@ -177,6 +177,21 @@ def decode(data: bytes) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     Version.parse(manifest.version)
+    _check_files(manifest)
+    _check_references(manifest)
+    if not manifest.runtimes:
+        raise Invalid("there is no runtime, so nothing could run it", element="runtimes")
+    for name, setting in manifest.adjustable.items():
+        if name not in ADJUSTABLE_NAMES:
+            raise Invalid(
+                "this setting can never be adjustable",
+                element=f"adjustable.{name}",
+                remedy=f"choose among {', '.join(sorted(ADJUSTABLE_NAMES))}",
+            )
+        check_setting(name, setting, setting.default)
+
+
+def _check_files(manifest: Manifest) -> None:
     if len(manifest.files) > MAX_FILES:
         raise Invalid(f"{len(manifest.files)} files are more than {MAX_FILES}", element="files")
     paths = {module_path(entry.path) for entry in manifest.files}
@@ -186,22 +201,23 @@ def _check(manifest: Manifest) -> None:
         parents = path.split("/")[:-1]
         if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
             raise Invalid("a file lies below another file", element=path)
-    if not manifest.runtimes:
-        raise Invalid("there is no runtime, so nothing could run it", element="runtimes")
-    serves = manifest.serve.file if isinstance(manifest.serve, OnnxGraph) else manifest.serve.script
-    manifest.file(serves)
+
+
+def _check_references(manifest: Manifest) -> None:
+    serve = manifest.serve
+    if isinstance(serve, OnnxGraph):
+        manifest.file(serve.file)
+    else:
+        manifest.file(serve.script)
+        module_path(serve.model_dir)
+        if not serve.script.startswith(module_path(serve.source) + "/"):
+            raise Invalid(
+                f"the script is not below {serve.source}", element=serve.script, remedy=f"move it into {serve.source}"
+            )
     if manifest.proof.prove == "samples":
         manifest.file(manifest.proof.samples)
     for path in manifest.opaque_files:
         manifest.file(path)
-    for name, setting in manifest.adjustable.items():
-        if name not in ADJUSTABLE_NAMES:
-            raise Invalid(
-                "this setting can never be adjustable",
-                element=f"adjustable.{name}",
-                remedy=f"choose among {', '.join(sorted(ADJUSTABLE_NAMES))}",
-            )
-        check_setting(name, setting, setting.default)
 
 
 def check_setting(name: str, setting: Adjustable, value: object) -> None:

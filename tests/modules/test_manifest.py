@@ -26,6 +26,13 @@ GOOD = Manifest(
 )
 
 
+def script(**places):
+    return {
+        "serve": EntryScript(script="source/score.py", **places),
+        "files": (file("source/score.py"), file("samples.json")),
+    }
+
+
 def changed(**fields):
     return canonical.encode(msgspec.structs.replace(GOOD, **fields))
 
@@ -64,6 +71,9 @@ def test_names_itself():
         pytest.param({"files": (*GOOD.files, file("/a"))}, "no path inside", id="absolute path"),
         pytest.param({"serve": OnnxGraph(file="other.onnx")}, "no such file", id="graph that is not there"),
         pytest.param({"serve": EntryScript(script="source/a.py")}, "no such file", id="script that is not there"),
+        pytest.param(script(source="/"), "no path inside", id="source is the whole disk"),
+        pytest.param(script(source="lib"), "not below", id="script outside its source"),
+        pytest.param(script(model_dir="../../etc"), "no path inside", id="model folder that climbs"),
         pytest.param({"proof": Proof(samples="other.json")}, "no such file", id="samples that are not there"),
         pytest.param({"proof": Proof(ready_within_s=0)}, "ready_within_s", id="no time to get ready"),
         pytest.param({"opaque_files": ("weights.pkl",)}, "no such file", id="opaque file that is not there"),
