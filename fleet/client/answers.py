@@ -5,6 +5,8 @@ from typing import Any, Literal
 import msgspec
 
 from modules.manifest import Manifest
+from modules.protocol.facts import Facts
+from modules.protocol.report import Reason, Report, Running
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,25 +18,25 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered module version; a draft until its team's key has signed it."""
+    """One registered module version; a draft until its team's key has signed it. Times here are Unix seconds."""
 
     ref: str
     digest: str
     state: Literal["draft", "signed"]
-    created: Any = None
+    created: float | None = None
     manifest: Manifest | None = None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One device as the server knows it; ``last_seen`` as the server writes times."""
+    """One device as the server knows it; ``order`` is what it should run, ``report`` what it says it runs."""
 
     id: str
     labels: dict[str, str] = {}
     online: bool = False
-    last_seen: Any = None
-    facts: dict[str, Any] | None = None
+    last_seen: float | None = None
+    facts: Facts | None = None
     order: dict[str, Any] | None = None
-    report: dict[str, Any] | None = None
+    report: Report | None = None
 
 
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,22 +50,23 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One device of a rollout: its phase as reported, why, what it serves, when each phase began, share fetched."""
 
     device: str
+    wave: int = 1
     phase: str = ""
-    reason: Any = None
-    serving: Any = None
-    times: Any = ()
+    reason: Reason | None = None
+    serving: Running | None = None
+    times: tuple[tuple[str, float], ...] = ()
     progress: float | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a rollout."""
 
-    at: Any
+    at: float
     what: str
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout as :meth:`fleet.client.api.Fleet.rollout` shows it."""
+    """A rollout; in a list of them without its devices, misfits and history."""
 
     id: str
     module: str = ""
@@ -71,6 +74,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     wave: int = 1
     waves: int = 1
-    devices: tuple[Target | str, ...] = ()
+    created: float | None = None
+    devices: tuple[Target, ...] = ()
     misfits: tuple[Misfit, ...] = ()
     history: tuple[Event, ...] = ()

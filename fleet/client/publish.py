@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from fleet.client.answers import Module
 from fleet.client.api import Fleet
+from fleet.client.pack import write_manifest
 from fleet.client.screen import Step
-from fleet.client.workspace import FILES
+from fleet.client.workspace import FILES, Workspace
 from modules.digests import Blob, sha256
 from modules.errors import Invalid, Untrusted
 from modules.manifest import File, Image, Manifest
@@ -15,6 +18,36 @@ from modules.names import Digest
 from modules.oci import blob_path
 
 _CHUNK: Final = 1 << 20
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """A draft on the server and, in the workspace, the very bytes it consists of; ``uploaded`` in bytes."""
+
+    module: Module
+    manifest: Manifest
+    folder: Path
+    uploaded: int
+
+
+def publish(manifest: Manifest, folder: Path, fleet: Fleet, workspace: Workspace, step: Step) -> Registered:
+    """Give a staged module its number, send it as a draft, and keep its folder in the workspace.
+
+    The number is reserved last, so that nothing that failed before uses one up.
+
+    Raises:
+        Invalid, NeedsOperator, Untrusted: as the steps below.
+        EdgefleetError: as :class:`Fleet`.
+    """
+    wanted = file_blobs(manifest.files, folder)
+    for runtime in manifest.runtimes:
+        if runtime.image is not None:
+            wanted |= image_blobs(runtime.image, workspace.blobs)
+    uploaded = upload(wanted, fleet, step)
+    numbered = msgspec.structs.replace(manifest, version=fleet.reserve_version(manifest.team, manifest.name))
+    workspace.expect_free(numbered.ref)
+    module = put_draft(numbered, write_manifest(numbered, folder), fleet)
+    place = workspace.keep_module(numbered.ref, folder)
+    return Registered(module=module, manifest=numbered, folder=place, uploaded=uploaded)
 
 
 def file_blobs(files: tuple[File, ...], folder: Path) -> dict[Digest, tuple[Blob, Path]]:

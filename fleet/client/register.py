@@ -7,10 +7,9 @@ from typing import Final, Literal
 import msgspec
 
 from fleet.client import pack, references
-from fleet.client.answers import Module
 from fleet.client.api import Fleet
 from fleet.client.check_model import OnnxModel, check_onnx
-from fleet.client.publish import file_blobs, image_blobs, put_draft, upload
+from fleet.client.publish import Registered, publish
 from fleet.client.sample_requests import Request, random_requests, read_request, script_request
 from fleet.client.scorers import Scorer, container_scorer, process_scorer
 from fleet.client.screen import Step
@@ -62,15 +61,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     properties: dict[str, str] = {}
 
 
-class Registered(msgspec.Struct, frozen=True, kw_only=True):
-    """A draft on the server and, in the workspace, the very bytes it consists of."""
-
-    module: Module
-    manifest: Manifest
-    folder: Path
-    uploaded: int
-
-
 def register(model: Model, fleet: Fleet, workspace: Workspace, step: Step) -> Registered:
     """Do all of it; nothing reaches the server before the model has answered.
 
@@ -83,14 +73,7 @@ def register(model: Model, fleet: Fleet, workspace: Workspace, step: Step) -> Re
     image = workspace.image(model.image) if model.image or model.engine == "docker" else None
     with workspace.staging() as folder:
         manifest = prepare(model, image, workspace.blobs, folder, step)
-        wanted = file_blobs(manifest.files, folder) | (image_blobs(image, workspace.blobs) if image else {})
-        uploaded = upload(wanted, fleet, step)
-        numbered = msgspec.structs.replace(manifest, version=fleet.reserve_version(model.team, model.name))
-        workspace.expect_free(numbered.ref)
-        data = pack.write_manifest(numbered, folder)
-        module = put_draft(numbered, data, fleet)
-        place = workspace.keep_module(numbered.ref, folder)
-    return Registered(module=module, manifest=numbered, folder=place, uploaded=uploaded)
+        return publish(manifest, folder, fleet, workspace, step)
 
 
 def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> Manifest:

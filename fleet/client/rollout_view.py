@@ -1,7 +1,7 @@
 """A rollout as it goes: who is in which phase and since when, until it ends."""
 
 import time
-from typing import Any, Final
+from typing import Final
 
 from rich.live import Live
 from rich.table import Table
@@ -9,11 +9,12 @@ from rich.text import Text
 
 from fleet.client.answers import Rollout, Target
 from fleet.client.api import Fleet
-from fleet.client.screen import Screen
+from fleet.client.screen import Screen, when
 from modules.errors import LinkLost
+from modules.protocol.report import Running
 
 # A paused rollout waits for a person, who may be the one that is watching.
-ENDED: Final = frozenset({"done", "failed", "paused", "cancelled", "canceled"})
+ENDED: Final = frozenset({"done", "failed", "paused", "cancelled"})
 _ASK_AGAIN_S: Final = 1.0
 _COLOURS: Final = {"committed": "green", "rejected": "red", "reverted": "red", "reverting": "red", "degraded": "red"}
 _HEADINGS: Final = ("DEVICE", "PHASE", "SERVING", "TIMES", "REASON")
@@ -47,6 +48,8 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
         ]
     )
     screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty="No device is in it.")
+    for event in rollout.history:
+        screen.remark(f"{when(event.at)}  {event.what}")
     if rollout.misfits:
         screen.table(
             ("DOES NOT FIT", "WHY"), ((one.device, "; ".join(one.reasons)) for one in rollout.misfits), empty=""
@@ -62,29 +65,22 @@ def _picture(rollout: Rollout, lost: str) -> Table:
     return table
 
 
-def _row(target: Target | str) -> tuple[str, str, str, str, str]:
-    if isinstance(target, str):
-        return target, "ordered", "", "", ""
+def _row(target: Target) -> tuple[str, str, str, str, str]:
     fetching = target.phase == "fetching" and target.progress is not None
     phase = f"{target.phase} {(target.progress or 0) * _SHARE:.0f} %" if fetching else target.phase
-    return target.device, phase or "ordered", _module(target.serving), _times(target.times), _sentence(target.reason)
+    reason = target.reason.message if target.reason else ""
+    return target.device, phase, running(target.serving), _times(target.times), reason
 
 
-def _module(serving: Any) -> str:
-    if isinstance(serving, dict):
-        unproved = "" if serving.get("proved", True) else ", unproved"
-        return f"{serving.get('module', '')} on {serving.get('provider') or '?'}{unproved}"
-    return str(serving or "")
+def running(serving: Running | None) -> str:
+    """What answers in a slot, on which execution provider."""
+    if serving is None:
+        return ""
+    unproved = "" if serving.proved else ", unproved"
+    return f"{serving.module} on {serving.provider or 'an unknown provider'}{unproved}"
 
 
-def _sentence(reason: Any) -> str:
-    return str(reason.get("message", reason)) if isinstance(reason, dict) else str(reason or "")
-
-
-def _times(times: Any) -> str:
-    """Seconds from one phase to the next, from the moments at which they began."""
-    moments = list(times.items()) if isinstance(times, dict) else [tuple(one) for one in times or ()]
-    following = [*(at for _, at in moments[1:]), None]
-    return ", ".join(
-        f"{phase} {end - at:.1f} s" for (phase, at), end in zip(moments, following, strict=True) if end is not None
-    )
+def _times(times: tuple[tuple[str, float], ...]) -> str:
+    """Seconds spent in each phase that is over, from the moments at which they began."""
+    ends = [at for _, at in times[1:]]
+    return ", ".join(f"{phase} {end - at:.1f} s" for (phase, at), end in zip(times, ends, strict=False))

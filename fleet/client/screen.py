@@ -123,8 +123,6 @@ def size(length: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}"
 
 
-def when(moment: Any) -> str:
-    """A time of the server's (Unix seconds, or text) for people, in UTC."""
-    if isinstance(moment, int | float):
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return str(moment or "never")
+def when(moment: float | None) -> str:
+    """Unix seconds for people, in UTC."""
+    return "never" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -9,6 +9,7 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Device
 from fleet.client.api import Fleet
+from fleet.client.rollout_view import running
 from fleet.client.screen import Json, Screen, when
 from modules import canonical
 from modules.names import device_id
@@ -87,39 +88,34 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def _runs(device: Device) -> str:
-    slots = (device.report or {}).get("slots") or ()
-    return ", ".join(f"{slot['slot']}: {slot['module']} ({slot['phase']})" for slot in slots)
+    slots = device.report.slots if device.report else ()
+    return ", ".join(f"{one.slot}: {one.module} ({one.phase})" for one in slots)
 
 
 def _show(screen: Screen, device: Device) -> None:
-    facts = device.facts or {}
-    host = facts.get("host") or facts
+    host = device.facts.host if device.facts else None
     screen.fields(
         [
             ("device", device.id),
             ("online", "yes" if device.online else "no"),
             ("last seen", when(device.last_seen)),
             ("labels", _labels(device.labels)),
-            ("platform", host.get("platform", "")),
-            ("cpu", host.get("cpu_model", "")),
-            ("cores", host.get("cores", "")),
-            ("memory", f"{host['memory_mb']} MiB" if "memory_mb" in host else ""),
-            ("engines", ", ".join(f"{one['name']} {one.get('version', '')}" for one in host.get("engines", ()))),
-            ("accelerators", ", ".join(str(one.get("name")) for one in host.get("accelerators", ()))),
+            ("platform", host and host.platform),
+            ("cpu", host and f"{host.cpu_model}, {host.cores:g} cores"),
+            ("memory", host and f"{host.memory_mb} MiB"),
+            ("disk", host and f"{host.disk_free_mb} MiB free"),
+            ("engines", host and ", ".join(f"{one.name} {one.version}".strip() for one in host.engines)),
+            ("accelerators", host and ", ".join(one.name for one in host.accelerators)),
         ]
     )
-    slots = (device.report or {}).get("slots") or ()
+    slots = device.report.slots if device.report else ()
     screen.table(
         ("SLOT", "MODULE", "PHASE", "SERVING", "REASON"),
         (
-            (
-                slot["slot"],
-                slot["module"],
-                slot["phase"],
-                (slot.get("serving") or {}).get("module", "nothing"),
-                (slot.get("reason") or {}).get("message", ""),
-            )
-            for slot in slots
+            (one.slot, one.module, one.phase, running(one.serving), one.reason.message if one.reason else "")
+            for one in slots
         ),
         empty="It has reported no modules.",
     )
+    for refusal in device.report.refusals if device.report else ():
+        screen.remark(f"{when(refusal.at)}  refused {refusal.what}: {refusal.reason.message}")

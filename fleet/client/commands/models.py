@@ -9,9 +9,13 @@ from fleet.client import arguments, config
 from fleet.client.answers import Module
 from fleet.client.api import Fleet
 from fleet.client.download import download as download_files
-from fleet.client.register import Model, Registered
+from fleet.client.offline_keys import team_signers
+from fleet.client.publish import Registered
+from fleet.client.register import Model
 from fleet.client.register import register as register_model
 from fleet.client.screen import Json, Screen, size, when
+from fleet.client.sign import sign
+from fleet.client.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules.manifest import Manifest
 from modules.names import ModuleRef, slug
@@ -66,19 +70,24 @@ def register(
         description=description, tags=arguments.pairs(tag or (), option="--tag"),
         properties=arguments.pairs(model_property or (), option="--property"),
     )  # fmt: skip
-    with Fleet(config.load()) as fleet:
-        with screen.progress() as step:
-            done = register_model(model, fleet, _workspace(), step)
-        state = sign_with_keys(key, done.manifest.ref, fleet, _workspace(), screen) if key else done.module.state
+    signers = team_signers(key, model.team) if key else ()
+    with Fleet(config.load()) as fleet, screen.progress() as step:
+        workspace, trusted = _workspace(), Trusted(fleet, config.home())
+        done = register_model(model, fleet, workspace, step)
+        module = done.module
+        if signers:
+            module = sign(
+                done.manifest.ref, signers=signers, fleet=fleet, trusted=trusted, workspace=workspace, step=step
+            )
     document = {
         "ref": str(done.manifest.ref),
         "digest": done.module.digest,
-        "state": state,
+        "state": module.state,
         "proved_by": done.manifest.proof.prove,
         "uploaded": done.uploaded,
         "folder": str(done.folder),
     }
-    screen.show(document, lambda it: _registered(it, done, state))
+    screen.show(document, lambda it: _registered(it, done, module.state))
 
 
 def _registered(screen: Screen, done: Registered, state: str) -> None:

@@ -7,7 +7,7 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.api import Fleet
 from fleet.client.rollout_view import show_rollout, watch
-from fleet.client.screen import Json, Screen
+from fleet.client.screen import Json, Screen, when
 from modules.names import ModuleRef, device_id, slug
 
 app = typer.Typer(no_args_is_help=True, help="Bring a signed module to devices, and watch it arrive.")
@@ -60,9 +60,9 @@ def list_rollouts(*, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(
         rollouts,
         lambda it: it.table(
-            ("ROLLOUT", "MODULE", "SLOT", "STATE", "WAVE", "DEVICES"),
+            ("ROLLOUT", "MODULE", "SLOT", "STATE", "WAVE", "STARTED"),
             (
-                (one.id, one.module, one.slot, one.state, f"{one.wave}/{one.waves}", len(one.devices))
+                (one.id, one.module, one.slot, one.state, f"{one.wave}/{one.waves}", when(one.created))
                 for one in rollouts
             ),
             empty="No rollouts yet: edgefleet rollouts start MODULE --slot SLOT --selector LABELS",

@@ -51,4 +51,4 @@ def workspace(home):
 @pytest.fixture
 def silent():
     """A progress that nobody watches."""
-    return lambda what, done, total: None
+    return lambda *_: None

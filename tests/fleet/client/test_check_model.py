@@ -71,7 +71,7 @@ def test_missing_external_data_is_named(linear, tmp_path):
     file = external(linear, tmp_path / "big")
     (tmp_path / "big" / "weights.bin").unlink()
 
-    with pytest.raises(Invalid, match="'weights.bin' is missing"):
+    with pytest.raises(Invalid, match=r"'weights\.bin' is missing"):
         check_onnx(file)
 
 
@@ -116,7 +116,7 @@ def test_a_truncated_model_is_refused(linear_file, keep):
     whole = linear_file.read_bytes()
     linear_file.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
 
-    with pytest.raises(Invalid, match="truncated|no graph|refuses"):
+    with pytest.raises(Invalid, match=r"truncated|no graph|refuses"):
         check_onnx(linear_file)
 
 

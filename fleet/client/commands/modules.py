@@ -1,0 +1,142 @@
+"""``edgefleet modules``: sign, check, list and rebase modules."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fleet.client import config
+from fleet.client.api import Fleet
+from fleet.client.commands.models import Ref, show_module
+from fleet.client.offline_keys import team_signers
+from fleet.client.rebase import rebase as rebase_module
+from fleet.client.screen import Json, Screen, when
+from fleet.client.sign import check_own
+from fleet.client.sign import sign as sign_module
+from fleet.client.trusted import Trusted
+from fleet.client.workspace import Workspace
+from modules import manifest as manifests
+from modules.digests import sha256
+from modules.errors import Invalid, Untrusted
+from modules.names import ModuleRef
+
+app = typer.Typer(no_args_is_help=True, help="Sign, check, list and rebase modules.")
+
+
+@app.command()
+def sign(
+    module: Ref,
+    *,
+    keys: Annotated[Path, typer.Option(help="Folder of the offline keys.")],
+    as_json: Json = False,
+) -> None:
+    """Hash your own files again, and sign the draft if it is the same."""
+    screen, ref = Screen(as_json=as_json), ModuleRef.parse(module)
+    signers = team_signers(keys, ref.team)
+    with Fleet(config.load()) as fleet, screen.progress() as step:
+        trusted = Trusted(fleet, config.home())
+        signed = sign_module(ref, signers=signers, fleet=fleet, trusted=trusted, workspace=_workspace(), step=step)
+    screen.show(signed, lambda it: it.say(f"{signed.ref} is {signed.state}: {signed.digest}"))
+
+
+@app.command("list")
+def list_modules(*, as_json: Json = False) -> None:
+    """List all module versions."""
+    with Fleet(config.load()) as fleet:
+        modules = fleet.modules()
+    Screen(as_json=as_json).show(
+        modules,
+        lambda it: it.table(
+            ("MODULE", "STATE", "CREATED", "DIGEST"),
+            ((one.ref, one.state, when(one.created), one.digest) for one in modules),
+            empty="No modules yet: edgefleet models register FILE -n NAME --team TEAM",
+        ),
+    )
+
+
+@app.command()
+def show(module: Ref, *, as_json: Json = False) -> None:
+    """Show one module version."""
+    with Fleet(config.load()) as fleet:
+        found = fleet.module(ModuleRef.parse(module))
+    Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
+
+
+@app.command()
+def verify(
+    module: Annotated[str, typer.Argument(help="team/name:version, or a manifest's file.")], *, as_json: Json = False
+) -> None:
+    """Check a module: the team's signature on the server's bytes, and your own files if they are here."""
+    screen = Screen(as_json=as_json)
+    if Path(module).is_file():
+        found = _verify_file(Path(module))
+    else:
+        with Fleet(config.load()) as fleet, screen.progress() as step:
+            found = _verify_ref(ModuleRef.parse(module), fleet, step)
+    screen.show(found, lambda it: it.fields(found.items()))
+
+
+@app.command()
+def rebase(
+    module: Ref,
+    *,
+    image: Annotated[str, typer.Option(help="Image of the workspace to run it in from now on.")],
+    accelerator: Annotated[str, typer.Option(help="Of which runtime.")] = "cpu",
+    keys: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the next version with only the image changed, once the new image gives the same answers."""
+    screen, workspace = Screen(as_json=as_json), _workspace()
+    ref, chosen = ModuleRef.parse(module), workspace.image(image)
+    signers = team_signers(keys, ref.team) if keys else ()
+    with Fleet(config.load()) as fleet, screen.progress() as step:
+        done = rebase_module(ref, chosen, fleet, workspace, step, accelerator=accelerator)
+        result = done.module
+        if signers:
+            trusted, ref = Trusted(fleet, config.home()), done.manifest.ref
+            result = sign_module(ref, signers=signers, fleet=fleet, trusted=trusted, workspace=workspace, step=step)
+    screen.show(result, lambda it: it.say(f"{result.ref} is {result.state}: {result.digest}"))
+
+
+def _verify_file(file: Path) -> dict[str, Any]:
+    data = file.read_bytes()
+    try:
+        manifest = manifests.decode(data)
+    except Invalid as error:
+        raise Invalid(
+            error.message, element=f"{file} {error.element}".strip(),
+            remedy=error.remedy if error.element != "manifest" else
+            "name images and files by digest (sha256:...), and use only the fields of a manifest",
+        ) from error  # fmt: skip
+    return {
+        "ref": str(manifest.ref),
+        "digest": sha256(data),
+        "manifest": "valid",
+        "signed": "not asked: this is a file",
+    }
+
+
+def _verify_ref(ref: ModuleRef, fleet: Fleet, step: Any) -> dict[str, Any]:
+    data = fleet.manifest(ref)
+    manifests.decode(data)
+    workspace = _workspace()
+    signed = Trusted(fleet, config.home()).signed_digest(ref)
+    if signed is None:
+        raise Untrusted("nobody has signed it", element=str(ref), remedy=f"edgefleet modules sign {ref} --keys FOLDER")
+    if signed != sha256(data):
+        raise Untrusted(f"the server has {sha256(data)}, the team signed {signed}", element=str(ref))
+    here = workspace.module(ref).exists()
+    if here and sha256(check_own(ref, workspace, step)) != signed:
+        raise Untrusted("the workspace has other bytes than the team signed", element=str(workspace.module(ref)))
+    return {
+        "ref": str(ref),
+        "digest": signed,
+        "signed": f"by team {ref.team}",
+        "own_files": "the same" if here else "not in this workspace",
+        "checked": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _workspace() -> Workspace:
+    return Workspace(config.home() / "workspace")

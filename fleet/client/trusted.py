@@ -1,0 +1,106 @@
+"""What the team's keys have really signed, followed from the root that this user pinned; the server is not believed.
+
+Whoever signs a team's metadata signs everything that is in it, so what the server hands out is verified first.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from fleet.client.api import Fleet
+from modules import roles
+from modules.errors import BadSettings, LinkLost, Untrusted
+from modules.names import ModuleRef
+from modules.tuf_client import Client, explained
+
+# Nothing counts as expired: whoever signs metadata anew gives it a new life.
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Trusted:
+    """One fleet's trust metadata, cached below ``home``; versions seen once are not gone back on.
+
+    Args:
+        fleet: the server.
+        home: this user's configuration folder.
+    """
+
+    def __init__(self, fleet: Fleet, home: Path) -> None:
+        self._fleet = fleet
+        self._folder = home / "trust" / hashlib.sha256(fleet.url.encode()).hexdigest()[:16]
+
+    @property
+    def root_file(self) -> Path:
+        """Where the pinned root is."""
+        return self._folder / "root.json"
+
+    def pin(self, root: bytes) -> None:
+        """Trust this root from now on, and no other that does not follow from it.
+
+        Raises:
+            Untrusted: another root is pinned for this address.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.root_file.exists() and self.root_file.read_bytes() != root:
+            raise Untrusted(
+                "another root is pinned for this fleet server",
+                element=str(self.root_file),
+                remedy="if the server was set up anew on purpose, remove that file and the folder beside it",
+            )
+        self.root_file.write_bytes(root)
+
+    def team_metadata(self, ref: ModuleRef) -> bytes:
+        """The newest metadata of the module's team, verified; expiry does not count.
+
+        Raises:
+            BadSettings: the fleet has no root yet, or does not know the team.
+            Untrusted: it does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        role = roles.team_role(ref.team)
+        with explained():
+            client = self._client(_LONG_AGO)
+            client.find(ref.target)
+        if role not in client.loaded():
+            raise BadSettings(
+                f"the fleet's owner has not made {ref.team} a publishing team",
+                element=role,
+                remedy="have the team's key delegated, or name another team",
+            )
+        return (self._cache / f"{role}.json").read_bytes()
+
+    def signed_digest(self, ref: ModuleRef) -> str | None:
+        """The digest that the team signed for a module, or None where it signed none; what has expired is refused.
+
+        Raises:
+            Untrusted: it does not follow from the pinned root, or is too old.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        with explained():
+            found = self._client(datetime.now(UTC)).find(ref.target)
+        return f"sha256:{found.hashes['sha256']}" if found else None
+
+    @property
+    def _cache(self) -> Path:
+        return self._folder / "metadata"
+
+    def _client(self, now: datetime) -> Client:
+        if not self.root_file.exists():
+            root = self._fleet.tuf("1.root.json")
+            if root is None:
+                raise BadSettings(
+                    "this fleet has no root of trust yet",
+                    element=self._fleet.url,
+                    remedy="make its keys: edgefleet keys init FOLDER --team TEAM",
+                )
+            self.pin(root)
+        client = Client(self._cache, root=self.root_file.read_bytes(), fetch=self._fetch, now=now)
+        try:
+            client.refresh()
+        except LinkLost as error:
+            raise LinkLost(error.message, element=self._fleet.url, remedy="see that the fleet server runs") from error
+        return client
+
+    def _fetch(self, name: str, _limit: int) -> bytes | None:
+        return self._fleet.tuf(name)

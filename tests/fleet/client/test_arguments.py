@@ -1,0 +1,50 @@
+"""What is written on the command line means one thing, or is refused."""
+
+import pytest
+
+from fleet.client import arguments
+from modules.errors import Invalid
+from modules.manifest import Adjustable
+
+
+def test_pairs_are_split_at_the_first_equals_sign():
+    """A value may hold an equals sign itself."""
+    assert arguments.pairs(["a=1", "b=x=y", "c="], option="--tag") == {"a": "1", "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize("words", [["a"], ["=1"], ["a=1", "a=2"]])
+def test_pairs_that_are_none_are_refused(words):
+    """Neither a missing key nor a second value is guessed away."""
+    with pytest.raises(Invalid, match=r"has no key|twice"):
+        arguments.pairs(words, option="--tag")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("15m", 900), ("24h", 86400), ("7d", 604800)])
+def test_durations_have_units(text, seconds):
+    """Seconds, minutes, hours and days can be written."""
+    assert arguments.seconds(text, option="--expires") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1", "1w", "1h30m", "1e3"])
+def test_other_durations_are_refused(text):
+    """What is no duration is an error, not zero."""
+    with pytest.raises(Invalid, match="no duration"):
+        arguments.seconds(text, option="--expires")
+
+
+def test_adjustable_settings_have_bounds_or_choices():
+    """A number is bounded below and above, a word chosen from a list."""
+    words = ["probation_s=60:10:600", "score_timeout_ms=1000::5000", "log_level=info:debug:info"]
+
+    assert arguments.adjustable(words, option="--adjustable") == {
+        "probation_s": Adjustable(default=60.0, minimum=10.0, maximum=600.0),
+        "score_timeout_ms": Adjustable(default=1000.0, maximum=5000.0),
+        "log_level": Adjustable(default="info", choices=("debug", "info")),
+    }
+
+
+@pytest.mark.parametrize("word", ["probation_s=60:a:b", "probation_s=60:1:2:3"])
+def test_bounds_that_are_none_are_refused(word):
+    """A bound that is no number does not become no bound."""
+    with pytest.raises(Invalid, match="default:minimum:maximum"):
+        arguments.adjustable([word], option="--adjustable")
