@@ -1,0 +1,73 @@
+"""``edgefleet-gateway``: the device's one scoring address."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.gateway.listening import own_socket, passed_socket
+from agent.gateway.server import run
+from agent.gateway.settings import Settings
+from modules.errors import BadSettings, EdgefleetError
+
+HELP = {
+    "max_body": "largest request body, bytes",
+    "replay_body": "largest body kept to be sent again, bytes",
+    "replay_total": "all kept bodies together, bytes",
+    "whole_answer": "largest answer sent in one piece, bytes",
+    "concurrent": "requests that one slot works on at a time",
+    "waiting": "requests that may wait for a slot",
+    "wait_s": "seconds that they may wait",
+    "held": "requests that may wait for the end of a swap",
+    "hold_s": "seconds that they may wait",
+    "connect_s": "seconds to connect to a module or fallback",
+    "answer_s": "seconds that a module or fallback may be silent",
+    "body_s": "seconds that a client may be silent within its body",
+    "idle_s": "seconds that an unused connection to a module is kept",
+    "drain_s": "seconds that running requests get when the gateway stops",
+}
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="edgefleet-gateway", description=__doc__)
+    parser.add_argument("--table", required=True, type=Path, metavar="FILE", help="the routing table the agent writes")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:8700", metavar="HOST:PORT", help="used where systemd passes no socket"
+    )
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the bound address here when serving")
+    for field in msgspec.structs.fields(Settings):
+        if field.name in HELP:
+            option = "--" + field.name.replace("_", "-")
+            parser.add_argument(option, default=field.default, metavar="N", help=f"{HELP[field.name]} (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
+    try:
+        return msgspec.convert({**values, "table": arguments.table}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadSettings(str(error), element="edgefleet-gateway", remedy="see edgefleet-gateway --help") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until told to stop. Exit code 78 (EX_CONFIG) means that the settings must be changed first."""
+    arguments = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = _settings(arguments)
+        listener = passed_socket(os.environ) or own_socket(arguments.listen)
+    except EdgefleetError as error:
+        print(f"edgefleet-gateway: {error}", file=sys.stderr)
+        return os.EX_CONFIG
+    asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

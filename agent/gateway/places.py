@@ -1,0 +1,60 @@
+"""How many requests a slot works on at once, and how many may wait for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from agent.gateway.refusals import refusal
+
+
+class Places:
+    """The places of one slot.
+
+    Args:
+        concurrent: requests worked on at a time.
+        waiting: requests that may wait for a place.
+        wait_s: seconds after which a waiting one is turned away.
+    """
+
+    def __init__(self, *, concurrent: int, waiting: int, wait_s: float) -> None:
+        self._free = asyncio.Semaphore(concurrent)
+        self._concurrent = concurrent
+        self._room = waiting
+        self._wait_s = wait_s
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold one place while the body of the ``async with`` runs.
+
+        Raises:
+            web.HTTPError: 429 with Retry-After, where the queue is full or the wait was too long.
+        """
+        if self._free.locked():
+            await self._queue()
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _queue(self) -> None:
+        if self._room == 0:
+            raise self._turned_away("no more may wait")
+        self._room -= 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._free.acquire()
+        except TimeoutError:
+            raise self._turned_away(f"none got free within {self._wait_s:g} s") from None
+        finally:
+            self._room += 1
+
+    def _turned_away(self, why: str) -> web.HTTPError:
+        return refusal(
+            web.HTTPTooManyRequests,
+            f"all {self._concurrent} places of this slot are taken and {why}; post less often",
+            retry_after=1,
+        )

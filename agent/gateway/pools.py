@@ -1,0 +1,130 @@
+"""Kept-open connections, one pool for each upstream of the table, closed when the table forgets it."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp
+
+from agent.gateway.settings import Settings
+from agent.gateway.table import Fallback, Table, Upstream
+from modules.errors import BadSettings
+
+Peer = Upstream | Fallback
+
+# The gateway adds none of these: what the client did not say stays unsaid.
+_NEVER_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class Pool:
+    """The connections to one peer.
+
+    ``session`` keeps them open between requests. ``fresh`` opens one for each request, for the second try after a kept
+    connection turned out to be dead.
+    """
+
+    def __init__(self, peer: Peer, settings: Settings) -> None:
+        self._peer = peer
+        self._settings = settings
+        self._tls = _tls(peer)
+        self._fresh: aiohttp.ClientSession | None = None
+        self.session = self._open(keep=True)
+        self.users = 0
+        self.retired = False
+
+    @property
+    def fresh(self) -> aiohttp.ClientSession:
+        if self._fresh is None:
+            self._fresh = self._open(keep=False)
+        return self._fresh
+
+    async def close(self) -> None:
+        await self.session.close()
+        if self._fresh is not None:
+            await self._fresh.close()
+
+    def _open(self, *, keep: bool) -> aiohttp.ClientSession:
+        # limit=0: how many may be in flight is decided by places.py, in one place.
+        idle = self._settings.idle_s if keep else None
+        connector: aiohttp.BaseConnector
+        if isinstance(self._peer, Upstream):
+            connector = aiohttp.UnixConnector(self._peer.socket, limit=0, force_close=not keep, keepalive_timeout=idle)
+        else:
+            connector = aiohttp.TCPConnector(limit=0, force_close=not keep, keepalive_timeout=idle, ssl=self._tls)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_NEVER_ADDED,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._settings.connect_s, sock_read=self._settings.answer_s
+            ),
+        )
+
+
+def _tls(peer: Peer) -> ssl.SSLContext | bool:
+    if not isinstance(peer, Fallback) or not peer.url.startswith("https://"):
+        return True
+    try:
+        context = ssl.create_default_context(cafile=peer.ca)
+        if peer.cert is not None:
+            context.load_cert_chain(peer.cert, peer.key)
+    except OSError as error:
+        raise BadSettings(
+            f"the certificate files for it cannot be used: {error}",
+            element=peer.url,
+            remedy="let the gateway's group read them",
+        ) from error
+    return context
+
+
+class Pools:
+    """All pools. Requests that run on a retired pool finish; its connections close with the last of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pools: dict[Peer, Pool] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def lease(self, peer: Peer) -> Iterator[Pool]:
+        """The peer's pool, which stays open at least until the ``with`` ends.
+
+        Raises:
+            BadSettings: a fallback's certificate files cannot be read or used.
+        """
+        pool = self._pools.get(peer)
+        if pool is None:
+            pool = self._pools[peer] = Pool(peer, self._settings)
+        pool.users += 1
+        try:
+            yield pool
+        finally:
+            pool.users -= 1
+            self._close_if_done(pool)
+
+    def keep_only(self, table: Table) -> None:
+        """Retire the pools of peers that the table no longer has.
+
+        Fallbacks are always retired: their certificate files may be new, and the table's change is how one learns that.
+        """
+        wanted = {peer for route in table.slots.values() for peer in (route.current, route.previous)}
+        for peer in self._pools.keys() - wanted:
+            pool = self._pools.pop(peer)
+            pool.retired = True
+            self._close_if_done(pool)
+
+    async def close(self) -> None:
+        """Close everything, running requests included."""
+        for pool in self._pools.values():
+            await pool.close()
+        self._pools.clear()
+        await asyncio.gather(*self._closing)
+
+    def _close_if_done(self, pool: Pool) -> None:
+        if pool.retired and pool.users == 0:
+            task = asyncio.create_task(pool.close(), name="close-retired-pool")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -1,0 +1,220 @@
+"""Who is asked, in which order: the local module, its predecessor, the cloud, and else 503 with Retry-After."""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import hdrs, web
+from yarl import URL
+
+from agent.gateway.bodies import Body, Budget
+from agent.gateway.current_table import CurrentTable
+from agent.gateway.headers import MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
+from agent.gateway.places import Places
+from agent.gateway.pools import Peer, Pools
+from agent.gateway.refusals import refusal, unavailable
+from agent.gateway.relay import Errand, Silence, headers_for, relay
+from agent.gateway.routes import Destination, destination
+from agent.gateway.settings import Settings
+from agent.gateway.table import Fallback, Route, Table, Upstream
+from modules.errors import BadSettings
+
+logger = logging.getLogger(__name__)
+
+# The table is another process's file: while requests are held, it is looked at this often (seconds).
+_HOLD_LOOK: Final = 0.02
+
+
+class Choice(NamedTuple):
+    """One peer to ask, and the name under which the client is told of it."""
+
+    served_by: str
+    peer: Peer
+
+
+def choose(route: Route, silent: set[Peer]) -> Choice | None:
+    """The next peer to ask, given those that gave no answer. During a swap nothing local is asked."""
+    local = (("local", route.current), ("previous", route.previous)) if not route.hold else ()
+    for served_by, peer in (*local, ("fallback", route.fallback)):
+        if peer is not None and peer not in silent:
+            return Choice(served_by, peer)
+    return None
+
+
+class Gateway:
+    """The handler of every request."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pools = Pools(settings)
+        self._table = CurrentTable(settings.table, self._changed)
+        self._places: dict[str, Places] = {}
+        self._held: Counter[str] = Counter()
+        self._serving: dict[str, str] = {}
+        self._budget = Budget(settings.replay_total)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; the low-level server's handler."""
+        mark = request_id(request.headers)
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._answer(request, mark)
+        except web.HTTPError as error:
+            error.headers[REQUEST_ID] = mark
+            if self.draining:
+                error.force_close()
+            raise
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no request is being answered."""
+        await self._idle.wait()
+
+    def look(self) -> None:
+        """Read the table if it is new, so that connections to what it forgot close without a request having to come."""
+        self._table.get()
+
+    async def close(self) -> None:
+        await self._pools.close()
+
+    async def _answer(self, request: web.BaseRequest, mark: str) -> web.StreamResponse:
+        table = self._known_table()
+        if request.raw_path.partition("?")[0] == "/":
+            return self._index(request, table)
+        to = destination(request.raw_path, table.slots)
+        with Body(request, self._settings, self._budget) as body:
+            await body.receive()
+            return await self._forward(request, to, body, mark)
+
+    async def _forward(self, request: web.BaseRequest, to: Destination, body: Body, mark: str) -> web.StreamResponse:
+        # A request is sent a second time only where no byte of an answer had come. Even a POST: scoring has no effect
+        # that anybody keeps, so working on it twice harms nobody, while failing it during a swap breaks a promise.
+        silent: set[Peer] = set()
+        reason = "nothing is running for it"
+        may_hold = True
+        places = self._places_of(to.slot)
+        while True:
+            async with places.place():
+                # Looked up again for each try, and after waiting: the table may have moved on meanwhile.
+                route = self._route(to)
+                if not (route.hold and may_hold):
+                    choice = choose(route, silent)
+                    if choice is None or not body.replayable:
+                        self._note(to.slot, "nobody", reason)
+                        raise unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
+                    outcome = await self._ask(request, choice, to, body, mark)
+                    if not isinstance(outcome, Silence):
+                        self._note(to.slot, choice.served_by, reason)
+                        return outcome
+                    silent.add(choice.peer)
+                    reason = f"{choice.served_by}: {outcome.reason}"
+                    continue
+            may_hold = await self._hold(to)
+            reason = "the module is being replaced"
+
+    async def _ask(
+        self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str
+    ) -> web.StreamResponse | Silence:
+        peer = choice.peer
+        headers = headers_for(request, (REQUEST_ID, mark), length=body.length)
+        marks: dict[str, str] = {SERVED_BY: choice.served_by, REQUEST_ID: mark}
+        if peer.module:
+            marks[MODULE] = peer.module
+        if isinstance(peer, Fallback):
+            url = URL(peer.url.rstrip("/") + to.path, encoded=True)
+            headers.popall(hdrs.HOST, None)
+        else:
+            url = URL(f"http://module{to.path}", encoded=True)
+            marks[PROVIDER] = peer.provider
+        errand = Errand(request, body, headers, marks, self._settings.whole_answer, self.draining)
+        try:
+            with self._pools.lease(peer) as pool:
+                outcome = await relay(errand, pool.session, url)
+                if isinstance(outcome, Silence) and not outcome.absent and body.replayable:
+                    # Most likely a kept connection that the server was just closing.
+                    outcome = await relay(errand, pool.fresh, url)
+                return outcome
+        except BadSettings as error:
+            return Silence(str(error), absent=True)
+
+    async def _hold(self, to: Destination) -> bool:
+        """Wait for the end of a swap; False where that takes too long or too many wait already."""
+        if self._held[to.slot] >= self._settings.held:
+            return False
+        self._held[to.slot] += 1
+        try:
+            async with asyncio.timeout(self._settings.hold_s):
+                while self._route(to).hold:  # noqa: ASYNC110 - another process's file sets no Event
+                    await asyncio.sleep(_HOLD_LOOK)
+        except TimeoutError:
+            return False
+        finally:
+            self._held[to.slot] -= 1
+        return True
+
+    def _known_table(self) -> Table:
+        table = self._table.get()
+        if table is None:
+            raise unavailable("edgefleet-agent has not said yet what serves here; see whether it runs")
+        return table
+
+    def _route(self, to: Destination) -> Route:
+        slots = self._known_table().slots
+        route = slots.get(to.slot)
+        if route is None:
+            raise refusal(web.HTTPNotFound, f"slot {to.slot} was removed from this device")
+        return route
+
+    def _places_of(self, slot: str) -> Places:
+        places = self._places.get(slot)
+        if places is None:
+            settings = self._settings
+            places = self._places[slot] = Places(
+                concurrent=settings.concurrent, waiting=settings.waiting, wait_s=settings.wait_s
+            )
+        return places
+
+    def _changed(self, table: Table) -> None:
+        self._pools.keep_only(table)
+        for slot in self._places.keys() - table.slots.keys():
+            del self._places[slot]
+            self._serving.pop(slot, None)
+
+    def _note(self, slot: str, served_by: str, reason: str) -> None:
+        before = self._serving.get(slot, "local")
+        if served_by == before:
+            return
+        self._serving[slot] = served_by
+        if served_by == "local":
+            logger.warning("slot %s: served locally again", slot)
+        else:
+            logger.warning("slot %s: served by %s (%s)", slot, served_by, reason)
+
+    def _index(self, request: web.BaseRequest, table: Table) -> web.Response:
+        if request.method not in {"GET", "HEAD"}:
+            names = ", ".join(f"/{slot}/score" for slot in sorted(table.slots)) or "no slot yet"
+            raise refusal(web.HTTPNotFound, f"/ only lists the slots; post to {names}")
+        slots = [_described(slot, route) for slot, route in sorted(table.slots.items())]
+        return web.Response(body=msgspec.json.encode(slots), content_type="application/json")
+
+
+def _described(slot: str, route: Route) -> dict[str, str | bool | None]:
+    choice = choose(route, set())
+    peer = choice.peer if choice else None
+    return {
+        "slot": slot,
+        "module": peer.module if peer else None,
+        "provider": peer.provider if isinstance(peer, Upstream) else None,
+        "served_by": choice.served_by if choice else None,
+        "held": route.hold,
+    }

@@ -1,0 +1,122 @@
+"""One request to one peer over one connection, and its answer back to the client."""
+
+import logging
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from agent.gateway.bodies import Body
+from agent.gateway.headers import passed_on
+from agent.gateway.refusals import refusal
+
+logger = logging.getLogger(__name__)
+
+_HEAD: Final = "HEAD"
+
+
+class Silence(NamedTuple):
+    """A peer gave no answer at all.
+
+    ``absent`` means that there was nothing to connect to; otherwise a connection was lost before the answer began.
+    """
+
+    reason: str
+    absent: bool
+
+
+class Errand(NamedTuple):
+    """What is to be asked, whoever will be asked.
+
+    ``marks`` are set on the answer, ``last`` says that the client's connection ends with it.
+    """
+
+    request: web.BaseRequest
+    body: Body
+    headers: CIMultiDict[str]
+    marks: dict[str, str]
+    whole_answer: int
+    last: bool
+
+
+async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
+    """Ask and pass the answer on.
+
+    Raises:
+        web.HTTPError: the client's body failed, or the peer answered nonsense (502) or too late (504).
+        ConnectionError: the client went away.
+    """
+    body = errand.body
+    try:
+        answer = await session.request(
+            errand.request.method, url, headers=errand.headers, data=body.data(), allow_redirects=False
+        )
+    except (aiohttp.ClientError, OSError) as error:
+        return _without_answer(errand, error)
+    try:
+        return await _pass_on(errand, answer)
+    finally:
+        # Nothing happens where the answer was read to its end; else the connection cannot be used again.
+        answer.close()
+
+
+def _without_answer(errand: Errand, error: Exception) -> Silence:
+    if errand.body.failure is not None:
+        raise errand.body.failure from error
+    reason = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        return Silence(reason, absent=True)
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        raise refusal(web.HTTPGatewayTimeout, "the module took the request and did not answer in time") from error
+    if isinstance(error, aiohttp.ClientConnectionError):
+        return Silence(reason, absent=False)
+    raise refusal(web.HTTPBadGateway, f"the module's answer is no HTTP: {reason}") from error
+
+
+async def _pass_on(errand: Errand, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=passed_on(answer.headers))
+    response.headers.update(errand.marks)
+    if errand.last:
+        response.force_close()
+    length = answer.content_length
+    if errand.request.method == _HEAD or (length is not None and length <= errand.whole_answer):
+        try:
+            content = await answer.read()
+        except (aiohttp.ClientError, OSError) as error:
+            # Not tried again: it answered. A status and a length are a module's answer, and half of it is a fault of
+            # that module which another instance must not hide.
+            raise refusal(web.HTTPBadGateway, "the module stopped in the middle of its answer") from error
+        await response.prepare(errand.request)
+        await response.write_eof(content)
+        return response
+    await _stream(errand, answer, response)
+    return response
+
+
+async def _stream(errand: Errand, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+    await response.prepare(errand.request)
+    while True:
+        try:
+            chunk = await answer.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            logger.warning("%s stopped in the middle of an answer: %s", errand.marks, error)
+            # The status is gone out already: closing without the end mark is how the client learns of it.
+            errand.request.protocol.force_close()
+            return
+        if not chunk:
+            break
+        await response.write(chunk)
+    await response.write_eof()
+
+
+def headers_for(request: web.BaseRequest, request_id: tuple[str, str], *, length: int | None) -> CIMultiDict[str]:
+    """The request's headers for a peer, with the body's length where it is known."""
+    headers = passed_on(request.headers)
+    headers[request_id[0]] = request_id[1]
+    if length is None or (length == 0 and hdrs.CONTENT_LENGTH not in request.headers):
+        headers.popall(hdrs.CONTENT_LENGTH, None)
+    else:
+        headers[hdrs.CONTENT_LENGTH] = str(length)
+    return headers

@@ -1,0 +1,41 @@
+"""Every bound of the gateway, in one frozen value."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway may use. Sizes in bytes, times in seconds."""
+
+    table: Path
+    #: largest request body; a longer one is answered 413
+    max_body: Positive = 256 << 20
+    #: a body up to this size is kept until the answer begins, so that it can be sent a second time
+    replay_body: Count = 16 << 20
+    #: all kept bodies together; beyond it bodies are passed on as they come, without a second try
+    replay_total: Count = 64 << 20
+    #: an answer of known length up to this size is sent in one piece
+    whole_answer: Count = 256 << 10
+    #: requests that one slot works on at a time; the others wait
+    concurrent: Positive = 64
+    #: requests that may wait for a slot; one more is answered 429
+    waiting: Count = 256
+    wait_s: Seconds = 10.0
+    #: requests that may wait while a slot is held for a swap
+    held: Count = 64
+    hold_s: Seconds = 15.0
+    connect_s: Seconds = 2.0
+    #: longest silence of an upstream before and within its answer
+    answer_s: Seconds = 300.0
+    #: longest silence of a client within its request body
+    body_s: Seconds = 30.0
+    #: shorter than the 5 s after which uvicorn closes an idle connection, so that few are found closed
+    idle_s: Seconds = 4.0
+    #: how long a stopping gateway lets running requests finish
+    drain_s: Seconds = 30.0

@@ -1,0 +1,121 @@
+"""The routing table: what the agent tells the gateway, as one file that is replaced whole.
+
+The agent is the only writer, the gateway the only reader. This file imports nothing heavier than msgspec, because both
+processes carry it.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from modules.errors import Invalid
+from modules.names import SlugField
+
+MAX_BYTES: Final = 1 << 20
+
+# sun_path holds 108 bytes with its closing zero.
+SocketPath = Annotated[str, msgspec.Meta(pattern=r"^/", max_length=107)]
+
+
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    """One running instance of a module on this device.
+
+    ``socket`` is the absolute path of its Unix socket, ``module`` the reference ``team/name:version``, ``provider`` the
+    execution provider really in use, ``instance`` the name of this start of it. A new start needs a new ``instance`` or
+    a new ``socket``: that is how the gateway knows that old connections lead nowhere.
+    """
+
+    socket: SocketPath
+    module: str
+    provider: str
+    instance: str
+
+
+class Fallback(msgspec.Struct, frozen=True, kw_only=True):
+    """The same module in the cloud, asked when no instance on this device can be reached.
+
+    ``url`` is the base address to which ``/score`` is appended. ``ca`` is the file of authorities to trust instead of
+    the system's, ``cert`` and ``key`` the device's own certificate and key (PEM files that the gateway may read). They
+    are read again when the table changes, so after a renewal the agent writes the table with the next generation.
+    ``module`` is the reference that runs there, where the agent knows it.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*$")]
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    module: str = ""
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Who serves one slot.
+
+    ``previous`` is asked when ``current`` cannot be reached before any byte of an answer arrived, then ``fallback``.
+    ``hold`` says that a stop-then-start swap is going on: requests wait a little for the next table.
+    """
+
+    # A candidate (share of traffic, mirror) and the slot's keys are further optional fields of this Struct.
+    current: Upstream | None = None
+    previous: Upstream | None = None
+    fallback: Fallback | None = None
+    hold: bool = False
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """All slots of the device. ``generation`` grows by one with each write, for the logs of both sides."""
+
+    generation: int
+    slots: dict[SlugField, Route]
+
+
+_decoder = msgspec.json.Decoder(Table)
+
+
+def write(path: Path, table: Table) -> None:
+    """Replace the table in one step; a reader sees the old one or the new one, never a mixture.
+
+    The file is readable for its group, which is the gateway's.
+
+    Raises:
+        OSError: the folder is missing, full or not writable.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(table))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def parse(content: bytes, *, element: str) -> Table:
+    """Read a table's bytes.
+
+    Raises:
+        Invalid: they are no routing table, or too many.
+    """
+    if len(content) > MAX_BYTES:
+        raise Invalid(f"a routing table of more than {MAX_BYTES} bytes", element=element)
+    try:
+        return _decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"no routing table: {error}", element=element, remedy="restart edgefleet-agent, which writes it anew"
+        ) from error
+
+
+def read(path: Path) -> Table:
+    """Read the table from its file.
+
+    Raises:
+        Invalid: the file is no routing table.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return parse(file.read(MAX_BYTES + 1), element=str(path))
