@@ -45,7 +45,8 @@ def broker(
     reader = threading.Thread(target=_read, args=(process, log, running), daemon=True)
     reader.start()
     try:
-        assert running.wait(STARTS_WITHIN_S) and process.poll() is None, f"mosquitto did not start: {''.join(log)}"
+        assert running.wait(STARTS_WITHIN_S), f"mosquitto is not ready: {''.join(log)}"
+        assert process.poll() is None, f"mosquitto did not start: {''.join(log)}"
         yield Broker(HOST, *ports, prefix, process)
     finally:
         process.terminate()

@@ -1,0 +1,168 @@
+"""``python -m fleet init|serve|token|broker-config``: the fleet server's own commands."""
+
+import argparse
+import logging
+import socket
+import sys
+import time
+from pathlib import Path
+
+import uvicorn
+
+from fleet import tokens
+from fleet.app import create_app
+from fleet.auth import ROLES
+from fleet.broker_config import render
+from fleet.db import Database
+from fleet.folder import Folder
+from fleet.settings import Settings
+from fleet.setup import initialise
+from modules.errors import BadSettings, EdgefleetError
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, ready: Path | None, url: str) -> None:
+        super().__init__(config)
+        self._ready, self._url = ready, url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._ready is not None:
+            # Renamed into place, so that whoever waits for the file never reads half of it.
+            draft = self._ready.with_name(self._ready.name + ".new")
+            draft.write_text(self._url + "\n")
+            draft.replace(self._ready)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    given = {
+        name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
+    }
+    try:
+        status: int = options.run(Settings(**given), options)
+    except EdgefleetError as error:
+        print(f"edgefleet-fleet: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _init(settings: Settings, options: argparse.Namespace) -> int:
+    folder = Folder(settings.data)
+    token = initialise(folder, time.time, names=options.name, broker_names=options.broker_name or options.name)
+    print(f"The fleet's CA: {folder.ca}")
+    print(f"The operator's token, also in {folder.operator_token}:")
+    print(token)
+    return 0
+
+
+def _token(settings: Settings, options: argparse.Namespace) -> int:
+    database = _database(settings)
+    try:
+        with database.write() as connection:
+            life = None if options.days is None else options.days * 86400
+            print(tokens.create(connection, time.time(), kind="api", role=options.role, life_s=life))
+    finally:
+        database.close()
+    return 0
+
+
+def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
+    configuration = render(
+        options.folder,
+        Folder(settings.data),
+        device_port=settings.broker_port,
+        service_port=settings.broker_service_port,
+        prefix=settings.broker_prefix,
+        user=options.user,
+    )
+    print(f"mosquitto -c {configuration}")
+    return 0
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    folder = Folder(settings.data)
+    listener = _listen(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    servers: list[_Server] = []
+    app = create_app(settings, stop=lambda: setattr(servers[0], "should_exit", True))
+    config = uvicorn.Config(
+        app,
+        ssl_certfile=folder.server if settings.tls else None,
+        ssl_keyfile=folder.key(folder.server) if settings.tls else None,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    servers.append(_Server(config, options.ready_file, settings.url))
+    try:
+        servers[0].run(sockets=[listener])
+    finally:
+        listener.close()
+    return 0 if servers[0].started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        where = f"{settings.host}:{settings.port}"
+        raise BadSettings(str(error), element=where, remedy="choose another host or port") from error
+    return listener
+
+
+def _database(settings: Settings) -> Database:
+    path = Folder(settings.data).database
+    if not path.exists():
+        raise BadSettings("there is no fleet here", element=str(settings.data), remedy="make one with: init")
+    return Database.at(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgefleet-fleet", description="The fleet server.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    init = _command(commands, "init", "make the data folder: CA, keys, database, operator token", _init)
+    init.add_argument("--name", action="append", default=[], help="DNS name or address of this server (again for more)")
+    init.add_argument("--broker-name", action="append", default=[], help="DNS name or address of the broker")
+    serve = _command(commands, "serve", "run the server", _serve)
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    serve.add_argument("--public-url", help="address that devices are given")
+    serve.add_argument("--no-tls", dest="tls", action="store_false", default=None, help="speak plain HTTP")
+    for name in ("--broker-host", "--broker-service-host", "--broker-prefix"):
+        serve.add_argument(name)
+    for name in ("--broker-port", "--broker-service-port"):
+        serve.add_argument(name, type=int)
+    serve.add_argument("--ready-file", type=Path, help="written with the server's address once it answers")
+    token = _command(commands, "token", "make another token for the API", _token)
+    token.add_argument("--role", choices=sorted(ROLES), default="admin")
+    token.add_argument("--days", type=float, help="how long it holds; without end if not given")
+    broker = _command(commands, "broker-config", "write mosquitto's configuration for this fleet", _broker_config)
+    broker.add_argument("folder", type=Path)
+    broker.add_argument("--user", help="account that mosquitto runs as; without it, this one")
+    for name in ("--broker-port", "--broker-service-port"):
+        broker.add_argument(name, type=int)
+    broker.add_argument("--broker-prefix")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, run: object
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--data", type=Path, help="the data folder")
+    command.set_defaults(run=run)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

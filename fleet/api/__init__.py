@@ -1,0 +1,1 @@
+"""The HTTP API, a router per noun. Handlers translate: what they call decides, and knows no HTTP."""

@@ -1,0 +1,48 @@
+"""The devices of the fleet."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict
+
+from fleet import devices
+from fleet.api.paths import DevicePath, SlotPath
+from fleet.auth import need
+from fleet.rollouts import control
+from fleet.services import Use
+
+router = APIRouter(prefix="/api/v1/devices")
+
+
+class Change(BaseModel):
+    """The device's labels, all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+    labels: dict[str, str]
+
+
+@router.get("", dependencies=[Depends(need("device:read"))])
+def list_devices(use: Use) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return devices.view_all(connection)
+
+
+@router.get("/{device}", dependencies=[Depends(need("device:read"))])
+def show_device(device: DevicePath, use: Use) -> dict[str, Any]:
+    with use.database.read() as connection:
+        return devices.view(connection, device)
+
+
+@router.patch("/{device}", dependencies=[Depends(need("device:write"))])
+def change_device(device: DevicePath, body: Change, use: Use) -> dict[str, Any]:
+    with use.database.write() as connection:
+        devices.set_labels(connection, device, body.labels)
+        return devices.view(connection, device)
+
+
+@router.delete("/{device}/slots/{slot}", dependencies=[Depends(need("rollout:write"))])
+def empty_slot(device: DevicePath, slot: SlotPath, use: Use) -> dict[str, int]:
+    with use.database.write() as connection:
+        counter = control.empty_slot(connection, use.clock(), use.orders, device, slot)
+    use.wake()
+    return {"counter": counter}

@@ -1,0 +1,59 @@
+"""Module versions: reserve, register as a draft, look."""
+
+import http
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from fleet.api.paths import ModelPath, TeamPath
+from fleet.auth import need
+from fleet.services import Services, Use
+from modules.manifest import LIMIT
+from modules.names import ModuleRef, Version, slug
+
+router = APIRouter(prefix="/api/v1")
+
+
+def _ref(team: str, name: str, version: str) -> ModuleRef:
+    return ModuleRef(slug(team, what="team"), slug(name, what="module name"), Version.parse(version))
+
+
+@router.post("/models/{team}/{name}/versions", dependencies=[Depends(need("module:write"))])
+def reserve_version(team: TeamPath, name: ModelPath, use: Use) -> dict[str, str]:
+    with use.database.write() as connection:
+        return {"version": str(use.registry.reserve(connection, use.clock(), team, name))}
+
+
+@router.put("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))], max_body_size=LIMIT)
+async def put_module(
+    ref: Annotated[ModuleRef, Depends(_ref)], request: Request, response: Response, use: Use
+) -> dict[str, Any]:
+    data = await request.body()
+    new, shown = await run_in_threadpool(_draft, use, ref, data)
+    response.status_code = http.HTTPStatus.CREATED if new else http.HTTPStatus.OK
+    return shown
+
+
+@router.get("/modules", dependencies=[Depends(need("module:read"))])
+def list_modules(use: Use) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return use.registry.view_all(connection)
+
+
+@router.get("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:read"))])
+def show_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> dict[str, Any]:
+    with use.database.read() as connection:
+        return use.registry.view(connection, ref)
+
+
+@router.get("/modules/{team}/{name}/{version}/manifest", dependencies=[Depends(need("module:read"))])
+def manifest(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> Response:
+    with use.database.read() as connection:
+        return Response(use.registry.manifest_bytes(connection, ref), media_type="application/json")
+
+
+def _draft(use: Services, ref: ModuleRef, data: bytes) -> tuple[bool, dict[str, Any]]:
+    with use.database.write() as connection:
+        new = use.registry.draft(connection, use.clock(), ref, data)
+        return new, use.registry.view(connection, ref)

@@ -1,0 +1,42 @@
+"""Names in paths and bodies, checked once on the way in."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from fleet.refusals import Missing
+from modules.names import DeviceId, Digest, Slug, device_id, digest, slug
+
+
+def _team(team: str) -> Slug:
+    return slug(team, what="team")
+
+
+def _model(name: str) -> Slug:
+    return slug(name, what="model")
+
+
+def _slot(slot: str) -> Slug:
+    return slug(slot, what="slot")
+
+
+def _device(device: str) -> DeviceId:
+    return device_id(device)
+
+
+def _digest(name: str) -> Digest:
+    return digest(name)
+
+
+def _rollout(rollout: str) -> int:
+    if not rollout.isascii() or not rollout.isdecimal() or len(rollout) > 18:  # noqa: PLR2004 - digits of 64 bits
+        raise Missing("there is no such rollout", element=rollout[:40])
+    return int(rollout)
+
+
+TeamPath = Annotated[Slug, Depends(_team)]
+ModelPath = Annotated[Slug, Depends(_model)]
+SlotPath = Annotated[Slug, Depends(_slot)]
+DevicePath = Annotated[DeviceId, Depends(_device)]
+DigestPath = Annotated[Digest, Depends(_digest)]
+RolloutPath = Annotated[int, Depends(_rollout)]

@@ -1,0 +1,48 @@
+"""The trust metadata: read by everyone who verifies, written by those who hold offline keys."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from fleet.api.paths import TeamPath
+from fleet.auth import need
+from fleet.services import Use
+from modules.names import slug
+from modules.roles import TARGETS_LIMIT
+
+router = APIRouter(prefix="/api/v1")
+
+
+class Bootstrap(BaseModel):
+    """The first trust metadata of a fleet, base64; ``director`` is the target ``trust/director.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+    root: Base64Bytes
+    targets: Base64Bytes
+    director: Base64Bytes
+    teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000)] = {}
+
+
+@router.get("/tuf/{name}", dependencies=[Depends(need("trust:read"))])
+def metadata_file(name: str, use: Use) -> Response:
+    return Response(use.metadata.file(name), media_type="application/json")
+
+
+@router.get("/tuf-online-keys", dependencies=[Depends(need("trust:read"))])
+def online_keys(use: Use) -> dict[str, Any]:
+    return use.metadata.online_keys()
+
+
+@router.post("/tuf-bootstrap", dependencies=[Depends(need("trust:write"))])
+def bootstrap(body: Bootstrap, use: Use) -> dict[str, str]:
+    teams = {slug(team, what="team"): data for team, data in body.teams.items()}
+    use.metadata.bootstrap(root=body.root, targets=body.targets, director=body.director, teams=teams)
+    return {"state": "founded"}
+
+
+@router.post("/tuf/teams/{team}", dependencies=[Depends(need("trust:write"))], max_body_size=TARGETS_LIMIT)
+async def update_team(team: TeamPath, request: Request, use: Use) -> dict[str, list[str]]:
+    data = await request.body()
+    return {"signed": await run_in_threadpool(use.metadata.update_team, team, data)}

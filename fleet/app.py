@@ -1,0 +1,140 @@
+"""The wiring: every part of the server is built here, once, from top to bottom."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from fastapi import FastAPI
+
+from fleet import errors
+from fleet.api import blobs as blobs_api
+from fleet.api import devices, enrol, events, health, modules, rollouts, tuf
+from fleet.authority import Authority
+from fleet.background import Background
+from fleet.blobs import Blobs
+from fleet.broker import BrokerLink, tls_context
+from fleet.clock import Clock
+from fleet.db import Database
+from fleet.enrolment import Enrolment
+from fleet.folder import Folder
+from fleet.ingest import Ingest
+from fleet.metadata import Metadata
+from fleet.orders import Orders
+from fleet.publisher import Publisher
+from fleet.registry import Registry
+from fleet.rollouts.engine import Engine
+from fleet.services import Services
+from fleet.settings import Settings
+from fleet.setup import SERVICE
+from modules import __version__
+from modules.errors import BadSettings
+from modules.protocol.enrollment import Broker
+from modules.protocol.topics import Topics
+
+log = logging.getLogger(__name__)
+
+# Every body but an upload: the largest document is a manifest or a team's metadata.
+BODY_LIMIT: Final = 2 << 20
+
+
+def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application; its parts live from start-up to shut-down.
+
+    ``stop`` is called if a background task dies, which only a defect can cause: a server that looks alive and decides
+    nothing would be worse than one that is started again.
+    """
+    app = FastAPI(
+        title="edgefleet",
+        version=__version__,
+        lifespan=partial(_lifespan, settings=settings, clock=clock, stop=stop),
+        openapi_url=None,
+        max_body_size=BODY_LIMIT,
+    )
+    errors.install(app)
+    for room in (health, enrol, devices, blobs_api, modules, tuf, rollouts, events):
+        app.include_router(room.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Callable[[], None]) -> AsyncIterator[None]:
+    folder = Folder(settings.data)
+    if not folder.database.exists():
+        raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
+    database = Database.at(folder.database)
+    try:
+        await asyncio.to_thread(database.migrate)
+        background = _build(app, settings, folder, database, clock)
+        task = asyncio.create_task(background.run(), name="background")
+        task.add_done_callback(partial(_ended, stop=stop))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+    finally:
+        database.close()
+
+
+def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
+    topics = Topics(settings.broker_prefix)
+    authority = Authority.load(folder.ca)
+    blobs = Blobs(folder.blobs)
+    registry = Registry(blobs)
+    metadata = Metadata(database, blobs, registry, folder, clock)
+    orders = Orders(metadata.director, life_s=settings.order_life_s)
+    link = BrokerLink(
+        host=settings.broker_service_host or settings.broker_host,
+        port=settings.broker_service_port,
+        tls=tls_context(
+            ca=settings.broker_ca or folder.ca,
+            certificate=settings.broker_certificate or folder.service,
+            key=settings.broker_key or folder.key(folder.service),
+        ),
+        topics=topics,
+        identifier=SERVICE,
+    )
+    publisher = Publisher(
+        topics=topics,
+        send=link.publish,
+        read_blocks=blobs.read_blocks,
+        read_metadata=metadata.file,
+        workers=settings.block_workers,
+    )
+    background = Background(
+        database=database,
+        clock=clock,
+        link=link,
+        topics=topics,
+        ingest=Ingest(database, clock),
+        engine=Engine(database, orders, clock),
+        publisher=publisher,
+        metadata=metadata,
+        tick_s=settings.tick_s,
+    )
+    broker = Broker(host=settings.broker_host, port=settings.broker_port, prefix=topics.prefix)
+    app.state.services = Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        blobs=blobs,
+        registry=registry,
+        metadata=metadata,
+        enrolment=Enrolment(
+            authority, fleet=settings.url, broker=broker, certificate_life_s=settings.certificate_life_s
+        ),
+        orders=orders,
+        link=link,
+        wake=background.wake,
+    )
+    return background
+
+
+def _ended(task: asyncio.Task[None], *, stop: Callable[[], None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a background task died, the server stops", exc_info=error)
+        stop()

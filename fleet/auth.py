@@ -1,0 +1,61 @@
+"""Who may do what: one dependency on every route, ``need("rollout:write")`` or ``public``; a test walks the routes.
+
+Permissions are ``resource:verb``. A role is a set of them; what no role grants is refused.
+"""
+
+from typing import Annotated, Final
+
+from fastapi import Header
+
+from fleet import tokens
+from fleet.refusals import Forbidden, Unauthorised
+from fleet.services import Use
+
+PERMISSIONS: Final = frozenset(
+    {
+        "blob:read",
+        "blob:write",
+        "device:enrol",
+        "device:read",
+        "device:write",
+        "event:read",
+        "module:read",
+        "module:write",
+        "rollout:read",
+        "rollout:write",
+        "trust:read",
+        "trust:write",
+    }
+)
+ROLES: Final[dict[str, frozenset[str]]] = {"admin": PERMISSIONS}
+
+
+class Need:
+    """A dependency that lets a request through if its token's role has the permission."""
+
+    def __init__(self, permission: str) -> None:
+        self.permission = permission
+
+    def __call__(self, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorised("no token came with the request", remedy="send Authorization: Bearer <token>")
+        with use.database.read() as connection:
+            role = tokens.role(connection, use.clock(), token.strip(), kind="api")
+        if self.permission not in ROLES.get(role, ()):
+            raise Forbidden(f"the role {role} may not do this", element=self.permission)
+
+
+def need(permission: str) -> Need:
+    """The dependency for one permission.
+
+    Raises:
+        ValueError: no such permission, at import, so that a typing error never reaches a server.
+    """
+    if permission not in PERMISSIONS:
+        raise ValueError(permission)
+    return Need(permission)
+
+
+def public() -> None:
+    """Marks a route that needs no token; the route says why."""

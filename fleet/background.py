@@ -1,0 +1,179 @@
+"""What the server does by itself: one task per duty, in one group that lives and dies together.
+
+- ``broker``: keeps the session and hands over what arrives;
+- ``ingest``: batches of messages into the database, then their acknowledgements;
+- ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
+- ``orders``: publishes what the broker has not taken yet;
+- ``blocks``: answers pulls.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import OperationalError
+
+from fleet import orders
+from fleet.broker import BrokerLink
+from fleet.clock import Clock
+from fleet.db import Database
+from fleet.ingest import Inbound, Ingest, Receipt
+from fleet.metadata import Metadata
+from fleet.publisher import Publisher
+from fleet.rollouts.engine import Engine
+from modules import canonical
+from modules.errors import EdgefleetError, LinkLost
+from modules.protocol.report import Ack
+from modules.protocol.topics import Parsed, Topics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+WAITING: Final = 5000
+BATCH: Final = 200
+ORDERS_AT_ONCE: Final = 100
+RETRY_S: Final = 2.0
+
+
+class Background:
+    """The tasks and what connects them; ``wake`` may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        link: BrokerLink,
+        topics: Topics,
+        ingest: Ingest,
+        engine: Engine,
+        publisher: Publisher,
+        metadata: Metadata,
+        tick_s: float,
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._link, self._topics = link, topics
+        self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
+        self._tick_s = tick_s
+        self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
+        self._look, self._send = asyncio.Event(), asyncio.Event()
+        self._forget = False
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        """Something changed that the rollout engine should see now."""
+        self._loop.call_soon_threadsafe(self._look.set)
+
+    async def run(self) -> None:
+        """Everything, for ever; ends only by cancellation or by a defect."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.run(self._connected, self._arrived), name="broker")
+            group.create_task(self._publisher.run(), name="blocks")
+            group.create_task(self._ingesting(), name="ingest")
+            group.create_task(self._rolling_out(), name="rollouts")
+            group.create_task(self._ordering(), name="orders")
+
+    def _connected(self) -> None:
+        # A broker that was started again has no retained orders.
+        self._forget = True
+        self._send.set()
+
+    async def _arrived(self, topic: Parsed, payload: bytes) -> None:
+        if topic.rest == ("blob", "get"):
+            await self._publisher.take(topic.device, payload)
+        elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
+            await self._inbox.put(Inbound(topic.device, topic.rest[0], payload))
+        else:
+            log.debug("%s of %s ignored: this server knows no such topic", "/".join(topic.rest), topic.device)
+
+    async def _ingesting(self) -> None:
+        while True:
+            batch = [await self._inbox.get()]
+            while len(batch) < BATCH and not self._inbox.empty():
+                batch.append(self._inbox.get_nowait())
+            receipts = await self._lasting(self._ingest.commit, batch)
+            if receipts:
+                await asyncio.gather(*map(self._acknowledge, receipts))
+                self._look.set()
+
+    async def _acknowledge(self, receipt: Receipt) -> None:
+        try:
+            await self._link.publish(
+                self._topics.ack(receipt.device), canonical.encode(Ack(report=receipt.report)), qos=1
+            )
+        except LinkLost as error:
+            # The device's report is retained: it comes again with the next session, and so does this.
+            log.debug("acknowledgement for %s not sent: %s", receipt.device, error)
+
+    async def _rolling_out(self) -> None:
+        while True:
+            while await self._lasting(self._engine.tick):
+                self._send.set()
+            self._send.set()
+            try:
+                await self._lasting(self._metadata.renew)
+            except EdgefleetError as error:
+                log.error("the trust metadata cannot be renewed: %s", error)  # noqa: TRY400 - no defect of this code
+            try:
+                async with asyncio.timeout(self._tick_s):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+
+    async def _ordering(self) -> None:
+        while True:
+            await self._send.wait()
+            self._send.clear()
+            if self._forget:
+                self._forget = False
+                await self._lasting(self._forget_published)
+            try:
+                while await self._publish_some():
+                    pass
+            except LinkLost as error:
+                log.debug("orders wait for the broker: %s", error)
+
+    async def _publish_some(self) -> bool:
+        """Publish the next orders; True if there were any.
+
+        Raises:
+            LinkLost: none or not all of them were taken.
+        """
+        waiting = await self._lasting(self._unpublished)
+        results = await asyncio.gather(*map(self._publish, waiting), return_exceptions=True)
+        taken = [one for one, result in zip(waiting, results, strict=True) if result is None]
+        await self._lasting(self._published, taken)
+        for result in results:
+            if result is not None:
+                raise result
+        return bool(waiting)
+
+    async def _publish(self, one: orders.Outgoing) -> None:
+        await self._link.publish(self._topics.order(one.device), one.envelope, qos=1, retain=True)
+
+    def _unpublished(self) -> list[orders.Outgoing]:
+        with self._database.read() as connection:
+            return orders.unpublished(connection, limit=ORDERS_AT_ONCE)
+
+    def _published(self, sent: list[orders.Outgoing]) -> None:
+        with self._database.write() as connection:
+            orders.published(connection, sent)
+
+    def _forget_published(self) -> None:
+        with self._database.write() as connection:
+            orders.forget_published(connection)
+
+    async def _lasting(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Database work in a thread, again and again while the database cannot do it (locked, disk full)."""
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(work, *arguments)
+            except OperationalError as error:
+                if not told:
+                    log.error("the database fails, trying on: %s", error)  # noqa: TRY400 - one line says it
+                    told = True
+            await asyncio.sleep(RETRY_S)

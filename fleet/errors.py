@@ -1,0 +1,80 @@
+"""The one place where an error becomes an HTTP status: problem documents (RFC 9457) from the tree of errors."""
+
+import http
+import logging
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, Unauthorised
+from modules.errors import EdgefleetError, Invalid, NeedsOperator, Refused, Transient, Unfit, Untrusted
+
+log = logging.getLogger(__name__)
+
+# The first class that an error is an instance of; classes stand before their parents.
+STATUS: Final[tuple[tuple[type[EdgefleetError], http.HTTPStatus], ...]] = (
+    (Missing, http.HTTPStatus.NOT_FOUND),
+    (Conflict, http.HTTPStatus.CONFLICT),
+    (Unauthorised, http.HTTPStatus.UNAUTHORIZED),
+    (Forbidden, http.HTTPStatus.FORBIDDEN),
+    (TooLarge, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (Invalid, http.HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Untrusted, http.HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Unfit, http.HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Refused, http.HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Transient, http.HTTPStatus.SERVICE_UNAVAILABLE),
+    (NeedsOperator, http.HTTPStatus.INTERNAL_SERVER_ERROR),
+    (EdgefleetError, http.HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    app.add_exception_handler(EdgefleetError, _ours)
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(HTTPException, _theirs)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def status(error: EdgefleetError) -> http.HTTPStatus:
+    return next(code for kind, code in STATUS if isinstance(error, kind))
+
+
+async def _ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, EdgefleetError)  # noqa: S101 - for mypy; installed for this class only
+    return _problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
+
+
+async def _bad_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - for mypy; installed for this class only
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return _problem(http.HTTPStatus.UNPROCESSABLE_ENTITY, Invalid.code, str(first["msg"]), element=where)
+
+
+async def _theirs(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - for mypy; installed for this class only
+    found = http.HTTPStatus(error.status_code)
+    return _problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
+
+
+def _problem(code: http.HTTPStatus, name: str, detail: str, *, element: str = "", remedy: str = "") -> JSONResponse:
+    document = {
+        "type": f"urn:edgefleet:error:{name}",
+        "title": code.phrase,
+        "status": int(code),
+        "detail": detail,
+        "code": name,
+        "element": element,
+        "remedy": remedy,
+    }
+    headers = {"WWW-Authenticate": "Bearer"} if code is http.HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(document, status_code=code, media_type="application/problem+json", headers=headers)

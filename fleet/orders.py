@@ -1,0 +1,105 @@
+"""What a device is told to run: one complete, signed order, with a counter that never goes back.
+
+The wanted slots stand in the table ``slots``; whoever changes them calls :meth:`Orders.issue` in the same transaction,
+so that table and order never disagree. The newest order is kept signed, and published again when the broker forgot it.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from securesystemslib.signer import CryptoSigner
+from sqlalchemy import Connection, select, update
+
+from fleet.refusals import Missing
+from fleet.tables import devices, rollouts, slots
+from modules import canonical
+from modules.errors import Invalid
+from modules.names import DeviceId, Digest
+from modules.protocol.order import LIMIT, Order, SlotOrder
+from modules.signing import ORDER_TYPE, sign
+
+# An order is made anew when this share of its life is over, so that a device that comes back finds a good one.
+RENEW_AT: Final = 0.5
+
+
+class Outgoing(NamedTuple):
+    """A signed order that the broker has not confirmed yet."""
+
+    device: DeviceId
+    counter: int
+    envelope: bytes
+
+
+class Orders:
+    """Builds and signs orders with the director's key."""
+
+    def __init__(self, director: CryptoSigner, *, life_s: int) -> None:
+        self._director = director
+        self._life_s = life_s
+
+    def issue(self, connection: Connection, now: float, device: DeviceId) -> int:
+        """Sign the order for what the slots of this device say now; returns its counter.
+
+        Raises:
+            Missing: there is no such device.
+            Invalid: the order would be larger than a device reads.
+        """
+        counter = connection.execute(select(devices.c.order_counter).where(devices.c.id == device)).scalar_one_or_none()
+        if counter is None:
+            raise Missing("there is no such device", element=device)
+        wanted = select(slots.c.slot, slots.c.document, rollouts.c.waive).join(rollouts).where(slots.c.device == device)
+        rows = connection.execute(wanted.order_by(slots.c.slot)).all()
+        order = self._order(device, counter + 1, now, rows)
+        payload = canonical.encode(order)
+        if len(payload) > LIMIT:
+            raise Invalid(f"an order of {len(payload)} bytes is more than the {LIMIT} allowed", element=device)
+        envelope = sign(payload, payload_type=ORDER_TYPE, signers=[self._director])
+        connection.execute(
+            update(devices)
+            .where(devices.c.id == device)
+            .values(order_counter=order.counter, order_expires=order.expires, order_envelope=envelope)
+        )
+        return order.counter
+
+    def renew(self, connection: Connection, now: float, *, limit: int) -> int:
+        """Issue again what is half way to its expiry; returns how many orders that were."""
+        due = now + self._life_s * RENEW_AT
+        old = select(devices.c.id).where(devices.c.order_expires < due).order_by(devices.c.order_expires).limit(limit)
+        chosen = connection.scalars(old).all()
+        for device in chosen:
+            self.issue(connection, now, device)
+        return len(chosen)
+
+    def _order(self, device: DeviceId, counter: int, now: float, rows: Any) -> Order:
+        documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
+        waived = sorted({documents[row.slot].digest for row in rows if row.waive})
+        return Order(
+            device=device,
+            counter=counter,
+            issued=int(now),
+            expires=int(now) + self._life_s,
+            slots=documents,
+            waivers=tuple(Digest(one) for one in waived),
+        )
+
+
+def unpublished(connection: Connection, *, limit: int) -> list[Outgoing]:
+    """Orders that the broker has not taken yet, oldest devices first."""
+    waiting = (
+        select(devices.c.id, devices.c.order_counter, devices.c.order_envelope)
+        .where(devices.c.order_counter > devices.c.order_published)
+        .order_by(devices.c.id)
+        .limit(limit)
+    )
+    return [Outgoing(row.id, row.order_counter, row.order_envelope) for row in connection.execute(waiting)]
+
+
+def published(connection: Connection, sent: list[Outgoing]) -> None:
+    """Remember what the broker took; an order issued meanwhile stays unpublished."""
+    for one in sent:
+        connection.execute(update(devices).where(devices.c.id == one.device).values(order_published=one.counter))
+
+
+def forget_published(connection: Connection) -> None:
+    """The broker may have lost its retained messages: everything is to be published again."""
+    connection.execute(update(devices).where(devices.c.order_published > 0).values(order_published=0))

@@ -1,0 +1,41 @@
+"""Everything that the API's handlers use, built once in ``fleet/app.py``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from fleet.blobs import Blobs
+from fleet.broker import BrokerLink
+from fleet.clock import Clock
+from fleet.db import Database
+from fleet.enrolment import Enrolment
+from fleet.metadata import Metadata
+from fleet.orders import Orders
+from fleet.registry import Registry
+from fleet.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts; ``wake`` makes the rollout engine look now, from any thread."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    blobs: Blobs
+    registry: Registry
+    metadata: Metadata
+    enrolment: Enrolment
+    orders: Orders
+    link: BrokerLink
+    wake: Callable[[], None]
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+Use = Annotated[Services, Depends(services)]

@@ -1,0 +1,76 @@
+"""A real fleet server as a process of its own, with a data folder made for it."""
+
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from fleet.folder import Folder
+from tests.parts.mosquitto import HOST, Broker
+
+STARTS_WITHIN_S = 30
+ROOT = Path(__file__).parents[2]
+
+
+class FleetServer(NamedTuple):
+    """A running server: its address, data folder, operator's token, and process."""
+
+    url: str
+    data: Folder
+    token: str
+    process: subprocess.Popen[bytes]
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """An operator's HTTP client, which trusts the fleet's own CA alone."""
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        verify = ssl.create_default_context(cafile=str(self.data.ca))
+        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=60, trust_env=False)
+
+    def log(self) -> str:
+        return (self.data.root.parent / "server.log").read_text()
+
+
+def initialise(root: Path) -> Folder:
+    """Make a data folder with the product's own command."""
+    folder = Folder(root)
+    subprocess.run([sys.executable, "-m", "fleet", "init", "--data", root], cwd=ROOT, check=True, timeout=60)
+    return folder
+
+
+@contextmanager
+def fleet_server(data: Folder, broker: Broker, **settings: str) -> Iterator[FleetServer]:
+    """Start a server on a free loopback port, wait until it answers, stop it at the end."""
+    ready = data.root.parent / "ready"
+    ready.unlink(missing_ok=True)
+    given = {
+        "HOST": HOST,
+        "PORT": "0",
+        "DATA": str(data.root),
+        "BROKER_HOST": broker.host,
+        "BROKER_PORT": str(broker.device_port),
+        "BROKER_SERVICE_PORT": str(broker.service_port),
+        "BROKER_PREFIX": broker.prefix,
+    } | {name.upper(): value for name, value in settings.items()}
+    environment = os.environ | {f"EDGEFLEET_FLEET_{name}": value for name, value in given.items()}
+    command = [sys.executable, "-m", "fleet", "serve", "--ready-file", str(ready)]
+    log_path = data.root.parent / "server.log"
+    with (
+        log_path.open("ab") as log,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            deadline = time.monotonic() + STARTS_WITHIN_S
+            while not ready.exists():
+                assert process.poll() is None, f"the server ended: {log_path.read_text()}"
+                assert time.monotonic() < deadline, f"the server is not ready: {log_path.read_text()}"
+                time.sleep(0.05)
+            yield FleetServer(ready.read_text().strip(), data, data.operator_token.read_text().strip(), process)
+        finally:
+            process.terminate()
