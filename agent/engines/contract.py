@@ -66,6 +66,19 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             )
         return path
 
+    @property
+    def server_environment(self) -> dict[str, str]:
+        """What the scoring server is told. The launch's own entries can add, and change none of the others."""
+        told = {
+            **self.environment,
+            # onnxruntime sends telemetry by default, and reads this before its first import.
+            "ORT_DISABLE_TELEMETRY": "1",
+            "EDGEFLEET_PROVIDERS": msgspec.json.encode(self.providers).decode(),
+        }
+        if self.settings:
+            told["EDGEFLEET_SETTINGS"] = msgspec.json.encode(self.settings).decode()
+        return told
+
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """One instance as the engine sees it now.

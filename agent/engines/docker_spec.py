@@ -7,8 +7,6 @@ and the accelerator's own device nodes.
 
 from typing import Any, Final
 
-import msgspec
-
 from agent.engines.contract import MODULE_MOUNT, SOCKET, SOCKET_MOUNT, Launch
 from modules.names import DeviceId
 
@@ -34,19 +32,6 @@ def labels(device: DeviceId, launch: Launch) -> dict[str, str]:
     }
 
 
-def environment(launch: Launch) -> dict[str, str]:
-    """What the scoring server is told. The launch's own entries can add, and change none of these."""
-    told = {
-        **launch.environment,
-        # onnxruntime sends telemetry by default, and reads this before its first import.
-        "ORT_DISABLE_TELEMETRY": "1",
-        "EDGEFLEET_PROVIDERS": msgspec.json.encode(launch.providers).decode(),
-    }
-    if launch.settings:
-        told["EDGEFLEET_SETTINGS"] = msgspec.json.encode(launch.settings).decode()
-    return told
-
-
 def container_spec(device: DeviceId, launch: Launch, *, image_id: str) -> dict[str, Any]:
     """The body of ``POST /containers/create``.
 
@@ -58,7 +43,7 @@ def container_spec(device: DeviceId, launch: Launch, *, image_id: str) -> dict[s
         "Image": image_id,
         "User": f"{USER}:{launch.group}",
         "Cmd": ["--module", MODULE_MOUNT, "--unix", f"{SOCKET_MOUNT}/{SOCKET}"],
-        "Env": [f"{name}={value}" for name, value in environment(launch).items()],
+        "Env": [f"{name}={value}" for name, value in launch.server_environment.items()],
         "Labels": labels(device, launch),
         "HostConfig": _host(launch),
     }

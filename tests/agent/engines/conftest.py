@@ -4,9 +4,10 @@ import io
 import os
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
+from docker.errors import ImageNotFound
 
 from agent.engines.contract import Launch
 from agent.engines.docker import DockerEngine
@@ -44,9 +45,9 @@ def probe(engine_client, tmp_path_factory):
     blobs.mkdir()
     image = import_archive(parts.saved(engine_client, built.id, folder / "saved.tar"), blobs, name="probe")
     yield image, blobs
-    for tag in (archive_tag(image), built.id):
-        if engine_client.images.list(filters={"reference": tag}) or tag == built.id:
-            engine_client.images.remove(tag, force=True)
+    for name in (archive_tag(image), built.id):
+        with suppress(ImageNotFound):
+            engine_client.images.remove(name)
 
 
 @pytest.fixture
