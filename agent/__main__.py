@@ -1,0 +1,91 @@
+"""The command line on the device: ``edgefleet-agent enroll | run | status | doctor | settings | images``."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent import doctor, enroll, side_load, status
+from agent.settings import Settings, load
+from agent.wiring import run
+from modules import __version__
+from modules.errors import EdgefleetError
+from modules.names import device_id
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for an error that is explained, 2 for wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = load(arguments.config)
+        return int(arguments.command(arguments, settings))
+    except EdgefleetError as error:
+        print(f"edgefleet-agent: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgefleet-agent", description="The edgefleet program on a device.")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--config", type=Path, help="settings file (default /etc/edgefleet/agent.toml)")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    join = commands.add_parser("enroll", help="join a fleet with a join bundle")
+    join.add_argument("bundle", type=Path, help="the file that the operator made with: edgefleet devices join")
+    join.add_argument("--name", help="the device id to ask for; the server decides")
+    join.set_defaults(command=_enroll)
+
+    commands.add_parser("run", help="run the agent (what systemd calls)").set_defaults(command=_run)
+
+    show = commands.add_parser("status", help="what runs on this device")
+    show.add_argument("--json", action="store_true", help="one JSON document")
+    show.set_defaults(command=lambda arguments, settings: status.show(settings, as_json=arguments.json))
+
+    check = commands.add_parser("doctor", help="check what the agent needs, and say what to do")
+    check.add_argument("--json", action="store_true", help="one JSON document")
+    check.set_defaults(command=lambda arguments, settings: doctor.examine(settings, as_json=arguments.json))
+
+    listing = commands.add_parser("settings", help="print the settings in force as JSON")
+    listing.set_defaults(command=_settings)
+
+    images = commands.add_parser("images", help="container images on this device").add_subparsers(required=True)
+    side = images.add_parser("import", help="bring an image in from a file instead of over the network")
+    side.add_argument("file", type=Path, help="what docker save, podman save or edgefleet images save wrote")
+    side.add_argument("--json", action="store_true", help="one JSON document")
+    side.set_defaults(
+        command=lambda arguments, settings: side_load.import_image(arguments.file, settings, as_json=arguments.json)
+    )
+    return parser
+
+
+def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
+    try:
+        bundle = arguments.bundle.read_bytes()
+    except OSError as error:
+        print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
+        return 1
+    name = device_id(arguments.name) if arguments.name else None
+    identity = enroll.enroll(bundle, settings.identity, name=name)
+    print(f"enrolled as {identity.device} at {identity.fleet}")
+    return 0
+
+
+def _run(_: argparse.Namespace, settings: Settings) -> int:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    asyncio.run(run(settings))
+    return 0
+
+
+def _settings(_: argparse.Namespace, settings: Settings) -> int:
+    print(msgspec.json.format(msgspec.json.encode(settings)).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""What each step does to the device: one arm per step, and nothing else changes anything.
+
+The row is written, synced, before each side effect, and read again before each write: the two lanes of a slot never
+overwrite each other's news.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from agent.clock import Clock, backoff
+from agent.engines.contract import ContainerEngine
+from agent.launch import Launcher
+from agent.phases import Phase
+from agent.plan import MAX_RESTARTS
+from agent.shelf import Shelf
+from agent.slots import Placed, Slot, reason
+from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
+from agent.store import Store
+from agent.supply import Supply
+from modules.errors import EdgefleetError, NeedsOperator, NoEngine, Refused, Transient, Unfit, Unproved
+from modules.manifest import Image, Manifest
+from modules.needs import HostFacts, fits
+from modules.protocol.report import Reason
+
+_log = logging.getLogger(__name__)
+_RETRY_MOST_S: Final = 300.0
+
+
+class Executor:
+    """Takes steps. ``routed`` is called after each change that moves traffic, before the next side effect."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        shelf: Shelf,
+        supply: Supply,
+        launcher: Launcher,
+        engines: Mapping[str, ContainerEngine],
+        facts: Callable[[], HostFacts],
+        routed: Callable[[], None],
+        clock: Clock,
+        stop_grace_s: float,
+        retry_s: float,
+    ) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._supply = supply
+        self._launcher = launcher
+        self._engines = engines
+        self._facts = facts
+        self._routed = routed
+        self._clock = clock
+        self._stop_grace_s = stop_grace_s
+        self._retry_s = retry_s
+
+    async def take(self, step: Step) -> None:
+        """Take one step; what goes wrong is written into the row, with what follows from it."""
+        slot = step.slot
+        _log.info("%s: %s %s", slot.slot, type(step).__name__.lower(), slot.wanted.module)
+        try:
+            await self._arm(step)
+        except (Transient, NeedsOperator) as error:
+            self._later(slot, error)
+        except (Refused, Unproved) as error:
+            await self._failed(slot, error)
+
+    async def _arm(self, step: Step) -> None:  # noqa: C901 - a list of arms, one line each
+        match step:
+            case Fit(slot):
+                self._fit(slot)
+            case Fetch(slot):
+                await self._fetch(slot)
+            case Stage(slot):
+                await self._stage(slot)
+            case Start(slot):
+                await self._start(slot)
+            case Commit(slot):
+                await self._commit(slot)
+            case Revert(slot, why):
+                await self._revert(slot, why)
+            case FinishRevert(slot):
+                await self._finish_revert(slot)
+            case Remove(slot):
+                await self._remove(slot)
+            case Restart(slot, why):
+                await self._restart(slot, why)
+            case Recover(slot):
+                self._recover(slot)
+            case _:
+                raise RuntimeError(f"no arm for {step}")
+
+    # The way of a wanted module
+
+    def _fit(self, slot: Slot) -> None:
+        if failed := self._store.failed(slot.wanted.digest):
+            raise Unfit(
+                f"this content failed here before: {failed.message}",
+                remedy="order a waiver for its digest to try again",
+            )
+        fit = fits(self._shelf.manifest(slot.wanted.digest), self._facts(), engine=slot.wanted.engine)
+        if not fit:
+            raise Unfit("; ".join(fit.unmet), element=slot.wanted.module)
+        self._to(slot, Phase.FITTED)
+
+    async def _fetch(self, slot: Slot) -> None:
+        if slot.phase is Phase.FITTED:
+            self._to(slot, Phase.FETCHING)
+        manifest = self._shelf.manifest(slot.wanted.digest)
+        image = self._image(slot, manifest)
+        await self._supply.fetch(manifest, image, self._engines.get(slot.wanted.engine), self._progress(slot))
+        self._to(slot, Phase.VERIFIED)
+
+    def _progress(self, slot: Slot) -> Callable[[float], None]:
+        def tell(share: float) -> None:
+            self._change(slot, lambda row: row.with_(progress=round(share, 3)))
+
+        return tell
+
+    async def _stage(self, slot: Slot) -> None:
+        manifest = self._shelf.manifest(slot.wanted.digest)
+        await asyncio.to_thread(self._supply.lay_out, slot.wanted.digest, manifest)
+        if image := self._image(slot, manifest):
+            await self._supply.load(image, self._engine(slot))
+        self._to(slot, Phase.STAGED)
+
+    async def _start(self, slot: Slot) -> None:
+        manifest = self._shelf.manifest(slot.wanted.digest)
+        placed = self._launcher.place(slot.slot, slot.wanted, manifest)
+        if slot.phase is Phase.STARTING:
+            slot = self._to(slot, Phase.STAGED, attempts=slot.attempts)
+        self._to(slot, Phase.STARTING, attempts=slot.attempts + 1, candidate=placed)
+        placed = await self._launcher.start(placed, manifest, self._engine(slot), prove_it=True)
+        self._to(slot, Phase.PROBATION, candidate=placed)
+        self._routed()
+
+    async def _commit(self, slot: Slot) -> None:
+        old = slot.current
+        self._to(slot, Phase.COMMITTED, current=slot.candidate, previous=old, candidate=None, restarts=0)
+        self._routed()
+        await self._stop(old)
+
+    # Back to what worked
+
+    async def _failed(self, slot: Slot, error: EdgefleetError) -> None:
+        """Content that cannot be accepted is rejected before it ran, and reverted once something was started."""
+        row = self._row(slot)
+        if row.phase in {Phase.STARTING, Phase.PROBATION}:
+            await self._revert(row, reason(error))
+        elif row.phase in {Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFIED}:
+            _log.warning("%s: rejected: %s", slot.slot, error)
+            self._to(row, Phase.REJECTED, reason=reason(error))
+        else:
+            self._later(slot, error)
+
+    async def _revert(self, slot: Slot, why: Reason) -> None:
+        _log.warning("%s: reverting %s: %s", slot.slot, slot.wanted.module, why.message)
+        with self._store.together():
+            self._store.remember_failed(slot.wanted.digest, why, self._clock.now())
+            row = self._to(slot, Phase.REVERTING, reason=why)
+        await self._finish_revert(row)
+
+    async def _finish_revert(self, slot: Slot) -> None:
+        """Traffic first, then the stop. Without a candidate it is the committed module that goes."""
+        candidate, bad, previous = slot.candidate, slot.current, slot.previous
+        if candidate is None and bad is not None and previous is not None and bad.wanted == slot.wanted:
+            manifest = self._shelf.manifest(previous.wanted.digest)
+            placed = self._launcher.place(slot.slot, previous.wanted, manifest)
+            placed = await self._launcher.start(placed, manifest, self._engine_named(previous.wanted.engine))
+            slot = self._change(slot, lambda row: row.with_(current=placed, previous=None, restarts=0))
+            self._routed()
+            await self._stop(bad)
+        else:
+            self._routed()
+            await self._stop(candidate)
+        self._to(slot, Phase.REVERTED, reason=slot.reason, candidate=None)
+
+    # The committed module
+
+    async def _restart(self, slot: Slot, why: Reason) -> None:
+        _log.warning("%s: restarting %s: %s", slot.slot, slot.current and slot.current.wanted.module, why.message)
+        old = slot.current
+        if old is None:
+            return
+        now, tries = self._clock.now(), slot.restarts + 1
+        self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries)))
+        if tries > MAX_RESTARTS and slot.phase is Phase.COMMITTED:
+            self._to(slot, Phase.DEGRADED, reason=why)
+        manifest = self._shelf.manifest(old.wanted.digest)
+        placed = self._launcher.place(slot.slot, old.wanted, manifest)
+        self._change(slot, lambda row: row.with_(current=placed))
+        await self._stop(old)
+        placed = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
+        self._change(slot, lambda row: row.with_(current=placed))
+        self._routed()
+
+    def _recover(self, slot: Slot) -> None:
+        row = self._change(slot, lambda row: row.with_(restarts=0, restart_after=0.0))
+        if row.phase is Phase.DEGRADED:
+            self._to(row, Phase.COMMITTED)
+
+    async def _remove(self, slot: Slot) -> None:
+        self._routed()
+        for placed in (slot.candidate, slot.current):
+            await self._stop(placed)
+        self._store.forget(slot.slot)
+        self._routed()
+
+    async def stop_left_over(self, instance: str, engine: str) -> None:
+        """Stop an instance that no slot names."""
+        _log.info("stopping left-over instance %s", instance)
+        await self._engines[engine].stop(instance, grace_s=self._stop_grace_s)
+
+    # Small things
+
+    def _later(self, slot: Slot, error: EdgefleetError) -> None:
+        """Try again after a while: the same step, from what is there by then."""
+        row = self._row(slot)
+        tries = row.attempts + (0 if row.phase is Phase.STARTING else 1)
+        wait = backoff(tries, first_s=self._retry_s, most_s=_RETRY_MOST_S)
+        if (str(error.code), row.attempts) != (row.reason and row.reason.code, row.attempts):
+            _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
+        until = self._clock.now() + wait
+        self._change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))
+
+    def _image(self, slot: Slot, manifest: Manifest) -> Image | None:
+        """The image that this host needs for the module; the process engine needs none."""
+        fit = fits(manifest, self._facts(), engine=slot.wanted.engine)
+        return fit.runtime.image if fit.runtime and slot.wanted.engine != "process" else None
+
+    def _engine(self, slot: Slot) -> ContainerEngine:
+        return self._engine_named(slot.wanted.engine)
+
+    def _engine_named(self, name: str) -> ContainerEngine:
+        try:
+            return self._engines[name]
+        except KeyError:
+            raise NoEngine(f"this device has no {name} engine", remedy="see edgefleet-agent doctor") from None
+
+    async def _stop(self, placed: Placed | None) -> None:
+        if placed is not None:
+            await self._engine_named(placed.wanted.engine).stop(placed.instance, grace_s=self._stop_grace_s)
+            self._launcher.clear(placed)
+
+    def _row(self, slot: Slot) -> Slot:
+        return self._store.slot(slot.slot) or slot
+
+    def _to(self, slot: Slot, phase: Phase, **changes: object) -> Slot:
+        return self._change(slot, lambda row: row.to(phase, self._clock.now(), **changes))
+
+    def _change(self, slot: Slot, change: Callable[[Slot], Slot]) -> Slot:
+        return self._store.save(change(self._row(slot)))

@@ -1,0 +1,152 @@
+"""Asking a module itself: is it there, is it ready, which provider is really in use, are its answers the right ones."""
+
+import asyncio
+import http.client
+import statistics
+import time
+from typing import Final
+
+import msgspec
+
+from agent.clock import Clock
+from agent.engines.contract import ContainerEngine
+from agent.unix_http import Answer, request
+from modules.errors import NotReady, OverLimit, WrongAnswer
+from modules.manifest import Manifest
+from modules.samples import Samples, differences
+
+_LIMIT: Final = 32 << 20
+_STATUS_LIMIT: Final = 1 << 20
+_LOOK_S: Final = 0.05
+_LOG_TAIL: Final = 2000
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """``GET /edgefleet/status`` of the scoring server, as far as the agent acts on it."""
+
+    ready: bool
+    provider_in_use: str | None = None
+    module: str | None = None
+
+
+class Proved(msgspec.Struct, frozen=True):
+    """What the proof found: the provider in use, and the median latency of the samples in milliseconds (0: none)."""
+
+    provider: str
+    latency_ms: float = 0.0
+
+
+async def ask(
+    socket: str,
+    method: str,
+    target: str,
+    *,
+    body: bytes = b"",
+    content_type: str = "",
+    timeout_s: float,
+    limit: int = _LIMIT,
+) -> Answer | None:
+    """One request to a module; None where nothing answers."""
+    try:
+        return await asyncio.to_thread(
+            request, socket, method, target, body=body, content_type=content_type, timeout=timeout_s, limit=limit
+        )
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+async def alive(socket: str, *, timeout_s: float) -> bool:
+    """Whether the health path answers 200 in time."""
+    answer = await ask(socket, "GET", "/", timeout_s=timeout_s, limit=_STATUS_LIMIT)
+    return answer is not None and answer.status == http.client.OK
+
+
+async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: Manifest, clock: Clock) -> ServerStatus:
+    """Wait until a started instance is ready.
+
+    Raises:
+        NotReady: it ended, or was not ready in time; with the end of its log.
+    """
+    ends = clock.now() + manifest.proof.ready_within_s
+    looks = 0
+    while clock.now() < ends:
+        if await alive(socket, timeout_s=5.0):
+            answer = await ask(socket, "GET", "/edgefleet/status", timeout_s=5.0, limit=_STATUS_LIMIT)
+            if answer is not None and answer.status == http.client.OK:
+                return msgspec.json.decode(answer.body, type=ServerStatus)
+        looks += 1
+        if looks % 10 == 0 and not await _running(engine, instance):
+            raise NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
+        await clock.sleep(_LOOK_S)
+    raise NotReady(
+        f"not ready within {manifest.proof.ready_within_s:g} s: {await _log(engine, instance)}",
+        element=instance,
+        remedy="raise proof.ready_within_s, or see its log",
+    )
+
+
+async def _running(engine: ContainerEngine, instance: str) -> bool:
+    return any(one.instance == instance and one.state == "running" for one in await engine.list())
+
+
+async def _log(engine: ContainerEngine, instance: str) -> str:
+    return (await engine.logs(instance, tail_bytes=_LOG_TAIL)).strip() or "it wrote no log"
+
+
+async def prove(
+    engine: ContainerEngine,
+    instance: str,
+    socket: str,
+    manifest: Manifest,
+    samples: Samples | None,
+    providers: tuple[str, ...],
+    clock: Clock,
+) -> Proved:
+    """Readiness, right answers, and the manifest's limits: all of them, on this very device.
+
+    ``providers`` are the ones the instance was started with; the first must be the one in use. An entry script that
+    uses no ONNX Runtime session reports none, and is not held to one.
+
+    Raises:
+        NotReady, WrongAnswer, OverLimit: as they say.
+    """
+    status = await ready(engine, instance, socket, manifest, clock)
+    in_use = status.provider_in_use or ""
+    if in_use and providers and in_use != providers[0]:
+        raise OverLimit(
+            f"{in_use} is in use instead of {providers[0]}",
+            element="provider",
+            remedy="check the driver, or order a CPU runtime",
+        )
+    latency = await _samples(socket, samples, manifest) if samples else 0.0
+    limits = manifest.proof.limits
+    if limits.latency_ms is not None and latency > limits.latency_ms:
+        raise OverLimit(
+            f"the samples' median took {latency:.1f} ms of {limits.latency_ms:g} allowed", element="latency"
+        )
+    if limits.memory_mb is not None:
+        usage = await engine.usage(instance)
+        if usage is not None and usage.memory_mb > limits.memory_mb:
+            raise OverLimit(f"it uses {usage.memory_mb:.0f} MiB of {limits.memory_mb} allowed", element="memory")
+    return Proved(in_use, latency)
+
+
+async def _samples(socket: str, samples: Samples, manifest: Manifest) -> float:
+    """Ask every sample; returns the median latency in milliseconds."""
+    times = []
+    for sample in samples.samples:
+        began = time.perf_counter()
+        answer = await ask(
+            socket,
+            sample.method,
+            sample.path,
+            body=sample.body,
+            content_type=sample.content_type,
+            timeout_s=manifest.proof.ready_within_s,
+        )
+        times.append((time.perf_counter() - began) * 1000)
+        if answer is None:
+            raise NotReady("it stopped answering at this sample", element=sample.name)
+        if wrong := differences(sample, answer.status, answer.body):
+            raise WrongAnswer(wrong[0], element="samples", remedy="the module is not what its publisher proved")
+    return statistics.median(times)

@@ -1,0 +1,106 @@
+"""Orders and receipts as they come in: verified, adopted or refused with a reason, and never lost to a broken link."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from agent.adopt import adopt
+from agent.clock import Clock, backoff
+from agent.outbox import Outbox
+from agent.slots import Slot, reason
+from agent.store import Store
+from agent.verify import Verifier
+from modules import canonical
+from modules.digests import sha256
+from modules.errors import EdgefleetError, Invalid, Transient
+from modules.protocol.order import LIMIT
+from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
+
+_log = logging.getLogger(__name__)
+_ORDER: Final = "order"
+
+# Ends the running step of each slot that is about to change, then lets the rows be replaced.
+Replace = Callable[[tuple[Slot, ...]], Awaitable[None]]
+
+
+class Inbox:
+    """One order at a time, the newest; ``replace`` makes the adopted rows the device's."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        verifier: Verifier,
+        outbox: Outbox,
+        replace: Replace,
+        wake: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._outbox = outbox
+        self._replace = replace
+        self._wake = wake
+        self._clock = clock
+        self._newest: bytes | None = None
+        self._came = asyncio.Event()
+
+    def on_order(self, envelope: bytes) -> None:
+        """Take an order; it replaces one that waits unverified. An empty one clears the topic and says nothing."""
+        if not envelope:
+            return
+        if len(envelope) > LIMIT:
+            self._refuse(Invalid(f"{len(envelope)} bytes is more than the {LIMIT} allowed", element="order"))
+            return
+        self._newest = envelope
+        self._came.set()
+
+    def on_ack(self, payload: bytes) -> None:
+        try:
+            ack = canonical.decode(payload, Ack, limit=STATUS_LIMIT, what="ack")
+        except Invalid as error:
+            self._refuse(error, what="ack")
+            return
+        self._outbox.on_ack(ack.report)
+
+    def on_command(self, name: str) -> None:
+        """Commands come signed like orders; this agent knows none yet and says so."""
+        self._refuse(Invalid("this agent does not know it", element=f"command {name[:60]}"), what="command")
+
+    async def run(self) -> None:
+        """Verify and adopt orders for ever; a broken link only delays one."""
+        tries = 0
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            envelope = self._newest
+            if envelope is None or envelope == self._store.document(_ORDER):
+                continue
+            try:
+                accepted = await self._verifier.accept(envelope)
+            except Transient as error:
+                tries += 1
+                _log.warning("order waits: %s", error)
+                self._came.set()
+                await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))
+                continue
+            except EdgefleetError as error:
+                self._newest = None
+                self._refuse(error, what=f"order {sha256(envelope)[7:19]}")
+                continue
+            tries = 0
+            order = accepted.order
+            rows = adopt(order, self._store.slots(), now=self._clock.now(), waived=frozenset(order.waivers))
+            with self._store.together():
+                for digest in order.waivers:
+                    self._store.waive(digest)
+                self._store.keep_document(_ORDER, envelope)
+            await self._replace(rows)
+            self._wake()
+
+    def _refuse(self, error: EdgefleetError, *, what: str = _ORDER) -> None:
+        _log.warning("refused %s: %s", what, error)
+        why = reason(error)
+        self._store.refuse(Refusal(what=what, reason=Reason(why.code, why.message), at=self._clock.now()))
+        self._wake()

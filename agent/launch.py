@@ -1,0 +1,111 @@
+"""From a module on the shelf to an instance that is ready, and proved where that is asked."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from agent.clock import Clock
+from agent.engines.contract import SOCKET, ContainerEngine, Launch
+from agent.health import Proved, prove, ready
+from agent.shelf import Shelf
+from agent.slots import Placed, Wanted
+from agent.store import Store
+from hardware import container, providers
+from modules.errors import Unfit
+from modules.manifest import Manifest, Runtime
+from modules.names import Slug
+from modules.needs import HostFacts, fits
+
+
+class Launcher:
+    """Names instances, makes their socket folders, starts them and waits for what they must show."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        shelf: Shelf,
+        instances: Path,
+        facts: Callable[[], HostFacts],
+        group: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._instances = instances
+        self._facts = facts
+        self._group = group if group >= 0 else os.getgid()
+        self._clock = clock
+
+    def place(self, slot: Slug, wanted: Wanted, manifest: Manifest) -> Placed:
+        """Choose the name and the socket of a new instance; nothing is started."""
+        number = self._store.count("instance")
+        instance = f"{slot}-{wanted.digest.removeprefix('sha256:')[:8]}-{number}"
+        override = wanted.settings.get("probation_s")
+        return Placed(
+            wanted=wanted,
+            instance=instance,
+            # The number alone, because a socket's path holds 107 bytes.
+            socket=str(self._instances / str(number) / SOCKET),
+            proved=manifest.proof.prove == "samples",
+            probation_s=float(override) if isinstance(override, int | float) else manifest.proof.probation_s,
+        )
+
+    async def start(
+        self, placed: Placed, manifest: Manifest, engine: ContainerEngine, *, prove_it: bool = False
+    ) -> Placed:
+        """Start an instance and wait until it is ready, or until it has proved itself; names the provider in use.
+
+        Raises:
+            NotReady, WrongAnswer, OverLimit: it did not.
+            Untrusted, Unfit, Transient, NoEngine: it could not be started.
+        """
+        runtime = self._runtime(manifest, placed.wanted)
+        launch = self._launch(placed, manifest, runtime)
+        await engine.start(launch)
+        if prove_it:
+            samples = self._shelf.samples(placed.wanted.digest, manifest)
+            found = await prove(
+                engine, placed.instance, placed.socket, manifest, samples, launch.providers, self._clock
+            )
+        else:
+            status = await ready(engine, placed.instance, placed.socket, manifest, self._clock)
+            found = Proved(status.provider_in_use or "")
+        return msgspec.structs.replace(placed, provider=found.provider)
+
+    def clear(self, placed: Placed) -> None:
+        """Remove the socket folder of an instance that has ended."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(Path(placed.socket).parent)
+
+    def _runtime(self, manifest: Manifest, wanted: Wanted) -> Runtime:
+        fit = fits(manifest, self._facts(), engine=wanted.engine)
+        if fit.runtime is None:
+            raise Unfit("; ".join(fit.unmet), element=wanted.module)
+        return fit.runtime
+
+    def _launch(self, placed: Placed, manifest: Manifest, runtime: Runtime) -> Launch:
+        facts = self._facts()
+        folder = Path(placed.socket).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, -1, self._group)
+        # The container's user makes its socket here, with the gateway's group.
+        folder.chmod(0o2770)
+        access = container.access(facts, runtime)
+        return Launch(
+            instance=placed.instance,
+            slot=placed.instance.rsplit("-", 2)[0],
+            digest=placed.wanted.digest,
+            module_dir=str(self._shelf.path(placed.wanted.digest)),
+            socket_dir=str(folder),
+            runtime=runtime,
+            providers=providers.choose(facts, runtime),
+            memory_mb=manifest.proof.limits.memory_mb or manifest.needs.memory_mb,
+            cpu_cores=manifest.proof.limits.cpu_cores,
+            group=self._group,
+            settings={name: value for name, value in placed.wanted.settings.items() if name != "probation_s"},
+        )

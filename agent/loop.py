@@ -1,0 +1,147 @@
+"""Who calls whom: look, decide, act, report; woken by a message, by a finished step, or when the plan asks for it.
+
+Long steps run as tasks, one for each lane of a slot, so a download never keeps a crashed module down. No plan is
+remembered between two passes.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from agent.clock import Clock
+from agent.execute import Executor
+from agent.host import Host
+from agent.observe import Observer
+from agent.outbox import Outbox
+from agent.phases import TABLE, Phase
+from agent.plan import left_over, plan
+from agent.router import Router
+from agent.slots import Slot
+from agent.steps import Lane, Step
+from agent.store import Store
+from agent.supply import Supply
+from modules.errors import EdgefleetError
+from modules.names import Slug
+
+_log = logging.getLogger(__name__)
+_FACTS_EVERY_S: Final = 60.0
+
+
+class Loop:
+    """The agent's heart: everything it does, it does because a pass of this loop decided it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        host: Host,
+        observer: Observer,
+        executor: Executor,
+        supply: Supply,
+        outbox: Outbox,
+        router: Router,
+        clock: Clock,
+        poll_s: float,
+    ) -> None:
+        self._store = store
+        self._host = host
+        self._observer = observer
+        self._executor = executor
+        self._supply = supply
+        self._outbox = outbox
+        self._router = router
+        self._clock = clock
+        self._poll_s = poll_s
+        self._wake = asyncio.Event()
+        self._tasks: dict[tuple[Slug, Lane], asyncio.Task[None]] = {}
+        self._facts_at = 0.0
+        self._pruned: tuple[Slot, ...] = ()
+        self.passes = 0
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    async def replace(self, rows: tuple[Slot, ...]) -> None:
+        """Make these rows the device's; what is being done for their slots is ended first."""
+        lanes: tuple[Lane, ...] = ("work", "keep")
+        for row in rows:
+            await self._end([(row.slot, lane) for lane in lanes if lane == "work" or row.phase is Phase.REMOVING])
+        with self._store.together():
+            for row in rows:
+                self._store.save(row)
+        self._router()
+
+    async def run(self) -> None:
+        """Work until cancelled; the steps in progress are ended then, and resumed by the next start."""
+        await self._host.look()
+        self._resume()
+        try:
+            while True:
+                self._wake.clear()
+                look_again = await self._pass()
+                self.passes += 1
+                wait = max(0.0, look_again - self._clock.now())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait)
+        finally:
+            await self._end(list(self._tasks))
+
+    def _resume(self) -> None:
+        """After a start: each row goes on where its phase says, and the gateway gets its table without any network."""
+        for slot in self._store.slots():
+            resume = TABLE[slot.phase].resume
+            if resume is not slot.phase:
+                self._store.save(slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None))
+        self._router()
+
+    async def _pass(self) -> float:
+        now = self._clock.now()
+        if now - self._facts_at >= _FACTS_EVERY_S:
+            self._facts_at = now
+            await self._host.look()
+        slots = self._store.slots()
+        seen, running = await self._observer.look(slots)
+        # Rows may have changed during the look; the decision is made on what they are now.
+        slots = self._store.slots()
+        decision = plan(slots, seen, now=self._clock.now(), poll_s=self._poll_s)
+        for step in decision.steps:
+            if (step.slot.slot, step.lane) not in self._tasks:
+                self._start(step)
+        if not self._tasks:
+            await self._tidy(slots, running)
+        await self._outbox.report(self._store.slots())
+        await self._outbox.facts(self._host.facts)
+        return decision.look_again
+
+    async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
+        for instance in left_over(slots, running):
+            with contextlib.suppress(EdgefleetError):
+                await self._executor.stop_left_over(instance, running[instance])
+        if slots != self._pruned:
+            await asyncio.to_thread(self._supply.prune, slots)
+            self._pruned = slots
+
+    def _start(self, step: Step) -> None:
+        key = (step.slot.slot, step.lane)
+        task = asyncio.create_task(self._take(step), name=f"{step.slot.slot}-{type(step).__name__.lower()}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._done(key))
+
+    async def _take(self, step: Step) -> None:
+        try:
+            await self._executor.take(step)
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and the other slots go on
+            _log.exception("%s: %s failed", step.slot.slot, type(step).__name__)
+            await self._clock.sleep(self._poll_s)
+
+    def _done(self, key: tuple[Slug, Lane]) -> None:
+        self._tasks.pop(key, None)
+        self.wake()
+
+    async def _end(self, keys: list[tuple[Slug, Lane]]) -> None:
+        tasks = [self._tasks[key] for key in keys if key in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

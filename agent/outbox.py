@@ -1,0 +1,97 @@
+"""Reports and facts on their way to the server, kept on disk until it says that they are in its database.
+
+A report is complete, so a newer one replaces an unacknowledged older one: the outbox never holds more than one.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from securesystemslib.signer import Signer
+
+from agent.link import Link
+from agent.report import build
+from agent.slots import Slot
+from agent.store import Store
+from modules import __version__, canonical, signing
+from modules.errors import LinkLost
+from modules.names import DeviceId
+from modules.needs import HostFacts
+from modules.protocol.facts import Facts
+from modules.protocol.report import Report
+
+_PENDING: Final = "report"
+_SAID: Final = "said"
+
+
+class Outbox:
+    """Signs, numbers, keeps and sends what the device says."""
+
+    def __init__(self, *, device: DeviceId, store: Store, link: Link, signer: Signer, now: Callable[[], float]) -> None:
+        self._device = device
+        self._store = store
+        self._link = link
+        self._signer = signer
+        self._now = now
+        self._facts: HostFacts | None = None
+
+    async def report(self, slots: tuple[Slot, ...]) -> None:
+        """Say how things stand, if that differs from what was said last."""
+        draft = build(
+            slots,
+            self._store.refusals(),
+            device=self._device,
+            number=1,
+            now=0.0,
+            order=int(self._store.number("order")),
+            agent=__version__,
+        )
+        content = canonical.encode(draft)
+        if content == self._store.document(_SAID):
+            return
+        with self._store.together():
+            report = msgspec.structs.replace(draft, number=self._store.count("report"), issued=self._now())
+            envelope = self._sign(report, signing.REPORT_TYPE)
+            self._store.keep_document(_PENDING, envelope)
+            self._store.keep_document(_SAID, content)
+        await self._publish_report(envelope)
+
+    async def on_connect(self) -> None:
+        """Say again what was not acknowledged."""
+        if envelope := self._store.document(_PENDING):
+            await self._publish_report(envelope)
+
+    def on_ack(self, number: int) -> None:
+        """The server has committed every report up to this number."""
+        if number >= int(self._store.number("report")):
+            self._store.drop_document(_PENDING)
+
+    async def facts(self, host: HostFacts) -> None:
+        """Say what this host is; small changes of free disk are no news."""
+        known = msgspec.structs.replace(host, disk_free_mb=host.disk_free_mb >> 10 << 10)
+        if known == self._facts or not self._link.connected:
+            return
+        facts = Facts(
+            device=self._device, number=self._store.count("facts"), issued=self._now(), agent=__version__, host=host
+        )
+        try:
+            topic = self._link.topics.facts(self._device)
+            await self._link.publish(topic, self._sign(facts, signing.FACTS_TYPE), retain=True)
+        except LinkLost:
+            return
+        self._facts = known
+
+    def forget_facts(self) -> None:
+        """Say the facts again at the next look: the other side may have lost them."""
+        self._facts = None
+
+    async def _publish_report(self, envelope: bytes) -> None:
+        if not self._link.connected:
+            return
+        try:
+            await self._link.publish(self._link.topics.report(self._device), envelope, retain=True)
+        except LinkLost:
+            return  # it is kept, and sent again at the next connect
+
+    def _sign(self, document: Report | Facts, kind: str) -> bytes:
+        return signing.sign(canonical.encode(document), payload_type=kind, signers=[self._signer])

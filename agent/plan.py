@@ -1,0 +1,118 @@
+"""The decision: what was ordered, what is remembered and what is seen, in; the steps to take now, out. Pure.
+
+One step per slot and lane, never two; the loop takes them, looks again, and asks again. No plan is remembered between
+two passes, so a crash between any two steps loses nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from agent.phases import Phase
+from agent.slots import Slot
+from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
+from agent.verdict import Evidence, broken
+from modules.protocol.report import Reason
+
+# A candidate that took the agent down with it, or that the engine could not start, is not tried for ever.
+MAX_STARTS: Final = 3
+# A committed module that ends this often without answering in between goes back to the previous one.
+MAX_RESTARTS: Final = 5
+# A restarted module that answers this long has recovered; its count of restarts starts anew.
+STEADY_S: Final = 10.0
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Steps to take now, and when to look again even if nothing happens (Unix seconds)."""
+
+    steps: tuple[Step, ...]
+    look_again: float
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last look found, by instance name; instances that no slot names are left-overs."""
+
+    evidence: Mapping[str, Evidence]
+
+
+def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> Decision:
+    """Decide for every slot."""
+    steps: list[Step] = []
+    look_again = now + poll_s
+    for slot in slots:
+        if slot.not_before > now:
+            look_again = min(look_again, slot.not_before)
+        else:
+            step, wake = _work(slot, seen, now)
+            steps += [step] if step else []
+            look_again = min(look_again, wake) if wake else look_again
+        kept = _keep(slot, seen, now)
+        steps += [kept] if kept else []
+        if slot.restart_after > now:
+            look_again = min(look_again, slot.restart_after)
+    return Decision(tuple(steps), look_again)
+
+
+def _work(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None]:
+    """The next step of the wanted module, and when time alone will bring one."""
+    match slot.phase:
+        case Phase.ACCEPTED:
+            return Fit(slot), None
+        case Phase.FITTED | Phase.FETCHING:
+            return Fetch(slot), None
+        case Phase.VERIFIED:
+            return Stage(slot), None
+        case Phase.STAGED | Phase.STARTING:
+            if slot.attempts >= MAX_STARTS:
+                last = slot.reason.message if slot.reason else "the agent ended while it was starting"
+                return Revert(slot, Reason("not-ready", f"given up after {slot.attempts} starts: {last}")), None
+            return Start(slot), None
+        case Phase.PROBATION:
+            return _probation(slot, seen, now)
+        case Phase.REVERTING:
+            return FinishRevert(slot), None
+        case Phase.REMOVING:
+            return Remove(slot), None
+        case Phase.COMMITTED | Phase.DEGRADED | Phase.REVERTED | Phase.REJECTED:
+            return None, None
+
+
+def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None]:
+    if slot.candidate is None:
+        return Revert(slot, Reason("bug", "a probation without a candidate")), None
+    evidence = seen.evidence.get(slot.candidate.instance)
+    if evidence is None:
+        return None, None  # not looked at yet
+    if why := broken(evidence):
+        return Revert(slot, why), None
+    ends = slot.entered + slot.candidate.probation_s
+    return (Commit(slot), None) if now >= ends else (None, ends)
+
+
+def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
+    """Keep the committed module alive, whatever the wanted one does meanwhile."""
+    if slot.current is None or slot.phase is Phase.REMOVING:
+        return None
+    evidence = seen.evidence.get(slot.current.instance)
+    if evidence is None:
+        return None
+    why = broken(evidence)
+    if why is None:
+        steady = evidence.failed_probes == 0 and now - _started(evidence) >= STEADY_S
+        return Recover(slot) if steady and (slot.restarts or slot.phase is Phase.DEGRADED) else None
+    if slot.restart_after > now:
+        return None
+    if slot.phase is Phase.COMMITTED and slot.restarts >= MAX_RESTARTS and slot.previous is not None:
+        return Revert(slot, Reason(why.code, f"failed {slot.restarts} restarts after it was committed: {why.message}"))
+    return Restart(slot, why)
+
+
+def _started(evidence: Evidence) -> float:
+    return evidence.instance.started_at if evidence.instance else 0.0
+
+
+def left_over(slots: tuple[Slot, ...], running: Iterable[str]) -> list[str]:
+    """Instances that no slot names: of a superseded candidate, or of a crash between two writes."""
+    named = {one.instance for slot in slots for one in (slot.candidate, slot.current) if one}
+    return sorted(set(running) - named)

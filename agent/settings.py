@@ -1,0 +1,100 @@
+"""The agent's own configuration: one TOML file, overridden by environment variables, frozen once read.
+
+``EDGEFLEET_AGENT_<NAME>`` in capitals overrides the setting of that name; ``--config FILE`` or
+``EDGEFLEET_AGENT_CONFIG`` names the file, ``/etc/edgefleet/agent.toml`` is read if it exists.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from modules.errors import BadSettings
+
+DEFAULT_FILE: Final = Path("/etc/edgefleet/agent.toml")
+_PREFIX: Final = "EDGEFLEET_AGENT_"
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+Bytes = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting, with its default. Folders are absolute; times in seconds, sizes in bytes.
+
+    ``state`` survives restarts (database, identity, trust, modules, blobs); ``runtime`` does not (sockets, routing
+    table). ``process_interpreter`` names a Python that has ``edgefleet[scoring]`` and thereby allows the ``process``
+    engine, which isolates nothing. ``gateway_group`` is the numeric group that may reach the modules' sockets.
+    """
+
+    state: str = "/var/lib/edgefleet"
+    runtime: str = "/run/edgefleet"
+    gateway_table: str = ""
+    gateway_group: int = -1
+    docker_socket: str = "/var/run/docker.sock"
+    process_interpreter: str = ""
+    poll_s: Seconds = 5.0
+    probe_timeout_s: Seconds = 5.0
+    stop_grace_s: Seconds = 10.0
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 300
+    block_timeout_s: Seconds = 5.0
+    block_tries: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    pull_retry_s: Seconds = 5.0
+    disk_reserve: Bytes = 64 << 20
+    blob_budget: Bytes = 8 << 30
+    log_level: str = "info"
+
+    @property
+    def identity(self) -> Path:
+        return Path(self.state) / "identity"
+
+    @property
+    def trust(self) -> Path:
+        return Path(self.state) / "trust"
+
+    @property
+    def blobs(self) -> Path:
+        return Path(self.state) / "blobs"
+
+    @property
+    def modules(self) -> Path:
+        return Path(self.state) / "modules"
+
+    @property
+    def instances(self) -> Path:
+        """Sockets live here; short, because a socket's path holds 107 bytes."""
+        return Path(self.runtime) / "i"
+
+    @property
+    def table(self) -> Path:
+        return Path(self.gateway_table or f"{self.runtime}/gateway/table.json")
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Raises:
+        BadSettings: the file cannot be read, or a setting is unknown or out of bounds; names it.
+    """
+    named = file or (Path(environ[_PREFIX + "CONFIG"]) if _PREFIX + "CONFIG" in environ else None)
+    values = _file(named or DEFAULT_FILE) if named or DEFAULT_FILE.exists() else {}
+    for name, text in environ.items():
+        if name.startswith(_PREFIX) and name != _PREFIX + "CONFIG":
+            values[name.removeprefix(_PREFIX).lower()] = text
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadSettings(
+            str(error), element=str(named or "environment"), remedy="see edgefleet-agent settings"
+        ) from error
+
+
+def _file(path: Path) -> dict[str, object]:
+    try:
+        values = msgspec.toml.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadSettings(str(error), element=str(path), remedy="correct the file or name another") from error
+    if not isinstance(values, dict):
+        raise BadSettings("it is no table of settings", element=str(path))
+    return values

@@ -1,0 +1,82 @@
+"""What the device remembers of a slot: the module it works towards, the one that is committed, and the one before."""
+
+import msgspec
+
+from agent.phases import Phase, check
+from modules.errors import EdgefleetError
+from modules.names import Digest, Slug
+from modules.protocol.order import SettingValue
+from modules.protocol.report import Reason
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted line of the order. ``module`` is the reference for people, ``digest`` the manifest's."""
+
+    module: str
+    digest: Digest
+    engine: str
+    settings: dict[str, SettingValue] = {}
+    fallback: str | None = None
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """A wanted module that was started: under which instance name, on which provider, proved or only ready."""
+
+    wanted: Wanted
+    instance: str
+    socket: str
+    provider: str = ""
+    proved: bool = True
+    probation_s: float = 0.0
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the store. Times are Unix seconds.
+
+    ``candidate`` is what is being started or on probation; ``current`` is committed and answers whenever no candidate
+    is on probation; ``previous`` is kept on disk to go back to. ``attempts`` counts tries in this phase and
+    ``not_before`` holds the next one back; ``restarts`` and ``restart_after`` do so for the current module.
+    """
+
+    slot: Slug
+    wanted: Wanted
+    phase: Phase = Phase.ACCEPTED
+    times: tuple[tuple[str, float], ...] = ()
+    reason: Reason | None = None
+    attempts: int = 0
+    not_before: float = 0.0
+    restarts: int = 0
+    restart_after: float = 0.0
+    progress: float | None = None
+    candidate: Placed | None = None
+    current: Placed | None = None
+    previous: Placed | None = None
+
+    def to(self, phase: Phase, now: float, **changes: object) -> "Slot":
+        """The row one phase on, as the table allows; a reason and waiting times of the earlier phase are dropped."""
+        check(self.phase, phase)
+        fresh = {"reason": None, "not_before": 0.0, "progress": None, "attempts": 0}
+        return msgspec.structs.replace(
+            self, phase=phase, times=(*self.times, (str(phase), now)), **{**fresh, **changes}
+        )
+
+    def with_(self, **changes: object) -> "Slot":
+        """The row changed within its phase."""
+        return msgspec.structs.replace(self, **changes)
+
+    @property
+    def entered(self) -> float:
+        """When it entered its phase."""
+        return self.times[-1][1] if self.times else 0.0
+
+    @property
+    def serving(self) -> Placed | None:
+        """Who has the traffic."""
+        return self.candidate if self.phase is Phase.PROBATION else self.current
+
+
+def reason(error: BaseException) -> Reason:
+    """An error as the report carries it: code and sentence."""
+    if isinstance(error, EdgefleetError):
+        return Reason(error.code, str(error)[:2000])
+    return Reason("bug", f"{type(error).__name__}: {error}"[:2000])

@@ -1,0 +1,179 @@
+"""The device's memory: one SQLite file, written and synced before each side effect.
+
+Slots are rows; beside them stand the order last accepted, numbers that never go back, contents that failed here, the
+trust roles' high-water marks and the reports that the server has not acknowledged yet.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.slots import Slot
+from modules.errors import BadSettings, NoSpace
+from modules.names import Digest
+from modules.protocol.report import Reason, Refusal
+from modules.trust import RoleMark
+
+_SCHEMA: Final = (
+    "CREATE TABLE slots (slot TEXT PRIMARY KEY, row BLOB NOT NULL) STRICT",
+    "CREATE TABLE numbers (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT",
+    "CREATE TABLE documents (name TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT",
+    "CREATE TABLE failed (digest TEXT PRIMARY KEY, reason BLOB NOT NULL, at REAL NOT NULL) STRICT",
+    "CREATE TABLE roles (role TEXT PRIMARY KEY, version INTEGER NOT NULL, keyids TEXT NOT NULL) STRICT",
+    "CREATE TABLE refusals (at REAL NOT NULL, row BLOB NOT NULL) STRICT",
+)
+_MAX_REFUSALS: Final = 20
+
+
+class Store:
+    """Opens, or makes, the file ``agent.db`` in the state folder. Two threads use it: the event loop's, and trust's.
+
+    Raises:
+        BadSettings: the file was made by a newer agent, or is no database.
+        NoSpace: a write found the disk full; nothing of it was kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "agent.db"
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._path.chmod(0o600)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise BadSettings(
+                str(error), element=str(self._path), remedy="move the file away and enrol again"
+            ) from error
+        if version > 1:
+            raise BadSettings("a newer agent made this database", element=str(self._path), remedy="run that agent")
+        if version == 0:
+            with self.together():
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+                self._db.execute("PRAGMA user_version = 1")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All writes inside are one transaction: all of them, or none."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                self._roll_back()
+                raise NoSpace(str(error), element=str(self._path), remedy="free disk space") from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _write(self, statement: str, *values: object) -> None:
+        with self.together():
+            self._db.execute(statement, values)
+
+    # Slots
+
+    def slots(self) -> tuple[Slot, ...]:
+        rows = self._db.execute("SELECT row FROM slots ORDER BY slot").fetchall()
+        return tuple(msgspec.json.decode(row[0], type=Slot) for row in rows)
+
+    def slot(self, name: str) -> Slot | None:
+        row = self._db.execute("SELECT row FROM slots WHERE slot = ?", (name,)).fetchone()
+        return msgspec.json.decode(row[0], type=Slot) if row else None
+
+    def save(self, slot: Slot) -> Slot:
+        self._write("INSERT OR REPLACE INTO slots VALUES (?, ?)", slot.slot, msgspec.json.encode(slot))
+        return slot
+
+    def forget(self, name: str) -> None:
+        self._write("DELETE FROM slots WHERE slot = ?", name)
+
+    # Numbers that never go back, and single documents
+
+    def number(self, name: str) -> float:
+        row = self._db.execute("SELECT value FROM numbers WHERE name = ?", (name,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def raise_number(self, name: str, value: float) -> None:
+        """Remember ``value`` if it is above what is remembered."""
+        self._write(
+            "INSERT INTO numbers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            name,
+            float(value),
+        )
+
+    def count(self, name: str) -> int:
+        """The next of a row of numbers, 1, 2, 3, ..., never given twice."""
+        with self.together():
+            value = int(self.number(name)) + 1
+            self.raise_number(name, value)
+        return value
+
+    def document(self, name: str) -> bytes | None:
+        row = self._db.execute("SELECT bytes FROM documents WHERE name = ?", (name,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def keep_document(self, name: str, data: bytes) -> None:
+        self._write("INSERT OR REPLACE INTO documents VALUES (?, ?)", name, data)
+
+    def drop_document(self, name: str) -> None:
+        self._write("DELETE FROM documents WHERE name = ?", name)
+
+    # Contents that failed on this device
+
+    def failed(self, digest: Digest) -> Reason | None:
+        row = self._db.execute("SELECT reason FROM failed WHERE digest = ?", (digest,)).fetchone()
+        return msgspec.json.decode(row[0], type=Reason) if row else None
+
+    def remember_failed(self, digest: Digest, reason: Reason, now: float) -> None:
+        self._write("INSERT OR REPLACE INTO failed VALUES (?, ?, ?)", digest, msgspec.json.encode(reason), now)
+
+    def waive(self, digest: Digest) -> None:
+        self._write("DELETE FROM failed WHERE digest = ?", digest)
+
+    # The trust roles' high-water marks (modules.trust.RoleVersions), kept and read by trust's worker thread
+
+    def marks(self) -> dict[str, RoleMark]:
+        rows = self._db.execute("SELECT role, version, keyids FROM roles").fetchall()
+        return {role: RoleMark(int(version), tuple(keyids.split())) for role, version, keyids in rows}
+
+    def keep(self, marks: Mapping[str, RoleMark]) -> None:
+        with self.together():
+            for role, mark in marks.items():
+                values = (role, mark.version, " ".join(mark.keyids))
+                self._db.execute("INSERT OR REPLACE INTO roles VALUES (?, ?, ?)", values)
+
+    # Refused orders and commands, newest last
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        rows = self._db.execute("SELECT row FROM refusals ORDER BY at").fetchall()
+        return tuple(msgspec.json.decode(row[0], type=Refusal) for row in rows)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Remember a refusal, once for the same words; only the newest few are kept."""
+        known = [(one.what, one.reason) for one in self.refusals()]
+        if (refusal.what, refusal.reason) in known:
+            return
+        with self.together():
+            self._db.execute("INSERT INTO refusals VALUES (?, ?)", (refusal.at, msgspec.json.encode(refusal)))
+            self._db.execute(
+                "DELETE FROM refusals WHERE rowid NOT IN (SELECT rowid FROM refusals ORDER BY at DESC LIMIT ?)",
+                (_MAX_REFUSALS,),
+            )

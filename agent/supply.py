@@ -1,0 +1,111 @@
+"""What a module needs on this disk: planned before the first byte, pulled, laid out, loaded, and forgotten again."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from agent.blobs import BlobStore
+from agent.engines.contract import ContainerEngine
+from agent.fetch import Puller
+from agent.shelf import Shelf
+from agent.slots import Slot
+from modules.digests import Blob
+from modules.errors import NoSpace
+from modules.manifest import Image, Manifest
+from modules.names import Digest
+
+# Each telling of progress is a synced write.
+_TELL_EVERY_S: Final = 1.0
+_AT_ONCE: Final = 4
+
+
+class Supply:
+    """Brings files and images in, within the disk that there is."""
+
+    def __init__(self, *, blobs: BlobStore, shelf: Shelf, puller: Puller, reserve: int, budget: int) -> None:
+        self._blobs = blobs
+        self._shelf = shelf
+        self._puller = puller
+        self._reserve = reserve
+        self._budget = budget
+
+    async def fetch(
+        self, manifest: Manifest, image: Image | None, engine: ContainerEngine | None, tell: Callable[[float], None]
+    ) -> None:
+        """Pull every blob of the module and of its image that is missing.
+
+        Raises:
+            NoSpace: they would not fit; nothing was fetched.
+            TransferStalled, LinkLost: what arrived is kept, and the next call goes on from there.
+            Invalid: a blob cannot be what was signed.
+        """
+        wanted: dict[Digest, Blob] = {entry.sha256: entry for entry in manifest.files}
+        if image is not None and engine is not None:
+            for document in (image.manifest, image.config):
+                await self._puller.blob(document, self._blobs)
+            # Only with the signed configuration at hand can the engine's image be recognised.
+            if not await engine.has_image(image, self._blobs.folder):
+                wanted |= {layer.sha256: layer for layer in image.layers}
+        missing = [blob for blob in wanted.values() if not self._blobs.has(blob)]
+        self._plan_space(missing)
+        total = sum(blob.length for blob in missing) or 1
+        gained, told = 0, time.monotonic()
+
+        def progress(gain: int) -> None:
+            nonlocal gained, told
+            gained += gain
+            if time.monotonic() - told >= _TELL_EVERY_S:
+                told = time.monotonic()
+                tell(min(gained / total, 1.0))
+
+        at_once = asyncio.Semaphore(_AT_ONCE)
+
+        async def pull(blob: Blob) -> None:
+            async with at_once:
+                await self._puller.blob(blob, self._blobs, progress)
+
+        pulls = [asyncio.create_task(pull(blob), name=f"pull-{blob.sha256[7:15]}") for blob in missing]
+        try:
+            await asyncio.gather(*pulls)
+        finally:
+            for task in pulls:
+                task.cancel()
+
+    def _plan_space(self, missing: Iterable[Blob]) -> None:
+        need = sum(blob.length for blob in missing)
+        free = shutil.disk_usage(self._blobs.folder).free - self._reserve
+        if need > free:
+            raise NoSpace(
+                f"{need >> 20} MiB are to be fetched and {max(free, 0) >> 20} are free beyond the reserve",
+                element=str(self._blobs.folder),
+                remedy="free disk space; the pull goes on by itself",
+            )
+
+    def lay_out(self, digest: Digest, manifest: Manifest) -> None:
+        """Make the module's folder. Blocking."""
+        self._shelf.lay_out(digest, manifest, self._blobs)
+
+    async def load(self, image: Image, engine: ContainerEngine) -> None:
+        """See that the engine holds the image.
+
+        Raises:
+            Untrusted, Invalid, NoSpace: as the engine's contract says.
+        """
+        if not await engine.has_image(image, self._blobs.folder):
+            await engine.load_image(image, self._blobs.folder)
+
+    def prune(self, slots: Iterable[Slot]) -> None:
+        """Forget modules that no slot names, and the oldest unnamed blobs above the budget. Blocking."""
+        named = {slot.wanted.digest for slot in slots}
+        named |= {one.wanted.digest for slot in slots for one in (slot.candidate, slot.current, slot.previous) if one}
+        keep: set[Digest] = set()
+        for digest in named:
+            manifest = self._shelf.manifest(digest)
+            keep |= {entry.sha256 for entry in manifest.files}
+            for runtime in manifest.runtimes:
+                if runtime.image is not None:
+                    keep |= {runtime.image.manifest.sha256, runtime.image.config.sha256}
+        self._shelf.prune(named)
+        self._blobs.prune(keep, self._budget)

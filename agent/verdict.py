@@ -1,0 +1,32 @@
+"""Whether a module on probation, or a committed one, still works: evidence in, verdict out, nothing else."""
+
+from typing import Final
+
+import msgspec
+
+from agent.engines.contract import Instance
+from modules.protocol.report import Reason
+
+# Consecutive probes without an answer that count as dead: one slow answer is no failure, a minute of silence is.
+SILENT_PROBES: Final = 3
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of one instance: the engine's word (None: it knows no such instance), failed probes in a row."""
+
+    instance: Instance | None
+    failed_probes: int = 0
+
+
+def broken(evidence: Evidence) -> Reason | None:
+    """Why the instance cannot go on; None while it can."""
+    one = evidence.instance
+    if one is None:
+        return Reason("not-ready", "its instance is gone from the engine")
+    if one.state != "running":
+        if one.oom:
+            return Reason("over-limit", f"the kernel ended it for using more memory than its limit ({one.instance})")
+        return Reason("not-ready", f"it ended with exit code {one.exit_code} ({one.instance}) {one.detail}".rstrip())
+    if evidence.failed_probes >= SILENT_PROBES:
+        return Reason("not-ready", f"it did not answer {evidence.failed_probes} health probes in a row")
+    return None

@@ -1,0 +1,170 @@
+"""Builds every part of the agent once, top to bottom, and runs them together."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from agent import identity as identities
+from agent.blobs import BlobStore
+from agent.clock import Clock, SystemClock
+from agent.engines.contract import ContainerEngine
+from agent.engines.docker import DockerEngine
+from agent.engines.docker_api import DockerApi
+from agent.engines.process import ProcessEngine
+from agent.execute import Executor
+from agent.fetch import Puller
+from agent.host import Host
+from agent.identity import KEY, ROOT, Identity
+from agent.inbox import Inbox
+from agent.launch import Launcher
+from agent.link import Link
+from agent.loop import Loop
+from agent.observe import Observer
+from agent.outbox import Outbox
+from agent.router import Router
+from agent.service import notify, watchdog
+from agent.settings import Settings
+from agent.shelf import Shelf
+from agent.store import Store
+from agent.supply import Supply
+from agent.verify import Verifier
+from modules import signing
+from modules.protocol.topics import Parsed
+
+
+def engines(settings: Settings, identity: Identity) -> dict[str, ContainerEngine]:
+    """The engines that this device's settings allow; whether they answer is found out at each look."""
+    found: dict[str, ContainerEngine] = {
+        "docker": DockerEngine(identity.device, DockerApi(settings.docker_socket)),
+    }
+    if settings.process_interpreter:
+        found["process"] = ProcessEngine(Path(settings.state) / "processes", settings.process_interpreter)
+    return found
+
+
+async def run(settings: Settings, clock: Clock | None = None) -> None:
+    """Run the agent until SIGTERM or SIGINT. What serves goes on without it.
+
+    Raises:
+        BadSettings: the device is not enrolled, or its database is not usable.
+    """
+    clock = clock or SystemClock()
+    identity = identities.load(settings.identity)
+    for folder in (settings.blobs, settings.modules, settings.instances):
+        folder.mkdir(parents=True, exist_ok=True)
+    store = Store(Path(settings.state))
+    shelf = Shelf(settings.modules)
+    blobs = BlobStore(settings.blobs)
+    signer = signing.signer_from_pem((settings.identity / KEY).read_bytes(), element=str(settings.identity / KEY))
+
+    def on_message(topic: Parsed, payload: bytes) -> None:
+        match topic.rest:
+            case ("blob", _):
+                puller.on_block(payload)
+            case ("order",):
+                inbox.on_order(payload)
+            case ("ack",):
+                inbox.on_ack(payload)
+            case ("cmd", name, *_):
+                inbox.on_command(name)
+            case _:
+                pass
+
+    async def on_connect() -> None:
+        outbox.forget_facts()
+        await outbox.on_connect()
+        loop.wake()
+
+    link = Link(
+        identity,
+        settings.identity,
+        on_message=on_message,
+        on_connect=on_connect,
+        next_boot=lambda: store.count("boot"),
+        keepalive_s=settings.keepalive_s,
+        clock=clock,
+    )
+
+    async def ask(payload: bytes) -> None:
+        await link.publish(link.topics.blob_get(identity.device), payload, qos=1)
+
+    puller = Puller(ask, timeout_s=settings.block_timeout_s, tries=settings.block_tries)
+    verifier = Verifier(
+        device=identity.device,
+        folder=settings.trust,
+        root=(settings.identity / ROOT).read_bytes(),
+        store=store,
+        shelf=shelf,
+        puller=puller,
+        now=clock.now,
+    )
+    known = engines(settings, identity)
+    host = Host(known, Path(settings.state))
+    router = Router(settings.table, store, settings.identity)
+    outbox = Outbox(device=identity.device, store=store, link=link, signer=signer, now=clock.now)
+    supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
+    launcher = Launcher(
+        store=store,
+        shelf=shelf,
+        instances=settings.instances,
+        facts=lambda: host.facts,
+        group=settings.gateway_group,
+        clock=clock,
+    )
+    executor = Executor(
+        store=store,
+        shelf=shelf,
+        supply=supply,
+        launcher=launcher,
+        engines=known,
+        facts=lambda: host.facts,
+        routed=router,
+        clock=clock,
+        stop_grace_s=settings.stop_grace_s,
+        retry_s=settings.pull_retry_s,
+    )
+    loop = Loop(
+        store=store,
+        host=host,
+        observer=Observer(known, probe_timeout_s=settings.probe_timeout_s),
+        executor=executor,
+        supply=supply,
+        outbox=outbox,
+        router=router,
+        clock=clock,
+        poll_s=settings.poll_s,
+    )
+    inbox = Inbox(store=store, verifier=verifier, outbox=outbox, replace=loop.replace, wake=loop.wake, clock=clock)
+    try:
+        notify(f"READY=1\nSTATUS=device {identity.device}")
+        await _together(
+            loop=loop.run, link=link.run, inbox=inbox.run, watchdog=lambda: watchdog(lambda: loop.passes, clock)
+        )
+    finally:
+        notify("STOPPING=1")
+        verifier.close()
+        store.close()
+
+
+async def _together(**parts: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run the parts until a signal asks to end; an error of any ends all and is raised."""
+    stop = asyncio.Event()
+    here = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        here.add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(part(), name=name) for name, part in parts.items()]
+    ending = asyncio.create_task(stop.wait(), name="signals")
+    try:
+        waiting = {ending, *tasks}
+        while not stop.is_set():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        ending.cancel()
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(ending, *tasks, return_exceptions=True)
