@@ -129,13 +129,6 @@ def start(tmp_path_factory):
             server.process.wait(START_S)
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     """Write an entry script into a source folder of its own, with other files beside it."""

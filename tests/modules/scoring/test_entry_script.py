@@ -333,6 +333,6 @@ def run(data):
 
 def test_over_tcp(start, path, free_port):
     """The same server listens on TCP, where a cloud target needs it."""
-    server = start("--script", path, tcp=free_port).ready()
+    server = start("--script", path, tcp=free_port()).ready()
     assert json.loads(server.ask(body={"a": 1}).body)["got"] == {"a": 1}
     assert server.stop() == 0

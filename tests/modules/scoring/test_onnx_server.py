@@ -213,3 +213,16 @@ def test_taking_over_the_socket(start, relu):
     assert second.ask("/").status == 200
     assert second.stop() == 0
     assert not second.socket.exists()
+
+
+def test_overlarge_body(server):
+    """A body over the limit is refused by its announced length, before it is sent."""
+    reply = server.ask(method="POST", body=b"", headers={"content-length": str(101 << 20)})
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+
+
+def test_chunked_body(server):
+    """A body without an announced length is read to its end."""
+    text = json.dumps({"data": [one["pixels"] for one in SAMPLES]}).encode()
+    reply = server.ask(body=iter([text[:100], text[100:5000], text[5000:]]))
+    assert len(reply.json["label"]) == len(SAMPLES)
