@@ -10,7 +10,7 @@ from rich.text import Text
 from fleet.client.answers import Rollout, Target
 from fleet.client.api import Fleet
 from fleet.client.screen import Screen, when
-from modules.errors import LinkLost
+from modules.errors import Transient
 from modules.protocol.report import Running
 
 # A paused rollout waits for a person, who may be the one that is watching.
@@ -30,7 +30,7 @@ def watch(fleet: Fleet, rollout: str, screen: Screen) -> Rollout:
             time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
             try:
                 found, lost = fleet.rollout(rollout), ""
-            except LinkLost as error:
+            except Transient as error:
                 lost = error.message
             live.update(_picture(found, lost), refresh=screen.err.is_terminal)
     return found

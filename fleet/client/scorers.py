@@ -29,7 +29,8 @@ _MODULE_MOUNT: Final = "/module"
 _SOCKET_MOUNT: Final = "/run/edgefleet"
 _NO_TELEMETRY: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 _PIDS: Final = 128
-_INIT_REMEDY: Final = "correct the entry script or its dependencies in the image, then register again"
+_IN_PROCESS: Final = "correct the entry script, or name a Python that has edgefleet[scoring]: --interpreter PATH"
+_IN_IMAGE: Final = "correct the entry script, or build an image with what it imports: edgefleet images build --with"
 
 
 class Scorer(Protocol):
@@ -41,6 +42,8 @@ class Scorer(Protocol):
 
 
 class _Process:
+    remedy = _IN_PROCESS
+
     def __init__(self, child: subprocess.Popen[bytes], log: Path, http: httpx.Client) -> None:
         self.http = http
         self._child = child
@@ -54,6 +57,8 @@ class _Process:
 
 
 class _Container:
+    remedy = _IN_IMAGE
+
     def __init__(self, container: Any, http: httpx.Client) -> None:
         self.http = http
         self._container = container
@@ -124,8 +129,7 @@ def container_scorer(
         held = _load(engine, image, blobs, step)
         container = engine.containers.create(
             held,
-            ["python", "-m", "modules.scoring", "--module", _MODULE_MOUNT, "--unix", f"{_SOCKET_MOUNT}/{_SOCKET}"],
-            entrypoint=[],
+            ["--module", _MODULE_MOUNT, "--unix", f"{_SOCKET_MOUNT}/{_SOCKET}"],
             network_mode="none",
             read_only=True,
             cap_drop=["ALL"],
@@ -133,7 +137,7 @@ def container_scorer(
             user=f"{os.getuid()}:{os.getgid()}",
             pids_limit=_PIDS,
             mem_limit=f"{memory_mb}m" if memory_mb else None,
-            tmpfs={"/tmp": "size=64m,noexec,nosuid,nodev"},  # noqa: S108  inside the container
+            tmpfs={"/tmp": "size=64m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108  inside the container
             environment=_NO_TELEMETRY,
             volumes={
                 str(folder.resolve()): {"bind": _MODULE_MOUNT, "mode": "ro"},
@@ -220,8 +224,10 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _not_ready(message: str, scorer: Scorer) -> EdgefleetError:
+def _not_ready(message: str, scorer: _Process | _Container) -> EdgefleetError:
     lines = scorer.log_tail(_LOG_LINES)
     return NotReady(
-        f"{message}\nlast lines of its log:\n{lines}" if lines else message, element="init", remedy=_INIT_REMEDY
+        f"{message}\nlast lines of its log:\n{lines}" if lines else message,
+        element="scoring server",
+        remedy=scorer.remedy,
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import msgspec
 import typer
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from modules.errors import EdgefleetError
 
+_WIDE: Final = 4096
 _UNIT: Final = 1024
 _UNITS: Final = ("KiB", "MiB", "GiB")
 _JSON_KEY: Final = "edgefleet.json"
@@ -41,8 +42,7 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty())
-        self.err = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+        self.out, self.err = _console(sys.stdout), _console(sys.stderr)
 
     def show(self, document: Any, human: Callable[["Screen"], None]) -> None:
         """The command's result: ``document`` as JSON, or whatever ``human`` prints."""
@@ -100,9 +100,14 @@ class Screen:
             yield step
 
 
+def _console(stream: TextIO) -> Console:
+    """A terminal's own width; a file or pipe gets one line for each row, however long."""
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=_WIDE)
+
+
 def show_error(context: typer.Context, error: EdgefleetError) -> None:
     """One block on stderr: what, where, what to do; with ``--json`` the same as a document on stdout."""
-    err = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+    err = _console(sys.stderr)
     err.print("[bold red]Error:[/] " + escape(error.message), highlight=False)
     if error.element:
         err.print("  [bold]where:[/] " + escape(error.element), highlight=False)

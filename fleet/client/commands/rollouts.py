@@ -26,6 +26,7 @@ def start(
     engine: Annotated[Literal["docker", "process"], typer.Option(help="What runs it on the device.")] = "docker",
     setting: Annotated[list[str] | None, typer.Option(help="key=value that the manifest lets an order change.")] = None,
     fallback: Annotated[str | None, typer.Option(help="Address that answers where no local module is healthy.")] = None,
+    waive: Annotated[bool, typer.Option("--waive", help="Try again where this content has failed before.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it is done; exit code 1 if it fails.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -42,6 +43,7 @@ def start(
         "engine": engine,
         "settings": settings,
         "fallback": fallback,
+        "waive": waive,
     }
     with Fleet(config.load()) as fleet:
         rollout = fleet.start_rollout(request)

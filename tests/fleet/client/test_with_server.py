@@ -1,0 +1,311 @@
+"""The commands against a real fleet server: founded, a model registered, signed, checked, and fetched back."""
+
+import base64
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from fleet.client import config, register
+from fleet.client.api import Fleet
+from fleet.client.cli import app
+from fleet.client.keys import key_file, load_signer
+from fleet.client.register import Model
+from fleet.client.sign import sign
+from fleet.client.trusted import Trusted
+from fleet.client.workspace import Workspace
+from modules.errors import Invalid, LinkLost, Refused, Untrusted
+from modules.names import ModuleRef
+from modules.protocol.topics import PREFIX
+from tests.parts.fleet_server import fleet_server, initialise
+from tests.parts.mosquitto import HOST, Broker, free_port
+
+PASSPHRASE = "five words that nobody guesses"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own for this file; it has no broker, which none of these commands needs."""
+    data = initialise(tmp_path_factory.mktemp("fleet") / "data")
+    absent = Broker(HOST, free_port(), free_port(), PREFIX, None)
+    with fleet_server(data, absent) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def user(server, tmp_path_factory):
+    """One engineer who has logged in and made the keys; the environment to give a command, and the keys' folder."""
+    home = tmp_path_factory.mktemp("user")
+    environment = {"EDGEFLEET_HOME": str(home / "config"), "EDGEFLEET_PASSPHRASE": PASSPHRASE}
+    login = ["login", server.url, "--token", server.token, "--ca", str(server.data.ca)]
+    founded = ["keys", "init", str(home / "keys"), "--team", "acme", "--team", "other"]
+    for words in (login, founded):
+        done = CliRunner().invoke(app, words, env=environment)
+        assert done.exit_code == 0, done.output
+    return SimpleNamespace(environment=environment, keys=home / "keys", home=home / "config")
+
+
+@pytest.fixture
+def run(user, monkeypatch):
+    """Runs a command as that engineer; returns its JSON document."""
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def invoke(*words, code=0):
+        done = CliRunner().invoke(app, [*map(str, words), "--json"])
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    return invoke
+
+
+@pytest.fixture
+def draft(run, linear_file):
+    """Registers a model and returns its reference; each name is a model of its own."""
+
+    def make(name, *more):
+        words = ("models", "register", linear_file, "-n", name, "--team", "acme", "--engine", "process", *more)
+        return run(*words)["ref"]
+
+    return make
+
+
+@pytest.fixture
+def fleet(run):
+    with Fleet(config.load()) as found:
+        yield found
+
+
+def test_a_model_goes_from_file_to_signed_module(run, draft, user):
+    """Registered as a draft, signed, verified: the server's digest is the publisher's own."""
+    ref = draft("journey", "--tag", "run=7", "--probation", "30s", "--memory-mb", "64")
+
+    assert [one["state"] for one in run("modules", "list") if one["ref"] == ref] == ["draft"]
+    assert run("modules", "sign", ref, "--keys", user.keys)["state"] == "signed"
+    assert run("modules", "verify", ref)["own_files"] == "the same"
+
+    manifest = run("models", "show", ref)["manifest"]
+    assert manifest["tags"] == {"run": "7"}
+    assert manifest["proof"]["probation_s"] == 30
+    assert manifest["proof"]["limits"]["memory_mb"] == 64
+
+
+def test_signing_twice_changes_nothing(run, draft, user):
+    """A repeated command finds the module signed."""
+    ref = draft("twice", "--key", user.keys)
+
+    assert run("modules", "sign", ref, "--keys", user.keys)["state"] == "signed"
+
+
+def test_the_same_model_again_uploads_nothing(run, linear_file, draft):
+    """A second version of the same files moves no bytes."""
+    draft("again")
+    words = ("models", "register", linear_file, "-n", "again", "--team", "acme", "--engine", "process")
+    second = run(*words)
+
+    assert (second["ref"], second["uploaded"]) == ("acme/again:2", 0)
+
+
+def test_a_download_is_the_registered_file(run, draft, linear_file, tmp_path):
+    """The files come back as they were, and nothing is overwritten."""
+    ref = draft("back")
+
+    run("models", "download", ref, "--to", tmp_path / "got")
+
+    assert (tmp_path / "got/model/linear.onnx").read_bytes() == linear_file.read_bytes()
+    assert "there already" in run("models", "download", ref, "--to", tmp_path / "got", code=1)["error"]["message"]
+
+
+def test_a_draft_verifies_as_unsigned(run, draft):
+    """Nobody takes a draft for something that was signed."""
+    error = run("modules", "verify", draft("unsigned"), code=1)["error"]
+
+    assert (error["code"], error["message"]) == ("untrusted", "nobody has signed it")
+
+
+def test_changed_files_are_not_signed(run, draft, user):
+    """What was changed in the workspace since registration gets no signature."""
+    ref = draft("changed")
+    folder = Workspace(user.home / "workspace").module(ModuleRef.parse(ref))
+    (folder / "files/model/linear.onnx").write_bytes(b"something else")
+
+    error = run("modules", "sign", ref, "--keys", user.keys, code=1)["error"]
+
+    assert "linear.onnx has changed" in error["message"]
+
+
+def test_a_draft_that_the_server_changed_is_not_signed(run, draft, user):
+    """The publisher signs the bytes of the own workspace or nothing."""
+    ref = draft("swapped")
+    file = Workspace(user.home / "workspace").module(ModuleRef.parse(ref)) / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(b'"description":""', b'"description":"x"'))
+
+    assert run("modules", "sign", ref, "--keys", user.keys, code=1)["error"]["code"] == "untrusted"
+
+
+def test_another_teams_key_is_refused(run, draft, user):
+    """A key signs for its own team alone."""
+    error = run("modules", "sign", draft("foreign"), "--keys", user.keys / "team-other.pem", code=1)["error"]
+
+    assert error["code"] in {"untrusted", "bad-settings", "invalid"}
+
+
+def test_a_wrong_passphrase_is_said(run, draft, user, monkeypatch):
+    """The error names the key's file, never the key."""
+    ref = draft("passphrase")
+    monkeypatch.setenv("EDGEFLEET_PASSPHRASE", "another one entirely")
+
+    error = run("modules", "sign", ref, "--keys", user.keys, code=1)["error"]
+
+    assert "passphrase" in error["message"]
+    assert error["element"].endswith("team-acme.pem")
+
+
+def test_keys_are_founded_once(run, user, tmp_path):
+    """A fleet that has its root gets no second one, and no key is made for nothing."""
+    error = run("keys", "init", tmp_path / "more", "--team", "acme", code=1)["error"]
+
+    assert "root of trust already" in error["message"]
+    assert not (tmp_path / "more").exists()
+
+
+class Interrupted(Trusted):
+    """Somebody else of the team signs between reading the metadata and sending it."""
+
+    def __init__(self, *parts, between):
+        super().__init__(*parts)
+        self._between = between
+
+    def team_metadata(self, ref):
+        present = super().team_metadata(ref)
+        between, self._between = self._between, lambda: None
+        between()
+        return present
+
+
+def test_signing_is_repeated_when_somebody_signed_in_between(draft, user, fleet, silent):
+    """Two publishers of a team at once both get their module signed."""
+    mine, theirs = ModuleRef.parse(draft("mine")), ModuleRef.parse(draft("theirs"))
+    signers = [load_signer(key_file(user.keys, "team-acme"), PASSPHRASE)]
+    parts = {"signers": signers, "fleet": fleet, "workspace": Workspace(user.home / "workspace"), "step": silent}
+    plain = Trusted(fleet, user.home)
+    interrupted = Interrupted(fleet, user.home, between=lambda: sign(theirs, trusted=plain, **parts))
+
+    assert sign(mine, trusted=interrupted, **parts).state == "signed"
+    assert fleet.module(theirs).state == "signed"
+
+
+class Hostile(Fleet):
+    """A server that adds a module of its own to a team's metadata."""
+
+    def tuf(self, name):
+        data = super().tuf(name)
+        return data.replace(b"modules/acme/", b"modules/evil/") if data and "team-acme" in name else data
+
+
+def test_metadata_that_the_team_did_not_sign_is_never_extended(draft, user, fleet, silent, tmp_path):
+    """A hostile server cannot have its own entries signed along with a new module."""
+    ref = ModuleRef.parse(draft("hostile", "--key", user.keys))
+    signers = [load_signer(key_file(user.keys, "team-acme"), PASSPHRASE)]
+    workspace = Workspace(user.home / "workspace")
+
+    with Hostile(config.load()) as hostile, pytest.raises(Untrusted):
+        sign(ref, signers=signers, fleet=hostile, trusted=Trusted(hostile, tmp_path), workspace=workspace, step=silent)
+
+
+def test_another_root_than_the_pinned_one_is_refused(fleet, user):
+    """A server that was set up anew is not silently trusted."""
+    with pytest.raises(Untrusted, match="another root is pinned"):
+        Trusted(fleet, user.home).pin(b"{}")
+
+
+def test_nothing_is_sent_of_a_model_that_fails(run, fleet, tmp_path):
+    """A file that is no model uses up no version and leaves nothing on the server."""
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    words = ("models", "register", tmp_path / "model.onnx", "-n", "broken", "--team", "acme", "--engine", "process")
+
+    assert run(*words, code=1)["error"]["code"] == "invalid"
+    assert fleet.reserve_version("acme", "broken") == "1"
+
+
+def test_a_workspace_of_another_server_is_not_overwritten(user, run, linear_file, fleet, silent):
+    """A folder of the same name and version stays, and the draft is not sent."""
+    workspace = Workspace(user.home / "workspace")
+    taken = workspace.module(ModuleRef.parse("acme/taken:1"))
+    taken.mkdir(parents=True)
+    model = Model(path=linear_file, team="acme", name="taken", engine="process")
+
+    with pytest.raises(Exception, match="another module of this name") as caught:
+        register.register(model, fleet, workspace, silent)
+
+    assert caught.value.remedy
+    with pytest.raises(Refused, match="no such module"):
+        fleet.module(ModuleRef.parse("acme/taken:1"))
+
+
+def test_a_blob_that_changes_on_the_way_is_refused(fleet):
+    """The server recomputes every digest; its reason reaches the publisher."""
+    with pytest.raises(Invalid):
+        fleet.put_blob("sha256:" + "0" * 64, 3, iter([b"abc"]))
+
+
+def test_a_join_bundle_is_private(run, tmp_path):
+    """The bundle holds a secret, so only its owner can read the file."""
+    file = tmp_path / "join.json"
+
+    run("devices", "join", "--out", file, "--uses", 2, "--expires", "1h")
+    bundle = json.loads(file.read_bytes())
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert bundle["format"] == "edgefleet.join/1"
+    assert json.loads(base64.b64decode(bundle["root"]))["signed"]["_type"] == "root"
+
+
+def test_a_rollout_without_devices_says_so(run, draft, user):
+    """Nothing that would do nothing is started."""
+    ref = draft("nowhere", "--key", user.keys)
+
+    error = run("rollouts", "start", ref, "--slot", "s", "--selector", "*", code=1)["error"]
+
+    assert error["code"] == "unfit"
+    assert run("rollouts", "list") == []
+
+
+def test_a_wrong_token_is_not_kept(server, tmp_path, monkeypatch):
+    """Login fails with a token that does not hold, and writes nothing."""
+    monkeypatch.setenv("EDGEFLEET_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["login", server.url, "--token", "wrong", "--ca", str(server.data.ca)])
+
+    assert done.exit_code == 1
+    assert "token" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_certificate_authority_is_not_trusted(server, tmp_path, monkeypatch):
+    """Without the fleet's CA the connection is refused, with the option to name it."""
+    monkeypatch.setenv("EDGEFLEET_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["login", server.url, "--token", server.token])
+
+    assert done.exit_code == 1
+    assert "--ca FILE" in done.stderr
+
+
+def test_a_server_that_is_away_is_named(run, monkeypatch):
+    """The error says which address did not answer."""
+    url = f"https://{HOST}:{free_port()}"
+    monkeypatch.setenv("EDGEFLEET_URL", url)
+
+    error = run("status", code=1)["error"]
+
+    assert (error["code"], error["element"]) == (LinkLost.code, url)
+
+
+def test_status_counts(run):
+    """One look says whether the server answers and what is in the workspace."""
+    found = run("status")
+
+    assert found["server"]["status"] == "ok"
+    assert found["modules"] == len(run("modules", "list"))
+    assert Path(found["workspace"]).name == "workspace"
