@@ -5,6 +5,7 @@ Machine Learning's server, which clients and scripts depend on.
 """
 
 import logging
+import re
 import time
 import urllib.parse
 import uuid
@@ -36,6 +37,10 @@ _OURS: Final = frozenset({
     "connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "x-ms-client-request-id",
     "x-ms-request-id", "x-ms-run-fn-exec-ms", "x-ms-run-function-failed", "x-request-id",
 })  # fmt: skip
+_STATUSES: Final = range(200, 600)
+_WITHOUT_BODY: Final = (204, 304)
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _IDS: Final = (b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id", b"traceid")
 
 
@@ -118,6 +123,7 @@ class App:
     async def _answer(self, request: Request) -> Reply:
         try:
             answer = await self._runtime.score(request)
+            headers = _answer_headers(answer)
         except BadInput as error:
             return _message(400, str(error))
         except RunFailed as error:
@@ -125,7 +131,7 @@ class App:
             return _message(500, str(error), ((b"x-ms-run-function-failed", b"True"),))
         except EdgefleetError as error:
             return _message(503, str(error), ((b"retry-after", b"1"),))
-        return Reply(answer.status, answer.body, _answer_headers(answer))
+        return Reply(answer.status, b"" if answer.status in _WITHOUT_BODY else answer.body, headers)
 
     def _health(self, _: str) -> Reply:
         return Reply(200, b"Healthy", _TEXT) if self._runtime.ready else Reply(503, b"Not ready", _TEXT)
@@ -146,12 +152,10 @@ class App:
             return _message(503, "the module is not ready", ((b"retry-after", b"1"),))
         return _json(
             schema.document(
-                self._runtime.metadata(),
-                name=self._settings.name,
-                version=self._version,
+                self._runtime.metadata(), self._runtime.example(), name=self._settings.name, version=self._version,
                 openapi=schema.VERSIONS[wanted],
             )
-        )
+        )  # fmt: skip
 
     def _metrics_page(self, _: str) -> Reply:
         text = self._metrics.text(ready=self._runtime.ready, provider=self._runtime.metadata().provider_in_use)
@@ -192,6 +196,15 @@ def _identity(given: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _answer_headers(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
+    """What the model's own code says, checked, and how it ran.
+
+    Raises:
+        RunFailed: a status or header that HTTP does not have.
+    """
+    if answer.status not in _STATUSES or not all(_NAME.fullmatch(n) and _VALUE.fullmatch(v) for n, v in answer.headers):
+        raise RunFailed(
+            f"run() answered with a status or header that HTTP does not have: {answer.status}", element="run()"
+        )
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in answer.headers
@@ -241,6 +254,6 @@ def _message(status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = 
 
 
 async def _send(send: Send, reply: Reply, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    length = (b"content-length", b"%d" % len(reply.body))
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *headers, length]})
+    length = () if reply.status in _WITHOUT_BODY else ((b"content-length", b"%d" % len(reply.body)),)
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *headers, *length]})
     await send({"type": "http.response.body", "body": reply.body})

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 from modules.errors import EdgefleetError
 from modules.scoring.runtime import Answer, Metadata, Request, RunFailed, Unavailable
@@ -71,6 +71,9 @@ class EntryScriptRuntime:
             provider_reason="" if provider else reason,
             onnxruntime=worker.onnxruntime if worker else None,
         )
+
+    def example(self) -> dict[str, Any] | None:
+        return None
 
     async def close(self) -> None:
         self._up.clear()

@@ -51,7 +51,7 @@ class OnnxRuntime:
         self._session: onnxruntime.InferenceSession | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
-        self._example: dict[str, Any] | None = None
+        self._example_size: int | None = None
 
     @property
     def ready(self) -> bool:
@@ -78,12 +78,15 @@ class OnnxRuntime:
             platform="onnxruntime_onnx",
             inputs=self._inputs,
             outputs=self._outputs,
-            example=self._example,
             providers_requested=tuple(name for name, _ in self._providers),
             provider_in_use=in_use,
             provider_reason="" if in_use else "the graph is not loaded yet",
             onnxruntime=onnxruntime.__version__,
         )
+
+    def example(self) -> dict[str, Any] | None:
+        feeds = None if self._example_size is None else tensors.example(self._inputs, self._example_size)
+        return feeds and {name: value.tolist() for name, value in feeds.items()}
 
     async def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -110,7 +113,7 @@ class OnnxRuntime:
             log.warning("%s was asked for first, but %s is in use", self._providers[0][0], in_use)
         self._inputs = tuple(_tensor(one, self._file) for one in session.get_inputs())
         self._outputs = tuple(_output(one) for one in session.get_outputs())
-        self._example = self._warm_up(session)
+        self._example_size = self._warm_up(session)
         self._session = session
 
     def _usable_providers(self) -> list[ProviderChoice]:
@@ -134,8 +137,8 @@ class OnnxRuntime:
             )  # fmt: skip
         return usable
 
-    def _warm_up(self, session: onnxruntime.InferenceSession) -> dict[str, Any] | None:
-        """Run zeros through the graph: allocates, compiles, and gives an example that is known to work."""
+    def _warm_up(self, session: onnxruntime.InferenceSession) -> int | None:
+        """Run zeros through the graph: allocates, compiles, and finds a size of its free dimensions that works."""
         quiet = onnxruntime.RunOptions()
         quiet.log_severity_level = _FATAL_ONLY
         for size in _EXAMPLE_SIZES:
@@ -147,7 +150,7 @@ class OnnxRuntime:
             except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common class of their own
                 log.debug("zeros with free dimensions of %d do not run: %s", size, error)
                 continue
-            return {name: value.tolist() for name, value in feeds.items()}
+            return size
         log.warning("no example could be made for %s: its first request will be its warm-up", self._file.name)
         return None
 

@@ -41,14 +41,13 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, and on what it really runs.
 
     ``provider_in_use`` is what the session says, not what was asked for; where it is None, ``provider_reason`` says
-    why. ``example`` is a body for ``/score`` that was run with success. An entry script has no tensors to show.
+    why. An entry script has no tensors to show.
     """
 
     kind: str
     platform: str
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
-    example: dict[str, Any] | None = None
     providers_requested: tuple[str, ...] = ()
     provider_in_use: str | None = None
     provider_reason: str = ""
@@ -99,6 +98,9 @@ class ModelRuntime(Protocol):
         """
 
     def metadata(self) -> Metadata: ...
+
+    def example(self) -> dict[str, Any] | None:
+        """A document for ``/score`` that has been run with success; None where none is known."""
 
     async def close(self) -> None:
         """Release everything; called once, after the last answer."""

@@ -13,15 +13,17 @@ _ERRORS: Final = {
 }
 
 
-def document(metadata: Metadata, *, name: str, version: str, openapi: str = "3.0.3") -> dict[str, Any]:
+def document(
+    metadata: Metadata, example: dict[str, Any] | None, *, name: str, version: str, openapi: str = "3.0.3"
+) -> dict[str, Any]:
     """The document in the given version of OpenAPI (a value of :data:`VERSIONS`)."""
     score: dict[str, Any] = {"operationId": "score", "summary": f"Ask {name} for an answer"}
     health = {"operationId": "health", "summary": "Health", "responses": {"200": {"description": "loaded"}}}
     shared = {"info": {"title": name, "version": version}, "paths": {"/": {"get": health}, "/score": {"post": score}}}
     request, answer = _object(metadata.inputs), _object(metadata.outputs)
     if openapi.startswith("2"):
-        if metadata.example is not None:
-            request["example"] = metadata.example
+        if example is not None:
+            request["example"] = example
         score |= {
             "consumes": [_JSON],
             "produces": [_JSON],
@@ -33,8 +35,8 @@ def document(metadata: Metadata, *, name: str, version: str, openapi: str = "3.0
         rows = {"type": "object", "required": ["data"], "properties": {"data": _tensor(metadata.inputs[0])}}
         request = {"anyOf": [request, rows]}
     content: dict[str, Any] = {"schema": request}
-    if metadata.example is not None:
-        content["example"] = metadata.example
+    if example is not None:
+        content["example"] = example
     score |= {
         "requestBody": {"required": True, "content": {_JSON: content}},
         "responses": {"200": {"description": "the answer", "content": {_JSON: {"schema": answer}}}} | _errors(),

@@ -243,6 +243,9 @@ def run(request):
     if request.method == "GET":
         told = {{"path": request.path, "args": request.args, "n": request.args.getlist("n")}}
         return AMLResponse(told, 200, json_str=True)
+    if request.path == "/score" and "status" in request.headers:
+        headers = {{"X-Own": request.headers.get("own", "")}}
+        return AMLResponse(b"some body", int(request.headers["status"]), headers)
     if request.is_json:
         return {{"json": request.get_json()}}
     if not request.get_data(False):
@@ -335,4 +338,47 @@ def test_over_tcp(start, path, free_port):
     """The same server listens on TCP, where a cloud target needs it."""
     server = start("--script", path, tcp=free_port()).ready()
     assert json.loads(server.ask(body={"a": 1}).body)["got"] == {"a": 1}
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("headers", [{"status": "42"}, {"status": "1000"}], ids=["too low", "too high"])
+def test_impossible_answers(raw, headers):
+    """When a script answers what HTTP does not have, the answer is a 500 that says so."""
+    reply = raw.ask(body=b"x", headers=headers)
+    assert (reply.status, reply.headers["x-ms-run-function-failed"]) == (500, "True")
+    assert "HTTP does not have" in reply.json["message"]
+
+
+def test_no_header_can_be_smuggled(start, script):
+    """A line break in a script's header does not begin another header."""
+    text = """
+from azureml.contrib.services.aml_request import rawhttp
+from azureml.contrib.services.aml_response import AMLResponse
+@rawhttp
+def run(request):
+    return AMLResponse(b"", 200, {"X-Own": "a\\r\\nX-Other: b"})
+"""
+    reply = start("--script", script(text)).ready().ask(body=b"x")
+    assert reply.status == 500
+    assert "x-other" not in reply.headers
+
+
+def test_answer_without_a_body(raw):
+    """With a status that has no body none is sent, so that the next answer on the connection is not garbled."""
+    reply = raw.ask(body=b"x", headers={"status": "204"})
+    assert (reply.status, reply.body) == (204, b"")
+    assert "content-length" not in reply.headers
+
+
+def test_while_loading(start, script, tmp_path):
+    """While ``init`` runs the server is alive and not ready, and SIGTERM ends it at once with 0."""
+    started = str(tmp_path / "started")
+    text = f"import time\ndef init():\n    open({started!r}, 'w').close()\n    time.sleep(600)\ndef run(data): 0"
+    server = start("--script", script(text))
+    server.until((tmp_path / "started").exists, "the start of init()")
+    assert server.ask("/").status == 503
+    assert server.ask("/v2/health/live").status == 200
+    assert server.ask("/v2/health/ready").status == 503
+    assert server.ask("/edgefleet/status").json["ready"] is False
+    assert server.ask(body=b"").status == 503
     assert server.stop() == 0

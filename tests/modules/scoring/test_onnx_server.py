@@ -1,6 +1,7 @@
 """A graph served without code, over a real Unix socket."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -226,3 +227,12 @@ def test_chunked_body(server):
     text = json.dumps({"data": [one["pixels"] for one in SAMPLES]}).encode()
     reply = server.ask(body=iter([text[:100], text[100:5000], text[5000:]]))
     assert len(reply.json["label"]) == len(SAMPLES)
+
+
+@pytest.mark.needs("root")
+def test_group_of_the_socket(start, relu, tmp_path):
+    """In a setgid folder the socket gets the folder's group, so that the gateway can connect."""
+    os.chown(tmp_path, -1, 12345)
+    tmp_path.chmod(0o2770)
+    server = start("--model", relu, folder=tmp_path).ready()
+    assert server.socket.stat().st_gid == 12345
