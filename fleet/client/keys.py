@@ -136,13 +136,16 @@ def load_signer(path: Path, passphrase: str | None) -> CryptoSigner:
         raise BadSettings(
             f"the key cannot be read: {error.strerror}", element=str(path), remedy="name the file of the role's key"
         ) from error
-    with os.fdopen(file, "rb") as stream:
-        mode = os.fstat(stream.fileno()).st_mode
+    try:
+        mode = os.fstat(file).st_mode
         if not stat.S_ISREG(mode):
             raise BadSettings("this is no plain file", element=str(path), remedy="name the file of the role's key")
         if mode & 0o077:
             raise BadSettings("others may read this key", element=str(path), remedy=f"chmod 600 {path}")
-        return signer_from_pem(stream.read(_LARGEST_KEY_FILE), passphrase=passphrase, element=str(path))
+        pem = os.read(file, _LARGEST_KEY_FILE)
+    finally:
+        os.close(file)
+    return signer_from_pem(pem, passphrase=passphrase, element=str(path))
 
 
 def _encryption(passphrase: str | None, *, insecure_demo: bool) -> KeySerializationEncryption:
