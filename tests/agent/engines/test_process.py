@@ -52,7 +52,8 @@ def launch(tmp_path):
         (module / "manifest.json").write_bytes(encode(manifest))
         values = {
             "instance": "echo-01234567-1", "slot": "echo", "digest": sha256(encode(manifest)),
-            "module_dir": str(module), "socket_dir": str(sockets), "runtime": Runtime(), "providers": ("CPUExecutionProvider",), "memory_mb": 256,
+            "module_dir": str(module), "socket_dir": str(sockets), "runtime": Runtime(),
+            "providers": ("CPUExecutionProvider",), "memory_mb": 256,
             "group": os.getgid(),
         }  # fmt: skip
         return Launch(**(values | changes))

@@ -1,0 +1,38 @@
+"""From what a host has and what a module can use to ONNX Runtime's execution providers, in order. Pure."""
+
+from typing import Final
+
+from modules.errors import Unfit
+from modules.manifest import Runtime
+from modules.needs import HostFacts
+
+# What computes on the processor itself and needs nothing else of the host.
+ON_CPU: Final = (
+    "CPUExecutionProvider",
+    "DnnlExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "XnnpackExecutionProvider",
+)
+
+
+def offered(facts: HostFacts, runtime: Runtime) -> frozenset[str]:
+    """What this host offers to this runtime: the processor's, and those of accelerators of the runtime's kind."""
+    kinds = (one for one in facts.accelerators if one.kind == runtime.accelerator)
+    return frozenset(ON_CPU) | {provider for one in kinds for provider in one.providers}
+
+
+def choose(facts: HostFacts, runtime: Runtime) -> tuple[str, ...]:
+    """The runtime's providers that the host offers, in the publisher's order; the first must be the one in use.
+
+    Raises:
+        Unfit: it offers none.
+    """
+    here = offered(facts, runtime)
+    chosen = tuple(provider for provider in runtime.providers if provider in here)
+    if not chosen:
+        raise Unfit(
+            f"the host offers none of {', '.join(runtime.providers) or 'no providers'}",
+            element="runtime.providers",
+            remedy="add CPUExecutionProvider to the runtime, or another runtime to the module",
+        )
+    return chosen
