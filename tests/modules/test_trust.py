@@ -413,6 +413,34 @@ class TestAttacks:
         device.responder.tamper = lambda _name, data: data
         assert device.trust.director_keys()
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            pytest.param(lambda targets: targets.clear(), "named no director", id="when there is none"),
+            pytest.param(
+                lambda targets: setattr(targets[roles.DIRECTOR_PATH], "length", 1 << 20),
+                "are no list of keys",
+                id="when the list is huge",
+            ),
+            pytest.param(
+                lambda targets: setattr(targets[roles.DIRECTOR_PATH], "hashes", {"md5": "0" * 32}),
+                "without a sha256",
+                id="when it is signed by a weak hash",
+            ),
+        ],
+    )
+    def test_no_usable_director(self, device, publisher, change, message):
+        """Without a director's list that can be checked, nobody may give orders."""
+        file = Metadata.from_bytes(publisher.targets_metadata)
+        change(file.signed.targets)
+        file.signed.version += 1
+        file.sign(publisher.targets_signer)
+        publisher.targets_metadata = file.to_bytes()
+        publisher.publish()
+        device.trust.refresh(NOW)
+        with pytest.raises(Untrusted, match=message):
+            device.trust.director_keys()
+
 
 def test_moved_reference_time(tmp_path, publisher, monkeypatch):
     """A python-tuf that keeps its time elsewhere is refused, rather than checked against the wrong clock."""
