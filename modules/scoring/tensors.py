@@ -59,7 +59,11 @@ def array(value: Any, tensor: Tensor) -> Array:
     )
     if not fits:
         raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
-    return _strings(found, tensor) if tensor.dtype == "string" else _numbers(found, tensor)
+    if tensor.dtype == "string":
+        return _strings(found, tensor)
+    if "int" in tensor.dtype and found.dtype.kind == "f":
+        return _whole(value, tensor)
+    return _numbers(found, tensor)
 
 
 def shown(tensor: Tensor) -> str:
@@ -100,20 +104,34 @@ def _numbers(found: Array, tensor: Tensor) -> Array:
         found = _without_null(found, tensor)
     if found.size == 0:
         return found.astype(tensor.dtype)
-    allowed = {"f": "fiu", "i": "iuf", "u": "iuf", "b": "b"}[kind]
+    allowed = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[kind]
     if found.dtype.kind not in allowed:
         raise _other_type(found, tensor)
-    if found.dtype.kind == "f" and kind in "iu" and not np.equal(found, np.trunc(found)).all():
-        raise BadInput(f"expected {shown(tensor)}, got fractions", element=tensor.name)
     if kind in "iu":
-        limits = np.iinfo(tensor.dtype)
-        if found.min() < limits.min or found.max() > limits.max:
-            raise BadInput(f"a value is outside {limits.min} to {limits.max}", element=tensor.name)
+        _check_range(found.min(), found.max(), tensor)
     with np.errstate(over="ignore"):
         cast = found.astype(tensor.dtype)
     if kind == "f" and np.isinf(cast).any():
         raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name)
     return cast
+
+
+def _whole(value: Any, tensor: Tensor) -> Array:
+    """Whole floats as exact integers: NumPy makes floats of a list that holds one, or large and small integers."""
+    found = np.array(value, dtype=object)
+    if not found.size:
+        return found.astype(tensor.dtype)
+    if not all(float(one).is_integer() for one in found.flat):
+        raise BadInput(f"expected {shown(tensor)}, got fractions", element=tensor.name)
+    exact = [int(one) for one in found.flat]
+    _check_range(min(exact), max(exact), tensor)
+    return np.array(exact, tensor.dtype).reshape(found.shape)
+
+
+def _check_range(low: int, high: int, tensor: Tensor) -> None:
+    limits = np.iinfo(tensor.dtype)
+    if low < limits.min or high > limits.max:
+        raise BadInput(f"a value is outside {limits.min} to {limits.max}", element=tensor.name)
 
 
 def _without_null(found: Array, tensor: Tensor) -> Array:
