@@ -61,5 +61,5 @@ clean: ## remove .venv, caches, the demo's folder and the images that the demo b
 	rm -rf .venv .demo .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@if docker info >/dev/null 2>&1; then \
-		docker image ls --quiet --filter label=edgefleet.demo | sort -u | xargs --no-run-if-empty docker image rm --force; \
+		docker image rm --force edgefleet-demo-scoring:cpu >/dev/null 2>&1 || true; \
 	fi

@@ -1,4 +1,4 @@
-"""The command line on the device: ``edgefleet-agent enroll | run | status | doctor | settings | images``."""
+"""The command line on the device: ``edgefleet-agent enroll | run | status | doctor | halt | settings | images``."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent import doctor, enroll, side_load, status
+from agent import doctor, enroll, halt, side_load, status
 from agent.settings import Settings, load
 from agent.wiring import run
 from modules import __version__
@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("doctor", help="check what the agent needs, and say what to do")
     check.add_argument("--json", action="store_true", help="one JSON document")
     check.set_defaults(command=lambda arguments, settings: doctor.examine(settings, as_json=arguments.json))
+
+    end = commands.add_parser("halt", help="stop every module of this device; the agent must not be running")
+    end.add_argument("--json", action="store_true", help="one JSON document")
+    end.set_defaults(command=lambda arguments, settings: halt.halt(settings, as_json=arguments.json))
 
     listing = commands.add_parser("settings", help="print the settings in force as JSON")
     listing.set_defaults(command=_settings)

@@ -107,5 +107,9 @@ class Launcher:
             memory_mb=manifest.proof.limits.memory_mb or manifest.needs.memory_mb,
             cpu_cores=manifest.proof.limits.cpu_cores,
             group=self._group,
+            devices=access.devices,
+            groups=access.groups,
+            gpus=access.gpus,
+            environment=access.environment,
             settings={name: value for name, value in placed.wanted.settings.items() if name != "probation_s"},
         )

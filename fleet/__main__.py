@@ -78,6 +78,7 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
         device_port=settings.broker_port,
         service_port=settings.broker_service_port,
         prefix=settings.broker_prefix,
+        host=options.listen,
         user=options.user,
     )
     print(f"mosquitto -c {configuration}")
@@ -148,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--days", type=float, help="how long it holds; without end if not given")
     broker = _command(commands, "broker-config", "write mosquitto's configuration for this fleet", _broker_config)
     broker.add_argument("folder", type=Path)
+    broker.add_argument("--listen", default="0.0.0.0", help="address that the broker listens on")
     broker.add_argument("--user", help="account that mosquitto runs as; without it, this one")
     for name in ("--broker-port", "--broker-service-port"):
         broker.add_argument(name, type=int)

@@ -1,0 +1,1 @@
+"""The whole system on one machine, from keys to a scored digit: ``make demo``."""

@@ -1,0 +1,124 @@
+"""``make demo``: broker, fleet server and one device on this machine; a model from registration to a scored digit.
+
+Everything lies below ``.demo``, which each run makes anew; only the scoring image stays, in the engine, under the name
+that is printed (``make clean`` removes both). With ``--once`` it stops by itself, and its last line is one JSON object.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.demo import brokers
+from deploy.demo.picture import picture
+from deploy.demo.programs import HOST, Failed
+from deploy.demo.steps import IMAGE, Demo, console, digits
+
+FOLDER: Final = Path(__file__).parents[2] / ".demo"
+# Which of the committed images is shown: a 7.
+SHOWN: Final = 14
+_CHECK_S: Final = 1.0
+
+
+def main() -> int:
+    """Run the demo; 0 when it worked, 1 with the failing step named."""
+    arguments = _arguments()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    demo = Demo(FOLDER, gateway_port=arguments.gateway_port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = _story(demo)
+        if not arguments.once:
+            _stay(demo)
+    except Failed as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        console.print()
+        return 0
+    finally:
+        demo.stop()
+    print(json.dumps(result))
+    return 0
+
+
+def _story(demo: Demo) -> dict[str, Any]:
+    console.print("\n[bold]A fleet of one, on this machine[/]")
+    demo.step("make the fleet: authority, keys that stay online", demo.make_fleet)
+    broker = demo.step("start the broker", lambda: brokers.start(demo.programs, demo.folder / "broker", demo.data))
+    console.print(f"    {broker.name}: {broker.note}")
+    url = demo.step("start the fleet server", lambda: demo.start_server(broker))
+    demo.step("make the signing keys", lambda: demo.make_keys(url))
+    console.print("    [yellow]demo keys: unencrypted, and beside the server; never do that with a real fleet[/]")
+    if demo.step("build the scoring image", demo.make_image):
+        console.print(f"    docker: {IMAGE}")
+    else:
+        console.print(f"    [yellow]the process engine instead, which isolates nothing: {demo.why}[/]")
+    demo.step("enrol this machine as a device", demo.enroll)
+    demo.step("start its agent and its gateway", demo.start_device)
+
+    console.print("\n[bold]A model, from the file to the device[/]")
+    ref = demo.step("register: check, compute reference answers, upload", demo.register)
+    demo.step("sign it with the team's key", lambda: demo.sign(ref))
+    rollout = demo.step("roll out, and wait until it is proved and committed", lambda: demo.roll_out(ref))
+
+    sample = digits()[SHOWN]
+    answer, headers, first_score = demo.score(sample["pixels"])
+    probabilities = answer["probabilities"][0]
+    prediction = answer["label"][0]
+    console.print("\n[bold]One real digit, posted to the gateway[/]\n")
+    console.print(picture(sample["pixels"]) + "\n")
+    console.print(f"  it is a [bold]{prediction}[/], {probabilities[prediction]:.1%} sure")
+    console.print(
+        f"  answered by {headers['x-edgefleet-module']} ({headers['x-edgefleet-served-by']},"
+        f" {headers['x-edgefleet-provider']}) in {first_score * 1000:.1f} ms"
+    )
+    times = _times(rollout, demo.device)
+    console.print("  on the device: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
+    console.print(f"\n  gateway  http://{HOST}:{demo.gateway_port}/digits/score\n  fleet    {url}")
+    console.print(f"  logs     {demo.folder / 'logs'}")
+    if prediction != sample["digit"]:
+        raise Failed(f"step failed: score a digit\nit is a {sample['digit']}, the answer was {prediction}")
+    return {
+        "prediction": prediction,
+        "expected": sample["digit"],
+        "engine": demo.engine,
+        "broker": broker.name,
+        "provider": headers["x-edgefleet-provider"],
+        "seconds": {
+            "order_to_committed": round(sum(times.values()), 2),
+            "first_score": round(first_score, 4),
+            **{f"until_{name}": round(seconds, 2) for name, seconds in times.items()},
+        },
+    }
+
+
+def _times(rollout: dict[str, Any], name: str) -> dict[str, float]:
+    """Seconds from one phase to the next on the device, by the phase that was reached."""
+    device = next(one for one in rollout["devices"] if one["device"] == name)
+    times = device["times"]
+    return {after[0]: after[1] - before[1] for before, after in pairwise(times)}
+
+
+def _stay(demo: Demo) -> None:
+    console.print("\n  It stays up until you press Ctrl-C.")
+    while True:
+        demo.programs.check()
+        time.sleep(_CHECK_S)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="stop after the first answer")
+    parser.add_argument("--gateway-port", type=int, default=0, help="port of the device's scoring address")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

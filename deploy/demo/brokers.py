@@ -1,0 +1,63 @@
+"""The demo's broker: mosquitto with mutual TLS and access rules where it is installed, else one from PyPI."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from deploy.demo.programs import HOST, Failed, Programs, free_port, listens, python, run
+
+ROOT: Final = Path(__file__).parents[2]
+_LOCK: Final = ROOT / "deploy/locks/demo.txt"
+
+
+class Broker(NamedTuple):
+    """A broker that runs: where devices and the server reach it, and what the operator should know of it."""
+
+    name: str
+    device_port: int
+    service_port: int
+    note: str
+
+
+def start(programs: Programs, folder: Path, data: Path) -> Broker:
+    """Start a broker for the fleet whose data folder is ``data``."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    mosquitto = shutil.which("mosquitto", path=path)
+    return _mosquitto(programs, folder, data, mosquitto) if mosquitto else _amqtt(programs, folder, data)
+
+
+def _mosquitto(programs: Programs, folder: Path, data: Path, executable: str) -> Broker:
+    device_port, service_port = free_port(), free_port()
+    ports = ("--broker-port", str(device_port), "--broker-service-port", str(service_port))
+    run(python("-m", "fleet", "broker-config", str(folder), "--data", str(data), "--listen", HOST, *ports))
+    programs.start(
+        "mosquitto",
+        [executable, "-c", str(folder / "mosquitto.conf")],
+        ready=lambda: listens(device_port) and listens(service_port),
+    )
+    return Broker("mosquitto", device_port, service_port, "mutual TLS, each device confined to its own topics")
+
+
+def _amqtt(programs: Programs, folder: Path, data: Path) -> Broker:
+    if os.environ.get("EDGEFLEET_REQUIRE") == "all":
+        raise Failed("mosquitto is not installed, and EDGEFLEET_REQUIRE=all allows no other broker")
+    run([sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(_LOCK)])
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "amqtt.yaml"
+    configuration.write_text(
+        "listeners:\n"
+        "  default:\n"
+        f"    type: tcp\n    bind: {HOST}:{port}\n    ssl: true\n"
+        f"    certfile: {data}/broker.pem\n    keyfile: {data}/broker.key\n"
+        "plugins:\n"
+        "  amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true\n"
+    )
+    programs.start(
+        "amqtt", [str(Path(sys.executable).parent / "amqtt"), "-c", str(configuration)], ready=lambda: listens(port)
+    )
+    return Broker(
+        "amqtt", port, port, "mosquitto is not installed: this broker encrypts but checks nobody, so on loopback only"
+    )
