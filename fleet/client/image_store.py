@@ -2,14 +2,14 @@
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from fleet.client.docker_engine import docker_engine
 from fleet.client.image_build import build_scoring_image
 from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
-from modules.errors import Invalid, NoEngine
+from modules.errors import Invalid
 from modules.image_import import import_archive
 from modules.manifest import Image
 
@@ -52,7 +52,7 @@ def add_from_engine(reference: str, workspace: Workspace, step: Step, *, name: s
         Invalid: the engine has no such image, or it cannot be read.
         NoEngine: no engine answers.
     """
-    with _engine() as engine:
+    with docker_engine() as engine:
         return _saved(engine, reference, workspace, step, name)
 
 
@@ -63,7 +63,7 @@ def build(name: str, extra: tuple[str, ...], workspace: Workspace, step: Step, *
         NeedsOperator: as :func:`fleet.client.image_build.build_scoring_image`.
         NoEngine: no engine answers.
     """
-    with _engine() as engine:
+    with docker_engine() as engine:
         image_id = build_scoring_image(client=engine, name=name, extra_requirements=extra, progress=line)
         return _saved(engine, image_id, workspace, step, name)
 
@@ -87,22 +87,3 @@ def _keep(chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step,
     image = import_archive(cast("BinaryIO", stream), workspace.blobs, name=name)
     workspace.keep_image(image)
     return image
-
-
-@contextmanager
-def _engine() -> Iterator[Any]:
-    import docker  # noqa: PLC0415  as above
-    from docker.errors import DockerException  # noqa: PLC0415  as above
-
-    try:
-        engine = docker.from_env()
-        try:
-            yield engine
-        finally:
-            engine.close()
-    except DockerException as error:
-        raise NoEngine(
-            f"Docker refuses or does not answer: {error}",
-            element="docker",
-            remedy="start it and make sure that this user may use it",
-        ) from error

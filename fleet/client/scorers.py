@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
+from fleet.client.docker_engine import docker_engine
 from fleet.client.screen import Step
 from modules.errors import BadSettings, EdgefleetError, NoEngine, NotReady
 from modules.images import archive, check_held, image_ids, read_config
@@ -121,11 +122,7 @@ def container_scorer(
         Untrusted: the engine's image of that id has other layers.
         NotReady: as :func:`process_scorer`.
     """
-    import docker  # noqa: PLC0415  a tenth of a second, for registering alone
-    from docker.errors import DockerException  # noqa: PLC0415  as above
-
-    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch, _translated(DockerException):
-        engine = docker.from_env()
+    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch, docker_engine() as engine:
         held = _load(engine, image, blobs, step)
         container = engine.containers.create(
             held,
@@ -153,19 +150,6 @@ def container_scorer(
                 yield scorer
         finally:
             container.remove(force=True)
-            engine.close()
-
-
-@contextmanager
-def _translated(kind: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kind as error:
-        raise NoEngine(
-            f"Docker refuses or does not answer: {error}",
-            element="docker",
-            remedy="start it and make sure that this user may use it, or use --engine process",
-        ) from error
 
 
 def _load(engine: Any, image: Image, blobs: Path, step: Step) -> str:
@@ -184,7 +168,7 @@ def _load(engine: Any, image: Image, blobs: Path, step: Step) -> str:
 
 
 def _inspect(engine: Any, name: str) -> dict[str, Any] | None:
-    from docker.errors import ImageNotFound  # noqa: PLC0415  as above
+    from docker.errors import ImageNotFound  # noqa: PLC0415  a tenth of a second, for registering alone
 
     try:
         found: dict[str, Any] = engine.api.inspect_image(name)

@@ -1,0 +1,160 @@
+"""The very scoring image on the publisher's machine: brought in, asked for references, replaced by a newer one."""
+
+import io
+
+import msgspec
+import pytest
+
+from fleet.client import image_store
+from fleet.client.rebase import hold, with_image
+from fleet.client.register import Model, prepare
+from fleet.client.scorers import container_scorer
+from fleet.client.workspace import Workspace
+from modules import samples as samples_file
+from modules.errors import Invalid, NoEngine, NotReady, WrongAnswer
+from modules.samples import Samples
+from tests.parts import docker as parts
+
+pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with parts.engine():
+        client = parts.client()
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def image_id(engine):
+    """The scoring image of the sources as they are."""
+    return parts.scoring_image(engine)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """One workspace for this file: compressing an image takes many seconds."""
+    return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def image(image_id, workspace):
+    return image_store.add_from_engine(image_id, workspace, lambda *_: None, name="scoring")
+
+
+@pytest.fixture(scope="module")
+def newer(engine, image_id, workspace):
+    """The same image with one label more, in the workspace alone: the engine has lost it."""
+    recipe = io.BytesIO(f"FROM {image_id}\nLABEL newer=yes\n".encode())
+    newer_id = engine.images.build(fileobj=recipe, rm=True, pull=False)[0].id
+    try:
+        return image_store.add_from_engine(newer_id, workspace, lambda *_: None, name="newer")
+    finally:
+        engine.images.remove(newer_id)
+
+
+def graph(file, **more):
+    return Model(path=file, team="acme", name="linear", image="scoring", **more)
+
+
+def test_an_image_is_brought_in_once_by_its_own_digest(engine, image_id, image, workspace, tmp_path, silent):
+    """From the engine or from a file, the same image has the same digests, and the engine's own id."""
+    again = image_store.add_archive(
+        parts.saved(engine, image_id, tmp_path / "i.tar"), workspace, silent, name="scoring"
+    )
+
+    assert again == image
+    assert image.config.sha256 == image_id
+    assert image in workspace.images()
+
+
+def test_references_come_from_the_image_without_a_network(image, workspace, linear_file, tmp_path, silent):
+    """A model registered in its image has a runtime of the image's platform, and nothing is left running."""
+    manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
+
+    assert manifest.runtimes[0].image == image
+    assert manifest.runtimes[0].platform.startswith("linux/")
+    assert len(samples_file.decode((tmp_path / "files/samples.json").read_bytes()).samples) == 3
+
+
+def test_the_same_answers_with_and_without_the_image(image, workspace, linear_file, tmp_path, silent):
+    """Image and local interpreter agree on a model, so that a trial without Docker means something."""
+    bare = msgspec.structs.replace(graph(linear_file), engine="process", image=None)
+    for name, model, inside in (("a", graph(linear_file), image), ("b", bare, None)):
+        (tmp_path / name).mkdir()
+        prepare(model, inside, workspace.blobs, tmp_path / name, silent)
+
+    samples = samples_file.decode((tmp_path / "b/files/samples.json").read_bytes())
+    with container_scorer(tmp_path / "a", image, workspace.blobs, step=silent) as scorer:
+        hold(samples, scorer, silent)
+
+
+def test_a_new_image_that_answers_differently_is_found_out(image, workspace, linear_file, tmp_path, silent):
+    """A rebase asks every sample before it makes a version."""
+    manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
+    samples = samples_file.decode((tmp_path / "files" / manifest.proof.samples).read_bytes())
+    wrong = Samples(tuple(msgspec.structs.replace(one, answer=b'{"y":[[0,0]]}') for one in samples.samples))
+
+    with (
+        container_scorer(tmp_path, image, workspace.blobs, step=silent) as scorer,
+        pytest.raises(WrongAnswer, match="answers differently"),
+    ):
+        hold(wrong, scorer, silent)
+
+
+def test_a_rebase_changes_the_image_and_nothing_else(image, newer, workspace, linear_file, tmp_path, silent):
+    """Only the runtime of that platform and accelerator gets the new image; unchanged layers stay the same blobs."""
+    manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
+    platform = manifest.runtimes[0].platform
+
+    changed = with_image(manifest, newer, platform, "cpu")
+
+    assert changed.runtimes[0].image == newer
+    assert newer.layers == image.layers
+    assert with_image(changed, image, platform, "cpu") == manifest
+    with pytest.raises(Invalid, match="this image already"):
+        with_image(manifest, image, platform, "cpu")
+    with pytest.raises(Invalid, match="no runtime for"):
+        with_image(manifest, newer, platform, "cuda")
+
+
+def test_a_script_that_fails_in_its_image_shows_the_log(image, workspace, tmp_path, silent):
+    """What the container printed last is in the error, and the container is gone."""
+    (tmp_path / "score.py").write_text(
+        "def init():\n    raise RuntimeError('no weights here')\n\n\ndef run(x):\n    ...\n"
+    )
+    (tmp_path / "weights.bin").write_bytes(b"w")
+    model = graph(tmp_path / "weights.bin", entry_script=tmp_path / "score.py", prove="ready-only")
+    (tmp_path / "packed").mkdir()
+
+    with pytest.raises(NotReady, match="no weights here"):
+        prepare(model, image, workspace.blobs, tmp_path / "packed", silent)
+
+
+def test_an_image_that_docker_lost_is_loaded_from_the_workspace(
+    engine, newer, workspace, linear_file, tmp_path, silent
+):
+    """The workspace has the image itself, so the engine may be a new one."""
+    try:
+        prepare(graph(linear_file), newer, workspace.blobs, tmp_path, silent)
+
+        assert engine.images.get(newer.config.sha256).labels["newer"] == "yes"
+    finally:
+        engine.images.remove(newer.config.sha256, force=True)
+
+
+def test_an_image_that_nobody_has_is_said(engine, workspace, silent):
+    """Nothing is pulled behind the user's back."""
+    with pytest.raises(Invalid, match="neither a file nor an image"):
+        image_store.add_from_engine("no-such-image:1", workspace, silent, name="x")
+
+
+def test_without_docker_the_way_out_is_named(workspace, silent, monkeypatch, free_port):
+    """No engine: start it."""
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
+
+    with pytest.raises(NoEngine) as caught:
+        image_store.add_from_engine("x", workspace, silent, name="x")
+
+    assert "start it" in caught.value.remedy
