@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fleet import errors
 from fleet.api import blobs as blobs_api
 from fleet.api import devices, enrol, events, health, modules, rollouts, tuf
+from fleet.attempts import Attempts
 from fleet.authority import Authority
 from fleet.background import Background
 from fleet.blobs import Blobs
@@ -129,6 +130,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         ),
         orders=orders,
         link=link,
+        attempts=Attempts(),
         wake=background.wake,
     )
     return background

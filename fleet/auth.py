@@ -5,11 +5,11 @@ Permissions are ``resource:verb``. A role is a set of them; what no role grants 
 
 from typing import Annotated, Final
 
-from fastapi import Header
+from fastapi import Header, Request
 
 from fleet import tokens
 from fleet.refusals import Forbidden, Unauthorised
-from fleet.services import Use
+from fleet.services import Use, address
 
 PERMISSIONS: Final = frozenset(
     {
@@ -36,12 +36,17 @@ class Need:
     def __init__(self, permission: str) -> None:
         self.permission = permission
 
-    def __call__(self, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
+    def __call__(self, request: Request, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
+        use.attempts.check(address(request), use.clock())
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorised("no token came with the request", remedy="send Authorization: Bearer <token>")
-        with use.database.read() as connection:
-            role = tokens.role(connection, use.clock(), token.strip(), kind="api")
+        try:
+            with use.database.read() as connection:
+                role = tokens.role(connection, use.clock(), token.strip(), kind="api")
+        except Unauthorised:
+            use.attempts.failed(address(request), use.clock())
+            raise
         if self.permission not in ROLES.get(role, ()):
             raise Forbidden(f"the role {role} may not do this", element=self.permission)
 

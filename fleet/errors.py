@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, Unauthorised
+from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, Refused, Transient, Unfit, Untrusted
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ STATUS: Final[tuple[tuple[type[EdgefleetError], http.HTTPStatus], ...]] = (
     (Unauthorised, http.HTTPStatus.UNAUTHORIZED),
     (Forbidden, http.HTTPStatus.FORBIDDEN),
     (TooLarge, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (TooMany, http.HTTPStatus.TOO_MANY_REQUESTS),
     (Invalid, http.HTTPStatus.UNPROCESSABLE_ENTITY),
     (Untrusted, http.HTTPStatus.UNPROCESSABLE_ENTITY),
     (Unfit, http.HTTPStatus.UNPROCESSABLE_ENTITY),

@@ -16,6 +16,7 @@ from fleet.db import Database
 from fleet.rollouts import members
 from fleet.tables import devices
 from modules import canonical
+from modules.digests import sha256
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol import facts as facts_wire
@@ -118,6 +119,8 @@ class Ingest:
             if refusal not in before:
                 what = f"{refusal.what}: {refusal.reason.message} [{refusal.reason.code}]"
                 events.record(connection, now, "device-refused", what, device=row.id)
+                if row.order_envelope and refusal.what == order_name(row.order_envelope):
+                    members.refused(connection, row.id, row.order_counter, refusal.reason)
 
     def _refuse(self, connection: Connection, message: Inbound, error: Refused) -> None:
         log.warning("%s of %s ignored: %s", message.kind, message.device, error)
@@ -127,6 +130,11 @@ class Ingest:
     @staticmethod
     def _change(connection: Connection, device: DeviceId, **values: object) -> None:
         connection.execute(update(devices).where(devices.c.id == device).values(**values))
+
+
+def order_name(envelope: bytes) -> str:
+    """How a device names an order that it did not accept, and so may not have been able to read."""
+    return f"order {sha256(envelope).removeprefix('sha256:')[:12]}"
 
 
 def _signed(row: Row[Any], envelope: bytes, payload_type: str, limit: int) -> bytes:

@@ -7,7 +7,8 @@
     ├── Conflict      it exists already with other content, or is in a state that forbids this
     ├── Unauthorised  no token, or one that does not hold
     ├── Forbidden     the token holds, but its role may not do this
-    └── TooLarge      more bytes than the server takes
+    ├── TooLarge      more bytes than the server takes
+    └── TooMany       too many refused tokens from one address; it has to wait
 """
 
 from modules.errors import Refused
@@ -31,3 +32,7 @@ class Forbidden(Refused):
 
 class TooLarge(Refused):
     code = "too-large"
+
+
+class TooMany(Refused):
+    code = "too-many"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from fleet.attempts import Attempts
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
@@ -30,12 +31,18 @@ class Services:
     enrolment: Enrolment
     orders: Orders
     link: BrokerLink
+    attempts: Attempts
     wake: Callable[[], None]
 
 
 def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
+
+
+def address(request: Request) -> str:
+    """Where a request comes from, to count its failures."""
+    return request.client.host if request.client else "unknown"
 
 
 Use = Annotated[Services, Depends(services)]

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from fleet import events
 from fleet.auth import need, public
 from fleet.refusals import Unauthorised
-from fleet.services import Services, Use
+from fleet.services import Services, Use, address
 from modules import canonical
 from modules.protocol.enrollment import EnrollAnswer, EnrollRequest
 
@@ -29,8 +29,9 @@ class JoinRequest(BaseModel):
 # Public: the join token in the body is what lets a device in.
 @router.post("/enroll", dependencies=[Depends(public)], max_body_size=REQUEST_LIMIT)
 async def enroll(request: Request, use: Use) -> Response:
+    use.attempts.check(address(request), use.clock())
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
-    answer = await run_in_threadpool(_enrol, use, body)
+    answer = await run_in_threadpool(_enrol, use, body, address(request))
     return Response(canonical.encode(answer), media_type="application/json")
 
 
@@ -42,11 +43,12 @@ def join_token(body: JoinRequest, use: Use) -> Response:
     return Response(msgspec.json.encode(bundle), media_type="application/json")
 
 
-def _enrol(use: Services, body: EnrollRequest) -> EnrollAnswer:
+def _enrol(use: Services, body: EnrollRequest, origin: str) -> EnrollAnswer:
     try:
         with use.database.write() as connection:
             return use.enrolment.enrol(connection, use.clock(), body)
     except Unauthorised as error:
+        use.attempts.failed(origin, use.clock())
         with use.database.write() as connection:
             events.record(connection, use.clock(), "enrolment-refused", str(error), device=body.name)
         raise

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from fleet.rollouts import phases
 from fleet.rollouts.model import Evidence
-from fleet.tables import members
+from fleet.tables import members, rollouts
 from modules import canonical
 from modules.names import DeviceId, Digest
-from modules.protocol.report import SlotReport
+from modules.protocol.report import Reason, SlotReport
 
 
 def add(connection: Connection, rollout: int, slot: str, digest: Digest, waves: Sequence[Sequence[DeviceId]]) -> None:
@@ -52,6 +52,16 @@ def reported(connection: Connection, device: DeviceId, order: int, slot: SlotRep
     mine = (members.c.device == device) & (members.c.slot == slot.slot) & (members.c.digest == slot.digest)
     heard = members.c.current & (members.c.counter <= order)
     connection.execute(update(members).where(mine, heard).values(phase=slot.phase, detail=canonical.encode(slot)))
+
+
+def refused(connection: Connection, device: DeviceId, counter: int, reason: Reason) -> None:
+    """A device did not accept the order that brought these members their module."""
+    mine = (members.c.device == device) & (members.c.counter == counter) & members.c.current
+    waiting = select(members.c.rollout, members.c.slot, members.c.digest, rollouts.c.module).join(rollouts)
+    for row in connection.execute(waiting.where(mine, members.c.phase == phases.ORDERED)).all():
+        said = SlotReport(slot=row.slot, phase="rejected", module=row.module, digest=row.digest, reason=reason)
+        this = mine & (members.c.rollout == row.rollout)
+        connection.execute(update(members).where(this).values(phase=said.phase, detail=canonical.encode(said)))
 
 
 def evidence(connection: Connection, rollout: int, wave: int) -> list[Evidence]:

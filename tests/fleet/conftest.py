@@ -2,6 +2,8 @@
 
 import pytest
 
+from fleet.db import Database
+from tests.doubles.fleet_rows import SmallFleet
 from tests.doubles.publisher import Publisher
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
@@ -16,3 +18,18 @@ def fleet(tmp_path_factory):
         owner = Publisher(http)
         owner.found()
         yield server, http, owner
+
+
+@pytest.fixture
+def database(tmp_path):
+    """An empty database with the newest tables."""
+    made = Database.at(tmp_path / "fleet.sqlite")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small_fleet(tmp_path, database):
+    """Devices, a signed module and orders without a network: the rows that rollouts and ingest work on."""
+    return SmallFleet(tmp_path, database)

@@ -1,0 +1,43 @@
+"""How often one address may bring a token that does not hold, before it has to wait.
+
+Tokens have 256 random bits and cannot be guessed; this keeps those who try from filling the log and the database.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from typing import Final
+
+from fleet.refusals import TooMany
+
+WINDOW_S: Final = 60.0
+ALLOWED: Final = 20
+ADDRESSES: Final = 10_000
+
+
+class Attempts:
+    """Failures per address in the last minute; forgets the longest silent address when there are too many."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, address: str, now: float) -> None:
+        """Let a request go on.
+
+        Raises:
+            TooMany: this address failed too often.
+        """
+        with self._lock:
+            failures = self._failures.get(address, deque())
+            while failures and failures[0] <= now - WINDOW_S:
+                failures.popleft()
+            if len(failures) >= ALLOWED:
+                raise TooMany("too many tokens that do not hold", element=address, remedy="wait a minute")
+
+    def failed(self, address: str, now: float) -> None:
+        with self._lock:
+            failures = self._failures.setdefault(address, deque(maxlen=ALLOWED))
+            failures.append(now)
+            self._failures.move_to_end(address)
+            if len(self._failures) > ADDRESSES:
+                self._failures.popitem(last=False)

@@ -1,0 +1,129 @@
+"""A fleet as rows, made with the server's own parts: for tests of what decides, without broker or HTTP."""
+
+import time
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import CryptoSigner
+from sqlalchemy import insert, select
+
+from fleet.blobs import Blobs
+from fleet.ingest import Inbound, Ingest
+from fleet.orders import Orders
+from fleet.registry import Registry
+from fleet.rollouts import control
+from fleet.rollouts.engine import Engine
+from fleet.rollouts.start import Wish, start
+from fleet.tables import devices
+from modules import canonical
+from modules import manifest as manifests
+from modules.digests import sha256
+from modules.names import DeviceId, ModuleRef, Slug
+from modules.protocol.facts import Facts
+from modules.protocol.order import LIMIT, Order
+from modules.protocol.report import Report, SlotReport
+from modules.signing import FACTS_TYPE, ORDER_TYPE, REPORT_TYPE, sign, signer_from_pem, verify
+from tests.doubles.device import HOST_FACTS
+from tests.doubles.publisher import module
+
+
+class SmallFleet:
+    """Time stands still at ``now`` until a test moves it."""
+
+    def __init__(self, folder, database):
+        self.database = database
+        self.now = time.time()
+        self.blobs = Blobs(folder / "blobs")
+        self.registry = Registry(self.blobs)
+        self.director = CryptoSigner.generate_ed25519()
+        self.orders = Orders(self.director, life_s=86400)
+        self.engine = Engine(database, self.orders, self.clock)
+        self.ingest = Ingest(database, self.clock)
+        self.keys = {}
+        self.numbers = {}
+
+    def clock(self):
+        return self.now
+
+    def add_device(self, name, *, host=HOST_FACTS, labels=None):
+        """An enrolled device, with facts unless ``host`` is None."""
+        key = self.keys[name] = ec.generate_private_key(ec.SECP256R1())
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        row = {"id": name, "labels": labels or {}, "certificate": "", "public_key": public.decode(), "enrolled": 0.0}
+        row |= {"online": False, "boot": 0, "facts_number": 0, "report_number": 0}
+        with self.database.write() as connection:
+            connection.execute(insert(devices).values(**row, order_counter=0, order_published=0))
+        if host is not None:
+            facts = Facts(device=DeviceId(name), number=1, issued=0.0, agent="0", host=host)
+            self.ingest.commit([self.said(name, "facts", facts, FACTS_TYPE)])
+        return DeviceId(name)
+
+    def add_module(self, name, *, sign_it=True, version=None, **parts):
+        """A module with one file; its reference."""
+        files = {"model.onnx": f"graph of {name}".encode()}
+        for data in files.values():
+            self.blobs.put(data)
+        with self.database.write() as connection:
+            number = version or str(self.registry.reserve(connection, self.now, Slug("acme"), Slug(name)))
+            manifest = module("acme", name, number, files, **parts)
+            data = manifests.encode(manifest)
+            self.registry.draft(connection, self.now, manifest.ref, data)
+            if sign_it:
+                self.registry.sign(connection, manifest.ref, sha256(data), len(data))
+        return manifest.ref
+
+    def start(self, ref: ModuleRef, **wish):
+        """Start a rollout and let the engine work; its number."""
+        with self.database.write() as connection:
+            given = {"slot": Slug("digits"), "engine": "process"} | wish
+            rollout = start(connection, self.now, self.registry, Wish(module=ref, **given))
+        self.tick()
+        return rollout
+
+    def tick(self):
+        while self.engine.tick():
+            pass
+
+    def view(self, rollout):
+        with self.database.read() as connection:
+            return control.view(connection, rollout)
+
+    def phases(self, rollout):
+        return {one["device"]: one["phase"] for one in self.view(rollout)["devices"]}
+
+    def order(self, name):
+        """The device's order, verified; None where it has none."""
+        with self.database.read() as connection:
+            envelope = connection.execute(select(devices.c.order_envelope).where(devices.c.id == name)).scalar_one()
+        if envelope is None:
+            return None
+        payload = verify(envelope, payload_type=ORDER_TYPE, keys=[self.director.public_key], limit=LIMIT * 2)
+        return canonical.decode(payload, Order, limit=LIMIT, what="order")
+
+    def said(self, name, kind, document, payload_type):
+        """A signed document as the broker brings it."""
+        key = self.keys[name].private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        envelope = sign(canonical.encode(document), payload_type=payload_type, signers=[signer_from_pem(key)])
+        return Inbound(DeviceId(name), kind, envelope)
+
+    def report(self, name, phase, *, number=None, slot="digits", order=None, **more):
+        """What a device says of the module that its order names for a slot, committed and ticked; the receipts."""
+        ordered = self.order(name)
+        wanted = ordered.slots[slot]
+        said = SlotReport(
+            slot=Slug(slot), phase=phase, module=str(ModuleRef.from_target(wanted.manifest)), digest=wanted.digest
+        )
+        return self.send(name, [said], number=number, order=ordered.counter if order is None else order, **more)
+
+    def send(self, name, slots, *, number=None, order=0, **more):
+        number = self.numbers[name] = number or self.numbers.get(name, 0) + 1
+        report = Report(
+            device=DeviceId(name), number=number, issued=self.now, order=order, agent="0", slots=tuple(slots), **more
+        )
+        receipts = self.ingest.commit([self.said(name, "report", report, REPORT_TYPE)])
+        self.tick()
+        return receipts

@@ -1,0 +1,81 @@
+"""The database: migrations and transactions."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, insert, select, update
+
+from fleet.db import Database
+from fleet.tables import events, metadata, tuf_metadata
+
+
+def count(database):
+    with database.read() as connection:
+        return connection.execute(select(func.count()).select_from(events)).scalar_one()
+
+
+def add(connection):
+    connection.execute(insert(events).values(at=0.0, kind="test", message=""))
+
+
+def test_the_migrations_make_exactly_the_tables(database):
+    """Tables and revisions cannot drift apart."""
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_migrating_again_changes_nothing(database):
+    """Every start migrates."""
+    with database.write() as connection:
+        add(connection)
+    database.migrate()
+    assert count(database) == 1
+
+
+def test_a_transaction_that_fails_leaves_nothing(database):
+    """All or none."""
+
+    def fail():
+        with database.write() as connection:
+            add(connection)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert count(database) == 0
+
+
+def test_writers_wait_for_each_other_and_lose_nothing(database):
+    """Read, then write, in many threads: every step is counted."""
+    with database.write() as connection:
+        connection.execute(insert(tuf_metadata).values(role="counter", version=0, data=b""))
+
+    def step(_):
+        with database.write() as connection:
+            version = connection.execute(select(tuf_metadata.c.version)).scalar_one()
+            connection.execute(update(tuf_metadata).values(version=version + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(step, range(40)))
+    with database.read() as connection:
+        assert connection.execute(select(tuf_metadata.c.version)).scalar_one() == 40
+
+
+def test_a_commit_is_durable_by_configuration(database):
+    """WAL with full syncs: an acknowledgement to a device is a promise about the disk."""
+    with database.read() as connection:
+        pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in (
+            "journal_mode", "synchronous", "foreign_keys",
+        )}  # fmt: skip
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_folder_name_with_a_percent_sign_is_no_trouble(tmp_path):
+    """Paths are data, whatever the configuration's own syntax."""
+    (tmp_path / "50% full").mkdir()
+    made = Database.at(tmp_path / "50% full" / "fleet.sqlite")
+    made.migrate()
+    assert count(made) == 0
+    made.close()

@@ -1,0 +1,122 @@
+"""What devices say, into rows."""
+
+import pytest
+from sqlalchemy import select
+
+from fleet import events
+from fleet.ingest import Inbound
+from fleet.tables import devices
+from modules import canonical
+from modules.names import DeviceId, Digest, Slug
+from modules.protocol.facts import Facts
+from modules.protocol.report import Report, SlotReport, Status
+from modules.signing import FACTS_TYPE, REPORT_TYPE
+from tests.doubles.device import HOST_FACTS
+
+NAME = DeviceId("dev-a")
+
+
+@pytest.fixture
+def fleet(small_fleet):
+    small_fleet.add_device(NAME)
+    small_fleet.add_device("dev-b")
+    return small_fleet
+
+
+def row(fleet):
+    with fleet.database.read() as connection:
+        return connection.execute(select(devices).where(devices.c.id == NAME)).one()
+
+
+def kinds(fleet):
+    with fleet.database.read() as connection:
+        return [one["kind"] for one in events.newest(connection)]
+
+
+def status(fleet, *, online, boot):
+    payload = canonical.encode(Status(online=online, boot=boot))
+    fleet.ingest.commit([Inbound(NAME, "status", payload)])
+    return row(fleet).online
+
+
+def test_a_report_is_stored_and_acknowledged(fleet):
+    """The receipt names the number that is in the database."""
+    assert fleet.send(NAME, [], number=3) == [(NAME, 3)]
+    assert row(fleet).report_number == 3
+
+
+def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fleet):
+    """Redelivery is normal: no event, no change, the same receipt."""
+    fleet.send(NAME, [], number=3)
+    before = row(fleet)
+    assert fleet.send(NAME, [], number=3) == [(NAME, 3)]
+    assert row(fleet) == before
+    assert kinds(fleet) == []
+
+
+def test_an_older_report_does_not_replace_a_newer_one(fleet):
+    """Numbers grow; the receipt says the highest."""
+    fleet.send(NAME, [], number=5, order=2)
+    assert fleet.send(NAME, [], number=4, order=1) == [(NAME, 5)]
+    assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 2
+
+
+def test_one_batch_gives_one_receipt_per_device(fleet):
+    """Many messages are one transaction, and one acknowledgement of the highest number."""
+    batch = [
+        fleet.said(name, "report", Report(device=DeviceId(name), number=n, issued=0, order=0, agent="0"), REPORT_TYPE)
+        for name in (NAME, "dev-b")
+        for n in (1, 2, 3)
+    ]
+    assert sorted(fleet.ingest.commit(batch)) == [(NAME, 3), ("dev-b", 3)]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda fleet, report: fleet.said("dev-b", "report", report, REPORT_TYPE)._replace(device=NAME),
+        lambda fleet, report: fleet.said(NAME, "report", report, FACTS_TYPE),
+        lambda fleet, report: fleet.said("dev-b", "report", report, REPORT_TYPE),
+        lambda fleet, report: fleet.said(NAME, "report", report, REPORT_TYPE)._replace(device=DeviceId("dev-none")),
+    ],
+    ids=["another key", "another type", "another device's topic", "a device that never enrolled"],
+)
+def test_a_forged_report_is_an_event_and_nothing_else(fleet, forge):
+    """No row changes and nothing is acknowledged; somebody is told."""
+    report = Report(device=NAME, number=1, issued=0, order=0, agent="0")
+    assert fleet.ingest.commit([forge(fleet, report)]) == []
+    assert row(fleet).report is None
+    assert kinds(fleet) == ["forged-message"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[" * 5000, b"x" * 600_000, b'{"online":1}'])
+@pytest.mark.parametrize("kind", ["report", "facts", "status"])
+def test_what_is_no_document_is_an_event(fleet, kind, payload):
+    """Empty, nested, oversized and wrong payloads are survived, and the rest of the batch is stored."""
+    good = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
+    assert fleet.ingest.commit([Inbound(NAME, kind, payload), good]) == [(NAME, 1)]
+    assert kinds(fleet) == ["bad-message"]
+
+
+def test_a_report_counts_as_a_whole_or_not_at_all(fleet):
+    """A phase that does not exist refuses the report: number and slots stay what they were."""
+    slot = SlotReport(slot=Slug("a"), phase="wonderful", module="x", digest=Digest("sha256:" + "0" * 64))
+    assert fleet.send(NAME, [slot]) == []
+    assert row(fleet).report_number == 0
+
+
+def test_facts_only_move_forward(fleet):
+    """Facts with an old number are ignored: an old retained message cannot undo new facts."""
+    for number, cores in ((5, 8.0), (4, 1.0)):
+        host = HOST_FACTS.__class__(platform="linux/amd64", cores=cores)
+        facts = Facts(device=NAME, number=number, issued=0.0, agent="0", host=host)
+        fleet.ingest.commit([fleet.said(NAME, "facts", facts, FACTS_TYPE)])
+    assert canonical.decode(row(fleet).facts, Facts, limit=9999, what="facts").host.cores == 8.0
+
+
+def test_the_will_of_an_old_session_does_not_mark_a_new_one_dead(fleet):
+    """Presence follows the highest boot counter."""
+    assert status(fleet, online=True, boot=1)
+    assert status(fleet, online=True, boot=2)
+    assert status(fleet, online=False, boot=1)
+    assert not status(fleet, online=False, boot=2)
