@@ -113,7 +113,7 @@ def _ask(client: docker.DockerClient) -> Inside:
 
 
 def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
-    """Fill the build's context: the Dockerfile, what to install, and every wheel of it."""
+    """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
     _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
@@ -128,7 +128,6 @@ def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Prog
         pins.write_text("\n".join(re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE)))
     if extra or not LOCK.is_file():
         _pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
-    (context / "requirements.txt").write_text("\n".join([f"/wheels/{own.name}[scoring]", *extra, ""]))
     (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
 
 
