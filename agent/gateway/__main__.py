@@ -29,6 +29,7 @@ HELP = {
     "answer_s": "seconds that a module or fallback may be silent",
     "body_s": "seconds that a client may be silent within its body",
     "idle_s": "seconds that an unused connection to a module is kept",
+    "grace_s": "seconds in which connections already made are still served when the gateway stops",
     "drain_s": "seconds that running requests get when the gateway stops",
 }
 

@@ -18,8 +18,6 @@ from agent.gateway.settings import Settings
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 0.5
-# A connection that was accepted just before the stop gets this long to send its request (seconds).
-_GRACE: Final = 0.25
 _BACKLOG: Final = 1024
 
 
@@ -49,13 +47,13 @@ async def serve(
     # Where systemd holds the socket, whoever connects from here on is served by the next gateway.
     accepting.close()
     gateway.draining = True
-    await asyncio.sleep(_GRACE)
+    await asyncio.sleep(settings.grace_s)
     # First the requests, then the connections: aiohttp's shutdown would drop what still comes of a request body.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.drain_s):
             await gateway.idle()
     protocol.pre_shutdown()
-    await protocol.shutdown(_GRACE)
+    await protocol.shutdown(settings.grace_s)
     watching.cancel()
     await gateway.close()
     logger.info("stopped")

@@ -37,5 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_s: Seconds = 30.0
     #: shorter than the 5 s after which uvicorn closes an idle connection, so that few are found closed
     idle_s: Seconds = 4.0
+    #: a connection accepted just before the gateway stops gets this long to send its request
+    grace_s: Seconds = 0.25
     #: how long a stopping gateway lets running requests finish
     drain_s: Seconds = 30.0

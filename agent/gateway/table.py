@@ -85,6 +85,7 @@ def write(path: Path, table: Table) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o640)  # whatever the umask says: the group is the gateway
             file.write(msgspec.json.encode(table))
             file.flush()
             os.fsync(file.fileno())

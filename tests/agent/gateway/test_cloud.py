@@ -1,0 +1,108 @@
+"""The cloud fallback over TLS, with the device's own certificate."""
+
+import datetime as dt
+import ipaddress
+import ssl
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.gateway.table import Fallback, Route
+from tests.agent.gateway.stage import Stage
+
+PEM = serialization.Encoding.PEM
+
+
+class Authority:
+    """A certificate authority for one test; ``issue`` leaves ``<name>.pem`` and ``<name>.key`` in the folder."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
+        self.file = folder / "ca.pem"
+        self.file.write_bytes(self._signed(self._name, self._key.public_key(), authority=True).public_bytes(PEM))
+
+    def issue(self, name):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = self._signed(subject, key.public_key(), authority=False)
+        chain, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        chain.write_bytes(certificate.public_bytes(PEM))
+        private = (PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        secret.write_bytes(key.private_bytes(*private))
+        return str(chain), str(secret)
+
+    def _signed(self, subject, public, *, authority):
+        now = dt.datetime.now(dt.UTC)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(minutes=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(address, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+@pytest.fixture
+async def authority(folder):
+    return Authority(folder)
+
+
+async def start_cloud(stage, authority):
+    """A TLS server that only talks to certificates of the authority and says whose it saw."""
+
+    async def answer(request):
+        subject = request.transport.get_extra_info("peercert")["subject"]
+        return web.json_response({"seen": subject[0][0][1], "path": request.raw_path})
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(*authority.issue("cloud"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    stage.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    return f"https://127.0.0.1:{runner.addresses[0][1]}/digits/"
+
+
+async def test_the_device_shows_its_own_certificate(folder, authority):
+    """The fallback sees the device's certificate; after a renewal and a new table it sees the new one."""
+    async with Stage(folder) as stage:
+        url = await start_cloud(stage, authority)
+        running = await stage.gateway()
+        for name in ("device-1", "device-2"):
+            cert, key = authority.issue(name)
+            stage.route(digits=Route(fallback=Fallback(url=url, ca=str(authority.file), cert=cert, key=key)))
+            async with running.post() as answer:
+                assert await answer.json() == {"seen": name, "path": "/digits/score"}
+                assert answer.headers["x-edgefleet-served-by"] == "fallback"
+
+
+async def test_an_impostor_is_not_asked(folder, authority):
+    """A fallback whose certificate is of another authority gets no request; the client gets 503."""
+    async with Stage(folder) as stage:
+        url = await start_cloud(stage, authority)
+        running = await stage.gateway()
+        stage.route(digits=Route(fallback=Fallback(url=url)))
+        async with running.post() as answer:
+            assert answer.status == 503
+
+
+async def test_missing_certificate_files_are_named(folder):
+    """Where the gateway may not read the device's certificate, the 503 says which fallback and why."""
+    async with Stage(folder) as stage:
+        running = await stage.gateway()
+        stage.route(digits=Route(fallback=Fallback(url="https://127.0.0.1:1", cert=str(folder / "none.pem"))))
+        async with running.post() as answer:
+            assert answer.status == 503
+            assert "let the gateway's group read them" in (await answer.json())["message"]

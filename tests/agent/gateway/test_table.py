@@ -1,0 +1,94 @@
+"""The routing table as a file between two processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.gateway import table
+from agent.gateway.table import Fallback, Route, Table, Upstream
+from modules.errors import Invalid
+
+upstreams = st.builds(
+    Upstream,
+    socket=st.from_regex(r"/[a-z0-9./-]{1,80}", fullmatch=True),
+    module=st.text(max_size=20),
+    provider=st.text(max_size=20),
+    instance=st.text(max_size=20),
+)
+fallbacks = st.builds(Fallback, url=st.from_regex(r"https://[a-z]{1,10}(/[a-z]{1,5})?", fullmatch=True))
+routes = st.builds(
+    Route,
+    current=st.none() | upstreams,
+    previous=st.none() | upstreams,
+    fallback=st.none() | fallbacks,
+    hold=st.booleans(),
+)
+tables = st.builds(
+    Table,
+    generation=st.integers(0, 2**40),
+    slots=st.dictionaries(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True), routes, max_size=4),
+)
+
+
+@given(tables)
+def test_a_table_comes_back_as_it_was_written(tmp_path_factory, written):
+    """What the agent writes is what the gateway reads."""
+    path = tmp_path_factory.getbasetemp() / "table.json"
+    table.write(path, written)
+
+    assert table.read(path) == written
+
+
+def test_only_the_group_may_read_it(tmp_path):
+    """Owner writes, group reads, others have no business with it; no draft stays behind."""
+    path = tmp_path / "table.json"
+    mask = os.umask(0o077)
+    try:
+        table.write(path, Table(generation=1, slots={}))
+    finally:
+        os.umask(mask)
+
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [file.name for file in tmp_path.iterdir()] == ["table.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"generation": 1',
+        b'{"generation": 1, "slots": {"../x": {}}}',
+        b'{"generation": 1, "slots": {"a": {"fallback": {"url": "file:///etc/passwd"}}}}',
+        b'{"generation":1,"slots": {"a": {"current": {"socket": "x", "module": "", "provider": "", "instance": ""}}}}',
+        b" " * (table.MAX_BYTES + 1),
+    ],
+    ids=["empty", "torn", "slot-name", "url", "socket", "huge"],
+)
+def test_nonsense_is_invalid(tmp_path, content):
+    """A file that is no routing table is refused with its path and a remedy."""
+    path = tmp_path / "table.json"
+    path.write_bytes(content)
+    with pytest.raises(Invalid, match=r"table\.json"):
+        table.read(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "banned"),
+    [
+        ("agent.gateway.table", {"aiohttp", "asyncio", "ssl"}),
+        (
+            "agent.gateway.__main__",
+            {"tuf", "cryptography", "paho", "aiomqtt", "pydantic", "securesystemslib", "sqlite3"},
+        ),
+    ],
+)
+def test_what_each_process_carries(module, banned):
+    """The agent gets no web library through the table, and the gateway nothing of trust, MQTT or storage."""
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=20)
+
+    assert not banned & set(loaded.stdout.split())
