@@ -42,7 +42,8 @@ TABLE: Final[dict[Phase, Row]] = {
     P.FITTED:    Row((P.FETCHING, P.REMOVING),                          P.FITTED),
     P.FETCHING:  Row((P.VERIFIED, P.REJECTED, P.REMOVING),              P.FETCHING),
     P.VERIFIED:  Row((P.STAGED, P.REJECTED, P.FETCHING, P.REMOVING),    P.VERIFIED),
-    P.STAGED:    Row((P.STARTING, P.REMOVING),                          P.STAGED),
+    # Given up: it was started too often, and the agent ended each time.
+    P.STAGED:    Row((P.STARTING, P.REVERTING, P.REMOVING),             P.STAGED),
     # What was being started is stopped and started anew: a half-proved candidate proves nothing.
     P.STARTING:  Row((P.PROBATION, P.STAGED, P.REVERTING, P.REMOVING),  P.STAGED),
     # It had the traffic when the agent died and still has it: the clock of the probation goes on.

@@ -1,5 +1,7 @@
 """What the device remembers of a slot: the module it works towards, the one that is committed, and the one before."""
 
+from typing import Final
+
 import msgspec
 
 from agent.phases import Phase, check
@@ -7,6 +9,9 @@ from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
 from modules.protocol.order import SettingValue
 from modules.protocol.report import Reason
+
+# A module that fails and recovers again and again must not make the report grow for ever.
+_TIMES_KEPT: Final = 32
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +61,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         """The row one phase on, as the table allows; a reason and waiting times of the earlier phase are dropped."""
         check(self.phase, phase)
         fresh = {"reason": None, "not_before": 0.0, "progress": None, "attempts": 0}
-        return msgspec.structs.replace(
-            self, phase=phase, times=(*self.times, (str(phase), now)), **{**fresh, **changes}
-        )
+        times = (*self.times, (str(phase), now))[-_TIMES_KEPT:]
+        return msgspec.structs.replace(self, phase=phase, times=times, **{**fresh, **changes})
 
     def with_(self, **changes: object) -> "Slot":
         """The row changed within its phase."""
