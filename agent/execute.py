@@ -5,6 +5,7 @@ overwrite each other's news.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -19,13 +20,14 @@ from agent.slots import Placed, Slot, reason
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.store import Store
 from agent.supply import Supply
-from modules.errors import EdgefleetError, NeedsOperator, NoEngine, Refused, Transient, Unfit, Unproved
+from modules.errors import EdgefleetError, NeedsOperator, NoEngine, NoSpace, Refused, Unfit, Unproved
 from modules.manifest import Image, Manifest
 from modules.needs import HostFacts, fits
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
 _RETRY_MOST_S: Final = 300.0
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Executor:
@@ -62,10 +64,21 @@ class Executor:
         _log.info("%s: %s %s", slot.slot, type(step).__name__.lower(), slot.wanted.module)
         try:
             await self._arm(step)
-        except (Transient, NeedsOperator) as error:
-            self._later(slot, error)
-        except (Refused, Unproved) as error:
-            await self._failed(slot, error)
+        except EdgefleetError as error:
+            await self._went_wrong(step, error)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            full = NoSpace(str(error.strerror), element=str(error.filename or "disk"), remedy="free disk space")
+            await self._went_wrong(step, full)
+
+    async def _went_wrong(self, step: Step, error: EdgefleetError) -> None:
+        if step.lane == "keep":
+            self._not_kept(step.slot, error)
+        elif isinstance(error, Refused | Unproved):
+            await self._failed(step.slot, error)
+        else:
+            self._later(step.slot, error)
 
     async def _arm(self, step: Step) -> None:  # noqa: C901 - a list of arms, one line each
         match step:
@@ -100,7 +113,11 @@ class Executor:
                 f"this content failed here before: {failed.message}",
                 remedy="order a waiver for its digest to try again",
             )
-        fit = fits(self._shelf.manifest(slot.wanted.digest), self._facts(), engine=slot.wanted.engine)
+        facts, engine = self._facts(), slot.wanted.engine
+        if engine in self._engines and engine not in {one.name for one in facts.engines}:
+            # It was not there at the last look at the host; that says nothing about the module.
+            raise NoEngine(f"the {engine} engine does not answer", remedy="see edgefleet-agent doctor")
+        fit = fits(self._shelf.manifest(slot.wanted.digest), facts, engine=engine)
         if not fit:
             raise Unfit("; ".join(fit.unmet), element=slot.wanted.module)
         self._to(slot, Phase.FITTED)
@@ -121,9 +138,14 @@ class Executor:
 
     async def _stage(self, slot: Slot) -> None:
         manifest = self._shelf.manifest(slot.wanted.digest)
-        await asyncio.to_thread(self._supply.lay_out, slot.wanted.digest, manifest)
-        if image := self._image(slot, manifest):
-            await self._supply.load(image, self._engine(slot))
+        try:
+            await asyncio.to_thread(self._supply.lay_out, slot.wanted.digest, manifest)
+            if image := self._image(slot, manifest):
+                await self._supply.load(image, self._engine(slot))
+        except FileNotFoundError as error:
+            _log.warning("%s: fetched again, for it went missing: %s", slot.slot, error)
+            self._to(slot, Phase.FETCHING)
+            return
         self._to(slot, Phase.STAGED)
 
     async def _start(self, slot: Slot) -> None:
@@ -185,21 +207,39 @@ class Executor:
         if old is None:
             return
         now, tries = self._clock.now(), slot.restarts + 1
-        self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries)))
-        if tries > MAX_RESTARTS and slot.phase is Phase.COMMITTED:
+        row = self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries)))
+        if tries > MAX_RESTARTS and row.phase is Phase.COMMITTED:
             self._to(slot, Phase.DEGRADED, reason=why)
         manifest = self._shelf.manifest(old.wanted.digest)
         placed = self._launcher.place(slot.slot, old.wanted, manifest)
-        self._change(slot, lambda row: row.with_(current=placed))
+        if not self._succeeds(slot, old, placed):
+            return
         await self._stop(old)
-        placed = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
-        self._change(slot, lambda row: row.with_(current=placed))
-        self._routed()
+        started = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
+        if self._succeeds(slot, placed, started):
+            self._routed()
+
+    def _succeeds(self, slot: Slot, before: Placed, after: Placed) -> bool:
+        """Put ``after`` in the place of ``before``, unless a commit or a revert has taken that place meanwhile."""
+        row = self._row(slot)
+        if row.current is None or row.current.instance != before.instance:
+            return False
+        self._store.save(row.with_(current=after))
+        return True
+
+    def _not_kept(self, slot: Slot, error: EdgefleetError) -> None:
+        """The committed module was not brought up; the wanted one's own way is none of its business."""
+        _log.warning("%s: restart failed: %s", slot.slot, error)
+        row = self._row(slot)
+        if row.phase in {Phase.COMMITTED, Phase.DEGRADED}:
+            self._store.save(row.with_(reason=reason(error)))
 
     def _recover(self, slot: Slot) -> None:
         row = self._change(slot, lambda row: row.with_(restarts=0, restart_after=0.0))
         if row.phase is Phase.DEGRADED:
             self._to(row, Phase.COMMITTED)
+        elif row.phase is Phase.COMMITTED:
+            self._change(row, lambda row: row.with_(reason=None))
 
     async def _remove(self, slot: Slot) -> None:
         self._routed()
@@ -218,8 +258,11 @@ class Executor:
     def _later(self, slot: Slot, error: EdgefleetError) -> None:
         """Try again after a while: the same step, from what is there by then."""
         row = self._row(slot)
-        tries = row.attempts + (0 if row.phase is Phase.STARTING else 1)
-        wait = backoff(tries, first_s=self._retry_s, most_s=_RETRY_MOST_S)
+        if row.phase is Phase.STARTING and isinstance(error, NeedsOperator):
+            # The engine or the disk failed, not the candidate: that start does not count against it.
+            row = self._to(slot, Phase.STAGED, attempts=row.attempts - 1, candidate=None)
+        tries = row.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
+        wait = backoff(max(tries, 1), first_s=self._retry_s, most_s=_RETRY_MOST_S)
         if (str(error.code), row.attempts) != (row.reason and row.reason.code, row.attempts):
             _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
         until = self._clock.now() + wait

@@ -73,7 +73,7 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
         if await alive(socket, timeout_s=5.0):
             answer = await ask(socket, "GET", "/edgefleet/status", timeout_s=5.0, limit=_STATUS_LIMIT)
             if answer is not None and answer.status == http.client.OK:
-                return msgspec.json.decode(answer.body, type=ServerStatus)
+                return _status(answer.body, instance)
         looks += 1
         if looks % 10 == 0 and not await _running(engine, instance):
             raise NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
@@ -83,6 +83,13 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
         element=instance,
         remedy="raise proof.ready_within_s, or see its log",
     )
+
+
+def _status(body: bytes, instance: str) -> ServerStatus:
+    try:
+        return msgspec.json.decode(body, type=ServerStatus)
+    except msgspec.DecodeError as error:
+        raise NotReady(f"its status is none: {error}", element=instance, remedy="see the module's image") from error
 
 
 async def _running(engine: ContainerEngine, instance: str) -> bool:

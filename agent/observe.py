@@ -31,7 +31,8 @@ class Observer:
                 listed[name] = {one.instance: one for one in await engine.list()}
             except (EngineBusy, NoEngine):
                 continue
-        placed = [one for slot in slots for one in (slot.serving, slot.current) if one]
+        # Once each: who serves is mostly the committed one, and a probe failed twice in one look would count twice.
+        placed = list({one.instance: one for slot in slots for one in (slot.serving, slot.current) if one}.values())
         evidence = await asyncio.gather(*(self._evidence(one, listed) for one in placed))
         seen = {one.instance: found for one, found in zip(placed, evidence, strict=True) if found}
         self._failed = {name: count for name, count in self._failed.items() if name in seen}

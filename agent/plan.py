@@ -94,6 +94,8 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
     """Keep the committed module alive, whatever the wanted one does meanwhile."""
     if slot.current is None or slot.phase is Phase.REMOVING:
         return None
+    if slot.phase is Phase.REVERTING and slot.candidate is None:
+        return None  # it is the committed module that goes
     evidence = seen.evidence.get(slot.current.instance)
     if evidence is None:
         return None

@@ -1,6 +1,7 @@
 """What a module needs on this disk: planned before the first byte, pulled, laid out, loaded, and forgotten again."""
 
 import asyncio
+import errno
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -72,6 +73,7 @@ class Supply:
         finally:
             for task in pulls:
                 task.cancel()
+            await asyncio.gather(*pulls, return_exceptions=True)
 
     def _plan_space(self, missing: Iterable[Blob]) -> None:
         need = sum(blob.length for blob in missing)
@@ -91,9 +93,13 @@ class Supply:
         """See that the engine holds the image.
 
         Raises:
+            FileNotFoundError: the engine has lost it since, and its layers are not here; fetch again.
             Untrusted, Invalid, NoSpace: as the engine's contract says.
         """
         if not await engine.has_image(image, self._blobs.folder):
+            for blob in (image.manifest, image.config, *image.layers):
+                if not self._blobs.has(blob):
+                    raise FileNotFoundError(errno.ENOENT, "a blob of the image is missing", blob.sha256)
             await engine.load_image(image, self._blobs.folder)
 
     def prune(self, slots: Iterable[Slot]) -> None:
