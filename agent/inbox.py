@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from agent.adopt import adopt
@@ -13,15 +14,16 @@ from agent.store import Store
 from agent.verify import Verifier
 from modules import canonical
 from modules.digests import sha256
-from modules.errors import EdgefleetError, Invalid, Transient
-from modules.protocol.order import LIMIT
+from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient
+from modules.protocol.order import LIMIT, Order
 from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 _log = logging.getLogger(__name__)
 _ORDER: Final = "order"
 
-# Ends the running step of each slot that is about to change, then lets the rows be replaced.
-Replace = Callable[[tuple[Slot, ...]], Awaitable[None]]
+# Ends the running step of each slot that is about to change, then lets the rows be replaced by what this returns.
+Change = Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
+Replace = Callable[[Change], Awaitable[None]]
 
 
 class Inbox:
@@ -62,7 +64,10 @@ class Inbox:
         except Invalid as error:
             self._refuse(error, what="ack")
             return
-        self._outbox.on_ack(ack.report)
+        try:
+            self._outbox.on_ack(ack.report)
+        except NeedsOperator as error:
+            _log.warning("an ack was not kept, the report is sent again: %s", error)
 
     def on_command(self, name: str) -> None:
         """Commands come signed like orders; this agent knows none yet and says so."""
@@ -79,28 +84,34 @@ class Inbox:
                 continue
             try:
                 accepted = await self._verifier.accept(envelope)
-            except Transient as error:
+                await self._follow(accepted.order, envelope)
+            except (Transient, NeedsOperator, OSError) as error:
+                # Nothing is wrong with the order: the link broke, or the disk is full.
                 tries += 1
                 _log.warning("order waits: %s", error)
                 self._came.set()
                 await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))
                 continue
             except EdgefleetError as error:
-                self._newest = None
+                if self._newest is envelope:  # a newer one may have come meanwhile
+                    self._newest = None
                 self._refuse(error, what=f"order {sha256(envelope)[7:19]}")
-                continue
             tries = 0
-            order = accepted.order
-            rows = adopt(order, self._store.slots(), now=self._clock.now(), waived=frozenset(order.waivers))
-            with self._store.together():
-                for digest in order.waivers:
-                    self._store.waive(digest)
-                self._store.keep_document(_ORDER, envelope)
-            await self._replace(rows)
-            self._wake()
+
+    async def _follow(self, order: Order, envelope: bytes) -> None:
+        with self._store.together():
+            for digest in order.waivers:
+                self._store.waive(digest)
+        await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)))
+        # Last: an agent that dies before this takes the order again, which then changes nothing.
+        self._store.keep_document(_ORDER, envelope)
+        self._wake()
 
     def _refuse(self, error: EdgefleetError, *, what: str = _ORDER) -> None:
         _log.warning("refused %s: %s", what, error)
         why = reason(error)
-        self._store.refuse(Refusal(what=what, reason=Reason(why.code, why.message), at=self._clock.now()))
+        try:
+            self._store.refuse(Refusal(what=what, reason=Reason(why.code, why.message), at=self._clock.now()))
+        except NeedsOperator as full:
+            _log.warning("the refusal was not kept: %s", full)
         self._wake()

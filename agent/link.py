@@ -14,7 +14,7 @@ import aiomqtt
 from agent.clock import Clock, backoff
 from agent.identity import CA, CERTIFICATE, KEY, Identity
 from modules import canonical
-from modules.errors import LinkLost
+from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.report import Status
 from modules.protocol.topics import Parsed, Topics
 
@@ -80,7 +80,7 @@ class Link:
             began = self._clock.now()
             try:
                 await self._session()
-            except (aiomqtt.MqttError, OSError) as error:
+            except (aiomqtt.MqttError, OSError, EdgefleetError) as error:
                 if not self._outage_logged:
                     _log.warning("%s: broker lost, serving goes on: %s", self._where, error)
                     self._outage_logged = True

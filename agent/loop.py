@@ -7,6 +7,7 @@ remembered between two passes.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from agent.clock import Clock
@@ -57,17 +58,25 @@ class Loop:
         self._tasks: dict[tuple[Slug, Lane], asyncio.Task[None]] = {}
         self._facts_at = 0.0
         self._pruned: tuple[Slot, ...] = ()
+        self._resumed = False
+        self._outage_logged = False
         self.passes = 0
 
     def wake(self) -> None:
         """Look again now."""
         self._wake.set()
 
-    async def replace(self, rows: tuple[Slot, ...]) -> None:
-        """Make these rows the device's; what is being done for their slots is ended first."""
+    async def replace(self, change: Callable[[tuple[Slot, ...]], tuple[Slot, ...]]) -> None:
+        """Make what ``change`` returns of the rows the device's; what is being done for those is ended first."""
         lanes: tuple[Lane, ...] = ("work", "keep")
-        for row in rows:
-            await self._end([(row.slot, lane) for lane in lanes if lane == "work" or row.phase is Phase.REMOVING])
+        while True:
+            # Asked again each time, because a step that ends may still have moved its row on.
+            rows = change(self._store.slots())
+            keys = [(row.slot, lane) for row in rows for lane in lanes if lane == "work" or row.phase is Phase.REMOVING]
+            running = [key for key in keys if key in self._tasks]
+            if not running:
+                break
+            await self._end(running)
         with self._store.together():
             for row in rows:
                 self._store.save(row)
@@ -76,17 +85,33 @@ class Loop:
     async def run(self) -> None:
         """Work until cancelled; the steps in progress are ended then, and resumed by the next start."""
         await self._host.look()
-        self._resume()
         try:
             while True:
                 self._wake.clear()
-                look_again = await self._pass()
+                look_again = await self._guarded()
                 self.passes += 1
                 wait = max(0.0, look_again - self._clock.now())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
         finally:
             await self._end(list(self._tasks))
+
+    async def _guarded(self) -> float:
+        """One pass; what goes wrong in it, a full disk above all, must not take supervision away."""
+        try:
+            if not self._resumed:
+                self._resume()
+            look_again = await self._pass()
+        except (EdgefleetError, OSError) as error:
+            if not self._outage_logged:
+                _log.error("a pass failed, and is tried again: %s", error)
+                self._outage_logged = True
+            return self._clock.now() + self._poll_s
+        if self._outage_logged:
+            _log.warning("passes succeed again")
+            self._outage_logged = False
+        return look_again
 
     def _resume(self) -> None:
         """After a start: each row goes on where its phase says, and the gateway gets its table without any network."""
@@ -95,6 +120,7 @@ class Loop:
             if resume is not slot.phase:
                 self._store.save(slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None))
         self._router()
+        self._resumed = True
 
     async def _pass(self) -> float:
         now = self._clock.now()
@@ -109,10 +135,10 @@ class Loop:
         for step in decision.steps:
             if (step.slot.slot, step.lane) not in self._tasks:
                 self._start(step)
-        if not self._tasks:
-            await self._tidy(slots, running)
         await self._outbox.report(self._store.slots())
         await self._outbox.facts(self._host.facts)
+        if not self._tasks:
+            await self._tidy(slots, running)
         return decision.look_again
 
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
