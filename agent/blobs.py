@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from agent.identity import sync_folder
-from modules.digests import BLOCK, HASH, Blob, block_matches, measure_file, read_blocks
+from modules.digests import BLOCK, HASH, Blob, block_matches, check_index, measure_file, read_blocks
 from modules.errors import Invalid
 from modules.names import Digest
 
@@ -35,15 +35,17 @@ class BlobStore:
             return False
 
     def index(self, blob: Blob) -> bytes | None:
-        """The block index, if it is here or if the blob is its own."""
+        """The block index, if it is here or if the blob is its own; one that a power cut tore is not here."""
         if blob.block_count == 0:
             return b""
         if blob.block_count == 1:
             return bytes.fromhex(blob.sha256[_HEX])
         try:
-            return self._index_path(blob.sha256).read_bytes()
-        except FileNotFoundError:
+            index = self._index_path(blob.sha256).read_bytes()
+            check_index(blob, index)
+        except (FileNotFoundError, Invalid):
             return None
+        return index
 
     def keep_index(self, blob: Blob, index: bytes) -> None:
         """Keep an index that was checked against the blob."""

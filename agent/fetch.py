@@ -6,6 +6,7 @@ asked for again, alone; after some tries the pull stops with a reason and is res
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ from modules.protocol.blobs import (
 _BATCH: Final = 8
 _REQUESTS: Final = 2
 _MAX_MEMORY: Final = 16 << 20
-# A server that is busy asks us to wait; that is no failed try.
+# A server that is busy asks us to wait; that is no failed try, as long as it ends.
 _BUSY_WAIT_S: Final = 0.5
+_BUSY_MOST: Final = 120
 
 Send = Callable[[bytes], Awaitable[None]]
 Progress = Callable[[int], None]
@@ -44,7 +46,11 @@ class Missing(TransferStalled):
     code = "missing"
 
 
-@dataclass(frozen=True, slots=True)
+class _Busy(Exception):
+    """The server asks us to wait."""
+
+
+@dataclass(slots=True)
 class _Pull:
     """One blob on its way: what it must be, what is missing, where it goes, and how often each block failed."""
 
@@ -54,6 +60,7 @@ class _Pull:
     stream: BinaryIO
     progress: Progress
     tries: dict[int, int]
+    busy: int = 0
 
 
 class Puller:
@@ -66,6 +73,7 @@ class Puller:
         self._request = 0
         self._waiting: dict[int, asyncio.Queue[Block]] = {}
         self._window = asyncio.Semaphore(_REQUESTS)
+        self._one_by_one: weakref.WeakValueDictionary[Digest, asyncio.Lock] = weakref.WeakValueDictionary()
         self.bytes_received = 0
 
     def on_block(self, payload: bytes) -> None:
@@ -85,6 +93,11 @@ class Puller:
             TransferStalled: blocks stopped coming or kept coming wrong; what arrived is kept.
             Invalid: the blob cannot be what was signed.
         """
+        # Two modules may ask for the same blob at once; the second one finds it there.
+        async with self._one_by_one.setdefault(blob.sha256, asyncio.Lock()):
+            await self._pull(blob, store, progress)
+
+    async def _pull(self, blob: Blob, store: BlobStore, progress: Progress) -> None:
         if store.has(blob):
             progress(blob.length)
             return
@@ -132,7 +145,8 @@ class Puller:
         parts: dict[int, bytes] = {}
         if length == 0:
             return b""
-        for _ in range(self._tries):
+        tries, busy = 0, 0
+        while tries < self._tries and busy < _BUSY_MOST:
             async with self._window:
                 request, queue = self._open()
                 try:
@@ -140,13 +154,18 @@ class Puller:
                     if isinstance(ask, BlobGet) and length is not None:
                         return await self._small_blob(ask, queue, length, parts)
                     await self._send(encode(ask))
-                    return await self._collect(queue, parts)
+                    return await self._collect(queue)
                 except TimeoutError:
-                    continue  # asked again, a bounded number of times
+                    tries += 1
+                except _Busy:
+                    busy += 1
+                    await asyncio.sleep(_BUSY_WAIT_S)
                 finally:
                     del self._waiting[request]
         raise TransferStalled(
-            f"the server did not answer {self._tries} times", element="pull", remedy="it is tried again by itself"
+            f"the server did not answer {tries} times and was busy {busy} times",
+            element="pull",
+            remedy="it is tried again by itself",
         )
 
     async def _small_blob(
@@ -159,14 +178,18 @@ class Puller:
             await self._send(encode(BlobGet(request=ask.request, digest=ask.digest, first=numbers[0], mask=mask)))
             for _ in range(mask.bit_count()):
                 block = await self._next(queue)
+                if not 0 <= block.number < count:
+                    raise TimeoutError  # nothing that was asked for came
                 parts[block.number] = block.data
         return b"".join(parts[n] for n in range(count))
 
-    async def _collect(self, queue: asyncio.Queue[Block], parts: dict[int, bytes]) -> bytes:
+    async def _collect(self, queue: asyncio.Queue[Block]) -> bytes:
+        """The blocks of one answer: those of an earlier one may be of an older file."""
+        parts: dict[int, bytes] = {}
         while True:
             block = await self._next(queue)
-            if block.length > _MAX_MEMORY:
-                raise TransferStalled(f"{block.length} bytes are more than allowed", element="pull")
+            if block.length > _MAX_MEMORY or not 0 <= block.number * BLOCK <= block.length:
+                raise TransferStalled(f"no block {block.number} of {block.length} bytes is taken", element="pull")
             parts[block.number] = block.data
             if len(parts) * BLOCK >= block.length:
                 return b"".join(parts[n] for n in sorted(parts))
@@ -177,9 +200,11 @@ class Puller:
         Raises:
             Missing: the server answers that there is none.
             TimeoutError: nothing came in time.
+            _Busy: the server asks us to wait.
         """
         while True:
-            block = await asyncio.wait_for(queue.get(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                block = await queue.get()
             if block.status == OK:
                 return block
             if block.status == MISSING:
@@ -189,8 +214,7 @@ class Puller:
                     remedy="publish the module again",
                 )
             if block.status == BUSY:
-                await asyncio.sleep(_BUSY_WAIT_S)
-                raise TimeoutError
+                raise _Busy
 
     def _open(self) -> tuple[int, asyncio.Queue[Block]]:
         self._request += 1
@@ -210,6 +234,12 @@ class Puller:
             finally:
                 for worker in workers:
                     worker.cancel()
+                # They write to the stream until they have ended.
+                await asyncio.gather(*workers, return_exceptions=True)
+            if pull.busy >= _BUSY_MOST:
+                raise TransferStalled(
+                    f"the server was busy {pull.busy} times", element=pull.blob.sha256, remedy="the pull is resumed"
+                )
             worst = max((pull.tries.get(number, 0) for number in pull.missing), default=0)
             if worst >= self._tries:
                 raise TransferStalled(
@@ -220,16 +250,12 @@ class Puller:
                 )
 
     async def _work(self, pull: _Pull, batches: deque[list[int]]) -> None:
-        while batches:
-            numbers = batches.popleft()
-            good = await self._batch(pull, numbers)
-            pull.missing.difference_update(good)
-            for number in set(numbers) - good:
-                pull.tries[number] = pull.tries.get(number, 0) + 1
+        while batches and pull.busy < _BUSY_MOST:
+            await self._batch(pull, batches.popleft())
 
-    async def _batch(self, pull: _Pull, numbers: list[int]) -> set[int]:
-        """Ask for a few blocks; returns those that came in time and right."""
-        good: set[int] = set()
+    async def _batch(self, pull: _Pull, numbers: list[int]) -> None:
+        """Ask for a few blocks; what comes in time and right is no longer missing, the rest failed once more."""
+        left = set(numbers)
         async with self._window:
             request, queue = self._open()
             mask = sum(1 << (number - numbers[0]) for number in numbers)
@@ -238,15 +264,21 @@ class Puller:
                 await self._send(encode(ask))
                 for _ in numbers:
                     block = await self._next(queue)
-                    if block.number in numbers and block_matches(pull.index, block.number, block.data):
+                    if block.number in left and block_matches(pull.index, block.number, block.data):
                         os.pwrite(pull.stream.fileno(), block.data, block.number * BLOCK)
-                        good.add(block.number)
+                        left.discard(block.number)
+                        pull.missing.discard(block.number)
                         pull.progress(len(block.data))
             except TimeoutError:
                 pass  # what did not come is asked for again, and counted
+            except _Busy:
+                pull.busy += 1
+                await asyncio.sleep(_BUSY_WAIT_S)
+                return
             finally:
                 del self._waiting[request]
-        return good
+        for number in left:
+            pull.tries[number] = pull.tries.get(number, 0) + 1
 
 
 def _batches(numbers: list[int]) -> list[list[int]]:
