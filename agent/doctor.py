@@ -71,9 +71,9 @@ def _disk(settings: Settings) -> Finding:
 
 def _broker(settings: Settings, identity: Identity) -> Finding:
     where = f"{identity.broker.host}:{identity.broker.port}"
-    context = ssl.create_default_context(cafile=str(settings.identity / CA))
-    context.load_cert_chain(settings.identity / CERTIFICATE, settings.identity / KEY)
     try:
+        context = ssl.create_default_context(cafile=str(settings.identity / CA))
+        context.load_cert_chain(settings.identity / CERTIFICATE, settings.identity / KEY)
         with (
             socket.create_connection((identity.broker.host, identity.broker.port), timeout=_TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=identity.broker.host) as secured,

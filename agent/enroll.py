@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity, sync_folder, write_private
 from modules import canonical
-from modules.errors import BadSettings, LinkLost, Untrusted
+from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
 from modules.names import DeviceId
 from modules.protocol.enrollment import LIMIT, EnrollAnswer, EnrollRequest, JoinBundle
 
@@ -65,8 +65,13 @@ def _ask(join: JoinBundle, request: EnrollRequest) -> EnrollAnswer:
     address = urlsplit(join.fleet)
     if address.scheme != "https" or not address.hostname:
         raise BadSettings(f"{join.fleet!r} is no https address", element="join bundle", remedy="make a new bundle")
-    context = ssl.create_default_context(cadata=join.ca)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Nothing but the bundle's own CA: without one, nobody is believed.
+        context.load_verify_locations(cadata=join.ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise Invalid(f"its CA is no certificate: {error}", element="join bundle", remedy="make a new one") from error
     connection = http.client.HTTPSConnection(address.hostname, address.port or 443, timeout=_TIMEOUT_S, context=context)
     try:
         body = msgspec.json.encode(request)

@@ -42,6 +42,10 @@ def load(folder: Path) -> Identity:
         ) from error
     except msgspec.DecodeError as error:
         raise BadSettings(str(error), element=str(folder / DEVICE), remedy="enrol again") from error
+    except OSError as error:
+        raise BadSettings(
+            f"the identity cannot be read: {error.strerror}", element=str(folder), remedy="run it as the agent's user"
+        ) from error
     for name in (KEY, CERTIFICATE, CA, ROOT):
         if not (folder / name).is_file():
             raise BadSettings("a part of the identity is missing", element=str(folder / name), remedy="enrol again")

@@ -6,8 +6,10 @@ blob store's own, linked: a module costs its bytes once.
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from agent.blobs import BlobStore
 from agent.identity import sync_folder, write_private
@@ -18,6 +20,8 @@ from modules.errors import Untrusted
 from modules.manifest import Manifest
 from modules.names import Digest
 from modules.samples import Samples
+
+_YOUNG_S: Final = 3600.0
 
 
 class Shelf:
@@ -84,8 +88,13 @@ class Shelf:
         sync_folder(self.folder)
 
     def prune(self, keep: Iterable[Digest]) -> None:
-        """Forget every module but these."""
+        """Forget every module but these, and young manifests: an order that is being verified may name them."""
         kept = {digest.removeprefix("sha256:") for digest in keep}
+        young = time.time() - _YOUNG_S
         for path in self.folder.iterdir():
-            if path.name.split(".")[0] not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name.split(".")[0] in kept:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.stat().st_mtime < young:
+                path.unlink()

@@ -47,6 +47,8 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise NoSpace(str(error), element=str(self._path), remedy="free disk space, or give back access") from error
         except sqlite3.DatabaseError as error:
             raise BadSettings(
                 str(error), element=str(self._path), remedy="move the file away and enrol again"
