@@ -76,10 +76,8 @@ def _without_answer(errand: Errand, error: Exception) -> Silence:
 
 
 async def _pass_on(errand: Errand, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=passed_on(answer.headers))
-    response.headers.update(errand.marks)
-    if errand.last:
-        response.force_close()
+    headers = passed_on(answer.headers)
+    headers.update(errand.marks)
     length = answer.content_length
     if errand.request.method == _HEAD or (length is not None and length <= errand.whole_answer):
         try:
@@ -88,9 +86,14 @@ async def _pass_on(errand: Errand, answer: aiohttp.ClientResponse) -> web.Stream
             # Not tried again: it answered. A status and a length are a module's answer, and half of it is a fault of
             # that module which another instance must not hide.
             raise refusal(web.HTTPBadGateway, "the module stopped in the middle of its answer") from error
-        await response.prepare(errand.request)
-        await response.write_eof(content)
-        return response
+        # Sent by the server in one piece with its headers, which a StreamResponse is not: a system call less.
+        whole = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=content)
+        if errand.last:
+            whole.force_close()
+        return whole
+    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+    if errand.last:
+        response.force_close()
     await _stream(errand, answer, response)
     return response
 
