@@ -55,11 +55,11 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 class _Operation(msgspec.Struct, frozen=True, rename="camel"):
-    request_body: _Body
+    request_body: _Body = _Body({})
 
 
 class _Path(msgspec.Struct, frozen=True):
-    post: _Operation
+    post: _Operation = _Operation()
 
 
 class _OpenApi(msgspec.Struct, frozen=True):

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from fleet.client.register import Model, prepare
+from fleet.client.sample_requests import script_request
+from fleet.client.scorers import process_scorer
 from modules import manifest as manifests
 from modules import samples as samples_file
-from modules.errors import Invalid, NotReady, Unproved, WrongAnswer
+from modules.errors import BadSettings, Invalid, NotReady, Unproved, WrongAnswer
 from modules.manifest import EntryScript, OnnxGraph
 
 ADD = "def init():\n    pass\n\n\ndef run(data):\n    import json\n    return {'sum': sum(json.loads(data)['data'])}\n"
@@ -169,3 +171,23 @@ def test_a_folder_without_a_clear_graph_is_refused(pack, linear_file, tmp_path):
 
     with pytest.raises(Invalid, match="2 ONNX files"):
         pack(graph(folder))
+
+
+def test_a_sample_that_the_server_declares_can_be_asked(pack, linear_file):
+    """The example in the server's OpenAPI document is a request that it answers."""
+    _, folder = pack(graph(linear_file, prove="ready-only"))
+
+    with process_scorer(folder) as scorer:
+        request = script_request(scorer.http)
+        answer = scorer.http.post(request.path, content=request.body, headers={"Content-Type": request.content_type})
+
+    assert json.loads(request.body).keys() == {"x"}
+    assert answer.status_code == 200
+
+
+def test_an_interpreter_that_does_not_exist_is_named(pack, linear_file, tmp_path):
+    """A mistyped --interpreter is an error with its path."""
+    with pytest.raises(BadSettings) as caught:
+        pack(graph(linear_file, interpreter=str(tmp_path / "python9")))
+
+    assert caught.value.element == str(tmp_path / "python9")
