@@ -1,11 +1,7 @@
 """What an accepted order changes in the device's memory: pure, rows in and rows out."""
 
-from collections.abc import Mapping
-
 from agent.phases import Phase
 from agent.slots import Slot, Wanted
-from modules.errors import Invalid
-from modules.manifest import Manifest, check_setting
 from modules.names import Digest, ModuleRef, Slug
 from modules.protocol.order import Order, SlotOrder
 
@@ -62,22 +58,3 @@ def _work_towards(
         # Ordered back to what is committed and still runs: there is nothing to do.
         return fresh.with_(phase=Phase.COMMITTED, times=((str(Phase.COMMITTED), now),))
     return fresh
-
-
-def check_settings(order: Order, manifests: Mapping[Digest, Manifest]) -> None:
-    """Accept only settings that each manifest declares adjustable, within its bounds.
-
-    Raises:
-        Invalid: another setting, or a value out of bounds.
-    """
-    for name, ordered in order.slots.items():
-        manifest = manifests[ordered.digest]
-        for setting, value in ordered.settings.items():
-            if setting not in manifest.adjustable:
-                allowed = ", ".join(sorted(manifest.adjustable)) or "none"
-                raise Invalid(
-                    "the manifest does not declare it adjustable",
-                    element=f"slot {name}, settings.{setting}",
-                    remedy=f"adjustable are: {allowed}",
-                )
-            check_setting(setting, manifest.adjustable[setting], value)

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``state`` survives restarts (database, identity, trust, modules, blobs); ``runtime`` does not (sockets, routing
     table). ``process_interpreter`` names a Python that has ``edgefleet[scoring]`` and thereby allows the ``process``
     engine, which isolates nothing. ``gateway_group`` is the numeric group that may reach the modules' sockets.
+    ``fallback_hosts`` are patterns of hosts that an order may name beside those that the module's publisher allows.
     """
 
     state: str = "/var/lib/edgefleet"
@@ -43,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pull_retry_s: Seconds = 5.0
     disk_reserve: Bytes = 64 << 20
     blob_budget: Bytes = 8 << 30
+    fallback_hosts: tuple[str, ...] = ()
     log_level: str = "info"
 
     @property

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from agent.adopt import check_settings
 from agent.fetch import Missing, Puller
 from agent.shelf import Shelf
 from agent.store import Store
 from modules import canonical, signing
+from modules.adjustable import check_fallback, check_settings
 from modules.errors import LinkLost, TransferStalled, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
 from modules.manifest import Manifest
@@ -49,12 +49,14 @@ class Verifier:
         store: Store,
         shelf: Shelf,
         puller: Puller,
+        fallback_hosts: tuple[str, ...] = (),
         now: Callable[[], float],
     ) -> None:
         self._device = device
         self._store = store
         self._shelf = shelf
         self._puller = puller
+        self._fallback_hosts = fallback_hosts
         self._now = now
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="trust")
         self._loop = asyncio.get_running_loop()
@@ -82,7 +84,8 @@ class Verifier:
             manifests[slot.digest] = await self._manifest(slot.digest, target)
             if str(manifests[slot.digest].ref) != str(ModuleRef.from_target(slot.manifest)):
                 raise Untrusted("the manifest names another module than its path", element=slot.manifest)
-        check_settings(order, manifests)
+            check_settings(manifests[slot.digest], slot.settings)
+            check_fallback(slot.fallback, (*manifests[slot.digest].fallback_hosts, *self._fallback_hosts))
         learned = learned_time(
             clock=_time(self._now()), built=BUILT, known=self._known_time(), issued=_time(order.issued)
         )

@@ -98,6 +98,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         store=store,
         shelf=shelf,
         puller=puller,
+        fallback_hosts=settings.fallback_hosts,
         now=clock.now,
     )
     known = engines(settings, identity)

@@ -11,12 +11,13 @@ SettingValue = float | str | bool
 
 
 class SlotOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What should fill one slot: the manifest by path, digest and length, the engine, and adjustable settings."""
+    """What should fill one slot: the manifest by path and digest, the engine, and adjustable settings.
+
+    How long the manifest is, the publisher has signed; the director need not say it again.
+    """
 
     manifest: str
     digest: DigestField
-    length: int
-    blocks: DigestField
     engine: Literal["docker", "process"] = "docker"
     settings: dict[str, SettingValue] = {}
     fallback: str | None = None

@@ -76,8 +76,6 @@ EXAMPLES = {
                 "digits": order.SlotOrder(
                     manifest="modules/acme/digits/1.4.2.json",
                     digest=A,
-                    length=900,
-                    blocks=B,
                     settings={"log_level": "debug", "probation_s": 5.0},
                     fallback="https://scoring.example.org/digits",
                 )
