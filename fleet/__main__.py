@@ -86,7 +86,7 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    folder = Folder(settings.data)
+    folder = _fleet(settings)
     listener = _listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     servers: list[_Server] = []
@@ -122,10 +122,14 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _database(settings: Settings) -> Database:
-    path = Folder(settings.data).database
-    if not path.exists():
+    return Database.at(_fleet(settings).database)
+
+
+def _fleet(settings: Settings) -> Folder:
+    folder = Folder(settings.data)
+    if not folder.database.exists():
         raise BadSettings("there is no fleet here", element=str(settings.data), remedy="make one with: init")
-    return Database.at(path)
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -57,7 +57,7 @@ class Registry:
             shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if missing[_SHOWN:] else "")
             raise Invalid(f"blobs are missing: {shown}", element=str(ref), remedy="upload them first")
         blob = self._blobs.put(data)
-        values = {"digest": blob.sha256, "length": blob.length, "blocks": blob.blocks, "state": DRAFT, "created": now}
+        values = {"digest": blob.sha256, "length": blob.length, "state": DRAFT, "created": now}
         if row is None:
             key = {"team": ref.team, "name": ref.name, "version": str(ref.version)}
             connection.execute(insert(modules).values(**key, **values))
@@ -102,8 +102,8 @@ class Registry:
         """
         return self._blobs.read(self._existing(connection, ref).digest)
 
-    def signed(self, connection: Connection, ref: ModuleRef) -> tuple[Manifest, Blob]:
-        """A module that may be rolled out: its manifest, and the blob that the manifest is.
+    def signed(self, connection: Connection, ref: ModuleRef) -> tuple[Manifest, Digest]:
+        """A module that may be rolled out: its manifest and digest.
 
         Raises:
             Missing: there is no such module.
@@ -112,7 +112,7 @@ class Registry:
         row = self._existing(connection, ref)
         if row.state != SIGNED:
             raise Conflict("nobody signed this module", element=str(ref), remedy=f"run: edgefleet modules sign {ref}")
-        return manifests.decode(self._blobs.read(row.digest)), Blob(row.digest, row.length, row.blocks)
+        return manifests.decode(self._blobs.read(row.digest)), Digest(row.digest)
 
     def _existing(self, connection: Connection, ref: ModuleRef) -> Row[Any]:
         row = self._find(connection, ref)

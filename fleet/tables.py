@@ -77,7 +77,6 @@ modules = Table(
     Column("version", String(40), nullable=False),
     Column("digest", String(71)),  # None while the version is only reserved
     Column("length", Integer),
-    Column("blocks", String(71)),
     Column("state", String(16), nullable=False),  # "reserved", "draft" or "signed"
     Column("created", Float, nullable=False),
     UniqueConstraint("team", "name", "version"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import Connection, insert
@@ -14,10 +13,10 @@ from fleet.rollouts.model import Candidate, Policy
 from fleet.rollouts.planner import plan
 from fleet.tables import rollouts
 from modules import canonical
-from modules.digests import Blob
-from modules.errors import Invalid, Unfit
-from modules.manifest import Manifest, check_setting
-from modules.names import DeviceId, ModuleRef, Slug
+from modules.adjustable import check_fallback, check_settings
+from modules.errors import Unfit
+from modules.manifest import Manifest
+from modules.names import DeviceId, Digest, ModuleRef, Slug
 from modules.needs import fits
 from modules.protocol.order import SettingValue, SlotOrder
 
@@ -54,8 +53,8 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish) ->
         Invalid: settings, fallback, selector or policy do not hold.
         Unfit: no selected device fits; lists the reasons.
     """
-    manifest, blob = registry.signed(connection, wish.module)
-    document = _slot_order(wish, manifest, blob)
+    manifest, digest = registry.signed(connection, wish.module)
+    document = _slot_order(wish, manifest, digest)
     fitting, misfits = _sort(connection, manifest, wish)
     if not fitting:
         raise Unfit(_why_none(misfits), element=str(wish.module), remedy="select other devices or change the module")
@@ -80,39 +79,16 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish) ->
     return rollout
 
 
-def _slot_order(wish: Wish, manifest: Manifest, blob: Blob) -> SlotOrder:
-    for name, value in wish.settings.items():
-        if name not in manifest.adjustable:
-            allowed = ", ".join(sorted(manifest.adjustable)) or "none"
-            raise Invalid("the module does not let this be set", element=f"settings.{name}", remedy=f"set: {allowed}")
-        check_setting(name, manifest.adjustable[name], value)
-    _check_fallback(wish.fallback, manifest.fallback_hosts)
+def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
+    check_settings(manifest, wish.settings)
+    check_fallback(wish.fallback, manifest.fallback_hosts)
     return SlotOrder(
         manifest=wish.module.target,
-        digest=blob.sha256,
-        length=blob.length,
-        blocks=blob.blocks,
+        digest=digest,
         engine=wish.engine,
         settings=wish.settings,
         fallback=wish.fallback,
     )
-
-
-def _check_fallback(url: str | None, patterns: Sequence[str]) -> None:
-    """Only hosts that the publisher signed; ``*.`` at the beginning of a pattern stands for one name."""
-    if url is None:
-        return
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    below = host.partition(".")[2]
-    if parts.scheme != "https" or parts.username or not host:
-        raise Invalid("this is no https address", element="fallback", remedy="write https://host/path")
-    if host not in patterns and f"*.{below}" not in patterns:
-        raise Invalid(
-            f"the module's publisher does not allow the host {host}",
-            element="fallback",
-            remedy=f"use one of: {', '.join(patterns) or 'none'}",
-        )
 
 
 def _sort(connection: Connection, manifest: Manifest, wish: Wish) -> tuple[list[Candidate], list[Misfit]]:

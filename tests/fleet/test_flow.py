@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from modules import canonical
-from modules.digests import Blob, measure_bytes
+from modules import manifest as manifests
+from modules.digests import measure_bytes
 from modules.protocol import blobs as wire
 from modules.protocol.report import Reason, Refusal, Running, SlotReport
 from modules.signing import REPORT_TYPE, signer_from_pem
@@ -68,7 +69,7 @@ async def test_a_module_goes_from_the_publisher_to_a_device_and_is_done_when_it_
         assert ordered.manifest == manifest.ref.target
         assert ordered.engine == "process"
 
-        document = await device.pull(Blob(ordered.digest, ordered.length, ordered.blocks))
+        document = await device.pull(measure_bytes(manifests.encode(manifest)))
         assert msgspec.json.decode(document)["name"] == "digits"
         assert await device.pull(manifest.files[0]) == files["model.onnx"]
 

@@ -50,7 +50,6 @@ def upgrade() -> None:
         sa.Column("version", sa.String(length=40), nullable=False),
         sa.Column("digest", sa.String(length=71), nullable=True),
         sa.Column("length", sa.Integer(), nullable=True),
-        sa.Column("blocks", sa.String(length=71), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_modules")),

@@ -170,7 +170,7 @@ def test_devices_that_do_not_fit_are_listed_with_reasons_and_get_no_order(fleet)
         ({}, {"selector": "site=nowhere"}, Unfit, "matches no device"),
         ({}, {"devices": ("dev-missing",)}, Missing, "no such device"),
         ({}, {"settings": {"log_level": "debug"}}, Invalid, "does not let this be set"),
-        ({}, {"fallback": "https://evil.example/score"}, Invalid, "does not allow the host"),
+        ({}, {"fallback": "https://evil.example/score"}, Invalid, "allows the host"),
         ({"fallback_hosts": ("good.example",)}, {"fallback": "http://good.example/"}, Invalid, "https"),
         ({"fallback_hosts": ("*.good.example",)}, {"fallback": "https://a.b.good.example/"}, Invalid, "host"),
         ({"fallback_hosts": ("good.example",)}, {"fallback": "https://user@good.example/"}, Invalid, "https"),

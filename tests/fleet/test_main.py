@@ -1,0 +1,90 @@
+"""The server's own commands and settings."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from fleet.__main__ import main
+from fleet.folder import Folder
+from fleet.settings import Settings
+from tests.parts.fleet_server import ROOT
+
+
+def test_init_makes_a_folder_that_only_its_owner_reads(tmp_path, capsys):
+    """Folder 0700, every key and the token 0600; the token is printed once and never stored in clear."""
+    assert main(["init", "--data", str(tmp_path / "data"), "--name", "fleet.example"]) == 0
+    folder = Folder(tmp_path / "data")
+    token = folder.operator_token.read_text().strip()
+    assert token in capsys.readouterr().out
+    assert token.startswith("eft_")
+    assert folder.root.stat().st_mode & 0o777 == 0o700
+    secrets = [*folder.root.glob("*.key"), folder.operator_token, folder.database]
+    assert len(secrets) == 10
+    assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
+
+
+def test_init_never_overwrites_a_fleet(tmp_path, capsys):
+    """The second init is refused, and the CA stays what it was."""
+    command = ["init", "--data", str(tmp_path / "data")]
+    assert main(command) == 0
+    before = Folder(tmp_path / "data").ca.read_bytes()
+    assert main(command) == 1
+    assert "was made before" in capsys.readouterr().err
+    assert Folder(tmp_path / "data").ca.read_bytes() == before
+
+
+def test_token_makes_another_token(tmp_path, capsys):
+    """For a second operator or a CI job."""
+    main(["init", "--data", str(tmp_path / "data")])
+    capsys.readouterr()
+    assert main(["token", "--data", str(tmp_path / "data"), "--days", "7"]) == 0
+    assert capsys.readouterr().out.startswith("eft_")
+
+
+def test_broker_config_writes_what_mosquitto_starts_with(tmp_path, capsys):
+    """The operator is told the command."""
+    main(["init", "--data", str(tmp_path / "data")])
+    assert main(["broker-config", "--data", str(tmp_path / "data"), str(tmp_path / "broker")]) == 0
+    assert f"mosquitto -c {tmp_path / 'broker' / 'mosquitto.conf'}" in capsys.readouterr().out
+    assert "listener 8883" in (tmp_path / "broker" / "mosquitto.conf").read_text()
+
+
+@pytest.mark.parametrize("command", [["token"], ["broker-config", "x"]])
+def test_a_command_without_a_fleet_says_what_to_do(tmp_path, capsys, command):
+    """No traceback: the missing folder, and the command that makes it."""
+    assert main([*command, "--data", str(tmp_path / "none")]) == 1
+    assert "init" in capsys.readouterr().err
+
+
+def test_serving_without_a_fleet_ends_with_the_reason(tmp_path):
+    """The server does not start half."""
+    command = [sys.executable, "-m", "fleet", "serve", "--data", str(tmp_path / "none"), "--port", "0"]
+    ended = subprocess.run(command, check=False, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert "there is no fleet here" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_settings_come_from_the_environment_and_have_bounds(monkeypatch):
+    """EDGEFLEET_FLEET_ names; nonsense is refused at start."""
+    monkeypatch.setenv("EDGEFLEET_FLEET_BROKER_HOST", "broker.example")
+    assert Settings().broker_host == "broker.example"
+    monkeypatch.setenv("EDGEFLEET_FLEET_BROKER_PORT", "70000")
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "https://localhost:8443"),
+        ({"tls": False, "host": "10.0.0.1", "port": 80}, "http://10.0.0.1:80"),
+        ({"public_url": "https://fleet.example/"}, "https://fleet.example"),
+    ],
+)
+def test_the_address_that_devices_are_given(given, url):
+    """Derived from host and port, unless a public one is set."""
+    assert Settings(**given).url == url
