@@ -90,6 +90,10 @@ class DockerEngine:
                 element=launch.instance,
                 remedy="load the image first",
             )
+        for folder in (launch.module_dir, launch.socket_dir):
+            # Podman would make a missing one.
+            if not Path(folder).is_dir():
+                raise NotReady("the folder to be mounted is missing", element=folder)
         path = self._path(launch.instance)
         existing = self._inspect(launch.instance)
         if existing is not None:
@@ -190,7 +194,8 @@ class DockerEngine:
         return b"".join(demultiplexed(stream))[-tail_bytes:].decode(errors="replace")
 
     def _usage(self, instance: str) -> Usage | None:
-        if self._inspect(instance) is None:
+        inspected = self._inspect(instance)
+        if inspected is None or self._instance(inspected).state != "running":
             return None
         try:
             stats = self._api.get(f"{self._path(instance)}/stats", stream="false", **{"one-shot": "true"})
@@ -198,8 +203,9 @@ class DockerEngine:
             if error.status in {http.client.NOT_FOUND, http.client.CONFLICT}:
                 return None
             raise EngineBusy(f"the engine could not measure it: {error.message}", element=instance) from error
-        memory = stats.get("memory_stats") or {}
+        memory = (stats or {}).get("memory_stats") or {}
         if "usage" not in memory:
+            # It ended meanwhile.
             return None
         details = memory.get("stats") or {}
         # cgroup v1 and v2 name the page cache that can go at once differently.

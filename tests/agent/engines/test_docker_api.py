@@ -140,6 +140,17 @@ async def test_podman_forgets_why(answering):
     assert instance.started_at == pytest.approx(1767225600.123456)
 
 
+async def test_podman_has_no_figures_of_the_ended(answering):
+    """On Podman, which answers nothing about an instance that ends meanwhile, there is no usage, and no crash."""
+    inspected = (
+        b'{"Image":"00","Config":{"Labels":{"edgefleet.device":"device-1","edgefleet.instance":"a","edgefleet.slot":"a",'
+        b'"edgefleet.digest":"sha256:0"}},"State":{"Status":"running"}}'
+    )
+    path, _ = answering(http(b'{"ApiVersion":"1.41"}'), http(inspected), http(b"null"))
+
+    assert await DockerEngine(DEVICE, DockerApi(path)).usage("a") is None
+
+
 def test_refusal_of_an_archive(answering):
     """What the engine says while it refuses an archive is kept, wherever it says so."""
     path, _ = answering(http(b'{"ApiVersion":"1.41"}'), http(b'{"stream":"a"}\n{"error":"invalid diffID"}\n'))
