@@ -1,0 +1,237 @@
+"""A container engine in memory: its instances are real HTTP servers on real Unix sockets, and fail as they are told.
+
+Instances belong to the engine, not to the agent: they outlive every agent that a test drops.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from agent.engines.contract import Instance, Launch, Usage
+from modules.errors import EdgefleetError, EngineBusy, Invalid, NoEngine, NotReady
+from modules.manifest import Image
+from modules.names import Digest
+from modules.needs import Engine
+from tests.doubles.clock import VirtualClock
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """How the instances of one module behave. ``answer`` is what ``/score`` says; seconds are the virtual clock's.
+
+    ``exits`` ends it before it is ready, ``hangs`` lets its health path say 503, ``dies_after_s`` ends it later,
+    ``oom`` says for memory; ``slow_s`` are real seconds before an answer.
+    """
+
+    answer: bytes = b'{"y": [1.0]}'
+    status: bytes | None = None
+    provider: str = "CPUExecutionProvider"
+    exits: bool = False
+    hangs: bool = False
+    dies_after_s: float | None = None
+    oom: bool = False
+    slow_s: float = 0.0
+    memory_mb: float = 50.0
+
+
+class _Running:
+    def __init__(self, launch: Launch, started_at: float) -> None:
+        self.launch = launch
+        self.started_at = started_at
+        self.server: asyncio.Server | None = None
+        self.exit_code: int | None = None
+        self.oom = False
+
+
+class SimulatedEngine:
+    """Implements ``agent.engines.contract.ContainerEngine``.
+
+    ``behaviours`` are by manifest digest and may change at any time. ``down`` and ``busy`` make every call fail,
+    ``start_errors`` are raised by the next starts, one each. ``starts`` and ``stops`` list what was done, in order.
+    """
+
+    def __init__(self, clock: VirtualClock, name: str = "docker") -> None:
+        self.name = name
+        self.behaviours: dict[Digest, Behaviour] = {}
+        self.down = False
+        self.busy = False
+        self.start_errors: list[EdgefleetError | OSError] = []
+        self.load_errors: list[EdgefleetError | OSError] = []
+        self.starts: list[str] = []
+        self.stops: list[str] = []
+        self.images: set[Digest] = set()
+        self.loads = 0
+        self.on_start: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._instances: dict[str, _Running] = {}
+
+    async def facts(self) -> Engine:
+        self._check()
+        return Engine(name=self.name, version="1", detail="simulated")
+
+    async def has_image(self, image: Image, blobs: Path) -> bool:
+        self._check()
+        return image.manifest.sha256 in self.images
+
+    async def load_image(self, image: Image, blobs: Path) -> None:
+        self._check()
+        if self.load_errors:
+            raise self.load_errors.pop(0)
+        for blob in (image.manifest, image.config, *image.layers):
+            if not (blobs / blob.sha256.removeprefix("sha256:")).exists():
+                raise Invalid("this blob of the image is missing", element=blob.sha256)
+        self.loads += 1
+        self.images.add(image.manifest.sha256)
+
+    async def start(self, launch: Launch) -> Instance:
+        self._check()
+        self.on_start()
+        if self.start_errors:
+            raise self.start_errors.pop(0)
+        known = self._instances.get(launch.instance)
+        if known and known.exit_code is None:
+            return self._show(known)
+        one = _Running(launch, self._clock.now())
+        self.starts.append(launch.instance)
+        self._instances[launch.instance] = one
+        behaviour = self._behaviour(one)
+        if behaviour.exits:
+            self._end(one, 1, oom=behaviour.oom)
+        else:
+            one.server = await asyncio.start_unix_server(
+                lambda reader, writer: self._serve(one, reader, writer), path=launch.socket
+            )
+        return self._show(one)
+
+    async def stop(self, instance: str, *, grace_s: float) -> None:
+        self._check()
+        one = self._instances.pop(instance, None)
+        if one:
+            self.stops.append(instance)
+            self._close(one)
+
+    async def list(self) -> list[Instance]:
+        self._check()
+        for one in self._instances.values():
+            self._age(one)
+        return [self._show(one) for one in self._instances.values()]
+
+    async def logs(self, instance: str, *, tail_bytes: int) -> str:
+        self._check()
+        return f"the log of {instance}"[-tail_bytes:] if instance in self._instances else ""
+
+    async def usage(self, instance: str) -> Usage | None:
+        self._check()
+        one = self._instances.get(instance)
+        return Usage(memory_mb=self._behaviour(one).memory_mb, cpu_s=1.0) if one else None
+
+    async def remove_image(self, image: Image) -> None:
+        self._check()
+        self.images.discard(image.manifest.sha256)
+
+    # What a test does to it
+
+    def running(self) -> set[Digest]:
+        """The modules that have a running instance."""
+        return {one.launch.digest for one in self._instances.values() if one.exit_code is None}
+
+    def launch(self, instance: str) -> Launch:
+        return self._instances[instance].launch
+
+    def crash(self, instance: str, *, oom: bool = False) -> None:
+        """End an instance as the kernel would."""
+        self._end(self._instances[instance], 137, oom=oom)
+
+    def power_cut(self) -> None:
+        """Nothing runs any more."""
+        for one in self._instances.values():
+            if one.exit_code is None:
+                self._end(one, 255)
+
+    def close(self) -> None:
+        """Close every socket, at the end of a test."""
+        for one in self._instances.values():
+            self._close(one)
+        self._instances.clear()
+
+    # Its inside
+
+    def _check(self) -> None:
+        if self.down:
+            raise NoEngine("the engine is down", remedy="start it")
+        if self.busy:
+            raise EngineBusy("the engine is busy")
+
+    def _behaviour(self, one: _Running) -> Behaviour:
+        return self.behaviours.get(one.launch.digest, Behaviour())
+
+    def _age(self, one: _Running) -> None:
+        behaviour = self._behaviour(one)
+        ends = behaviour.dies_after_s
+        if one.exit_code is None and ends is not None and self._clock.now() >= one.started_at + ends:
+            self._end(one, 137 if behaviour.oom else 1, oom=behaviour.oom)
+
+    def _end(self, one: _Running, code: int, *, oom: bool = False) -> None:
+        one.exit_code, one.oom = code, oom
+        self._close(one)
+
+    @staticmethod
+    def _close(one: _Running) -> None:
+        if one.server is not None:
+            one.server.close()
+            one.server = None
+            Path(one.launch.socket).unlink(missing_ok=True)
+
+    def _show(self, one: _Running) -> Instance:
+        return Instance(
+            instance=one.launch.instance,
+            slot=one.launch.slot,
+            digest=one.launch.digest,
+            state="running" if one.exit_code is None else "exited",
+            exit_code=one.exit_code,
+            oom=one.oom,
+            started_at=one.started_at,
+        )
+
+    async def _serve(self, one: _Running, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            target = await _request(reader)
+            behaviour = self._behaviour(one)
+            if behaviour.slow_s:
+                await asyncio.sleep(behaviour.slow_s)
+            code, body = _answer(target, behaviour)
+            writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
+            await writer.drain()
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def _request(reader: asyncio.StreamReader) -> str:
+    """The target of one request, its body read."""
+    with suppress(asyncio.IncompleteReadError):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = next((line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length:")), "0")
+        await reader.readexactly(int(length))
+        return head.split(" ")[1]
+    return ""
+
+
+def _answer(target: str, behaviour: Behaviour) -> tuple[int, bytes]:
+    match target:
+        case "/":
+            return (503, b"not yet") if behaviour.hangs else (200, b"Healthy")
+        case "/edgefleet/status":
+            told = {"ready": True, "provider_in_use": behaviour.provider, "module": "m"}
+            return 200, behaviour.status if behaviour.status is not None else msgspec.json.encode(told)
+        case "/score":
+            return 200, behaviour.answer
+    return 404, b""
+
+
+def could_not_start() -> NotReady:
+    """What an engine raises that refuses a container."""
+    return NotReady("the engine refused to start it")
