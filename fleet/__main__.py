@@ -14,7 +14,7 @@ from fleet.app import create_app
 from fleet.auth import ROLES
 from fleet.broker_config import render
 from fleet.db import Database
-from fleet.folder import Folder
+from fleet.folder import Folder, held
 from fleet.settings import Settings
 from fleet.setup import initialise
 from modules.errors import BadSettings, EdgefleetError
@@ -98,11 +98,13 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        # A client that keeps an idle TLS connection and does not answer the goodbye holds the shut-down this long.
+        timeout_graceful_shutdown=3,
     )
     servers.append(_Server(config, options.ready_file, settings.url))
     try:
-        servers[0].run(sockets=[listener])
+        with held(folder):
+            servers[0].run(sockets=[listener])
     finally:
         listener.close()
     return 0 if servers[0].started else 1

@@ -18,13 +18,18 @@ from modules.signing import decode_keys
 class Publisher:
     """Owner and team in one: founds the trust of a fleet, uploads modules, signs them."""
 
-    def __init__(self, http: httpx.Client, team: str = "acme") -> None:
-        self.http, self.team = http, Slug(team)
+    def __init__(self, http: httpx.Client | None = None, team: str = "acme") -> None:
+        self._http, self.team = http, Slug(team)
         self.root_signers = [CryptoSigner.generate_ed25519() for _ in range(3)]
         self.targets_signer = CryptoSigner.generate_ed25519()
         self.team_signer = CryptoSigner.generate_ed25519()
         self.founded: repository.Founded | None = None
         self.metadata = b""
+
+    @property
+    def http(self) -> httpx.Client:
+        assert self._http is not None, "this publisher was given no server"
+        return self._http
 
     def found(self) -> None:
         """Make root, targets and the team for the server's online keys, and hand them over."""
@@ -36,12 +41,10 @@ class Publisher:
         teams = {self.team: base64.b64encode(self.metadata).decode()}
         checked(self.http.post("/api/v1/tuf-bootstrap", json=body | {"teams": teams}))
 
-    def prepare(self) -> None:
-        """Make the first metadata, and keep it."""
-        keys = {
-            role: Key.from_dict(entry.pop("keyid"), entry)
-            for role, entry in checked(self.http.get("/api/v1/tuf-online-keys")).json().items()
-        }
+    def prepare(self, online: dict[str, Any] | None = None) -> None:
+        """Make the first metadata for these online keys, the server's own unless given, and keep it."""
+        documents = online or checked(self.http.get("/api/v1/tuf-online-keys")).json()
+        keys = {role: Key.from_dict(entry.pop("keyid"), entry) for role, entry in documents.items()}
         self.founded = repository.create(
             root_signers=self.root_signers,
             targets_signers=[self.targets_signer],

@@ -1,6 +1,9 @@
 """The HTTP API on a real server: permissions, problems, and what the flows do not touch."""
 
 import base64
+import os
+import subprocess
+import sys
 
 import pytest
 from fastapi.routing import APIRoute
@@ -14,6 +17,7 @@ from modules.digests import measure_bytes, sha256
 from modules.errors import EdgefleetError
 from tests.doubles.device import Device, join
 from tests.doubles.publisher import Publisher, checked, module
+from tests.parts.fleet_server import ROOT
 
 server_test = pytest.mark.needs("mosquitto")
 
@@ -88,6 +92,16 @@ def test_without_a_token_that_holds_nothing_is_told(fleet, path, header):
     server, _, _ = fleet
     with server.client() as http:
         problem(http.get(path, headers={"Authorization": header}), 401, "unauthorised")
+
+
+@server_test
+def test_a_second_server_on_the_same_folder_is_refused(fleet):
+    """One process at a time is the broker's consumer and the rollout engine."""
+    server, _, _ = fleet
+    command = [sys.executable, "-m", "fleet", "serve", "--data", str(server.data.root), "--port", "0"]
+    ended = subprocess.run(command, check=False, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "another server works here" in ended.stderr
 
 
 @server_test

@@ -1,0 +1,171 @@
+"""The trust metadata that the server keeps and signs, seen by a device's own verifier."""
+
+import time
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from fleet.blobs import Blobs
+from fleet.db import Database
+from fleet.folder import Folder
+from fleet.metadata import Metadata
+from fleet.refusals import Conflict, Missing
+from fleet.registry import Registry
+from fleet.setup import initialise
+from modules import manifest as manifests
+from modules.digests import sha256
+from modules.errors import Invalid, Untrusted
+from modules.names import ModuleRef
+from modules.trust import Trust
+from tests.doubles.keys import MemoryRoleVersions
+from tests.doubles.publisher import Publisher, module
+
+DAY_S = 86400
+
+
+class Site:
+    """The server's metadata on a data folder of its own, an owner, and a clock that tests move."""
+
+    def __init__(self, folder):
+        self.now = time.time()
+        data = Folder(folder / "data")
+        initialise(data, self.clock)
+        self.database = Database.at(data.database)
+        self.blobs = Blobs(data.blobs)
+        self.registry = Registry(self.blobs)
+        self.metadata = Metadata(self.database, self.blobs, self.registry, data, self.clock)
+        self.owner = Publisher()
+        self.owner.prepare(self.metadata.online_keys())
+
+    def clock(self):
+        return self.now
+
+    def found(self, **parts):
+        first = {name: getattr(self.owner.founded, name) for name in ("root", "targets", "director")}
+        self.metadata.bootstrap(**first | parts, teams={self.owner.team: self.owner.metadata})
+
+    def draft(self, data=b"graph"):
+        self.blobs.put(data)
+        manifest = module("acme", "digits", "1", {"model.onnx": data})
+        with self.database.write() as connection:
+            self.registry.draft(connection, self.now, manifest.ref, manifests.encode(manifest))
+        return manifest
+
+    def version(self, name):
+        return msgspec.json.decode(self.metadata.file(name))["signed"]["version"]
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def trust(site, tmp_path):
+    """A device that gets its metadata from the server, and asks as the agent does."""
+    site.found()
+    (tmp_path / "device").mkdir()
+
+    def fetch(name, _limit):
+        try:
+            return site.metadata.file(name)
+        except Missing:
+            return None
+
+    return Trust(
+        tmp_path / "device",
+        root=site.metadata.newest_root(),
+        fetch=fetch,
+        read_target=lambda _path, digest, _length: site.blobs.read(digest),
+        versions=MemoryRoleVersions(),
+    )
+
+
+def test_a_device_finds_a_module_once_its_team_has_signed_it(site, trust):
+    """What the server publishes verifies on a device: module, digest, and who may give orders."""
+    manifest = site.draft()
+    trust.refresh(datetime.fromtimestamp(site.now, UTC))
+    assert trust.manifest_target(manifest.ref.target) is None
+
+    assert site.metadata.update_team(site.owner.team, site.owner.signed_with(manifest)) == ["acme/digits:1"]
+    trust.refresh(datetime.fromtimestamp(site.now, UTC))
+    assert trust.manifest_target(manifest.ref.target).sha256 == sha256(manifests.encode(manifest))
+    assert list(trust.director_keys()) == [site.metadata.director.public_key.keyid]
+
+
+def test_the_online_metadata_is_signed_again_daily_and_the_snapshot_before_it_expires(site, trust):
+    """A month without news, and a device still finds metadata that holds."""
+    site.metadata.renew()
+    assert site.version("timestamp.json") == 1
+    site.now += DAY_S + 1
+    site.metadata.renew()
+    assert (site.version("timestamp.json"), site.version("snapshot.json")) == (2, 1)
+    for _ in range(30):
+        site.now += DAY_S
+        site.metadata.renew()
+    assert site.version("snapshot.json") > 1
+    trust.refresh(datetime.fromtimestamp(site.now, UTC))
+
+
+def test_old_versions_stay_a_while_and_roots_for_ever(site, trust):
+    """A device in the middle of a refresh finds what its timestamp names; the table does not grow without end."""
+    for _ in range(40):
+        site.now += DAY_S + 1
+        site.metadata.renew()
+    assert site.version("timestamp.json") == 41
+    assert site.metadata.file("40.timestamp.json")
+    with pytest.raises(Missing):
+        site.metadata.file("2.timestamp.json")
+    assert site.metadata.file("1.root.json") == site.metadata.newest_root()
+
+
+def test_a_new_fleet_has_no_root_and_renews_nothing(site):
+    """Before the owner came, the server says what to do."""
+    site.metadata.renew()
+    with pytest.raises(Conflict, match="keys init"):
+        site.metadata.newest_root()
+    with pytest.raises(Conflict, match="keys init"):
+        site.metadata.update_team(site.owner.team, site.owner.metadata)
+
+
+def test_a_bootstrap_that_does_not_hold_together_leaves_nothing(site):
+    """Foreign director bytes, metadata for another server's keys, and unsigned targets are refused whole."""
+    foreign = Publisher()
+    other_keys = {
+        role: {"keyid": signer.public_key.keyid, **signer.public_key.to_dict()}
+        for role, signer in zip(("snapshot", "timestamp", "director"), foreign.root_signers, strict=True)
+    }
+    foreign.prepare(other_keys)
+    with pytest.raises(Invalid, match="not the bytes"):
+        site.found(director=foreign.founded.director)
+    with pytest.raises(Invalid, match="director key is not in it"):
+        site.found(targets=foreign.founded.targets, director=foreign.founded.director)
+    with pytest.raises(Invalid, match="another key"):
+        site.found(root=foreign.founded.root)
+    with pytest.raises(Invalid, match=r"no trust metadata|no metadata"):
+        site.found(root=b"{}")
+    impostor = Publisher()
+    impostor.prepare(site.metadata.online_keys())
+    with pytest.raises(Untrusted):
+        site.found(targets=impostor.founded.targets)
+    with pytest.raises(Conflict):
+        site.metadata.newest_root()
+    site.found()
+
+
+def test_metadata_that_lists_a_module_which_is_not_here_is_refused_whole(site):
+    """Nothing is published of it, and the team's next metadata is still the next."""
+    site.found()
+    draft = site.draft()
+    with pytest.raises(Invalid, match="no such draft"):
+        site.metadata.update_team(
+            site.owner.team, site.owner.signed_with(module("acme", "ghost", "1", {"model.onnx": b"x"}))
+        )
+    assert site.version("team-acme.json") == site.version("timestamp.json") == 1
+
+    site.metadata.update_team(site.owner.team, site.owner.signed_with(draft))
+    with site.database.read() as connection:
+        assert site.registry.view(connection, ModuleRef.parse("acme/digits:1"))["state"] == "signed"
