@@ -16,12 +16,17 @@ _GATE = """
 import importlib, sys
 
 class Gate:
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{name} belongs to another extra", name=name)
+        return None if name.partition(".")[0] in BLOCKED else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
 BLOCKED = set(sys.argv[1].split(","))
-sys.meta_path.insert(0, Gate())
+sys.meta_path[:] = map(Gate, sys.meta_path)
 for entry in sys.argv[2:]:
     importlib.import_module(entry)
 print("\\n".join(sys.modules))
