@@ -1,6 +1,6 @@
-"""How often one address may bring a token that does not hold, before it has to wait.
+"""How often somebody may fail before it counts: addresses with tokens that do not hold, devices with forged messages.
 
-Tokens have 256 random bits and cannot be guessed; this keeps those who try from filling the log and the database.
+Neither can be guessed or forged by trying; this keeps those who try from filling the log and the database.
 """
 
 import threading
@@ -15,7 +15,7 @@ ADDRESSES: Final = 10_000
 
 
 class Attempts:
-    """Failures per address in the last minute; forgets the longest silent address when there are too many."""
+    """Failures per address (or device) in the last minute; forgets the longest silent one when there are too many."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
@@ -32,7 +32,7 @@ class Attempts:
             while failures and failures[0] <= now - WINDOW_S:
                 failures.popleft()
             if len(failures) >= ALLOWED:
-                raise TooMany("too many tokens that do not hold", element=address, remedy="wait a minute")
+                raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
 
     def failed(self, address: str, now: float) -> None:
         with self._lock:

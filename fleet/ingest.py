@@ -11,8 +11,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 
 from fleet import events
+from fleet.attempts import Attempts
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.refusals import TooMany
 from fleet.rollouts import members
 from fleet.tables import devices
 from modules import canonical
@@ -54,6 +56,7 @@ class Ingest:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._refused = Attempts()
 
     def commit(self, batch: Sequence[Inbound]) -> list[Receipt]:
         """Store a batch in one transaction; returns what to acknowledge."""
@@ -123,9 +126,15 @@ class Ingest:
                     members.refused(connection, row.id, row.order_counter, refusal.reason)
 
     def _refuse(self, connection: Connection, message: Inbound, error: Refused) -> None:
+        now = self._clock()
+        try:
+            self._refused.check(message.device, now)
+        except TooMany:
+            return  # enough was said of this device for now; it may not fill the disk
+        self._refused.failed(message.device, now)
         log.warning("%s of %s ignored: %s", message.kind, message.device, error)
         kind = "forged-message" if isinstance(error, Untrusted) else "bad-message"
-        events.record(connection, self._clock(), kind, f"up/{message.kind}: {error}", device=message.device)
+        events.record(connection, now, kind, f"up/{message.kind}: {error}", device=message.device)
 
     @staticmethod
     def _change(connection: Connection, device: DeviceId, **values: object) -> None:

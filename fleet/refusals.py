@@ -8,7 +8,7 @@
     ├── Unauthorised  no token, or one that does not hold
     ├── Forbidden     the token holds, but its role may not do this
     ├── TooLarge      more bytes than the server takes
-    └── TooMany       too many refused tokens from one address; it has to wait
+    └── TooMany       too many refused attempts of one address; it has to wait
 """
 
 from modules.errors import Refused

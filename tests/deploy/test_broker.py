@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import pwd
 import socket
 import ssl
 from contextlib import asynccontextmanager
@@ -229,6 +230,16 @@ def test_rendering_refuses_what_could_not_work(site, tmp_path):
         render(tmp_path / "b", site.data, prefix="edgefleet/v1", user="no-such-account", **ports)
     with pytest.raises(Invalid, match="prefix"):
         render(tmp_path / "c", site.data, prefix="edgefleet/+", **ports)
+
+
+@pytest.mark.needs("root")
+def test_rendered_for_another_account_the_files_are_its_own(site, tmp_path):
+    """The account that mosquitto becomes can read its key, and nobody else."""
+    account = pwd.getpwnam("nobody")
+    render(tmp_path / "x", site.data, prefix="edgefleet/v1", user="nobody", device_port=1, service_port=2)
+    for path in (tmp_path / "x", *(tmp_path / "x").iterdir()):
+        assert path.stat().st_uid == account.pw_uid
+    assert "user nobody" in (tmp_path / "x" / "mosquitto.conf").read_text()
 
 
 def knock(site, pem, port):

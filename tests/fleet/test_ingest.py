@@ -98,6 +98,16 @@ def test_what_is_no_document_is_an_event(fleet, kind, payload):
     assert kinds(fleet) == ["bad-message"]
 
 
+def test_a_flood_of_forgeries_does_not_fill_the_database(fleet):
+    """After twenty events of one device in a minute the rest is dropped; a minute later it is news again."""
+    garbage = [Inbound(NAME, "report", b"garbage")] * 100
+    fleet.ingest.commit(garbage)
+    assert len(kinds(fleet)) == 20
+    fleet.now += 61
+    fleet.ingest.commit(garbage)
+    assert len(kinds(fleet)) == 40
+
+
 def test_a_report_counts_as_a_whole_or_not_at_all(fleet):
     """A phase that does not exist refuses the report: number and slots stay what they were."""
     slot = SlotReport(slot=Slug("a"), phase="wonderful", module="x", digest=Digest("sha256:" + "0" * 64))
