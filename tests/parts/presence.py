@@ -29,11 +29,16 @@ def engine_socket() -> str:
 
 
 def engine_answers() -> bool:
+    return answers(engine_socket())
+
+
+def answers(engine: str) -> bool:
+    """Whether a container engine answers on this socket."""
     connection = http.client.HTTPConnection("localhost", timeout=5)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(5)
     try:
-        connection.sock.connect(engine_socket())
+        connection.sock.connect(engine)
         connection.request("GET", "/_ping")
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
@@ -48,6 +53,10 @@ def _installed(name: str, package: str) -> Part:
 
 PARTS = {
     "docker": Part(engine_answers, "start a container engine (Debian package docker.io), or point DOCKER_HOST at one"),
+    "dockerd": Part(
+        lambda: program("dockerd") is not None and os.geteuid() == 0,
+        "apt-get install docker.io, and run the tests as root",
+    ),
     "git": Part(
         lambda: program("git") is not None and os.path.exists(".git"),  # noqa: PTH110 - a worktree's .git is a file
         "run in a git checkout, with git installed",

@@ -1,0 +1,140 @@
+"""A device: the real agent and the real gateway as processes, with folders of their own."""
+
+import http.client
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docker
+
+from agent.slots import Slot
+from agent.store import Store
+from tests.parts.presence import engine_socket
+from tests.parts.programs import Program, run, until
+from tests.parts.system import System
+
+_ENDED = {"rejected", "reverted"}
+
+
+class Scored(NamedTuple):
+    """An answer of the gateway's."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        assert self.status == http.client.OK, f"{self.status}: {self.body[:500]!r}"
+        return json.loads(self.body)
+
+
+class OnDevice:
+    """One enrolled device; ``engine`` is the container engine's socket, ``settings`` are the agent's."""
+
+    def __init__(self, system: System, name: str, *, engine: str | None = None, **settings: str) -> None:
+        self.system, self.name = system, name
+        self.folder = system.folder / name
+        self.state, self.runtime = self.folder / "state", self.folder / "run"
+        self.state.mkdir(parents=True)
+        self.engine = engine or engine_socket()
+        given = {
+            "STATE": str(self.state),
+            "RUNTIME": str(self.runtime),
+            "DOCKER_SOCKET": self.engine,
+            "POLL_S": "0.5",
+            "PULL_RETRY_S": "0.5",
+            "STOP_GRACE_S": "5",
+        } | {name.upper(): value for name, value in settings.items()}
+        self.environment = {f"EDGEFLEET_AGENT_{name}": value for name, value in given.items()}
+        table, ready = self.runtime / "gateway" / "table.json", self.folder / "gateway-ready"
+        arguments = ("--table", str(table), "--listen", "127.0.0.1:0")
+        self.agent = Program(
+            "agent", [sys.executable, "-m", "agent", "run"], self.folder / "agent.log", environment=self.environment
+        )
+        self.gateway = Program(
+            "gateway",
+            [sys.executable, "-m", "agent.gateway", *arguments, "--ready-file", str(ready)],
+            self.folder / "gateway.log",
+        )
+        self._table, self._ready = table, ready
+
+    def enroll(self) -> None:
+        bundle = self.folder / "join.json"
+        self.system.cli("devices", "join", "--out", bundle)
+        self.command("enroll", bundle, "--name", self.name)
+
+    def start(self) -> None:
+        """Agent and gateway; returns when the server knows what this device is."""
+        self.agent.start(ready=self._table.exists)
+        self.gateway.start(ready=self._ready.exists)
+        self.port = int(self._ready.read_text().rsplit(":", 1)[1])
+        path = f"devices/{self.name}"
+        self.until(lambda: self.system.api(path)["facts"], "the server has its facts")
+
+    def command(self, *arguments: str | Path) -> str:
+        """``edgefleet-agent ARGUMENTS`` on the device."""
+        return run("agent", *arguments, environment=self.environment)
+
+    def until(self, look: Any, what: str, *, within_s: float = 60.0) -> Any:
+        return until(look, f"{self.name}: {what}", within_s=within_s, said=self.said)
+
+    def slot(self, name: str) -> Slot | None:
+        """What the device remembers of a slot, read beside the agent."""
+        store = Store(self.state)
+        try:
+            return store.slot(name)
+        finally:
+            store.close()
+
+    def phase(self, slot: str) -> str:
+        row = self.slot(slot)
+        return str(row.phase) if row else ""
+
+    def reaches(self, slot: str, phase: str, *, within_s: float = 60.0) -> Slot:
+        """The slot's row once it is in this phase; fails at once where the way ended elsewhere."""
+
+        def look() -> bool:
+            now = self.phase(slot)
+            assert now == phase or now not in _ENDED, f"{slot} is {now}: {self.slot(slot)}\n{self.said()}"
+            return now == phase
+
+        self.until(look, f"{slot} is {phase}", within_s=within_s)
+        row = self.slot(slot)
+        assert row is not None
+        return row
+
+    def score(self, slot: str, body: bytes, content_type: str = "application/json") -> Scored:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", f"/{slot}/score", body, {"Content-Type": content_type})
+            response = connection.getresponse()
+            return Scored(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    @contextmanager
+    def containers(self) -> Iterator[list[Any]]:
+        """Its containers, as the engine's own client sees them."""
+        client = docker.DockerClient(base_url=f"unix://{self.engine}", timeout=60)
+        try:
+            yield client.containers.list(all=True, filters={"label": f"edgefleet.device={self.name}"})
+        finally:
+            client.close()
+
+    def said(self) -> str:
+        return f"{self.agent.said()}\n{self.gateway.said()}\n{self.slots()}"
+
+    def slots(self) -> str:
+        return self.command("status", "--json") if (self.state / "agent.db").exists() else "no memory"
+
+    def close(self) -> None:
+        """Stop both, and every container, which outlives them by design."""
+        self.gateway.stop()
+        self.agent.stop()
+        with self.containers() as containers:
+            for container in containers:
+                container.remove(force=True)

@@ -1,0 +1,107 @@
+"""The product's programs as processes: each with a log, awaited with a deadline, stopped by process id."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+READY_WITHIN_S = 60.0
+STOPS_WITHIN_S = 30.0
+_LOOK_S = 0.05
+_TAIL = 6000
+
+
+class Program:
+    """One program, which can be started, killed and started again; all its runs write one log."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name, self._command, self._log = name, [str(part) for part in command], log
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, ready: Callable[[], object] = lambda: True) -> None:
+        """Start it, and return when it is ready."""
+        assert not self.runs, f"{self.name} runs already"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=ROOT, env=os.environ | self._environment, stdout=log, stderr=log
+            )
+        until(lambda: ready() or not self.runs, f"{self.name} is ready", within_s=READY_WITHIN_S, said=self.said)
+        assert self.runs, f"{self.name} ended with {self._process.returncode}:\n{self.said()}"
+
+    def stop(self) -> None:
+        """Ask it to end, and wait; one that does not end is killed, which is an error."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end:\n{self.said()}") from None
+
+    def kill(self) -> None:
+        """End it without a word, as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def said(self) -> str:
+        """The end of its log."""
+        log = self._log.read_bytes() if self._log.exists() else b""
+        return f"--- {self.name}\n{log[-_TAIL:].decode(errors='replace')}"
+
+
+class CommandFailed(Exception):
+    """A command of the product exited with an error: its exit code, and what it printed on both streams."""
+
+    def __init__(self, command: Sequence[str], code: int, out: str, err: str) -> None:
+        super().__init__(f"{' '.join(command)} exited with {code}:\n{err}{out}")
+        self.code, self.out, self.err = code, out, err
+
+
+def run(*arguments: str | Path, environment: Mapping[str, str] | None = None, within_s: float = 120.0) -> str:
+    """``python -m ARGUMENTS`` to its end; returns what it printed.
+
+    Raises:
+        CommandFailed: it exited with an error.
+    """
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+    if done.returncode:
+        raise CommandFailed(command[2:], done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def until(look: Callable[[], T], what: str, *, within_s: float, said: Callable[[], str] = str) -> T:
+    """The first true thing that ``look`` returns; where it takes too long, fails with what the programs said."""
+    ends = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < ends, f"not within {within_s:g} s: {what}\n{said()}"
+        time.sleep(_LOOK_S)  # another process brings it about: there is nothing to await
+    return found
