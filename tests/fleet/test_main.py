@@ -47,9 +47,9 @@ def test_token_makes_another_token(tmp_path, capsys):
 def test_broker_config_writes_what_mosquitto_starts_with(tmp_path, capsys):
     """The operator is told the command."""
     main(["init", "--data", str(tmp_path / "data")])
-    assert main(["broker-config", "--data", str(tmp_path / "data"), str(tmp_path / "broker")]) == 0
+    assert main(["broker-config", "--data", str(tmp_path / "data"), str(tmp_path / "broker"), "--listen", "::1"]) == 0
     assert f"mosquitto -c {tmp_path / 'broker' / 'mosquitto.conf'}" in capsys.readouterr().out
-    assert "listener 8883" in (tmp_path / "broker" / "mosquitto.conf").read_text()
+    assert "listener 8883 ::1" in (tmp_path / "broker" / "mosquitto.conf").read_text()
 
 
 @pytest.mark.parametrize("command", [["token"], ["broker-config", "x"]])
