@@ -34,8 +34,8 @@ class Programs:
         ready: Callable[[], bool],
         environment: Mapping[str, str] | None = None,
         within_s: float = 30.0,
-    ) -> None:
-        """Start a program and wait until ``ready`` says yes.
+    ) -> int:
+        """Start a program, wait until ``ready`` says yes, and return its process id.
 
         Raises:
             Failed: it ended, or was not ready in time; with the end of its log.
@@ -50,6 +50,7 @@ class Programs:
                 state = f"ended with {process.returncode}" if process.poll() is not None else "is not ready"
                 raise Failed(f"{name} {state}: {path.read_text(errors='replace')[-_TAIL:]}")
             time.sleep(0.05)
+        return process.pid
 
     def check(self) -> None:
         """Raises Failed if a program has ended by itself."""
