@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from agent import settings as agent_settings
 from agent.gateway.listening import own_socket, passed_socket
 from agent.gateway.server import run
 from agent.gateway.settings import Settings
@@ -36,7 +37,9 @@ HELP = {
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="edgefleet-gateway", description=__doc__)
-    parser.add_argument("--table", required=True, type=Path, metavar="FILE", help="the routing table the agent writes")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="the routing table (default: where the agent's settings put it)"
+    )
     parser.add_argument(
         "--listen", default="127.0.0.1:8700", metavar="HOST:PORT", help="used where systemd passes no socket"
     )
@@ -51,7 +54,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def _settings(arguments: argparse.Namespace) -> Settings:
     values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
     try:
-        return msgspec.convert({**values, "table": arguments.table}, Settings, strict=False)
+        return msgspec.convert(
+            {**values, "table": arguments.table or agent_settings.load().table}, Settings, strict=False
+        )
     except msgspec.ValidationError as error:
         raise BadSettings(str(error), element="edgefleet-gateway", remedy="see edgefleet-gateway --help") from error
 

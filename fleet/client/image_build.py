@@ -1,9 +1,11 @@
 """Building the scoring image on an engineer's machine, without a registry and without a network in the build.
 
+The image carries a label with the digest of all that it was built from, so that the same image is never built twice.
 Wheels are fetched here, for the Python and the C library inside the base image, and installed there with
 ``--no-index``: so a proxy that re-signs TLS needs no place in the image, and what was installed is what was fetched.
 """
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -22,6 +24,10 @@ BASE: Final = "python:3.11-slim"
 SOURCE: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = SOURCE / "deploy/images/scoring.Dockerfile"
 LOCK: Final = SOURCE / "deploy/locks/scoring.txt"
+
+LABEL: Final = "edgefleet.built-from"
+# What decides what runs in the image, beside the base image and the packages asked for.
+INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/images/scoring.Dockerfile")
 
 # The oldest glibc that a manylinux tag of today names.
 _OLDEST_GLIBC: Final = 17
@@ -57,7 +63,7 @@ class Inside(msgspec.Struct, frozen=True):
 def build_scoring_image(
     *, client: docker.DockerClient, name: str, extra_requirements: Sequence[str] = (), progress: Progress
 ) -> str:
-    """Build the image that serves modules and return its id (``sha256:...``).
+    """Build the image that serves modules, unless the engine has it already, and return its id (``sha256:...``).
 
     Args:
         client: a Docker or Podman engine.
@@ -75,21 +81,43 @@ def build_scoring_image(
             element=str(SOURCE),
             remedy="run this in a checkout of edgefleet",
         )
-    _make_sure_of_base(client, progress)
+    base = _make_sure_of_base(client, progress)
+    content = _content(base, extra_requirements)
+    if made := _made_before(client, content):
+        progress(f"{name} is there already, built from the same sources and base image")
+        made.tag(name)
+        return str(made.id)
     inside = _ask(client)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
         _collect(context, inside, extra_requirements, progress)
-        return _build(client, context, name, progress)
+        return _build(client, context, name, content, progress)
 
 
-def _make_sure_of_base(client: docker.DockerClient, progress: Progress) -> None:
+def _content(base: str, extra: Sequence[str]) -> str:
+    """A digest of what the image is built from: base image, packages, recipe, and the code that runs in it."""
+    files = [*(SOURCE / name for name in INGREDIENTS), Path(__file__), *sorted((SOURCE / "modules").rglob("*.py"))]
+    whole = hashlib.sha256("\0".join((base, *sorted(extra), "")).encode())
+    for file in files:
+        if file.is_file():
+            whole.update(file.relative_to(SOURCE).as_posix().encode() + b"\0")
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _made_before(client: docker.DockerClient, content: str) -> Any:
+    """The image with this label, if the engine has one."""
+    return next(iter(client.images.list(filters={"label": f"{LABEL}={content}"})), None)
+
+
+def _make_sure_of_base(client: docker.DockerClient, progress: Progress) -> str:
+    """The id of the base image, pulled if the engine has not got it."""
     try:
-        client.images.get(BASE)
+        return str(client.images.get(BASE).id)
     except docker.errors.ImageNotFound:
         progress(f"pulling {BASE}")
         try:
-            client.images.pull(BASE)
+            return str(client.images.pull(BASE).id)
         except docker.errors.APIError as error:
             raise NeedsOperator(
                 f"this image is not here and cannot be pulled: {error.explanation or error}",
@@ -145,7 +173,7 @@ def _pip(*arguments: str) -> None:
         )
 
 
-def _build(client: docker.DockerClient, context: Path, name: str, progress: Progress) -> str:
+def _build(client: docker.DockerClient, context: Path, name: str, content: str, progress: Progress) -> str:
     progress(f"building {name}")
     image_id = ""
     steps: Any = client.api.build(
@@ -157,6 +185,7 @@ def _build(client: docker.DockerClient, context: Path, name: str, progress: Prog
         decode=True,
         network_mode="none",
         buildargs={"BASE": BASE},
+        labels={LABEL: content},
     )
     for step in steps:
         if "error" in step:

@@ -1,8 +1,9 @@
 """``edgefleet devices``: let devices join, and see what they are and run."""
 
 import os
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +16,7 @@ from modules import canonical
 from modules.names import device_id
 
 app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show and label them.")
+_ASK_AGAIN_S: Final = 1.0
 
 
 @app.command()
@@ -60,10 +62,18 @@ def list_devices(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(device: Annotated[str, typer.Argument(help="The device's id.")], *, as_json: Json = False) -> None:
+def show(
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is online and has said what it is.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show one device: what it is, what it should run, and what it says it runs."""
     with Fleet(config.load()) as fleet:
         found = fleet.device(device_id(device))
+        while wait and not (found.online and found.facts):
+            time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
+            found = fleet.device(device_id(device))
     Screen(as_json=as_json).show(found, lambda it: _show(it, found))
 
 

@@ -66,6 +66,21 @@ def test_what_it_starts(client, seen):
     assert config["User"] == "10001:10001"
 
 
+def test_what_is_there_already_is_not_built_again(client):
+    """Asked for an image that the engine has from the same sources, it gives that one its name, and builds nothing."""
+    name = "edgefleet-test/again:1"
+    parts.scoring_image(client)
+    first = build_scoring_image(client=client, name=name, progress=print)
+    told = []
+
+    try:
+        assert build_scoring_image(client=client, name=name, progress=told.append) == first
+        assert client.images.get(name).id == first
+    finally:
+        client.images.remove(name)
+    assert told == [f"{name} is there already, built from the same sources and base image"]
+
+
 def test_base_that_is_nowhere(client, monkeypatch):
     """Without a base image, here or at a registry, the operator is told how to bring one in."""
     monkeypatch.setattr(image_build, "BASE", "127.0.0.1:1/no-such-base:1")
@@ -83,7 +98,9 @@ def test_base_without_glibc(client, monkeypatch):
     monkeypatch.setattr(image_build, "_ASK", """print('{"python":"3.11","libc":"","version":"","machine":"x86_64"}')""")
 
     with pytest.raises(NeedsOperator, match="glibc only"):
-        build_scoring_image(client=client, name="edgefleet-test/never:1", progress=print)
+        build_scoring_image(
+            client=client, name="edgefleet-test/never:1", extra_requirements=["not-built-before"], progress=print
+        )
 
 
 def test_package_that_cannot_be_had(client):
