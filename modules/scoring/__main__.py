@@ -50,7 +50,6 @@ def main() -> int:
             stream=sys.stderr,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
         asyncio.run(run(settings))
     except BadCommandLine as error:
         print(report(error), file=sys.stderr)

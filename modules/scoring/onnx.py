@@ -154,7 +154,9 @@ class OnnxRuntime:
         log.warning("no example could be made for %s: its first request will be its warm-up", self._file.name)
         return None
 
-    def _run(self, session: onnxruntime.InferenceSession, body: bytes, options: onnxruntime.RunOptions) -> Answer:
+    def _run(
+        self, session: onnxruntime.InferenceSession, body: bytes | bytearray, options: onnxruntime.RunOptions
+    ) -> Answer:
         feeds = tensors.decode(body, self._inputs)
         options.log_severity_level = _FATAL_ONLY
         started = time.perf_counter()

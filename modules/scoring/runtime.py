@@ -7,6 +7,7 @@
     Transient └── Unavailable    there is nothing to run it on at this moment
 """
 
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
 
 import msgspec
@@ -54,6 +55,11 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     onnxruntime: str | None = None
 
 
+Buffer = bytes | bytearray | memoryview
+# What an answer can hold: whole, in parts that are sent one after another without being joined, or as it is made.
+Body = Buffer | tuple[Buffer, ...] | AsyncIterator[bytes]
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request as it came: header names in lower case, ``query`` undecoded, ``id`` printable ASCII."""
 
@@ -61,14 +67,23 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "POST"
     path: str = "/score"
     query: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    raw_headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes | bytearray = b""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers as text; few requests need it, so it is made on demand."""
+        return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw_headers)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its name in lower case."""
+        return next((value for one, value in self.raw_headers if one == name), None)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer. ``run_ms`` is the time in the model's own code, None where it did not run to its end."""
 
-    body: bytes
+    body: Body
     status: int = 200
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
     run_ms: float | None = None
@@ -88,8 +103,8 @@ class ModelRuntime(Protocol):
             EdgefleetError: it can never work so (the message is for the operator).
         """
 
-    async def score(self, request: Request) -> Answer:
-        """Answer one request.
+    def score(self, request: Request) -> Answer | Awaitable[Answer]:
+        """Answer one request: at once where that is quicker than waiting, else later (so it may be an ``async def``).
 
         Raises:
             BadInput: the body is not what the model takes.

@@ -1,18 +1,16 @@
 """The process around the application: its listening socket, its signals, and the order of loading and draining."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import uvicorn
-
 from modules.errors import EdgefleetError
+from modules.scoring.admission import Admission
 from modules.scoring.app import App
+from modules.scoring.connection import Connection
 from modules.scoring.runtime import ModelRuntime
 from modules.scoring.settings import BadCommandLine, Settings
 
@@ -20,20 +18,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_MODE: Final = 0o660
 BACKLOG: Final = 1024
-# Longer than clients keep idle connections, so that it is they who close them and none is cut while in use.
-KEEP_ALIVE_S: Final = 75
 _PROBE_S: Final = 1.0
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's, except that SIGTERM ends in a normal exit: uvicorn would raise the signal again after draining."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
 
 
 async def serve(runtime: ModelRuntime, settings: Settings, listener: socket.socket) -> None:
@@ -43,28 +28,35 @@ async def serve(runtime: ModelRuntime, settings: Settings, listener: socket.sock
         EdgefleetError: the runtime cannot be loaded.
     """
     app = App(runtime, settings)
-    server = _Server(
-        uvicorn.Config(
-            app, http="httptools", loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S, backlog=BACKLOG,
-        )
-    )  # fmt: skip
+    admission = Admission(
+        max_body=settings.max_body, max_held=settings.max_held, max_connections=settings.max_connections
+    )
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await loop.create_server(lambda: Connection(app, admission), sock=listener, backlog=BACKLOG)
 
     async def load() -> None:
         try:
             await runtime.load()
         except BaseException:
-            server.should_exit = True
+            stop.set()
             raise
-        app.loaded()
-        log.info("ready after %.2f s, on %s", app.load_seconds, runtime.metadata().provider_in_use or "an entry script")
+        app.operation.loaded()
+        in_use = runtime.metadata().provider_in_use or "an entry script"
+        log.info("ready after %.2f s, on %s", app.operation.load_seconds, in_use)
 
     loading = asyncio.create_task(load(), name="load")
+    watching = asyncio.create_task(admission.watch(), name="watch connections")
     try:
-        await server.serve(sockets=[listener])
+        await stop.wait()
+        server.close()
+        await admission.drain(settings.drain_s)
     finally:
         loading.cancel()
-        (outcome,) = await asyncio.gather(loading, return_exceptions=True)
+        watching.cancel()
+        outcome, _ = await asyncio.gather(loading, watching, return_exceptions=True)
         await runtime.close()
     if isinstance(outcome, Exception):
         raise outcome

@@ -23,6 +23,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_LEVEL: Final = Adjustable(default="info", choices=LOG_LEVELS)
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
 MAX_BODY: Final = 100 << 20
+MAX_HELD: Final = 512 << 20
+MAX_CONNECTIONS: Final = 4096
+DRAIN_S: Final = 30.0
 MAX_UNIX_PATH: Final = 107
 MAX_PORT: Final = 65_535
 
@@ -48,7 +51,10 @@ class Script(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the server is told. ``max_body`` in bytes; ``threads`` follow from the ``cores`` granted."""
+    """Everything that the server is told.
+
+    Sizes in bytes: ``max_body`` of one body, ``max_held`` of all bodies in memory. ``threads`` follow from ``cores``.
+    """
 
     serves: Graph | Script
     name: str
@@ -62,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cores: float
     threads: int
     max_body: int = MAX_BODY
+    max_held: int = MAX_HELD
+    max_connections: int = MAX_CONNECTIONS
+    drain_s: float = DRAIN_S
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

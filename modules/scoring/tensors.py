@@ -25,7 +25,7 @@ DTYPES: Final = {
 _MAX_EXAMPLE: Final = 1 << 24
 
 
-def decode(body: bytes, inputs: Sequence[Tensor]) -> dict[str, Array]:
+def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Array]:
     """The arrays in a request's body: ``{"data": rows}`` where there is one input, or one key for each input's name.
 
     Raises:

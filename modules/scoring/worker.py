@@ -123,7 +123,7 @@ class Worker:
         await self._process.wait()
         self._writer.close()
 
-    async def _exchange(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    async def _exchange(self, head: dict[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
         """Send a frame and read the answering one."""
         text = orjson.dumps(head)
         try:

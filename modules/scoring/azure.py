@@ -1,0 +1,116 @@
+"""What clients of Azure Machine Learning's server depend on: ``/score``, ``/``, ``/swagger.json``.
+
+Header names with ``x-ms-`` are those of that server.
+"""
+
+import logging
+import re
+import urllib.parse
+from collections.abc import Awaitable
+from typing import Final
+
+from modules.errors import EdgefleetError
+from modules.scoring import schema
+from modules.scoring.replies import JSON, RETRY, TEXT, Handler, Header, Reply, allow, document, message
+from modules.scoring.runtime import Answer, BadInput, ModelRuntime, Request, RunFailed
+from modules.scoring.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Headers that a script cannot set: the server's own, and those of the connection.
+_OURS: Final = frozenset({
+    "connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "x-ms-client-request-id",
+    "x-ms-request-id", "x-ms-run-fn-exec-ms", "x-ms-run-function-failed", "x-request-id",
+})  # fmt: skip
+_STATUSES: Final = range(200, 600)
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_PLAIN_JSON: Final = (("content-type", "application/json"),)
+_SCORE_METHODS: Final = ("GET", "POST", "OPTIONS")
+
+
+class Azure:
+    """The routes, for one runtime."""
+
+    def __init__(self, runtime: ModelRuntime, settings: Settings, *, version: str) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._version = version
+
+    def routes(self) -> dict[str, Handler]:
+        return {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
+
+    def score(self, request: Request) -> Reply | Awaitable[Reply]:
+        allow(request.method, _SCORE_METHODS)
+        try:
+            answer = self._runtime.score(request)
+            return reply_of(answer) if isinstance(answer, Answer) else self._later(request, answer)
+        except EdgefleetError as error:
+            return refusal(request, error)
+
+    def health(self, request: Request) -> Reply:
+        allow(request.method, ("GET", "HEAD"))
+        return Reply(200, b"Healthy", TEXT) if self._runtime.ready else Reply(503, b"Not ready", TEXT)
+
+    def swagger(self, request: Request) -> Reply:
+        allow(request.method, ("GET", "HEAD"))
+        wanted = dict(urllib.parse.parse_qsl(request.query)).get("version", "3")
+        if wanted not in schema.VERSIONS:
+            return message(404, f"no document of version {wanted}, only {', '.join(schema.VERSIONS)}")
+        if not self._runtime.ready:
+            return message(503, "the module is not ready", RETRY)
+        return document(
+            schema.document(
+                self._runtime.metadata(), self._runtime.example(), name=self._settings.name, version=self._version,
+                openapi=schema.VERSIONS[wanted],
+            )
+        )  # fmt: skip
+
+    async def _later(self, request: Request, answer: Awaitable[Answer]) -> Reply:
+        try:
+            return reply_of(await answer)
+        except EdgefleetError as error:
+            return refusal(request, error)
+
+
+def reply_of(answer: Answer) -> Reply:
+    """An answer as HTTP.
+
+    Raises:
+        RunFailed: a status or header that HTTP does not have.
+    """
+    headers = JSON if answer.headers is _PLAIN_JSON or answer.headers == _PLAIN_JSON else _checked(answer)
+    if answer.run_ms is not None:
+        headers = (*headers, (b"x-ms-run-fn-exec-ms", b"%.3f" % answer.run_ms))
+    if answer.failed:
+        headers = (*headers, (b"x-ms-run-function-failed", b"True"))
+    if answer.status not in _STATUSES:
+        raise _impossible(answer)
+    return Reply(answer.status, answer.body, headers)
+
+
+def refusal(request: Request, error: EdgefleetError) -> Reply:
+    """What a caller is told of an error: its own mistake, the model's, or ours."""
+    if isinstance(error, BadInput):
+        return message(400, str(error))
+    if isinstance(error, RunFailed):
+        log.error("%s %s", request.id, error)
+        return message(500, str(error), ((b"x-ms-run-function-failed", b"True"),))
+    return message(503, str(error), RETRY)
+
+
+def _checked(answer: Answer) -> tuple[Header, ...]:
+    """The headers that the model's own code set, without those that are the server's."""
+    if not all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in answer.headers):
+        raise _impossible(answer)
+    return tuple(
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in answer.headers
+        if name.lower() not in _OURS
+    )
+
+
+def _impossible(answer: Answer) -> RunFailed:
+    return RunFailed(
+        f"run() answered with a status or header that HTTP does not have: {answer.status}", element="run()"
+    )

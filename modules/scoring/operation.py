@@ -1,0 +1,47 @@
+"""What the operator and the agent ask: ``/metrics`` and ``/edgefleet/status``."""
+
+import time
+
+from modules.scoring.metrics import CONTENT_TYPE, Metrics
+from modules.scoring.replies import Handler, Reply, allow, document
+from modules.scoring.runtime import ModelRuntime, Request
+from modules.scoring.settings import Settings
+
+
+class Operation:
+    """The routes; ``load_seconds`` is None until the module has been loaded."""
+
+    def __init__(self, runtime: ModelRuntime, settings: Settings, metrics: Metrics) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._metrics = metrics
+        self._born = time.monotonic()
+        self.load_seconds: float | None = None
+
+    def routes(self) -> dict[str, Handler]:
+        return {"/metrics": self.metrics, "/edgefleet/status": self.status}
+
+    def loaded(self) -> None:
+        """Note how long loading took."""
+        self.load_seconds = time.monotonic() - self._born
+
+    def metrics(self, request: Request) -> Reply:
+        allow(request.method, ("GET", "HEAD"))
+        text = self._metrics.text(ready=self._runtime.ready, metadata=self._runtime.metadata())
+        return Reply(200, text.encode(), ((b"content-type", CONTENT_TYPE.encode()),))
+
+    def status(self, request: Request) -> Reply:
+        allow(request.method, ("GET", "HEAD"))
+        metadata = self._runtime.metadata()
+        module = self._settings.module
+        return document({
+            "ready": self._runtime.ready,
+            "module": str(module) if module else None,
+            "kind": metadata.kind,
+            "providers_requested": metadata.providers_requested,
+            "provider_in_use": metadata.provider_in_use,
+            "provider_reason": metadata.provider_reason,
+            "onnxruntime": metadata.onnxruntime,
+            "load_seconds": self.load_seconds,
+            "cores": self._settings.cores,
+        })  # fmt: skip
