@@ -153,7 +153,7 @@ class Loop:
         key = (step.slot.slot, step.lane)
         task = asyncio.create_task(self._take(step), name=f"{step.slot.slot}-{type(step).__name__.lower()}")
         self._tasks[key] = task
-        task.add_done_callback(lambda _: self._done(key))
+        task.add_done_callback(lambda ended: self._done(key, ended))
 
     async def _take(self, step: Step) -> None:
         try:
@@ -162,12 +162,16 @@ class Loop:
             _log.exception("%s: %s failed", step.slot.slot, type(step).__name__)
             await self._clock.sleep(self._poll_s)
 
-    def _done(self, key: tuple[Slug, Lane]) -> None:
-        self._tasks.pop(key, None)
+    def _done(self, key: tuple[Slug, Lane], ended: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is ended:
+            del self._tasks[key]
         self.wake()
 
     async def _end(self, keys: list[tuple[Slug, Lane]]) -> None:
-        tasks = [self._tasks[key] for key in keys if key in self._tasks]
-        for task in tasks:
+        tasks = {key: self._tasks[key] for key in keys if key in self._tasks}
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        for key, task in tasks.items():
+            # A task that had ended before is still there: its callback has not run yet.
+            self._done(key, task)

@@ -11,7 +11,8 @@ from tests.agent.workbench import bench
 
 @pytest.fixture
 def folder():
-    path = Path(tempfile.mkdtemp(prefix="ef-"))
+    memory = Path("/dev/shm")  # where nothing is written to a disk, so that a sync costs nothing
+    path = Path(tempfile.mkdtemp(prefix="ef-", dir=memory if memory.is_dir() else None))
     yield path
     shutil.rmtree(path)
 

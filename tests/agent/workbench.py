@@ -29,6 +29,7 @@ from tests.doubles.clock import VirtualClock
 from tests.doubles.engine import SimulatedEngine
 from tests.doubles.keys import device_pem
 from tests.doubles.link import RecordingLink
+from tests.doubles.release import Release
 
 DEVICE = device_id("bench-1")
 WITHIN_S = 10.0
@@ -61,6 +62,7 @@ class Bench:
         self.counter = 0
         self.tries = 3
         self.task: asyncio.Task[None] | None = None
+        self.watch: Callable[[], None] = lambda: None
         self.build()
 
     def build(self) -> None:
@@ -132,11 +134,10 @@ class Bench:
         self.counter += 1
         ordered = {}
         for name, release in slots.items():
-            if hasattr(release, "ordered"):
+            if isinstance(release, Release):
                 self.server.blobs.update(release.blobs)
                 self.shelf.keep_manifest(release.digest, release.data)
-                release = release.ordered()
-            ordered[name] = release
+            ordered[name] = release.ordered() if isinstance(release, Release) else release
         now = int(self.clock.now())
         order = Order(device=DEVICE, counter=self.counter, issued=now, expires=now + 3600, slots=ordered)
         self.store.raise_number("order", self.counter)
@@ -151,6 +152,7 @@ class Bench:
             async with asyncio.timeout(WITHIN_S):
                 while not met():
                     assert self.task is None or not self.task.done(), "the agent ended"
+                    self.watch()
                     self.clock.advance(flowing)
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
@@ -190,6 +192,12 @@ class Bench:
         """The module that the gateway sends the slot's requests to."""
         route = self.route(slot)
         return route.current.module if route and route.current else None
+
+    def served(self, slot: str = "main") -> bool:
+        """Whether the gateway reaches an instance that answers: the one in front, or the one behind it."""
+        route = self.route(slot)
+        places = (route.current, route.previous) if route else ()
+        return any(self.engine.answers(place.instance) for place in places if place)
 
     def said(self) -> list[tuple[str, str]]:
         """(phase, reason's code) of the slot main in each report, repetitions left out."""

@@ -14,7 +14,8 @@ class BlobServer:
     """``send`` is what a ``Puller`` calls; ``deliver`` is given the answers, each in a turn of its own of the loop.
 
     Faults count down: ``lose`` and ``spoil`` are how often block ``(digest, number)`` gets lost or comes wrong,
-    ``busy`` is how many of the next requests are told to wait. ``silent``: no answer at all; ``down``: no link.
+    ``lacks`` are digests that it has not got, ``busy`` is how many of the next requests are told to wait. ``silent``:
+    no answer at all; ``down``: no link.
     ``mangle`` may turn each block into any others. ``sent`` lists every block that was delivered, right or wrong.
     """
 
@@ -24,6 +25,7 @@ class BlobServer:
         self.deliver: Callable[[bytes], None] = lambda _: None
         self.lose: Counter[tuple[str, int]] = Counter()
         self.spoil: Counter[tuple[str, int]] = Counter()
+        self.lacks: set[str] = set()
         self.busy = 0
         self.silent = False
         self.down = False
@@ -62,7 +64,7 @@ class BlobServer:
         else:
             name, data = get.name, self.metadata.get(get.name)
             numbers = list(range(max(1, -(-len(data or b"") // BLOCK))))
-        if data is None:
+        if data is None or name in self.lacks:
             return [wire.Block(get.request, wire.MISSING, 0, 0, b"there is none")]
         return [block for number in numbers if (block := self._block(get.request, name, number, data))]
 

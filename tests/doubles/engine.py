@@ -4,7 +4,6 @@ Instances belong to the engine, not to the agent: they outlive every agent that 
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,7 +48,8 @@ class SimulatedEngine:
     """Implements ``agent.engines.contract.ContainerEngine``.
 
     ``behaviours`` are by manifest digest and may change at any time. ``down`` and ``busy`` make every call fail,
-    ``start_errors`` are raised by the next starts, one each. ``starts`` and ``stops`` list what was done, in order.
+    ``start_errors`` and ``load_errors`` are raised by the next calls, one each. ``gates`` hold calls of the name of
+    their key until they are set. ``starts`` and ``stops`` list what was done, in order.
     """
 
     def __init__(self, clock: VirtualClock, name: str = "docker") -> None:
@@ -63,7 +63,7 @@ class SimulatedEngine:
         self.stops: list[str] = []
         self.images: set[Digest] = set()
         self.loads = 0
-        self.on_start: Callable[[], None] = lambda: None
+        self.gates: dict[str, asyncio.Event] = {}
         self._clock = clock
         self._instances: dict[str, _Running] = {}
 
@@ -77,6 +77,7 @@ class SimulatedEngine:
 
     async def load_image(self, image: Image, blobs: Path) -> None:
         self._check()
+        await self._gate("load")
         if self.load_errors:
             raise self.load_errors.pop(0)
         for blob in (image.manifest, image.config, *image.layers):
@@ -87,7 +88,7 @@ class SimulatedEngine:
 
     async def start(self, launch: Launch) -> Instance:
         self._check()
-        self.on_start()
+        await self._gate("start")
         if self.start_errors:
             raise self.start_errors.pop(0)
         known = self._instances.get(launch.instance)
@@ -107,6 +108,7 @@ class SimulatedEngine:
 
     async def stop(self, instance: str, *, grace_s: float) -> None:
         self._check()
+        await self._gate("stop")
         one = self._instances.pop(instance, None)
         if one:
             self.stops.append(instance)
@@ -137,6 +139,11 @@ class SimulatedEngine:
         """The modules that have a running instance."""
         return {one.launch.digest for one in self._instances.values() if one.exit_code is None}
 
+    def answers(self, instance: str) -> bool:
+        """Whether this instance runs and gives answers."""
+        one = self._instances.get(instance)
+        return one is not None and one.exit_code is None and not self._behaviour(one).hangs
+
     def launch(self, instance: str) -> Launch:
         return self._instances[instance].launch
 
@@ -163,6 +170,10 @@ class SimulatedEngine:
             raise NoEngine("the engine is down", remedy="start it")
         if self.busy:
             raise EngineBusy("the engine is busy")
+
+    async def _gate(self, call: str) -> None:
+        if gate := self.gates.get(call):
+            await gate.wait()
 
     def _behaviour(self, one: _Running) -> Behaviour:
         return self.behaviours.get(one.launch.digest, Behaviour())
@@ -206,8 +217,6 @@ class SimulatedEngine:
             await writer.drain()
         finally:
             writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
 
 
 async def _request(reader: asyncio.StreamReader) -> str:

@@ -1,0 +1,278 @@
+"""What happens to a committed module that fails later, and to slots that the order no longer names."""
+
+import pytest
+
+from agent.phases import Phase
+from modules.errors import NoEngine
+from tests.doubles.engine import Behaviour, could_not_start
+from tests.doubles.release import make
+
+FIRST = make("acme/digits:1")
+SECOND = make("acme/digits:2")
+THIRD = make("acme/digits:3")
+
+
+async def crash_until(device, met):
+    """Crash whatever the slot's committed module runs as, again and again."""
+
+    def look():
+        row = device.store.slot("main")
+        if row and row.current and not met() and device.engine.answers(row.current.instance):
+            device.engine.crash(row.current.instance)
+
+    device.watch = look
+    await device.until(met, flowing=2.0)
+    device.watch = lambda: None
+
+
+async def test_a_crashed_module_is_restarted_and_recovers(device):
+    """A committed module that ended is started again under a new name; answering for a while clears its count."""
+    await device.committed(FIRST)
+    old = device.row().current.instance
+    device.engine.crash(old)
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+
+    assert device.row().current.instance != old
+    assert device.route().current.instance == device.row().current.instance
+    await device.until(lambda: device.row().restarts == 0, flowing=1.0)
+    assert device.row().phase is Phase.COMMITTED
+    assert not (device.folder / "i" / old.rsplit("-")[-1]).exists()
+
+
+async def test_a_silent_module_is_restarted_after_three_probes(device):
+    """An instance that runs without answering its health path counts as dead after three probes, not before."""
+    await device.committed(FIRST)
+    device.engine.behaviours[FIRST.digest] = Behaviour(hangs=True)
+    await device.until(lambda: device.row().restarts > 0)
+    device.engine.behaviours.clear()
+    await device.until(device.served, flowing=1.0)
+
+
+async def test_a_module_that_keeps_failing_goes_back_to_the_previous(device):
+    """After five restarts without recovery the previous version gets the slot, and the content is remembered."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    await crash_until(device, lambda: device.row().phase in {Phase.REVERTING, Phase.REVERTED})
+    await device.phase(Phase.REVERTED, flowing=1.0)
+
+    assert device.serves() == "acme/digits:1"
+    assert device.served()
+    assert device.row().current.wanted.digest == FIRST.digest
+    assert device.store.failed(SECOND.digest) is not None
+    assert device.chain()[-3:] == ["committed", "reverting", "reverted"]
+
+
+async def test_a_module_with_nothing_before_it_is_retried_for_ever(device):
+    """Without a previous version it becomes degraded, is started on and on, and is committed again when it recovers."""
+    await device.committed(FIRST)
+    await crash_until(device, lambda: device.row().restarts > 7)
+
+    assert device.row().phase is Phase.DEGRADED
+    await device.phase(Phase.COMMITTED, flowing=5.0)
+    assert device.served()
+    assert device.row().reason is None
+
+
+async def test_a_failing_restart_is_told_and_tried_again(device):
+    """A restart that the engine refuses is reported on the committed row, and forgotten when the next one recovers."""
+    await device.committed(FIRST)
+    device.engine.start_errors = [could_not_start(), NoEngine("down")]
+    device.engine.crash(device.row().current.instance)
+    await device.until(device.served, flowing=0.5)
+    await device.until(lambda: device.row().restarts == 0, flowing=1.0)
+
+    assert {("committed", "not-ready"), ("committed", "no-engine")} <= set(device.said())
+    assert device.row().reason is None
+
+
+async def test_a_failing_old_module_does_not_condemn_the_new_one(device):
+    """While a candidate is on probation, the old module's failing restarts leave the candidate alone."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    device.engine.behaviours[FIRST.digest] = Behaviour(exits=True)
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts >= 2, flowing=1.0)
+
+    assert device.row().phase is Phase.PROBATION
+    device.clock.advance(400)
+    await device.phase(Phase.COMMITTED)
+    await device.until(lambda: device.engine.running() == {SECOND.digest}, flowing=1.0)
+    assert device.row().current.wanted.digest == SECOND.digest
+    assert device.store.failed(SECOND.digest) is None
+
+
+async def test_a_dead_engine_decides_nothing(device):
+    """While the engine does not answer, nothing is restarted or reverted; the row stays as it is."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    device.engine.down = True
+    before = device.row()
+    await device.passes(5)
+    device.clock.advance(1000)
+    await device.passes(5)
+
+    assert device.row() == before
+    device.engine.down = False
+    await device.phase(Phase.COMMITTED)
+
+
+async def test_a_revert_waits_for_the_engine(device):
+    """The traffic is back at once; the stop of the bad candidate is tried until the engine answers again."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    stop = device.engine.stop
+    broken = True
+
+    async def refuse(instance, *, grace_s):
+        if broken:
+            raise NoEngine("down")
+        await stop(instance, grace_s=grace_s)
+
+    device.engine.stop = refuse
+    device.engine.crash(device.row().candidate.instance)
+    await device.until(lambda: ("reverting", "no-engine") in device.said(), flowing=0.1)
+
+    assert device.serves() == "acme/digits:1"
+    broken = False
+    await device.phase(Phase.REVERTED, flowing=1.0)
+
+
+async def test_a_removed_slot_stops_and_is_forgotten(device):
+    """A slot that the order no longer names loses its instance, its route and its row, even after a kill on the way."""
+    await device.committed(FIRST)
+    device.engine.down = True
+    await device.order()
+    await device.phase(Phase.REMOVING)
+    await device.restart()
+    await device.passes()
+    assert device.route() is None
+
+    device.engine.down = False
+    await device.until(lambda: device.store.slots() == (), flowing=1.0)
+    assert device.engine.running() == set()
+    await device.stop()
+
+
+async def test_a_removed_slot_forgets_what_it_had_on_disk(device):
+    """The module's folder goes with the slot."""
+    await device.committed(FIRST)
+    assert device.shelf.path(FIRST.digest).is_dir()
+    await device.order()
+
+    await device.until(lambda: not device.shelf.path(FIRST.digest).exists(), flowing=1.0)
+
+
+async def test_a_superseded_candidate_is_stopped(device):
+    """A newer order takes the place of a candidate on probation: the traffic goes back, and it is stopped."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    await device.order(main=THIRD)
+    assert device.serves() == "acme/digits:1"
+    await device.phase(Phase.PROBATION)
+
+    assert device.serves() == "acme/digits:3"
+    await device.until(lambda: SECOND.digest not in device.engine.running(), flowing=0.1)
+
+
+async def test_a_pull_that_is_superseded_ends(device):
+    """A newer order ends the pull of the module that it replaces."""
+    device.server.silent = True
+    await device.order(main=SECOND)
+    await device.phase(Phase.FETCHING)
+    await device.order(main=THIRD)
+    device.server.silent = False
+    await device.phase(Phase.PROBATION, flowing=0.5)
+
+    assert not device.server.sent_of(SECOND.manifest.files[0])
+
+
+async def test_ordered_back_to_what_runs_nothing_is_done(device):
+    """An order for the committed module while another is on its way drops the other and starts nothing."""
+    await device.committed(FIRST)
+    device.server.silent = True
+    await device.order(main=SECOND)
+    await device.phase(Phase.FETCHING)
+    await device.order(main=FIRST)
+    await device.passes(3)
+
+    assert device.row().phase is Phase.COMMITTED
+    assert len(device.engine.starts) == 1
+
+
+async def test_slots_do_not_wait_for_each_other(device):
+    """While one slot's pull hangs, another slot's module goes the whole way."""
+    device.server.lacks = {SECOND.manifest.files[0].sha256}
+    await device.order(main=SECOND, side=FIRST)
+    await device.phase(Phase.PROBATION, slot="side", flowing=0.1)
+
+    assert device.row().phase is Phase.FETCHING
+    await device.stop()
+
+
+async def test_a_failed_module_is_tried_again_only_with_a_waiver(device):
+    """The same bytes are rejected from memory; a waiver for their digest lets them be tried again."""
+    await device.committed(FIRST)
+    device.engine.behaviours[SECOND.digest] = Behaviour(exits=True)
+    await device.order(main=SECOND)
+    await device.phase(Phase.REVERTED)
+    device.engine.behaviours.clear()
+    await device.order(main=FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.REJECTED)
+
+    await device.order(main=SECOND, waivers=[SECOND.digest])
+    await device.phase(Phase.PROBATION)
+
+
+async def test_a_bug_in_a_step_leaves_the_other_slots_alone(device, monkeypatch):
+    """A step that ends with an unexpected error is tried again, and the loop goes on."""
+    calls = []
+    lay_out = device.shelf.lay_out
+
+    def surprise(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise ZeroDivisionError("a bug")
+        lay_out(*arguments)
+
+    monkeypatch.setattr(device.shelf, "lay_out", surprise)
+    await device.order(main=FIRST)
+    await device.phase(Phase.PROBATION, flowing=0.1)
+
+    assert len(calls) == 2
+
+
+async def test_a_full_disk_does_not_end_supervision(device):
+    """While nothing can be written, the loop goes round; when there is room again, it goes on by itself."""
+    await device.committed(FIRST)
+    device.store._db.execute("PRAGMA query_only = ON")
+    device.engine.crash(device.row().current.instance)
+    await device.passes(5)
+    assert device.task is not None
+    assert not device.task.done()
+
+    device.store._db.execute("PRAGMA query_only = OFF")
+    await device.until(device.served, flowing=0.5)
+
+
+@pytest.mark.parametrize("left", [1, 2])
+async def test_left_over_instances_are_stopped(device, left):
+    """What a crash left running, and no row names, is stopped when the agent has nothing else to do."""
+    await device.committed(FIRST)
+    launch = device.engine.launch(device.row().current.instance)
+    for number in range(left):
+        folder = device.folder / "i" / f"x{number}"
+        folder.mkdir()
+        other = type(launch)(
+            **{name: getattr(launch, name) for name in launch.__struct_fields__}
+            | {"instance": f"main-00000000-{900 + number}", "socket_dir": str(folder)}
+        )
+        await device.engine.start(other)
+    await device.until(lambda: len(device.engine.stops) == left)
+
+    assert device.served()
