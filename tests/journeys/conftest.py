@@ -43,10 +43,10 @@ def devices(system):
     """Makes devices, enrolled and started; stopped with their containers at the end."""
     with ExitStack() as stack:
 
-        def make(name, *, engine=None, **settings):
+        def make(name, *, engine=None, through=0, **settings):
             made = OnDevice(system, f"{name}-{secrets.token_hex(3)}", engine=engine, **settings)
             stack.callback(made.close)
-            made.enroll()
+            made.enroll(through=through)
             made.start()
             return made
 
@@ -69,6 +69,7 @@ def shared_device(system):
 
 @pytest.fixture(scope="session")
 def digits_module(system, tmp_path_factory):
-    """The digits example, registered and signed: what a journey rolls out that is about something else."""
+    """The digits example, registered and signed; an order may set its probation, from 1 to 60 seconds."""
     options = digits.samples(tmp_path_factory.mktemp("samples"))
-    return system.sign(system.register(digits.GRAPH, "digits", *options))
+    more = ("--adjustable", "probation_s=1:1:60")
+    return system.sign(system.register(digits.GRAPH, "digits", *options, *more))

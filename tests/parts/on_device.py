@@ -17,6 +17,7 @@ from tests.parts.programs import Program, run, until
 from tests.parts.system import System
 
 _ENDED = {"rejected", "reverted"}
+_LOOPBACK = "127.0.0.1"
 
 
 class Scored(NamedTuple):
@@ -51,7 +52,7 @@ class OnDevice:
         } | {name.upper(): value for name, value in settings.items()}
         self.environment = {f"EDGEFLEET_AGENT_{name}": value for name, value in given.items()}
         table, ready = self.runtime / "gateway" / "table.json", self.folder / "gateway-ready"
-        arguments = ("--table", str(table), "--listen", "127.0.0.1:0")
+        arguments = ("--table", str(table), "--listen", f"{_LOOPBACK}:0")
         self.agent = Program(
             "agent", [sys.executable, "-m", "agent", "run"], self.folder / "agent.log", environment=self.environment
         )
@@ -62,10 +63,16 @@ class OnDevice:
         )
         self._table, self._ready = table, ready
 
-    def enroll(self) -> None:
+    def enroll(self, *, through: int = 0) -> None:
+        """Join the fleet; ``through`` is the port of a proxy before the broker."""
         bundle = self.folder / "join.json"
         self.system.cli("devices", "join", "--out", bundle)
         self.command("enroll", bundle, "--name", self.name)
+        if through:
+            path = self.state / "identity" / "device.json"
+            document = json.loads(path.read_text())
+            document["broker"]["port"] = through
+            path.write_text(json.dumps(document))
 
     def start(self) -> None:
         """Agent and gateway; returns when the server knows what this device is."""
@@ -108,7 +115,7 @@ class OnDevice:
         return row
 
     def score(self, slot: str, body: bytes, content_type: str = "application/json") -> Scored:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(_LOOPBACK, self.port, timeout=30)
         try:
             connection.request("POST", f"/{slot}/score", body, {"Content-Type": content_type})
             response = connection.getresponse()

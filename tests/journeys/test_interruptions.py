@@ -1,0 +1,146 @@
+"""What a device and its applications notice when a part of the system goes away in the middle: nothing lost."""
+
+import pytest
+
+from modules.digests import BLOCK
+from modules.names import ModuleRef
+from tests.parts import digits
+from tests.parts.proxy import Proxy
+from tests.parts.traffic import Traffic
+
+SLOT = "digits"
+MIB = 32
+RATE = 8 << 20
+# Two requests of eight blocks are on their way at any time.
+IN_FLIGHT = 16
+SOME = 100
+
+
+@pytest.fixture(scope="module")
+def edge(system, shared_device, digits_module):
+    """A device that serves the digits."""
+    made = shared_device("dev-interrupted")
+    system.ended(system.start_rollout(digits_module, made.name, slot=SLOT), said=made.said)
+    return made
+
+
+@pytest.fixture
+def serving(edge):
+    """Takes traffic on, and checks at the end that nobody noticed anything, and that nothing was started anew."""
+    before = state(edge)
+    with Traffic(edge.port, f"/{SLOT}/score", digits.QUESTIONS) as traffic:
+        edge.until(lambda: len(traffic.answers) > SOME, "the application gets answers")
+        yield lambda: served_on(edge, traffic)
+        served_on(edge, traffic)
+    assert traffic.failed == []
+    assert state(edge) == before
+
+
+def served_on(edge, traffic):
+    seen = len(traffic.answers)
+    edge.until(lambda: len(traffic.answers) > seen + SOME, "the application gets answers")
+
+
+def state(edge):
+    """Everything that the device remembers of its slot, and the containers that run."""
+    with edge.containers() as containers:
+        return edge.slot(SLOT), sorted((one.id, one.status) for one in containers)
+
+
+def known_as_online(system, edge):
+    edge.until(lambda: system.api(f"devices/{edge.name}")["online"], "the server knows it as online")
+
+
+@pytest.fixture(scope="module")
+def large(system, tmp_path_factory):
+    """A module of some size, and the file that makes it large."""
+    folder = tmp_path_factory.mktemp("large")
+    ref = system.sign(system.register(digits.padded(folder, MIB), "large", *digits.samples(folder)))
+    manifest, _ = system.workspace.manifest(ModuleRef.parse(ref))
+    return ref, max(manifest.files, key=lambda file: file.length)
+
+
+def test_a_pull_goes_on_after_sigkill(system, device, large):
+    """The agent dies in the middle of a pull: the next one fetches the rest, and again at most what was on its way."""
+    ref, file = large
+    with Proxy(system.broker.device_port, rate=RATE) as proxy:
+        slow = device("dev-slow", through=proxy.port)
+        with system.wiretap(slow.name) as tap:
+            rollout = system.start_rollout(ref, slow.name, slot=SLOT)
+            slow.until(lambda: proxy.received > file.length // 3, "a third has come")
+            slow.agent.kill()
+            assert slow.phase(SLOT) == "fetching"
+            asked_before = tap.blocks(file.sha256).total()
+            assert asked_before < file.block_count
+            slow.agent.start()
+            assert system.ended(rollout, said=slow.said)["state"] == "done"
+            asked = tap.blocks(file.sha256)
+        assert set(asked) == set(range(file.block_count))
+        assert asked.total() <= file.block_count + IN_FLIGHT
+        # What else comes: metadata, manifest, samples, TLS; none of it large.
+        assert proxy.received < file.length + IN_FLIGHT * BLOCK + (1 << 20)
+    assert digits.QUESTIONS[0].wrong(slow.score(SLOT, digits.QUESTIONS[0].body).body) == ""
+
+
+def test_probation_goes_on_after_sigkill(system, edge, digits_module):
+    """The agent dies while a module is on probation: the next one lets the same instance go on, and commits it."""
+    settings = ("--setting", "probation_s=5")
+    rollout = system.start_rollout(digits_module, edge.name, slot="probed", more=settings)
+    row = edge.reaches("probed", "probation")
+    edge.until(lambda: edge.score("probed", digits.QUESTIONS[0].body).status == 200, "it has the traffic")
+    edge.agent.kill()
+    assert edge.score("probed", digits.QUESTIONS[0].body).status == 200
+    edge.agent.start()
+    assert system.ended(rollout, said=edge.said)["state"] == "done"
+    after = edge.slot("probed")
+    assert after.current.instance == row.candidate.instance
+    times = dict(after.times)
+    assert [name for name, _ in after.times].count("probation") == 1
+    assert times["committed"] - times["probation"] >= 5
+
+
+def test_an_agent_that_dies_is_not_noticed(edge, serving):
+    """Applications are served while no agent runs, and its return changes nothing."""
+    edge.agent.kill()
+    serving()
+    edge.agent.start()
+    serving()
+
+
+def test_a_broker_that_dies_is_not_noticed(system, edge, serving):
+    """Applications are served while the broker is away; that it comes back, with nothing retained, is a no-op."""
+    system.kill_broker()
+    serving()
+    system.start_broker()
+    edge.until(lambda: "broker back" in edge.agent.said(), "the device has a session again")
+    known_as_online(system, edge)
+    serving()
+
+
+def test_a_fleet_server_that_stops_is_not_noticed(system, edge, serving):
+    """Applications are served while the fleet server is away, and it knows the device again when it is back."""
+    system.stop_server()
+    serving()
+    system.start_server()
+    known_as_online(system, edge)
+    report = system.report(edge.name)
+    assert {slot["phase"] for slot in report["slots"]} == {"committed"}
+
+
+def test_a_device_starts_without_a_network(system, edge):
+    """Agent and module are gone and so is the broker: the agent starts what was committed, and it serves."""
+    edge.agent.stop()
+    system.kill_broker()
+    try:
+        with edge.containers() as containers:
+            for container in containers:
+                container.remove(force=True)
+        assert edge.score(SLOT, digits.QUESTIONS[0].body).status == 503
+        edge.agent.start()
+        edge.until(lambda: edge.score(SLOT, digits.QUESTIONS[0].body).status == 200, "it serves without a broker")
+        for question in digits.QUESTIONS:
+            assert question.wrong(edge.score(SLOT, question.body).body) == ""
+        assert edge.phase(SLOT) == "committed"
+    finally:
+        system.start_broker()
+    known_as_online(system, edge)
