@@ -10,6 +10,8 @@ EXTRAS := agent client fleet scoring
 # Branch coverage, in percent, below which `make test` fails.
 COVERAGE ?= 80
 ARGS ?=
+# Which of tests/benchmarks is run.
+NAME ?= journey
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lock demo test lint types unit journeys bench clean
@@ -31,6 +33,7 @@ lock: .venv/.stamp ## renew constraints.txt and deploy/locks/ from pyproject.tom
 	@for extra in $(EXTRAS); do \
 		$(LOCK) --extra $$extra --constraints constraints.txt --upgrade -o deploy/locks/$$extra.txt || exit 1; \
 	done
+	$(LOCK) --group demo --constraints constraints.txt --upgrade -o deploy/locks/demo.txt
 
 demo: .venv/.stamp ## fleet server, broker and a device on this machine
 	$(BIN)/python -m deploy.demo $(ARGS)
@@ -54,8 +57,8 @@ journeys: .venv/.stamp ## the tests that start whole systems
 	$(BIN)/python -m pytest tests/journeys $(ARGS)
 
 # Not part of test: measuring coverage would be part of what is measured.
-bench: .venv/.stamp ## print what is measured: latency, transfer, memory
-	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+bench: .venv/.stamp ## measure one thing, against its targets (NAME=journey)
+	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
 clean: ## remove .venv, caches, the demo's folder and the images that the demo built
 	rm -rf .venv .demo .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -33,7 +33,7 @@ def main() -> int:
     demo = Demo(FOLDER, gateway_port=arguments.gateway_port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = _story(demo)
+        result = _story(demo, arguments)
         if not arguments.once:
             _stay(demo)
     except Failed as error:
@@ -48,15 +48,18 @@ def main() -> int:
     return 0
 
 
-def _story(demo: Demo) -> dict[str, Any]:
+def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
     console.print("\n[bold]A fleet of one, on this machine[/]")
     demo.step("make the fleet: authority, keys that stay online", demo.make_fleet)
-    broker = demo.step("start the broker", lambda: brokers.start(demo.programs, demo.folder / "broker", demo.data))
+    broker = demo.step(
+        "start the broker",
+        lambda: brokers.start(demo.programs, demo.folder / "broker", demo.data, choice=arguments.broker),
+    )
     console.print(f"    {broker.name}: {broker.note}")
     url = demo.step("start the fleet server", lambda: demo.start_server(broker))
     demo.step("make the signing keys", lambda: demo.make_keys(url))
     console.print("    [yellow]demo keys: unencrypted, and beside the server; never do that with a real fleet[/]")
-    if demo.step("build the scoring image", demo.make_image):
+    if demo.step("build the scoring image", lambda: demo.make_image(choice=arguments.engine)):
         console.print(f"    docker: {IMAGE}")
     else:
         console.print(f"    [yellow]the process engine instead, which isolates nothing: {demo.why}[/]")
@@ -116,6 +119,8 @@ def _stay(demo: Demo) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the first answer")
+    parser.add_argument("--broker", choices=["auto", "mosquitto", "amqtt"], default="auto", help="the broker to use")
+    parser.add_argument("--engine", choices=["auto", "docker", "process"], default="auto", help="what runs the model")
     parser.add_argument("--gateway-port", type=int, default=0, help="port of the device's scoring address")
     return parser.parse_args()
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,11 +20,20 @@ class Broker(NamedTuple):
     note: str
 
 
-def start(programs: Programs, folder: Path, data: Path) -> Broker:
-    """Start a broker for the fleet whose data folder is ``data``."""
+def start(programs: Programs, folder: Path, data: Path, *, choice: str) -> Broker:
+    """Start a broker for the fleet whose data folder is ``data``; ``choice`` is ``auto``, ``mosquitto`` or ``amqtt``.
+
+    Raises:
+        Failed: mosquitto was asked for and is not installed, or the broker did not start.
+    """
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     mosquitto = shutil.which("mosquitto", path=path)
-    return _mosquitto(programs, folder, data, mosquitto) if mosquitto else _amqtt(programs, folder, data)
+    if mosquitto and choice != "amqtt":
+        return _mosquitto(programs, folder, data, mosquitto)
+    if choice == "mosquitto" or (choice == "auto" and os.environ.get("EDGEFLEET_REQUIRE") == "all"):
+        raise Failed("mosquitto is not installed, and no other broker is allowed")
+    note = "it encrypts, but lets anybody in, so it is for loopback only"
+    return _amqtt(programs, folder, data, note if mosquitto else f"mosquitto is not installed; {note}")
 
 
 def _mosquitto(programs: Programs, folder: Path, data: Path, executable: str) -> Broker:
@@ -40,24 +48,24 @@ def _mosquitto(programs: Programs, folder: Path, data: Path, executable: str) ->
     return Broker("mosquitto", device_port, service_port, "mutual TLS, each device confined to its own topics")
 
 
-def _amqtt(programs: Programs, folder: Path, data: Path) -> Broker:
-    if os.environ.get("EDGEFLEET_REQUIRE") == "all":
-        raise Failed("mosquitto is not installed, and EDGEFLEET_REQUIRE=all allows no other broker")
-    run([sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(_LOCK)])
+def _amqtt(programs: Programs, folder: Path, data: Path, note: str) -> Broker:
+    """A broker from PyPI, in an environment of its own."""
+    environment = folder / "venv"
+    run(python("-m", "venv", str(environment)))
+    run([str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(_LOCK)])
     port = free_port()
-    folder.mkdir(parents=True, exist_ok=True)
+    # It asks for certificates, and refuses those whose CA it does not know, though it lets in who has none.
+    authorities = folder / "authorities.pem"
+    authorities.write_text((data / "ca.pem").read_text() + (data / "service-ca.pem").read_text())
     configuration = folder / "amqtt.yaml"
     configuration.write_text(
         "listeners:\n"
         "  default:\n"
         f"    type: tcp\n    bind: {HOST}:{port}\n    ssl: true\n"
-        f"    certfile: {data}/broker.pem\n    keyfile: {data}/broker.key\n"
+        f"    certfile: {data}/broker.pem\n    keyfile: {data}/broker.key\n    cafile: {authorities}\n"
         "plugins:\n"
         "  amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true\n"
     )
-    programs.start(
-        "amqtt", [str(Path(sys.executable).parent / "amqtt"), "-c", str(configuration)], ready=lambda: listens(port)
-    )
-    return Broker(
-        "amqtt", port, port, "mosquitto is not installed: this broker encrypts but checks nobody, so on loopback only"
-    )
+    program = str(environment / "bin/amqtt")
+    programs.start("amqtt", [program, "-c", str(configuration)], ready=lambda: listens(port))
+    return Broker("amqtt", port, port, note)
