@@ -103,9 +103,9 @@ def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _times(rollout: dict[str, Any], name: str) -> dict[str, float]:
-    """Seconds from one phase to the next on the device, by the phase that was reached."""
+    """Seconds from the rollout's start, and from one phase to the next, by the phase that was reached."""
     device = next(one for one in rollout["devices"] if one["device"] == name)
-    times = device["times"]
+    times = [("started", rollout["history"][0]["at"]), *device["times"]]
     return {after[0]: after[1] - before[1] for before, after in pairwise(times)}
 
 
