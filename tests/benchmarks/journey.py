@@ -219,7 +219,7 @@ def _show(found: Found) -> int:
         "  docker run: `docker run --rm`, the same image, hardened and without network, `python -c pass`, to its end.\n"
         f"  wire: {figures['wire_bytes']:,} bytes per rollout, both ways through a TCP proxy before the broker (TLS"
         f" included; with metadata of {PUBLISHED} modules);\n"
-        f"  module: {figures['module_bytes']:,} bytes without its image; manifest and model are new, the samples are not.\n"
+        f"  module: {figures['module_bytes']:,} bytes without its image; its manifest and model are new.\n"
         f"  agent idle (connected, {1 + len(OTHER_SLOTS)} slots served, {QUIET_S} s after the last rollout):"
         f" RSS {found.idle.rss:.1f} MB, PSS {found.idle.pss:.1f} MB, peak RSS {found.idle.peak:.1f} MB,"
         f" {found.threads} threads.\n"
