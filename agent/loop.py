@@ -22,7 +22,7 @@ from agent.slots import Slot
 from agent.steps import Lane, Step
 from agent.store import Store
 from agent.supply import Supply
-from modules.errors import EdgefleetError
+from modules.errors import EdgefleetError, NoEngine
 from modules.names import Slug
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class Loop:
         self._poll_s = poll_s
         self._wake = asyncio.Event()
         self._tasks: dict[tuple[Slug, Lane], asyncio.Task[None]] = {}
+        # Slots whose rows are about to be replaced: no step is begun for them.
+        self._changing: set[Slug] = set()
         self._facts_at = 0.0
         self._pruned: tuple[Slot, ...] = ()
         self._resumed = False
@@ -69,17 +71,18 @@ class Loop:
     async def replace(self, change: Callable[[tuple[Slot, ...]], tuple[Slot, ...]]) -> None:
         """Make what ``change`` returns of the rows the device's; what is being done for those is ended first."""
         lanes: tuple[Lane, ...] = ("work", "keep")
-        while True:
+        try:
             # Asked again each time, because a step that ends may still have moved its row on.
-            rows = change(self._store.slots())
-            keys = [(row.slot, lane) for row in rows for lane in lanes if lane == "work" or row.phase is Phase.REMOVING]
-            running = [key for key in keys if key in self._tasks]
-            if not running:
-                break
-            await self._end(running)
-        with self._store.together():
-            for row in rows:
-                self._store.save(row)
+            while (rows := change(self._store.slots())) and not self._changing.issuperset(row.slot for row in rows):
+                self._changing.update(row.slot for row in rows)
+                ends = [(row.slot, lane) for row in rows for lane in lanes]
+                removed = {row.slot for row in rows if row.phase is Phase.REMOVING}
+                await self._end([(slot, lane) for slot, lane in ends if lane == "work" or slot in removed])
+            with self._store.together():
+                for row in rows:
+                    self._store.save(row)
+        finally:
+            self._changing.clear()
         self._router()
 
     async def run(self) -> None:
@@ -124,16 +127,18 @@ class Loop:
 
     async def _pass(self) -> float:
         now = self._clock.now()
-        if now - self._facts_at >= _FACTS_EVERY_S:
+        slots = self._store.slots()
+        # An engine that somebody waits for is found as soon as it is back.
+        missed = any(slot.reason is not None and slot.reason.code == NoEngine.code for slot in slots)
+        if missed or now - self._facts_at >= _FACTS_EVERY_S:
             self._facts_at = now
             await self._host.look()
-        slots = self._store.slots()
         seen, running = await self._observer.look(slots)
         # Rows may have changed during the look; the decision is made on what they are now.
         slots = self._store.slots()
         decision = plan(slots, seen, now=self._clock.now(), poll_s=self._poll_s)
         for step in decision.steps:
-            if (step.slot.slot, step.lane) not in self._tasks:
+            if (step.slot.slot, step.lane) not in self._tasks and step.slot.slot not in self._changing:
                 self._start(step)
         await self._outbox.report(self._store.slots())
         await self._outbox.facts(self._host.facts)

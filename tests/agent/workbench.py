@@ -32,7 +32,7 @@ from tests.doubles.link import RecordingLink
 from tests.doubles.release import Release
 
 DEVICE = device_id("bench-1")
-WITHIN_S = 10.0
+WITHIN_S = 5.0
 LOOK_S = 0.005
 FACTS = HostFacts(platform="linux/amd64", cores=2, memory_mb=4096, disk_free_mb=4096, engines=(Engine(name="docker"),))
 
