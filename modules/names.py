@@ -26,6 +26,8 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.(?:0|[1-9][0-9]{0,8})){0,3}")
 _PATH_PART: Final = re.compile(r"[A-Za-z0-9_@+=,() -][A-Za-z0-9._@+=,() -]{0,199}")
 MAX_PATH: Final = 400
+# /score, /metrics and /v2/... without a slot mean the only slot of a device.
+RESERVED_SLOTS: Final = frozenset({"metrics", "score", "v2"})
 
 
 def slug(text: str, *, what: str = "name") -> Slug:
@@ -39,6 +41,17 @@ def slug(text: str, *, what: str = "name") -> Slug:
             f"{text!r} is no {what}", element=what, remedy="use 1 to 63 lower-case letters, digits and inner hyphens"
         )
     return Slug(text)
+
+
+def slot_name(text: str) -> Slug:
+    """A slot's name, which is the first level of its scoring address.
+
+    Raises:
+        Invalid: no name, or one that the gateway's own addresses have where a device has a single slot.
+    """
+    if text in RESERVED_SLOTS:
+        raise Invalid(f"{text!r} is part of the scoring address itself", element="slot", remedy="choose another name")
+    return slug(text, what="slot")
 
 
 def device_id(text: str) -> DeviceId:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from fleet.refusals import Missing
-from modules.names import DeviceId, Digest, Slug, device_id, digest, slug
+from modules.names import DeviceId, Digest, Slug, device_id, digest, slot_name, slug
 
 
 def _team(team: str) -> Slug:
@@ -17,7 +17,7 @@ def _model(name: str) -> Slug:
 
 
 def _slot(slot: str) -> Slug:
-    return slug(slot, what="slot")
+    return slot_name(slot)
 
 
 def _device(device: str) -> DeviceId:

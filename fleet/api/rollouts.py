@@ -11,7 +11,7 @@ from fleet.auth import need
 from fleet.rollouts import control
 from fleet.rollouts.start import Wish, start
 from fleet.services import Use
-from modules.names import ModuleRef, device_id, slug
+from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
 
@@ -32,7 +32,7 @@ class Start(BaseModel):
     def wish(self) -> Wish:
         return Wish(
             module=ModuleRef.parse(self.module),
-            slot=slug(self.slot, what="slot"),
+            slot=slot_name(self.slot),
             selector=self.selector,
             devices=None if self.devices is None else tuple(device_id(one) for one in dict.fromkeys(self.devices)),
             engine=self.engine,

@@ -116,3 +116,11 @@ def test_refuses_paths_that_could_leave_the_module(path):
     """Absolute, climbing, hidden, empty or overlong parts are refused."""
     with pytest.raises(Invalid, match="no path inside a module"):
         names.module_path(path)
+
+
+@pytest.mark.parametrize("text", ["score", "metrics", "v2"])
+def test_no_slot_hides_the_addresses_of_an_only_slot(text):
+    """A slot cannot be called like a part of the scoring address."""
+    with pytest.raises(Invalid, match="another name"):
+        names.slot_name(text)
+    assert names.slug(text) == text
