@@ -1,11 +1,12 @@
 """Bad input of every kind, given to the real system: a clear error, nothing started, nothing lost."""
 
 import base64
-import shutil
 
 import msgspec
 import onnx
 import pytest
+from onnx import numpy_helper
+from onnx.external_data_helper import set_external_data
 from securesystemslib.signer import CryptoSigner
 
 from modules import canonical, signing
@@ -50,18 +51,16 @@ def truncated(folder):
 
 
 def elsewhere(folder):
-    """Its weights lie outside its own folder."""
+    """Its weights lie outside its own folder, where they are there to be read."""
     (folder / "inside").mkdir()
     path = folder / "inside" / "model.onnx"
     model = onnx.load(digits.GRAPH)
-    onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=0)
-    shutil.move(folder / "inside" / "weights", folder / "weights")
-    outside = onnx.load(path, load_external_data=False)
-    for tensor in outside.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = "../weights"
-    path.write_bytes(outside.SerializeToString())
+    weights = max(model.graph.initializer, key=lambda tensor: tensor.ByteSize())
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights), weights.name))
+    (folder / "weights").write_bytes(weights.raw_data)
+    set_external_data(weights, "../weights")
+    weights.ClearField("raw_data")
+    onnx.save(model, path)
     return path, "outside the model's folder"
 
 
@@ -239,20 +238,25 @@ def test_a_device_without_an_engine_is_named_before_anything_starts(system, devi
     assert str(tmp_path / "no.sock") in str(engine) or "docker" in str(engine)
 
 
-def test_an_engine_that_goes_away_loses_nothing(system, device, digits_module, tmp_path):
+@pytest.mark.parametrize("boots", [False, True], ids=["while the agent runs", "before the agent starts"])
+def test_an_engine_that_goes_away_loses_nothing(system, device, digits_module, tmp_path, boots):
     """What runs goes on serving, what is ordered waits with the reason, and is done when the engine is back."""
     link = tmp_path / "docker.sock"
     link.symlink_to(engine_socket())
     edge = device("dev-engine-lost", docker_socket=str(link))
     system.ended(system.start_rollout(digits_module, edge.name, slot=SLOT), said=edge.said)
     running = instances(edge)
+    if boots:
+        edge.agent.stop()
     link.unlink()
     rollout = system.start_rollout(digits_module, edge.name, slot="later")
+    if boots:
+        edge.agent.start()
     told = edge.until(lambda: waiting(system, edge, "later"), "it says why it waits")
     assert told["reason"]["code"] == "no-engine"
     assert edge.score(SLOT, digits.QUESTIONS[0].body).status == 200
     assert instances(edge) == running
     link.symlink_to(engine_socket())
-    assert system.ended(rollout, said=edge.said)["state"] == "done"
+    assert system.ended(rollout, within_s=30, said=edge.said)["state"] == "done"
     assert edge.score("later", digits.QUESTIONS[0].body).status == 200
     assert set(running) < set(instances(edge))

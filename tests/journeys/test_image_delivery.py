@@ -22,12 +22,11 @@ WITHIN_S = 150
 
 @pytest.fixture(scope="module")
 def engines():
-    """Makes empty engines, each with a client of its own."""
+    """Makes empty engines."""
     with ExitStack() as stack:
 
         def make():
-            socket = stack.enter_context(dockerd())
-            return socket, stack.enter_context(closing(docker.DockerClient(f"unix://{socket}", timeout=120)))
+            return stack.enter_context(dockerd())
 
         yield make
 
@@ -66,9 +65,10 @@ def answers(edge):
 @pytest.mark.timeout(240)
 def test_an_image_comes_over_mqtt_and_never_by_its_name(system, device, engines, signed, digits_module):
     """An engine has the right name for other content: the signed image is pulled in blocks, and that one runs."""
-    socket, engine = engines()
-    false = {impostor(engine, tag) for tag in (archive_tag(signed), "scoring:cpu")}
-    edge = device("dev-empty", engine=socket)
+    engine = engines()
+    with closing(docker.DockerClient(f"unix://{engine.socket}", timeout=60)) as client:
+        false = {impostor(client, tag) for tag in (archive_tag(signed), "scoring:cpu")}
+    edge = device("dev-empty", engine=engine.socket)
     with system.wiretap(edge.name) as tap:
         rollout = system.start_rollout(digits_module, edge.name, slot=SLOT)
         done = system.ended(rollout, within_s=WITHIN_S, said=edge.said)
@@ -85,11 +85,11 @@ def test_an_image_comes_over_mqtt_and_never_by_its_name(system, device, engines,
 
 @pytest.mark.timeout(240)
 def test_an_image_comes_from_a_file(system, device, engines, signed, digits_module, tmp_path):
-    """After ``edgefleet-agent images import`` the rollout is done without one block of a layer crossing the wire."""
+    """After ``edgefleet-agent images import`` no block of a layer crosses the wire; the engine may restart, too."""
     with closing(docker_parts.client()) as builder:
         file = docker_parts.saved(builder, signed.config.sha256, tmp_path / "scoring.tar")
-    socket, _ = engines()
-    edge = device("dev-side-loaded", engine=socket)
+    engine = engines()
+    edge = device("dev-side-loaded", engine=engine.socket)
     imported = msgspec.json.decode(edge.command("images", "import", file, "--json"), type=Image)
     file.unlink()
     assert imported.config == signed.config
@@ -101,4 +101,15 @@ def test_an_image_comes_from_a_file(system, device, engines, signed, digits_modu
         assert sum(tap.asked.values()) * BLOCK < 1 << 20
     assert done["state"] == "done", done
     assert started_from(edge) <= set(image_ids(signed))
+    assert answers(edge)
+    see_it_survive(engine, edge)
+
+
+def see_it_survive(engine, edge):
+    """The engine is stopped, which ends its containers, and started again, as by an update of its package."""
+    engine.program.stop()
+    assert edge.score(SLOT, digits.QUESTIONS[0].body).status == 503
+    engine.start()
+    edge.until(lambda: edge.score(SLOT, digits.QUESTIONS[0].body).status == 200, "the module is back by itself")
+    assert edge.phase(SLOT) == "committed"
     assert answers(edge)

@@ -1,5 +1,7 @@
 """What a device and its applications notice when a part of the system goes away in the middle: nothing lost."""
 
+import shutil
+
 import pytest
 
 from modules.digests import BLOCK
@@ -141,6 +143,27 @@ def test_a_device_starts_without_a_network(system, edge):
         for question in digits.QUESTIONS:
             assert question.wrong(edge.score(SLOT, question.body).body) == ""
         assert edge.phase(SLOT) == "committed"
+    finally:
+        system.start_broker()
+    known_as_online(system, edge)
+
+
+def test_a_device_comes_back_after_a_power_cut(system, edge):
+    """Everything on the device ends at once and the runtime folder is empty: all that was committed serves again."""
+    system.kill_broker()
+    try:
+        edge.gateway.kill()
+        edge.agent.kill()
+        with edge.containers() as containers:
+            for container in containers:
+                container.kill()
+        shutil.rmtree(edge.runtime)
+        edge.start_gateway()
+        assert edge.score(SLOT, digits.QUESTIONS[0].body).status in {404, 503}
+        edge.agent.start()
+        for slot in (SLOT, "probed"):
+            edge.until(lambda slot=slot: edge.score(slot, digits.QUESTIONS[0].body).status == 200, f"{slot} serves")
+            assert edge.phase(slot) == "committed"
     finally:
         system.start_broker()
     known_as_online(system, edge)

@@ -77,10 +77,14 @@ class OnDevice:
     def start(self) -> None:
         """Agent and gateway; returns when the server knows what this device is."""
         self.agent.start(ready=self._table.exists)
-        self.gateway.start(ready=self._ready.exists)
-        self.port = int(self._ready.read_text().rsplit(":", 1)[1])
+        self.start_gateway()
         path = f"devices/{self.name}"
         self.until(lambda: self.system.api(path)["facts"], "the server has its facts")
+
+    def start_gateway(self) -> None:
+        self._ready.unlink(missing_ok=True)
+        self.gateway.start(ready=self._ready.exists)
+        self.port = int(self._ready.read_text().rsplit(":", 1)[1])
 
     def command(self, *arguments: str | Path) -> str:
         """``edgefleet-agent ARGUMENTS`` on the device."""

@@ -21,7 +21,7 @@ class Program:
     """One program, which can be started, killed and started again; all its runs write one log."""
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
+        self, name: str, command: Sequence[str | Path], log: Path, *, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name, self._command, self._log = name, [str(part) for part in command], log
         self._environment = dict(environment or {})
