@@ -151,7 +151,8 @@ class Loop:
             with contextlib.suppress(EdgefleetError):
                 await self._executor.stop_left_over(instance, running[instance])
         if slots != self._pruned:
-            await asyncio.to_thread(self._supply.prune, slots)
+            with contextlib.suppress(EdgefleetError):
+                await asyncio.to_thread(self._supply.prune, slots)
             self._pruned = slots
 
     def _start(self, step: Step) -> None:

@@ -23,6 +23,8 @@ from modules.samples import Samples
 
 _YOUNG_S: Final = 3600.0
 
+_AGAIN: Final = "order the module again, with a waiver: it is fetched anew"
+
 
 class Shelf:
     """The folder of modules."""
@@ -44,19 +46,23 @@ class Shelf:
         if sha256(data) != digest:
             raise Untrusted("the manifest is not the one that was ordered", element=digest)
         manifest = manifests.decode(data)
-        if not self._manifest(digest).exists():
-            write_private(self._manifest(digest), data)
+        write_private(self._manifest(digest), data)
         return manifest
 
     def manifest(self, digest: Digest) -> Manifest:
         """The manifest of an ordered module.
 
         Raises:
-            Untrusted: the file on disk was changed.
+            Untrusted: the file on disk was changed, or is gone.
         """
-        data = self._manifest(digest).read_bytes()
+        try:
+            data = self._manifest(digest).read_bytes()
+        except OSError as error:
+            raise Untrusted(
+                f"the manifest cannot be read: {error.strerror}", element=str(self._manifest(digest)), remedy=_AGAIN
+            ) from error
         if sha256(data) != digest:
-            raise Untrusted("the manifest on disk was changed", element=str(self._manifest(digest)))
+            raise Untrusted("the manifest on disk was changed", element=str(self._manifest(digest)), remedy=_AGAIN)
         return manifests.decode(data)
 
     def _manifest(self, digest: Digest) -> Path:

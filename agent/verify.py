@@ -128,7 +128,7 @@ class Verifier:
             raise Untrusted(f"a manifest of {target.length} bytes is too large", element=digest)
         try:
             return self._shelf.manifest(digest)
-        except FileNotFoundError:
+        except Untrusted:  # not there, or damaged
             return self._shelf.keep_manifest(digest, await self._puller.small(digest, target.length))
 
     def _believed(self) -> datetime:
