@@ -1,0 +1,144 @@
+"""What the device says: complete, signed, numbered, kept until it is acknowledged."""
+
+import msgspec
+import pytest
+
+from agent.outbox import Outbox
+from agent.phases import Phase
+from agent.report import build
+from agent.slots import Placed, Slot
+from agent.store import Store
+from modules import signing
+from modules.names import device_id
+from modules.protocol.report import Reason, Refusal
+from tests.agent.workbench import FACTS
+from tests.doubles.keys import device_pem
+from tests.doubles.link import RecordingLink
+from tests.doubles.release import make
+
+DEVICE = device_id("dev-1")
+WANTED = make().wanted()
+ROW = Slot(slot="main", wanted=WANTED)
+
+
+class Said:
+    """An outbox with its store and link; ``again`` is the agent after a restart."""
+
+    def __init__(self, folder) -> None:
+        private, public = device_pem()
+        self.signer, self.key = signing.signer_from_pem(private), signing.key_from_pem(public)
+        self.folder, self.link, self.store = folder, RecordingLink(DEVICE), Store(folder)
+        self.again()
+
+    def again(self) -> None:
+        self.store.close()
+        self.store = Store(self.folder)
+        self.outbox = Outbox(device=DEVICE, store=self.store, link=self.link, signer=self.signer, now=lambda: 7.0)
+
+    def reports(self):
+        return self.link.reports(self.key)
+
+
+@pytest.fixture
+def said(tmp_path):
+    one = Said(tmp_path)
+    yield one
+    one.store.close()
+
+
+async def test_a_report_is_signed_numbered_and_retained(said):
+    """What is published verifies with the device's key, and is retained."""
+    said.store.raise_number("order", 4)
+    await said.outbox.report((ROW,))
+    (report,) = said.reports()
+
+    assert (report.number, report.order, report.issued, report.device) == (1, 4, 7.0, DEVICE)
+    assert said.link.published[0][2]
+
+
+async def test_only_news_is_said_and_numbers_grow(said):
+    """The same state is said once, also across a restart; another state gets the next number."""
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW,))
+    said.again()
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+
+    assert [report.number for report in said.reports()] == [1, 2]
+
+
+async def test_what_was_not_acknowledged_is_said_again(said):
+    """A report that was made without a session is said at the next connect, also by a new agent: the newest only."""
+    said.link.connected = False
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    said.again()
+    said.link.connected = True
+    await said.outbox.on_connect()
+
+    assert [report.number for report in said.reports()] == [2]
+
+
+async def test_a_link_that_breaks_while_sending_loses_nothing(said):
+    """Half a publish is no publish."""
+    said.link.breaks = True
+    await said.outbox.report((ROW,))
+    said.link.breaks = False
+    await said.outbox.on_connect()
+
+    assert [report.number for report in said.reports()] == [1]
+
+
+async def test_an_acknowledged_report_is_dropped(said):
+    """An ack for the newest report ends it, an older one's does not."""
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    said.outbox.on_ack(1)
+    await said.outbox.on_connect()
+    assert [report.number for report in said.reports()] == [1, 2, 2]
+
+    said.outbox.on_ack(2)
+    await said.outbox.on_connect()
+    assert len(said.reports()) == 3
+
+
+async def test_facts_are_said_when_they_change(said):
+    """A little free disk is no news, memory is; after a connect they are said again."""
+    await said.outbox.facts(FACTS)
+    await said.outbox.facts(msgspec.structs.replace(FACTS, disk_free_mb=FACTS.disk_free_mb + 5))
+    assert len(said.link.facts(said.key)) == 1
+
+    await said.outbox.facts(msgspec.structs.replace(FACTS, memory_mb=1))
+    said.outbox.forget_facts()
+    await said.outbox.facts(FACTS)
+    assert [facts.number for facts in said.link.facts(said.key)] == [1, 2, 3]
+
+
+async def test_facts_wait_for_a_session(said):
+    """Facts that could not be said are said when there is a session."""
+    said.link.connected = False
+    await said.outbox.facts(FACTS)
+    said.link.connected, said.link.breaks = True, True
+    await said.outbox.facts(FACTS)
+    said.link.breaks = False
+    await said.outbox.facts(FACTS)
+
+    assert len(said.link.facts(said.key)) == 1
+
+
+def test_a_report_tells_who_serves_and_why():
+    """The wanted module with phase and reason, the serving one with provider, and whether it was proved."""
+    placed = Placed(wanted=WANTED, instance="i", socket="/s", provider="CPUExecutionProvider", proved=False)
+    row = ROW.with_(phase=Phase.REVERTED, current=placed, reason=Reason("wrong-answer", "no"), restarts=2)
+    refusal = Refusal(what="order", reason=Reason("untrusted", "no"), at=1.0)
+    gone = ROW.with_(slot="gone", phase=Phase.REMOVING, current=placed)
+    report = build((row, gone), (refusal,), device=DEVICE, number=1, now=1.0, order=1, agent="0")
+
+    assert (report.slots[0].phase, report.slots[0].reason.code, report.slots[0].attempts) == (
+        "reverted",
+        "wrong-answer",
+        2,
+    )
+    assert (report.slots[0].serving.provider, report.slots[0].serving.proved) == ("CPUExecutionProvider", False)
+    assert report.slots[1].serving is None
+    assert report.refusals == (refusal,)

@@ -1,0 +1,185 @@
+"""States in, steps out: which steps the plan takes and which it does not."""
+
+import pytest
+
+from agent.engines.contract import Instance
+from agent.phases import Phase
+from agent.plan import MAX_RESTARTS, MAX_STARTS, Seen, left_over, plan
+from agent.slots import Placed, Slot
+from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start
+from agent.verdict import Evidence, broken
+from tests.doubles.release import make
+
+NOW = 1000.0
+WANTED, OLD = make("acme/digits:2").wanted(), make("acme/digits:1").wanted()
+CANDIDATE = Placed(wanted=WANTED, instance="new", socket="/new", probation_s=60.0)
+CURRENT = Placed(wanted=OLD, instance="old", socket="/old")
+
+
+def seen(**instances):
+    """Evidence by instance name: "up", "silent", "ended", "oom" or "gone"."""
+    return Seen(evidence={name: evidence(name, how) for name, how in instances.items()})
+
+
+def evidence(name, how):
+    if how == "gone":
+        return Evidence(instance=None)
+    state = "exited" if how in {"ended", "oom"} else "running"
+    one = Instance(instance=name, slot="main", digest=WANTED.digest, state=state, exit_code=1, oom=how == "oom")
+    return Evidence(instance=one, failed_probes={"silent": 3, "slow": 2}.get(how, 0))
+
+
+def row(phase, **more):
+    return Slot(**({"slot": "main", "wanted": WANTED, "phase": phase, "times": ((str(phase), NOW - 10),)} | more))
+
+
+def steps(slot, what=None):
+    return [type(step) for step in plan((slot,), what or Seen(evidence={}), now=NOW, poll_s=5.0).steps]
+
+
+@pytest.mark.parametrize(
+    ("phase", "step"),
+    [
+        (Phase.ACCEPTED, [Fit]),
+        (Phase.FITTED, [Fetch]),
+        (Phase.FETCHING, [Fetch]),
+        (Phase.VERIFIED, [Stage]),
+        (Phase.STAGED, [Start]),
+        (Phase.STARTING, [Start]),
+        (Phase.REVERTING, [FinishRevert]),
+        (Phase.REMOVING, [Remove]),
+        (Phase.COMMITTED, []),
+        (Phase.DEGRADED, []),
+        (Phase.REVERTED, []),
+        (Phase.REJECTED, []),
+    ],
+)
+def test_each_phase_has_its_step(phase, step):
+    """A phase that is no end has exactly one step that brings it on, and an end has none."""
+    assert steps(row(phase)) == step
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.STARTING, Phase.REVERTING, Phase.REMOVING])
+def test_a_waiting_time_holds_the_step_back(phase):
+    """Nothing is tried before its time, and the loop looks again exactly then."""
+    decision = plan((row(phase, not_before=NOW + 3),), Seen(evidence={}), now=NOW, poll_s=5.0)
+
+    assert decision.steps == ()
+    assert decision.look_again == NOW + 3
+
+
+@pytest.mark.parametrize("phase", [Phase.STAGED, Phase.STARTING])
+def test_a_start_is_not_tried_for_ever(phase):
+    """A candidate that was started too often is given up."""
+    assert steps(row(phase, attempts=MAX_STARTS - 1)) == [Start]
+    assert steps(row(phase, attempts=MAX_STARTS)) == [Revert]
+
+
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [("up", []), ("slow", []), ("silent", [Revert]), ("ended", [Revert]), ("oom", [Revert]), ("gone", [Revert])],
+)
+def test_probation_is_judged_by_evidence(how, step):
+    """Before its end a probation goes on, unless the instance is broken: then it is reverted."""
+    assert steps(row(Phase.PROBATION, candidate=CANDIDATE), seen(new=how)) == step
+
+
+def test_probation_ends_by_time_with_a_commit():
+    """A healthy candidate is committed when its time is over, and the loop is woken then."""
+    slot = row(Phase.PROBATION, candidate=CANDIDATE, times=(("probation", NOW - 59),))
+    assert plan((slot,), seen(new="up"), now=NOW, poll_s=5.0).look_again == NOW + 1
+    assert steps(row(Phase.PROBATION, candidate=CANDIDATE, times=(("probation", NOW - 60),)), seen(new="up")) == [
+        Commit
+    ]
+
+
+def test_without_evidence_nothing_is_decided():
+    """An engine that did not answer decides neither a commit nor a revert nor a restart."""
+    over = row(Phase.PROBATION, candidate=CANDIDATE, current=CURRENT, times=(("probation", 0.0),))
+
+    assert steps(over) == []
+    assert steps(row(Phase.COMMITTED, current=CURRENT)) == []
+
+
+def test_a_probation_without_a_candidate_is_a_bug_that_ends():
+    """A row that cannot be is reverted instead of standing for ever."""
+    assert steps(row(Phase.PROBATION)) == [Revert]
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.REMOVING, Phase.REVERTING, Phase.PROBATION}))
+def test_the_committed_module_is_kept_up_in_every_phase(phase):
+    """Whatever the wanted module does, a broken committed one is restarted beside it: one step for each lane."""
+    decision = plan((row(phase, current=CURRENT),), seen(old="ended"), now=NOW, poll_s=5.0)
+    kept = [step for step in decision.steps if step.lane == "keep"]
+
+    assert [type(step) for step in kept] == [Restart]
+    assert len({step.lane for step in decision.steps}) == len(decision.steps)
+
+
+@pytest.mark.parametrize(
+    ("slot", "step"),
+    [
+        (row(Phase.REMOVING, current=CURRENT), [Remove]),
+        (row(Phase.REVERTING, current=CURRENT), [FinishRevert]),
+        (row(Phase.REVERTING, current=CURRENT, candidate=CANDIDATE), [FinishRevert, Restart]),
+        (row(Phase.COMMITTED, current=CURRENT, restart_after=NOW + 1), []),
+    ],
+)
+def test_when_a_broken_committed_module_is_not_restarted(slot, step):
+    """One that is being removed or replaced is left alone, and a restart waits for its time."""
+    assert steps(slot, seen(old="ended")) == step
+
+
+def test_a_module_that_keeps_failing_goes_back_or_on():
+    """After enough restarts it is reverted if there is a previous one, and restarted for ever if there is not."""
+    worn = row(Phase.COMMITTED, current=CURRENT, restarts=MAX_RESTARTS)
+
+    assert steps(worn, seen(old="gone")) == [Restart]
+    assert steps(worn.with_(previous=CANDIDATE), seen(old="gone")) == [Revert]
+    assert steps(worn.with_(phase=Phase.REVERTED, previous=CANDIDATE), seen(old="gone")) == [Restart]
+
+
+def test_a_steady_module_recovers():
+    """Restarts are forgotten when the module has answered for a while, and only then."""
+    slot = row(Phase.COMMITTED, current=CURRENT, restarts=2)
+    one = Instance(instance="old", slot="main", digest=OLD.digest, state="running", started_at=NOW - 5)
+
+    young = Seen(evidence={"old": Evidence(instance=one)})
+    assert steps(slot, young) == []
+    assert steps(slot, seen(old="up")) == [Recover]
+    assert steps(slot, seen(old="slow")) == []
+    assert steps(row(Phase.DEGRADED, current=CURRENT), seen(old="up")) == [Recover]
+    assert steps(row(Phase.COMMITTED, current=CURRENT), seen(old="up")) == []
+
+
+def test_slots_are_decided_on_alone():
+    """Each slot has its own steps, and the earliest waking time of all counts."""
+    slots = (row(Phase.ACCEPTED), row(Phase.FETCHING, slot="side", not_before=NOW + 2, restart_after=NOW + 1))
+    decision = plan(slots, Seen(evidence={}), now=NOW, poll_s=5.0)
+
+    assert [(step.slot.slot, type(step)) for step in decision.steps] == [("main", Fit)]
+    assert decision.look_again == NOW + 1
+
+
+def test_left_overs_are_those_that_no_row_names():
+    """Candidate and committed instances are named; a previous one has been stopped and is none."""
+    slots = (row(Phase.PROBATION, candidate=CANDIDATE, current=CURRENT),)
+
+    assert left_over(slots, ["old", "x", "new", "a"]) == ["a", "x"]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ("gone", "not-ready", "gone"),
+        ("oom", "over-limit", "memory"),
+        ("ended", "not-ready", "exit code 1"),
+        ("silent", "not-ready", "3 health probes"),
+    ],
+)
+def test_a_verdict_says_what_was_seen(how, code, words):
+    """The reason names what the evidence showed."""
+    why = broken(evidence("new", how))
+
+    assert why.code == code
+    assert words in why.message

@@ -1,0 +1,72 @@
+"""The routing table that the rows make, and when it is written."""
+
+import msgspec
+
+from agent.gateway import table as gateway_table
+from agent.phases import Phase
+from agent.router import Router
+from agent.routes import table
+from agent.slots import Placed, Slot
+from agent.store import Store
+from tests.doubles.release import make
+
+CLOUD = "https://cloud.example/digits"
+NEW, OLD = make("acme/digits:2").wanted(fallback=CLOUD), make("acme/digits:1").wanted()
+CANDIDATE = Placed(wanted=NEW, instance="new", socket="/new", provider="CPUExecutionProvider")
+CURRENT = Placed(wanted=OLD, instance="old", socket="/old")
+
+
+def route(folder, **row):
+    slot = Slot(**({"slot": "main", "wanted": NEW} | row))
+    return table((slot,), generation=3, identity=folder).slots.get("main")
+
+
+def test_the_committed_module_has_the_traffic(tmp_path):
+    """Until the candidate is on probation, the committed one alone is routed to."""
+    for phase in (Phase.ACCEPTED, Phase.FETCHING, Phase.STARTING, Phase.REVERTING, Phase.REVERTED):
+        found = route(tmp_path, phase=phase, current=CURRENT, candidate=CANDIDATE)
+        assert (found.current.instance, found.previous, found.fallback) == ("old", None, None)
+
+
+def test_a_candidate_on_probation_has_the_committed_one_behind_it(tmp_path):
+    """The gateway falls back to the committed module within a request."""
+    found = route(tmp_path, phase=Phase.PROBATION, current=CURRENT, candidate=CANDIDATE)
+
+    assert (found.current.instance, found.previous.instance) == ("new", "old")
+    assert (found.current.module, found.current.provider) == ("acme/digits:2", "CPUExecutionProvider")
+    assert found.fallback.url == CLOUD
+
+
+def test_with_nothing_here_the_ordered_modules_cloud_serves(tmp_path):
+    """A device that runs nothing yet forwards to the ordered module's endpoint, with its own certificate."""
+    found = route(tmp_path, phase=Phase.REJECTED)
+
+    assert found.current is None
+    assert found.fallback.url == CLOUD
+    assert found.fallback.cert == str(tmp_path / "certificate.pem")
+    assert found.fallback.key == str(tmp_path / "key.pem")
+
+
+def test_a_slot_that_is_removed_has_no_route(tmp_path):
+    """Its requests are refused before its module is stopped."""
+    assert route(tmp_path, phase=Phase.REMOVING, current=CURRENT) is None
+
+
+def test_the_table_is_written_when_it_changes(tmp_path):
+    """Each change gets the next generation; no change writes nothing; a lost file is written again."""
+    store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
+    router = Router(path, store, tmp_path)
+    row = store.save(Slot(slot="main", wanted=OLD, phase=Phase.COMMITTED, current=CURRENT))
+    router()
+    router()
+    assert gateway_table.read(path).generation == 1
+
+    store.save(row.with_(current=msgspec.structs.replace(CURRENT, instance="newer")))
+    router()
+    assert gateway_table.read(path).generation == 2
+    assert gateway_table.read(path).slots["main"].current.instance == "newer"
+
+    path.unlink()
+    router()
+    assert gateway_table.read(path).generation == 3
+    store.close()

@@ -1,0 +1,142 @@
+"""The device's memory survives what it must, and tells plainly when it cannot be used."""
+
+import sqlite3
+
+import pytest
+
+from agent.slots import Slot
+from agent.store import Store
+from modules.errors import BadSettings, NoSpace
+from modules.protocol.report import Reason, Refusal
+from modules.trust import RoleMark
+from tests.doubles.release import make
+
+RELEASE = make()
+
+
+@pytest.fixture
+def store(tmp_path):
+    one = Store(tmp_path)
+    yield one
+    one.close()
+
+
+def again(store, folder):
+    store.close()
+    return Store(folder)
+
+
+def test_writes_are_synced(store):
+    """Each transaction is on the disk before it returns, and only the agent's user may read it."""
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._path.stat().st_mode & 0o777 == 0o600
+
+
+def test_everything_is_there_after_a_restart(tmp_path):
+    """Slots, numbers, documents, failures, marks and refusals come back as they were."""
+    one = Store(tmp_path)
+    row = one.save(Slot(slot="main", wanted=RELEASE.wanted()))
+    one.raise_number("order", 7)
+    one.keep_document("order", b"x")
+    one.remember_failed(RELEASE.digest, Reason("not-ready", "no"), 5.0)
+    one.keep({"root": RoleMark(3, ("a", "b"))})
+    one.refuse(Refusal(what="order", reason=Reason("invalid", "no"), at=1.0))
+    one = again(one, tmp_path)
+
+    assert one.slots() == (row,)
+    assert one.slot("main") == row
+    assert one.number("order") == 7
+    assert one.document("order") == b"x"
+    assert one.failed(RELEASE.digest) == Reason("not-ready", "no")
+    assert one.marks() == {"root": RoleMark(3, ("a", "b"))}
+    assert [refusal.what for refusal in one.refusals()] == ["order"]
+    one.close()
+
+
+def test_what_is_forgotten_is_gone(store):
+    """Slots, documents and waived failures leave nothing behind."""
+    store.save(Slot(slot="main", wanted=RELEASE.wanted()))
+    store.keep_document("d", b"x")
+    store.remember_failed(RELEASE.digest, Reason("a", "b"), 1.0)
+    store.forget("main")
+    store.drop_document("d")
+    store.waive(RELEASE.digest)
+
+    assert (store.slot("main"), store.document("d"), store.failed(RELEASE.digest)) == (None, None, None)
+
+
+def test_numbers_never_go_back(store):
+    """A lower number is ignored, and a count gives each number once."""
+    store.raise_number("n", 5)
+    store.raise_number("n", 3)
+
+    assert store.number("n") == 5
+    assert [store.count("n") for _ in range(3)] == [6, 7, 8]
+    assert store.number("never") == 0
+
+
+def test_a_transaction_is_all_or_nothing(store):
+    """If anything inside fails, nothing of it is kept, inner blocks included."""
+
+    def fail():
+        with store.together():
+            store.raise_number("a", 1)
+            with store.together():
+                store.keep_document("b", b"x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (store.number("a"), store.document("b")) == (0, None)
+    store.raise_number("a", 2)
+    assert store.number("a") == 2
+
+
+def test_a_full_disk_keeps_what_was_there(store):
+    """A write that finds no room says so, and the old content stays."""
+    store.keep_document("d", b"old")
+    store._db.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size instead, so it cannot grow
+    with pytest.raises(NoSpace, match="full"):
+        store.keep_document("d", b"new" * 100_000)
+
+    assert store.document("d") == b"old"
+
+
+def test_a_newer_agents_database_is_refused(store, tmp_path):
+    """An agent that was rolled back does not misread what a newer one wrote."""
+    store._db.execute("PRAGMA user_version = 2")
+
+    with pytest.raises(BadSettings, match="newer agent"):
+        Store(tmp_path)
+
+
+def test_a_damaged_database_is_named(tmp_path):
+    """A file that is no database is an error that says what to do, and is left as it is."""
+    (tmp_path / "agent.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(BadSettings, match="enrol again"):
+        Store(tmp_path)
+
+    assert (tmp_path / "agent.db").read_bytes().startswith(b"this is no database")
+
+
+def test_a_database_that_cannot_be_opened_is_no_reason_to_enrol(tmp_path, monkeypatch):
+    """A full or read-only disk at the start is told as such."""
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, *_):
+            raise sqlite3.OperationalError("unable to open database file")
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=Refusing, **more))
+    with pytest.raises(NoSpace, match="free disk space"):
+        Store(tmp_path)
+
+
+def test_refusals_are_kept_once_and_few(store):
+    """The same refusal is recorded once; of many, the newest twenty."""
+    for number in range(30):
+        store.refuse(Refusal(what=f"order {number}", reason=Reason("invalid", "no"), at=float(number)))
+        store.refuse(Refusal(what=f"order {number}", reason=Reason("invalid", "no"), at=float(number) + 0.5))
+
+    assert [one.what for one in store.refusals()] == [f"order {number}" for number in range(10, 30)]
