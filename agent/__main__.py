@@ -1,17 +1,21 @@
-"""The command line on the device: ``edgefleet-agent enroll | run | status | doctor | halt | settings | images``."""
+"""The command line on the device: ``edgefleet-agent enroll | run | status | doctor | halt | settings | images``.
+
+A command's own part is loaded when it is called: what only enrolment or a diagnosis needs is not in the memory of an
+agent that runs for months.
+"""
 
 import argparse
 import asyncio
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from agent import doctor, enroll, halt, side_load, status
 from agent.settings import Settings, load
-from agent.wiring import run
 from modules import __version__
 from modules.errors import EdgefleetError
 from modules.names import device_id
@@ -43,15 +47,15 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("status", help="what runs on this device")
     show.add_argument("--json", action="store_true", help="one JSON document")
-    show.set_defaults(command=lambda arguments, settings: status.show(settings, as_json=arguments.json))
+    show.set_defaults(command=lambda arguments, settings: _part("status").show(settings, as_json=arguments.json))
 
     check = commands.add_parser("doctor", help="check what the agent needs, and say what to do")
     check.add_argument("--json", action="store_true", help="one JSON document")
-    check.set_defaults(command=lambda arguments, settings: doctor.examine(settings, as_json=arguments.json))
+    check.set_defaults(command=lambda arguments, settings: _part("doctor").examine(settings, as_json=arguments.json))
 
     end = commands.add_parser("halt", help="stop every module of this device; the agent must not be running")
     end.add_argument("--json", action="store_true", help="one JSON document")
-    end.set_defaults(command=lambda arguments, settings: halt.halt(settings, as_json=arguments.json))
+    end.set_defaults(command=lambda arguments, settings: _part("halt").halt(settings, as_json=arguments.json))
 
     listing = commands.add_parser("settings", help="print the settings in force as JSON")
     listing.set_defaults(command=_settings)
@@ -61,9 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("file", type=Path, help="what docker save, podman save or edgefleet images save wrote")
     side.add_argument("--json", action="store_true", help="one JSON document")
     side.set_defaults(
-        command=lambda arguments, settings: side_load.import_image(arguments.file, settings, as_json=arguments.json)
+        command=lambda arguments, settings: _part("side_load").import_image(
+            arguments.file, settings, as_json=arguments.json
+        )
     )
     return parser
+
+
+def _part(name: str) -> Any:
+    return importlib.import_module(f"agent.{name}")
 
 
 def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -73,7 +83,7 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
         return 1
     name = device_id(arguments.name) if arguments.name else None
-    identity = enroll.enroll(bundle, settings.identity, name=name)
+    identity = _part("enroll").enroll(bundle, settings.identity, name=name)
     print(f"enrolled as {identity.device} at {identity.fleet}")
     return 0
 
@@ -82,7 +92,7 @@ def _run(_: argparse.Namespace, settings: Settings) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
-    asyncio.run(run(settings))
+    asyncio.run(_part("wiring").run(settings))
     return 0
 
 

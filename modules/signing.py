@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -125,18 +124,15 @@ def signer_from_pem(pem: bytes, *, passphrase: str | None = None, element: str =
 
 
 def key_from_pem(pem: bytes, *, element: str = "public key") -> Key:
-    """The Ed25519 or P-256 public key of a certificate or of a public key, both PEM.
+    """The Ed25519 or P-256 public key in PEM.
 
     Raises:
-        Invalid: neither, or a key of another kind; names ``element``.
+        Invalid: none, or a key of another kind; names ``element``.
     """
     try:
-        if b"-----BEGIN CERTIFICATE-----" in pem:
-            public: object = x509.load_pem_x509_certificate(pem).public_key()
-        else:
-            public = load_pem_public_key(pem)
+        public = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Invalid("this is no certificate and no public key", element=element, remedy="give a PEM file") from error
+        raise Invalid("this is no public key", element=element, remedy="give a PEM file") from error
     return SSlibKey.from_crypto(_check_kind(public, Invalid, element))
 
 

@@ -24,7 +24,10 @@ NOT_IN = {
     "scoring": SERVER | WIRE | TRUST | WEB | {"typer", "rich", "aiohttp"},
 }
 ENTRIES = {
-    "agent": ["agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__"],
+    "agent": [
+        *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__"),
+        *("agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status"),
+    ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli"],
     "fleet": ["fleet.__main__", "fleet.app"],
     "scoring": ["modules.scoring.__main__", "modules.scoring.app"],

@@ -22,8 +22,11 @@ HEAVY = {
     "sqlite_utils",
     "starlette",
     "typer",
+    "urllib3",
     "uvicorn",
 }
+# The parts of commands that run once: loaded when they are called.
+ONCE = {"agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status", "cryptography.x509"}
 
 
 @pytest.mark.parametrize("entry", ["agent.__main__", "agent.wiring", "agent.loop"])
@@ -39,3 +42,10 @@ def test_agent_loads_nothing_of_the_server():
     loaded = imported_with_only("agent", *existing(["agent.__main__", "agent.wiring"]))
 
     assert [name for name in loaded if name == "fleet" or name.startswith(("fleet.", "modules.scoring"))] == []
+
+
+def test_agent_loads_no_other_commands_part():
+    """What only another command of the agent needs is not in its memory while it runs."""
+    loaded = imported_with_only("agent", *existing(["agent.__main__", "agent.wiring"]))
+
+    assert ONCE & set(loaded) == set()

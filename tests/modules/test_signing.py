@@ -2,13 +2,10 @@
 
 import base64
 import json
-from datetime import timedelta
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -17,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
@@ -34,7 +30,7 @@ from modules.signing import (
     signer_from_pem,
     verify,
 )
-from tests.doubles.keys import NOW, device_pem, signer
+from tests.doubles.keys import device_pem, signer
 
 LIMIT = 64 * 1024
 ONE, TWO = signer(), signer()
@@ -168,18 +164,6 @@ class TestKeys:
         data = json.dumps({"format": "edgefleet.keys/1", "keys": {"id": entry}}).encode()
         with pytest.raises(Invalid, match="cannot be read"):
             decode_keys(data)
-
-    def test_certificate(self):
-        """A certificate gives the same key as the bare public key in it."""
-        private, public = device_pem()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "press-4")])
-        key = load_pem_private_key(private, None)
-        certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
-            .sign(key, SHA256())
-            .public_bytes(Encoding.PEM)
-        )
-        assert key_from_pem(certificate).keyid == key_from_pem(public).keyid
 
     def test_other_curve(self):
         """A key on another curve is refused, private and public."""
