@@ -4,10 +4,12 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from typing import Final
 
 from modules.errors import EdgefleetError
 from modules.scoring.entry_script import EntryScriptRuntime
+from modules.scoring.models import Entry, Models
 from modules.scoring.onnx import OnnxRuntime
 from modules.scoring.runtime import ModelRuntime
 from modules.scoring.server import listen, report, serve
@@ -18,14 +20,20 @@ BAD_COMMAND_LINE: Final = 1
 CANNOT_SERVE: Final = 3
 
 
-def runtime_of(settings: Settings) -> ModelRuntime:
-    """What serves this module."""
+def models_of(settings: Settings) -> Models:
+    """What this module serves."""
+    version = str(settings.module.version) if settings.module else "1"
+    return Models([Entry(settings.name, version, partial(_runtime, settings))])
+
+
+def _runtime(settings: Settings) -> ModelRuntime:
     if isinstance(settings.serves, Graph):
         return OnnxRuntime(
             settings.serves.file,
             providers=settings.providers,
             threads=settings.threads,
             timeout_ms=settings.score_timeout_ms,
+            queue=settings.max_queue,
         )
     worker = WorkerSettings(script=settings.serves, providers=settings.providers, threads=settings.threads)
     return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms)
@@ -36,7 +44,7 @@ async def run(settings: Settings) -> None:
         address = settings.unix or "{}:{}".format(*listener.getsockname()[:2])
         logging.getLogger("modules.scoring").info("listening at %s with %g cores", address, settings.cores)
         try:
-            await serve(runtime_of(settings), settings, listener)
+            await serve(models_of(settings), settings, listener)
         finally:
             if settings.unix:
                 settings.unix.unlink(missing_ok=True)

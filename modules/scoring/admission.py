@@ -103,5 +103,14 @@ class Admission:
             for client in list(self._clients):
                 client.abort()
 
+    def text(self) -> str:
+        """Metrics of the connections, in Prometheus' text format."""
+        name = "edgefleet_scoring"
+        return (
+            f"# TYPE {name}_connections gauge\n{name}_connections {len(self._clients)}\n"
+            f"# TYPE {name}_held_bytes gauge\n{name}_held_bytes {self.held}\n"
+            f"# TYPE {name}_bodies_refused_total counter\n{name}_bodies_refused_total {self.refused}\n"
+        )
+
     def _tick(self) -> None:
         self.date = b"date: %s\r\n\r\n" % formatdate(time.time(), usegmt=True).encode()

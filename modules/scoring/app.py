@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Iterable
 from typing import Final
 
 from modules import __version__
+from modules.scoring.admission import Admission
 from modules.scoring.azure import Azure
 from modules.scoring.metrics import Metrics
+from modules.scoring.models import Models
 from modules.scoring.operation import Operation
 from modules.scoring.protocol_v2 import InferenceProtocol
 from modules.scoring.replies import RETRY, Handler, Header, Reply, message
-from modules.scoring.runtime import ModelRuntime, Request
+from modules.scoring.runtime import Request
 from modules.scoring.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,15 +35,13 @@ _VERSION: Final[Header] = (b"x-ms-server-version", SERVER_VERSION)
 class App:
     """Everything that is answered, without a socket."""
 
-    def __init__(self, runtime: ModelRuntime, settings: Settings) -> None:
-        self._runtime = runtime
+    def __init__(self, models: Models, settings: Settings, admission: Admission) -> None:
+        self._models = models
         self.metrics = Metrics()
-        self.operation = Operation(runtime, settings, self.metrics)
-        version = str(settings.module.version) if settings.module else "1"
-        self._azure = Azure(runtime, settings, version=version)
-        self._inference = InferenceProtocol(runtime, name=settings.name, version=version)
+        self.operation = Operation(models, settings, self.metrics, admission)
+        self._inference = InferenceProtocol(models)
         self._routes: dict[str, Handler] = {
-            **self._azure.routes(), **self.operation.routes(), **self._inference.routes(),
+            **Azure(models, settings).routes(), **self.operation.routes(), **self._inference.routes(),
         }  # fmt: skip
         self._made = _request_ids()
 
@@ -76,10 +76,13 @@ class App:
     def handle(self, request: Request) -> Reply | Awaitable[Reply]:
         """Answer one whole request, at once or later."""
         started = time.perf_counter()
-        handler = self._routes.get(request.path) or self._inference.find(request.path)
+        handler = self._routes.get(request.path)
         if handler is None:
-            return message(404, f"there is nothing at {request.path}")
-        if not self._runtime.ready and self.operation.load_seconds is None and request.path == "/score":
+            below = request.path.startswith("/v2/")
+            return (
+                self._inference.missing(request.path) if below else message(404, f"there is nothing at {request.path}")
+            )
+        if self.operation.load_seconds is None and request.path == "/score":
             return message(503, "the module is not loaded yet", RETRY)
         try:
             reply = handler(request)

@@ -3,6 +3,7 @@
 Header names with ``x-ms-`` are those of that server.
 """
 
+import asyncio
 import logging
 import re
 import urllib.parse
@@ -11,8 +12,9 @@ from typing import Final
 
 from modules.errors import EdgefleetError
 from modules.scoring import schema
+from modules.scoring.models import Models
 from modules.scoring.replies import JSON, RETRY, TEXT, Handler, Header, Reply, allow, document, message
-from modules.scoring.runtime import Answer, BadInput, ModelRuntime, Request, RunFailed
+from modules.scoring.runtime import Answer, BadInput, Busy, Request, RunFailed
 from modules.scoring.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,11 @@ _SCORE_METHODS: Final = ("GET", "POST", "OPTIONS")
 
 
 class Azure:
-    """The routes, for one runtime."""
+    """The routes, for the module's main model."""
 
-    def __init__(self, runtime: ModelRuntime, settings: Settings, *, version: str) -> None:
-        self._runtime = runtime
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self._main = models.main
         self._settings = settings
-        self._version = version
 
     def routes(self) -> dict[str, Handler]:
         return {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
@@ -43,26 +44,26 @@ class Azure:
     def score(self, request: Request) -> Reply | Awaitable[Reply]:
         allow(request.method, _SCORE_METHODS)
         try:
-            answer = self._runtime.score(request)
-            return reply_of(answer) if isinstance(answer, Answer) else self._later(request, answer)
+            answer = self._main.runtime.score(request)
+            return reply_of(answer) if isinstance(answer, Answer) else self._later(request, _kept(answer))
         except EdgefleetError as error:
             return refusal(request, error)
 
     def health(self, request: Request) -> Reply:
         allow(request.method, ("GET", "HEAD"))
-        return Reply(200, b"Healthy", TEXT) if self._runtime.ready else Reply(503, b"Not ready", TEXT)
+        return Reply(200, b"Healthy", TEXT) if self._main.runtime.ready else Reply(503, b"Not ready", TEXT)
 
     def swagger(self, request: Request) -> Reply:
         allow(request.method, ("GET", "HEAD"))
         wanted = dict(urllib.parse.parse_qsl(request.query)).get("version", "3")
         if wanted not in schema.VERSIONS:
             return message(404, f"no document of version {wanted}, only {', '.join(schema.VERSIONS)}")
-        if not self._runtime.ready:
+        if not self._main.runtime.ready:
             return message(503, "the module is not ready", RETRY)
         return document(
             schema.document(
-                self._runtime.metadata(), self._runtime.example(), name=self._settings.name, version=self._version,
-                openapi=schema.VERSIONS[wanted],
+                self._main.runtime.metadata(), self._main.runtime.example(), name=self._main.name,
+                version=self._main.version, openapi=schema.VERSIONS[wanted],
             )
         )  # fmt: skip
 
@@ -71,6 +72,11 @@ class Azure:
             return reply_of(await answer)
         except EdgefleetError as error:
             return refusal(request, error)
+
+
+def _kept(answer: Awaitable[Answer]) -> Awaitable[Answer]:
+    """A script's run goes on when its client goes away, since only killing its worker could stop it."""
+    return asyncio.shield(answer) if asyncio.iscoroutine(answer) else answer
 
 
 def reply_of(answer: Answer) -> Reply:
@@ -96,7 +102,7 @@ def refusal(request: Request, error: EdgefleetError) -> Reply:
     if isinstance(error, RunFailed):
         log.error("%s %s", request.id, error)
         return message(500, str(error), ((b"x-ms-run-function-failed", b"True"),))
-    return message(503, str(error), RETRY)
+    return message(429 if isinstance(error, Busy) else 503, str(error), RETRY)
 
 
 def _checked(answer: Answer) -> tuple[Header, ...]:

@@ -4,6 +4,8 @@ A graph is a protobuf message: a sequence of fields, each a tag and a value that
 fields are walked, by seeking, so the check costs the same for a gigabyte.
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +25,9 @@ _FIELDS: Final = {
     8: _BYTES,
     14: _BYTES,
 }
+_FUNCTION: Final = 25
+# Field numbers of a graph's nodes, a function's nodes, and a node's operator.
+_GRAPH_NODE, _FUNCTION_NODE, _OP_TYPE = 1, 7, 4
 _ORT_FORMAT: Final = b"ORTM"
 _VARINT_BYTES: Final = 10
 
@@ -47,6 +52,46 @@ def check(path: Path) -> None:
             _field(stream, size, path, seen)
     if _GRAPH not in seen:
         raise _truncated(path) if seen else Invalid("the file is empty", element=str(path), remedy="register it again")
+
+
+def operators(path: Path) -> frozenset[str]:
+    """The operators of a graph that :func:`check` accepts, those inside functions included, those of branches not.
+
+    Empty for onnxruntime's own format, which is not read here.
+    """
+    found: set[str] = set()
+    with path.open("rb") as stream:
+        if stream.read(8)[4:] == _ORT_FORMAT:
+            return frozenset()
+        stream.seek(0)
+        for number, length in _messages(stream, path.stat().st_size):
+            nodes = {_GRAPH: _GRAPH_NODE, _FUNCTION: _FUNCTION_NODE}.get(number)
+            if nodes is None:
+                stream.seek(length, os.SEEK_CUR)
+                continue
+            for inner, size in _messages(stream, stream.tell() + length):
+                if inner != nodes:
+                    stream.seek(size, os.SEEK_CUR)
+                    continue
+                for field, text in _messages(stream, stream.tell() + size):
+                    if field == _OP_TYPE:
+                        found.add(stream.read(text).decode())
+                    else:
+                        stream.seek(text, os.SEEK_CUR)
+    return frozenset(found)
+
+
+def _messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """(field number, length) of the length-delimited fields up to ``end``; the caller reads or skips each."""
+    while stream.tell() < end:
+        tag = _varint(stream) or 0
+        wire = tag & 7
+        if wire == _VARINT:
+            _varint(stream)
+        elif wire == _BYTES:
+            yield tag >> 3, _varint(stream) or 0
+        else:
+            stream.seek(8 if wire == _FIXED64 else 4, os.SEEK_CUR)
 
 
 def _field(stream: BinaryIO, size: int, path: Path, seen: set[int]) -> None:

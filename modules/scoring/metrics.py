@@ -1,19 +1,38 @@
 """Counts and times of requests, in Prometheus' text format."""
 
+import re
 from bisect import bisect_left
 from collections import Counter
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
-from modules.scoring.runtime import Metadata
+from modules.scoring.runtime import ModelRuntime
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
+BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ERROR: Final = 500
 _PREFIX: Final = "edgefleet_scoring"
+_FAMILIES: Final = {
+    "ready": "gauge", "provider_info": "gauge", "queue_depth": "gauge", "refused_total": "counter",
+    "phase_seconds": "histogram", "batch_size": "histogram",
+}  # fmt: skip
+
+
+class Shown(Protocol):
+    """A model as the metrics show it."""
+
+    name: str
+    runtime: ModelRuntime
+
+    @property
+    def ready(self) -> bool: ...
 
 
 class Histogram:
     """How often a value fell below each bound."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
@@ -35,6 +54,33 @@ class Histogram:
         return [*found, f"{name}_sum{after} {self._sum:.9g}", f"{name}_count{after} {below}"]
 
 
+class Figures:
+    """What a graph's lanes measure: seconds by phase, requests in a run, how many wait and how many were refused."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.queue_depth: Callable[[], int] = int
+        self._batch = Histogram(BATCH_BUCKETS)
+        self._phases = {name: Histogram(BUCKETS) for name in ("decode", "queue", "run", "encode")}
+        self._decode, self._queue, self._run, self._encode = self._phases.values()
+
+    def observe(self, decode: float, queue: float, run: float, encode: float, batch: int) -> None:
+        """One request: seconds of its phases, and how many shared its run."""
+        self._decode.observe(decode)
+        self._queue.observe(queue)
+        self._run.observe(run)
+        self._encode.observe(encode)
+        self._batch.observe(batch)
+
+    def lines(self, model: str) -> list[str]:
+        label = f'model="{model}"'
+        found = [f"{_PREFIX}_queue_depth{{{label}}} {self.queue_depth()}"]
+        found.append(f"{_PREFIX}_refused_total{{{label}}} {self.refused}")
+        for name, histogram in self._phases.items():
+            found += histogram.lines(f"{_PREFIX}_phase_seconds", f'{label},phase="{name}"')
+        return found + self._batch.lines(f"{_PREFIX}_batch_size", label)
+
+
 class Metrics:
     """Requests by status code, failures, requests whose client went away, and a histogram of seconds."""
 
@@ -49,16 +95,28 @@ class Metrics:
         self.errors += status >= ERROR
         self._seconds.observe(seconds)
 
-    def text(self, *, ready: bool, metadata: Metadata) -> str:
+    def text(self, models: Iterable[Shown]) -> str:
         lines = [f"# TYPE {_PREFIX}_requests_total counter"]
         lines += [f'{_PREFIX}_requests_total{{code="{code}"}} {count}' for code, count in sorted(self.requests.items())]
         lines += [f"# TYPE {_PREFIX}_errors_total counter", f"{_PREFIX}_errors_total {self.errors}"]
         lines += [f"# TYPE {_PREFIX}_abandoned_total counter", f"{_PREFIX}_abandoned_total {self.abandoned}"]
-        lines += [f"# TYPE {_PREFIX}_ready gauge", f"{_PREFIX}_ready {int(ready)}"]
-        requested = ",".join(metadata.providers_requested)
-        lines += [
-            f"# TYPE {_PREFIX}_provider_info gauge",
-            f'{_PREFIX}_provider_info{{provider="{metadata.provider_in_use or ""}",requested="{requested}"}} 1',
-            f"# TYPE {_PREFIX}_seconds histogram",
-        ]
-        return "\n".join([*lines, *self._seconds.lines(f"{_PREFIX}_seconds"), ""])
+        lines.append(f"# TYPE {_PREFIX}_seconds histogram")
+        lines += self._seconds.lines(f"{_PREFIX}_seconds")
+        found = [line for model in models for line in _model(model)]
+        # One family's lines stand together, whichever model they are of.
+        for name, kind in _FAMILIES.items():
+            lines.append(f"# TYPE {_PREFIX}_{name} {kind}")
+            lines += [line for line in found if re.match(rf"{_PREFIX}_{name}(_bucket|_sum|_count)?[{{ ]", line)]
+        return "\n".join([*lines, ""])
+
+
+def _model(model: Shown) -> list[str]:
+    metadata = model.runtime.metadata()
+    label = f'model="{model.name}"'
+    requested = ",".join(metadata.providers_requested)
+    figures = getattr(model.runtime, "figures", None)
+    return [
+        f"{_PREFIX}_ready{{{label}}} {int(model.ready)}",
+        f'{_PREFIX}_provider_info{{{label},provider="{metadata.provider_in_use or ""}",requested="{requested}"}} 1',
+        *(figures.lines(model.name) if isinstance(figures, Figures) else ()),
+    ]

@@ -2,17 +2,20 @@
 
 import time
 
+from modules.scoring.admission import Admission
 from modules.scoring.metrics import CONTENT_TYPE, Metrics
+from modules.scoring.models import Models
 from modules.scoring.replies import Handler, Reply, allow, document
-from modules.scoring.runtime import ModelRuntime, Request
+from modules.scoring.runtime import Request
 from modules.scoring.settings import Settings
 
 
 class Operation:
     """The routes; ``load_seconds`` is None until the module has been loaded."""
 
-    def __init__(self, runtime: ModelRuntime, settings: Settings, metrics: Metrics) -> None:
-        self._runtime = runtime
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics, admission: Admission) -> None:
+        self._models = models
+        self._admission = admission
         self._settings = settings
         self._metrics = metrics
         self._born = time.monotonic()
@@ -27,15 +30,15 @@ class Operation:
 
     def metrics(self, request: Request) -> Reply:
         allow(request.method, ("GET", "HEAD"))
-        text = self._metrics.text(ready=self._runtime.ready, metadata=self._runtime.metadata())
+        text = self._metrics.text(self._models) + self._admission.text()
         return Reply(200, text.encode(), ((b"content-type", CONTENT_TYPE.encode()),))
 
     def status(self, request: Request) -> Reply:
         allow(request.method, ("GET", "HEAD"))
-        metadata = self._runtime.metadata()
+        metadata = self._models.main.runtime.metadata()
         module = self._settings.module
         return document({
-            "ready": self._runtime.ready,
+            "ready": self._models.ready,
             "module": str(module) if module else None,
             "kind": metadata.kind,
             "providers_requested": metadata.providers_requested,

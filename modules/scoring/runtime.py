@@ -4,7 +4,8 @@
 
     Invalid   └── BadInput       the request's body is not what the model takes: the caller's mistake
     Unproved  └── RunFailed      the model's own code failed, died or took too long
-    Transient └── Unavailable    there is nothing to run it on at this moment
+    Transient ├── Unavailable    there is nothing to run it on at this moment
+              └── Busy           too many requests wait already
 """
 
 from collections.abc import AsyncIterator, Awaitable
@@ -28,6 +29,10 @@ class RunFailed(Unproved):
 
 class Unavailable(Transient):
     code = "unavailable"
+
+
+class Busy(Transient):
+    code = "busy"
 
 
 class Tensor(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from modules.errors import EdgefleetError
 from modules.scoring.admission import Admission
 from modules.scoring.app import App
 from modules.scoring.connection import Connection
-from modules.scoring.runtime import ModelRuntime
+from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
 
 log = logging.getLogger(__name__)
@@ -21,16 +21,16 @@ BACKLOG: Final = 1024
 _PROBE_S: Final = 1.0
 
 
-async def serve(runtime: ModelRuntime, settings: Settings, listener: socket.socket) -> None:
+async def serve(models: Models, settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM, then finish what is in flight; health is answered from the start, scoring once loaded.
 
     Raises:
-        EdgefleetError: the runtime cannot be loaded.
+        EdgefleetError: a model cannot be loaded.
     """
-    app = App(runtime, settings)
     admission = Admission(
         max_body=settings.max_body, max_held=settings.max_held, max_connections=settings.max_connections
     )
+    app = App(models, settings, admission)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,12 +39,14 @@ async def serve(runtime: ModelRuntime, settings: Settings, listener: socket.sock
 
     async def load() -> None:
         try:
-            await runtime.load()
+            for entry in models:
+                if not entry.on_demand:
+                    await models.load(entry)
         except BaseException:
             stop.set()
             raise
         app.operation.loaded()
-        in_use = runtime.metadata().provider_in_use or "an entry script"
+        in_use = models.main.runtime.metadata().provider_in_use or "an entry script"
         log.info("ready after %.2f s, on %s", app.operation.load_seconds, in_use)
 
     loading = asyncio.create_task(load(), name="load")
@@ -57,7 +59,7 @@ async def serve(runtime: ModelRuntime, settings: Settings, listener: socket.sock
         loading.cancel()
         watching.cancel()
         outcome, _ = await asyncio.gather(loading, watching, return_exceptions=True)
-        await runtime.close()
+        await models.close()
     if isinstance(outcome, Exception):
         raise outcome
 

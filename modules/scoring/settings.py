@@ -24,6 +24,7 @@ LOG_LEVEL: Final = Adjustable(default="info", choices=LOG_LEVELS)
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
 MAX_BODY: Final = 100 << 20
 MAX_HELD: Final = 512 << 20
+MAX_QUEUE: Final = 256
 MAX_CONNECTIONS: Final = 4096
 DRAIN_S: Final = 30.0
 MAX_UNIX_PATH: Final = 107
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     max_body: int = MAX_BODY
     max_held: int = MAX_HELD
+    max_queue: int = MAX_QUEUE
     max_connections: int = MAX_CONNECTIONS
     drain_s: float = DRAIN_S
 

@@ -5,6 +5,7 @@ error. Only what loses nothing is allowed: integers for floats, whole floats for
 (it becomes NaN, as NaN becomes null in an answer).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from modules.scoring.runtime import BadInput, RunFailed, Tensor
+from modules.scoring import large_json
+from modules.scoring.runtime import BadInput, Dimension, RunFailed, Tensor
 
 Array = NDArray[Any]
 
@@ -23,16 +25,19 @@ DTYPES: Final = {
 } | {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 _MAX_EXAMPLE: Final = 1 << 24
+_KINDS: Final = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
 
 
 def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Array]:
     """The arrays in a request's body: ``{"data": rows}`` where there is one input, or one key for each input's name.
 
+    A row may be flat: ``[N, 12]`` for an input of ``[N, 3, 4]``.
+
     Raises:
         BadInput: not JSON, or names, types or shapes that the graph does not have; says what was expected and found.
     """
     try:
-        document = orjson.loads(body)
+        document = large_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadInput(f"the body is no JSON: {error}", element="body") from error
     names = {tensor.name for tensor in inputs}
@@ -50,20 +55,43 @@ def array(value: Any, tensor: Tensor) -> Array:
     Raises:
         BadInput: it has another type or shape.
     """
-    try:
-        found: Array = np.array(value, dtype=object) if tensor.dtype == "string" else np.array(value)
-    except ValueError as error:
-        raise BadInput("the lists are nested unevenly", element=tensor.name, remedy=f"send {shown(tensor)}") from error
-    fits = found.ndim == len(tensor.shape) and all(
-        not isinstance(want, int) or want == have for want, have in zip(tensor.shape, found.shape, strict=True)
-    )
-    if not fits:
-        raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
+    if isinstance(value, np.ndarray):
+        found: Array = value
+    else:
+        try:
+            found = np.array(value, dtype=object) if tensor.dtype == "string" else np.array(value)
+        except ValueError as error:
+            raise BadInput(
+                "the lists are nested unevenly", element=tensor.name, remedy=f"send {shown(tensor)}"
+            ) from error
+    found = shaped(found, tensor)
     if tensor.dtype == "string":
         return _strings(found, tensor)
     if "int" in tensor.dtype and found.dtype.kind == "f":
-        return _whole(value, tensor)
+        return _whole(value, tensor).reshape(found.shape)
     return _numbers(found, tensor)
+
+
+def shaped(found: Array, tensor: Tensor) -> Array:
+    """The array in the input's own form: as it is, or flat rows folded.
+
+    Raises:
+        BadInput: it has another shape.
+    """
+    if _fits(found.shape, tensor.shape):
+        return found
+    row = tensor.shape[1:]
+    if len(row) > 1 and found.ndim == 2 and all(isinstance(size, int) for size in row):  # noqa: PLR2004 - rows
+        folded = (found.shape[0], *(size for size in row if isinstance(size, int)))
+        if found.shape[1] == math.prod(folded[1:]) and _fits(folded, tensor.shape):
+            return found.reshape(folded)
+    raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
+
+
+def _fits(have: tuple[int, ...], want: tuple[Dimension, ...]) -> bool:
+    return len(have) == len(want) and all(
+        not isinstance(expected, int) or expected == found for expected, found in zip(want, have, strict=True)
+    )
 
 
 def shown(tensor: Tensor) -> str:
@@ -104,14 +132,18 @@ def _numbers(found: Array, tensor: Tensor) -> Array:
         found = _without_null(found, tensor)
     if found.size == 0:
         return found.astype(tensor.dtype)
-    allowed = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[kind]
-    if found.dtype.kind not in allowed:
+    if found.dtype.kind not in _KINDS[kind]:
         raise _other_type(found, tensor)
     if kind in "iu":
         _check_range(found.min(), found.max(), tensor)
+    if found.dtype == tensor.dtype:
+        return found
+    if kind != "f":
+        return found.astype(tensor.dtype)
     with np.errstate(over="ignore"):
         cast = found.astype(tensor.dtype)
-    if kind == "f" and np.isinf(cast).any():
+    # A sum is finite only if all are; where it is not, it may itself have been too large.
+    if not math.isfinite(cast.sum(dtype=np.float64)) and np.isinf(cast).any():
         raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name)
     return cast
 
