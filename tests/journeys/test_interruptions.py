@@ -101,6 +101,48 @@ def test_probation_goes_on_after_sigkill(system, edge, digits_module):
     assert times["committed"] - times["probation"] >= 5
 
 
+def test_an_agent_killed_in_every_phase_loses_nothing(system, edge, digits_module, tmp_path):
+    """It dies whenever the next version has got one phase further: that one is committed, and no request failed."""
+    options = digits.samples(tmp_path)
+    ref = system.sign(system.register(digits.trained_on(tmp_path), "digits-next", *options))
+    died_in = []
+
+    def die_in_each() -> bool:
+        phase = edge.phase(SLOT)
+        if edge.slot(SLOT).wanted.module == ref and phase not in died_in:
+            edge.agent.kill()
+            died_in.append(phase)
+            edge.agent.start()
+        return "committed" in died_in
+
+    with Traffic(edge.port, f"/{SLOT}/score", digits.QUESTIONS) as traffic:
+        served_on(edge, traffic)
+        rollout = system.start_rollout(ref, edge.name, slot=SLOT)
+        edge.until(die_in_each, "it is committed")
+        assert system.ended(rollout, said=edge.said)["state"] == "done"
+        edge.until(lambda: len(state(edge)[1]) == len(edge.slots()), "one instance is left of each slot")
+        served_on(edge, traffic)
+    assert {"starting", "probation"} <= set(died_in)
+    assert traffic.failed == []
+    assert traffic.modules() == ([digits_module, ref], [digits_module, ref])
+
+
+def test_the_newest_order_wins_in_the_middle_of_a_pull(system, device, large, digits_module):
+    """A slow pull ends for the module that is ordered meanwhile; what came is kept for another time."""
+    with Proxy(system.broker.device_port, rate=RATE / 8) as proxy:
+        slow = device("dev-superseded", through=proxy.port)
+        first = system.start_rollout(large[0], slow.name, slot=SLOT)
+        slow.until(lambda: proxy.received > 2 << 20, "a part has come")
+        second = system.start_rollout(digits_module, slow.name, slot=SLOT)
+        assert system.ended(second, said=slow.said)["state"] == "done"
+        assert proxy.received < large[1].length
+    assert slow.score(SLOT, digits.QUESTIONS[0].body).headers["x-edgefleet-module"] == digits_module
+    (partial,) = (slow.state / "blobs").glob("*.part")
+    assert partial.stat().st_size == large[1].length
+    (never,) = system.api(f"rollouts/{first}")["devices"]
+    assert never["phase"] != "committed"
+
+
 def test_an_agent_that_dies_is_not_noticed(edge, serving):
     """Applications are served while no agent runs, and its return changes nothing."""
     edge.agent.kill()

@@ -95,9 +95,12 @@ class OnDevice:
 
     def slot(self, name: str) -> Slot | None:
         """What the device remembers of a slot, read beside the agent."""
+        return next((one for one in self.slots() if one.slot == name), None)
+
+    def slots(self) -> tuple[Slot, ...]:
         store = Store(self.state)
         try:
-            return store.slot(name)
+            return store.slots()
         finally:
             store.close()
 
@@ -137,10 +140,8 @@ class OnDevice:
             client.close()
 
     def said(self) -> str:
-        return f"{self.agent.said()}\n{self.gateway.said()}\n{self.slots()}"
-
-    def slots(self) -> str:
-        return self.command("status", "--json") if (self.state / "agent.db").exists() else "no memory"
+        slots = self.command("status", "--json") if (self.state / "agent.db").exists() else "no memory"
+        return f"{self.agent.said()}\n{self.gateway.said()}\n{slots}"
 
     def close(self) -> None:
         """Stop both, and every container, which outlives them by design."""
