@@ -1,0 +1,126 @@
+"""What the operator sees on the device: status, doctor, settings, and errors that say what to do."""
+
+import json
+
+import msgspec
+import pytest
+
+from agent import identity
+from agent.__main__ import main
+from agent.phases import Phase
+from agent.slots import Placed, Slot
+from agent.store import Store
+from modules.names import device_id
+from modules.protocol.enrollment import Broker
+from modules.protocol.report import Reason
+from tests.doubles.release import make
+
+WANTED = make("acme/digits:2").wanted()
+PLACED = Placed(wanted=make("acme/digits:1").wanted(), instance="i", socket="/s", provider="CPUExecutionProvider")
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch, free_port):
+    """An enrolled device whose broker and engine are not there."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path))
+    monkeypatch.setenv("EDGEFLEET_AGENT_DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    folder = tmp_path / "identity"
+    folder.mkdir()
+    known = identity.Identity(
+        device=device_id("dev-1"), fleet="https://fleet", broker=Broker(host="127.0.0.1", port=free_port())
+    )
+    (folder / "device.json").write_bytes(msgspec.json.encode(known))
+    for name in ("key.pem", "certificate.pem", "ca.pem", "root.json"):
+        (folder / name).write_bytes(b"damaged")
+    return tmp_path
+
+
+def fill(state):
+    store = Store(state)
+    store.raise_number("order", 7)
+    store.save(
+        Slot(
+            slot="main",
+            wanted=WANTED,
+            phase=Phase.REVERTED,
+            current=PLACED,
+            reason=Reason("wrong-answer", "one: 7 instead of 1"),
+        )
+    )
+    store.save(Slot(slot="side", wanted=WANTED))
+    store.close()
+
+
+def test_status_says_who_answers_and_why(state, capsys):
+    """Each slot's serving module and provider, the wanted one's phase, and the reason, without a running agent."""
+    fill(state)
+
+    assert main(["status"]) == 0
+    told = capsys.readouterr().out
+    assert "device dev-1, order 7" in told
+    assert "main: acme/digits:1 on CPUExecutionProvider answers; acme/digits:2 is reverted" in told
+    assert "one: 7 instead of 1" in told
+    assert "side: nothing answers; acme/digits:2 is accepted" in told
+
+
+def test_status_as_json(state, capsys):
+    """One document for programs."""
+    fill(state)
+
+    assert main(["status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["device"], told["order"]) == ("dev-1", 7)
+    assert [slot["phase"] for slot in told["slots"]] == ["reverted", "accepted"]
+
+
+def test_a_device_that_is_not_enrolled_is_told_what_to_do(tmp_path, monkeypatch, capsys):
+    """An explained error ends with 1 and one line on stderr."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path))
+
+    assert main(["status"]) == 1
+    assert "run edgefleet-agent enroll" in capsys.readouterr().err
+
+
+def test_doctor_names_each_thing_that_is_missing(state, capsys):
+    """Broker and engine are tried, and a damaged identity is a finding and no crash."""
+    assert main(["doctor", "--json"]) == 1
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+
+    assert found["clock"]["ok"]
+    assert found["disk"]["ok"]
+    assert found["identity"]["found"] == "device dev-1 of https://fleet"
+    assert not found["broker"]["ok"]
+    assert not found["engine docker"]["ok"]
+
+
+def test_doctor_before_enrolment(tmp_path, monkeypatch, capsys):
+    """It says that the device is not enrolled, and that the state folder is missing."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path / "none"))
+
+    assert main(["doctor"]) == 1
+    told = capsys.readouterr().out
+    assert "FAIL  identity" in told
+    assert "FAIL  disk" in told
+    assert "ok    clock" in told
+
+
+def test_settings_are_shown_as_they_are_in_force(state, capsys):
+    """The environment's words are in the printed JSON."""
+    assert main(["settings"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["state"] == str(state)
+
+
+def test_enrolling_with_a_missing_bundle_is_explained(state, capsys):
+    """No traceback for a wrong path."""
+    assert main(["enroll", str(state / "none.json")]) == 1
+
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_ends_every_command(tmp_path, monkeypatch, capsys):
+    """A typing error in the environment is named."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATTE", "x")
+
+    assert main(["status"]) == 1
+    assert "statte" in capsys.readouterr().err

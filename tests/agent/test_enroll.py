@@ -1,0 +1,230 @@
+"""First contact with a real HTTPS server: the key stays here, only the bundle's fleet is believed."""
+
+import http.server
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agent import identity
+from agent.enroll import enroll
+from modules import canonical
+from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
+from modules.names import device_id
+from modules.protocol.enrollment import Broker, EnrollAnswer, EnrollRequest, JoinBundle
+
+BROKER = Broker(host="127.0.0.1", port=8883)
+NAME = device_id("dev-1")
+
+
+class Authority:
+    """A throw-away CA."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = self.sign("the fleet", self.key.public_key(), ca=True)
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def sign(self, name, public, *, ca=False):
+        now = datetime.now(UTC)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = subject if ca else self.certificate.subject
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def write_server(self, folder):
+        key = ec.generate_private_key(ec.SECP256R1())
+        path = folder / "server.pem"
+        pem = serialization.Encoding.PEM
+        path.write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            + self.sign("server", key.public_key()).public_bytes(pem)
+        )
+        return path
+
+
+class Fleet:
+    """The server's ``POST /enroll``; ``answer`` makes (status, body) of a request."""
+
+    def __init__(self, folder) -> None:
+        self.ca = Authority()
+        self.requests: list[EnrollRequest] = []
+        self.answer = self.sign
+        fleet = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                fleet.requests.append(msgspec.json.decode(body, type=EnrollRequest))
+                status, answer = fleet.answer(fleet.requests[-1])
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                pass  # a client that does not trust us goes away; that is what some tests are about
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.ca.write_server(folder))
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+        self.address = f"https://127.0.0.1:{self.server.server_port}"
+
+    def sign(self, request, *, name=NAME, public=None):
+        public = public or x509.load_pem_x509_csr(request.csr.encode()).public_key()
+        pem = self.ca.sign(name, public).public_bytes(serialization.Encoding.PEM).decode()
+        return 200, canonical.encode(EnrollAnswer(device=NAME, certificate=pem))
+
+    def bundle(self, **more) -> bytes:
+        given = {"fleet": self.address, "broker": BROKER, "ca": self.ca.pem, "root": b"root", "token": "t"} | more
+        return canonical.encode(JoinBundle(**given))
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join(10)
+        self.server.server_close()
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    one = Fleet(tmp_path)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "identity"
+
+
+def test_a_device_joins_its_fleet(fleet, folder):
+    """It gets its certificate, keeps key, CA and root for itself alone, and is then enrolled."""
+    joined = enroll(fleet.bundle(), folder, name=NAME)
+
+    assert identity.load(folder) == joined == identity.Identity(device=NAME, fleet=fleet.address, broker=BROKER)
+    assert (folder / "root.json").read_bytes() == b"root"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert (fleet.requests[0].token, fleet.requests[0].name) == ("t", NAME)
+
+
+def test_the_private_key_stays_on_the_device(fleet, folder):
+    """What is sent is a signing request for the key that is kept."""
+    enroll(fleet.bundle(), folder)
+    key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+
+    request = x509.load_pem_x509_csr(fleet.requests[0].csr.encode())
+    assert request.public_key() == key.public_key()
+    assert "PRIVATE" not in fleet.requests[0].csr
+
+
+def test_an_enrolled_device_is_not_enrolled_again(fleet, folder):
+    """Nothing replaces an identity."""
+    enroll(fleet.bundle(), folder)
+    with pytest.raises(BadSettings, match="enrolled already"):
+        enroll(fleet.bundle(), folder)
+
+    assert len(fleet.requests) == 1
+
+
+def other_ca(fleet):
+    return fleet.bundle(ca=Authority().pem)
+
+
+def nobody_there(fleet):
+    return fleet.bundle(fleet="https://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "error", "words"),
+    [
+        (other_ca, LinkLost, "cannot be reached"),
+        (nobody_there, LinkLost, "cannot be reached"),
+        (lambda fleet: fleet.bundle(ca=""), Invalid, "CA is no certificate"),
+        (lambda fleet: fleet.bundle(ca="none"), Invalid, "CA is no certificate"),
+        (lambda fleet: fleet.bundle(fleet=fleet.address.replace("https", "http")), BadSettings, "no https"),
+        (lambda _: b"{}", Invalid, "join bundle"),
+    ],
+    ids=["other CA", "nobody there", "no CA", "CA of words", "http", "no bundle"],
+)
+def test_a_bundle_that_does_not_lead_to_its_fleet_leaves_nothing(fleet, folder, bundle, error, words):
+    """Another CA, no server, no CA, no TLS, no bundle: each has its error; the token is not sent, no folder is made."""
+    with pytest.raises(error, match=words):
+        enroll(bundle(fleet), folder)
+
+    assert fleet.requests == []
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (lambda _: (403, b'{"detail": "the token was used"}'), Untrusted, "403: the token was used"),
+        (lambda _: (500, b"oops"), Untrusted, "oops"),
+        (lambda _: (200, b"{}"), Invalid, "enrolment answer"),
+        (lambda _: (200, canonical.encode(EnrollAnswer(device=NAME, certificate="none"))), Untrusted, "no certificate"),
+    ],
+    ids=["refused", "broken", "no answer", "no certificate"],
+)
+def test_an_answer_that_is_none_leaves_nothing(fleet, folder, answer, error, words):
+    """A refusal or garbage is told with the server's words, and nothing is kept."""
+    fleet.answer = answer
+    with pytest.raises(error, match=words):
+        enroll(fleet.bundle(), folder)
+
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("wrong", ["key", "name"])
+def test_a_certificate_for_somebody_else_is_refused(fleet, folder, wrong):
+    """A certificate for another key or another device is not kept."""
+    other = {"key": {"public": ec.generate_private_key(ec.SECP256R1()).public_key()}, "name": {"name": "dev-2"}}
+    fleet.answer = lambda request: fleet.sign(request, **other[wrong])
+    with pytest.raises(Untrusted, match="another key or another device"):
+        enroll(fleet.bundle(), folder)
+
+    assert not folder.exists()
+
+
+def test_an_identity_that_is_damaged_is_named(fleet, folder):
+    """Not enrolled, a missing part, and a damaged file each say what to do."""
+    with pytest.raises(BadSettings, match="not enrolled"):
+        identity.load(folder)
+    enroll(fleet.bundle(), folder)
+    (folder / "ca.pem").unlink()
+    with pytest.raises(BadSettings, match=r"ca\.pem"):
+        identity.load(folder)
+    (folder / "device.json").write_text("{")
+    with pytest.raises(BadSettings, match="enrol again"):
+        identity.load(folder)
+    (folder / "device.json").unlink()
+    (folder / "device.json").mkdir()
+    with pytest.raises(BadSettings, match="cannot be read"):
+        identity.load(folder)

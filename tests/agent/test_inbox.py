@@ -1,0 +1,203 @@
+"""Orders as they come in: followed once, tried again when the link broke, refused with one record, the newest first."""
+
+import asyncio
+
+import pytest
+
+from agent.inbox import Inbox
+from agent.store import Store
+from agent.verify import Accepted
+from modules import canonical
+from modules.errors import EdgefleetError, LinkLost, NoSpace, Untrusted
+from modules.protocol.order import LIMIT, Order
+from modules.protocol.report import Ack, Reason
+from tests.doubles.clock import VirtualClock
+from tests.doubles.release import make
+
+RELEASE = make()
+
+
+class Verdicts:
+    """Has the interface of ``Verifier``: raises the errors it is given, one for each call, then accepts."""
+
+    def __init__(self) -> None:
+        self.errors: list[EdgefleetError | OSError] = []
+        self.asked: list[bytes] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def accept(self, envelope: bytes) -> Accepted:
+        self.asked.append(envelope)
+        await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        order = Order(
+            device="dev-1",
+            counter=int(envelope),
+            issued=1,
+            expires=2,
+            slots={"main": RELEASE.ordered()},
+            waivers=(RELEASE.digest,),
+        )
+        return Accepted(order, {})
+
+
+class Acks:
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.full = False
+
+    def on_ack(self, number: int) -> None:
+        if self.full:
+            raise NoSpace("full")
+        self.numbers.append(number)
+
+
+class Receiving:
+    def __init__(self, folder) -> None:
+        self.store, self.verdicts, self.acks = Store(folder), Verdicts(), Acks()
+        self.replaced: list = []
+        self.breaks: list[EdgefleetError] = []
+        self.woken = 0
+        self.inbox = Inbox(
+            store=self.store,
+            verifier=self.verdicts,
+            outbox=self.acks,
+            replace=self.replace,
+            wake=self.wake,
+            clock=VirtualClock(),
+        )
+
+    async def replace(self, change) -> None:
+        if self.breaks:
+            raise self.breaks.pop(0)
+        rows = change(self.store.slots())
+        for row in rows:
+            self.store.save(row)
+        self.replaced.append(rows)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def until(self, met) -> None:
+        async with asyncio.timeout(5):
+            while not met():  # noqa: ASYNC110 - what is awaited is a store's content
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def receiving(tmp_path):
+    one = Receiving(tmp_path)
+    task = asyncio.create_task(one.inbox.run(), name="inbox")
+    yield one
+    assert not task.done(), task
+    task.cancel()
+    await asyncio.wait([task])
+    one.store.close()
+
+
+async def test_an_order_is_followed_once(receiving):
+    """Its rows are made and the loop is woken; when it comes again, nobody even verifies it."""
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+    receiving.inbox.on_order(b"1")
+    receiving.inbox.on_order(b"2")
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+    assert receiving.verdicts.asked == [b"1", b"2"]
+    assert [len(rows) for rows in receiving.replaced] == [1, 0]
+    assert receiving.woken
+
+
+@pytest.mark.parametrize("error", [LinkLost("gone"), NoSpace("full"), OSError(28, "full")])
+async def test_an_order_waits_for_link_and_disk(receiving, error):
+    """What is not the order's fault is tried again, and recorded as no refusal."""
+    receiving.verdicts.errors = [error, error]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert receiving.verdicts.asked == [b"1"] * 3
+    assert receiving.store.refusals() == ()
+
+
+async def test_a_refused_order_is_recorded_once(receiving):
+    """The refusal has a reason, and the same order at the next connect is verified but not recorded again."""
+    for _ in range(2):
+        receiving.verdicts.errors = [Untrusted("a stranger signed it")]
+        receiving.inbox.on_order(b"7")
+        await receiving.until(lambda: not receiving.verdicts.errors)
+    await receiving.until(receiving.store.refusals)
+
+    (refusal,) = receiving.store.refusals()
+    assert (refusal.reason.code, refusal.what[:6]) == ("untrusted", "order ")
+    assert receiving.replaced == []
+
+
+async def test_the_newest_order_wins(receiving):
+    """Orders that come while one is verified replace each other; a refusal of the first loses none."""
+    receiving.verdicts.gate.clear()
+    receiving.verdicts.errors = [Untrusted("no")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.verdicts.asked)
+    receiving.inbox.on_order(b"2")
+    receiving.inbox.on_order(b"3")
+    receiving.verdicts.gate.set()
+    await receiving.until(lambda: receiving.store.document("order") == b"3")
+
+    assert receiving.verdicts.asked == [b"1", b"3"]
+
+
+async def test_an_order_counts_as_followed_only_when_it_was(receiving):
+    """If making the rows fails, the order is not remembered as followed, so it is followed later."""
+    receiving.breaks = [NoSpace("full")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.replaced)
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert receiving.verdicts.asked == [b"1", b"1"]
+
+
+async def test_a_waiver_lets_a_failed_digest_be_tried(receiving):
+    """What was remembered as failed is forgotten."""
+    receiving.store.remember_failed(RELEASE.digest, Reason("not-ready", "no"), 1.0)
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert receiving.store.failed(RELEASE.digest) is None
+
+
+async def test_empty_and_oversized_orders_are_not_verified(receiving):
+    """An empty message clears the topic and says nothing; one that is too large is refused unread."""
+    receiving.inbox.on_order(b"")
+    assert receiving.store.refusals() == ()
+    receiving.inbox.on_order(b"x" * (LIMIT + 1))
+
+    assert receiving.store.refusals()[0].reason.code == "invalid"
+    assert receiving.verdicts.asked == []
+
+
+async def test_acks_reach_the_outbox(receiving):
+    """A good ack is taken; garbage is refused and recorded; a full disk loses nothing but this ack."""
+    receiving.inbox.on_ack(canonical.encode(Ack(report=3)))
+    receiving.inbox.on_ack(b"garbage")
+    receiving.acks.full = True
+    receiving.inbox.on_ack(canonical.encode(Ack(report=4)))
+
+    assert receiving.acks.numbers == [3]
+    assert [refusal.what for refusal in receiving.store.refusals()] == ["ack"]
+
+
+async def test_an_unknown_command_is_refused_and_recorded(receiving):
+    """Nothing that comes as a command is silently dropped."""
+    receiving.inbox.on_command("format-disk")
+
+    assert "format-disk" in receiving.store.refusals()[0].reason.message
+
+
+async def test_a_refusal_on_a_full_disk_ends_nothing(receiving):
+    """A refusal that cannot be recorded is logged, and the agent goes on."""
+    receiving.store._db.execute("PRAGMA query_only = ON")
+    receiving.inbox.on_command("x")
+    receiving.store._db.execute("PRAGMA query_only = OFF")
+
+    assert receiving.store.refusals() == ()

@@ -1,0 +1,254 @@
+"""Which orders a device accepts: everything through a real trust repository and real pulls."""
+
+from datetime import UTC, datetime
+
+import pytest
+from tuf.api.metadata import Metadata, TargetFile
+
+from agent.fetch import Puller
+from agent.shelf import Shelf
+from agent.store import Store
+from agent.verify import Verifier
+from modules import canonical, manifest, signing
+from modules.digests import sha256
+from modules.errors import Invalid, LinkLost, Transient, Untrusted
+from modules.manifest import Adjustable
+from modules.names import ModuleRef, device_id
+from modules.protocol.order import Order, SlotOrder
+from tests.doubles import keys
+from tests.doubles.blob_server import BlobServer
+from tests.doubles.release import make
+
+NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
+DEVICE = device_id("dev-1")
+ADJUSTABLE = {"probation_s": Adjustable(default=300.0, minimum=10.0, maximum=600.0)}
+
+
+class Trusting:
+    """A device's verifier, its fleet server, and the publisher behind it."""
+
+    def __init__(self, folder) -> None:
+        self.publisher = keys.Publisher(now=NOW)
+        self.release = make("acme/digits:2", prove="ready-only", adjustable=ADJUSTABLE, fallback_hosts=("*.example",))
+        self.publisher.release("acme/digits:2", data=self.release.data)
+        self.server = BlobServer(self.publisher.targets, self.publisher.files)
+        self.store, self.shelf = Store(folder), Shelf(folder / "modules")
+        puller = Puller(self.server.send, timeout_s=0.05, tries=2)
+        self.server.deliver = puller.on_block
+        self.now = NOW.timestamp()
+        self.verifier = Verifier(
+            device=DEVICE,
+            folder=folder / "trust",
+            root=self.publisher.first_root,
+            store=self.store,
+            shelf=self.shelf,
+            puller=puller,
+            now=lambda: self.now,
+        )
+
+    def envelope(self, signer=None, *, ordered=None, **more) -> bytes:
+        slots = {"main": ordered or self.release.ordered()}
+        issued = int(self.now)
+        order = {"device": DEVICE, "counter": 5, "issued": issued, "expires": issued + 3600, "slots": slots} | more
+        return signing.sign(
+            canonical.encode(Order(**order)),
+            payload_type=signing.ORDER_TYPE,
+            signers=[signer or self.publisher.director],
+        )
+
+    async def accept(self, **more):
+        return await self.verifier.accept(self.envelope(**more))
+
+
+@pytest.fixture
+async def trusting(tmp_path):
+    one = Trusting(tmp_path)
+    yield one
+    one.verifier.close()
+    one.store.close()
+
+
+async def test_an_order_is_accepted_with_its_manifests(trusting):
+    """A director's order for published releases is accepted; its manifest is on the shelf, its counter remembered."""
+    accepted = await trusting.accept()
+
+    assert accepted.order.counter == 5
+    assert accepted.manifests[trusting.release.digest] == trusting.release.manifest
+    assert trusting.shelf.manifest(trusting.release.digest) == trusting.release.manifest
+    assert trusting.store.number("order") == 5
+
+
+async def test_the_same_order_again_is_accepted_from_what_is_here(trusting):
+    """A reconnect brings the order again; its manifest is not fetched a second time."""
+    await trusting.accept()
+    trusting.server.sent.clear()
+    await trusting.accept()
+
+    assert (str(trusting.release.digest), 0) not in trusting.server.sent
+
+
+async def test_an_order_of_a_stranger_is_refused(trusting):
+    """Another key than the director's signs nothing here."""
+    with pytest.raises(Untrusted, match="0 of 1 signatures"):
+        await trusting.accept(signer=keys.signer())
+    assert trusting.store.number("order") == 0
+
+
+async def test_a_revoked_director_is_refused(trusting):
+    """A director's key that the owner has replaced no longer signs."""
+    old = trusting.publisher.director
+    await trusting.accept()
+    trusting.publisher.replace_director()
+    with pytest.raises(Untrusted):
+        await trusting.accept(signer=old, counter=6)
+
+    assert (await trusting.accept(counter=6)).order.counter == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"device": "dev-2"}, "other-device"),
+        ({"counter": 4}, "old-order"),
+        ({"issued": 1, "expires": 2}, "expired"),
+    ],
+)
+async def test_an_order_that_is_not_for_now_and_here_is_refused(trusting, more, code):
+    """For another device, older than the last one, or expired: each is refused with its reason."""
+    await trusting.accept()
+    with pytest.raises(Untrusted, match=code):
+        await trusting.accept(**more)
+
+
+async def test_an_unpublished_release_is_refused(trusting):
+    """The director alone brings in no code."""
+    other = make("acme/digits:9")
+    with pytest.raises(Untrusted, match="not-published"):
+        await trusting.accept(ordered=other.ordered())
+
+
+async def test_another_digest_than_the_publishers_is_refused(trusting):
+    """Director and publisher must agree on the digest."""
+    ordered = SlotOrder(manifest="modules/acme/digits/2.json", digest=sha256(b"other"))
+    with pytest.raises(Untrusted, match="digest-mismatch"):
+        await trusting.accept(ordered=ordered)
+
+
+async def test_a_release_below_the_floor_is_refused(trusting):
+    """A stolen director key cannot go below what the publisher allows."""
+    trusting.publisher.release("acme/digits:3")
+    trusting.publisher.set_floor("acme/digits:3")
+    with pytest.raises(Untrusted, match="below-floor"):
+        await trusting.accept()
+
+
+async def test_a_tampered_manifest_is_not_taken(trusting):
+    """Other bytes than were signed are no manifest; the order may be tried again."""
+    trusting.server.blobs[trusting.release.digest] = b"x" * len(trusting.release.data)
+    with pytest.raises(Transient, match="not what was signed"):
+        await trusting.accept()
+
+    assert not list(trusting.shelf.folder.iterdir())
+
+
+async def test_a_manifest_damaged_on_disk_is_fetched_again(trusting):
+    """What lies on the device is checked like what comes, and mended."""
+    await trusting.accept()
+    (path,) = trusting.shelf.folder.glob("*.manifest")
+    path.write_bytes(b"changed")
+    await trusting.accept()
+
+    assert path.read_bytes() == trusting.release.data
+
+
+def sign_anything(publisher, ref, data):
+    """What a team can do with tools of its own: sign bytes that ours would refuse."""
+    named = ModuleRef.parse(ref)
+    team = Metadata.from_bytes(publisher.teams[named.team])
+    team.signed.targets[named.target] = TargetFile.from_data(named.target, data, ["sha256"])
+    team.signed.version += 1
+    team.sign(publisher.team_signers[named.team])
+    publisher.teams[named.team] = team.to_bytes()
+    publisher.targets[sha256(data)] = data
+    publisher.publish()
+
+
+async def test_a_manifest_under_another_path_is_refused(trusting):
+    """A team cannot publish one module's manifest as another."""
+    sign_anything(trusting.publisher, "acme/other:1", trusting.release.data)
+    ordered = SlotOrder(manifest="modules/acme/other/1.json", digest=trusting.release.digest)
+    with pytest.raises(Untrusted, match="another module"):
+        await trusting.accept(ordered=ordered)
+
+
+async def test_a_manifest_that_is_none_is_invalid(trusting):
+    """A publisher can sign nonsense; it is refused as such."""
+    sign_anything(trusting.publisher, "acme/digits:7", b"{}")
+    ordered = SlotOrder(manifest="modules/acme/digits/7.json", digest=sha256(b"{}"))
+    with pytest.raises(Invalid, match="manifest"):
+        await trusting.accept(ordered=ordered)
+
+
+async def test_a_manifest_that_is_too_large_is_not_fetched(trusting):
+    """What the publisher signed as longer than a manifest may be is not asked for."""
+    data = b"x" * (manifest.LIMIT + 1)
+    sign_anything(trusting.publisher, "acme/digits:7", data)
+    ordered = SlotOrder(manifest="modules/acme/digits/7.json", digest=sha256(data))
+    with pytest.raises(Untrusted, match="too large"):
+        await trusting.accept(ordered=ordered)
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        {"settings": {"log_level": "debug"}},
+        {"settings": {"probation_s": 5.0}},
+        {"fallback": "https://evil.test/score"},
+    ],
+)
+async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, ordered):
+    """A setting that is not adjustable or out of bounds, or a foreign fallback host: the order is invalid."""
+    with pytest.raises(Invalid):
+        await trusting.accept(ordered=trusting.release.ordered(**ordered))
+
+    assert trusting.store.number("order") == 0
+
+
+async def test_what_the_publisher_allows_is_accepted(trusting):
+    """An adjustable setting within its bounds, and a fallback at an allowed host."""
+    ordered = trusting.release.ordered(settings={"probation_s": 20.0}, fallback="https://cloud.example/digits")
+
+    assert (await trusting.accept(ordered=ordered)).order.slots["main"] == ordered
+
+
+@pytest.mark.parametrize("fault", ["silent", "down"])
+async def test_a_lost_link_only_delays(trusting, fault):
+    """Without the server an order can be tried again, and is then accepted."""
+    setattr(trusting.server, fault, True)
+    with pytest.raises(LinkLost):
+        await trusting.accept()
+
+    setattr(trusting.server, fault, False)
+    await trusting.accept()
+
+
+async def test_expired_metadata_blocks_new_orders(trusting):
+    """A replayed old repository accepts nothing new."""
+    trusting.now += 400 * 86400
+    with pytest.raises(Untrusted, match="expired"):
+        await trusting.accept()
+
+
+async def test_time_never_goes_back(trusting):
+    """What an accepted order taught about the time outlives a clock that is set back."""
+    await trusting.accept()
+    trusting.now -= 300 * 86400
+    with pytest.raises(Untrusted, match="expired"):
+        await trusting.accept(counter=6)
+
+
+async def test_metadata_longer_than_allowed_is_refused(trusting):
+    """A hostile server cannot fill the memory with metadata."""
+    trusting.server.metadata["timestamp.json"] = b" " * (1 << 20)
+    with pytest.raises(Untrusted, match="more"):
+        await trusting.accept()
