@@ -60,6 +60,7 @@ class Loop:
         self._changing: set[Slug] = set()
         self._facts_at = 0.0
         self._pruned: tuple[Slot, ...] = ()
+        self._saying: asyncio.Task[None] | None = None
         self._resumed = False
         self._outage_logged = False
         self.passes = 0
@@ -99,6 +100,9 @@ class Loop:
                         await self._wake.wait()
         finally:
             await self._end(list(self._tasks))
+            if self._saying is not None:
+                self._saying.cancel()
+                await asyncio.wait([self._saying])
 
     async def _guarded(self) -> float:
         """One pass; what goes wrong in it, a full disk above all, must not take supervision away."""
@@ -140,11 +144,22 @@ class Loop:
         for step in decision.steps:
             if (step.slot.slot, step.lane) not in self._tasks and step.slot.slot not in self._changing:
                 self._start(step)
-        await self._outbox.report(self._store.slots())
-        await self._outbox.facts(self._host.facts)
+        if self._saying is None or self._saying.done():
+            self._saying = asyncio.create_task(self._say(), name="say")
         if not self._tasks:
             await self._tidy(slots, running)
         return decision.look_again
+
+    async def _say(self) -> None:
+        """Report beside the loop: on a network that swallows everything, a publish takes half a minute to fail."""
+        said: tuple[Slot, ...] | None = None
+        try:
+            while (slots := self._store.slots()) != said:
+                said = slots
+                await self._outbox.report(slots)
+            await self._outbox.facts(self._host.facts)
+        except (EdgefleetError, OSError) as error:
+            _log.warning("nothing was reported, it is tried again: %s", error)
 
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
         for instance in left_over(slots, running):

@@ -260,6 +260,16 @@ async def test_a_full_disk_does_not_end_supervision(device):
     await device.until(device.served, flowing=0.5)
 
 
+async def test_a_network_that_swallows_everything_does_not_hold_up_supervision(device):
+    """While a report is neither delivered nor refused, a crashed module is started again and the loop goes round."""
+    await device.committed(FIRST)
+    device.link.swallows = True
+    device.engine.crash(device.row().current.instance)
+    await device.until(device.served, flowing=0.1)
+    await device.passes(3)
+    await device.stop()
+
+
 @pytest.mark.parametrize("left", [1, 2])
 async def test_left_over_instances_are_stopped(device, left):
     """What a crash left running, and no row names, is stopped when the agent has nothing else to do."""
