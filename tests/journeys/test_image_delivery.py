@@ -62,7 +62,6 @@ def answers(edge):
     return all(question.wrong(edge.score(SLOT, question.body).body) == "" for question in digits.QUESTIONS)
 
 
-@pytest.mark.timeout(240)
 def test_an_image_comes_over_mqtt_and_never_by_its_name(system, device, engines, signed, digits_module):
     """An engine has the right name for other content: the signed image is pulled in blocks, and that one runs."""
     engine = engines()
@@ -83,7 +82,6 @@ def test_an_image_comes_over_mqtt_and_never_by_its_name(system, device, engines,
     assert sum(asked.values()) <= blocks * 1.02
 
 
-@pytest.mark.timeout(240)
 def test_an_image_comes_from_a_file(system, device, engines, signed, digits_module, tmp_path):
     """After ``edgefleet-agent images import`` no block of a layer crosses the wire; the engine may restart, too."""
     with closing(docker_parts.client()) as builder:

@@ -29,7 +29,7 @@ def dockerd() -> Iterator[Dockerd]:
     with tempfile.TemporaryDirectory(prefix="efd-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         arguments = ("--bridge=none", "--iptables=false", "--data-root", root / "data", "--exec-root", root / "exec")
-        command = [executable, *arguments, "-H", f"unix://{root / 's'}", "--pidfile", root / "pid"]
+        command: list[str | Path] = [executable, *arguments, "-H", f"unix://{root / 's'}", "--pidfile", root / "pid"]
         engine = Dockerd(str(root / "s"), Program("dockerd", command, root / "log"))
         try:
             engine.start()

@@ -4,7 +4,7 @@ import http.client
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,8 +145,12 @@ class OnDevice:
 
     def close(self) -> None:
         """Stop both, and every container, which outlives them by design."""
-        self.gateway.stop()
-        self.agent.stop()
+        with ExitStack() as each:
+            each.callback(self._remove_containers)
+            each.callback(self.agent.stop)
+            each.callback(self.gateway.stop)
+
+    def _remove_containers(self) -> None:
         with self.containers() as containers:
             for container in containers:
                 container.remove(force=True)

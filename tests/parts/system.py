@@ -25,8 +25,7 @@ class System:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = initialise(folder / "fleet")
-        self._ports = {"device_port": free_port(), "service_port": free_port()}
-        self._server_port = free_port()
+        self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
         self._broker_up, self._server_up = ExitStack(), ExitStack()
         self.start_broker()
         self.start_server()
@@ -34,7 +33,10 @@ class System:
     # What can fail
 
     def start_broker(self) -> None:
-        self.broker = self._broker_up.enter_context(broker(self.folder / "broker", self.data, **self._ports))
+        running = broker(
+            self.folder / "broker", self.data, device_port=self._device_port, service_port=self._service_port
+        )
+        self.broker = self._broker_up.enter_context(running)
 
     def kill_broker(self) -> None:
         self.broker.process.kill()
@@ -48,8 +50,8 @@ class System:
         self._server_up.close()
 
     def close(self) -> None:
-        self.stop_server()
-        self._broker_up.close()
+        with self._broker_up:
+            self.stop_server()
 
     # What people do
 

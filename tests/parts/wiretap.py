@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet.folder import Folder
 from modules.names import DeviceId
@@ -30,7 +31,7 @@ class Wiretap:
         self.asked: Counter[tuple[str, int]] = Counter()
         self.orders: list[bytes] = []
         self._subscribed = threading.Event()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"wiretap-{device}")
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"wiretap-{device}")
         context = ssl.create_default_context(cafile=str(data.ca))
         context.load_cert_chain(data.service, data.key(data.service))
         self._client.tls_set_context(context)
@@ -64,8 +65,8 @@ class Wiretap:
 
     def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         if message.topic == self._topics.order(self._device):
-            self.orders.append(message.payload)
+            self.orders.append(bytes(message.payload))
             return
-        get = wire.decode_get(message.payload)
+        get = wire.decode_get(bytes(message.payload))
         if isinstance(get, wire.BlobGet):
             self.asked.update((get.digest, number) for number in get.numbers)
