@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _MAX_WAIT_S: Final = 300.0
 # A session that held this long was a good one: the next outage begins with the shortest wait again.
 _GOOD_SESSION_S: Final = 30.0
+# A dead network must not hold up the agent's end; the broker then has the will.
+_GOODBYE_S: Final = 2.0
 
 OnMessage = Callable[[Parsed, bytes], None]
 OnConnect = Callable[[], Coroutine[None, None, None]]
@@ -127,8 +129,10 @@ class Link:
             finally:
                 greeting.cancel()
                 # A clean end says goodbye itself; a crash leaves it to the will.
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await client.publish(status, canonical.encode(Status(online=False, boot=boot)), qos=1, retain=True)
+                with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        offline = canonical.encode(Status(online=False, boot=boot))
+                        await client.publish(status, offline, qos=1, retain=True)
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self._folder / CA))

@@ -1,0 +1,122 @@
+"""The session with a real broker: presence, delivery, an outage and its end."""
+
+import asyncio
+import datetime as dt
+import shutil
+from contextlib import ExitStack
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.identity import CA, CERTIFICATE, KEY, Identity
+from agent.link import Link
+from fleet.authority import Authority
+from fleet.folder import Folder
+from fleet.setup import initialise
+from modules.errors import LinkLost
+from modules.names import device_id
+from modules.protocol.enrollment import Broker
+from tests.doubles.clock import VirtualClock
+from tests.parts.mosquitto import broker
+
+pytestmark = pytest.mark.needs("mosquitto")
+DEVICE = device_id("dev-1")
+
+
+class Site:
+    """The fleet's data, and an enrolled device's identity folder."""
+
+    def __init__(self, folder) -> None:
+        self.data = Folder(folder / "data")
+        initialise(self.data, lambda: 0.0)
+        self.folder, self.identity = folder, folder / "identity"
+        self.identity.mkdir()
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = Authority.load(self.data.ca)
+        (self.identity / CERTIFICATE).write_bytes(authority.device(DEVICE, key.public_key(), dt.timedelta(days=1)))
+        (self.identity / KEY).write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        shutil.copy(self.data.ca, self.identity / CA)
+
+    def broker(self, number=0, **ports):
+        return broker(self.folder / f"broker-{number}", self.data, **ports)
+
+
+class Session:
+    """A link that runs, what came over it, and how often it connected."""
+
+    def __init__(self, site, port) -> None:
+        self.boots = 0
+        self.connects = 0
+        self.messages: asyncio.Queue = asyncio.Queue()
+        self.link = Link(
+            Identity(device=DEVICE, fleet="https://f", broker=Broker(host="127.0.0.1", port=port)),
+            site.identity,
+            on_message=lambda topic, payload: self.messages.put_nowait((topic.rest, payload)),
+            on_connect=self.on_connect,
+            next_boot=self.next_boot,
+            keepalive_s=60,
+            clock=VirtualClock(),
+        )
+
+    async def on_connect(self) -> None:
+        self.connects += 1
+
+    def next_boot(self) -> int:
+        self.boots += 1
+        return self.boots
+
+    async def until(self, met) -> None:
+        async with asyncio.timeout(15):
+            while not met():  # noqa: ASYNC110 - it is the library's state that is awaited
+                await asyncio.sleep(0.02)
+
+    async def __aenter__(self):
+        self.task = asyncio.create_task(self.link.run(), name="link")
+        return self
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return Site(tmp_path_factory.mktemp("link"))
+
+
+async def test_a_session_delivers_and_comes_back_after_an_outage(site, caplog):
+    """What is published at down/ arrives; an outage is logged once, publishing fails meanwhile, and the next session
+    greets again with a higher boot number."""
+    with ExitStack() as brokers:
+        running = brokers.enter_context(site.broker())
+        async with Session(site, running.device_port) as session:
+            await session.until(lambda: session.connects == 1)
+            running.process.terminate()
+            await session.until(lambda: not session.link.connected)
+            with pytest.raises(LinkLost):
+                await session.link.publish(session.link.topics.report(DEVICE), b"x")
+            boots = session.boots
+
+            ports = {"device_port": running.device_port, "service_port": running.service_port}
+            brokers.enter_context(site.broker(1, **ports))
+            await session.until(lambda: session.connects > 1)
+            assert session.boots > boots
+            await session.link.publish(session.link.topics.report(DEVICE), b"x")
+
+    lost = [record for record in caplog.records if "broker lost" in record.message]
+    back = [record for record in caplog.records if "broker back" in record.message]
+    assert (len(lost), len(back)) == (1, 1)
+
+
+async def test_a_device_without_a_broker_keeps_trying(site, free_port):
+    """No broker is no error: the link waits and tries again, for ever."""
+    async with Session(site, free_port()) as session:
+        await session.until(lambda: session.boots > 3)
+
+        assert not session.link.connected
+        assert not session.task.done()
