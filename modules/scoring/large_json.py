@@ -41,7 +41,7 @@ def loads(body: Buffer) -> Any:
     try:
         reader = _Reader()
         document = reader.plain(_parser(len(content)).parse(content), 0)
-    except (ValueError, RuntimeError):
+    except (KeyError, ValueError, RuntimeError):
         # The other parser's message is the one that callers know, and it may accept what this one does not.
         return orjson.loads(content)
     # simdjson flattens what is nested deeper than its neighbours; then there are more brackets than lists were seen.
@@ -64,14 +64,18 @@ class _Reader:
 
     def plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, simdjson.Object):
-            return {name: self.plain(value[name], depth + 1) for name in value}
+            names = list(value)
+            # Looking up stops at a NUL and finds the first of two: such names are left to the other parser.
+            if len(set(names)) < len(names) or any("\0" in name for name in names):
+                raise ValueError("names that cannot be told apart")
+            return {name: self.plain(value[name], depth + 1) for name in names}
         if not isinstance(value, simdjson.Array):
             return value
         found = self._numbers(value)
         if found is not None:
             return found
-        if depth > _DEEPEST:
-            raise ValueError("nested too deeply to be worth it")
+        if depth > _DEEPEST or (len(value) and isinstance(value[0], simdjson.Array)):
+            raise ValueError("rows too short, or nested too deeply, to be worth it")
         self.lists += 1
         return [self.plain(one, depth + 1) for one in value]
 

@@ -140,12 +140,11 @@ def _numbers(found: Array, tensor: Tensor) -> Array:
         return found
     if kind != "f":
         return found.astype(tensor.dtype)
-    with np.errstate(over="ignore"):
-        cast = found.astype(tensor.dtype)
-    # A sum is finite only if all are; where it is not, it may itself have been too large.
-    if not math.isfinite(cast.sum(dtype=np.float64)) and np.isinf(cast).any():
-        raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name)
-    return cast
+    try:
+        with np.errstate(over="raise"):
+            return found.astype(tensor.dtype)
+    except FloatingPointError as error:
+        raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name) from error
 
 
 def _whole(value: Any, tensor: Tensor) -> Array:

@@ -1,13 +1,15 @@
 """JSON to arrays and back, for any values of the types that a graph can have."""
 
 import json
+from unittest import mock
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.scoring import tensors
+from modules.scoring import large_json, tensors
 from modules.scoring.runtime import BadInput, Tensor
 
 INTEGERS = [name for name in tensors.DTYPES.values() if "int" in name]
@@ -82,3 +84,28 @@ def test_any_bytes(body):
     """Bytes that are no JSON are BadInput, whatever they are."""
     with pytest.raises(BadInput):
         tensors.decode(body, [Tensor("x", "float32", (None, 64))])
+
+
+numbers = st.integers(-(1 << 66), 1 << 66) | st.floats(allow_nan=False, allow_infinity=False)
+documents = st.recursive(
+    numbers | st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
+
+
+def plain(value):
+    """Arrays as the lists they stand for, whole floats as integers (JSON knows no difference)."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+
+
+@given(document=documents | st.lists(st.lists(numbers, min_size=16, max_size=16)) | st.lists(numbers))
+def test_large_documents(document):
+    """Reading with arrays for lists of numbers gives what the general parser gives."""
+    body = json.dumps(document).encode()
+    with mock.patch.object(large_json, "LARGE", 0):
+        assert plain(large_json.loads(body)) == plain(orjson.loads(body))
