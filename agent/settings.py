@@ -15,36 +15,49 @@ from modules.errors import BadSettings
 
 DEFAULT_FILE: Final = Path("/etc/edgefleet/agent.toml")
 _PREFIX: Final = "EDGEFLEET_AGENT_"
+# In a variable, their parts are joined by commas.
+_LISTS: Final = frozenset({"fallback_hosts"})
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting, with its default. Folders are absolute; times in seconds, sizes in bytes.
+    """Every setting, with its default. Folders are absolute; times in seconds, sizes in bytes."""
 
-    ``state`` survives restarts (database, identity, trust, modules, blobs); ``runtime`` does not (sockets, routing
-    table). ``process_interpreter`` names a Python that has ``edgefleet[scoring]`` and thereby allows the ``process``
-    engine, which isolates nothing. ``gateway_group`` is the numeric group that may reach the modules' sockets.
-    ``fallback_hosts`` are patterns of hosts that an order may name beside those that the module's publisher allows.
-    """
-
+    #: survives restarts: database, identity, trust, modules, blobs
     state: str = "/var/lib/edgefleet"
+    #: does not survive: the modules' sockets, the routing table; short, because a socket's path holds 107 bytes
     runtime: str = "/run/edgefleet"
+    #: the routing table, if it is to be elsewhere than in the runtime folder
     gateway_table: str = ""
+    #: numeric group that may reach the modules' sockets; -1 is the agent's own
     gateway_group: int = -1
+    #: the container engine's Unix socket; Podman's too
     docker_socket: str = "/var/run/docker.sock"
+    #: a Python with edgefleet[scoring]; naming one allows the process engine, which isolates nothing
     process_interpreter: str = ""
+    #: how often the modules are looked at
     poll_s: Seconds = 5.0
+    #: how long a module may take to answer a look
     probe_timeout_s: Seconds = 5.0
+    #: how long a module gets to finish its requests when it is stopped
     stop_grace_s: Seconds = 10.0
+    #: MQTT keep-alive: how long a lost link stays unnoticed
     keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 300
+    #: how long a block may take before it is asked for again
     block_timeout_s: Seconds = 5.0
+    #: how often a block is asked for before the pull pauses
     block_tries: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    #: how long a paused pull waits at first
     pull_retry_s: Seconds = 5.0
+    #: bytes of the disk that are never filled
     disk_reserve: Bytes = 64 << 20
+    #: bytes that blobs nobody runs may take, before the oldest are removed
     blob_budget: Bytes = 8 << 30
+    #: cloud addresses that an order may name beside those that the publisher allows
     fallback_hosts: tuple[str, ...] = ()
+    #: debug, info, warning or error
     log_level: str = "info"
 
     @property
@@ -83,7 +96,8 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     values = _file(named or DEFAULT_FILE) if named or DEFAULT_FILE.exists() else {}
     for name, text in environ.items():
         if name.startswith(_PREFIX) and name != _PREFIX + "CONFIG":
-            values[name.removeprefix(_PREFIX).lower()] = text
+            key = name.removeprefix(_PREFIX).lower()
+            values[key] = [part.strip() for part in text.split(",") if part.strip()] if key in _LISTS else text
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:

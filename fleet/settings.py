@@ -21,25 +21,43 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDGEFLEET_FLEET_", frozen=True)
 
+    #: the data folder that init made: database, keys, blobs
     data: Path = Path("edgefleet-fleet")
+    #: address that the server listens on
     host: str = "0.0.0.0"
+    #: port of the API and of enrolment; 0 takes a free one
     port: Port = 8443
+    #: off only behind a proxy that speaks TLS
     tls: bool = True
+    #: address that devices and operators are given, where it is another than host and port
     public_url: str | None = None
 
+    #: the broker as devices reach it
     broker_host: str = "localhost"
+    #: the broker's listener for devices
     broker_port: Port = 8883
+    #: the broker as this server reaches it, where it is another
     broker_service_host: str | None = None
+    #: the broker's listener for services
     broker_service_port: Port = 8884
+    #: first levels of every topic
     broker_prefix: str = PREFIX
+    #: PEM file of the broker's authority, where it is not the fleet's own
     broker_ca: Path | None = None
+    #: PEM file of the server's certificate for the broker, where it is not the one that init made
     broker_certificate: Path | None = None
+    #: PEM file of its key
     broker_key: Path | None = None
 
+    #: how long an order may be accepted; it is renewed in time
     order_life_s: Annotated[int, Field(ge=3600, le=365 * DAY_S)] = 30 * DAY_S
+    #: how long a device's certificate holds
     certificate_life_s: Annotated[int, Field(ge=3600, le=730 * DAY_S)] = 90 * DAY_S
+    #: largest upload
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
+    #: how often rollouts are looked at when nothing happens
     tick_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    #: threads that read blocks for devices
     block_workers: Annotated[int, Field(ge=1, le=64)] = 4
 
     @property

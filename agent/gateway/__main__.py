@@ -35,8 +35,8 @@ HELP = {
 }
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="edgefleet-gateway", description=__doc__)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgefleet-gateway", description="The device's one scoring address.")
     parser.add_argument(
         "--table", type=Path, metavar="FILE", help="the routing table (default: where the agent's settings put it)"
     )
@@ -48,7 +48,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         if field.name in HELP:
             option = "--" + field.name.replace("_", "-")
             parser.add_argument(option, default=field.default, metavar="N", help=f"{HELP[field.name]} (%(default)s)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -63,7 +63,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until told to stop. Exit code 78 (EX_CONFIG) means that the settings must be changed first."""
-    arguments = _arguments(argv)
+    arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = _settings(arguments)

@@ -4,6 +4,11 @@ import ast
 import re
 from collections.abc import Iterator
 
+import msgspec
+
+from agent.phases import Phase
+from fleet.rollouts.phases import OUTCOMES
+from modules import manifest
 from modules.errors import EdgefleetError
 from tests.house.tree import ROOT, sources, syntax
 
@@ -72,18 +77,60 @@ def commands() -> set[str]:
 
 
 def routes() -> set[str]:
-    """Paths of FastAPI and aiohttp routes, as they are written at the handler; hidden ones aside."""
+    """Paths of FastAPI and aiohttp routes, with the prefix of their file's router; hidden ones aside."""
     names = set()
     for path in sources():
+        prefix = _prefix(syntax(path))
         for node in ast.walk(syntax(path)):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for method in _METHODS:
                 for call in _calls(node.decorator_list, method):
                     route = _first(call)
-                    if route and route.startswith("/") and _HIDDEN not in {word.arg for word in call.keywords}:
-                        names.add(route)
+                    hidden = _HIDDEN in {word.arg for word in call.keywords}
+                    if route is not None and (prefix + route).startswith("/") and not hidden:
+                        names.add(prefix + route)
     return names
+
+
+def phases() -> set[str]:
+    """Phases that a device reports today, and those that the server adds."""
+    return {str(phase) for phase in Phase} | ({"planned", "ordered", "superseded"} & {*OUTCOMES})
+
+
+def manifest_fields() -> set[str]:
+    """Every field of every part of a manifest."""
+    parts = [one for one in vars(manifest).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    return {field.encode_name for part in parts for field in msgspec.structs.fields(part)}
+
+
+def events() -> set[str]:
+    """Kinds of events that the server records."""
+    found = set()
+    for path in sources("fleet"):
+        for node in ast.walk(syntax(path)):
+            named = isinstance(node, ast.Call) and ast.unparse(node.func) in {"events.record", "record"}
+            if named and isinstance(node.args[2], ast.Constant):
+                found.add(str(node.args[2].value))
+    return found | {"forged-message", "bad-message"}  # chosen between in fleet/ingest.py
+
+
+def links() -> Iterator[tuple[str, str]]:
+    """Relative links in the pages at the root, in docs/ and in deploy/: the page, and the link without its anchor."""
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")]):
+        for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if ":" not in link:
+                yield path.relative_to(ROOT).as_posix(), link
+
+
+def _prefix(tree: ast.Module) -> str:
+    """The prefix of the APIRouter that a file makes at its top."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            for word in node.value.keywords:
+                if word.arg == "prefix" and isinstance(word.value, ast.Constant):
+                    return str(word.value.value)
+    return ""
 
 
 def _calls(decorators: list[ast.expr], name: str) -> Iterator[ast.Call]:

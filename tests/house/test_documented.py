@@ -4,17 +4,41 @@ import re
 
 import pytest
 
-from tests.house import named
+from tests.house import named, reference
 from tests.house.tree import ROOT
 
-pytestmark = pytest.mark.skipif(not list(ROOT.glob("docs/**/*.md")), reason="docs/ is not written yet")
+KINDS = [
+    named.error_codes,
+    named.topics,
+    named.settings,
+    named.commands,
+    named.routes,
+    named.phases,
+    named.manifest_fields,
+    named.events,
+]
 
 
-@pytest.mark.parametrize("kind", [named.error_codes, named.topics, named.settings, named.commands, named.routes])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_is_in_the_docs(kind):
-    """Every error code, topic, setting, command and route appears in README or docs/."""
+    """Every error code, topic, setting, command, route, phase, manifest field and event appears in README or docs/."""
     text = named.docs()
 
     missing = sorted(name for name in kind() if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
 
     assert missing == []
+
+
+@pytest.mark.parametrize("page", reference.pages())
+def test_what_is_made_from_the_code_is_up_to_date(page):
+    """A page's commands, settings and routes are those of the code; ``python -m tests.house.reference`` renews them."""
+    text, renewed = reference.pages()[page]
+
+    assert text == renewed
+
+
+def test_links_lead_somewhere():
+    """Every relative link in the public pages leads to a file of this repository."""
+    lost = [f"{page}: {link}" for page, link in named.links() if not (ROOT / page).parent.joinpath(link).exists()]
+
+    assert lost == []
