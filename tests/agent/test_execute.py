@@ -1,6 +1,9 @@
 """The way of a module through the device, as its rows, its reports and the routing table tell it."""
 
+from pathlib import Path
+
 from agent.phases import Phase
+from modules.manifest import Adjustable, Limits
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
 
@@ -45,3 +48,63 @@ async def test_a_wrong_answer_is_reverted_and_remembered(device):
     assert device.row().reason.code == "wrong-answer"
     assert device.store.failed(bad.digest).code == "wrong-answer"
     await device.until(lambda: device.engine.running() == {first.digest})
+
+
+async def test_a_module_that_is_too_slow_is_reverted(device):
+    """The median of the samples is held against the manifest's limit."""
+    slow = make(limits=Limits(latency_ms=1.0))
+    device.engine.behaviours[slow.digest] = Behaviour(slow_s=0.02)
+    await device.order(main=slow)
+    await device.phase(Phase.REVERTED)
+
+    assert device.row().reason.code == "over-limit"
+    assert "latency" in device.row().reason.message
+
+
+async def test_a_module_without_samples_serves_unproved(device):
+    """ready-only: it is committed when it is ready, and every report says that nothing was proved."""
+    await device.committed(make(prove="ready-only"))
+    await device.until(lambda: device.said()[-1][0] == "committed")
+
+    assert device.link.reports(device.key)[-1].slots[0].serving.proved is False
+
+
+async def test_the_order_may_shorten_the_probation(device):
+    """An adjusted probation holds instead of the manifest's, and is no setting of the module's server."""
+    release = make(adjustable={"probation_s": Adjustable(default=300.0)})
+    await device.order(main=release)
+    await device.phase(Phase.PROBATION)
+    device.server.blobs.update(release.blobs)
+    await device.order(main=release.ordered(settings={"probation_s": 20.0}))
+    await device.phase(Phase.PROBATION)
+
+    assert device.row().candidate.probation_s == 20.0
+    assert device.engine.launch(device.row().candidate.instance).settings == {}
+    device.clock.advance(21)
+    await device.phase(Phase.COMMITTED)
+
+
+async def test_an_image_that_the_engine_holds_is_not_fetched(device):
+    """Layers move only to a device whose engine has not got the signed image, and it is loaded once."""
+    first = make("acme/digits:1")
+    image = first.manifest.runtimes[0].image
+    device.engine.images.add(image.manifest.sha256)
+    await device.committed(first)
+
+    assert device.server.sent_of(image.layers[0]) == []
+    assert device.server.sent_of(image.config) == [0]
+    assert device.engine.loads == 0
+
+
+async def test_the_candidate_gets_the_gateways_folder(device):
+    """Its socket lies in a folder of its own that only the agent and the gateway's group may enter."""
+    await device.committed(make())
+    launch = device.engine.launch(device.row().current.instance)
+
+    assert mode(launch.socket_dir) == 0o2770
+    assert launch.slot == "main"
+    assert launch.providers == ("CPUExecutionProvider",)
+
+
+def mode(path):
+    return Path(path).stat().st_mode & 0o7777

@@ -112,6 +112,24 @@ async def test_a_candidate_that_kills_the_agent_is_given_up(device):
     await device.stop()
 
 
+async def test_an_agent_that_starts_on_a_full_disk_goes_on_when_there_is_room(device):
+    """With a row to resume and nothing writable, the loop goes round, and resumes it later."""
+    await device.committed(GOOD)
+    gate("start")(device)
+    await device.order(main=NEW)
+    await device.phase(Phase.STARTING)
+    await device.kill()
+    open_gates(device)
+    device.store._db.execute("PRAGMA query_only = ON")
+    device.start()
+    await device.passes(3)
+    assert device.row().phase is Phase.STARTING
+
+    device.store._db.execute("PRAGMA query_only = OFF")
+    await device.phase(Phase.PROBATION)
+    await device.stop()
+
+
 async def test_a_killed_agent_serves_without_any_network(device):
     """A restarted agent writes the routing table and lets the committed module run on, the link and the server gone."""
     await device.committed(GOOD)

@@ -38,6 +38,13 @@ def test_the_environment_may_name_the_file(tmp_path):
     assert (settings.instances, settings.table) == (Path("/r/i"), Path("/t.json"))
 
 
+def test_a_list_in_a_variable_is_joined_by_commas():
+    """Patterns of fallback hosts can be given without a file."""
+    settings = load(environ={"EDGEFLEET_AGENT_FALLBACK_HOSTS": "a.example, *.b.example"})
+
+    assert settings.fallback_hosts == ("a.example", "*.b.example")
+
+
 def test_folders_lie_below_the_state(tmp_path):
     """One folder survives restarts, and all that must survive is in it."""
     settings = load(environ={"EDGEFLEET_AGENT_STATE": str(tmp_path)})
