@@ -143,6 +143,21 @@ def test_the_newest_order_wins_in_the_middle_of_a_pull(system, device, large, di
     assert never["phase"] != "committed"
 
 
+def test_a_crash_is_mended_though_the_network_swallows_everything(system, device, digits_module):
+    """The module's process is killed while no packet arrives anywhere: the agent has it back within seconds."""
+    with Proxy(system.broker.device_port) as proxy:
+        edge = device("dev-swallowed", through=proxy.port)
+        system.ended(system.start_rollout(digits_module, edge.name, slot=SLOT), said=edge.said)
+        before = edge.slot(SLOT).current.instance
+        proxy.swallow()
+        with edge.containers() as (container,):
+            container.kill()
+        assert edge.score(SLOT, digits.QUESTIONS[0].body).status == 503
+        edge.until(lambda: edge.score(SLOT, digits.QUESTIONS[0].body).status == 200, "it is back", within_s=20)
+        assert edge.phase(SLOT) == "committed"
+        assert edge.slot(SLOT).current.instance != before
+
+
 def test_an_agent_that_dies_is_not_noticed(edge, serving):
     """Applications are served while no agent runs, and its return changes nothing."""
     edge.agent.kill()

@@ -18,6 +18,8 @@ class Proxy:
     def __init__(self, port: int, *, rate: float = 0.0) -> None:
         self._target, self.rate = port, rate
         self.received = 0
+        self._open = threading.Event()
+        self._open.set()
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -30,6 +32,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open.set()
         # A socket that is only closed keeps the thread that waits in it.
         for end in (self._listening, *self._ends):
             with contextlib.suppress(OSError):
@@ -37,6 +40,10 @@ class Proxy:
             end.close()
         for thread in self._threads:
             thread.join(10)
+
+    def swallow(self) -> None:
+        """From now on nothing arrives, and nobody is told: connections stay as they are."""
+        self._open.clear()
 
     def _accept(self) -> None:
         while True:
@@ -54,12 +61,14 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
+                self._open.wait()
                 sink.sendall(data)
         _end(source, sink)
 
     def _slow_pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
+                self._open.wait()
                 sink.sendall(data)
                 self.received += len(data)
                 if self.rate:
