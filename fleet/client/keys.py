@@ -34,7 +34,7 @@ _LARGEST_KEY_FILE: Final = 16 * 1024
 
 _README: Final = """\
 These are the keys that decide what your devices run. Move this folder away now: to two USB sticks in two safes, or to
-another machine that the fleet server cannot reach. The server refuses to start while it can read them.
+another machine that the fleet server cannot reach. Nothing but you keeps them apart.
 
 root-1.pem root-2.pem root-3.pem  Two of three sign the root of trust, once a year and when a key is replaced.
                                   Keep them apart from each other. With two of them lost, every device must be
