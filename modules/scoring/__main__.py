@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from modules.errors import EdgefleetError
+from modules.scoring import logs
 from modules.scoring.entry_script import EntryScriptRuntime
 from modules.scoring.models import Entry, Models
 from modules.scoring.onnx import OnnxRuntime
@@ -33,7 +34,7 @@ def _runtime(settings: Settings) -> ModelRuntime:
             providers=settings.providers,
             threads=settings.threads,
             timeout_ms=settings.score_timeout_ms,
-            queue=settings.max_queue,
+            queue=settings.limits.max_queue,
         )
     worker = WorkerSettings(script=settings.serves, providers=settings.providers, threads=settings.threads)
     return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms)
@@ -53,11 +54,7 @@ async def run(settings: Settings) -> None:
 def main() -> int:
     try:
         settings = read(sys.argv[1:], os.environ)
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.start(settings.log_level, settings.log_format)
         asyncio.run(run(settings))
     except BadCommandLine as error:
         print(report(error), file=sys.stderr)

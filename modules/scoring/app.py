@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Final
 
 from modules import __version__
+from modules.scoring.access import Access
 from modules.scoring.admission import Admission
 from modules.scoring.azure import Azure
 from modules.scoring.metrics import Metrics
@@ -35,8 +36,8 @@ _VERSION: Final[Header] = (b"x-ms-server-version", SERVER_VERSION)
 class App:
     """Everything that is answered, without a socket."""
 
-    def __init__(self, models: Models, settings: Settings, admission: Admission) -> None:
-        self._models = models
+    def __init__(self, models: Models, settings: Settings, admission: Admission, access: Access | None = None) -> None:
+        self._access = access
         self.metrics = Metrics()
         self.operation = Operation(models, settings, self.metrics, admission)
         self._inference = InferenceProtocol(models)
@@ -72,6 +73,8 @@ class App:
         Raises:
             Reply: it may not come in.
         """
+        if self._access is not None:
+            self._access.check(url, headers)
 
     def handle(self, request: Request) -> Reply | Awaitable[Reply]:
         """Answer one whole request, at once or later."""
@@ -109,7 +112,8 @@ class App:
             seconds = time.perf_counter() - started
             self.metrics.observe(reply.status, seconds)
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("%s %s %d in %.1f ms", request.id, request.method, reply.status, seconds * 1000)
+                told = {"request_id": request.id}
+                log.debug("%s %d in %.1f ms", request.method, reply.status, seconds * 1000, extra=told)
 
 
 def _request_ids() -> "itertools.chain[bytes]":

@@ -100,7 +100,7 @@ def refusal(request: Request, error: EdgefleetError) -> Reply:
     if isinstance(error, BadInput):
         return message(400, str(error))
     if isinstance(error, RunFailed):
-        log.error("%s %s", request.id, error)
+        log.error("%s", error, extra={"request_id": request.id})
         return message(500, str(error), ((b"x-ms-run-function-failed", b"True"),))
     return message(429 if isinstance(error, Busy) else 503, str(error), RETRY)
 

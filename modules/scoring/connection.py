@@ -6,7 +6,6 @@ is ready at once costs no task, a refused body is not read, and what a client ca
 
 import asyncio
 import contextlib
-import http
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
@@ -17,10 +16,11 @@ from urllib.parse import unquote
 import httptools
 import msgspec
 
+from modules.scoring import framing
 from modules.scoring.admission import Admission, Overloaded
 from modules.scoring.app import App
 from modules.scoring.replies import RETRY, Header, Reply, message
-from modules.scoring.runtime import Body, Buffer, Request
+from modules.scoring.runtime import Request
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,7 @@ SLOWEST_BYTES_PER_S: Final = 16 << 10
 LINGER_S: Final = 2.0
 _FOREVER: Final = float("inf")
 _SMALL: Final = 64 << 10
-_WITHOUT_BODY: Final = (204, 304)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES: Final = {one.value: b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in http.HTTPStatus}
 
 
 class _Turn(msgspec.Struct, kw_only=True):
@@ -146,7 +144,7 @@ class Connection(asyncio.Protocol):
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._declared, expects, chunked = _framing(self._fields)
+        self._declared, expects, chunked = framing.announced(self._fields)
         length = self._declared or 0
         self._started = self._loop.time()
         try:
@@ -250,7 +248,7 @@ class Connection(asyncio.Protocol):
         try:
             return self._app.handle(request)
         except Exception:
-            log.exception("%s: a defect of this server", request.id)
+            log.exception("a defect of this server", extra={"request_id": request.id})
             return message(500, "this server has a defect; its log says more")
 
     async def _later(self, turn: _Turn, reply: Reply | Awaitable[Reply]) -> None:
@@ -267,7 +265,7 @@ class Connection(asyncio.Protocol):
         try:
             return await reply
         except Exception:
-            log.exception("%s: a defect of this server", turn.request.id if turn.request else "-")
+            log.exception("a defect of this server", extra={"request_id": turn.request.id if turn.request else ""})
             return message(500, "this server has a defect; its log says more")
 
     def _done(self, turn: _Turn, reply: Reply) -> None:
@@ -309,26 +307,15 @@ class Connection(asyncio.Protocol):
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _head(self, turn: _Turn, reply: Reply, length: int | None) -> bytes:
-        """Status line and headers; without a ``length`` the body comes in chunks, or ends with the connection."""
-        parts = [_STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d \r\n" % reply.status]
-        parts += [b"%s: %s\r\n" % header for header in reply.headers]
-        parts += [b"%s: %s\r\n" % header for header in turn.identity]
-        if length is None:
-            parts.append(b"transfer-encoding: chunked\r\n" if turn.chunks else b"")
-        elif reply.status not in _WITHOUT_BODY:
-            parts.append(b"content-length: %d\r\n" % length)
-        if not turn.keep or reply.close or self._admission.draining:
-            parts.append(b"connection: close\r\n")
-        elif not turn.chunks:
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(self._admission.date)
-        return b"".join(parts)
+        keep = turn.keep and not reply.close and not self._admission.draining
+        end = self._admission.date
+        return framing.head(reply, turn.identity, length=length, keep=keep, modern=turn.chunks, end=end)
 
     def _write(self, turn: _Turn, reply: Reply) -> None:
-        parts = _parts(reply.body)
+        parts = framing.parts(reply.body)
         length = sum(map(len, parts))
         head = self._head(turn, reply, length)
-        if reply.status in _WITHOUT_BODY or (turn.request is not None and turn.request.method == "HEAD"):
+        if reply.status in framing.WITHOUT_BODY or (turn.request is not None and turn.request.method == "HEAD"):
             self._transport.write(head)
         elif length <= _SMALL:
             self._transport.write(b"".join((head, *parts)))
@@ -353,7 +340,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write(b"0\r\n\r\n")
         except Exception:
             # The status is gone already: an answer that is cut short must not look complete.
-            log.exception("%s: the answer broke off", turn.request.id if turn.request else "-")
+            log.exception("the answer broke off", extra={"request_id": turn.request.id if turn.request else ""})
             self._transport.abort()
         finally:
             if close := getattr(body, "aclose", None):
@@ -376,24 +363,3 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
-
-
-def _parts(body: Body) -> tuple[Buffer, ...]:
-    """The parts of a body that is there already, as bytes."""
-    if isinstance(body, tuple):
-        return tuple(part.cast("B") if isinstance(part, memoryview) else part for part in body)
-    assert not isinstance(body, AsyncIterator)  # noqa: S101 - streamed elsewhere
-    return (body.cast("B") if isinstance(body, memoryview) else body,)
-
-
-def _framing(fields: list[Header]) -> tuple[int | None, bool, bool]:
-    """The announced length, whether the client waits for our word before it sends the body, whether it is chunked."""
-    length, expects, chunked = None, False, False
-    for name, value in fields:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"expect":
-            expects = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding":
-            chunked = True
-    return length, expects, chunked

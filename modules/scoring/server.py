@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from modules.errors import EdgefleetError
+from modules.scoring.access import Access
 from modules.scoring.admission import Admission
 from modules.scoring.app import App
+from modules.scoring.certificate import Certificate
 from modules.scoring.connection import Connection
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_MODE: Final = 0o660
 BACKLOG: Final = 1024
+RENEW_S: Final = 2.0
 _PROBE_S: Final = 1.0
 
 
@@ -27,15 +30,18 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
     Raises:
         EdgefleetError: a model cannot be loaded.
     """
-    admission = Admission(
-        max_body=settings.max_body, max_held=settings.max_held, max_connections=settings.max_connections
-    )
-    app = App(models, settings, admission)
+    limits = settings.limits
+    admission = Admission(max_body=limits.max_body, max_held=limits.max_held, max_connections=limits.max_connections)
+    access = Access(settings.access) if settings.access else None
+    tls = Certificate(settings.tls) if settings.tls else None
+    app = App(models, settings, admission, access)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(lambda: Connection(app, admission), sock=listener, backlog=BACKLOG)
+    server = await loop.create_server(
+        lambda: Connection(app, admission), sock=listener, backlog=BACKLOG, ssl=tls.context if tls else None
+    )
 
     async def load() -> None:
         try:
@@ -51,17 +57,28 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
 
     loading = asyncio.create_task(load(), name="load")
     watching = asyncio.create_task(admission.watch(), name="watch connections")
+    renewing = asyncio.create_task(_renew(access, tls), name="renew keys and certificate")
     try:
         await stop.wait()
         server.close()
-        await admission.drain(settings.drain_s)
+        await admission.drain(limits.drain_s)
     finally:
         loading.cancel()
         watching.cancel()
-        outcome, _ = await asyncio.gather(loading, watching, return_exceptions=True)
+        renewing.cancel()
+        outcome, *_ = await asyncio.gather(loading, watching, renewing, return_exceptions=True)
         await models.close()
     if isinstance(outcome, Exception):
         raise outcome
+
+
+async def _renew(*kept: Access | Certificate | None) -> None:
+    """Take renewed keys and certificates into use, for ever."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        for one in kept:
+            if one is not None:
+                one.refresh()
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -7,7 +7,7 @@ adjustable settings of a module are only those that its manifest declares, withi
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 
@@ -16,17 +16,13 @@ from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Adjustable, EntryScript, Manifest
 from modules.names import ModuleRef
+from modules.scoring.logs import FORMATS
 from modules.scoring.runtime import ProviderChoice
 
 CPU: Final = ("CPUExecutionProvider",)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_LEVEL: Final = Adjustable(default="info", choices=LOG_LEVELS)
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
-MAX_BODY: Final = 100 << 20
-MAX_HELD: Final = 512 << 20
-MAX_QUEUE: Final = 256
-MAX_CONNECTIONS: Final = 4096
-DRAIN_S: Final = 30.0
 MAX_UNIX_PATH: Final = 107
 MAX_PORT: Final = 65_535
 
@@ -51,10 +47,31 @@ class Script(msgspec.Struct, frozen=True):
     model_dir: Path
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what clients can make the server keep; sizes in bytes.
+
+    ``max_body`` bounds one body, ``max_held`` all bodies in memory, ``max_queue`` the requests that wait for a model.
+    After SIGTERM what is in flight has ``drain_s`` seconds.
+    """
+
+    max_body: Annotated[int, msgspec.Meta(ge=1)] = 100 << 20
+    max_held: Annotated[int, msgspec.Meta(ge=1)] = 512 << 20
+    max_queue: Annotated[int, msgspec.Meta(ge=1)] = 256
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 4096
+    drain_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """Files in PEM: the certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the server is told.
 
-    Sizes in bytes: ``max_body`` of one body, ``max_held`` of all bodies in memory. ``threads`` follow from ``cores``.
+    ``access`` is the file with keys, and it and ``tls`` are for TCP alone. ``threads`` follow from ``cores``.
     """
 
     serves: Graph | Script
@@ -68,11 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     score_timeout_ms: float
     cores: float
     threads: int
-    max_body: int = MAX_BODY
-    max_held: int = MAX_HELD
-    max_queue: int = MAX_QUEUE
-    max_connections: int = MAX_CONNECTIONS
-    drain_s: float = DRAIN_S
+    limits: Limits = Limits()
+    access: Path | None = None
+    tls: Tls | None = None
+    log_format: str = "text"
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -98,7 +114,8 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     return Settings(
         serves=serves, name=name, module=module, unix=line.unix, host=line.host or "127.0.0.1", port=line.port or 0,
         providers=_providers(environment, default_providers), log_level=values["log_level"],
-        score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores),
+        score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores), limits=_limits(environment),
+        log_format=_log_format(environment), **({} if line.unix else _guard(environment)),
     )  # fmt: skip
 
 
@@ -162,6 +179,38 @@ def _providers(environment: Mapping[str, str], default: tuple[str, ...]) -> tupl
             str(error), element="EDGEFLEET_PROVIDERS", remedy='write a JSON list such as ["CPUExecutionProvider"]'
         ) from error
     return tuple((entry, {}) if isinstance(entry, str) else entry for entry in entries) or ((CPU[0], {}),)
+
+
+def _limits(environment: Mapping[str, str]) -> Limits:
+    try:
+        return msgspec.json.decode(environment.get("EDGEFLEET_LIMITS") or "{}", type=Limits)
+    except msgspec.DecodeError as error:
+        names = ", ".join(Limits.__struct_fields__)
+        raise BadSettings(
+            str(error), element="EDGEFLEET_LIMITS", remedy=f"a JSON object with some of {names}"
+        ) from error
+
+
+def _guard(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What stands between a TCP port and everybody: keys, and TLS."""
+    certificate, key = (environment.get(f"EDGEFLEET_TLS_{name}") for name in ("CERTIFICATE", "KEY"))
+    if bool(certificate) != bool(key):
+        raise BadSettings(
+            "a certificate needs its key, and a key its certificate", element="EDGEFLEET_TLS_CERTIFICATE",
+            remedy="set EDGEFLEET_TLS_KEY as well",
+        )  # fmt: skip
+    access = environment.get("EDGEFLEET_ACCESS_FILE")
+    return {
+        "access": Path(access) if access else None,
+        "tls": Tls(Path(certificate), Path(key)) if certificate and key else None,
+    }
+
+
+def _log_format(environment: Mapping[str, str]) -> str:
+    form = environment.get("EDGEFLEET_LOG_FORMAT") or FORMATS[0]
+    if form not in FORMATS:
+        raise BadSettings(f"{form!r} is none of {', '.join(FORMATS)}", element="EDGEFLEET_LOG_FORMAT")
+    return form
 
 
 def _adjusted(adjustable: Mapping[str, Adjustable], environment: Mapping[str, str]) -> dict[str, Any]:
