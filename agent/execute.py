@@ -263,7 +263,7 @@ class Executor:
             row = self._to(slot, Phase.STAGED, attempts=row.attempts - 1, candidate=None)
         tries = row.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
         wait = backoff(max(tries, 1), first_s=self._retry_s, most_s=_RETRY_MOST_S)
-        if (str(error.code), row.attempts) != (row.reason and row.reason.code, row.attempts):
+        if row.reason is None or row.reason.code != error.code:
             _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
         until = self._clock.now() + wait
         self._change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))

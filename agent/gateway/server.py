@@ -18,6 +18,7 @@ from agent.gateway.settings import Settings
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 0.5
+_TURN_S: Final = 0.01
 _BACKLOG: Final = 1024
 
 
@@ -44,8 +45,7 @@ async def serve(
     logger.info("listening on %s", address)
     await stop.wait()
     notify("STOPPING=1", os.environ)
-    # Where systemd holds the socket, whoever connects from here on is served by the next gateway.
-    accepting.close()
+    await _stop_accepting(accepting, listener)
     gateway.draining = True
     await asyncio.sleep(settings.grace_s)
     # First the requests, then the connections: aiohttp's shutdown would drop what still comes of a request body.
@@ -57,6 +57,16 @@ async def serve(
     watching.cancel()
     await gateway.close()
     logger.info("stopped")
+
+
+async def _stop_accepting(accepting: asyncio.Server, listener: socket.socket) -> None:
+    """From here on, where systemd holds the socket, whoever connects is served by the next gateway.
+
+    asyncio's server, once closed, drops what it accepted in this very turn of its loop, so it gets a turn in between.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(_TURN_S)
+    accepting.close()
 
 
 async def _watch(gateway: Gateway) -> None:
