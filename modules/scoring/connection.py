@@ -35,6 +35,8 @@ SLOWEST_BYTES_PER_S: Final = 16 << 10
 LINGER_S: Final = 2.0
 _FOREVER: Final = float("inf")
 _SMALL: Final = 64 << 10
+# Asking these first spares most answers the slower question whether they are made as they are sent.
+_WHOLE: Final = frozenset({bytes, bytearray, memoryview, tuple})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -231,7 +233,7 @@ class Connection(asyncio.Protocol):
             turn = self._turns.popleft()
             self._busy = True
             reply: Reply | Awaitable[Reply] = turn.refusal or self._handle(turn.request)
-            if isinstance(reply, Reply) and not isinstance(reply.body, AsyncIterator):
+            if isinstance(reply, Reply) and (type(reply.body) in _WHOLE or not isinstance(reply.body, AsyncIterator)):
                 self._write(turn, reply)
                 self._done(turn, reply)
             else:

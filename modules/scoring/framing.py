@@ -36,6 +36,8 @@ def head(
 
 def parts(body: Body) -> tuple[Buffer, ...]:
     """The parts of a body that is there already, as bytes."""
+    if isinstance(body, bytes):
+        return (body,)
     if isinstance(body, tuple):
         return tuple(part.cast("B") if isinstance(part, memoryview) else part for part in body)
     assert not isinstance(body, AsyncIterator)  # noqa: S101 - streamed elsewhere

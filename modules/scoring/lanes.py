@@ -120,7 +120,7 @@ class Lanes:
         values = self._session.run(feeds, self._inline_options)
         ran = time.perf_counter()
         answer = encode(values, (ran - decoded) * 1000)
-        self._figures.observe(decoded - born, 0.0, ran - decoded, time.perf_counter() - ran, 1)
+        self._figures.observe_inline(decoded - born, ran - decoded, time.perf_counter() - ran)
         if ran - decoded > TOO_LONG_INLINE_S:
             log.info("a run took %.0f ms: requests are run in threads from now on", (ran - decoded) * 1000)
             self._inline_options = None

@@ -39,9 +39,9 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self._sum += value
-        self._counts[bisect_left(self._bounds, value)] += 1
+    def observe(self, value: float, times: int = 1) -> None:
+        self._sum += value * times
+        self._counts[bisect_left(self._bounds, value)] += times
 
     def lines(self, name: str, labels: str = "") -> list[str]:
         """The lines of one series; ``labels`` such as ``phase="run"``."""
@@ -60,6 +60,7 @@ class Figures:
     def __init__(self) -> None:
         self.refused = 0
         self.queue_depth: Callable[[], int] = int
+        self._inline = 0
         self._batch = Histogram(BATCH_BUCKETS)
         self._phases = {name: Histogram(BUCKETS) for name in ("decode", "queue", "run", "encode")}
         self._decode, self._queue, self._run, self._encode = self._phases.values()
@@ -72,7 +73,17 @@ class Figures:
         self._encode.observe(encode)
         self._batch.observe(batch)
 
+    def observe_inline(self, decode: float, run: float, encode: float) -> None:
+        """One request that neither waited nor shared its run."""
+        self._decode.observe(decode)
+        self._run.observe(run)
+        self._encode.observe(encode)
+        self._inline += 1
+
     def lines(self, model: str) -> list[str]:
+        self._queue.observe(0.0, self._inline)
+        self._batch.observe(1, self._inline)
+        self._inline = 0
         label = f'model="{model}"'
         found = [f"{_PREFIX}_queue_depth{{{label}}} {self.queue_depth()}"]
         found.append(f"{_PREFIX}_refused_total{{{label}}} {self.refused}")

@@ -1,6 +1,7 @@
 """The process around the application: its listening socket, its signals, and the order of loading and draining."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -51,6 +52,9 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         except BaseException:
             stop.set()
             raise
+        # What is in memory now stays there: looking through it again and again would be paid by requests.
+        gc.collect()
+        gc.freeze()
         app.operation.loaded()
         in_use = models.main.runtime.metadata().provider_in_use or "an entry script"
         log.info("ready after %.2f s, on %s", app.operation.load_seconds, in_use)

@@ -40,9 +40,11 @@ def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Array
         document = large_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadInput(f"the body is no JSON: {error}", element="body") from error
+    if isinstance(document, dict) and len(inputs) == 1 and len(document) == 1:
+        (tensor,) = inputs
+        if (value := document.get("data", document.get(tensor.name))) is not None:
+            return {tensor.name: array(value, tensor)}
     names = {tensor.name for tensor in inputs}
-    if isinstance(document, dict) and len(inputs) == 1 and document.keys() == {"data"}:
-        document = {inputs[0].name: document["data"]}
     if not isinstance(document, dict) or document.keys() != names:
         found = f"keys {', '.join(sorted(document)) or '(none)'}" if isinstance(document, dict) else "no object"
         raise BadInput(f"expected a JSON object with the keys {', '.join(sorted(names))}, got {found}", element="body")
@@ -89,9 +91,12 @@ def shaped(found: Array, tensor: Tensor) -> Array:
 
 
 def _fits(have: tuple[int, ...], want: tuple[Dimension, ...]) -> bool:
-    return len(have) == len(want) and all(
-        not isinstance(expected, int) or expected == found for expected, found in zip(want, have, strict=True)
-    )
+    if len(have) != len(want):
+        return False
+    for expected, found in zip(want, have, strict=True):
+        if expected != found and isinstance(expected, int):
+            return False
+    return True
 
 
 def shown(tensor: Tensor) -> str:
