@@ -1,11 +1,14 @@
 """``make demo``: broker, fleet server and one device on this machine; a model from registration to a scored digit.
 
-Everything lies below ``.demo``, which each run makes anew; only the scoring image stays, in the engine, under the name
-that is printed (``make clean`` removes both). With ``--once`` it stops by itself, and its last line is one JSON object.
+Everything lies in one folder, ``.demo``, which each run empties first; only the scoring image stays, in the engine,
+under the name that is printed (``make clean`` removes both). With ``--once`` it stops by itself, and its last line is
+one JSON object.
 """
 
 import argparse
+import fcntl
 import json
+import os
 import shutil
 import signal
 import sys
@@ -28,9 +31,13 @@ _CHECK_S: Final = 1.0
 def main() -> int:
     """Run the demo; 0 when it worked, 1 with the failing step named."""
     arguments = _arguments()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
-    demo = Demo(FOLDER, gateway_port=arguments.gateway_port)
+    folder: Path = arguments.folder.resolve()
+    try:
+        lock = _empty(folder)
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
+    demo = Demo(folder, gateway_port=arguments.gateway_port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = _story(demo, arguments)
@@ -44,8 +51,27 @@ def main() -> int:
         return 0
     finally:
         demo.stop()
+        os.close(lock)
     print(json.dumps(result))
     return 0
+
+
+def _empty(folder: Path) -> int:
+    """Take the folder for this run alone and clear what an earlier one left; returns the lock's file descriptor.
+
+    Raises:
+        Failed: another demo runs in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Failed(f"another demo runs in {folder}: end it, or name another --folder") from None
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return lock
 
 
 def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -121,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="stop after the first answer")
     parser.add_argument("--broker", choices=["auto", "mosquitto", "amqtt"], default="auto", help="the broker to use")
     parser.add_argument("--engine", choices=["auto", "docker", "process"], default="auto", help="what runs the model")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where all of it goes; emptied first")
     parser.add_argument("--gateway-port", type=int, default=0, help="port of the device's scoring address")
     return parser.parse_args()
 

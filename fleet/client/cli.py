@@ -13,7 +13,7 @@ NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys.",
-    "images": "Build, add and list the container images that modules run in.",
+    "images": "Build, add, list and save the container images that modules run in.",
     "models": "Register models as modules; list, show and download them.",
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show and label them.",

@@ -9,8 +9,9 @@ from fleet.client.docker_engine import docker_engine
 from fleet.client.image_build import build_scoring_image
 from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
-from modules.errors import Invalid
+from modules.errors import BadSettings, Invalid
 from modules.image_import import import_archive
+from modules.images import archive
 from modules.manifest import Image
 
 
@@ -54,6 +55,28 @@ def add_from_engine(reference: str, workspace: Workspace, step: Step, *, name: s
     """
     with docker_engine() as engine:
         return _saved(engine, reference, workspace, step, name)
+
+
+def save(image: Image, file: Path, workspace: Workspace, step: Step) -> None:
+    """Write an image as a tar that devices import and engines load; the file is replaced when it is whole.
+
+    Raises:
+        Invalid: a blob of the workspace is missing or was changed.
+        BadSettings: the file cannot be written.
+    """
+    total, done = sum(blob.length for blob in (image.config, image.manifest, *image.layers)), 0
+    draft = file.with_name(file.name + ".partial")
+    try:
+        with draft.open("wb") as out:
+            for chunk in archive(image, workspace.blobs):
+                out.write(chunk)
+                done += len(chunk)
+                step("writing the image", min(done, total), total)
+        draft.replace(file)
+    except OSError as error:
+        raise BadSettings(str(error.strerror), element=str(file), remedy="name a file that can be written") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def build(name: str, extra: tuple[str, ...], workspace: Workspace, step: Step, *, line: Callable[[str], None]) -> Image:

@@ -7,11 +7,12 @@ import typer
 
 from fleet.client import config
 from fleet.client.image_store import add_archive, add_from_engine, build
+from fleet.client.image_store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import Workspace
 from modules.manifest import Image
 
-app = typer.Typer(no_args_is_help=True, help="Build, add and list the container images that modules run in.")
+app = typer.Typer(no_args_is_help=True, help="Build, add, list and save the container images that modules run in.")
 
 
 @app.command("build")
@@ -45,6 +46,21 @@ def add(
             image = add_archive(file, _workspace(), step, name=name or "")
         else:
             image = add_from_engine(source, _workspace(), step, name=name or source)
+    _show(screen, image)
+
+
+@app.command()
+def save(
+    name: Annotated[str, typer.Argument(help="An image of the workspace.")],
+    file: Annotated[Path, typer.Argument(help="The tar to write.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Write an image to a file, for devices that cannot be sent it: edgefleet-agent images import FILE."""
+    screen = Screen(as_json=as_json)
+    image = _workspace().image(name)
+    with screen.progress() as step:
+        write(image, file, _workspace(), step)
     _show(screen, image)
 
 
