@@ -82,7 +82,7 @@ def test_an_image_comes_over_mqtt_and_never_by_its_name(system, device, engines,
 
 
 def test_an_image_comes_from_a_file(system, device, engines, signed, digits_module, tmp_path):
-    """After ``images save`` here and ``images import`` there, no block of a layer crosses the wire, whatever restarts."""
+    """After ``images save`` here and ``images import`` there, no layer crosses the wire, whatever restarts."""
     file = tmp_path / "scoring.tar"
     system.cli("images", "save", signed.name, file)
     engine = engines()
