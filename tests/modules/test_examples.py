@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from modules.errors import LinkLost, Untrusted
-from modules.examples import digits, filetype
+from modules.examples import digits, filetype, packages
 from modules.examples.filetype import fetch
 
 DIGITS = Path(digits.__file__).parent
@@ -81,7 +81,7 @@ def test_other_package_is_not_opened(tmp_path):
     wheel = tmp_path / "magika.whl"
     wheel.write_bytes(zipped())
     with pytest.raises(Untrusted, match="do not use this package"):
-        fetch.unpack(wheel, tmp_path / "model")
+        packages.unpack(fetch.PACKAGE, wheel, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
