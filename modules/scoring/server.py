@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -23,6 +24,7 @@ SOCKET_MODE: Final = 0o660
 BACKLOG: Final = 1024
 RENEW_S: Final = 2.0
 _PROBE_S: Final = 1.0
+_OTHER_FILES: Final = 256
 
 
 async def serve(models: Models, settings: Settings, listener: socket.socket) -> None:
@@ -32,6 +34,7 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         EdgefleetError: a model cannot be loaded.
     """
     limits = settings.limits
+    _allow_connections(limits.max_connections)
     admission = Admission(max_body=limits.max_body, max_held=limits.max_held, max_connections=limits.max_connections)
     access = Access(settings.access) if settings.access else None
     tls = Certificate(settings.tls) if settings.tls else None
@@ -74,6 +77,15 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         await models.close()
     if isinstance(outcome, Exception):
         raise outcome
+
+
+def _allow_connections(count: int) -> None:
+    """Raise the soft limit on open files to what so many connections need, as far as the hard one lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _renew(*kept: Access | Certificate | None) -> None:
