@@ -36,8 +36,11 @@ def _runtime(settings: Settings) -> ModelRuntime:
             timeout_ms=settings.score_timeout_ms,
             queue=settings.limits.max_queue,
         )
-    worker = WorkerSettings(script=settings.serves, providers=settings.providers, threads=settings.threads)
-    return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms)
+    worker = WorkerSettings(
+        script=settings.serves, providers=settings.providers, threads=settings.threads, log_level=settings.log_level,
+        structured_log=settings.log_format == "json",
+    )  # fmt: skip
+    return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms, queue=settings.limits.max_queue)
 
 
 async def run(settings: Settings) -> None:

@@ -47,7 +47,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, and on what it really runs.
 
     ``provider_in_use`` is what the session says, not what was asked for; where it is None, ``provider_reason`` says
-    why. An entry script has no tensors to show.
+    why. An entry script has no tensors to show, but may declare JSON schemas of its own.
     """
 
     kind: str
@@ -58,6 +58,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     provider_in_use: str | None = None
     provider_reason: str = ""
     onnxruntime: str | None = None
+    request_schema: dict[str, Any] = {}
+    answer_schema: dict[str, Any] = {}
 
 
 Buffer = bytes | bytearray | memoryview

@@ -5,12 +5,15 @@ This folder is put on the ``sys.path`` of a worker process; nothing else imports
 since ``azureml`` is a namespace that other packages of the script's environment may share.
 """
 
-import json
-import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from typing import Any, TypeVar
+import io
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeVar
+
+from werkzeug.wrappers import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
+_WITHOUT_PREFIX = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 
 
 def rawhttp(function: F) -> F:
@@ -19,108 +22,29 @@ def rawhttp(function: F) -> F:
     return function
 
 
-class Headers(MutableMapping[str, str]):
-    """Header fields in order; names are found whatever their case, and may repeat."""
+class AMLRequest(Request):
+    """One HTTP request, with everything that werkzeug gives: ``args``, ``form``, ``files``, ``get_json()``..."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        self._pairs = [(str(name), str(value)) for name, value in pairs]
+    # The server has bounded the body already.
+    max_form_memory_size = None
 
-    def __getitem__(self, name: str) -> str:
-        for key, value in self._pairs:
-            if key.lower() == name.lower():
-                return value
-        raise KeyError(name)
+    def get_data(self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False) -> Any:  # noqa: FBT001, FBT002, ARG002 - werkzeug's signature
+        """The body; always kept, so that a second look at it is not empty."""
+        return super().get_data(cache=True, as_text=as_text, parse_form_data=parse_form_data)  # type: ignore[call-overload]
 
-    def __setitem__(self, name: str, value: object) -> None:
-        self.pop(name, None)
-        self.add(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        self[name]
-        self._pairs = [pair for pair in self._pairs if pair[0].lower() != name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([name for name, _ in self._pairs])
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(key.lower() == name.lower() for key, _ in self._pairs)
-
-    def add(self, name: str, value: object) -> None:
-        """Add a field beside those of the same name."""
-        self._pairs.append((name, str(value)))
-
-    def getlist(self, name: str) -> list[str]:
-        return [value for key, value in self._pairs if key.lower() == name.lower()]
-
-    def items(self) -> list[tuple[str, str]]:  # type: ignore[override] # repeated fields stay repeated
-        return list(self._pairs)
-
-
-class Args(dict[str, str]):
-    """Query parameters; of a repeated one, ``[]`` gives the first and ``getlist`` all."""
-
-    def __init__(self, query: str) -> None:
-        self._pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
-        super().__init__(reversed(self._pairs))
-
-    def getlist(self, name: str) -> list[str]:
-        return [value for key, value in self._pairs if key == name]
-
-
-class AMLRequest:
-    """One HTTP request: ``method``, ``path``, ``headers``, ``args`` and the body."""
-
-    def __init__(self, *, method: str, path: str, query: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        self.method = method
-        self.path = path
-        self.query_string = query.encode()
-        self.full_path = f"{path}?{query}"
-        self.headers = Headers(headers)
-        self.args = Args(query)
-        self.data = body
-
-    @property
-    def content_type(self) -> str | None:
-        return self.headers.get("content-type")
-
-    @property
-    def mimetype(self) -> str:
-        return (self.content_type or "").partition(";")[0].strip().lower()
-
-    @property
-    def content_length(self) -> int:
-        return len(self.data)
-
-    @property
-    def is_json(self) -> bool:
-        return self.mimetype == "application/json" or (
-            self.mimetype.startswith("application/") and self.mimetype.endswith("+json")
-        )
-
-    @property
-    def json(self) -> Any:
-        return self.get_json()
-
-    def get_data(self, cache: bool = True, as_text: bool = False) -> Any:  # noqa: FBT001, FBT002, ARG002 - the known signature
-        """The body as bytes, or decoded from UTF-8."""
-        return self.data.decode("utf-8", "replace") if as_text else self.data
-
-    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: FBT001, FBT002, ARG002 - the known signature
-        """The body as JSON.
-
-        Raises:
-            ValueError: it is none, or its content type does not say so; with ``silent`` None is returned instead.
-        """
-        if not (force or self.is_json):
-            if silent:
-                return None
-            raise ValueError(f"the content type is {self.content_type!r}, not application/json")
-        try:
-            return json.loads(self.data)
-        except ValueError:
-            if silent:
-                return None
-            raise
+    @classmethod
+    def from_parts(cls, method: str, path: str, query: str, headers: Iterable[Iterable[str]], body: bytes) -> Self:
+        """A request from what the server passes on; names of headers in lower case."""
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
+            "SERVER_NAME": "module", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "",
+            "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(body),
+            "wsgi.input_terminated": True, "wsgi.errors": sys.stderr, "wsgi.multithread": False,
+            "wsgi.multiprocess": True, "wsgi.run_once": False,
+        }  # fmt: skip
+        for name, value in headers:
+            key = _WITHOUT_PREFIX.get(name) or f"HTTP_{name.upper().replace('-', '_')}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+        if body:
+            environ["CONTENT_LENGTH"] = str(len(body))
+        return cls(environ)

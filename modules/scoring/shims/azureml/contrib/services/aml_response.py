@@ -1,17 +1,21 @@
 # ruff: noqa: INP001 - a namespace that other packages of the script's environment may share
 """What entry scripts import as ``azureml.contrib.services.aml_response``; ours, written against its documented use."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from azureml.contrib.services.aml_request import Headers  # type: ignore[import-not-found] # on the worker\'s sys.path
+from edgefleet_worker.json_text import encode
+from werkzeug.wrappers import Response
+
+# Fields whose single value has commas of its own.
+_ONE_VALUE = frozenset({"date", "expires", "last-modified", "retry-after", "set-cookie", "warning"})
 
 
-class AMLResponse:
+class AMLResponse(Response):
     """A response with its own status and headers.
 
-    With ``json_str`` the message is written as JSON, otherwise it is text or bytes.
+    With ``json_str`` the message is written as JSON; so are dictionaries, lists and numbers without it. Other messages
+    are text, bytes, or a generator of either, which is sent as it goes. A header with commas becomes several.
     """
 
     def __init__(
@@ -22,21 +26,14 @@ class AMLResponse:
         json_str: bool = False,  # noqa: FBT001, FBT002 - the known signature
         run_function_failed: bool = False,  # noqa: FBT001, FBT002 - the known signature
     ) -> None:
-        self.status_code = status_code
+        as_json = json_str or isinstance(message, dict | list | tuple | int | float)
         self.run_function_failed = run_function_failed
-        self.headers = Headers([("Content-Type", "application/json" if json_str else "text/html; charset=utf-8")])
-        for name, value in (response_headers or {}).items():
-            self.headers[name] = value
-        self._body = b""
-        if message is not None:
-            self.set_data(json.dumps(message) if json_str else message)
-
-    @property
-    def data(self) -> bytes:
-        return self._body
-
-    def get_data(self, as_text: bool = False) -> Any:  # noqa: FBT001, FBT002 - the known signature
-        return self._body.decode("utf-8", "replace") if as_text else self._body
-
-    def set_data(self, value: str | bytes) -> None:
-        self._body = value.encode() if isinstance(value, str) else bytes(value)
+        super().__init__(
+            encode(message) if as_json else message,
+            status_code,
+            mimetype="application/json" if as_json else "text/html",
+        )
+        for name, given in (response_headers or {}).items():
+            value = str(given)
+            values = [value] if name.lower() in _ONE_VALUE else [one.strip() for one in value.split(",")]
+            self.headers.setlist(name, values)

@@ -1,0 +1,74 @@
+"""What entry scripts import as ``azureml.core.model``: where the files of a model are. Ours."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_VERSION = re.compile(r"\d+(\.\d+)*")
+
+
+class ModelNotFoundException(Exception):
+    """There is no such model here."""
+
+
+class Model:
+    """The one part that entry scripts use; a device has no workspace to ask for more."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError(
+            "a module has no workspace: use Model.get_model_path(name) or the environment variable AZUREML_MODEL_DIR"
+        )
+
+    @staticmethod
+    def get_model_path(model_name: str, version: object = None, _workspace: object = None) -> str:
+        """The model's file, or its folder where it has several files.
+
+        Looks in ``$AML_APP_ROOT/azureml-models/NAME/VERSION``, in ``$AZUREML_MODEL_DIR/NAME/VERSION``, in
+        ``$AZUREML_MODEL_DIR`` where that is a single model, and in the working folder; without a version, for the
+        highest.
+
+        Raises:
+            ModelNotFoundException: it is in none of these; the message names them.
+        """
+        given = Path(os.environ.get("AZUREML_MODEL_DIR", "."))
+        roots = [Path(os.environ.get("AML_APP_ROOT", "."), "azureml-models"), given]
+        for root in roots:
+            if found := _version_of(root / model_name, version):
+                return str(_only(found))
+        if given.parts[-2:-1] == (model_name,) and version in {None, given.name}:
+            return str(_only(given))
+        if (given / model_name).exists():
+            return str(given / model_name)
+        if not _versions_in(given) and "AZUREML_MODEL_DIR" in os.environ and given.is_dir() and any(given.iterdir()):
+            return str(_only(given))
+        if Path(model_name).exists():
+            return model_name
+        raise _not_found(model_name, version, [*roots, Path.cwd()])
+
+
+def _version_of(folder: Path, version: object) -> Path | None:
+    if version is not None:
+        found = folder / str(version)
+        return found if found.is_dir() else None
+    versions = [one for one in folder.iterdir() if _VERSION.fullmatch(one.name)] if folder.is_dir() else []
+    return max(versions, key=lambda one: tuple(map(int, one.name.split("."))), default=None)
+
+
+def _versions_in(folder: Path) -> list[str]:
+    """Models of the layout ``NAME/VERSION`` in a folder."""
+    names = folder.iterdir() if folder.is_dir() else ()
+    return sorted(one.name for one in names if one.is_dir() and _version_of(one, None))
+
+
+def _only(folder: Path) -> Path:
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 else folder
+
+
+def _not_found(name: str, version: object, places: list[Path]) -> ModelNotFoundException:
+    known = sorted({model for place in places for model in _versions_in(place)})
+    wanted = f"{name} version {version}" if version is not None else name
+    return ModelNotFoundException(
+        f"there is no model {wanted} in {', '.join(map(str, places))}; there is {', '.join(known) or 'none'}"
+    )

@@ -1,0 +1,141 @@
+"""The user's ``init()`` and ``run()``: imported, checked, initialised, and called."""
+
+import asyncio
+import importlib.util
+import inspect
+import pathlib
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+from edgefleet_worker.advice import advice
+from edgefleet_worker.schema import Schema
+
+HEADERS = "request_headers"
+_OURS = str(pathlib.Path(__file__).parent)
+
+
+class CannotServe(Exception):
+    """The script cannot be served, with a message for its author."""
+
+
+class Entry:
+    """A script that has been imported and initialised.
+
+    ``raw`` says whether ``run`` wants the whole request, ``wants_headers`` whether it wants them beside its data;
+    ``parameters`` are those for the data, the first of them alone where there is no schema.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        module = _import(path)
+        self.run = _function(module, "run", path)
+        where = _place(self.run, path)
+        self.raw = bool(getattr(self.run, "raw_http", False))
+        self.schema = _schema_of(self.run, where)
+        if self.raw and self.schema:
+            raise CannotServe(f"{where}: run() has both @rawhttp and @input_schema; keep one of them")
+        self.parameters, self.wants_headers = _parameters(self.run, where)
+        if not self.schema:
+            _check_alone(self.parameters, where)
+        init = getattr(module, "init", None)
+        if init is not None:
+            guarded(lambda: self.finished(init()), "init() failed")
+
+    def finished(self, result: Any) -> Any:
+        """What a call gave; what an ``async def`` gave is awaited."""
+        if not inspect.isawaitable(result):
+            return result
+
+        async def awaited() -> Any:
+            return await result
+
+        return self.loop.run_until_complete(awaited())
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """One for the life of the process: what ``init()`` opens on it, ``run()`` can use."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop
+
+
+def guarded(call: Callable[[], Any], what: str) -> None:
+    """Call the user's code; what it raises is printed and becomes one line with its file and line."""
+    try:
+        call()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        places = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if not frame.filename.startswith((_OURS, "<frozen"))
+        ]
+        where = f"{places[-1].filename}:{places[-1].lineno}: " if places else ""
+        if isinstance(error, SyntaxError):
+            where = f"{error.filename}:{error.lineno}: "
+        raise CannotServe(f"{where}{what}: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """An error in one line, with what to write instead where that is known."""
+    hint = advice(error)
+    return f"{type(error).__name__}: {error}" + (f" ({hint})" if hint else "")
+
+
+def _import(path: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("entry_module", path)
+    if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
+        raise CannotServe(f"{path}: there is no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["entry_module"] = module
+    loader = spec.loader
+    guarded(lambda: loader.exec_module(module), "it cannot be imported")
+    return module
+
+
+def _function(module: types.ModuleType, name: str, path: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise CannotServe(f"{path}: there is no function {name}(data)")
+    return function  # type: ignore[no-any-return] # callable() leaves it Any
+
+
+def _place(run: Callable[..., Any], path: str) -> str:
+    """File and line of ``run``, for messages."""
+    code = getattr(inspect.unwrap(run), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else path
+
+
+def _schema_of(run: Callable[..., Any], where: str) -> Schema | None:
+    """The schema that its decorators declare, if any."""
+    try:
+        return Schema.of(run)
+    except Exception as error:
+        raise CannotServe(f"{where}: the schema of run() cannot be read: {told(error)}") from error
+
+
+def _parameters(run: Callable[..., Any], where: str) -> tuple[list[inspect.Parameter], bool]:
+    """The parameters for the data, and whether there is one for the headers.
+
+    Raises:
+        CannotServe: there is none for the data, or one that can only be given by other means.
+    """
+    parameters = list(inspect.signature(run).parameters.values())
+    data = [one for one in parameters if one.name != HEADERS]
+    if not data or any(one.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for one in data):
+        raise CannotServe(
+            f"{where}: run() must take one parameter for the data, not *args, **kwargs, keyword- or positional-only "
+            "ones"
+        )
+    return data, len(data) < len(parameters)
+
+
+def _check_alone(data: list[inspect.Parameter], where: str) -> None:
+    if any(one.default is inspect.Parameter.empty for one in data[1:]):
+        raise CannotServe(
+            f"{where}: run() must have defaults for the parameters after {data[0].name}, or an @input_schema for each"
+        )

@@ -1,0 +1,65 @@
+"""What ``run()`` returns as JSON: NumPy's and pandas' values, dates, ``toJSON()``; NaN as null."""
+
+import json
+import math
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+try:
+    import orjson
+except ImportError:  # the script's environment may go without: it is quicker, not needed
+    orjson = None  # type: ignore[assignment]
+
+
+def encode(value: Any) -> bytes:
+    """The JSON text of a value.
+
+    Raises:
+        TypeError: JSON has no form for it; says what to return instead.
+    """
+    if orjson is not None:
+        try:
+            return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            pass  # integers beyond 64 bits and lone surrogates, which the standard library writes
+    return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    if callable(own := getattr(value, "toJSON", None)):
+        return _parsed(own())
+    if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        return value.to_dict(orient="records")
+    for method in ("tolist", "item", "isoformat"):
+        if callable(convert := getattr(value, method, None)):
+            return convert()
+    if isinstance(value, AbstractSet):
+        return list(value)
+    raise TypeError(f"run() returned a {type(value).__name__}, which JSON cannot hold; {_instead(value)}")
+
+
+def _parsed(given: Any) -> Any:
+    """``toJSON()`` may give a value or its text."""
+    if isinstance(given, str):
+        try:
+            return json.loads(given)
+        except ValueError:
+            return given
+    return given
+
+
+def _instead(value: Any) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "return AMLResponse(body, 200) for bytes"
+    if hasattr(value, "__next__") or hasattr(value, "__anext__"):
+        return "return AMLResponse(generator, 200) to stream"
+    return "return lists, numbers or text"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities as null: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return {key: _finite(one) for key, one in value.items()} if isinstance(value, dict) else value
