@@ -65,6 +65,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
+class Happening(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that somebody should look at; ``device`` is None where it is about none."""
+
+    at: float
+    kind: str
+    device: str | None = None
+    message: str = ""
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout; in a list of them without its devices, misfits and history."""
 

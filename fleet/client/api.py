@@ -7,7 +7,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 import msgspec
 
-from fleet.client.answers import Device, Health, Module, Rollout
+from fleet.client.answers import Device, Happening, Health, Module, Rollout
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
@@ -141,6 +141,10 @@ class Fleet:
     def empty_slot(self, device: str, slot: str) -> None:
         """Order the device to stop and forget what runs in a slot."""
         self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}")
+
+    def events(self, *, limit: int) -> list[Happening]:
+        """The newest first."""
+        return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])
 
     # Rollouts
 

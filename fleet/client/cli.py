@@ -16,7 +16,8 @@ NOUNS: Final = {
     "images": "Build, add, list and save the container images that modules run in.",
     "models": "Register models as modules; list, show and download them.",
     "modules": "Sign, check, list and rebase modules.",
-    "devices": "Let devices join; list, show and label them.",
+    "devices": "Let devices join; list, show, label and empty them.",
+    "events": "Show what happened that somebody should look at.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
 }
 

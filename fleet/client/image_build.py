@@ -7,8 +7,6 @@ Wheels are fetched here, for the Python and the C library inside the base image,
 
 import hashlib
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import docker
 import docker.errors
 import msgspec
 
+from fleet.client.pip import Inside, pip
 from modules.errors import NeedsOperator
 
 BASE: Final = "python:3.11-slim"
@@ -29,10 +28,6 @@ LABEL: Final = "edgefleet.built-from"
 # What decides what runs in the image, beside the base image and the packages asked for.
 INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/images/scoring.Dockerfile")
 
-# The oldest glibc that a manylinux tag of today names.
-_OLDEST_GLIBC: Final = 17
-_PIP_LIMIT_S: Final = 900
-_SHOWN: Final = 1500
 _ASK: Final = (
     "import json, platform, sys; libc = platform.libc_ver(); "
     "print(json.dumps({'python': '%d.%d' % sys.version_info[:2], 'libc': libc[0], 'version': libc[1], "
@@ -42,26 +37,13 @@ _ASK: Final = (
 Progress = Callable[[str], None]
 
 
-class Inside(msgspec.Struct, frozen=True):
-    """What wheels must fit: the base image's Python (``3.11``), C library (``glibc``, ``2.36``) and machine."""
-
-    python: str
-    libc: str
-    version: str
-    machine: str
-
-    @property
-    def pip_options(self) -> list[str]:
-        """Options of pip for fetching wheels that run there, whatever runs here."""
-        newest = int(self.version.split(".")[1])
-        tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(newest, _OLDEST_GLIBC - 1, -1)]
-        tags.append(f"manylinux2014_{self.machine}")
-        platforms = [option for tag in tags for option in ("--platform", tag)]
-        return ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.python}", *platforms]
-
-
 def build_scoring_image(
-    *, client: docker.DockerClient, name: str, extra_requirements: Sequence[str] = (), progress: Progress
+    *,
+    client: docker.DockerClient,
+    name: str,
+    extra_requirements: Sequence[str] = (),
+    base: str | None = None,
+    progress: Progress,
 ) -> str:
     """Build the image that serves modules, unless the engine has it already, and return its id (``sha256:...``).
 
@@ -69,6 +51,7 @@ def build_scoring_image(
         client: a Docker or Podman engine.
         name: the tag that the image gets.
         extra_requirements: packages that entry scripts import, as pip writes them.
+        base: an image that the engine has, to build upon; without it ``python:3.11-slim``, pulled if need be.
         progress: is told each step in a line.
 
     Raises:
@@ -144,33 +127,19 @@ def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Prog
     """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
-    _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
+    pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
     (own,) = wheels.glob("edgefleet-*.whl")
     progress(f"fetching wheels for Python {inside.python}, {inside.libc} {inside.version}, {inside.machine}")
     fetch = ("download", f"--dest={wheels}", *inside.pip_options)
     pins = context / "pins.txt"
     pins.write_text("")
     if LOCK.is_file():
-        _pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
+        pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
         # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
         pins.write_text("\n".join(re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE)))
     if extra or not LOCK.is_file():
-        _pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
+        pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
     (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_LIMIT_S, check=False)  # noqa: S603 - our own list
-    except subprocess.TimeoutExpired as error:
-        raise NeedsOperator(f"did not end within {_PIP_LIMIT_S} s", element=f"pip {arguments[0]}") from error
-    if done.returncode:
-        raise NeedsOperator(
-            done.stderr.strip()[-_SHOWN:],
-            element=f"pip {arguments[0]}",
-            remedy="check pip's configuration (pip config list), or the name of the package",
-        )
 
 
 def _build(client: docker.DockerClient, context: Path, name: str, content: str, progress: Progress) -> str:

@@ -70,3 +70,13 @@ def test_the_script_answers_for_itself(edge):
     assert (response.status, response.headers["Allow"]) == (405, "POST")
     assert b"POST the bytes of a file" in response.read()
     connection.close()
+
+
+def test_an_emptied_slot_is_empty(system, edge):
+    """The operator empties the slot: the module stops, its address is gone, and the device forgets it."""
+    system.cli("devices", "empty", edge.name, SLOT)
+
+    edge.until(lambda: edge.slot(SLOT) is None, "the slot is forgotten")
+    assert edge.score(SLOT, b"x", "application/octet-stream").status == 404
+    with edge.containers() as found:
+        assert not found

@@ -13,9 +13,9 @@ from fleet.client.api import Fleet
 from fleet.client.rollout_view import running
 from fleet.client.screen import Json, Screen, when
 from modules import canonical
-from modules.names import device_id
+from modules.names import device_id, slot_name
 
-app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show and label them.")
+app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label and empty them.")
 _ASK_AGAIN_S: Final = 1.0
 
 
@@ -91,6 +91,20 @@ def label(
         wanted = {key: value for key, value in (present | changes).items() if value}
         found = fleet.label_device(device, wanted)
     Screen(as_json=as_json).show(found, lambda it: it.say(f"{found.id}: {_labels(found.labels) or 'no labels'}"))
+
+
+@app.command()
+def empty(
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    slot: Annotated[str, typer.Argument(help="The slot whose module is to stop and go.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Order a device to stop what runs in a slot, and to forget it."""
+    with Fleet(config.load()) as fleet:
+        fleet.empty_slot(device_id(device), slot_name(slot))
+    document = {"device": device, "slot": slot}
+    Screen(as_json=as_json).show(document, lambda it: it.say(f"{device} is ordered to empty {slot}"))
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -309,3 +309,14 @@ def test_status_counts(run):
     assert found["server"]["status"] == "ok"
     assert found["modules"] == len(run("modules", "list"))
     assert Path(found["workspace"]).name == "workspace"
+
+
+def test_events_are_shown_newest_first(run, draft, user):
+    """What was founded and published can be looked up by whoever is woken."""
+    draft("seen", "--key", user.keys)
+
+    found = run("events", "--limit", "100")
+
+    assert found[0]["kind"] == "team-published"
+    assert "trust-founded" in [one["kind"] for one in found]
+    assert [one["at"] for one in found] == sorted((one["at"] for one in found), reverse=True)
