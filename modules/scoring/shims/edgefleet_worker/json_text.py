@@ -10,6 +10,10 @@ try:
 except ImportError:  # the script's environment may go without: it is quicker, not needed
     orjson = None  # type: ignore[assignment]
 
+if orjson is not None:
+    # A subclass of dict may show other items than it stores, as werkzeug's do.
+    _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+
 
 def encode(value: Any) -> bytes:
     """The JSON text of a value.
@@ -19,7 +23,7 @@ def encode(value: Any) -> bytes:
     """
     if orjson is not None:
         try:
-            return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+            return orjson.dumps(value, default=_plain, option=_OPTIONS)
         except TypeError:
             pass  # integers beyond 64 bits and lone surrogates, which the standard library writes
     return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), allow_nan=False).encode()
@@ -33,7 +37,12 @@ def _plain(value: Any) -> Any:
     for method in ("tolist", "item", "isoformat"):
         if callable(convert := getattr(value, method, None)):
             return convert()
-    if isinstance(value, AbstractSet):
+    if isinstance(value, dict):
+        return dict(value.items())
+    for kind in (str, int):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, list | tuple | AbstractSet):
         return list(value)
     raise TypeError(f"run() returned a {type(value).__name__}, which JSON cannot hold; {_instead(value)}")
 
