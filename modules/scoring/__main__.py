@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import sys
 from functools import partial
@@ -36,16 +37,21 @@ def _runtime(settings: Settings) -> ModelRuntime:
             timeout_ms=settings.score_timeout_ms,
             queue=settings.limits.max_queue,
         )
+    azure = settings.azure
     worker = WorkerSettings(
-        script=settings.serves, providers=settings.providers, threads=settings.threads, log_level=settings.log_level,
-        structured_log=settings.log_format == "json",
+        script=settings.serves, providers=settings.providers, threads=max(1, settings.threads // azure.workers),
+        log_level=settings.log_level, structured_log=settings.log_format == "json", start_s=azure.worker_timeout_s,
     )  # fmt: skip
-    return EntryScriptRuntime(worker, timeout_ms=settings.score_timeout_ms, queue=settings.limits.max_queue)
+    timeout_ms = min(settings.score_timeout_ms, (azure.worker_timeout_s or math.inf) * 1000)
+    queue = settings.limits.max_queue
+    return EntryScriptRuntime(worker, timeout_ms=timeout_ms, workers=azure.workers, queue=queue)
 
 
 async def run(settings: Settings) -> None:
     with listen(settings) as listener:
         address = settings.unix or "{}:{}".format(*listener.getsockname()[:2])
+        for note in settings.notes:
+            logging.getLogger("modules.scoring").warning("%s", note)
         logging.getLogger("modules.scoring").info("listening at %s with %g cores", address, settings.cores)
         try:
             await serve(models_of(settings), settings, listener)

@@ -60,8 +60,9 @@ class App:
             if len(value) > MAX_REQUEST_ID or not all(0x20 < byte < 0x7F for byte in value):  # noqa: PLR2004 - visible ASCII
                 raise message(431, f"{name.decode()} must be at most {MAX_REQUEST_ID} visible ASCII characters")
         made = given.get(_ID) or next(self._made)
-        found = [(_ID, made), (_CLIENTS_ID, given.get(_CLIENTS_ID, made))]
-        if client := given.get(b"x-ms-client-request-id") or given.get(_CLIENTS_ID):
+        client = given.get(b"x-ms-client-request-id") or given.get(_CLIENTS_ID)
+        found = [(_ID, made), (_CLIENTS_ID, given.get(_CLIENTS_ID) or client or made)]
+        if client:
             found.append((b"x-ms-client-request-id", client))
         if trace := given.get(b"traceid"):
             found.append((b"traceid", trace))

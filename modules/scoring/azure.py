@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from typing import Final
 
 from modules.errors import EdgefleetError
-from modules.scoring import schema
+from modules.scoring import schema, script_schema
+from modules.scoring.cors import Cors
 from modules.scoring.models import Models
 from modules.scoring.replies import JSON, RETRY, TEXT, Handler, Header, Reply, allow, document, message
 from modules.scoring.runtime import Answer, BadInput, Busy, Request, RunFailed
@@ -29,43 +30,67 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _PLAIN_JSON: Final = (("content-type", "application/json"),)
 _SCORE_METHODS: Final = ("GET", "POST", "OPTIONS")
+_PAGE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_FAILED: Final[Header] = (b"x-ms-run-function-failed", b"True")
+_NOT_FAILED: Final[Header] = (b"x-ms-run-function-failed", b"False")
 
 
 class Azure:
     """The routes, for the module's main model."""
 
     def __init__(self, models: Models, settings: Settings) -> None:
+        self._models = models
         self._main = models.main
         self._settings = settings
 
     def routes(self) -> dict[str, Handler]:
-        return {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
+        cors = Cors(self._settings.azure.origins)
+        handlers = {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
+        return {path: cors.around(handler) for path, handler in handlers.items()}
 
     def score(self, request: Request) -> Reply | Awaitable[Reply]:
         allow(request.method, _SCORE_METHODS)
         try:
+            if self._main.on_demand:
+                return self._later(request, self._on_demand(request))
             answer = self._main.runtime.score(request)
             return reply_of(answer) if isinstance(answer, Answer) else self._later(request, _kept(answer))
         except EdgefleetError as error:
             return refusal(request, error)
 
     def health(self, request: Request) -> Reply:
-        allow(request.method, ("GET", "HEAD"))
-        return Reply(200, b"Healthy", TEXT) if self._main.runtime.ready else Reply(503, b"Not ready", TEXT)
+        if request.method == "OPTIONS":
+            return Reply(200, b"", ((b"allow", b", ".join(map(str.encode, _PAGE_METHODS))),))
+        allow(request.method, _PAGE_METHODS)
+        return Reply(200, b"Healthy", TEXT) if self._main.available else Reply(503, b"Not ready", TEXT)
 
     def swagger(self, request: Request) -> Reply:
-        allow(request.method, ("GET", "HEAD"))
-        wanted = dict(urllib.parse.parse_qsl(request.query)).get("version", "3")
+        if request.method == "OPTIONS":
+            return Reply(200, b"", ((b"allow", b", ".join(map(str.encode, _PAGE_METHODS))),))
+        allow(request.method, _PAGE_METHODS)
+        metadata, example = self._main.runtime.metadata(), self._main.runtime.example()
+        by_script = metadata.kind == "entry-script"
+        # Clients of entry scripts ask without a version and expect the old one.
+        wanted = dict(urllib.parse.parse_qsl(request.query)).get("version", "2" if by_script else "3")
         if wanted not in schema.VERSIONS:
             return message(404, f"no document of version {wanted}, only {', '.join(schema.VERSIONS)}")
         if not self._main.runtime.ready:
             return message(503, "the module is not ready", RETRY)
-        return document(
-            schema.document(
-                self._main.runtime.metadata(), self._main.runtime.example(), name=self._main.name,
-                version=self._main.version, openapi=schema.VERSIONS[wanted],
+        azure, openapi = self._settings.azure, schema.VERSIONS[wanted]
+        name, version = azure.service_name or self._main.name, azure.service_version or self._main.version
+        if by_script:
+            prefix = azure.prefix
+            return document(
+                script_schema.document(metadata, example, name=name, version=version, prefix=prefix, openapi=openapi)
             )
-        )  # fmt: skip
+        return document(schema.document(metadata, example, name=name, version=version, openapi=openapi))
+
+    async def _on_demand(self, request: Request) -> Answer:
+        loading = self._models.use(self._main)
+        if isinstance(loading, Awaitable):
+            await loading
+        answer = self._main.runtime.score(request)
+        return answer if isinstance(answer, Answer) else await answer
 
     async def _later(self, request: Request, answer: Awaitable[Answer]) -> Reply:
         try:
@@ -88,8 +113,7 @@ def reply_of(answer: Answer) -> Reply:
     headers = JSON if answer.headers is _PLAIN_JSON or answer.headers == _PLAIN_JSON else _checked(answer)
     if answer.run_ms is not None:
         headers = (*headers, (b"x-ms-run-fn-exec-ms", b"%.3f" % answer.run_ms))
-    if answer.failed:
-        headers = (*headers, (b"x-ms-run-function-failed", b"True"))
+    headers = (*headers, _FAILED if answer.failed else _NOT_FAILED)
     if answer.status not in _STATUSES:
         raise _impossible(answer)
     return Reply(answer.status, answer.body, headers)
@@ -101,7 +125,7 @@ def refusal(request: Request, error: EdgefleetError) -> Reply:
         return message(400, str(error))
     if isinstance(error, RunFailed):
         log.error("%s", error, extra={"request_id": request.id})
-        return message(500, str(error), ((b"x-ms-run-function-failed", b"True"),))
+        return message(500, str(error), (_FAILED,))
     return message(429 if isinstance(error, Busy) else 503, str(error), RETRY)
 
 

@@ -1,6 +1,6 @@
 """Command line, manifest and environment, read once into one frozen :class:`Settings`.
 
-Later wins: built-in default, manifest, ``SCORING_TIMEOUT_MS`` (as Azure ML names it), ``EDGEFLEET_SETTINGS``. The
+Later wins: built-in default, manifest, Azure ML's names (file, then environment), ``EDGEFLEET_SETTINGS``. The
 adjustable settings of a module are only those that its manifest declares, within the bounds it gives.
 """
 
@@ -16,6 +16,8 @@ from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Adjustable, EntryScript, Manifest
 from modules.names import ModuleRef
+from modules.scoring import azure_settings
+from modules.scoring.azure_settings import AzureSettings
 from modules.scoring.logs import FORMATS
 from modules.scoring.runtime import ProviderChoice
 
@@ -89,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     access: Path | None = None
     tls: Tls | None = None
     log_format: str = "text"
+    azure: AzureSettings = AzureSettings()
+    notes: tuple[str, ...] = ()
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -100,22 +104,27 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         Invalid: the manifest is none.
     """
     line = _parse(arguments)
+    azure, unknown = azure_settings.read(environment, line.config)
+    if line.workers is not None:
+        azure = msgspec.structs.replace(azure, workers=line.workers)
     if line.module:
         manifest = _manifest(line.module)
         serves = _serves(manifest, line.module / "files")
         name, module, adjustable = str(manifest.name), manifest.ref, manifest.adjustable
         default_providers: tuple[str, ...] = manifest.runtimes[0].providers
     else:
-        serves = Graph(line.model) if line.model else Script(line.script, line.script.parent, line.model_dir)
-        name, module = (line.model or line.script).stem, None
+        serves = Graph(line.model) if line.model else _script(line, azure)
+        name, module = (serves.file if isinstance(serves, Graph | Script) else line.model).stem, None
         adjustable, default_providers = {"log_level": LOG_LEVEL, "score_timeout_ms": TIMEOUT_MS}, CPU
-    values = _adjusted(adjustable, environment)
+    values = _adjusted(adjustable, azure, environment)
     cores = granted()
     return Settings(
         serves=serves, name=name, module=module, unix=line.unix, host=line.host or "127.0.0.1", port=line.port or 0,
         providers=_providers(environment, default_providers), log_level=values["log_level"],
         score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores), limits=_limits(environment),
-        log_format=_log_format(environment), **({} if line.unix else _guard(environment)),
+        log_format=_log_format(environment), azure=azure,
+        notes=tuple(f"{line.config}: nobody knows the setting {name}" for name in unknown),
+        **({} if line.unix else _guard(environment)),
     )  # fmt: skip
 
 
@@ -126,10 +135,14 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m modules.scoring", description="Serve one module at /score.")
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--module", type=Path, metavar="DIR", help="a folder with manifest.json and files/")
     what.add_argument("--model", type=Path, metavar="FILE", help="an ONNX graph without a manifest")
-    what.add_argument("--script", type=Path, metavar="FILE", help="an entry script without a manifest")
+    what.add_argument(
+        "--script", type=Path, metavar="FILE", help="an entry script without a manifest (default: AZUREML_ENTRY_SCRIPT)"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings under Azure ML's names, in JSON")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that run the script (WORKER_COUNT)")
     parser.add_argument(
         "--model-dir", type=Path, metavar="DIR", help="AZUREML_MODEL_DIR of --script (default: its folder)"
     )
@@ -143,12 +156,30 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"{line.port} is no port")
     if line.unix and len(str(line.unix).encode()) > MAX_UNIX_PATH:
         parser.error(f"the path of the socket is longer than {MAX_UNIX_PATH} bytes: {line.unix}")
-    for name in ("module", "model", "script", "model_dir", "unix"):
+    for name in ("module", "model", "script", "model_dir", "unix", "config"):
         if getattr(line, name):
             setattr(line, name, getattr(line, name).absolute())
-    if line.script and not line.model_dir:
-        line.model_dir = line.script.parent
+    if line.workers is not None and line.workers < 1:
+        parser.error(f"{line.workers} workers serve nobody")
     return line
+
+
+def _script(line: argparse.Namespace, azure: AzureSettings) -> Script:
+    """The script of the command line, or else the one that Azure ML's settings name.
+
+    Raises:
+        BadCommandLine: neither names one.
+    """
+    if line.script:
+        given = Path(azure.app_root or ".", azure.model_dir).absolute() if azure.model_dir else line.script.parent
+        return Script(line.script, line.script.parent, line.model_dir or given)
+    if (named := azure.script()) is None:
+        raise BadCommandLine(
+            "nothing to serve is named", element="command line",
+            remedy="give --module, --model or --script, or set AZUREML_ENTRY_SCRIPT",
+        )  # fmt: skip
+    file, source, model_dir = named
+    return Script(file, source, line.model_dir or model_dir)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -213,13 +244,15 @@ def _log_format(environment: Mapping[str, str]) -> str:
     return form
 
 
-def _adjusted(adjustable: Mapping[str, Adjustable], environment: Mapping[str, str]) -> dict[str, Any]:
+def _adjusted(
+    adjustable: Mapping[str, Adjustable], azure: AzureSettings, environment: Mapping[str, str]
+) -> dict[str, Any]:
     values: dict[str, Any] = {"log_level": LOG_LEVEL.default, "score_timeout_ms": TIMEOUT_MS.default}
     values |= {name: setting.default for name, setting in adjustable.items()}
     given: dict[str, Any] = {}
+    values |= {"score_timeout_ms": azure.timeout_ms} if azure.timeout_ms else {}
+    values |= {"log_level": azure.log_level} if azure.log_level else {}
     try:
-        if text := environment.get("SCORING_TIMEOUT_MS"):
-            values["score_timeout_ms"] = float(text)
         if text := environment.get("EDGEFLEET_SETTINGS"):
             given = msgspec.json.decode(text, type=dict[str, Any])
         for name, value in given.items():

@@ -43,12 +43,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScriptSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """What the script's own decorators declare: JSON schemas, the example they were given, and versions of OpenAPI."""
+    """What the script's own decorators declare: JSON schemas, and the example they were given."""
 
     request: dict[str, Any] = {}
     answer: dict[str, Any] = {}
     example: dict[str, Any] | None = None
-    versions: list[str] = []
 
 
 class _Link(asyncio.Protocol):

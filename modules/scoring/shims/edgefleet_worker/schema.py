@@ -37,7 +37,6 @@ class Schema:
         schema_util: Any = sys.modules[_NOTES]
         request = copy.deepcopy(schema_util.get_input_schema(run))
         self.answer = copy.deepcopy(schema_util.get_output_schema(run))
-        self.versions = list(schema_util.get_supported_versions(run))
         self.has_input = "properties" in request
         self.has_output = self.answer != {"type": "object"}
         self.request = self._named(request, run) if self.has_input else {}
@@ -50,7 +49,6 @@ class Schema:
     def head(self) -> Head:
         return {
             "request": self.request, "answer": self.answer if self.has_output else {}, "example": self.example,
-            "versions": self.versions,
         }  # fmt: skip
 
     def arguments(self, document: Any, parameters: list[inspect.Parameter]) -> dict[str, Any]:
