@@ -8,7 +8,7 @@ from typing import Any, Final
 import onnxruntime
 
 from modules.errors import BadSettings, EdgefleetError, Invalid, Unfit
-from modules.scoring import graph_file, tensors
+from modules.scoring import graph_file, locales, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunFailed, Tensor
 
@@ -26,6 +26,7 @@ _LOAD_ERRORS: Final = (
     ("No Op registered", _NO_OPERATOR, "export it for an older opset"),
     ("not a registered domain", "its custom operator domain is not available", "export without custom operators"),
     ("under development", "its opset is too new for this onnxruntime", "export for an older one, or use a newer image"),
+    ("construct locale", "it needs a locale that is not installed", "add the locale to the image"),
     ("IR version", "its IR version is too new for this onnxruntime", "export for an older one, or use a newer image"),
     ("", "onnxruntime cannot load the graph", "check it with onnx.checker and onnxruntime before registering"),
 )  # fmt: skip
@@ -61,7 +62,7 @@ class Session:
         # Its own print of an error would stand beside the one line that we raise.
         options.log_severity_level = _FATAL_ONLY
         try:
-            session = onnxruntime.InferenceSession(str(self._file), options, providers=usable)
+            session = self._opened(options, usable)
         except Exception as error:
             raise _load_error(self._file, str(error)) from error
         in_use = session.get_providers()[0]
@@ -95,8 +96,18 @@ class Session:
         try:
             values: Values = self._session.run(None, feeds, options)
         except Exception as error:
-            raise self._run_error(error, options) from error
+            raise self._run_error(error, feeds, options) from error
         return values
+
+    def _opened(self, options: Any, usable: list[ProviderChoice]) -> Any:
+        try:
+            return onnxruntime.InferenceSession(str(self._file), options, providers=usable)
+        except Exception as error:
+            if not locales.lacking(str(error)):
+                raise
+        log.info("%s stands in for %s, which the graph asks for and is not installed", "C.UTF-8", locales.WANTED)
+        with locales.standing_in():
+            return onnxruntime.InferenceSession(str(self._file), options, providers=usable)
 
     def _usable_providers(self) -> list[ProviderChoice]:
         """The requested providers that this onnxruntime was built with, in order.
@@ -119,7 +130,7 @@ class Session:
             )  # fmt: skip
         return usable
 
-    def _run_error(self, error: Exception, options: Any) -> EdgefleetError:
+    def _run_error(self, error: Exception, feeds: Feeds, options: Any) -> EdgefleetError:
         if options.terminate:
             return RunFailed(
                 f"stopped after {self._timeout:g} s", element="score_timeout_ms", remedy="send less, or allow more time"
@@ -127,6 +138,12 @@ class Session:
         reason = _first_line(str(error))
         if type(error).__name__ == "InvalidArgument":
             return BadInput(reason, element="body")
+        free = [one for one in self.inputs if one.shape and not isinstance(one.shape[0], int)]
+        lengths = {one.name: len(feeds[one.name]) for one in free}
+        if len({one.shape[0] for one in free}) == 1 and len(set(lengths.values())) > 1:
+            # Free first dimensions without a name need not be the same; where a run fails, that they differ is why.
+            found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            return BadInput(f"expected inputs of the same length, got {found}: {reason}", element="body")
         return RunFailed(reason, element=self._file.name)
 
 
