@@ -127,7 +127,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-u", str(HOST), str(theirs.fileno()),
+                _interpreter(), "-P", "-u", str(HOST), str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),), cwd=source, env=_environment(settings), stdin=DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
@@ -239,3 +239,8 @@ def _told(settings: WorkerSettings) -> dict[str, Any]:
 def _environment(settings: WorkerSettings) -> dict[str, str]:
     threads = dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
     return threads | os.environ | {"AZUREML_MODEL_DIR": str(settings.script.model_dir), "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def _interpreter() -> str:
+    """The Python that the script runs in: of its own environment, where the image has one."""
+    return os.environ.get("EDGEFLEET_SCRIPT_PYTHON") or sys.executable
