@@ -10,7 +10,7 @@ import msgspec
 from modules import canonical
 from modules.digests import Blob
 from modules.errors import Invalid
-from modules.names import ModuleRef, SlugField, Version, module_path
+from modules.names import ModuleRef, SlugField, Version, module_path, slug
 
 FORMAT: Final = "edgefleet.module/1"
 LIMIT: Final = 1 << 20
@@ -56,10 +56,64 @@ class Runtime(_Part, frozen=True, kw_only=True):
     image: Image | None = None
 
 
+class ImageInput(_Part, frozen=True, kw_only=True):
+    """How a posted image becomes the only input of a graph.
+
+    It is turned as its camera held it, brought to ``width`` and ``height`` (``stretch``; ``crop`` what is too much in
+    the middle; ``pad`` with black what is missing around it) and to ``channels``. Each value, 0 to 255, becomes
+    ``(value * scale - mean) / std`` of its channel, for graphs that take integers without that.
+    """
+
+    width: Annotated[int, msgspec.Meta(ge=1, le=8192)]
+    height: Annotated[int, msgspec.Meta(ge=1, le=8192)]
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    scale: Positive = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Positive, ...] = (1.0,)
+
+
 class OnnxGraph(_Part, frozen=True, kw_only=True, tag="onnx", tag_field="kind"):
-    """A graph that is served without code; ``file`` is its path in the module."""
+    """A graph that is served without code; ``file`` is its path in the module. With ``image`` it takes images too."""
 
     file: str
+    image: ImageInput | msgspec.UnsetType = msgspec.UNSET
+
+
+class Step(_Part, frozen=True, kw_only=True):
+    """One model of a pipeline. ``inputs`` says where each of its inputs comes from.
+
+    ``input.NAME`` is an input of the pipeline, ``MODEL.NAME`` an output of an earlier step.
+    """
+
+    model: SlugField
+    inputs: dict[str, str]
+
+
+class Pipeline(_Part, frozen=True, kw_only=True, tag="pipeline", tag_field="kind"):
+    """Models one after another; its outputs are those of the last."""
+
+    steps: tuple[Step, ...]
+
+
+class Ensemble(_Part, frozen=True, kw_only=True, tag="ensemble", tag_field="kind"):
+    """Models that are all asked the same, their answers averaged: every numeric output, element by element."""
+
+    models: tuple[SlugField, ...]
+    weights: tuple[Positive, ...] = ()
+
+
+class ModelSet(_Part, frozen=True, kw_only=True, tag="models", tag_field="kind"):
+    """Several models in one module. ``/score`` asks ``main``; the others are below ``/v2/models``.
+
+    With a ``memory_mb`` above 0 graphs are loaded when they are asked for, and those asked longest ago are unloaded
+    where they would take more together.
+    """
+
+    models: dict[str, OnnxGraph | Pipeline | Ensemble]
+    main: SlugField
+    memory_mb: Count = 0
 
 
 class EntryScript(_Part, frozen=True, kw_only=True, tag="entry-script", tag_field="kind"):
@@ -124,7 +178,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     team: SlugField
     name: SlugField
     version: str
-    serve: OnnxGraph | EntryScript
+    serve: OnnxGraph | EntryScript | ModelSet
     files: tuple[File, ...]
     runtimes: tuple[Runtime, ...]
     needs: Needs = Needs()
@@ -206,7 +260,9 @@ def _check_files(manifest: Manifest) -> None:
 def _check_references(manifest: Manifest) -> None:
     serve = manifest.serve
     if isinstance(serve, OnnxGraph):
-        manifest.file(serve.file)
+        _check_graph(manifest, serve)
+    elif isinstance(serve, ModelSet):
+        _check_set(manifest, serve)
     else:
         manifest.file(serve.script)
         module_path(serve.model_dir)
@@ -218,6 +274,50 @@ def _check_references(manifest: Manifest) -> None:
         manifest.file(manifest.proof.samples)
     for path in manifest.opaque_files:
         manifest.file(path)
+
+
+def _check_graph(manifest: Manifest, graph: OnnxGraph) -> None:
+    manifest.file(graph.file)
+    if isinstance(graph.image, ImageInput):
+        for name in ("mean", "std"):
+            count = 1 if graph.image.channels == "L" else 3
+            if len(getattr(graph.image, name)) not in {1, count}:
+                raise Invalid(f"one value or {count} for {graph.image.channels}", element=f"image.{name}")
+
+
+def _check_set(manifest: Manifest, several: ModelSet) -> None:
+    graphs = {name: one for name, one in several.models.items() if isinstance(one, OnnxGraph)}
+    for name, one in several.models.items():
+        element = f"serve.models.{name}"
+        slug(name, what=element)
+        if isinstance(one, OnnxGraph):
+            _check_graph(manifest, one)
+            continue
+        members = [step.model for step in one.steps] if isinstance(one, Pipeline) else list(one.models)
+        if not members:
+            raise Invalid("there is no model in it", element=element)
+        for member in members:
+            if member not in graphs:
+                raise Invalid(f"{member} is no graph of this module", element=element)
+        if isinstance(one, Ensemble) and len(one.weights) not in {0, len(members)}:
+            raise Invalid(f"one weight for each of the {len(members)} models, or none", element=f"{element}.weights")
+        if isinstance(one, Pipeline):
+            _check_steps(one, element)
+    if several.main not in several.models:
+        raise Invalid("there is no such model in the module", element="serve.main")
+
+
+def _check_steps(pipeline: Pipeline, element: str) -> None:
+    """Each step once, fed by the pipeline's inputs and earlier steps."""
+    known = {"input"}
+    for step in pipeline.steps:
+        if step.model in known:
+            raise Invalid(f"{step.model} stands in it twice, or is called input", element=element)
+        for source in step.inputs.values():
+            model, dot, name = source.partition(".")
+            if model not in known or not dot or not name:
+                raise Invalid(f"{source!r} is neither input.NAME nor an earlier step's MODEL.NAME", element=element)
+        known.add(step.model)
 
 
 def check_setting(name: str, setting: Adjustable, value: object) -> None:

@@ -9,37 +9,64 @@ from functools import partial
 from typing import Final
 
 from modules.errors import EdgefleetError
+from modules.manifest import Ensemble, Pipeline
 from modules.scoring import logs
+from modules.scoring.composites import EnsembleRuntime, PipelineRuntime
 from modules.scoring.entry_script import EntryScriptRuntime
 from modules.scoring.models import Entry, Models
 from modules.scoring.onnx import OnnxRuntime
 from modules.scoring.runtime import ModelRuntime
 from modules.scoring.server import listen, report, serve
-from modules.scoring.settings import BadCommandLine, Graph, Settings, read
+from modules.scoring.settings import BadCommandLine, Graph, Script, Settings, Several, read
 from modules.scoring.worker import WorkerSettings
 
 BAD_COMMAND_LINE: Final = 1
 CANNOT_SERVE: Final = 3
+# Weights are in memory as in the file, and once more where kernels have packed them.
+LOADED_PER_FILE: Final = 2
 
 
 def models_of(settings: Settings) -> Models:
     """What this module serves."""
     version = str(settings.module.version) if settings.module else "1"
-    return Models([Entry(settings.name, version, partial(_runtime, settings))])
+    serves = settings.serves
+    if isinstance(serves, Several):
+        models = Models(memory=serves.memory)
+        # Graphs first: what is made of them is loaded after them.
+        for name, one in sorted(serves.models.items(), key=lambda item: not isinstance(item[1], Graph)):
+            if isinstance(one, Graph):
+                size = one.file.stat().st_size * LOADED_PER_FILE if one.file.is_file() else 0
+                make = partial(_graph, settings, one)
+                models.add(Entry(name, version, make, on_demand=serves.memory > 0, memory=size))
+            else:
+                models.add(Entry(name, version, partial(_composite, one, models)))
+        models.lead(serves.main)
+        return models
+    make_one = partial(_graph, settings, serves) if isinstance(serves, Graph) else partial(_script, settings, serves)
+    models = Models()
+    models.add(Entry(settings.name, version, make_one))
+    return models
 
 
-def _runtime(settings: Settings) -> ModelRuntime:
-    if isinstance(settings.serves, Graph):
-        return OnnxRuntime(
-            settings.serves.file,
-            providers=settings.providers,
-            threads=settings.threads,
-            timeout_ms=settings.score_timeout_ms,
-            queue=settings.limits.max_queue,
-        )
+def _composite(one: Pipeline | Ensemble, models: Models) -> ModelRuntime:
+    return PipelineRuntime(one, models) if isinstance(one, Pipeline) else EnsembleRuntime(one, models)
+
+
+def _graph(settings: Settings, graph: Graph) -> ModelRuntime:
+    return OnnxRuntime(
+        graph.file,
+        providers=settings.providers,
+        threads=settings.threads,
+        timeout_ms=settings.score_timeout_ms,
+        queue=settings.limits.max_queue,
+        image=graph.image,
+    )
+
+
+def _script(settings: Settings, script: Script) -> ModelRuntime:
     azure = settings.azure
     worker = WorkerSettings(
-        script=settings.serves, providers=settings.providers, threads=max(1, settings.threads // azure.workers),
+        script=script, providers=settings.providers, threads=max(1, settings.threads // azure.workers),
         log_level=settings.log_level, structured_log=settings.log_format == "json", start_s=azure.worker_timeout_s,
     )  # fmt: skip
     timeout_ms = min(settings.score_timeout_ms, (azure.worker_timeout_s or math.inf) * 1000)

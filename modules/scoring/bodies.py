@@ -2,14 +2,15 @@
 
 JSON is assumed unless the type says ``application/octet-stream``: the bytes of the only input, little-endian, row after
 row, in its declared shape or the one in the header ``x-tensor-shape: 2,64``. Who accepts ``application/octet-stream``
-gets the first output the same way.
+gets the first output the same way. ``image/jpeg`` and ``image/png`` are taken where the manifest says how.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from modules.scoring import raw_tensors, tensors
+from modules.manifest import ImageInput
+from modules.scoring import image_input, raw_tensors, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.runtime import Answer, BadInput, Request, Tensor
 
@@ -18,7 +19,9 @@ SHAPE: Final = b"x-tensor-shape"
 Codec = tuple[Callable[[], Feeds], Callable[[Values, float], Answer]]
 
 
-def codec(request: Request, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Codec:
+def codec(
+    request: Request, inputs: Sequence[Tensor], outputs: Sequence[Tensor], image: ImageInput | None = None
+) -> Codec:
     """How to read this request's body and how to write its answer.
 
     Raises:
@@ -35,6 +38,13 @@ def codec(request: Request, inputs: Sequence[Tensor], outputs: Sequence[Tensor])
     encode = _raw_answer if accepts.startswith(RAW) else _json_answer
     if kind.startswith(RAW):
         return partial(_raw, request, inputs, shape), partial(encode, outputs)
+    if kind.startswith(b"image/"):
+        if image is None:
+            raise BadInput(
+                "its module declares no preprocessing for images", element=kind.decode("latin-1"),
+                remedy="send JSON, or declare image in the manifest",
+            )  # fmt: skip
+        return partial(image_input.feeds, request.body, image, inputs), partial(encode, outputs)
     return partial(tensors.decode, request.body, inputs), partial(encode, outputs)
 
 

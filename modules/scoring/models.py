@@ -11,6 +11,7 @@ from modules.scoring.metrics import Figures
 from modules.scoring.runtime import BadInput, ModelRuntime, Tensor, Unavailable
 
 T = TypeVar("T")
+_TRIES: Final = 10
 READY: Final = "READY"
 UNAVAILABLE: Final = "UNAVAILABLE"
 
@@ -47,28 +48,45 @@ class Entry:
         return self.runtime.ready
 
     @property
+    def available(self) -> bool:
+        """Whether a request is answered, if need be after loading."""
+        return self.ready or self.on_demand
+
+    @property
     def state(self) -> str:
         return READY if self.ready else UNAVAILABLE
 
 
 class Models:
-    """The models, the first of which ``/score`` asks. ``memory``: bytes that models on demand may take together."""
+    """The models, the main one of which ``/score`` asks. ``memory``: bytes that those on demand may take together."""
 
-    def __init__(self, entries: list[Entry], *, memory: int = 0) -> None:
-        self._entries = entries
+    def __init__(self, *, memory: int = 0) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._main = ""
         self._memory = memory
         self._used: OrderedDict[str, Entry] = OrderedDict()
 
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def add(self, entry: Entry) -> None:
+        """One more; the first is the main one until :meth:`lead` names another."""
+        self._entries[entry.name] = entry
+        self._main = self._main or entry.name
+
+    def lead(self, name: str) -> None:
+        self._main = name
+
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
+        return iter(self._entries.values())
 
     @property
     def main(self) -> Entry:
-        return self._entries[0]
+        return self._entries[self._main]
 
     @property
     def ready(self) -> bool:
-        return all(entry.ready for entry in self._entries if not entry.on_demand)
+        return all(entry.available for entry in self._entries.values())
 
     def use(self, entry: Entry) -> Tensors | Awaitable[Tensors]:
         """The model's runtime; later where it has to be loaded first.
@@ -118,7 +136,7 @@ class Models:
             await old.close()
 
     async def close(self) -> None:
-        for entry in self._entries:
+        for entry in self._entries.values():
             await entry.runtime.close()
 
     async def _loaded(self, entry: Entry) -> Tensors:

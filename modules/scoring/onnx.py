@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 import onnxruntime
 
 from modules.errors import NotReady
-from modules.scoring import bodies, graph_file, tensors
+from modules.manifest import ImageInput
+from modules.scoring import bodies, graph_file, image_input, tensors
 from modules.scoring.batching import Feeds, Values, choose, has_batch_axis
 from modules.scoring.lanes import INLINE_S, Lanes
 from modules.scoring.metrics import Figures
@@ -30,7 +31,14 @@ class OnnxRuntime:
     """One graph: its session, what it takes and gives, and the lanes in which requests reach it."""
 
     def __init__(
-        self, file: Path, *, providers: tuple[ProviderChoice, ...], threads: int, timeout_ms: float, queue: int
+        self,
+        file: Path,
+        *,
+        providers: tuple[ProviderChoice, ...],
+        threads: int,
+        timeout_ms: float,
+        queue: int,
+        image: ImageInput | None = None,
     ) -> None:
         self._file = file
         self._providers = providers
@@ -38,6 +46,7 @@ class OnnxRuntime:
         self._session: Session | None = None
         self._timeout = timeout_ms / 1000
         self._queue = queue
+        self._image = image
         self._lanes: Lanes | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._example: WarmUp | None = None
@@ -55,6 +64,8 @@ class OnnxRuntime:
         self._lanes = lanes
         await lanes.in_thread(session.load)
         self.inputs, self.outputs = session.inputs, session.outputs
+        if self._image is not None:
+            image_input.check(self._image, self.inputs)
         self._example = await lanes.in_thread(lambda: warm_up(session, self._file.name))
         if self._example is not None and self._example.seconds < INLINE_S and session.provider == CPU:
             operators = await lanes.in_thread(lambda: graph_file.operators(self._file))
@@ -65,7 +76,7 @@ class OnnxRuntime:
             self._tuning = asyncio.create_task(self._tune(session, lanes, self._example), name="measure batches")
 
     def score(self, request: Request) -> Answer | Awaitable[Answer]:
-        return self.infer(len(request.body), *bodies.codec(request, self.inputs, self.outputs))
+        return self.infer(len(request.body), *bodies.codec(request, self.inputs, self.outputs, self._image))
 
     def infer(self, size: int, decode: Callable[[], Feeds], encode: Callable[[Values, float], T]) -> T | Awaitable[T]:
         """Run what ``decode`` gives, and return what ``encode`` makes of the outputs and the milliseconds they took.

@@ -62,11 +62,11 @@ class InferenceProtocol:
 
     def _ready(self, entry: Entry, request: Request) -> Reply:
         _allow(request, _GET)
-        return document({"name": entry.name, "ready": entry.ready}, 200 if entry.ready else 503)
+        return document({"name": entry.name, "ready": entry.available}, 200 if entry.available else 503)
 
     def _model(self, entry: Entry, request: Request) -> Reply:
         _allow(request, _GET)
-        if not entry.ready and not entry.on_demand:
+        if not entry.available:
             return failure(503, f"{entry.name}: the model is not ready", RETRY)
         return document(metadata_of(entry))
 

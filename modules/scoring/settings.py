@@ -14,7 +14,7 @@ import msgspec
 from modules import manifest as manifests
 from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
-from modules.manifest import Adjustable, EntryScript, Manifest
+from modules.manifest import Adjustable, Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
 from modules.names import ModuleRef
 from modules.scoring import azure_settings
 from modules.scoring.azure_settings import AzureSettings
@@ -36,9 +36,10 @@ class BadCommandLine(BadSettings):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """A graph served without code."""
+    """A graph served without code, and how images become its input."""
 
     file: Path
+    image: ImageInput | None = None
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -47,6 +48,14 @@ class Script(msgspec.Struct, frozen=True):
     file: Path
     source: Path
     model_dir: Path
+
+
+class Several(msgspec.Struct, frozen=True):
+    """Models by name, the one that ``/score`` asks, and the bytes that graphs on demand may take (0: all stay)."""
+
+    models: dict[str, Graph | Pipeline | Ensemble]
+    main: str
+    memory: int
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``access`` is the file with keys, and it and ``tls`` are for TCP alone. ``threads`` follow from ``cores``.
     """
 
-    serves: Graph | Script
+    serves: Graph | Script | Several
     name: str
     module: ModuleRef | None = None
     unix: Path | None = None
@@ -192,11 +201,18 @@ def _manifest(folder: Path) -> Manifest:
         ) from error
 
 
-def _serves(manifest: Manifest, files: Path) -> Graph | Script:
+def _serves(manifest: Manifest, files: Path) -> Graph | Script | Several:
     serve = manifest.serve
     if isinstance(serve, EntryScript):
         return Script(files / serve.script, files / serve.source, files / serve.model_dir)
-    return Graph(files / serve.file)
+    if isinstance(serve, OnnxGraph):
+        return _graph(serve, files)
+    models = {name: _graph(one, files) if isinstance(one, OnnxGraph) else one for name, one in serve.models.items()}
+    return Several(models, serve.main, serve.memory_mb << 20)
+
+
+def _graph(graph: OnnxGraph, files: Path) -> Graph:
+    return Graph(files / graph.file, graph.image if isinstance(graph.image, ImageInput) else None)
 
 
 def _providers(environment: Mapping[str, str], default: tuple[str, ...]) -> tuple[ProviderChoice, ...]:

@@ -90,10 +90,17 @@ class Server:
         return False
 
     def _pids(self):
+        """It, what it started, and what those started, whichever sessions they made for themselves."""
+        parents = {}
         for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                if entry.name.isdigit() and int(_stat(entry)[3]) == self.process.pid:
-                    yield entry
+            with contextlib.suppress(OSError, IndexError):
+                if entry.name.isdigit():
+                    parents.setdefault(int(_stat(entry)[1]), []).append(entry)
+        found, waiting = [], [Path(f"/proc/{self.process.pid}")]
+        while waiting:
+            found.append(waiting.pop())
+            waiting += parents.get(int(found[-1].name), [])
+        return found
 
     def cpu_s(self):
         """CPU time of all its processes so far."""
