@@ -22,7 +22,8 @@ START_S = 60
 class Reply:
     def __init__(self, response):
         self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.pairs = response.getheaders()
+        self.headers = {name.lower(): value for name, value in self.pairs}
         self.body = response.read()
 
     @property
