@@ -20,6 +20,8 @@ MAX_DELAY_S: Final = 0.002
 # Sizes tried in this order, as long as each is better than the one before and none takes too long.
 SIZES: Final = (4, 16, 64)
 LONGEST_TRIAL_S: Final = 0.5
+# How far the numbers of the requests that are tried together reach.
+RANGES: Final = (1.0, 8.0, 0.125, 2.0)
 # Kernels add in another order when the batch is larger.
 RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 1e-4
@@ -87,12 +89,20 @@ def split(values: Values, lengths: Sequence[int]) -> list[Values]:
 
 
 def _varied(single: Feeds, position: int) -> Feeds:
-    """The example with other numbers where numbers may be anything, so that answers can be told apart."""
+    """The example with other numbers, so that answers can be told apart.
+
+    Floats have a range of their own in each: a graph that looks for the largest of all, as those do that are quantized
+    while they run, would give one caller an answer that depends on the others. Integers are 0 or 1, which stand for
+    something wherever 0 does.
+    """
     generator = np.random.default_rng(position)
-    return {
-        name: generator.random(value.shape, np.float32).astype(value.dtype) if value.dtype.kind == "f" else value
-        for name, value in single.items()
-    }
+
+    def varied(value: Array) -> Array:
+        if value.dtype.kind == "f":
+            return (generator.random(value.shape, np.float32) * RANGES[position % len(RANGES)]).astype(value.dtype)
+        return generator.integers(0, 2, value.shape).astype(value.dtype) if value.dtype.kind in "iub" else value
+
+    return {name: varied(value) for name, value in single.items()}
 
 
 def _same(run: Run, feeds: list[Feeds], together: Feeds) -> bool:
