@@ -67,6 +67,7 @@ class Lanes:
         self._last_batch = 1
         self._alarm: asyncio.TimerHandle | None = None
         figures.queue_depth = self._waiting.__len__
+        figures.running = self._running.__len__
 
     @property
     def inline(self) -> bool:

@@ -14,7 +14,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ERROR: Final = 500
 _PREFIX: Final = "edgefleet_scoring"
 _FAMILIES: Final = {
-    "ready": "gauge", "provider_info": "gauge", "queue_depth": "gauge", "refused_total": "counter",
+    "ready": "gauge", "provider_info": "gauge", "queue_depth": "gauge", "running": "gauge", "refused_total": "counter",
     "phase_seconds": "histogram", "batch_size": "histogram",
 }  # fmt: skip
 
@@ -60,6 +60,7 @@ class Figures:
     def __init__(self) -> None:
         self.refused = 0
         self.queue_depth: Callable[[], int] = int
+        self.running: Callable[[], int] = int
         self._inline = 0
         self._batch = Histogram(BATCH_BUCKETS)
         self._phases = {name: Histogram(BUCKETS) for name in ("decode", "queue", "run", "encode")}
@@ -86,6 +87,7 @@ class Figures:
         self._inline = 0
         label = f'model="{model}"'
         found = [f"{_PREFIX}_queue_depth{{{label}}} {self.queue_depth()}"]
+        found.append(f"{_PREFIX}_running{{{label}}} {self.running()}")
         found.append(f"{_PREFIX}_refused_total{{{label}}} {self.refused}")
         for name, histogram in self._phases.items():
             found += histogram.lines(f"{_PREFIX}_phase_seconds", f'{label},phase="{name}"')
