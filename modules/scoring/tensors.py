@@ -118,11 +118,16 @@ def encode(names: Sequence[str], values: Sequence[Any]) -> bytes:
 
 
 def example(inputs: Sequence[Tensor], size: int) -> dict[str, Array] | None:
-    """Zeros of the graph's types; the first dimension is 1 where it is free, other free ones are ``size``."""
+    """Zeros of the graph's types; the first dimension is 1 where it is free, other free ones are ``size``.
+
+    A name that stands first somewhere is 1 everywhere: state is often ``[layers, batch, width]``.
+    """
     feeds = {}
+    batch = {tensor.shape[0] for tensor in inputs if tensor.shape} - {None}
     for tensor in inputs:
         shape = [
-            want if isinstance(want, int) else (size if position else 1) for position, want in enumerate(tensor.shape)
+            want if isinstance(want, int) else (size if position and want not in batch else 1)
+            for position, want in enumerate(tensor.shape)
         ]
         if np.prod(shape, dtype=float) > _MAX_EXAMPLE:
             return None

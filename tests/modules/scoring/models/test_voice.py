@@ -21,13 +21,14 @@ SAMPLES = PIECE * 70
 
 
 @pytest.fixture(scope="module")
-def graph():
-    return pypi_models.files(pypi_models.VOICE) / "voice.onnx"
+def served(serve):
+    return serve(pypi_models.files(pypi_models.VOICE) / "voice.onnx")
 
 
 @pytest.fixture(scope="module")
-def served(serve, graph):
-    return serve(graph)
+def smaller(serve):
+    """The same model with its weights in float16, for this one rate."""
+    return serve(pypi_models.files(pypi_models.VOICE) / "voice_half.onnx")
 
 
 def resonated(source, frequency, bandwidth, previous):
@@ -123,7 +124,18 @@ def test_the_rate_has_no_dimensions(served):
     assert "expected int64[], got shape [1]" in reply.json["message"]
 
 
-def test_it_is_ready_although_zeros_do_not_suit_it(served):
-    """A graph that refuses the zeros of a warm-up is served all the same."""
+def test_ready_without_a_warm_up(served):
+    """A graph that no zeros suit, since 0 Hz is no rate, is served all the same, and the log says it is not warm."""
+    assert "no example could be made for voice.onnx" in served.server.log
     assert served.server.ask("/v2/health/ready").json == {"ready": True}
-    assert served.server.ask("/edgefleet/status").json["provider_in_use"] == "CPUExecutionProvider"
+
+
+def test_a_batch_axis_that_is_not_the_first(smaller, recording):
+    """State of [2, batch, 128] is known to have the sound's batch: the graph is warmed up, and its example runs."""
+    assert "no example could be made" not in smaller.server.log
+    operation = smaller.server.ask("/swagger.json?version=3.1").json["paths"]["/score"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert np.shape(example["state"]) == (2, 1, 128)
+    assert smaller.server.ask(body=example).status == 200
+    feeds = {"input": recording[VOICED][None, :576], "state": np.zeros((2, 1, 128), np.float32)}
+    smaller.agreed(feeds)
