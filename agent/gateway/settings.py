@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer_s: Seconds = 300.0
     #: longest silence of a client within its request body
     body_s: Seconds = 30.0
-    #: shorter than the 5 s after which uvicorn closes an idle connection, so that few are found closed
+    #: shorter than the time after which the scoring server closes an idle connection, so that none is found closed
     idle_s: Seconds = 4.0
     #: a connection accepted just before the gateway stops gets this long to send its request
     grace_s: Seconds = 0.25
