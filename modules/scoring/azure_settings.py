@@ -73,7 +73,10 @@ def read(environment: Mapping[str, str], file: Path | None) -> tuple[AzureSettin
     known = set(_NAMES.values())
     given = _file(file) if file else {}
     unknown = sorted(given.keys() - known - _WITHOUT_EFFECT)
-    merged = {name: value for name, value in given.items() if name in known}
+    # A version such as 3 is text as much as it is in the environment.
+    merged = {
+        name: str(value) if isinstance(value, int | float) else value for name, value in given.items() if name in known
+    }
     merged |= {name: environment[name] for name in known if environment.get(name)}
     try:
         settings = msgspec.convert(merged, AzureSettings, strict=False)

@@ -22,18 +22,20 @@ class EntryScriptRuntime:
         self._timeout = timeout_ms / 1000
         self._workers = Workers(settings, count=workers, queue=queue, patience=min(self._timeout, RESTART_WAIT_S))
         self._schema = ScriptSchema()
+        self._loaded = False
         self._abandoned: set[asyncio.Task[None]] = set()
         self.figures = Figures()
         self.figures.queue_depth = lambda: self._workers.waiting
 
     @property
     def ready(self) -> bool:
-        return self._workers.any is not None
+        return self._loaded and self._workers.any is not None
 
     async def load(self) -> None:
         await self._workers.load()
         if (worker := self._workers.any) is not None and worker.schema is not None:
             self._schema = worker.schema
+        self._loaded = True
 
     async def score(self, request: Request) -> Answer:
         came = time.perf_counter()

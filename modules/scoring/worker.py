@@ -86,6 +86,8 @@ class _Link(asyncio.Protocol):
         """Send a frame; returns the answering one."""
         text = orjson.dumps(head)
         self._answer = asyncio.get_running_loop().create_future()
+        # Somebody may have stopped waiting: that it then failed is no news.
+        self._answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
         if self._transport.is_closing():
             self._answer.set_exception(EOFError())
         else:

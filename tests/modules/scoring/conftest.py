@@ -63,12 +63,12 @@ class Server:
     def log(self):
         return self.log_path.read_text()
 
+    def connect(self):
+        tcp = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60) if self.port else None
+        return tcp or _UnixConnection(self.socket)
+
     def ask(self, path="/score", body=None, *, method=None, headers=None):
-        connection = (
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-            if self.port
-            else _UnixConnection(self.socket)
-        )
+        connection = self.connect()
         try:
             body = json.dumps(body).encode() if isinstance(body, dict | list) else body
             connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})

@@ -38,11 +38,11 @@ class Model:
                 return str(_only(found))
         if given.parts[-2:-1] == (model_name,) and version in {None, given.name}:
             return str(_only(given))
-        if (given / model_name).exists():
+        if version is None and (given / model_name).exists():
             return str(given / model_name)
         if not _versions_in(given) and "AZUREML_MODEL_DIR" in os.environ and given.is_dir() and any(given.iterdir()):
             return str(_only(given))
-        if Path(model_name).exists():
+        if version is None and Path(model_name).exists():
             return model_name
         raise _not_found(model_name, version, [*roots, Path.cwd()])
 

@@ -1,0 +1,103 @@
+"""Where a script finds its models: ``AZUREML_MODEL_DIR`` and ``Model.get_model_path``, for one and for several."""
+
+import os
+
+import pytest
+
+SCRIPT = """
+import os
+from azureml.core.model import Model
+from azureml.core import Model as Same
+assert Same is Model
+def run(data, request_headers):
+    name, _, version = data.partition(":")
+    if name == "directory":
+        return sorted(os.listdir(os.environ["AZUREML_MODEL_DIR"]))
+    if name == "open":
+        return open(os.path.join(os.environ["AZUREML_MODEL_DIR"], version)).read()
+    if name == "construct":
+        return Model(None, "oak")
+    return Model.get_model_path(name, version=int(version)) if version else Model.get_model_path(model_name=name)
+"""
+
+
+def fill(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"content of {path}")
+    return root
+
+
+def asking(server):
+    def ask(name):
+        reply = server.ask(body=name.encode())
+        return (reply.json, reply.status) if reply.status == 200 else (reply.json["message"], reply.status)
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def several(start, script, tmp_path_factory):
+    """Several models, as ``$AZUREML_MODEL_DIR/NAME/VERSION/file``."""
+    root = tmp_path_factory.mktemp("several")
+    fill(root, "oak/1/model.pkl", "oak/2/model.pkl", "oak/10/model.pkl", "elm/3/weights.bin", "elm/3/vocabulary.txt")
+    server = start("--script", script(SCRIPT), "--model-dir", root).ready()
+    return asking(server), root
+
+
+@pytest.fixture(scope="module")
+def one(start, script, tmp_path_factory):
+    """One model: its files stand in the folder themselves."""
+    root = fill(tmp_path_factory.mktemp("one"), "model.pkl")
+    return asking(start("--script", script(SCRIPT), "--model-dir", root).ready()), root
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("oak", "oak/10/model.pkl"), ("oak:2", "oak/2/model.pkl"), ("elm", "elm/3"), ("elm:3", "elm/3")],
+)
+def test_several(several, name, path):
+    """The highest version or the one asked for; its only file, or the folder where it has several."""
+    ask, root = several
+    assert ask(name) == (str(root / path), 200)
+
+
+@pytest.mark.parametrize("name", ["ash", "oak:7", "Oak"])
+def test_unknown(several, name):
+    """A model that is not there is named, with those that are."""
+    text, status = several[0](name)
+    assert status == 500
+    assert name.partition(":")[0] in text
+    assert "there is elm, oak" in text
+
+
+def test_directory(several):
+    """``AZUREML_MODEL_DIR`` is the folder with a folder for each model, with the original file names."""
+    ask, _ = several
+    assert ask("directory") == (["elm", "oak"], 200)
+    assert ask("open:oak/1/model.pkl") == ("content of oak/1/model.pkl", 200)
+
+
+def test_one(one):
+    """A single model is found under whatever name it was registered."""
+    ask, root = one
+    assert ask("whatever") == (str(root / "model.pkl"), 200)
+    assert ask("model.pkl") == (str(root / "model.pkl"), 200)
+    assert ask("open:model.pkl") == ("content of model.pkl", 200)
+
+
+def test_no_workspace(one):
+    """What needs a workspace says what to use instead."""
+    text, status = one[0]("construct")
+    assert (status, "AZUREML_MODEL_DIR" in text) == (500, True)
+
+
+def test_application_root(start, script, tmp_path):
+    """``$AML_APP_ROOT/azureml-models`` comes first, and the source folder last."""
+    fill(tmp_path, "azureml-models/oak/1/model.pkl")
+    (tmp_path / "empty").mkdir()
+    path = script(SCRIPT, local__file="x")
+    ask = asking(start("--script", path, "--model-dir", tmp_path / "empty", AML_APP_ROOT=str(tmp_path)).ready())
+    assert ask("oak") == (str(tmp_path / "azureml-models/oak/1/model.pkl"), 200)
+    text, status = ask("local")
+    assert (os.path.normpath(text), status) == ("local", 200)
