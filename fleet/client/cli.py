@@ -14,6 +14,7 @@ NOUNS: Final = {
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys.",
     "images": "Build, add, list and save the container images that modules run in.",
+    "environments": "Build, list, show and save what entry scripts run in.",
     "models": "Register models as modules; list, show and download them.",
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show, label and empty them.",

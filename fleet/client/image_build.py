@@ -8,33 +8,24 @@ Wheels are fetched here, for the Python and the C library inside the base image,
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import docker
-import docker.errors
-import msgspec
+from packaging.requirements import Requirement
 
+from fleet.client.base_image import BASE, Progress, ask, make_sure_of_base
+from fleet.client.docker_build import build, made_before
 from fleet.client.pip import Inside, pip
 from modules.errors import NeedsOperator
 
-BASE: Final = "python:3.11-slim"
 SOURCE: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = SOURCE / "deploy/images/scoring.Dockerfile"
 LOCK: Final = SOURCE / "deploy/locks/scoring.txt"
 
-LABEL: Final = "edgefleet.built-from"
 # What decides what runs in the image, beside the base image and the packages asked for.
 INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/images/scoring.Dockerfile")
-
-_ASK: Final = (
-    "import json, platform, sys; libc = platform.libc_ver(); "
-    "print(json.dumps({'python': '%d.%d' % sys.version_info[:2], 'libc': libc[0], 'version': libc[1], "
-    "'machine': platform.machine()}))"
-)
-
-Progress = Callable[[str], None]
 
 
 def build_scoring_image(
@@ -51,7 +42,7 @@ def build_scoring_image(
         client: a Docker or Podman engine.
         name: the tag that the image gets.
         extra_requirements: packages that entry scripts import, as pip writes them.
-        base: an image that the engine has, to build upon; without it ``python:3.11-slim``, pulled if need be.
+        base: the image to build upon, pulled if the engine has not got it; without it ``python:3.11-slim``.
         progress: is told each step in a line.
 
     Raises:
@@ -64,17 +55,18 @@ def build_scoring_image(
             element=str(SOURCE),
             remedy="run this in a checkout of edgefleet",
         )
-    base = _make_sure_of_base(client, progress)
-    content = _content(base, extra_requirements)
-    if made := _made_before(client, content):
+    base = base or BASE
+    base_id = make_sure_of_base(client, base, progress)
+    content = _content(base_id, extra_requirements)
+    if made := made_before(client, content):
         progress(f"{name} is there already, built from the same sources and base image")
         made.tag(name)
         return str(made.id)
-    inside = _ask(client)
+    inside = ask(client, base_id, base)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
         _collect(context, inside, extra_requirements, progress)
-        return _build(client, context, name, content, progress)
+        return build(client, context, name, content, progress, arguments={"BASE": base})
 
 
 def _content(base: str, extra: Sequence[str]) -> str:
@@ -88,81 +80,33 @@ def _content(base: str, extra: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _made_before(client: docker.DockerClient, content: str) -> Any:
-    """The image with this label, if the engine has one."""
-    return next(iter(client.images.list(filters={"label": f"{LABEL}={content}"})), None)
-
-
-def _make_sure_of_base(client: docker.DockerClient, progress: Progress) -> str:
-    """The id of the base image, pulled if the engine has not got it."""
-    try:
-        return str(client.images.get(BASE).id)
-    except docker.errors.ImageNotFound:
-        progress(f"pulling {BASE}")
-        try:
-            return str(client.images.pull(BASE).id)
-        except docker.errors.APIError as error:
-            raise NeedsOperator(
-                f"this image is not here and cannot be pulled: {error.explanation or error}",
-                element=BASE,
-                remedy=f"load it from a file (docker load), or import a root file system with Python as {BASE}",
-            ) from error
-
-
-def _ask(client: docker.DockerClient) -> Inside:
-    """Run the base image's Python once."""
-    try:
-        answer = client.containers.run(BASE, ["python", "-c", _ASK], entrypoint=[], remove=True, network_mode="none")
-        inside = msgspec.json.decode(answer, type=Inside)
-    except (docker.errors.DockerException, msgspec.DecodeError) as error:
-        raise NeedsOperator(
-            f"its Python does not run: {error}", element=BASE, remedy="use another base image"
-        ) from error
-    if inside.libc != "glibc":
-        raise NeedsOperator("onnxruntime has wheels for glibc only", element=BASE, remedy="use a Debian-based image")
-    return inside
-
-
 def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
     """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
     pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
     (own,) = wheels.glob("edgefleet-*.whl")
-    progress(f"fetching wheels for Python {inside.python}, {inside.libc} {inside.version}, {inside.machine}")
+    progress(f"fetching wheels for {inside}")
     fetch = ("download", f"--dest={wheels}", *inside.pip_options)
     pins = context / "pins.txt"
     pins.write_text("")
     if LOCK.is_file():
         pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
         # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
-        pins.write_text("\n".join(re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE)))
+        pins.write_text("\n".join(server_pins(inside)))
     if extra or not LOCK.is_file():
         pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
     (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
 
 
-def _build(client: docker.DockerClient, context: Path, name: str, content: str, progress: Progress) -> str:
-    progress(f"building {name}")
-    image_id = ""
-    steps: Any = client.api.build(
-        path=str(context),
-        tag=name,
-        rm=True,
-        forcerm=True,
-        pull=False,
-        decode=True,
-        network_mode="none",
-        buildargs={"BASE": BASE},
-        labels={LABEL: content},
-    )
-    for step in steps:
-        if "error" in step:
-            raise NeedsOperator(
-                f"the build failed: {step['error'].strip()}", element=name, remedy="read the lines before this one"
-            )
-        if line := step.get("stream", "").strip():
-            progress(line)
-        image_id = step.get("aux", {}).get("ID", image_id)
-    # Podman says the id only in words; the tag is fresh, so it says whose it is.
-    return image_id or str(client.images.get(name).id)
+def server_pins(inside: Inside) -> list[str]:
+    """What the scoring server is locked to in an image with this Python, as ``name==version``."""
+    if not LOCK.is_file():
+        return []
+    there = {
+        "python_version": inside.python, "python_full_version": f"{inside.python}.99", "sys_platform": "linux",
+        "platform_system": "Linux", "os_name": "posix", "platform_machine": inside.machine,
+        "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    }  # fmt: skip
+    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE))
+    return [f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate(there)]

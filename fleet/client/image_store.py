@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fleet.client.docker_engine import docker_engine
+from fleet.client.environment import Environment
+from fleet.client.environment_image import Built
 from fleet.client.image_build import build_scoring_image
 from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
@@ -89,6 +91,25 @@ def build(name: str, extra: tuple[str, ...], workspace: Workspace, step: Step, *
     with docker_engine() as engine:
         image_id = build_scoring_image(client=engine, name=name, extra_requirements=extra, progress=line)
         return _saved(engine, image_id, workspace, step, name)
+
+
+def build_environment(
+    environment: Environment,
+    workspace: Workspace,
+    step: Step,
+    *,
+    line: Callable[[str], None],
+    upgrade: bool = False,
+) -> tuple[Image, Built]:
+    """Build an environment's image and bring it in under the environment's name.
+
+    Raises:
+        Invalid, NeedsOperator: as :meth:`fleet.client.environment.Environment.build_image`.
+        NoEngine: no engine answers.
+    """
+    with docker_engine() as engine:
+        built = environment.build_image(client=engine, upgrade=upgrade, progress=line)
+        return _saved(engine, built.image_id, workspace, step, environment.name), built
 
 
 def _saved(engine: Any, reference: str, workspace: Workspace, step: Step, name: str) -> Image:
