@@ -1,5 +1,6 @@
 """Several requests in one run, for graphs whose first axis is a batch; off wherever measuring says it does not pay."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ MAX_DELAY_S: Final = 0.002
 # Sizes tried in this order, as long as each is better than the one before and none takes too long.
 SIZES: Final = (4, 16, 64)
 LONGEST_TRIAL_S: Final = 0.5
+# A number in JSON takes up to this many times its own bytes.
+BYTES_IN_JSON: Final = 6
 # How far the numbers of the requests that are tried together reach.
 RANGES: Final = (1.0, 8.0, 0.125, 2.0)
 # Kernels add in another order when the batch is larger.
@@ -28,10 +31,15 @@ ABSOLUTE_TOLERANCE: Final = 1e-4
 
 
 class Batches(msgspec.Struct, frozen=True):
-    """At most ``size`` requests together; the first waits at most ``delay_s`` for the others."""
+    """At most ``size`` requests together, of ``body_bytes`` in all; the first waits at most ``delay_s`` for the others.
+
+    What pays for small requests need not pay for large ones, as a longer text or a larger picture: more than was
+    tried is never run together.
+    """
 
     size: int = 1
     delay_s: float = 0.0
+    body_bytes: float = math.inf
 
 
 def has_batch_axis(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
@@ -58,7 +66,11 @@ def choose(run: Run, single: Feeds, single_s: float, clock: Callable[[], float])
         if cost - each < max(MIN_GAIN * cost, OVERHEAD_S if best == 1 else 0.0):
             break
         best, cost = size, each
-    return Batches(best, min(MAX_DELAY_S, 0.25 * single_s)) if best > 1 else Batches()
+    if best == 1:
+        return Batches()
+    text = any(value.dtype == object for value in single.values())  # its length was not tried
+    tried = math.inf if text else best * sum(value.nbytes for value in single.values()) * BYTES_IN_JSON
+    return Batches(best, min(MAX_DELAY_S, 0.25 * single_s), tried)
 
 
 def key(feeds: Feeds) -> tuple[Any, ...]:

@@ -40,12 +40,16 @@ class Session(Protocol):
 class Job:
     """One request on its way; ``decode`` gives its arrays, ``encode`` makes the answer of outputs and milliseconds."""
 
-    __slots__ = ("born", "decode", "encode", "feeds", "future")
+    __slots__ = ("born", "decode", "encode", "feeds", "future", "size")
 
     def __init__(
-        self, decode: Callable[[], Feeds], encode: Callable[[Values, float], Any], future: asyncio.Future[Any]
+        self,
+        size: int,
+        decode: Callable[[], Feeds],
+        encode: Callable[[Values, float], Any],
+        future: asyncio.Future[Any],
     ) -> None:
-        self.decode, self.encode, self.future = decode, encode, future
+        self.size, self.decode, self.encode, self.future = size, decode, encode, future
         self.feeds: Feeds = {}
         self.born = time.perf_counter()
 
@@ -99,7 +103,7 @@ class Lanes:
         if len(self._waiting) >= self._queue_limit:
             self._figures.refused += 1
             raise Busy(f"{len(self._waiting)} requests are waiting already", remedy="try again in a moment")
-        job = Job(decode, encode, asyncio.get_running_loop().create_future())
+        job = Job(size, decode, encode, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self._pump()
         return job.future
@@ -142,14 +146,21 @@ class Lanes:
                     self._alarm = loop.call_later(remaining, lambda: self._pump(due=True))
                     return
             due = False
-            jobs: list[Job] = []
-            while self._waiting and len(jobs) < self._batches.size:
-                job = self._waiting.popleft()
-                if not job.future.done():
-                    jobs.append(job)
+            jobs = self._together()
             if jobs:
                 self._last_batch = len(jobs)
                 self._start(loop, jobs)
+
+    def _together(self) -> list[Job]:
+        """The next that wait, as many as may share a run; those whose clients have gone are dropped."""
+        jobs: list[Job] = []
+        room = self._batches.body_bytes
+        while self._waiting and len(jobs) < self._batches.size and (not jobs or self._waiting[0].size <= room):
+            job = self._waiting.popleft()
+            if not job.future.done():
+                jobs.append(job)
+                room -= job.size
+        return jobs
 
     def _start(self, loop: asyncio.AbstractEventLoop, jobs: list[Job]) -> None:
         self._idle -= 1

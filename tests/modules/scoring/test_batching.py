@@ -1,6 +1,8 @@
 """Whether requests may share a run is tried out; where one's answer would depend on another, they may not."""
 
+import asyncio
 import itertools
+import threading
 
 import numpy as np
 import onnxruntime
@@ -8,6 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modules.scoring.batching import Batches, choose
+from modules.scoring.lanes import Lanes
+from modules.scoring.metrics import Figures
 
 FLOATS = (TensorProto.FLOAT, ["N", 4])
 NUMBERS = (TensorProto.INT64, ["N", 3])
@@ -68,3 +72,43 @@ def test_a_graph_that_compares_requests(graph, kind):
         ]
     run, example = lone(graph, inputs, *nodes, constants=constants)
     assert choose(run, example, 0.001, free_batches()) == Batches()
+
+
+class Held:
+    """A session that runs nothing until it is let go, and remembers how many rows each run had."""
+
+    def __init__(self):
+        self.free = threading.Event()
+        self.rows = []
+
+    def options(self):
+        return None
+
+    def stop(self, options):
+        self.free.set()
+
+    def run(self, feeds, options):
+        assert self.free.wait(10)
+        self.rows.append(len(feeds["x"]))
+        return [feeds["x"]]
+
+
+@pytest.mark.parametrize(("size", "runs"), [(100, [1, 4, 4]), (400, [1, 2, 2, 2, 2]), (5000, [1] * 9)])
+async def test_large_requests_share_less(size, runs):
+    """Requests larger than those that were tried share a run with fewer others, or none, and none is left waiting."""
+    session = Held()
+    lanes = Lanes(session, threads=1, timeout_s=30, queue=100, figures=Figures())
+    lanes.run_batches(Batches(4, 0.001, body_bytes=1000))
+    row = {"x": np.zeros([1, 4], np.float32)}
+    asked = [lanes.submit(size, lambda: row, lambda values, _: len(values[0])) for _ in range(9)]
+    session.free.set()
+    assert await asyncio.gather(*asked) == [1] * 9
+    assert session.rows == runs
+    await lanes.close()
+
+
+def test_what_was_tried_is_the_most_that_runs_together(graph):
+    """The bound on the bodies follows from the example that was tried, with room for numbers written as JSON."""
+    run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
+    chosen = choose(run, example, 0.001, free_batches())
+    assert chosen.body_bytes == chosen.size * 4 * 4 * 6
