@@ -5,22 +5,24 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from collections import deque
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
-import orjson
 
 from modules.errors import Invalid, Transient
 from modules.scoring.runtime import Answer, ProviderChoice, Request, RunFailed
+from modules.scoring.script_stream import Parts, Stream
 from modules.scoring.settings import Script
+from modules.scoring.worker_link import Link
 
 HOST: Final = Path(__file__).with_name("worker_host.py")
-_FRAME: Final = struct.Struct(">IQ")
 _STOP_WAIT_S: Final = 5.0
+_JSON: Final = (("content-type", "application/json"),)
+_JSON_LISTS: Final = [["content-type", "application/json"]]
 # Thread pools of numerical libraries, which would otherwise be sized from the host.
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -50,71 +52,53 @@ class ScriptSchema(msgspec.Struct, frozen=True, kw_only=True):
     example: dict[str, Any] | None = None
 
 
-class _Link(asyncio.Protocol):
-    """Frames over the worker's socket: each that is sent is answered by one."""
+class Job:
+    """A request on its way to a worker, and the future of its answer. ``came`` and ``began`` are loop times."""
 
-    def __init__(self) -> None:
-        self._received = bytearray()
-        self._wanted = _FRAME.size
-        self._answer: asyncio.Future[tuple[dict[str, Any], bytes]] | None = None
-        self._transport: asyncio.Transport
+    __slots__ = ("began", "came", "future", "request")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # asyncio types it for datagrams too
+    def __init__(self, request: Request, future: asyncio.Future[Answer], came: float) -> None:
+        self.request, self.future, self.came, self.began = request, future, came, came
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc or EOFError())
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) < self._wanted:
-            return
-        head_length, body_length = _FRAME.unpack_from(self._received)
-        body_start = _FRAME.size + head_length
-        self._wanted = body_start + body_length
-        if len(self._received) < self._wanted:
-            return
-        with memoryview(self._received) as view:
-            head, body = orjson.loads(view[_FRAME.size : body_start]), bytes(view[body_start : self._wanted])
-        self._received = bytearray()
-        self._wanted = _FRAME.size
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result((head, body))
 
-    def exchange(self, head: dict[str, Any], body: bytes | bytearray) -> asyncio.Future[tuple[dict[str, Any], bytes]]:
-        """Send a frame; returns the answering one."""
-        text = orjson.dumps(head)
-        self._answer = asyncio.get_running_loop().create_future()
-        # Somebody may have stopped waiting: that it then failed is no news.
-        self._answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
-        if self._transport.is_closing():
-            self._answer.set_exception(EOFError())
-        else:
-            self._transport.writelines((_FRAME.pack(len(text), len(body)), text, body))
-        return self._answer
+class Owner(Protocol):
+    """Who gives a worker its jobs, and hears from it."""
 
-    async def settled(self) -> dict[str, Any] | None:
-        """The head of the answer that somebody stopped waiting for."""
-        return (await self._answer)[0] if self._answer is not None else None
+    def free(self, worker: "Worker", job: Job) -> None:
+        """It has answered this job, and can be asked another."""
 
-    def close(self) -> None:
-        self._transport.close()
+    def overdue(self, worker: "Worker") -> None:
+        """What it runs takes longer than the time-out."""
 
 
 class Worker:
-    """A running worker whose ``init()`` has returned; ``provider`` and ``onnxruntime`` are what it last told."""
+    """A running worker whose ``init()`` has returned; ``provider`` and ``onnxruntime`` are what it last told.
 
-    def __init__(self, process: Process, link: _Link) -> None:
+    It runs one job at a time. More can be given to it beforehand: they are begun in order, each when the one before
+    has been answered, so that whatever ends the worker has touched the first of ``jobs`` alone.
+    """
+
+    def __init__(self, process: Process, link: Link, owner: Owner, timeout: float) -> None:
         self._process = process
         self._link = link
+        self._owner = owner
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
         self._wants_headers = False
+        self._stream: Stream | None = None
+        self._began = 0.0
+        self.jobs: deque[Job] = deque()
         self.schema: ScriptSchema | None = None
         self.provider: str | None = None
         self.onnxruntime: str | None = None
 
     @classmethod
-    async def start(cls, settings: WorkerSettings) -> Self:
+    async def start(cls, settings: WorkerSettings, owner: Owner, timeout: float) -> Self:  # noqa: ASYNC109 - of each run, not of this
         """Start a process and wait until its script has been imported and initialised.
 
         Raises:
@@ -129,15 +113,21 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                _interpreter(), "-P", "-u", str(HOST), str(theirs.fileno()),
+                sys.executable, "-P", "-u", str(HOST), str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),), cwd=source, env=_environment(settings), stdin=DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-        _, link = await asyncio.get_running_loop().create_connection(_Link, sock=ours)
-        worker = cls(process, link)
+        loop = asyncio.get_running_loop()
+        _, link = await loop.create_connection(Link, sock=ours)
+        worker = cls(process, link, owner, timeout)
+        greeting: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+        link.receive = lambda head, _: greeting.set_result(head) if not greeting.done() else None
+        link.lost = lambda: greeting.set_result(None) if not greeting.done() else None
         try:
             async with asyncio.timeout(settings.start_s):
-                head, _ = await worker._exchange(_told(settings))
+                link.send(_told(settings))
+                head = await greeting
+                how = await worker.ended() if head is None else ""
         except TimeoutError as error:
             await worker.kill()
             raise Invalid(
@@ -146,58 +136,54 @@ class Worker:
         except BaseException:
             await worker.kill()
             raise
-        if head["kind"] == "failed":
+        if head is None or head["kind"] == "failed":
             await worker.kill()
+            if head is None:
+                raise WorkerDied(f"the worker process {how}", element="entry script")
             raise Invalid(head["message"], element=settings.script.file.name, remedy="correct the entry script")
-        worker._wants_headers = head["wants"]["headers"]
-        worker.schema = msgspec.convert(head["schema"], ScriptSchema | None)
+        worker._greeted(head)
         return worker
 
-    async def ask(self, request: Request) -> tuple[Answer, bool]:
-        """Have the script answer one request; one at a time. Whether the body is still to come, through :meth:`more`.
+    @property
+    def reachable(self) -> bool:
+        return not self._link.transport.is_closing()
 
-        Raises:
-            RunFailed: ``run()`` raised, or returned what JSON cannot hold.
-            WorkerDied: the process ended.
-        """
-        head = {
+    def give(self, job: Job) -> None:
+        """Have it answer this job, after those it has."""
+        request = job.request
+        head: dict[str, Any] = {
             "kind": "request", "id": request.id, "method": request.method, "path": request.path, "query": request.query,
         }  # fmt: skip
         if self._wants_headers:
-            head["headers"] = request.headers  # type: ignore[assignment]  # orjson writes the tuple as it is
-        told, body = await self._exchange(head, request.body)
-        if "message" in told:
-            raise RunFailed(told["message"])
-        answer = Answer(
-            body=body, status=told["status"], headers=tuple((name, value) for name, value in told["headers"]),
-            run_ms=told.get("run_ms"), failed=told["failed"],
-        )  # fmt: skip
-        return answer, "stream" in told
+            head["headers"] = request.headers
+        self.jobs.append(job)
+        if len(self.jobs) == 1:
+            self._begin()
+        if not self._link.transport.is_closing():
+            self._link.send(head, request.body)
 
-    async def more(self) -> bytes | None:
-        """The next part of a body that is made while it is sent; None after the last.
+    def more(self) -> None:
+        """Ask for the next part of the answer that is being made."""
+        self._began = self._loop.time()
+        self._link.send({"kind": "more"})
 
-        Raises:
-            RunFailed: the script ended it by an error.
-            WorkerDied: the process ended.
-        """
-        told, part = await self._exchange({"kind": "more"})
-        if told["kind"] == "broken":
-            raise RunFailed(told["message"])
-        return part if told["kind"] == "part" else None
+    def drop(self) -> None:
+        """Nobody wants the rest of the answer that is being made."""
+        self._began = self._loop.time()
+        if not self._link.transport.is_closing():
+            self._link.send({"kind": "stop"})
 
-    async def abandon(self) -> None:
-        """End a body that nobody wants any more, after the part that is being made.
-
-        Raises:
-            WorkerDied: the process ended.
-        """
-        try:
-            told = await self._link.settled()
-        except (OSError, EOFError) as error:
-            raise WorkerDied("the worker process ended", element="entry script") from error
-        if told is not None and (told["kind"] == "part" or "stream" in told):
-            await self._exchange({"kind": "stop"})
+    def fail(self, error: Exception) -> list[Job]:
+        """It cannot go on: what it runs has failed; returns the jobs that it has not begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+        others = list(self.jobs)[1:]
+        if self.jobs:
+            self.jobs[0].fail(error)
+        self.jobs.clear()
+        if self._stream is not None:
+            self._stream.fail(error)
+        return others
 
     async def ended(self) -> str:
         """Wait for the end of the process; returns how it ended, for people."""
@@ -206,7 +192,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Let it end by itself, and kill it if it does not."""
-        self._link.close()
+        self._link.transport.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_WAIT_S):
                 await self._process.wait()
@@ -214,20 +200,77 @@ class Worker:
 
     async def kill(self) -> None:
         """Kill the process and the processes that the script started."""
+        if self._timer is not None:
+            self._timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
-        self._link.close()
+        self._link.transport.close()
 
-    async def _exchange(self, head: dict[str, Any], body: bytes | bytearray = b"") -> tuple[dict[str, Any], bytes]:
-        """Send a frame and wait for the answering one, which :meth:`abandon` still gets if the wait is cancelled."""
-        try:
-            answer, content = await asyncio.shield(self._link.exchange(head, body))
-        except (OSError, EOFError) as error:
-            raise WorkerDied(f"the worker process {await self.ended()}", element="entry script") from error
-        if sessions := answer.get("sessions"):
+    def _greeted(self, head: dict[str, Any]) -> None:
+        self._wants_headers = head["wants"]["headers"]
+        self.schema = msgspec.convert(head["schema"], ScriptSchema | None)
+        self._note(head)
+        self._link.receive, self._link.lost = self._received, self._lost
+
+    def _begin(self) -> None:
+        self._began = self.jobs[0].began = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout, self._look)
+
+    def _look(self) -> None:
+        """One timer looks at whatever runs, instead of one for each request."""
+        self._timer = None
+        if not self.jobs:
+            return
+        left = self._began + self._timeout - self._loop.time()
+        if left > 0 or (self._stream is not None and not self._stream.awaited):
+            self._timer = self._loop.call_later(max(left, self._timeout / 2), self._look)
+        else:
+            self._owner.overdue(self)
+
+    def _note(self, head: dict[str, Any]) -> None:
+        if sessions := head.get("sessions"):
             self.provider, self.onnxruntime = sessions["provider"], sessions["onnxruntime"]
-        return answer, content
+
+    def _received(self, head: dict[str, Any], body: bytes) -> None:
+        self._note(head)
+        if not self.jobs:
+            return
+        kind = head["kind"]
+        if self._stream is not None:
+            stream = self._stream
+            if kind != "part":
+                self._stream = None
+                self._next()
+            stream.take(body if kind == "part" else None, head.get("message"))
+            return
+        job = self.jobs[0]
+        if "message" in head:
+            job.fail(RunFailed(head["message"]))
+        else:
+            self._stream = Stream(self) if "stream" in head else None
+            headers = head["headers"]
+            answer = Answer(
+                body=body if self._stream is None else Parts(self._stream), status=head["status"],
+                headers=_JSON if headers == _JSON_LISTS else tuple((name, value) for name, value in headers),
+                run_ms=head.get("run_ms"), failed=head["failed"],
+            )  # fmt: skip
+            if not job.future.done():
+                job.future.set_result(answer)
+        if self._stream is None:
+            self._next()
+
+    def _next(self) -> None:
+        job = self.jobs.popleft()
+        if self.jobs:
+            self._begin()
+        self._owner.free(self, job)
+
+    def _lost(self) -> None:
+        """Without its socket it is of no use; the end of its process says the rest."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _told(settings: WorkerSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -16,11 +17,26 @@ class Channel:
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._postponed: deque[tuple[Head, bytes]] = deque()
 
     def __iter__(self) -> Iterator[tuple[Head, bytes]]:
-        while len(start := self._incoming.read(FRAME.size)) == FRAME.size:
-            head, body = FRAME.unpack(start)
-            yield json.loads(self._incoming.read(head)), self._incoming.read(body) if body else b""
+        while (frame := self._postponed.popleft() if self._postponed else self._read()) is not None:
+            yield frame
+
+    def during_stream(self) -> Iterator[str]:
+        """The kinds of the frames about a stream; requests that come meanwhile are for later."""
+        while (frame := self._read()) is not None:
+            if frame[0]["kind"] == "request":
+                self._postponed.append(frame)
+            else:
+                yield frame[0]["kind"]
+
+    def _read(self) -> tuple[Head, bytes] | None:
+        start = self._incoming.read(FRAME.size)
+        if len(start) < FRAME.size:
+            return None
+        head, body = FRAME.unpack(start)
+        return json.loads(self._incoming.read(head)), self._incoming.read(body) if body else b""
 
     def send(self, head: Head, body: bytes = b"") -> None:
         text = json.dumps(head).encode()

@@ -50,8 +50,6 @@ class Service:
         ready: Head = {"kind": "ready", "wants": wants, "schema": schema.head() if schema else None}
         self._send(ready)
         for head, body in self._channel:
-            if head["kind"] != "request":
-                continue  # asks for more of a stream that has ended meanwhile
             self._streams.begin(head["id"])
             told_head, outcome = self._answer(head, body)
             if outcome.parts is None:
@@ -109,8 +107,8 @@ class Service:
     def _stream(self, parts: Generator[bytes]) -> None:
         """Send the parts as the server asks for them; what ends a stream early is printed and ends the answer."""
         try:
-            for head, _ in self._channel:
-                part = None if head["kind"] == "stop" else next(parts, None)
+            for kind in self._channel.during_stream():
+                part = None if kind == "stop" else next(parts, None)
                 if part is None:
                     parts.close()
                     break
