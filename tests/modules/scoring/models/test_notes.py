@@ -25,7 +25,7 @@ CHORD = [(60, 0.3, 1.6), (64, 0.3, 1.6), (67, 0.3, 1.6)]
 MELODY = [(57, 0.2, 0.7), (69, 0.8, 1.3), (76, 1.4, 1.9)]
 SURE = 0.6
 CONVERTER = ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")
-ENVIRONMENT = pypi_models.CACHE.parent / "tensorflow"
+ENVIRONMENT = pypi_models.CACHE / "tensorflow"
 
 
 @pytest.fixture(scope="module")
