@@ -113,6 +113,15 @@ def test_worker_host_imports_nothing_of_ours():
     assert [one for one in found if one.at_top and one.name.split(".")[0] not in sys.stdlib_module_names] == []
 
 
+def test_worker_packages_import_nothing_of_ours():
+    """So do the packages that the worker puts beside a user's script, except each other."""
+    places = [path for path in sources("modules") if path.startswith("modules/scoring/shims/")]
+    allowed = {"azureml", "edgefleet_worker", "orjson", "werkzeug", *sys.stdlib_module_names}
+
+    assert places
+    assert [one for path in places for one in imports(path) if one.name.split(".")[0] not in allowed] == []
+
+
 def test_first_party_imports_stand_at_the_top():
     """No function hides an import of ours: a cycle must show, not be dodged."""
     hidden = [
