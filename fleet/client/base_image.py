@@ -4,7 +4,6 @@ import base64
 from collections.abc import Callable
 from typing import Any, Final
 
-import docker.errors
 import msgspec
 
 from fleet.client.pip import Inside
@@ -52,16 +51,18 @@ def make_sure_of_base(client: Any, name: str, progress: Progress, registry: Regi
     Raises:
         NeedsOperator: it is nowhere, or the registry refuses.
     """
+    from docker.errors import APIError, ImageNotFound  # noqa: PLC0415  a tenth of a second, for building alone
+
     registry = registry or Registry()
     name = registry.full_name(name)
     try:
         return str(client.images.get(name).id)
-    except docker.errors.ImageNotFound:
+    except ImageNotFound:
         progress(f"pulling {name}")
     credentials = {"username": registry.username, "password": registry.password} if registry.username else None
     try:
         return str(client.images.pull(name, auth_config=credentials).id)
-    except docker.errors.APIError as error:
+    except APIError as error:
         why = registry.without_secret(str(error.explanation or error))
         remedy = f"load it from a file (docker load), or import a root file system with Python as {name}"
         if any(word in why for word in ("auth", "denied", "credential", "401")):
@@ -77,10 +78,12 @@ def ask(client: Any, base: str, name: str) -> Inside:
     Raises:
         NeedsOperator: it has no Python that runs, one too old, or one without glibc.
     """
+    from docker.errors import DockerException  # noqa: PLC0415  as above
+
     try:
         answer = client.containers.run(base, ["python", "-c", _ASK], entrypoint=[], remove=True, network_mode="none")
         inside = msgspec.json.decode(answer, type=Inside)
-    except (docker.errors.DockerException, msgspec.DecodeError) as error:
+    except (DockerException, msgspec.DecodeError) as error:
         raise NeedsOperator(
             f"its Python does not run: {error}", element=name, remedy="use another base image"
         ) from error

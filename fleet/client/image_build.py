@@ -10,9 +10,8 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import docker
 from packaging.requirements import Requirement
 
 from fleet.client.base_image import BASE, Progress, ask, make_sure_of_base
@@ -30,7 +29,7 @@ INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/imag
 
 def build_scoring_image(
     *,
-    client: docker.DockerClient,
+    client: Any,
     name: str,
     extra_requirements: Sequence[str] = (),
     base: str | None = None,

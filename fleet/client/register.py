@@ -1,5 +1,6 @@
 """A model becomes a module: checked, packed, its reference answers computed in the scoring image, sent as a draft."""
 
+import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Literal
@@ -9,6 +10,7 @@ import msgspec
 from fleet.client import pack, references
 from fleet.client.api import Fleet
 from fleet.client.check_model import OnnxModel, check_onnx
+from fleet.client.conversion import Framework, Original, answers, convert, framework_of, largest_difference
 from fleet.client.publish import Registered, publish
 from fleet.client.sample_requests import Request, random_requests, read_request, script_request
 from fleet.client.scorers import Scorer, container_scorer, process_scorer
@@ -33,14 +35,19 @@ from modules.names import Slug, module_path
 # The manifest that the scoring server reads while references are computed has no number yet.
 _UNNUMBERED: Final = "0"
 _SAMPLES: Final = "samples.json"
+# Properties of a module that was converted; the difference is the largest among all samples.
+CONVERTED_FROM: Final = "converted_from"
+LARGEST_DIFFERENCE: Final = "largest_difference"
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be registered, as the user says it.
 
-    ``path`` is an ONNX file, a folder with one, or with ``entry_script`` any file or folder. ``entry_script`` is a path
+    ``path`` is an ONNX file, a folder with one, a model of another ``framework`` that becomes ONNX here, or with
+    ``entry_script`` any file or folder. ``entry_script`` is a path
     below ``source_dir``, or a file of its own. ``image`` names one of the workspace; ``interpreter`` is for the
-    ``process`` engine. Memory in MiB.
+    ``process`` engine. ``converter`` is a Python that has the other framework, ``signature`` one of a SavedModel's;
+    ``trusted_pickle`` lets a pickle be opened. Memory in MiB.
     """
 
     path: Path
@@ -59,6 +66,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     tags: dict[str, str] = {}
     properties: dict[str, str] = {}
+    framework: Framework | None = None
+    converter: str = ""
+    signature: str = ""
+    trusted_pickle: bool = False
 
 
 def register(model: Model, fleet: Fleet, workspace: Workspace, step: Step) -> Registered:
@@ -82,6 +93,48 @@ def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: 
     Raises:
         Invalid, Unproved, NoEngine, BadSettings: as :func:`register`.
     """
+    original = _original(model)
+    if original is None:
+        return _pack(model, image, blobs, folder, step)
+    with tempfile.TemporaryDirectory(prefix="edgefleet-converted-") as scratch:
+        step(f"converting from {original.framework}", 0, 0)
+        given = tuple(read_request(file) for file in model.samples)
+        converted = convert(original, given, Path(scratch))
+        as_graph = msgspec.structs.replace(model, path=converted.file, framework="onnx")
+        graph = check_onnx(converted.file)
+        requests = _requests(as_graph, graph) or ()
+        step("asking the original", 0, 0)
+        originals = answers(original, converted, requests, graph.inputs)
+        manifest = _pack(as_graph, image, blobs, folder, step)
+        samples = samples_file.decode((folder / FILES / _SAMPLES).read_bytes())
+        apart = largest_difference(samples, originals, converted)
+    made = {
+        CONVERTED_FROM: converted.library,
+        "converted_by": converted.made_by,
+        LARGEST_DIFFERENCE: f"{apart:.3g}",
+    }
+    return msgspec.structs.replace(manifest, properties=made | manifest.properties)
+
+
+def _original(model: Model) -> Original | None:
+    """The model as another library saved it; None where it is a graph already, or a script opens it."""
+    framework = model.framework or framework_of(model.path)
+    if model.entry_script is not None or framework == "onnx":
+        return None
+    if model.prove == "ready-only":
+        raise Invalid(
+            "a converted model is compared with its original, so there are samples",
+            element="--prove ready-only",
+            remedy="leave it out",
+        )
+    return Original(
+        path=model.path, framework=framework, python=model.converter, signature=model.signature,
+        trusted=model.trusted_pickle,
+    )  # fmt: skip
+
+
+def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> Manifest:
+    """As :func:`prepare`, for what the scoring server serves as it is."""
     serve, sources, graph = _sources(model)
     requests = _requests(model, graph)
     pack.copy_in(sources, folder, step)

@@ -1,0 +1,194 @@
+"""``edgefleet models register``: a model of any kind becomes a module's draft; its many options are read here."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from fleet.client import arguments, config
+from fleet.client import environment_options as options
+from fleet.client.api import Fleet
+from fleet.client.base_image import Registry
+from fleet.client.environment import Environment
+from fleet.client.image_store import build_environment
+from fleet.client.inference_config import read_inference_config
+from fleet.client.offline_keys import team_signers
+from fleet.client.publish import Registered
+from fleet.client.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
+from fleet.client.register import register as register_model
+from fleet.client.screen import Json, Screen, Step, size
+from fleet.client.sign import sign
+from fleet.client.trusted import Trusted
+from fleet.client.workspace import Workspace
+from modules.errors import Invalid
+from modules.names import slug
+
+
+def register(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="An ONNX file; a pickled scikit-learn model, a SavedModel, a model file of XGBoost or LightGBM; "
+            "with --entry-script any file or folder."
+        ),
+    ],
+    *,
+    name: Annotated[str, typer.Option("--name", "-n", help="The model's name.")],
+    team: Annotated[str, typer.Option(help="The team that will sign it.")],
+    image: Annotated[
+        str | None, typer.Option(help="Image of the workspace to run it in (default: the only one).")
+    ] = None,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option(help='A request: {"body": ..., "expect": ...} or the body itself; may be repeated.'),
+    ] = None,
+    engine: Annotated[
+        Literal["docker", "process"], typer.Option(help="Compute the reference answers in the image, or without one.")
+    ] = "docker",
+    interpreter: Annotated[
+        str, typer.Option(help="Python with edgefleet[scoring], for --engine process (default: this one).")
+    ] = "",
+    entry_script: Annotated[Path | None, typer.Option(help="Script with init() and run(data).")] = None,
+    source_dir: Annotated[Path | None, typer.Option(help="Folder with the entry script and what it imports.")] = None,
+    inference_config: Annotated[
+        Path | None,
+        typer.Option("--ic", "--inference-config", help="Azure ML's inferenceconfig.json: script and environment."),
+    ] = None,
+    conda_file: options.CondaFile = None,
+    requirements: options.RequirementsFile = None,
+    kept: options.Kept = None,
+    base_image: options.BaseImage = "",
+    registry: options.RegistryAddress = "",
+    registry_username: options.RegistryUser = "",
+    registry_password: options.RegistryPassword = "",
+    python: options.Python = "",
+    docker_steps: options.DockerSteps = None,
+    upgrade: options.Upgrade = False,
+    framework: Annotated[
+        Literal["onnx", "sklearn", "tensorflow", "xgboost", "lightgbm"] | None,
+        typer.Option(help="What saved the model (default: as its file looks); all but onnx are converted."),
+    ] = None,
+    converter: Annotated[
+        str, typer.Option(help="Python that has the model's library and its converter (default: this one).")
+    ] = "",
+    signature: Annotated[str, typer.Option(help="Which signature of a SavedModel; serving_default without it.")] = "",
+    trusted_pickle: Annotated[
+        bool, typer.Option("--trusted-pickle", help="Open the pickle, which runs as a program: you know who made it.")
+    ] = False,
+    prove: Annotated[
+        Literal["samples", "ready-only"], typer.Option(help="ready-only: go without samples; reports say unproved.")
+    ] = "samples",
+    tag: Annotated[list[str] | None, typer.Option(help="key=value; may be repeated.")] = None,
+    model_property: Annotated[list[str] | None, typer.Option("--property", help="key=value; may be repeated.")] = None,
+    description: Annotated[str, typer.Option(help="A sentence or two.")] = "",
+    probation: Annotated[str | None, typer.Option(help="How long it must stay healthy on a device: 30s, 5m.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory it needs and may use, in MiB.")] = None,
+    adjustable: Annotated[
+        list[str] | None,
+        typer.Option(help="name=default:min:max that an order may change; may be repeated."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a model, compute its reference answers, pack it, and send it as a draft."""
+    screen = Screen(as_json=as_json)
+    model = Model(
+        path=path, team=slug(team, what="team"), name=slug(name, what="model name"), engine=engine, image=image,
+        interpreter=interpreter, entry_script=entry_script, source_dir=source_dir, samples=tuple(sample or ()),
+        prove=prove, probation_s=None if probation is None else arguments.seconds(probation, option="--probation"),
+        memory_mb=memory_mb, adjustable=arguments.adjustable(adjustable or (), option="--adjustable"),
+        description=description, tags=arguments.pairs(tag or (), option="--tag"),
+        properties=arguments.pairs(model_property or (), option="--property"), framework=framework,
+        converter=converter, signature=signature, trusted_pickle=trusted_pickle,
+    )  # fmt: skip
+    configured = None
+    if inference_config is not None:
+        model, configured = _configured(model, inference_config)
+    chosen = options.Chosen(
+        conda_file=conda_file, requirements=requirements, kept=kept, base_image=base_image, python=python,
+        registry=Registry(address=registry, username=registry_username, password=registry_password),
+        docker_steps=docker_steps,
+    )  # fmt: skip
+    environment = chosen.environment("" if kept or configured else model.name, without=configured)
+    signers = team_signers(key, model.team) if key else ()
+    workspace = Workspace(config.home() / "workspace")
+    with Fleet(config.load()) as fleet, screen.progress() as step:
+        trusted = Trusted(fleet, config.home())
+        if environment is not None:
+            model = _with_environment(model, environment, workspace, screen, step, upgrade=upgrade)
+        done = register_model(model, fleet, workspace, step)
+        module = done.module
+        if signers:
+            module = sign(
+                done.manifest.ref, signers=signers, fleet=fleet, trusted=trusted, workspace=workspace, step=step
+            )
+    screen.show(_document(done, module.state, environment), lambda it: _registered(it, done, module.state))
+
+
+def _configured(model: Model, file: Path) -> tuple[Model, Environment | None]:
+    """The model with what ``inferenceconfig.json`` says of script and environment."""
+    if model.entry_script or model.source_dir:
+        raise Invalid(
+            "the entry script is named twice", element="--ic", remedy="leave --entry-script and --source-dir out"
+        )
+    found = read_inference_config(file, name=model.name)
+    return (
+        msgspec.structs.replace(model, entry_script=found.entry_script, source_dir=found.source_dir),
+        found.environment,
+    )
+
+
+def _with_environment(
+    model: Model, environment: Environment, workspace: Workspace, screen: Screen, step: Step, *, upgrade: bool
+) -> Model:
+    """The model in the image of its environment, which is built now."""
+    if model.entry_script is None:
+        raise Invalid(
+            "an environment is for an entry script", element="--entry-script", remedy="name the script, or leave it out"
+        )
+    if model.image or model.engine == "process":
+        raise Invalid(
+            "an environment is an image of its own",
+            element="--image" if model.image else "--engine process",
+            remedy="leave one of the two out",
+        )
+    for entry in environment.requirements.entries:
+        screen.remark(str(entry))
+    image, _ = build_environment(environment, workspace, step, line=screen.remark, upgrade=upgrade)
+    return msgspec.structs.replace(model, image=image.name)
+
+
+def _document(done: Registered, state: str, environment: Environment | None) -> dict[str, Any]:
+    properties = done.manifest.properties
+    entries = environment.requirements.entries if environment else ()
+    return {
+        "ref": str(done.manifest.ref),
+        "digest": done.module.digest,
+        "state": state,
+        "proved_by": done.manifest.proof.prove,
+        "uploaded": done.uploaded,
+        "folder": str(done.folder),
+        "converted_from": properties.get(CONVERTED_FROM),
+        "largest_difference": properties.get(LARGEST_DIFFERENCE),
+        "environment": [{"entry": one.text, "became": one.became, "note": one.note} for one in entries],
+    }
+
+
+def _registered(screen: Screen, done: Registered, state: str) -> None:
+    ref, properties = done.manifest.ref, done.manifest.properties
+    proof = "unproved: ready is all that devices check" if done.manifest.proof.prove == "ready-only" else "samples"
+    screen.fields(
+        [
+            ("module", ref),
+            ("digest", done.module.digest),
+            ("state", state),
+            ("files", f"{len(done.manifest.files)}, {size(sum(one.length for one in done.manifest.files))}"),
+            ("uploaded", size(done.uploaded)),
+            ("proof", proof),
+            ("converted from", properties.get(CONVERTED_FROM)),
+            ("differs from it by", f"at most {properties[LARGEST_DIFFERENCE]}" if CONVERTED_FROM in properties else ""),
+        ]
+    )
+    if state == "draft":
+        screen.remark(f"Next: edgefleet modules sign {ref} --keys FOLDER")
