@@ -72,7 +72,7 @@ def run(request):
 
 @pytest.fixture(scope="module")
 def server(start, script):
-    settings = {"AML_CORS_ORIGINS": "*", "SCORING_TIMEOUT_MS": "3000"}
+    settings = {"AML_CORS_ORIGINS": "*", "SCORING_TIMEOUT_MS": "1500"}
     return start("--script", script(SCRIPT), **settings).ready()
 
 
@@ -218,7 +218,7 @@ def test_stream_that_hangs(server):
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         server.ask("/score?w=slow", method="GET")
     assert server.ask("/score?w=text", method="GET").body == b"text"
-    assert "took longer than 3 s" in server.log
+    assert "took longer than 1.5 s" in server.log
 
 
 def test_prints(server):
