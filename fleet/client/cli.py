@@ -16,6 +16,7 @@ NOUNS: Final = {
     "images": "Build, add, list and save the container images that modules run in.",
     "environments": "Build, list, show and save what entry scripts run in.",
     "models": "Register models as modules; list, show and download them.",
+    "serve-local": "Serve a model, a script or a module on this machine, and again when its files change.",
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show, label and empty them.",
     "events": "Show what happened that somebody should look at.",
@@ -34,7 +35,8 @@ class Nouns(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         if listed is None:
             return name, listed, rest
-        command = typer.main.get_command(importlib.import_module(f"fleet.client.commands.{name}").app)
+        room = importlib.import_module(f"fleet.client.commands.{str(listed.name).replace('-', '_')}")
+        command = typer.main.get_command(room.app)
         command.name = name
         return name, command, rest
 

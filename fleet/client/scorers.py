@@ -57,12 +57,27 @@ class _Process:
         return self._child.poll()
 
 
-class _Container:
+class ContainerScorer:
+    """In a container, of which more can be said: where its socket is, and how much memory it took at most."""
+
     remedy = _IN_IMAGE
 
-    def __init__(self, container: Any, http: httpx.Client) -> None:
+    def __init__(self, container: Any, http: httpx.Client, path: Path) -> None:
         self.http = http
+        self.path = path
         self._container = container
+
+    def memory(self) -> int:
+        """Bytes in use: the most so far where the kernel counts it (cgroup v1), else now, without the page cache."""
+        used = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)["memory_stats"]
+        if "max_usage" in used:
+            return int(used["max_usage"])
+        return int(used.get("usage", 0)) - int(used.get("stats", {}).get("inactive_file", 0))
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended it for the memory it took."""
+        self._container.reload()
+        return bool(self._container.attrs["State"]["OOMKilled"])
 
     def log_tail(self, lines: int) -> str:
         return str(self._container.logs(tail=lines).decode("utf-8", "replace")).strip()
@@ -113,8 +128,14 @@ def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
 
 @contextmanager
 def container_scorer(
-    folder: Path, image: Image, blobs: Path, *, memory_mb: int | None = None, step: Step
-) -> Iterator[Scorer]:
+    folder: Path,
+    image: Image,
+    blobs: Path,
+    *,
+    memory_mb: int | None = None,
+    cpus: float | None = None,
+    step: Step,
+) -> Iterator[ContainerScorer]:
     """The scoring server in its own image: no network, nothing writable, as on a device.
 
     Raises:
@@ -134,6 +155,8 @@ def container_scorer(
             user=f"{os.getuid()}:{os.getgid()}",
             pids_limit=_PIDS,
             mem_limit=f"{memory_mb}m" if memory_mb else None,
+            memswap_limit=f"{memory_mb}m" if memory_mb else None,
+            nano_cpus=round(cpus * 1e9) if cpus else None,
             tmpfs={"/tmp": "size=64m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108  inside the container
             environment=_NO_TELEMETRY,
             volumes={
@@ -145,7 +168,7 @@ def container_scorer(
             container.start()
             path = Path(scratch, _SOCKET)
             with _client(path) as http:
-                scorer = _Container(container, http)
+                scorer = ContainerScorer(container, http, path)
                 _await_ready(scorer, path)
                 yield scorer
         finally:
@@ -182,7 +205,7 @@ def _client(path: Path) -> httpx.Client:
     return httpx.Client(transport=transport, base_url="http://scoring", timeout=READY_WITHIN_S)
 
 
-def _await_ready(scorer: _Process | _Container, path: Path) -> None:
+def _await_ready(scorer: _Process | ContainerScorer, path: Path) -> None:
     """Return when ``GET /`` is 200."""
     deadline = time.monotonic() + READY_WITHIN_S
     said = "it does not listen"
@@ -208,7 +231,7 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _not_ready(message: str, scorer: _Process | _Container) -> EdgefleetError:
+def _not_ready(message: str, scorer: _Process | ContainerScorer) -> EdgefleetError:
     lines = scorer.log_tail(_LOG_LINES)
     return NotReady(
         f"{message}\nlast lines of its log:\n{lines}" if lines else message,

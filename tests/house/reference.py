@@ -57,7 +57,7 @@ def operator_commands() -> str:
     """``edgefleet``, by noun."""
     parts = []
     for noun in NOUNS:
-        command = typer.main.get_command(importlib.import_module(f"fleet.client.commands.{noun}").app)
+        command = typer.main.get_command(importlib.import_module(f"fleet.client.commands.{noun.replace('-', '_')}").app)
         for words, one in _leaves(command, ("edgefleet", noun)):
             parts.append(_command(words, one.help or "", [_click(option) for option in one.params]))
     return "\n\n".join(parts)

@@ -8,6 +8,7 @@ import typer
 from fleet.client import config
 from fleet.client.answers import Module
 from fleet.client.api import Fleet
+from fleet.client.commands.profile import profile
 from fleet.client.commands.register import register
 from fleet.client.download import download as download_files
 from fleet.client.screen import Json, Screen, size, when
@@ -19,6 +20,7 @@ Ref = Annotated[str, typer.Argument(help="team/name:version.")]
 
 
 app.command()(register)
+app.command()(profile)
 
 
 @app.command("list")

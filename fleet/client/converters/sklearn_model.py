@@ -59,7 +59,7 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
     options = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
     try:
         graph = skl2onnx.convert_sklearn(model, initial_types=inputs, options=options)
-    except Exception as newest:
+    except Exception as newest:  # noqa: BLE001  each converter has errors of its own
         try:
             # Some estimators have no form in the newest operators yet.
             graph = skl2onnx.convert_sklearn(model, initial_types=inputs, options=options, target_opset=OLDER)
