@@ -16,6 +16,7 @@ _OLDEST_GLIBC: Final = 17
 _LIMIT_S: Final = 900
 _SHOWN: Final = 1500
 # What pip prints about its own configuration says nothing about the package that was asked for.
+_CONFLICT: Final = "The conflict is caused by:"
 _NOISE: Final = re.compile(r"^(WARNING: |\[notice\]|DEPRECATION: )")
 
 
@@ -75,4 +76,7 @@ def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
     except subprocess.TimeoutExpired as error:
         raise NeedsOperator(f"did not end within {_LIMIT_S} s", element=f"pip {verb}") from error
     if done.returncode:
-        raise PipFailed(verb, "\n".join(line for line in done.stderr.strip().splitlines() if not _NOISE.match(line)))
+        lines = [line for line in done.stderr.strip().splitlines() if not _NOISE.match(line)]
+        # Which versions fight is the one thing that pip explains on its standard output.
+        _, begin, rest = done.stdout.partition(_CONFLICT)
+        raise PipFailed(verb, "\n".join([*lines, begin + rest.partition("\n\n")[0]] if begin else lines))
