@@ -11,6 +11,7 @@ import msgspec
 
 from modules.errors import NeedsOperator
 
+_CHECK: Final = "check pip's configuration (pip config list), or the name of the package"
 # The oldest glibc that a manylinux tag of today names.
 _OLDEST_GLIBC: Final = 17
 _LIMIT_S: Final = 900
@@ -46,12 +47,8 @@ class PipFailed(NeedsOperator):
 
     code = "pip-failed"
 
-    def __init__(self, command: str, said: str) -> None:
-        super().__init__(
-            said[-_SHOWN:],
-            element=f"pip {command}",
-            remedy="check pip's configuration (pip config list), or the name of the package",
-        )
+    def __init__(self, said: str, *, element: str = "pip", remedy: str = _CHECK) -> None:
+        super().__init__(said[-_SHOWN:], element=element, remedy=remedy)
         self.said = said
 
 
@@ -79,4 +76,5 @@ def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
         lines = [line for line in done.stderr.strip().splitlines() if not _NOISE.match(line)]
         # Which versions fight is the one thing that pip explains on its standard output.
         _, begin, rest = done.stdout.partition(_CONFLICT)
-        raise PipFailed(verb, "\n".join([*lines, begin + rest.partition("\n\n")[0]] if begin else lines))
+        shown = [*lines, begin + rest.partition("\n\n")[0]] if begin else lines
+        raise PipFailed("\n".join(shown), element=f"pip {verb}")

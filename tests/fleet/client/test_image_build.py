@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from fleet.client import image_build
+from fleet.client import base_image, image_build
 from fleet.client.image_build import Inside, build_scoring_image
 from modules.errors import NeedsOperator
 from tests.parts import docker as parts
@@ -95,7 +95,7 @@ def test_base_that_is_nowhere(client, monkeypatch):
 def test_base_without_glibc(client, monkeypatch):
     """A base image for which there are no wheels of onnxruntime is refused before anything is fetched."""
     parts.python_slim(client)
-    monkeypatch.setattr(image_build, "_ASK", """print('{"python":"3.11","libc":"","version":"","machine":"x86_64"}')""")
+    monkeypatch.setattr(base_image, "_ASK", """print('{"python":"3.11","libc":"","version":"","machine":"x86_64"}')""")
 
     with pytest.raises(NeedsOperator, match="glibc only"):
         build_scoring_image(
