@@ -113,7 +113,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-u", str(HOST), str(theirs.fileno()),
+                _interpreter(), "-P", "-u", str(HOST), str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),), cwd=source, env=_environment(settings), stdin=DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
