@@ -79,14 +79,18 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(model: Any, inputs: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
-    found = results(model, table(model, inputs))
+    try:
+        found = list(results(model, table(model, inputs, np.float64)))
+    except ValueError:
+        # Some that were fitted with 32-bit numbers take no others.
+        found = list(results(model, table(model, inputs, np.float32)))
     return {
         name: np.asarray(value.toarray() if hasattr(value, "toarray") else value).tolist()
         for name, value in zip(outputs, found, strict=False)
     }
 
 
-def table(model: Any, inputs: dict[str, Any]) -> Any:
+def table(model: Any, inputs: dict[str, Any], number: Any) -> Any:
     """What the estimator takes: one array, or a table where each column is an input."""
     if len(inputs) > 1 or list(inputs) == list(getattr(model, "feature_names_in_", ())):
         import pandas as pd  # noqa: PLC0415  only estimators that were fitted with a table need it
@@ -96,7 +100,7 @@ def table(model: Any, inputs: dict[str, Any]) -> Any:
     first = rows
     while isinstance(first, list):
         first = first[0]
-    given = np.array(rows, dtype=object if isinstance(first, str) else np.float32)
+    given = np.array(rows, dtype=object if isinstance(first, str) else number)
     # Text vectorizers take a list of documents.
     return given if hasattr(model, "n_features_in_") else given.ravel()
 

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fleet.client.workspace import Workspace
+from tests.parts import packages
 
 
 def _graph(inputs, weights):
@@ -52,3 +53,21 @@ def workspace(home):
 def silent():
     """A progress that nobody watches."""
     return lambda *_: None
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """An index that is a folder; nothing else is asked."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    return folder
+
+
+@pytest.fixture
+def tiny_package(shop):
+    """A package ``alpha`` that is there, in its version 1.0."""
+    return packages.wheel(shop, "alpha", "1.0")

@@ -1,10 +1,6 @@
 """Wheels for an image: resolved by pip, locked by digest; from a folder with packages that these tests make."""
 
-import base64
 import hashlib
-import io
-import tarfile
-import zipfile
 
 import pytest
 
@@ -12,78 +8,9 @@ from fleet.client.pip import Inside
 from fleet.client.requirements import read_lines
 from fleet.client.wheels import LOCK, forget, locked
 from modules.errors import Invalid, NeedsOperator
+from tests.parts.packages import source, wheel
 
 INSIDE = Inside(python="3.11", libc="glibc", version="2.36", machine="x86_64")
-PURE = "py3-none-any"
-# Needs nothing but itself: no network in these tests.
-BACKEND = """
-import zipfile, pathlib
-def get_requires_for_build_wheel(config_settings=None): return []
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    name = "{name}-{version}-{tag}.whl"
-    with zipfile.ZipFile(pathlib.Path(folder, name), "w") as out:
-        info = "{name}-{version}.dist-info"
-        out.writestr("{name}.py", "x = 1")
-        out.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-        out.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: {tag}\\n")
-        out.writestr(info + "/RECORD", "")
-    return name
-"""
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """An index that is a folder; nothing else is asked."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    return folder
-
-
-def wheel(shop, name, version, *requires, tag=PURE):
-    file = shop / f"{name}-{version}-{tag}.whl"
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": f"version = {version!r}\n",
-        f"{info}/METADATA": "\n".join(
-            [
-                "Metadata-Version: 2.1",
-                f"Name: {name}",
-                f"Version: {version}",
-                *(f"Requires-Dist: {one}" for one in requires),
-            ]
-        )
-        + "\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    with zipfile.ZipFile(file, "w") as out:
-        record = []
-        for path, text in files.items():
-            out.writestr(path, text)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record.append(f"{path},sha256={digest},{len(text)}\n")
-        out.writestr(f"{info}/RECORD", "".join([*record, f"{info}/RECORD,,\n"]))
-    return file
-
-
-def source(shop, name, version, *, tag=PURE, broken=False):
-    """A source distribution with a build backend of its own."""
-    backend = (
-        "raise RuntimeError('no compiler here')" if broken else BACKEND.format(name=name, version=version, tag=tag)
-    )
-    files = {
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": backend,
-        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-    }
-    with tarfile.open(shop / f"{name}-{version}.tar.gz", "w:gz") as out:
-        for path, text in files.items():
-            member = tarfile.TarInfo(f"{name}-{version}/{path}")
-            member.size = len(text)
-            out.addfile(member, io.BytesIO(text.encode()))
 
 
 @pytest.fixture
