@@ -13,8 +13,14 @@ _REPOSITORY: Final = re.compile(r"[^a-z0-9._/-]+")
 
 
 def made_before(client: Any, content: str) -> Any:
-    """The image that was built from the same, if the engine has one."""
-    return next(iter(client.images.list(filters={"label": f"{LABEL}={content}"})), None)
+    """The image that was built from the same, if the engine has one.
+
+    What is built upon an image inherits its labels, so the label must be the last thing that was done to it.
+    """
+    for image in client.images.list(filters={"label": f"{LABEL}={content}"}):
+        if content in image.history()[0].get("CreatedBy", ""):
+            return image
+    return None
 
 
 def tag_of(name: str) -> str:

@@ -16,7 +16,8 @@ from modules.errors import Invalid, NeedsOperator
 
 DOCKERFILE: Final = SOURCE / "deploy/images/environment.Dockerfile"
 _NEWEST_PYTHON: Final = 14
-_NETWORK_FOR_STEPS: Final = "default"
+# Steps fetch things, as apt-get does; packages never need a network.
+STEPS_NETWORK: Final = "default"
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ def build_environment_image(
             image_id = str(made.id)
         else:
             arguments = {"BASE": base, "SCORING": scoring, "BASE_PACKAGES": "yes" if recipe.base_image else "no"}
-            network = _NETWORK_FOR_STEPS if recipe.steps else "none"
+            network = STEPS_NETWORK if recipe.steps else "none"
             image_id = build(client, context, tag, content, progress, arguments=arguments, network=network)
     return Built(image_id=image_id, base=base, python=inside.python, wheels=wheels)
 

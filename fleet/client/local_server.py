@@ -198,9 +198,7 @@ class LocalServer:
                         watching.cancel()
                         await asyncio.gather(watching, return_exceptions=True)
             finally:
-                for task in self._ending:
-                    await task
-                await self._version.stop()
+                await asyncio.gather(*self._ending, self._version.stop())
 
     async def _listen(self, host: str, port: int) -> asyncio.Server:
         try:

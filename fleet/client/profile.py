@@ -158,7 +158,7 @@ def _measured(
     for _ in range(_WARM_UP):
         _ask_all(scorer.path, requests, until=0.0)
     alone = _ask_all(scorer.path, requests, until=time.monotonic() + seconds)
-    peak = scorer.memory()
+    peak = scorer.memory_peak()
     together: list[list[float]] = []
     failures: list[Exception] = []
     begin = time.monotonic()
@@ -179,7 +179,7 @@ def _measured(
     elapsed = time.monotonic() - begin
     return Run(
         cpu=cpu, memory_mb=memory_mb, mean_ms=statistics.fmean(alone), p95_ms=_percentile(alone),
-        per_second=sum(map(len, together)) / elapsed, peak_mb=max(peak, scorer.memory()) / 2**20,
+        per_second=sum(map(len, together)) / elapsed, peak_mb=max(peak, scorer.memory_peak()) / 2**20,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A model becomes a module: checked, packed, its reference answers computed in the scoring image, sent as a draft."""
 
+import math
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ from fleet.client.check_model import OnnxModel, check_onnx
 from fleet.client.conversion import Framework, Original, answers, convert, framework_of, largest_difference
 from fleet.client.publish import Registered, publish
 from fleet.client.sample_requests import Request, random_requests, read_request, script_request
-from fleet.client.scorers import Scorer, container_scorer, process_scorer
+from fleet.client.scorers import ContainerScorer, Scorer, container_scorer, process_scorer
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
@@ -35,6 +36,9 @@ from modules.names import Slug, module_path
 # The manifest that the scoring server reads while references are computed has no number yet.
 _UNNUMBERED: Final = "0"
 _SAMPLES: Final = "samples.json"
+# A container's limit on a device is what its module needs, so there is room above what the samples took.
+_HEADROOM: Final = 1.5
+_MEMORY_STEP: Final = 64 << 20
 # Properties of a module that was converted; the difference is the largest among all samples.
 CONVERTED_FROM: Final = "converted_from"
 LARGEST_DIFFERENCE: Final = "largest_difference"
@@ -146,7 +150,7 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         serve=serve,
         files=pack.measure_files(folder, step),
         runtimes=(runtime,),
-        needs=Needs(memory_mb=model.memory_mb) if model.memory_mb else Needs(),
+        needs=_needs(model),
         proof=_proof(model),
         adjustable=model.adjustable,
         opaque_files=_opaque(sources) if isinstance(serve, EntryScript) else (),
@@ -162,9 +166,10 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         if not requests:
             return unproved
         samples = references.compute(requests, scorer, step)
+        needs = _needs(model, scorer)
     (folder / FILES / _SAMPLES).write_bytes(samples_file.encode(samples))
     proof = msgspec.structs.replace(unproved.proof, prove=model.prove, samples=_SAMPLES)
-    return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof)
+    return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof, needs=needs)
 
 
 def _sources(model: Model) -> tuple[OnnxGraph | EntryScript, pack.Sources, OnnxModel | None]:
@@ -212,6 +217,16 @@ def _requests(model: Model, graph: OnnxModel | None) -> tuple[Request, ...] | No
     if model.prove == "ready-only":
         return ()
     return None if graph is None else random_requests(graph.inputs)
+
+
+def _needs(model: Model, scorer: Scorer | None = None) -> Needs:
+    """The memory that the user says; else what its container took for the samples, and half as much again."""
+    if model.memory_mb:
+        return Needs(memory_mb=model.memory_mb)
+    if not isinstance(scorer, ContainerScorer):
+        return Needs()
+    steps = math.ceil(scorer.memory() * _HEADROOM / _MEMORY_STEP)
+    return Needs(memory_mb=max(Needs().memory_mb, steps * _MEMORY_STEP >> 20))
 
 
 def _proof(model: Model) -> Proof:

@@ -46,7 +46,15 @@ class _SampleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     compare: Comparison | None = None
 
 
+class _Schema(msgspec.Struct, frozen=True):
+    """A schema, or the name of one among the document's components."""
+
+    ref: str = msgspec.field(name="$ref", default="")
+    example: Any = msgspec.UNSET
+
+
 class _Content(msgspec.Struct, frozen=True):
+    schema: _Schema = _Schema()
     example: Any = msgspec.UNSET
 
 
@@ -62,10 +70,21 @@ class _Path(msgspec.Struct, frozen=True):
     post: _Operation = _Operation()
 
 
+class _Components(msgspec.Struct, frozen=True):
+    schemas: dict[str, _Schema] = {}
+
+
 class _OpenApi(msgspec.Struct, frozen=True):
     """What we read of an OpenAPI 3 document."""
 
     paths: dict[str, _Path]
+    components: _Components = _Components()
+
+    def example(self) -> Any:
+        """The example of what ``/score`` takes, where its description has one."""
+        content = self.paths["/score"].post.request_body.content["application/json"]
+        named = self.components.schemas.get(content.schema.ref.rpartition("/")[2], content.schema)
+        return named.example if content.example is msgspec.UNSET else content.example
 
 
 def read_request(file: Path) -> Request:
@@ -137,11 +156,11 @@ def script_request(http: httpx.Client) -> Request:
     """
     answer = http.get("/swagger.json", params={"version": "3"})
     try:
-        document = msgspec.json.decode(answer.content, type=_OpenApi)
-        example = document.paths["/score"].post.request_body.content["application/json"].example
+        example = msgspec.json.decode(answer.content, type=_OpenApi).example()
     except (msgspec.DecodeError, KeyError):
         example = msgspec.UNSET
-    if not answer.is_success or example is msgspec.UNSET:
+    # A script that declares nothing has an example too: an empty object.
+    if not answer.is_success or not example or example is msgspec.UNSET:
         raise Invalid(
             "the entry script declares no sample input, so no device could prove that it works",
             element="/swagger.json",

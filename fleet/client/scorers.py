@@ -68,11 +68,22 @@ class ContainerScorer:
         self._container = container
 
     def memory(self) -> int:
-        """Bytes in use: the most so far where the kernel counts it (cgroup v1), else now, without the page cache."""
-        used = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)["memory_stats"]
-        if "max_usage" in used:
-            return int(used["max_usage"])
-        return int(used.get("usage", 0)) - int(used.get("stats", {}).get("inactive_file", 0))
+        """Bytes in use now, without what the kernel merely keeps of files."""
+        return self._in_use(self._memory_stats())
+
+    def memory_peak(self) -> int:
+        """The most bytes in use so far, where the kernel counts it (cgroup v1, files included); else as now."""
+        found = self._memory_stats()
+        return int(found.get("max_usage") or self._in_use(found))
+
+    def _memory_stats(self) -> dict[str, Any]:
+        found = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)
+        return dict(found.get("memory_stats") or {})
+
+    @staticmethod
+    def _in_use(found: dict[str, Any]) -> int:
+        details = found.get("stats") or {}
+        return int(found.get("usage", 0)) - int(details.get("total_inactive_file", details.get("inactive_file", 0)))
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel ended it for the memory it took."""

@@ -1,3 +1,4 @@
+import io
 import json
 from contextlib import closing
 from itertools import pairwise
@@ -79,6 +80,21 @@ def test_what_is_there_already_is_not_built_again(client):
     finally:
         client.images.remove(name)
     assert told == [f"{name} is there already, built from the same sources and base image"]
+
+
+def test_what_was_built_upon_it_is_not_taken_for_it(client):
+    """An image that somebody built upon the scoring image has its labels too, and is never given out as it."""
+    scoring = parts.scoring_image(client)
+    name, upon = "edgefleet-test/again:1", "edgefleet-test/upon:1"
+    recipe = io.BytesIO(f"FROM {scoring}\nUSER 0:0\n".encode())
+    other = client.images.build(fileobj=recipe, tag=upon, rm=True, pull=False)[0]
+
+    try:
+        assert build_scoring_image(client=client, name=name, progress=print) == scoring
+        assert other.id != scoring
+    finally:
+        client.images.remove(upon)
+        client.images.remove(name)
 
 
 def test_base_that_is_nowhere(client, monkeypatch):

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from fleet.client import image_store
+from fleet.client.profile import profile_module
 from fleet.client.rebase import hold, with_image
 from fleet.client.register import Model, prepare
+from fleet.client.sample_requests import Request
 from fleet.client.scorers import container_scorer
 from fleet.client.workspace import Workspace
 from modules import samples as samples_file
-from modules.errors import Invalid, NoEngine, NotReady, WrongAnswer
+from modules.errors import Invalid, NoEngine, NotReady, Unproved, WrongAnswer
 from modules.samples import Samples
 from tests.parts import docker as parts
 
@@ -158,3 +160,38 @@ def test_without_docker_the_way_out_is_named(workspace, silent, monkeypatch, fre
         image_store.add_from_engine("x", workspace, silent, name="x")
 
     assert "start it" in caught.value.remedy
+
+
+def test_a_module_is_measured_in_its_own_container(engine, image, workspace, linear_file, tmp_path, silent):
+    """Numbers for every limit, a recommendation that was tried, a refused request told, and nothing left running."""
+    prepare(graph(linear_file, prove="ready-only"), image, workspace.blobs, tmp_path, silent)
+    before = {one.id for one in engine.containers.list(all=True)}
+
+    def measure(body, *cores):
+        request = Request(name="one", body=body)
+        return profile_module(tmp_path, image, workspace.blobs, [request], seconds=0.3, cores=cores, step=silent)
+
+    found = measure(b'{"x": [[1, 2, 3]]}', 1.0, 0.5)
+    with pytest.raises(Unproved, match="the model answers 400"):
+        measure(b'{"z": 1}', 1.0)
+
+    mine = {one.id for one in engine.containers.list(all=True, filters={"ancestor": image.config.sha256})}
+    assert not mine - before
+    assert [run.cpu for run in found.runs[:2]] == [1.0, 0.5]
+    assert all(run.mean_ms > 0 and run.per_second > 0 and run.peak_mb > 5 for run in found.runs if not run.problem)
+    assert found.cpu in (1.0, 0.5)
+    assert found.memory_gb <= 0.5
+
+
+def test_what_a_model_needs_is_what_its_container_took(image, workspace, linear_file, tmp_path, silent):
+    """A script that holds much memory gets a need above the usual one, so that its limit on a device is no trap."""
+    (tmp_path / "score.py").write_text(
+        "def init():\n    global held\n    held = bytearray(b'x') * (300 << 20)\n\ndef run(x):\n    return len(held)\n"
+    )
+    (tmp_path / "one.json").write_text("{}")
+    (tmp_path / "packed").mkdir()
+    model = graph(linear_file, entry_script=tmp_path / "score.py", samples=(tmp_path / "one.json",))
+
+    needs = prepare(model, image, workspace.blobs, tmp_path / "packed", silent).needs
+
+    assert 450 <= needs.memory_mb <= 800
