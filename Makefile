@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--annotation-style line --quiet
 EXTRAS := agent client fleet scoring
+# Large, and wanted only by those who convert such models: not in .venv.
+CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make test` fails.
 COVERAGE ?= 80
 ARGS ?=
@@ -31,8 +33,8 @@ venv: .venv/.stamp ## make .venv from constraints.txt, each package checked by h
 	@touch $@
 
 lock: .venv/.stamp ## renew constraints.txt and deploy/locks/ from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(LOCK) --all-extras --group dev $(ARGS) -o constraints.txt
-	@for extra in $(EXTRAS); do \
+	$(LOCK) $(EXTRAS:%=--extra %) --group dev $(ARGS) -o constraints.txt
+	@for extra in $(EXTRAS) $(CONVERTERS); do \
 		$(LOCK) --extra $$extra --constraints constraints.txt --upgrade -o deploy/locks/$$extra.txt || exit 1; \
 	done
 	$(LOCK) --group demo --constraints constraints.txt --upgrade -o deploy/locks/demo.txt
