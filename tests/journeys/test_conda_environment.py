@@ -1,6 +1,7 @@
 """A script that needs scikit-learn and pandas, from a conda file written for Azure ML to a device's answers."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import joblib
@@ -11,6 +12,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from tests.parts import docker as docker_parts
 
 SLOT = "visits"
 WHEELS = Path(__file__).parents[2] / ".cache/wheels"
@@ -73,7 +76,9 @@ def registered(system, visits):
     WHEELS.mkdir(parents=True, exist_ok=True)
     (system.folder / "client/wheels").symlink_to(WHEELS, target_is_directory=True)
     command = ("models", "register", visits / "visits.pkl", "--name", "visits", "--team", "acme", "--probation", "1s")
-    return system.cli(*command, "--ic", visits / "inferenceconfig.json")
+    yield system.cli(*command, "--ic", visits / "inferenceconfig.json")
+    with closing(docker_parts.client()) as engine:
+        engine.images.remove("visits", force=True)
 
 
 def test_what_became_of_the_conda_file(registered):
