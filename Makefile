@@ -14,6 +14,8 @@ COVERAGE ?= 80
 ARGS ?=
 # Two files at a time: much of the suite waits for containers and brokers. A file's tests share what they start.
 TOGETHER := -n 2 --dist loadfile
+# Measures memory under load, so it runs alone.
+LOAD := tests/modules/scoring/test_load.py
 # Which of tests/benchmarks is run.
 NAME ?= journey
 
@@ -45,7 +47,8 @@ demo: .venv/.stamp ## fleet server, broker and a device on this machine
 test: ## all checks: as root on Debian it installs what they need, elsewhere it says what is missing
 	@deploy/ci/packages
 	@$(MAKE) --no-print-directory lint types
-	$(BIN)/python -m pytest $(TOGETHER) --ignore=tests/benchmarks --cov --cov-report=term:skip-covered \
+	$(BIN)/python -m pytest $(LOAD) $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) --ignore=tests/benchmarks --ignore=$(LOAD) --cov --cov-report=term:skip-covered \
 		--cov-fail-under=$(COVERAGE) $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format
