@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,8 @@ _STOP_WITHIN_S: Final = 35.0
 _CHUNK: Final = 1 << 16
 _LINE_LIMIT: Final = 1 << 20
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
+# What a running script writes beside itself must not start it again.
+_WRITTEN: Final = (".log", ".pyc", ".tmp")
 _ENDS_WITH_US: Final = (signal.SIGINT, signal.SIGTERM)
 
 Say = Callable[[str], None]
@@ -78,7 +79,7 @@ def seen(target: Target) -> Seen:
 def _files(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders[:] = [one for one in folders if one not in _LEFT_OUT and not one.startswith(".")]
-        yield from (Path(place, name) for name in files if not name.startswith(".") and not name.endswith(".pyc"))
+        yield from (Path(place, name) for name in files if not name.startswith(".") and not name.endswith(_WRITTEN))
 
 
 class _Version:
@@ -87,7 +88,6 @@ class _Version:
     def __init__(self, process: asyncio.subprocess.Process, path: Path) -> None:
         self.path = path
         self._process = process
-        self._said: deque[str] = deque(maxlen=1)
         self._reading = asyncio.create_task(self._read(), name="read the server's log")
 
     @classmethod
@@ -96,7 +96,7 @@ class _Version:
 
         Raises:
             BadSettings: the interpreter cannot be started.
-            NotReady: it ended, or took too long; the message has the last line that it printed.
+            NotReady: it ended, or took too long.
         """
         command = [python, "-m", "modules.scoring", *target.arguments, "--unix", str(path)]
         try:
@@ -127,11 +127,10 @@ class _Version:
     async def _ready(self) -> bool:
         if self._process.returncode is not None:
             await self._reading
-            why = f": {self._said[-1]}" if self._said else ""
             raise NotReady(
-                f"it ended with exit code {self._process.returncode}{why}",
+                f"it ended with exit code {self._process.returncode}",
                 element="scoring server",
-                remedy="correct the script or the model",
+                remedy="the last line that it printed says why",
             )
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.path))
@@ -160,9 +159,7 @@ class _Version:
     async def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  it was asked for
         while line := await self._process.stdout.readline():
-            text = line.decode("utf-8", "replace").rstrip()
-            self._said.append(text)
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(line.decode("utf-8", "replace"))
 
 
 class LocalServer:

@@ -126,6 +126,7 @@ def test_what_can_be_served(linear_file, script, tmp_path):
     assert target_of(linear_file).arguments == ("--model", str(linear_file))
     assert target_of(tmp_path).arguments == ("--model", str(linear_file))
     assert target_of(module).arguments == ("--module", str(module))
+    (module / "run.log").write_text("what a running script writes must not start it again")
     target = target_of(script(), model_dir=module)
     assert target.arguments[2:] == ("--model-dir", str(module))
     assert {path.name for path in seen(target)} == {"score.py", "manifest.json"}

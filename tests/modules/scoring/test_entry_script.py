@@ -197,6 +197,9 @@ def test_users_package_called_modules(start, script, init):
         pytest.param(
             "def init():\n  raise ValueError('no leaf')\ndef run(data): 0", "score.py:2: init() failed", id="init"
         ),
+        pytest.param(
+            "import json\ndef init(): json.loads('{')\ndef run(data): 0", "score.py:2: init() failed", id="init, deeper"
+        ),
         pytest.param("import sys\ndef init():\n  sys.exit(1)\ndef run(data): 0", "SystemExit: 1", id="init exits"),
         pytest.param("def init(): 0", "there is no function run(data)", id="no run"),
         pytest.param("def run(): 0", "run() must take one parameter", id="no parameter"),
@@ -213,6 +216,12 @@ def test_script_that_cannot_be_served(start, script, text, said):
     line = server.log.splitlines()[-1]
     assert line.startswith("edgefleet-scoring: ")
     assert said in line
+
+
+def test_a_failure_of_many_lines(start, script):
+    """What ``run`` raises is one line in the answer and in the log, so that every line of the log has its request."""
+    server = start("--script", script("def run(data): raise ValueError('one\\n two\\n three')")).ready()
+    assert server.ask(body=b"").json["message"] == "run() failed: ValueError: one two three"
 
 
 def test_missing_script(start, tmp_path):

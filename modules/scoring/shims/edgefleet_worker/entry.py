@@ -42,7 +42,7 @@ class Entry:
             _check_alone(self.parameters, where)
         init = getattr(module, "init", None)
         if init is not None:
-            guarded(lambda: self.finished(init()), "init() failed")
+            guarded(lambda: self.finished(init()), "init() failed", path)
 
     def finished(self, result: Any) -> Any:
         """What a call gave; what an ``async def`` gave is awaited."""
@@ -63,18 +63,13 @@ class Entry:
         return self._loop
 
 
-def guarded(call: Callable[[], Any], what: str) -> None:
-    """Call the user's code; what it raises is printed and becomes one line with its file and line."""
+def guarded(call: Callable[[], Any], what: str, path: str) -> None:
+    """Call the user's code; what it raises is printed and becomes one line with the file and line in their folder."""
     try:
         call()
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        places = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not frame.filename.startswith((_OURS, "<frozen"))
-        ]
-        where = f"{places[-1].filename}:{places[-1].lineno}: " if places else ""
+        where = _blamed(traceback.extract_tb(error.__traceback__), path)
         if isinstance(error, SyntaxError):
             where = f"{error.filename}:{error.lineno}: "
         raise CannotServe(f"{where}{what}: {told(error)}") from error
@@ -83,7 +78,17 @@ def guarded(call: Callable[[], Any], what: str) -> None:
 def told(error: BaseException) -> str:
     """An error in one line, with what to write instead where that is known."""
     hint = advice(error)
-    return f"{type(error).__name__}: {error}" + (f" ({hint})" if hint else "")
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" + (f" ({hint})" if hint else "")
+
+
+def _blamed(frames: traceback.StackSummary, path: str) -> str:
+    """The user's own line that led to an error; where there is none, the last that is not ours."""
+    others = [one for one in frames if not one.filename.startswith((_OURS, "<frozen"))]
+    folder = f"{pathlib.Path(path).parent}/"
+    users = [one for one in others if one.filename.startswith(folder)]
+    blamed = (users or others)[-1:]
+    return f"{blamed[0].filename}:{blamed[0].lineno}: " if blamed else ""
 
 
 def _import(path: str) -> types.ModuleType:
@@ -93,7 +98,7 @@ def _import(path: str) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["entry_module"] = module
     loader = spec.loader
-    guarded(lambda: loader.exec_module(module), "it cannot be imported")
+    guarded(lambda: loader.exec_module(module), "it cannot be imported", path)
     return module
 
 
