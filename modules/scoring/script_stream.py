@@ -22,12 +22,14 @@ class Stream:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._open = True
+        # Not to be read from the future of the part: its reader may be gone while the part is still on its way.
+        self._owed = False
         self._part: asyncio.Future[bytes | None] | None = None
 
     @property
     def awaited(self) -> bool:
         """The worker owes the next part, or the end."""
-        return not self._open or (self._part is not None and not self._part.done())
+        return not self._open or self._owed
 
     async def part(self) -> bytes | None:
         """The next part; None after the last.
@@ -38,6 +40,7 @@ class Stream:
         if not self._open:
             return None
         self._part = asyncio.get_running_loop().create_future()
+        self._owed = True
         self._source.more()
         return await self._part
 
@@ -46,11 +49,12 @@ class Stream:
         if self._open:
             self._open = False
             # A part that is on its way is thrown away when it comes, and the rest ended then.
-            if self._part is None or (self._part.done() and not self._part.cancelled()):
+            if not self._owed:
                 self._source.drop()
 
     def take(self, part: bytes | None, message: str | None) -> None:
         """The worker's next part; None is the end, an early one with the reason in ``message``."""
+        self._owed = False
         if message is not None:
             self.fail(RunFailed(message))
         elif part is not None and not self._open:
@@ -61,7 +65,7 @@ class Stream:
                 self._part.set_result(part)
 
     def fail(self, error: Exception) -> None:
-        self._open = False
+        self._open = self._owed = False
         if self._part is not None and not self._part.done():
             self._part.set_exception(error)
 
