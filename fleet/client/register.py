@@ -10,12 +10,13 @@ import msgspec
 
 from fleet.client import pack, references
 from fleet.client.api import Fleet
-from fleet.client.check_model import OnnxModel, check_onnx
+from fleet.client.check_model import Input, check_onnx
 from fleet.client.conversion import Framework, Original, answers, convert, framework_of, largest_difference
 from fleet.client.publish import Registered, publish
 from fleet.client.sample_requests import Request, random_requests, read_request, script_request
 from fleet.client.scorers import ContainerScorer, Scorer, container_scorer, process_scorer
 from fleet.client.screen import Step
+from fleet.client.serve_file import read_serve
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid
@@ -26,6 +27,7 @@ from modules.manifest import (
     Image,
     Limits,
     Manifest,
+    ModelSet,
     Needs,
     OnnxGraph,
     Proof,
@@ -43,13 +45,16 @@ _MEMORY_STEP: Final = 64 << 20
 CONVERTED_FROM: Final = "converted_from"
 LARGEST_DIFFERENCE: Final = "largest_difference"
 
+Serve = OnnxGraph | ModelSet | EntryScript
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be registered, as the user says it.
 
     ``path`` is an ONNX file, a folder with one, a model of another ``framework`` that becomes ONNX here, or with
     ``entry_script`` any file or folder. ``entry_script`` is a path
-    below ``source_dir``, or a file of its own. ``image`` names one of the workspace; ``interpreter`` is for the
+    below ``source_dir``, or a file of its own. ``serve`` is a file that says what of ``path`` is served, and how.
+    ``image`` names one of the workspace; ``interpreter`` is for the
     ``process`` engine. ``converter`` is a Python that has the other framework, ``signature`` one of a SavedModel's;
     ``trusted_pickle`` lets a pickle be opened. Memory in MiB.
     """
@@ -62,6 +67,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     interpreter: str = ""
     entry_script: Path | None = None
     source_dir: Path | None = None
+    serve: Path | None = None
     samples: tuple[Path, ...] = ()
     prove: Literal["samples", "ready-only"] = "samples"
     probation_s: float | None = None
@@ -106,7 +112,7 @@ def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: 
         converted = convert(original, given, Path(scratch))
         as_graph = msgspec.structs.replace(model, path=converted.file, framework="onnx")
         graph = check_onnx(converted.file)
-        requests = _requests(as_graph, graph) or ()
+        requests = _requests(as_graph, graph.inputs) or ()
         step("asking the original", 0, 0)
         originals = answers(original, converted, requests, graph.inputs)
         manifest = _pack(as_graph, image, blobs, folder, step)
@@ -123,7 +129,7 @@ def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: 
 def _original(model: Model) -> Original | None:
     """The model as another library saved it; None where it is a graph already, or a script opens it."""
     framework = model.framework or framework_of(model.path)
-    if model.entry_script is not None or framework == "onnx":
+    if model.entry_script is not None or model.serve is not None or framework == "onnx":
         return None
     if model.prove == "ready-only":
         raise Invalid(
@@ -139,8 +145,8 @@ def _original(model: Model) -> Original | None:
 
 def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> Manifest:
     """As :func:`prepare`, for what the scoring server serves as it is."""
-    serve, sources, graph = _sources(model)
-    requests = _requests(model, graph)
+    serve, sources, inputs = _sources(model)
+    requests = _requests(model, inputs)
     pack.copy_in(sources, folder, step)
     runtime = Runtime(image=image, platform=read_config(image, blobs).platform) if image else Runtime()
     unproved = Manifest(
@@ -172,15 +178,22 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
     return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof, needs=needs)
 
 
-def _sources(model: Model) -> tuple[OnnxGraph | EntryScript, pack.Sources, OnnxModel | None]:
-    """What serves, which files go where, and the graph if there is one."""
+def _sources(model: Model) -> tuple[Serve, pack.Sources, tuple[Input, ...] | None]:
+    """What serves, which files go where, and what it takes, if anybody but an entry script knows that."""
+    if model.serve is not None:
+        if model.entry_script or model.source_dir:
+            raise Invalid(
+                "an entry script, and a declaration of graphs", element="--serve", remedy="keep one of the two"
+            )
+        declared = read_serve(model.serve, model.path)
+        return declared.serve, declared.sources, declared.inputs
     if model.entry_script is None:
         if model.source_dir is not None:
             raise Invalid(
                 "a source folder without an entry script", element="--source-dir", remedy="add --entry-script"
             )
         graph = check_onnx(_onnx_file(model.path))
-        return OnnxGraph(file=module_path(f"{pack.MODEL}/{graph.file.name}")), pack.graph_sources(graph), graph
+        return OnnxGraph(file=module_path(f"{pack.MODEL}/{graph.file.name}")), pack.graph_sources(graph), graph.inputs
     folder = model.source_dir or model.entry_script.parent
     script = model.entry_script if model.source_dir is None else folder / model.entry_script
     if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):
@@ -207,7 +220,7 @@ def _onnx_file(path: Path) -> Path:
     return found[0]
 
 
-def _requests(model: Model, graph: OnnxModel | None) -> tuple[Request, ...] | None:
+def _requests(model: Model, inputs: tuple[Input, ...] | None) -> tuple[Request, ...] | None:
     """The sample requests; none where no proof is wanted, None where only the entry script itself may know one."""
     if model.samples:
         requests = tuple(read_request(file) for file in model.samples)
@@ -216,7 +229,7 @@ def _requests(model: Model, graph: OnnxModel | None) -> tuple[Request, ...] | No
         return requests
     if model.prove == "ready-only":
         return ()
-    return None if graph is None else random_requests(graph.inputs)
+    return None if inputs is None else random_requests(inputs)
 
 
 def _needs(model: Model, scorer: Scorer | None = None) -> Needs:

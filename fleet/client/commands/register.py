@@ -51,6 +51,10 @@ def register(
     ] = "",
     entry_script: Annotated[Path | None, typer.Option(help="Script with init() and run(data).")] = None,
     source_dir: Annotated[Path | None, typer.Option(help="Folder with the entry script and what it imports.")] = None,
+    serve: Annotated[
+        Path | None,
+        typer.Option(help="Several models, pipelines, ensembles, images: the manifest's serve, in a file of yours."),
+    ] = None,
     inference_config: Annotated[
         Path | None,
         typer.Option("--ic", "--inference-config", help="Azure ML's inferenceconfig.json: script and environment."),
@@ -95,8 +99,9 @@ def register(
     screen = Screen(as_json=as_json)
     model = Model(
         path=path, team=slug(team, what="team"), name=slug(name, what="model name"), engine=engine, image=image,
-        interpreter=interpreter, entry_script=entry_script, source_dir=source_dir, samples=tuple(sample or ()),
-        prove=prove, probation_s=None if probation is None else arguments.seconds(probation, option="--probation"),
+        interpreter=interpreter, entry_script=entry_script, source_dir=source_dir, serve=serve,
+        samples=tuple(sample or ()), prove=prove,
+        probation_s=None if probation is None else arguments.seconds(probation, option="--probation"),
         memory_mb=memory_mb, adjustable=arguments.adjustable(adjustable or (), option="--adjustable"),
         description=description, tags=arguments.pairs(tag or (), option="--tag"),
         properties=arguments.pairs(model_property or (), option="--property"), framework=framework,

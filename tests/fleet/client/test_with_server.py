@@ -92,6 +92,16 @@ def test_a_model_goes_from_file_to_signed_module(run, draft, user):
     assert manifest["proof"]["limits"]["memory_mb"] == 64
 
 
+def test_a_graph_with_a_declaration(run, draft, tmp_path):
+    """``--serve`` puts what an engineer declares into the manifest."""
+    declared = tmp_path / "serve.yaml"
+    declared.write_text("{kind: models, main: one, models: {one: {kind: onnx, file: linear.onnx}}}")
+
+    serve = run("models", "show", draft("declared", "--serve", declared))["manifest"]["serve"]
+
+    assert (serve["main"], serve["models"]["one"]["file"]) == ("one", "model/linear.onnx")
+
+
 def test_signing_twice_changes_nothing(run, draft, user):
     """A repeated command finds the module signed."""
     ref = draft("twice", "--key", user.keys)
