@@ -1,6 +1,7 @@
 """A model of another library becomes ONNX on this machine, in a process of its own beside that library."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -153,7 +154,9 @@ def _difference(found: list[Any], reference: list[Any]) -> float:
     if len(found) != len(reference):
         raise ValueError(f"{len(found)} values instead of {len(reference)}")
     most = 0.0
-    for one, other in zip(found, reference, strict=True):
+    for one, given in zip(found, reference, strict=True):
+        # In JSON's answer there is no other way to say that something is no number.
+        other = None if isinstance(given, float) and not math.isfinite(given) else given
         if isinstance(one, int | float) and isinstance(other, int | float):
             apart = abs(one - other)
             if apart > ABSOLUTE + RELATIVE * abs(other):

@@ -197,8 +197,9 @@ def test_an_estimator_that_loses_by_32_bits(save, convert):
         ({"y": ["a"]}, {"y": ["b"]}, "'a' instead of 'b'"),
         ({"y": [1.0]}, {"y": [1.0, 2.0]}, "1 values instead of 2"),
         ({"x": [1.0]}, {"y": [1.0]}, "no output y"),
+        ({"y": [1.0]}, {"y": [float("nan")]}, "1.0 instead of None"),
     ],
-    ids=["number", "label", "length", "name"],
+    ids=["number", "label", "length", "name", "no number"],
 )
 def test_what_a_difference_is(answer, original, says):
     """Numbers beyond 32-bit rounding, other labels, lengths and names are differences."""
@@ -210,10 +211,10 @@ def test_what_a_difference_is(answer, original, says):
 
 def test_the_largest_of_all_differences_is_told():
     """Shapes aside, the largest difference of all outputs and samples."""
-    samples = Samples((Sample(name="one", body=b"", answer=b'{"a": [[1.0, 2.0]], "b": [3]}'),))
+    samples = Samples((Sample(name="one", body=b"", answer=b'{"a": [[1.0, 2.0, null]], "b": [3]}'),))
     converted = Converted(file=Path("x.onnx"), made_by="t", library="l")
 
-    assert largest_difference(samples, [{"a": [1.0, 2.001]}], converted) == pytest.approx(0.001)
+    assert largest_difference(samples, [{"a": [1.0, 2.001, float("nan")]}], converted) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize(
