@@ -13,7 +13,8 @@ from modules.scoring.batching import Values
 from modules.scoring.models import Entry, Models, Tensors
 from modules.scoring.replies import RETRY, Handler, Header, Reply, allow, document
 from modules.scoring.runtime import BadInput, Busy, Request, RunFailed, Tensor
-from modules.scoring.v2_tensors import DATATYPES, HEADER_LENGTH, Asked
+from modules.scoring.v2_inputs import DATATYPES
+from modules.scoring.v2_tensors import HEADER_LENGTH, Asked
 
 EXTENSIONS: Final = ("binary_tensor_data", "model_repository")
 _MODELS: Final = "/v2/models/"

@@ -5,27 +5,22 @@ input that has ``binary_data_size`` in its parameters, in their order. A length 
 the only input. Outputs are bytes where ``binary_data`` (of one output) or ``binary_data_output`` (of all) asks for it.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import orjson
 
-from modules.scoring import large_json, raw_tensors, tensors
+from modules.scoring import large_json, raw_tensors, v2_inputs
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.replies import Header, Reply
 from modules.scoring.runtime import BadInput, Buffer, Tensor
+from modules.scoring.v2_inputs import DATATYPES, Given
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 _JSON: Final = (b"content-type", b"application/json")
-
-# ONNX element type -> the protocol's name.
-DATATYPES: Final = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bool": "BOOL", "string": "BYTES"} | {
-    f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -79,32 +74,27 @@ def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
         if len(inputs) != 1:
             raise BadInput(f"expected {len(inputs)} inputs, got the bytes of one", element="body")
         return {inputs[0].name: raw_tensors.only(asked.rest, inputs[0])}
-    known = {one.name: one for one in inputs}
-    found: Feeds = {}
+    return v2_inputs.feeds(_given(asked), inputs)
+
+
+def _given(asked: Asked) -> Iterator[Given]:
     rest = asked.rest
-    for given in asked.document["inputs"]:
-        name = given.get("name") if isinstance(given, dict) else None
-        if not isinstance(name, str) or name not in known or name in found:
-            raise BadInput(f"expected the inputs {', '.join(known)}, got {name!r}", element="inputs")
-        tensor = known[name]
-        expected = DATATYPES[tensor.dtype]
-        if given.get("datatype") != expected:
-            raise BadInput(f"expected {expected}, got {given.get('datatype')!r}", element=f"{name}.datatype")
-        shape = _shape(given, name)
-        size = _parameters(given, name).get("binary_data_size")
+    for one in asked.document["inputs"]:
+        if not isinstance(one, dict):
+            yield Given(None, None, (), None)
+            continue
+        name = one.get("name")
+        shape = _shape(one, name)
+        size = _parameters(one, name).get("binary_data_size")
         if size is None:
-            found[name] = _listed(given.get("data"), tensor, shape)
+            yield Given(name, one.get("datatype"), shape, one.get("data"))
             continue
         if not isinstance(size, int) or not 0 <= size <= len(rest):
-            raise BadInput(f"expected at most the {len(rest)} bytes that are left, got {size!r}", element=name)
-        found[name] = raw_tensors.read(rest[:size], tensor, shape)
+            raise BadInput(f"expected at most the {len(rest)} bytes that are left, got {size!r}", element=f"{name}")
+        yield Given(name, one.get("datatype"), shape, rest[:size])
         rest = rest[size:]
-    if found.keys() != known.keys():
-        missing = ", ".join(name for name in known if name not in found)
-        raise BadInput(f"expected the inputs {', '.join(known)}, got none called {missing}", element="inputs")
     if len(rest):
         raise BadInput(f"{len(rest)} bytes are left behind the last input", element="body")
-    return found
 
 
 def answer(
@@ -141,33 +131,11 @@ def _flat(value: Any) -> tuple[tuple[int, ...], str, Any]:
             return value.shape, "string", [str(one) for one in value.ravel()]
         flat = np.ascontiguousarray(value).reshape(-1)
         return value.shape, value.dtype.name, flat
-    several = value if isinstance(value, list) else [value]
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    return (len(several),), "string", [orjson.dumps(one, option=options).decode() for one in several]
+    several = v2_inputs.texts(value)
+    return (len(several),), "string", several
 
 
-def _listed(data: Any, tensor: Tensor, shape: tuple[int, ...]) -> tensors.Array:
-    """Values in a list, flat or nested, as the array that the input takes."""
-    if not isinstance(data, list | np.ndarray):
-        raise BadInput(f"expected a list called data, or binary_data_size, got {data!r:.40}", element=tensor.name)
-    nested = (
-        len(shape) > 1
-        and len(data) > 0
-        and (data.ndim > 1 if isinstance(data, np.ndarray) else isinstance(data[0], list))
-    )
-    if nested:
-        found = tensors.array(data, tensor)
-        if found.shape != shape:
-            raise BadInput(f"expected shape {list(shape)}, got {list(found.shape)}", element=tensor.name)
-        return found
-    flat = tensors.array(data, Tensor(tensor.name, tensor.dtype, (None,)))
-    if len(flat) != math.prod(shape):
-        wanted = f"{math.prod(shape)} values for shape {list(shape)}"
-        raise BadInput(f"expected {wanted}, got {len(flat)}", element=tensor.name)
-    return tensors.shaped(flat.reshape(shape), tensor)
-
-
-def _shape(given: dict[str, Any], name: str) -> tuple[int, ...]:
+def _shape(given: dict[str, Any], name: Any) -> tuple[int, ...]:
     shape = given.get("shape")
     if isinstance(shape, np.ndarray):
         shape = shape.tolist()
@@ -177,21 +145,19 @@ def _shape(given: dict[str, Any], name: str) -> tuple[int, ...]:
 
 
 def _wanted(document: dict[str, Any], outputs: Sequence[Tensor], *, everything: bool) -> tuple[tuple[str, bool], ...]:
-    names = [one.name for one in outputs]
     asked = document.get("outputs")
     if not asked:
-        return tuple((name, everything) for name in names)
+        return tuple((one.name, everything) for one in outputs)
     found = []
     for one in asked if isinstance(asked, list) else [asked]:
-        name = one.get("name") if isinstance(one, dict) else None
-        if name not in names:
-            raise BadInput(f"expected some of {', '.join(names)}, got {name!r}", element="outputs")
-        found.append((name, _parameters(one, name).get("binary_data", everything) is True))
+        given = one if isinstance(one, dict) else {}
+        name = v2_inputs.output_name(given.get("name"), outputs)
+        found.append((name, _parameters(given, name).get("binary_data", everything) is True))
     return tuple(found)
 
 
-def _parameters(given: dict[str, Any], element: str) -> dict[str, Any]:
+def _parameters(given: dict[str, Any], element: Any) -> dict[str, Any]:
     parameters = given.get("parameters", {})
     if not isinstance(parameters, dict):
-        raise BadInput("expected an object called parameters", element=element)
+        raise BadInput("expected an object called parameters", element=str(element))
     return parameters
