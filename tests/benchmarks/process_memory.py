@@ -1,5 +1,7 @@
-"""Memory of a process as the kernel accounts it, in MB (1,000,000 bytes)."""
+"""Memory of a process, and of those it started, as the kernel accounts it, in MB (1,000,000 bytes)."""
 
+import contextlib
+import os
 import statistics
 import time
 from pathlib import Path
@@ -32,6 +34,27 @@ def settled(pid: int, *, samples: int, every_s: float = 1.0) -> Memory:
     return Memory(
         statistics.median(one.rss for one in taken), statistics.median(one.pss for one in taken), taken[-1].peak
     )
+
+
+def family(pid: int) -> list[int]:
+    """A process, those it started, and those these started, whichever sessions they made for themselves."""
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        for task in Path(f"/proc/{found[-1]}/task").glob("*"):
+            # It may end while we look.
+            with contextlib.suppress(OSError):
+                waiting += map(int, (task / "children").read_text().split())
+    return found
+
+
+def family_rss(pid: int) -> float:
+    """The resident sets of a process and of all it started, together."""
+    pages = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / _MB
 
 
 def threads(pid: int) -> int:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.process_memory import family, family_rss
+
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".cache" / "serving"
 PEERS = Path(__file__).with_name("peers")
@@ -89,26 +91,13 @@ class Server:
             return urllib.request.urlopen(request, timeout=30).status == 200
         return False
 
-    def _pids(self):
-        """It, what it started, and what those started, whichever sessions they made for themselves."""
-        parents = {}
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, IndexError):
-                if entry.name.isdigit():
-                    parents.setdefault(int(_stat(entry)[1]), []).append(entry)
-        found, waiting = [], [Path(f"/proc/{self.process.pid}")]
-        while waiting:
-            found.append(waiting.pop())
-            waiting += parents.get(int(found[-1].name), [])
-        return found
-
     def cpu_s(self):
         """CPU time of all its processes so far."""
-        return sum(int(_stat(one)[11]) + int(_stat(one)[12]) for one in self._pids()) / os.sysconf("SC_CLK_TCK")
+        ticks = [_stat(pid)[11:13] for pid in family(self.process.pid)]
+        return sum(int(user) + int(system) for user, system in ticks) / os.sysconf("SC_CLK_TCK")
 
     def rss_mb(self):
-        pages = sum(int((one / "statm").read_text().split()[1]) for one in self._pids())
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return family_rss(self.process.pid)
 
     def stop(self):
         """End the session that was started here, by its own id."""
@@ -120,8 +109,8 @@ class Server:
             self.process.wait()
 
 
-def _stat(entry):
-    return (entry / "stat").read_text().rpartition(")")[2].split()
+def _stat(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def ours(model):
