@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--annotation-style line --quiet
-EXTRAS := agent client fleet scoring
+EXTRAS := agent client fleet grpc scoring
 # Large, and wanted only by those who convert such models: not in .venv.
 CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make test` fails.

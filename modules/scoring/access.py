@@ -21,7 +21,10 @@ from modules.scoring.replies import Header, message
 log = logging.getLogger(__name__)
 
 # What load balancers and orchestrators ask without a key.
-OPEN: Final = frozenset({b"/", b"/v2/health/live", b"/v2/health/ready"})
+_SERVICE: Final = b"/inference.GRPCInferenceService/"
+OPEN: Final = frozenset(
+    {b"/", b"/v2/health/live", b"/v2/health/ready", _SERVICE + b"ServerLive", _SERVICE + b"ServerReady"}
+)
 MIN_KEY: Final = 16
 _BEARER: Final = b"bearer "
 _CHALLENGE: Final[tuple[Header, ...]] = ((b"www-authenticate", b"Bearer"),)

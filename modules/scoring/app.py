@@ -110,11 +110,14 @@ class App:
 
     def _observe(self, request: Request, reply: Reply, started: float) -> None:
         if request.path == "/score" or request.path.endswith("/infer"):
-            seconds = time.perf_counter() - started
-            self.metrics.observe(reply.status, seconds)
-            if log.isEnabledFor(logging.DEBUG):
-                told = {"request_id": request.id}
-                log.debug("%s %d in %.1f ms", request.method, reply.status, seconds * 1000, extra=told)
+            self.observe(request.method, request.id, reply.status, started)
+
+    def observe(self, method: str, request_id: str, status: int, started: float) -> None:
+        """Count an answer of a model and log it; ``started`` is of ``time.perf_counter()``."""
+        seconds = time.perf_counter() - started
+        self.metrics.observe(status, seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s %d in %.1f ms", method, status, seconds * 1000, extra={"request_id": request_id})
 
 
 def _request_ids() -> "itertools.chain[bytes]":

@@ -14,6 +14,8 @@ class Certificate:
 
     def __init__(self, files: Tls) -> None:
         self._files = files
+        # What is in use, key first, for who does not speak TLS through a context.
+        self.pem = b"", b""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -36,7 +38,9 @@ class Certificate:
 
     def _load(self) -> tuple[int, int]:
         stamps = self._seen()
+        pem = self._files.key.read_bytes(), self._files.certificate.read_bytes()
         self.context.load_cert_chain(self._files.certificate, self._files.key)
+        self.pem = pem
         return stamps
 
     def _seen(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from modules.errors import EdgefleetError
 from modules.scoring import v2_tensors
 from modules.scoring.batching import Values
 from modules.scoring.models import Entry, Models, Tensors
-from modules.scoring.replies import RETRY, Handler, Header, Reply, allow, document
+from modules.scoring.replies import JSON, RETRY, Handler, Header, Reply, allow, document
 from modules.scoring.runtime import BadInput, Busy, Request, RunFailed, Tensor
 from modules.scoring.v2_inputs import DATATYPES
 from modules.scoring.v2_tensors import HEADER_LENGTH, Asked
@@ -105,12 +105,7 @@ class InferenceProtocol:
     def _index(self, request: Request) -> Reply:
         _allow(request, ("POST",))
         wanted = orjson.loads(request.body).get("ready") if request.body.strip().startswith(b"{") else False
-        listed = [
-            {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
-            for one in self._models
-            if one.ready or not wanted
-        ]
-        return document(listed)
+        return document(index_of(self._models, ready=wanted))
 
     async def _load(self, entry: Entry, request: Request) -> Reply:
         _allow(request, ("POST",))
@@ -142,9 +137,18 @@ def metadata_of(entry: Entry) -> dict[str, Any]:
     }
 
 
+def index_of(models: Models, *, ready: bool) -> list[dict[str, str]]:
+    """Every model and its state; with ``ready`` those in memory alone."""
+    return [
+        {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
+        for one in models
+        if one.ready or not ready
+    ]
+
+
 def failure(status: int, text: str, headers: tuple[Header, ...] = ()) -> Reply:
     """An error in the protocol's form."""
-    return document({"error": text}, status, headers)
+    return Reply(status, orjson.dumps({"error": text}), (*JSON, *headers), text=text)
 
 
 def refusal(error: EdgefleetError) -> Reply:

@@ -15,13 +15,16 @@ RETRY: Final[tuple[Header, ...]] = ((b"retry-after", b"1"),)
 
 
 class Reply(Exception):
-    """A finished answer; raised where it ends a request early. With ``close`` the connection ends after it."""
+    """A finished answer; raised where it ends a request early. With ``close`` the connection ends after it.
+
+    ``text`` is what a refusal says, for who has another form for it than this body.
+    """
 
     def __init__(
-        self, status: int, body: Body = b"", headers: tuple[Header, ...] = JSON, *, close: bool = False
+        self, status: int, body: Body = b"", headers: tuple[Header, ...] = JSON, *, close: bool = False, text: str = ""
     ) -> None:
         super().__init__(status)
-        self.status, self.body, self.headers, self.close = status, body, headers, close
+        self.status, self.body, self.headers, self.close, self.text = status, body, headers, close, text
 
 
 # What answers one request: at once, or later.
@@ -34,7 +37,7 @@ def document(value: Any, status: int = 200, headers: tuple[Header, ...] = ()) ->
 
 def message(status: int, text: str, headers: tuple[Header, ...] = (), *, close: bool = False) -> Reply:
     """The form of Azure Machine Learning's server, used everywhere but below ``/v2``."""
-    return Reply(status, orjson.dumps({"message": text}), (*JSON, *headers), close=close)
+    return Reply(status, orjson.dumps({"message": text}), (*JSON, *headers), close=close, text=text)
 
 
 def allow(method: str, methods: tuple[str, ...]) -> None:

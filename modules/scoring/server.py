@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import resource
 import signal
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from modules.errors import EdgefleetError
 from modules.scoring.access import Access
@@ -34,7 +35,7 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         EdgefleetError: a model cannot be loaded.
     """
     limits = settings.limits
-    _allow_connections(limits.max_connections)
+    _allow_connections(limits.max_connections * (1 if settings.grpc_port is None else 2))
     admission = Admission(max_body=limits.max_body, max_held=limits.max_held, max_connections=limits.max_connections)
     access = Access(settings.access) if settings.access else None
     tls = Certificate(settings.tls) if settings.tls else None
@@ -46,6 +47,10 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
     server = await loop.create_server(
         lambda: Connection(app, admission), sock=listener, backlog=BACKLOG, ssl=tls.context if tls else None
     )
+
+    grpc = None if settings.grpc_port is None else _grpc(app, models, admission, settings, tls)
+    if grpc is not None:
+        await grpc.start()
 
     async def load() -> None:
         try:
@@ -68,7 +73,8 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
     try:
         await stop.wait()
         server.close()
-        await admission.drain(limits.drain_s)
+        ending = [admission.drain(limits.drain_s)] + ([] if grpc is None else [grpc.stop(limits.drain_s)])
+        await asyncio.gather(*ending)
     finally:
         loading.cancel()
         watching.cancel()
@@ -77,6 +83,28 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         await models.close()
     if isinstance(outcome, Exception):
         raise outcome
+
+
+class _Port(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self, seconds: float) -> None: ...
+
+
+def _grpc(app: App, models: Models, admission: Admission, settings: Settings, tls: Certificate | None) -> _Port:
+    """The gRPC port. Its files are looked for only where it is asked for: most servers do without its packages.
+
+    Raises:
+        BadCommandLine: the packages are not installed.
+    """
+    try:
+        room = importlib.import_module("modules.scoring.grpc_server")
+    except ModuleNotFoundError as error:
+        raise BadCommandLine(
+            f"it needs a package that is not installed, {error.name}", element="--grpc-port",
+            remedy="pip install 'edgefleet[scoring,grpc]'",
+        ) from error  # fmt: skip
+    port: _Port = room.GrpcServer(app, models, admission, settings, tls)
+    return port
 
 
 def _allow_connections(count: int) -> None:

@@ -82,7 +82,8 @@ class Tls(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the server is told.
 
-    ``access`` is the file with keys, and it and ``tls`` are for TCP alone. ``threads`` follow from ``cores``.
+    ``access`` is the file with keys, and it and ``tls`` are for TCP alone, ``grpc_port`` included. ``threads`` follow
+    from ``cores``.
     """
 
     serves: Graph | Script | Several
@@ -91,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unix: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    grpc_port: int | None = None
     providers: tuple[ProviderChoice, ...]
     log_level: str
     score_timeout_ms: float
@@ -129,6 +131,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     cores = granted()
     return Settings(
         serves=serves, name=name, module=module, unix=line.unix, host=line.host or "127.0.0.1", port=line.port or 0,
+        grpc_port=line.grpc_port,
         providers=_providers(environment, default_providers), log_level=values["log_level"],
         score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores), limits=_limits(environment),
         log_format=_log_format(environment), azure=azure,
@@ -158,11 +161,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--unix", type=Path, metavar="SOCKET", help="listen on a Unix socket")
     parser.add_argument("--host", help="listen on TCP at this address (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port")
+    parser.add_argument("--grpc-port", type=int, metavar="PORT", help="answer the Open Inference Protocol over gRPC")
     line = parser.parse_args(arguments)
     if (line.unix is None) == (line.port is None) or (line.unix and line.host):
         parser.error("give either --unix SOCKET or --host and --port")
-    if line.port is not None and not 0 <= line.port <= MAX_PORT:
-        parser.error(f"{line.port} is no port")
+    for port in (line.port, line.grpc_port):
+        if port is not None and not 0 <= port <= MAX_PORT:
+            parser.error(f"{port} is no port")
+    if line.grpc_port is not None and line.unix:
+        parser.error("--grpc-port goes with --host and --port")
     if line.unix and len(str(line.unix).encode()) > MAX_UNIX_PATH:
         parser.error(f"the path of the socket is longer than {MAX_UNIX_PATH} bytes: {line.unix}")
     for name in ("module", "model", "script", "model_dir", "unix", "config"):

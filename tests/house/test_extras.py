@@ -22,8 +22,11 @@ NOT_IN = {
     "agent": SERVER | SCREEN | MODEL | WEB | {"uvicorn"},
     "client": SERVER - {"pydantic"} | WIRE | CONVERT | {"onnxruntime", "aiohttp", "uvicorn"},
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
+    "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
+# Added to scoring: no program of its own.
+ADDITIONS = ("grpc",)
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {
@@ -51,7 +54,7 @@ def existing(entries):
 
 def test_every_extra_has_its_rule():
     """An extra that is added says here what it must not bring along."""
-    assert set(NOT_IN) == set(ENTRIES)
+    assert set(NOT_IN) == {*ENTRIES, *ADDITIONS}
     assert set(extras()) == {*NOT_IN, *CONVERTERS}
 
 
