@@ -15,6 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from modules import manifest
+from modules.digests import measure_bytes
+
 ROOT = Path(__file__).parents[3]
 START_S = 60
 
@@ -174,3 +177,37 @@ def relu(graph):
     """A graph of one node: y = max(x, 0), float32 [N, 4]."""
     shape = (TensorProto.FLOAT, ["N", 4])
     return graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})
+
+
+@pytest.fixture(scope="module")
+def counting(graph):
+    """A graph that counts to ``times``, and so takes as long as is asked for."""
+    inside = {"n": TensorProto.INT64, "go": TensorProto.BOOL, "v": TensorProto.FLOAT}
+    after = {"on": TensorProto.BOOL, "w": TensorProto.FLOAT}
+    sides = [[helper.make_tensor_value_info(*one, []) for one in side.items()] for side in (inside, after)]
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["v"], ["w"])]
+    loop = helper.make_node("Loop", ["times", "", "x"], ["y"], body=helper.make_graph(nodes, "body", *sides))
+    inputs = {"times": (TensorProto.INT64, []), "x": (TensorProto.FLOAT, [])}
+    return graph([loop], inputs, {"y": (TensorProto.FLOAT, [])})
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """Write a module's folder as the agent lays it out."""
+
+    def write(serve, graphs):
+        folder, entries = tmp_path_factory.mktemp("module"), []
+        for name, path in graphs.items():
+            content = path.read_bytes()
+            (folder / "files/model").mkdir(parents=True, exist_ok=True)
+            (folder / f"files/model/{name}.onnx").write_bytes(content)
+            blob = measure_bytes(content)
+            entries.append(manifest.File(blob.sha256, blob.length, blob.blocks, path=f"model/{name}.onnx"))
+        document = manifest.Manifest(
+            team="acme", name="several", version="3", serve=serve, files=tuple(entries),
+            runtimes=(manifest.Runtime(),), proof=manifest.Proof(prove="ready-only"),
+        )  # fmt: skip
+        (folder / "manifest.json").write_bytes(manifest.encode(document))
+        return folder
+
+    return write

@@ -15,7 +15,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from onnx import TensorProto, helper
 
 from modules import access_tokens
 from modules.cores import granted, threads
@@ -25,19 +24,12 @@ KEY = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def slow(start, graph):
-    """A graph that counts to ``times``; one thread at a time, one request waiting."""
-    inside = {"n": TensorProto.INT64, "go": TensorProto.BOOL, "v": TensorProto.FLOAT}
-    after = {"on": TensorProto.BOOL, "w": TensorProto.FLOAT}
-    sides = [[helper.make_tensor_value_info(*one, []) for one in side.items()] for side in (inside, after)]
-    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["v"], ["w"])]
-    loop = helper.make_node("Loop", ["times", "", "x"], ["y"], body=helper.make_graph(nodes, "body", *sides))
-    inputs = {"times": (TensorProto.INT64, []), "x": (TensorProto.FLOAT, [])}
-    path = graph([loop], inputs, {"y": (TensorProto.FLOAT, [])})
+def slow(start, counting):
+    """A server of the graph that counts, where one request may wait."""
 
     def starting(**environment):
         limits = json.dumps({"max_queue": 1, "drain_s": 20})
-        return start("--model", path, EDGEFLEET_LIMITS=limits, **environment).ready()
+        return start("--model", counting, EDGEFLEET_LIMITS=limits, **environment).ready()
 
     return starting
 

@@ -7,8 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from modules import canonical, manifest
-from modules.digests import measure_bytes
+from modules import canonical
 from modules.errors import Invalid
 from modules.manifest import Ensemble, ImageInput, ModelSet, OnnxGraph, Pipeline, Step
 
@@ -36,28 +35,6 @@ def graphs(graph):
         "large": graph(largest, *single, initializers=[weights]),
         "large-too": graph(largest, *single, initializers=[weights]),
     }
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    """Write a module's folder as the agent lays it out."""
-
-    def write(serve, graphs):
-        folder, entries = tmp_path_factory.mktemp("module"), []
-        for name, path in graphs.items():
-            content = path.read_bytes()
-            (folder / "files/model").mkdir(parents=True, exist_ok=True)
-            (folder / f"files/model/{name}.onnx").write_bytes(content)
-            blob = measure_bytes(content)
-            entries.append(manifest.File(blob.sha256, blob.length, blob.blocks, path=f"model/{name}.onnx"))
-        document = manifest.Manifest(
-            team="acme", name="several", version="3", serve=serve, files=tuple(entries),
-            runtimes=(manifest.Runtime(),), proof=manifest.Proof(prove="ready-only"),
-        )  # fmt: skip
-        (folder / "manifest.json").write_bytes(manifest.encode(document))
-        return folder
-
-    return write
 
 
 CHAIN = Pipeline(
