@@ -12,7 +12,7 @@ from modules.scoring import v2_tensors
 from modules.scoring.batching import Values
 from modules.scoring.models import Entry, Models, Tensors
 from modules.scoring.replies import JSON, RETRY, Handler, Header, Reply, allow, document
-from modules.scoring.runtime import BadInput, Busy, Request, RunFailed, Tensor
+from modules.scoring.runtime import BadInput, Buffer, Busy, Request, RunFailed, Tensor
 from modules.scoring.v2_inputs import DATATYPES
 from modules.scoring.v2_tensors import HEADER_LENGTH, Asked
 
@@ -104,7 +104,7 @@ class InferenceProtocol:
 
     def _index(self, request: Request) -> Reply:
         _allow(request, ("POST",))
-        wanted = orjson.loads(request.body).get("ready") if request.body.strip().startswith(b"{") else False
+        wanted = _only_ready(request.body)
         return document(index_of(self._models, ready=wanted))
 
     async def _load(self, entry: Entry, request: Request) -> Reply:
@@ -164,6 +164,18 @@ def refusal(error: EdgefleetError) -> Reply:
 def _answer(entry: Entry, asked: Asked, outputs: tuple[Tensor, ...], values: Values, run_ms: float) -> Reply:
     header = ((b"x-ms-run-fn-exec-ms", b"%.3f" % run_ms),)
     return v2_tensors.answer(asked, outputs, values, model=entry.name, version=entry.version, headers=header)
+
+
+def _only_ready(body: Buffer) -> bool:
+    """Whether the index is asked for what is ready alone; an empty body asks for everything."""
+    try:
+        document = orjson.loads(body) if bytes(body).strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise failure(400, f"the body is no JSON: {error}") from None
+    wanted = document.get("ready", False) if isinstance(document, dict) else None
+    if not isinstance(wanted, bool):
+        raise failure(400, 'expected a JSON object, {"ready": true} or {"ready": false}, or no body')
+    return wanted
 
 
 def _providers(entry: Entry) -> dict[str, Any]:
