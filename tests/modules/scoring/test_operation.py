@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import datetime as dt
 import http.client
 import json
 import re
@@ -13,11 +12,10 @@ import time
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from modules import access_tokens
 from modules.cores import granted, threads
+from tests.parts.certificates import self_signed
 
 SECRET = bytes(range(32))
 KEY = "0123456789abcdef"
@@ -187,27 +185,6 @@ def test_no_keys_on_a_unix_socket(start, relu, tmp_path):
     assert server.ask(body={"data": [[0] * 4]}).status == 200
 
 
-def self_signed(certificate, key, name):
-    """Write a certificate for ``name`` and its key, the key first, each in one step."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )  # fmt: skip
-    plain = serialization.NoEncryption()
-    texts = {
-        key: private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain),
-        certificate: made.public_bytes(serialization.Encoding.PEM),
-    }
-    for path, text in texts.items():
-        path.with_suffix(".new").write_bytes(text)
-        path.with_suffix(".new").replace(path)
-
-
 def test_tls(start, relu, tmp_path, free_port):
     """With a certificate the port speaks TLS alone; a renewed certificate is used without a restart."""
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
@@ -237,6 +214,25 @@ def test_tls(start, relu, tmp_path, free_port):
     server.until(lambda: answers("second"), "the new certificate")
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         server.ask("/")
+
+
+def test_refusal_over_tls(start, relu, tmp_path, free_port):
+    """Who sends too large a body over TLS can read that it was too large, and the server closes soon after."""
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    self_signed(certificate, key, "refusing")
+    port = free_port()
+    names = {"EDGEFLEET_TLS_CERTIFICATE": str(certificate), "EDGEFLEET_TLS_KEY": str(key)}
+    server = start("--model", relu, tcp=port, EDGEFLEET_LIMITS='{"max_body": 1000000}', **names)
+    server.until(lambda: "ready after" in server.log, "readiness")
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    for _ in range(5):
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as client:
+            client.settimeout(20)
+            client.sendall(b"POST /score HTTP/1.1\r\ncontent-length: 8000000\r\n\r\n" + bytes(8_000_000))
+            assert client.recv(12) == b"HTTP/1.1 413"
+            while client.recv(65536):
+                pass
 
 
 def test_bad_tls(start, relu, tmp_path, free_port):
