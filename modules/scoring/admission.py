@@ -1,11 +1,14 @@
 """What all connections share: how many there are, how many bytes of bodies they hold, and whether we are closing."""
 
 import asyncio
+import logging
 import time
 from email.utils import formatdate
 from typing import Final, Protocol
 
 from modules.scoring.replies import RETRY, Reply, message
+
+log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 1.0
 
@@ -87,7 +90,12 @@ class Admission:
             self._tick()
             now = loop.time()
             for client in [one for one in self._clients if one.deadline < now]:
-                client.overdue()
+                try:
+                    client.overdue()
+                except Exception:
+                    # One that cannot be told must not keep the others from being cut.
+                    log.exception("a defect of this server: a slow client could not be told so")
+                    client.abort()
 
     async def drain(self, seconds: float) -> None:
         """Let every connection finish what is in flight, and cut what is not done after ``seconds``."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_HEAD: Final = 64 << 10
 MAX_URL: Final = 8 << 10
+# Of a head that has not ended: more than both together, and than one read brings at once (asyncio's 256 KiB).
+MAX_UNFINISHED: Final = 384 << 10
 # Longer than clients keep idle connections, so that it is they who close them and none is cut while in use.
 KEEP_ALIVE_S: Final = 75.0
 HEAD_S: Final = 15.0
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_admission", "_app", "_body", "_busy", "_declared", "_ending", "_fields", "_filled", "_head_size",
-        "_held", "_identity", "_loop", "_others", "_parser", "_partial", "_refusal", "_started",
+        "_heading", "_held", "_identity", "_loop", "_others", "_parser", "_partial", "_refusal", "_started",
         "_task", "_transport", "_turns", "_url", "_writable", "deadline",
     )  # fmt: skip
 
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._turns: deque[_Turn] = deque()
         self._busy = False
         self._partial = False
+        self._heading: int | None = None
         self._ending = False
         self._task: asyncio.Task[None] | None = None
         self._writable: asyncio.Event | None = None
@@ -81,7 +84,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # asyncio types it for datagrams too
         self.deadline = self._loop.time() + HEAD_S
         if not self._admission.enter(self):
-            self._answer_alone(message(503, "too many connections", RETRY, close=True))
+            why = "this server is closing" if self._admission.draining else "too many connections"
+            self._answer_alone(message(503, why, RETRY, close=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -90,7 +94,8 @@ class Connection(asyncio.Protocol):
         self._held = 0
         self._turns.clear()
         if self._task is not None:
-            self._task.cancel()
+            # Later than its first step, before which nothing that it holds could be cleaned up.
+            self._loop.call_soon(self._task.cancel)
         if self._writable is not None:
             self._writable.set()
 
@@ -103,6 +108,11 @@ class Connection(asyncio.Protocol):
             self._refuse_rest(message(400, "this server speaks HTTP/1.1 and upgrades to nothing else", close=True))
         except httptools.HttpParserError as error:
             self._refuse_rest(message(400, f"this is no HTTP request: {error}", close=True))
+        if self._heading is not None:
+            # The parser tells of a header when it is whole: what never ends is seen only here.
+            self._heading += len(data)
+            if self._refusal is not None or self._heading > MAX_UNFINISHED:
+                self._refuse_rest(self._refusal or _too_long())
         if self._turns and self._busy:
             self._transport.pause_reading()
 
@@ -130,6 +140,7 @@ class Connection(asyncio.Protocol):
         self._filled = 0
         self._identity: tuple[Header, ...] = ()
         self._partial = True
+        self._heading = 0
         if not self._busy:
             self.deadline = self._loop.time() + HEAD_S
 
@@ -141,11 +152,12 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
         if self._head_size > MAX_HEAD:
-            self._refusal = message(431, f"the headers are longer than {MAX_HEAD} bytes", close=True)
+            self._refusal = _too_long()
         elif self._refusal is None:
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self._heading = None
         self._declared, expects, chunked = framing.announced(self._fields)
         length = self._declared or 0
         self._started = self._loop.time()
@@ -286,18 +298,24 @@ class Connection(asyncio.Protocol):
         """No more requests: what was written is sent, what still comes is thrown away, for a short while."""
         self._ending = True
         self._turns.clear()
-        if not self._transport.can_write_eof() or not self._refusal:
+        if not self._refusal:
             self._transport.close()
             return
         # Closing with unread bytes would reset the connection before the client has read why it was refused.
         self.deadline = self._loop.time() + LINGER_S
-        self._transport.write_eof()
+        try:
+            # TLS has no end of one direction alone: there the length of the answer says that it is whole.
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        except OSError:  # it has left already
+            self._transport.abort()
+            return
         self._transport.resume_reading()
 
     def _refuse_rest(self, reply: Reply) -> None:
         if self._ending or self._transport.is_closing():
             return
-        self._refusal = reply
+        self._refusal, self._heading = reply, None
         self._partial = False
         self._take_turn(None, reply, keep=False)
 
@@ -364,4 +382,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
+        """End now; who has not sent a whole request is told that it will not be answered."""
+        if self._partial and not self._busy and not self._ending:
+            self._refuse_rest(message(503, "this server is closing", RETRY, close=True))
         self._transport.abort()
+
+
+def _too_long() -> Reply:
+    return message(431, f"the headers are longer than {MAX_HEAD} bytes", close=True)
