@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import resource
+import socket
 from collections import Counter
 
 import numpy as np
@@ -42,12 +43,16 @@ def many_files():
 
 
 async def connect(path):
+    """Connect to a Unix socket, whose queue may be full: asyncio itself takes that for a connection on its way."""
+    one = socket.socket(socket.AF_UNIX)
+    one.settimeout(0)
     while True:
         try:
-            return await asyncio.open_unix_connection(path)
+            one.connect(str(path))
         except BlockingIOError:
-            # The socket's queue of connections is full: the next one is accepted in a moment.
             await asyncio.sleep(0.005)
+        else:
+            return await asyncio.open_unix_connection(sock=one)
 
 
 async def close(writer):
