@@ -30,9 +30,10 @@ from modules.protocol.topics import Topics
 from tests.benchmarks import bare_container
 from tests.benchmarks.process_memory import Memory, settled, threads
 from tests.benchmarks.releases import Releases
-from tests.benchmarks.wire import CountingProxy, OrderWatch
+from tests.benchmarks.wire import OrderWatch
 from tests.parts import docker
 from tests.parts.presence import missing
+from tests.parts.proxy import Proxy
 
 ROLLOUTS = 7
 PUBLISHED = 100
@@ -114,7 +115,11 @@ def _measure(device: Device) -> Found:
         "start mosquitto",
         lambda: brokers.start(device.programs, device.folder / "broker", device.data, choice="mosquitto"),
     )
-    proxy = CountingProxy(broker.device_port)
+    with Proxy(broker.device_port) as proxy:
+        return _measure_through(proxy, device, broker, engine, image)
+
+
+def _measure_through(proxy: Proxy, device: Device, broker: brokers.Broker, engine, image: str) -> Found:
     url = device.step("start the fleet server", lambda: device.start_server(broker._replace(device_port=proxy.port)))
     device.step("make the signing keys", lambda: device.make_keys(url))
     device.step("take the image into the workspace", lambda: device.take_image(image))
@@ -144,7 +149,6 @@ def _measure(device: Device) -> Found:
     found.threads = threads(agent)
     device.programs.check()
     watch.close()
-    proxy.close()
     engine.close()
     return found
 
@@ -187,12 +191,12 @@ class _Rollouts:
         return len(self._engine.containers.list(filters={"label": f"edgefleet.device={self._device.device}"}))
 
 
-def _one(rollouts: _Rollouts, releases: Releases, proxy: CountingProxy, ref: str, image: str, found: Found) -> None:
+def _one(rollouts: _Rollouts, releases: Releases, proxy: Proxy, ref: str, image: str, found: Found) -> None:
     # Only now: a device that has never seen this version has not seen its team's newest metadata either.
     releases.sign([ref])
-    before = proxy.bytes
+    before = proxy.sent + proxy.received
     rollout, published = rollouts.to(ref, "digits")
-    found.wire.append(proxy.bytes - before)
+    found.wire.append(proxy.sent + proxy.received - before)
     found.module.append(releases.size(ref))
     times = rollout.devices[0].times
     for (_, begun), (phase, reached) in pairwise((("published", published), *times)):

@@ -1,8 +1,6 @@
-"""What goes over one device's connection, and when its orders reach the broker: looked at from outside the agent."""
+"""When one device's orders reach the broker: looked at from outside the agent."""
 
-import contextlib
 import queue
-import socket
 import ssl
 import threading
 import time
@@ -11,47 +9,7 @@ import paho.mqtt.client as mqtt
 
 from deploy.demo.programs import HOST
 
-_PIECE = 1 << 16
 _WAIT_S = 30
-
-
-class CountingProxy:
-    """A TCP proxy on loopback; ``bytes`` counts what crossed it both ways: TLS records, so all but TCP/IP headers."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._lock = threading.Lock()
-        self._open: list[socket.socket] = []
-        self._server = socket.create_server((HOST, 0))
-        self.port = self._server.getsockname()[1]
-        self.bytes = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for one in (self._server, *self._open):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                far = socket.create_connection((HOST, self._to))
-                for one in (near, far):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    self._open.append(one)
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.recv(_PIECE):
-                with self._lock:
-                    self.bytes += len(piece)
-                target.sendall(piece)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
 
 
 class OrderWatch:

@@ -1,4 +1,4 @@
-"""A slow network between a device and the broker: a TCP proxy with a rate, which counts what it passes on."""
+"""The network between a device and the broker: a TCP proxy that counts what it passes on, and may be slow."""
 
 import contextlib
 import socket
@@ -13,11 +13,14 @@ _CHUNK = 16 << 10
 
 
 class Proxy:
-    """Passes connections on to a port; ``rate`` is in bytes per second towards whoever connected, 0 for no limit."""
+    """Passes connections on to a port; ``rate`` is in bytes per second towards whoever connected, 0 for no limit.
+
+    ``received`` and ``sent`` count as whoever connected sees it: what a connection carries, TLS records and all.
+    """
 
     def __init__(self, port: int, *, rate: float = 0.0) -> None:
         self._target, self.rate = port, rate
-        self.received = 0
+        self.received = self.sent = 0
         self._open = threading.Event()
         self._open.set()
         self._ends: list[socket.socket] = []
@@ -63,6 +66,7 @@ class Proxy:
             while data := source.recv(_CHUNK):
                 self._open.wait()
                 sink.sendall(data)
+                self.sent += len(data)
         _end(source, sink)
 
     def _slow_pump(self, source: socket.socket, sink: socket.socket) -> None:
