@@ -38,6 +38,7 @@ class App:
 
     def __init__(self, models: Models, settings: Settings, admission: Admission, access: Access | None = None) -> None:
         self._access = access
+        self._main = models.main
         self.metrics = Metrics()
         self.operation = Operation(models, settings, self.metrics, admission)
         self._inference = InferenceProtocol(models)
@@ -86,7 +87,7 @@ class App:
             return (
                 self._inference.missing(request.path) if below else message(404, f"there is nothing at {request.path}")
             )
-        if self.operation.load_seconds is None and request.path == "/score":
+        if self.operation.load_seconds is None and request.path == "/score" and not self._main.available:
             return message(503, "the module is not loaded yet", RETRY)
         try:
             reply = handler(request)

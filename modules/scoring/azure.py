@@ -64,10 +64,13 @@ class Azure:
         allow(request.method, _PAGE_METHODS)
         return Reply(200, b"Healthy", TEXT) if self._main.available else Reply(503, b"Not ready", TEXT)
 
-    def swagger(self, request: Request) -> Reply:
+    def swagger(self, request: Request) -> Reply | Awaitable[Reply]:
         if request.method == "OPTIONS":
             return Reply(200, b"", ((b"allow", b", ".join(map(str.encode, _PAGE_METHODS))),))
         allow(request.method, _PAGE_METHODS)
+        return self._described_on_demand(request) if self._main.on_demand else self._described(request)
+
+    def _described(self, request: Request) -> Reply:
         metadata, example = self._main.runtime.metadata(), self._main.runtime.example()
         by_script = metadata.kind == "entry-script"
         # Clients of entry scripts ask without a version and expect the old one.
@@ -84,6 +87,16 @@ class Azure:
                 script_schema.document(metadata, example, name=name, version=version, prefix=prefix, openapi=openapi)
             )
         return document(schema.document(metadata, example, name=name, version=version, openapi=openapi))
+
+    async def _described_on_demand(self, request: Request) -> Reply:
+        """What a graph takes is in the graph: it is loaded as for a request."""
+        try:
+            loading = self._models.use(self._main)
+            if isinstance(loading, Awaitable):
+                await loading
+        except EdgefleetError as error:
+            return refusal(request, error)
+        return self._described(request)
 
     async def _on_demand(self, request: Request) -> Answer:
         loading = self._models.use(self._main)

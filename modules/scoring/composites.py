@@ -1,6 +1,7 @@
 """Models made of other models of the module: one after another, or all of them at once."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -8,11 +9,13 @@ import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
-from modules.scoring import bodies
+from modules.scoring import bodies, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.models import Models, Tensors
 from modules.scoring.runtime import Answer, BadInput, Metadata, Request, RunFailed, Tensor
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,13 +30,20 @@ class _Composite:
         self.figures = Figures()
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
+        self._example: dict[str, Any] | None = None
 
     @property
     def ready(self) -> bool:
         return self._ready and all(self._models[name].available for name in self._members)
 
     async def load(self) -> None:
-        self._declare([await self._member(name) for name in self._members])
+        members, examples = [], {}
+        for name in self._members:
+            members.append(await self._member(name))
+            # Now, since another member may take its place in memory.
+            examples[name] = self._models[name].runtime.example()
+        self._declare(members)
+        self._example = await self._tried(self._made_example(examples))
         self._ready = True
 
     def score(self, request: Request) -> Awaitable[Answer]:
@@ -53,7 +63,7 @@ class _Composite:
         )  # fmt: skip
 
     def example(self) -> dict[str, Any] | None:
-        return None
+        return self._example
 
     async def close(self) -> None:
         self._ready = False
@@ -63,8 +73,23 @@ class _Composite:
     def _declare(self, members: list[Tensors]) -> None:
         raise NotImplementedError
 
+    def _made_example(self, examples: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
+        """Made of the members' own, which are given by their names."""
+        raise NotImplementedError
+
     async def _run(self, feeds: Feeds) -> Values:
         raise NotImplementedError
+
+    async def _tried(self, example: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The example if it runs through all members."""
+        if example is None:
+            return None
+        try:
+            await self._run({one.name: tensors.array(example[one.name], one) for one in self.inputs})
+        except (BadInput, RunFailed) as error:
+            log.warning("no example could be made for the %s: %s", self.kind, error)
+            return None
+        return example
 
     async def _infer(self, size: int, decode: Callable[[], Feeds], encode: Callable[[Values, float], T]) -> T:
         del size
@@ -117,6 +142,16 @@ class PipelineRuntime(_Composite):
             given[step.model] = {one.name: one for one in member.outputs}
         self.inputs, self.outputs = tuple(inputs.values()), members[-1].outputs
 
+    def _made_example(self, examples: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
+        found: dict[str, Any] = {}
+        for step in self._steps:
+            for name, source in step.inputs.items():
+                model, _, given = source.partition(".")
+                example = examples[step.model]
+                if model == "input" and example is not None:
+                    found.setdefault(given, example[name])
+        return found if found.keys() == {one.name for one in self.inputs} else None
+
     async def _run(self, feeds: Feeds) -> Values:
         found: dict[str, dict[str, Any]] = {"input": dict(feeds)}
         for step in self._steps:
@@ -155,6 +190,9 @@ class EnsembleRuntime(_Composite):
                     f"its output {tensor.name} is {tensor.dtype}: only floats have an average", element="ensemble"
                 )
         self.inputs, self.outputs = first.inputs, first.outputs
+
+    def _made_example(self, examples: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
+        return examples[self._members[0]]
 
     async def _run(self, feeds: Feeds) -> Values:
         answers = await asyncio.gather(*(self._ask(name, feeds) for name in self._members))

@@ -84,6 +84,43 @@ def test_each_model_alone(server):
     assert 'edgefleet_scoring_ready{model="double"} 1' in server.ask("/metrics").body.decode()
 
 
+def documented_example(server, version):
+    operation = server.ask(f"/swagger.json?version={version}").json["paths"]["/score"]["post"]
+    if version == "2":
+        return operation["parameters"][0]["schema"]["example"]
+    return operation["requestBody"]["content"]["application/json"]["example"]
+
+
+@pytest.mark.parametrize("version", ["2", "3", "3.1"])
+@pytest.mark.parametrize("main", ["chain", "both", "double"])
+@pytest.mark.parametrize("memory", [0, 9], ids=["all in memory", "on demand"])
+def test_documented_example(start, module, graphs, main, version, memory):
+    """The document of a pipeline, an ensemble or a graph on demand has an example, and it is answered."""
+    names = ("double", "add", "negate")
+    models = {name: graph_file(name) for name in names} | {
+        "chain": CHAIN,
+        "both": Ensemble(models=("double", "negate")),
+    }
+    serve = ModelSet(models=models, main=main, memory_mb=memory)
+    server = start("--module", module(serve, {name: graphs[name] for name in names})).ready()
+    example = documented_example(server, version)
+    assert list(example) == [{"chain": "pixels", "both": "x", "double": "x"}[main]]
+    assert server.ask(body=example).status == 200
+
+
+def test_pipeline_without_an_example(start, module, graph, graphs):
+    """A pipeline through which no zeros go has no example, and says so in its log; everything else works."""
+    three = (TensorProto.FLOAT, ["N", 3])
+    other = graph([helper.make_node("Identity", ["x"], ["y"])], {"x": three}, {"y": three})
+    steps = (Step(model="double", inputs={"x": "input.x"}), Step(model="other", inputs={"x": "double.y"}))
+    models = {"double": graph_file("double"), "other": graph_file("other"), "chain": Pipeline(steps=steps)}
+    folder = module(ModelSet(models=models, main="chain"), {"double": graphs["double"], "other": other})
+    server = start("--module", folder).ready()
+    content = server.ask("/swagger.json").json["paths"]["/score"]["post"]["requestBody"]["content"]
+    assert "example" not in content["application/json"]
+    assert "no example could be made for the pipeline" in server.log
+
+
 def test_bad_input_of_a_pipeline(server):
     """What the first step does not take is the caller's mistake, with what was expected."""
     reply = server.ask(body={"data": [[1, 2, 3]]})
@@ -127,6 +164,8 @@ def test_budget_too_small(start, module, graphs):
     server = start("--module", module(serve, {"large": graphs["large"]})).ready()
     reply = infer(server, "large", x=[[1, 2]])
     assert (reply.status, "raise the module's memory budget" in reply.json["error"]) == (503, True)
+    reply = server.ask("/swagger.json")
+    assert (reply.status, "raise the module's memory budget" in reply.json["message"]) == (503, True)
 
 
 @pytest.mark.parametrize(
