@@ -11,6 +11,7 @@ The server first sends its configuration; the host answers ``ready`` or ``failed
 
 import ctypes
 import faulthandler
+import os
 import pathlib
 import signal
 import socket
@@ -35,6 +36,7 @@ def main() -> int:
     channel = Channel(server.makefile("rb"), server.makefile("wb"))
     told, _ = next(iter(channel))
     sys.path.insert(0, told["source"])
+    _settle(told["script"], told["source"])
     sessions = Sessions(told["threads"], told["providers"])
     sys.meta_path.insert(0, Import(told["source"], sessions))
     streams = Streams(level=told["log_level"], structured=told["structured_log"])
@@ -47,6 +49,15 @@ def main() -> int:
     streams.end()
     Service(entry, channel, streams, sessions).serve()
     return 0
+
+
+def _settle(script: str, source: str) -> None:
+    """What scripts know of Azure ML's server: its variables, the application's root on the path; no arguments."""
+    os.environ["AZUREML_ENTRY_SCRIPT"] = script
+    root = os.environ.setdefault("AML_APP_ROOT", source)
+    if root not in sys.path:
+        sys.path.append(root)
+    sys.argv[:] = [script]
 
 
 if __name__ == "__main__":

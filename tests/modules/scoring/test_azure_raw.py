@@ -133,7 +133,7 @@ def test_bodies(server, what, body, kind, status, expected):
     [
         ("text", 200, "text/html; charset=utf-8", b"text"), ("bytes", 206, "text/html; charset=utf-8", b"\x00\xff"),
         ("json", 201, "application/json", b'{"a":1}'), ("dict", 200, "application/json", b'{"a":1}'),
-        ("none", 200, "text/html; charset=utf-8", b""), ("type", 200, "application/xml", b"<a/>"),
+        ("none", 200, "application/json", b"{}"), ("type", 200, "application/xml", b"<a/>"),
         ("value", 200, "application/json", b'{"a":1}'), ("nothing", 200, "application/json", b"{}"),
     ],
 )  # fmt: skip

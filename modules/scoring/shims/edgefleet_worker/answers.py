@@ -18,6 +18,7 @@ class Outcome(NamedTuple):
     headers: list[tuple[str, str]]
     body: bytes = b""
     parts: Generator[bytes] | None = None
+    failed: bool = False
 
 
 def outcome_of(result: Any, entry: Entry) -> Outcome:
@@ -30,12 +31,13 @@ def outcome_of(result: Any, entry: Entry) -> Outcome:
         return Outcome(200, JSON, encode({} if result is None else result))
     status = int(result.status_code)
     headers = [(str(name), str(value)) for name, value in result.headers.items()]
+    failed = status >= FAILURE or bool(getattr(result, "run_function_failed", False))
     if (content := getattr(result, "response", None)) is not None and hasattr(content, "__aiter__"):
-        return Outcome(status, headers, parts=_awaited(content, entry))
+        return Outcome(status, headers, parts=_awaited(content, entry), failed=failed)
     if getattr(result, "is_streamed", False) or getattr(result, "direct_passthrough", False):
-        return Outcome(status, headers, parts=_closing(result))
+        return Outcome(status, headers, parts=_closing(result), failed=failed)
     data = result.get_data()
-    return Outcome(status, headers, data.encode() if isinstance(data, str) else bytes(data))
+    return Outcome(status, headers, data.encode() if isinstance(data, str) else bytes(data), failed=failed)
 
 
 def http_error(error: BaseException) -> Outcome | None:
@@ -50,7 +52,7 @@ def http_error(error: BaseException) -> Outcome | None:
 
 
 def message(status: int, text: Any) -> Outcome:
-    return Outcome(status, JSON, encode({"message": text}))
+    return Outcome(status, JSON, encode({"message": text}), failed=status >= FAILURE)
 
 
 def _closing(response: Any) -> Generator[bytes]:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import inspect
+import os
 import pathlib
 import sys
 import traceback
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgefleet_worker.advice import advice
+from edgefleet_worker.request_log import configure
 from edgefleet_worker.schema import Schema
 
 HEADERS = "request_headers"
@@ -30,10 +32,13 @@ class Entry:
 
     def __init__(self, path: str) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.source = str(pathlib.Path(path).parent)
+        folders = [os.environ.get("AML_APP_ROOT", self.source), self.source]
+        guarded(lambda: configure(folders), "logging.json cannot be used", path)
         module = _import(path)
-        self.run = _function(module, "run", path)
+        self.run = _function(_driven(module), "run", path)
         where = _place(self.run, path)
-        self.raw = bool(getattr(self.run, "raw_http", False))
+        self.raw = bool(getattr(sys.modules.get("azureml.contrib.services.aml_request"), "asked", False))
         self.schema = _schema_of(self.run, where)
         if self.raw and self.schema:
             raise CannotServe(f"{where}: run() has both @rawhttp and @input_schema; keep one of them")
@@ -102,6 +107,12 @@ def _import(path: str) -> types.ModuleType:
     return module
 
 
+def _driven(module: types.ModuleType) -> types.ModuleType:
+    """The script behind one that Azure ML's tools generate, whose ``run()`` does nothing but call the other's."""
+    driven = getattr(module, "driver_module", None)
+    return driven if isinstance(driven, types.ModuleType) and hasattr(driven, "run") else module
+
+
 def _function(module: types.ModuleType, name: str, path: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
@@ -131,10 +142,10 @@ def _parameters(run: Callable[..., Any], where: str) -> tuple[list[inspect.Param
     """
     parameters = list(inspect.signature(run).parameters.values())
     data = [one for one in parameters if one.name != HEADERS]
-    if not data or any(one.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for one in data):
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    if not data or any(one.kind not in named for one in data):
         raise CannotServe(
-            f"{where}: run() must take one parameter for the data, not *args, **kwargs, keyword- or positional-only "
-            "ones"
+            f"{where}: run() must take one parameter for the data, not *args, **kwargs or positional-only ones"
         )
     return data, len(data) < len(parameters)
 

@@ -11,6 +11,13 @@ from edgefleet_worker.frames import Head
 
 # Our own top-level packages: a user's folder of that name wins, even one without __init__.py.
 OURS = frozenset({"agent", "fleet", "hardware", "modules"})
+_SHIMS = pathlib.Path(__file__).parent.parent
+# Of these there is only ours, where Azure ML's own server stands in the same environment too.
+_REPLACED = {
+    "azureml_inference_server_http": _SHIMS,
+    "azureml.contrib.services.aml_request": _SHIMS / "azureml/contrib/services",
+    "azureml.contrib.services.aml_response": _SHIMS / "azureml/contrib/services",
+}
 
 
 class Import(importlib.abc.MetaPathFinder):
@@ -25,6 +32,8 @@ class Import(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if name in OURS and pathlib.Path(self._source, name).is_dir():
             return importlib.machinery.PathFinder.find_spec(name, [self._source])
+        if name in _REPLACED:
+            return importlib.machinery.PathFinder.find_spec(name, [str(_REPLACED[name])])
         if name != "onnxruntime":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)

@@ -1,7 +1,10 @@
 """What ``run()`` returns as JSON: NumPy's and pandas' values, dates, ``toJSON()``; NaN as null."""
 
+import dataclasses
+import enum
 import json
 import math
+import uuid
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -26,12 +29,23 @@ def encode(value: Any) -> bytes:
             return orjson.dumps(value, default=_plain, option=_OPTIONS)
         except TypeError:
             pass  # integers beyond 64 bits and lone surrogates, which the standard library writes
-    return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), allow_nan=False).encode()
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False).encode()
+    except ValueError:  # NaN, or a circle, which fails again
+        return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), allow_nan=False).encode()
 
 
 def _plain(value: Any) -> Any:
     if callable(own := getattr(value, "toJSON", None)):
         return _parsed(own())
+    if isinstance(value, enum.Enum | uuid.UUID):
+        return value.value if isinstance(value, enum.Enum) else str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return _of_a_package(value)
+
+
+def _of_a_package(value: Any) -> Any:
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         return value.to_dict(orient="records")
     for method in ("tolist", "item", "isoformat"):

@@ -3,10 +3,12 @@
 import io
 import json
 import logging
+import logging.config
+import pathlib
 import sys
 import threading
 import time
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 # What runs at this moment. Threads of the script see it too: there is one request at a time.
 _request = ""
@@ -38,6 +40,9 @@ class RequestLog(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def reconfigure(self, **_: object) -> None:
+        """Nothing: scripts ask for lines to be written at once, and they are."""
 
     def write(self, text: str) -> int:
         with self._lock:
@@ -92,6 +97,25 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
 
+def _let_scripts_configure(ours: logging.Handler) -> None:
+    """``logging.basicConfig`` of a script counts, although the root logger has a handler already: ours."""
+    original = logging.basicConfig
+
+    def basic_config(**given: Any) -> None:
+        if given and logging.root.handlers == [ours]:
+            logging.root.removeHandler(ours)
+        original(**given)
+
+    logging.basicConfig = basic_config
+
+
+def configure(folders: list[str]) -> None:
+    """Take the first ``logging.json`` of these folders, if there is one: a dictionary for ``logging.config``."""
+    found = [path for folder in folders if (path := pathlib.Path(folder, "logging.json")).is_file()]
+    if found:
+        logging.config.dictConfig(json.loads(found[0].read_text()))
+
+
 class Streams:
     """The process's two streams and its root logger, from now on."""
 
@@ -99,7 +123,9 @@ class Streams:
         self._output = RequestLog(sys.stdout, name="print", structured=structured)
         self._errors = RequestLog(sys.stderr, name="stderr", structured=structured)
         sys.stdout, sys.stderr = self._output, self._errors
-        logging.basicConfig(level=level.upper(), handlers=[_Handler(self._errors)], format="%(message)s")
+        handler = _Handler(self._errors)
+        logging.basicConfig(level=level.upper(), handlers=[handler], format="%(message)s")
+        _let_scripts_configure(handler)
 
     def begin(self, request: str) -> None:
         global _request  # noqa: PLW0603 - the streams of a process are global themselves

@@ -40,6 +40,7 @@ class Schema:
         self.has_input = "properties" in request
         self.has_output = self.answer != {"type": "object"}
         self.request = self._named(request, run) if self.has_input else {}
+        self.versions: list[str] = schema_util.get_supported_versions(run)
 
     @property
     def example(self) -> Head | None:
@@ -49,6 +50,7 @@ class Schema:
     def head(self) -> Head:
         return {
             "request": self.request, "answer": self.answer if self.has_output else {}, "example": self.example,
+            "versions": self.versions,
         }  # fmt: skip
 
     def arguments(self, document: Any, parameters: list[inspect.Parameter]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def parsed(body: bytes, content_type: str) -> Any:
         raise BadRequest(415, f"the content type must be {_JSON}, not {kind or 'missing'}")
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(400, f"the body is not JSON: {error}") from error
 
 

@@ -1,5 +1,7 @@
 """One request after another, from its frame to its answer's."""
 
+import codecs
+import contextlib
 import importlib
 import json
 import time
@@ -10,10 +12,14 @@ from typing import Any
 
 from edgefleet_worker.answers import FAILURE, Outcome, http_error, message, outcome_of
 from edgefleet_worker.entry import Entry, told
+from edgefleet_worker.flask_context import FlaskContext
 from edgefleet_worker.frames import Channel, Head
 from edgefleet_worker.imports import Sessions
 from edgefleet_worker.request_log import Streams
 from edgefleet_worker.schema import BadRequest, misfit, parsed
+
+# Bytes of a query that are no UTF-8 stay as they were written.
+codecs.register_error("percent", lambda error: (_escaped(error), error.end))  # type: ignore[attr-defined,arg-type] # of decoding
 
 
 class RequestHeaders(dict[str, str]):
@@ -43,10 +49,12 @@ class Service:
         self._channel = channel
         self._streams = streams
         self._sessions = sessions
+        self._flask = FlaskContext.where_wanted(entry.source)
 
     def serve(self) -> None:
         schema = self._entry.schema
-        wants = {"headers": self._entry.raw or self._entry.wants_headers or schema is not None}
+        headers = self._entry.raw or self._entry.wants_headers or schema is not None or self._flask is not None
+        wants = {"headers": headers}
         ready: Head = {"kind": "ready", "wants": wants, "schema": schema.head() if schema else None}
         self._send(ready)
         for head, body in self._channel:
@@ -66,8 +74,15 @@ class Service:
     def _answer(self, head: Head, body: bytes) -> tuple[Head, Outcome]:
         if head["method"] == "OPTIONS" and not self._entry.raw:
             return _head(200), Outcome(200, [])
+        if "headers" in head:
+            # X_Own would pass for X-Own.
+            head["headers"] = [one for one in head["headers"] if "_" not in one[0]]
+        with self._flask.of(head, body) if self._flask else contextlib.nullcontext() as context:
+            return self._run(head, body, context)
+
+    def _run(self, head: Head, body: bytes, context: Any) -> tuple[Head, Outcome]:
         try:
-            positional, named = self._arguments(head, body)
+            positional, named = self._arguments(head, body, context)
         except UnicodeDecodeError as error:
             return _with(message(400, f"the body is not UTF-8: {error}"))
         except BadRequest as error:
@@ -79,7 +94,7 @@ class Service:
             outcome = outcome_of(result, self._entry)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the script's own code may raise anything
             return self._failed(error)
-        return {**_head(outcome.status, outcome.headers), "run_ms": run_ms}, outcome
+        return {**_head(outcome.status, outcome.headers), "failed": outcome.failed, "run_ms": run_ms}, outcome
 
     def _failed(self, error: BaseException) -> tuple[Head, Outcome]:
         if self._entry.schema and isinstance(error, Exception) and (reason := misfit(error)):
@@ -89,20 +104,26 @@ class Service:
         traceback.print_exc()
         return {**_head(FAILURE), "message": f"run() failed: {told(error)}"}, Outcome(FAILURE, [])
 
-    def _arguments(self, head: Head, body: bytes) -> tuple[list[Any], dict[str, Any]]:
+    def _arguments(self, head: Head, body: bytes, context: Any) -> tuple[list[Any], dict[str, Any]]:
         """What ``run`` is called with: the whole request, the body's text, or the parts that the schema names."""
         entry = self._entry
         headers = head.get("headers", [])
         named: dict[str, Any] = {"request_headers": RequestHeaders(headers)} if entry.wants_headers else {}
         if entry.raw:
             shim = importlib.import_module("azureml.contrib.services.aml_request")
-            return [shim.AMLRequest.from_parts(head["method"], head["path"], head["query"], headers, body)], named
+            parts = (head["method"], head["path"], head["query"], headers, body)
+            return self._whole(context.request if context else shim.AMLRequest.from_parts(*parts), named)
         by_query = head["method"] == "GET"
-        if not (entry.schema and entry.schema.has_input):
-            return [json.dumps(_from_query(head["query"])) if by_query else body.decode("utf-8")], named
+        if not entry.schema:
+            return self._whole(json.dumps(_from_query(head["query"])) if by_query else body.decode("utf-8"), named)
         kind = next((value for name, value in headers if name == "content-type"), "")
         document = _from_query(head["query"]) if by_query else parsed(body, kind)
         return [], {**entry.schema.arguments(document, entry.parameters), **named}
+
+    def _whole(self, data: Any, named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """By its place, so that a decorator may name it otherwise, unless it has none."""
+        first = self._entry.parameters[0]
+        return ([], {first.name: data, **named}) if first.kind is first.KEYWORD_ONLY else ([data], named)
 
     def _stream(self, parts: Generator[bytes]) -> None:
         """Send the parts as the server asks for them; what ends a stream early is printed and ends the answer."""
@@ -128,13 +149,17 @@ def _with(outcome: Outcome) -> tuple[Head, Outcome]:
     return _head(outcome.status, outcome.headers), outcome
 
 
+def _escaped(error: UnicodeDecodeError) -> str:
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end])
+
+
 def _from_query(query: str) -> dict[str, Any]:
     """Query parameters as JSON input: what reads as JSON is that, a repeated one is a list."""
     found: dict[str, list[Any]] = {}
-    for name, text in urllib.parse.parse_qsl(query, keep_blank_values=True):
+    for name, text in urllib.parse.parse_qsl(query, keep_blank_values=True, errors="percent"):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         found.setdefault(name, []).append(value)
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}

@@ -13,12 +13,15 @@ from typing import Any, Self, TypeVar
 from werkzeug.wrappers import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Whether a script has asked for whole requests; a decorator of its own may hide the mark on the function.
+asked = False
 _WITHOUT_PREFIX = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 
 
 def rawhttp(function: F) -> F:
     """Mark ``run`` as taking an :class:`AMLRequest` instead of the body's text."""
-    function.raw_http = True  # type: ignore[attr-defined] # functions take attributes
+    global asked  # noqa: PLW0603 - of the process, as the script is
+    asked = True
     return function
 
 
@@ -35,16 +38,21 @@ class AMLRequest(Request):
     @classmethod
     def from_parts(cls, method: str, path: str, query: str, headers: Iterable[Iterable[str]], body: bytes) -> Self:
         """A request from what the server passes on; names of headers in lower case."""
+        return cls(cls.environment(method, path, query, headers, body))
+
+    @staticmethod
+    def environment(
+        method: str, path: str, query: str, headers: Iterable[Iterable[str]], body: bytes
+    ) -> dict[str, Any]:
+        """The same as WSGI has it."""
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
             "SERVER_NAME": "module", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "",
             "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(body),
             "wsgi.input_terminated": True, "wsgi.errors": sys.stderr, "wsgi.multithread": False,
-            "wsgi.multiprocess": True, "wsgi.run_once": False,
+            "wsgi.multiprocess": False, "wsgi.run_once": False,
         }  # fmt: skip
         for name, value in headers:
             key = _WITHOUT_PREFIX.get(name) or f"HTTP_{name.upper().replace('-', '_')}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
-        if body:
-            environ["CONTENT_LENGTH"] = str(len(body))
-        return cls(environ)
+        return environ

@@ -15,7 +15,8 @@ class AMLResponse(Response):
     """A response with its own status and headers.
 
     With ``json_str`` the message is written as JSON; so are dictionaries, lists and numbers without it. Other messages
-    are text, bytes, or a generator of either, which is sent as it goes. A header with commas becomes several.
+    are text, bytes, or a generator of either, which is sent as it goes. None is an empty object. A header with commas
+    becomes several.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class AMLResponse(Response):
         json_str: bool = False,  # noqa: FBT001, FBT002 - the known signature
         run_function_failed: bool = False,  # noqa: FBT001, FBT002 - the known signature
     ) -> None:
+        message = {} if message is None else message
         as_json = json_str or isinstance(message, dict | list | tuple | int | float)
         self.run_function_failed = run_function_failed
         super().__init__(
