@@ -15,6 +15,7 @@ from modules.errors import EdgefleetError
 from modules.scoring.admission import Admission, Overloaded
 from modules.scoring.app import App
 from modules.scoring.certificate import Certificate
+from modules.scoring.connection import KEEP_ALIVE_S
 from modules.scoring.grpc_v2 import Call, InferenceService
 from modules.scoring.models import Models
 from modules.scoring.protocol_v2 import failure, refusal
@@ -49,6 +50,9 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", limits.max_body),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_allowed_incoming_connections", limits.max_connections),
+                # A client that is gone without a word is found out, and gives its place back.
+                ("grpc.keepalive_time_ms", int(KEEP_ALIVE_S * 1000)),
+                ("grpc.keepalive_permit_without_calls", 1),
                 # Small messages can unpack to far more than any body may be, and are measured only then.
                 ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ALONE),
                 # A port in use is an error, not one to share with another server.
@@ -101,7 +105,7 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         try:
             self._app.admit(details.method.encode(), _headers(details.invocation_metadata))
         except Reply as refused:
-            return grpc.stream_unary_rpc_method_handler(partial(_refuse, refused))
+            return grpc.stream_unary_rpc_method_handler(partial(_turned_away, refused.with_traceback(None)))
         return handler
 
     async def _answer(self, method: str, call: Call, body: bytes, context: Any) -> bytes:
@@ -118,10 +122,11 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
             raise
         except Overloaded as overloaded:
             refused = overloaded.reply
+        # Errors without their tracebacks, which would hold the message in a cycle until the garbage collector comes.
         except Reply as reply:
-            refused = reply
+            refused = reply.with_traceback(None)
         except EdgefleetError as error:
-            refused = refusal(error)
+            refused = refusal(error.with_traceback(None))
         except Exception:
             log.exception("a defect of this server", extra={"request_id": request_id})
             refused = failure(500, "this server has a defect; its log says more")
@@ -131,16 +136,22 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         finally:
             self._admission.release(held)
         self._observe(method, request_id, refused.status, started)
-        return await _refuse(refused, None, context)
+        return _refuse(refused, context)
 
     def _observe(self, method: str, request_id: str, status: int, started: float) -> None:
         if method == _INFER:
             self._app.observe("gRPC", request_id, status, started)
 
 
-async def _refuse(refused: Reply, _: object, context: Any) -> bytes:
-    await context.abort(_CODES[refused.status], refused.text)
-    raise AssertionError  # abort never returns
+def _refuse(refused: Reply, context: Any) -> bytes:
+    """The empty message that goes with a refusal's code and text; to ``abort`` would make a cycle, as above."""
+    context.set_code(_CODES[refused.status])
+    context.set_details(refused.text)
+    return b""
+
+
+async def _turned_away(refused: Reply, _: object, context: Any) -> bytes:
+    return _refuse(refused, context)
 
 
 def _headers(metadata: Any) -> list[Header]:

@@ -224,6 +224,9 @@ class Lanes:
 def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
     if future.done():
         return
+    if isinstance(outcome, EdgefleetError):
+        # Its traceback leads back to the job: both, and the request's body, would wait for the garbage collector.
+        outcome.with_traceback(None)
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:

@@ -213,6 +213,8 @@ def test_keys_and_tokens(serve, relu, connect, tmp_path):
         ):
             code, text = refusal(call, request, **given)
             assert (code, said in text) == (grpc.StatusCode.UNAUTHENTICATED, True)
+    large = protocol.ModelInferRequest(model_name="graph", raw_input_contents=[bytes(50 << 20)])
+    assert refusal(calls.ModelInfer, large)[0] == grpc.StatusCode.UNAUTHENTICATED
     keys.write_text(json.dumps({"keys": ["fedcba9876543210"]}))
     server.until(lambda: "are in force" in server.log, "the new keys")
     assert calls.ModelInfer(REQUEST, **bearer("fedcba9876543210")).model_name == "graph"
@@ -262,6 +264,9 @@ def test_ids_and_log(serve, relu, connect):
     server.until(lambda: '"mine"' in server.log, "the line")
     (about,) = [one for one in map(json.loads, server.log.splitlines()) if one.get("request_id") == "mine"]
     assert re.fullmatch(r"gRPC 200 in [\d.]+ ms", about["message"])
+    with pytest.raises(grpc.RpcError) as error:
+        calls.ModelInfer(protocol.ModelInferRequest(model_name="q"), metadata=[("x-request-id", "lost")], timeout=30)
+    assert dict(error.value.trailing_metadata())["x-request-id"] == "lost"
     code, text = refusal(calls.ModelInfer, REQUEST, metadata=[("x-request-id", "a" * 101)])
     assert (code, "at most 100" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
