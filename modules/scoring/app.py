@@ -8,13 +8,14 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final
 
 from modules import __version__
 from modules.scoring.access import Access
 from modules.scoring.admission import Admission
 from modules.scoring.azure import Azure
+from modules.scoring.cors import Cors
 from modules.scoring.metrics import Metrics
 from modules.scoring.models import Models
 from modules.scoring.operation import Operation
@@ -42,8 +43,11 @@ class App:
         self.metrics = Metrics()
         self.operation = Operation(models, settings, self.metrics, admission)
         self._inference = InferenceProtocol(models)
+        self._cors = Cors(settings.azure.origins)
+        for_pages = Azure(models, settings, self._cors).routes()
+        self._for_pages = frozenset(map(str.encode, for_pages))
         self._routes: dict[str, Handler] = {
-            **Azure(models, settings).routes(), **self.operation.routes(), **self._inference.routes(),
+            **for_pages, **self.operation.routes(), **self._inference.routes(),
         }  # fmt: skip
         self._made = _request_ids()
 
@@ -69,18 +73,27 @@ class App:
             found.append((b"traceid", trace))
         return (*found, _VERSION)
 
-    def admit(self, url: bytes, headers: Iterable[Header]) -> None:
+    def admit(self, url: bytes, headers: Sequence[Header], method: bytes = b"POST") -> None:
         """Let a request in, by its head alone, before its body is read.
 
         Raises:
             Reply: it may not come in.
         """
-        if self._access is not None:
+        if self._access is not None and self._preflight(url.partition(b"?")[0], headers, method) is None:
             self._access.check(url, headers)
+
+    def refused(self, reply: Reply, headers: Sequence[Header], method: bytes) -> None:
+        """Let the page that asked read why its request did not come in."""
+        self._cors.share(method, headers, reply)
 
     def handle(self, request: Request) -> Reply | Awaitable[Reply]:
         """Answer one whole request, at once or later."""
         started = time.perf_counter()
+        if request.method == "OPTIONS" and self._access is not None:
+            # A script that answers these itself would do so for everybody, since they come without a key.
+            early = self._preflight(request.path.encode(), request.raw_headers, b"OPTIONS")
+            if early is not None:
+                return early
         handler = self._routes.get(request.path)
         if handler is None:
             below = request.path.startswith("/v2/")
@@ -91,12 +104,15 @@ class App:
             return message(503, "the module is not loaded yet", RETRY)
         try:
             reply = handler(request)
-        except Reply as early:
-            reply = early
+        except Reply as ended:
+            reply = ended
         if isinstance(reply, Reply):
             self._observe(request, reply, started)
             return reply
         return self._later(request, reply, started)
+
+    def _preflight(self, path: bytes, headers: Sequence[Header], method: bytes) -> Reply | None:
+        return self._cors.preflight(method, headers) if path in self._for_pages else None
 
     async def _later(self, request: Request, awaited: Awaitable[Reply], started: float) -> Reply:
         try:

@@ -38,15 +38,15 @@ _NOT_FAILED: Final[Header] = (b"x-ms-run-function-failed", b"False")
 class Azure:
     """The routes, for the module's main model."""
 
-    def __init__(self, models: Models, settings: Settings) -> None:
+    def __init__(self, models: Models, settings: Settings, cors: Cors) -> None:
+        self._cors = cors
         self._models = models
         self._main = models.main
         self._settings = settings
 
     def routes(self) -> dict[str, Handler]:
-        cors = Cors(self._settings.azure.origins)
         handlers = {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
-        return {path: cors.around(handler) for path, handler in handlers.items()}
+        return {path: self._cors.around(handler) for path, handler in handlers.items()}
 
     def score(self, request: Request) -> Reply | Awaitable[Reply]:
         allow(request.method, _SCORE_METHODS)

@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
             if self._refusal is not None:
                 raise self._refusal
             self._identity = self._app.identify(self._fields)
-            self._app.admit(self._url, self._fields)
+            self._app.admit(self._url, self._fields, self._parser.get_method())
             self._admission.check_length(length)
             if length > _SMALL:
                 self._admission.hold(length)
@@ -173,6 +173,7 @@ class Connection(asyncio.Protocol):
                 self._body = bytearray(length)
         except (Reply, Overloaded) as refused:
             reply = refused if isinstance(refused, Reply) else refused.reply
+            self._app.refused(reply, self._fields, self._parser.get_method())
             # A body that is on its way would have to be read to keep the connection.
             reply.close = reply.close or length > 0 or chunked
             self._refusal = reply

@@ -1,6 +1,6 @@
 """Which web pages may read the answers (CORS), where the operator names their origins."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Final
 
 from modules.scoring.replies import Handler, Header, Reply
@@ -27,22 +27,37 @@ class Cors:
 
         return handle if self._origins else handler
 
+    def preflight(self, method: bytes, headers: Iterable[Header]) -> Reply | None:
+        """The answer to a browser that asks, without its page's key, whether the page may send a request at all.
+
+        None where this is something else, or a page that may not.
+        """
+        if method != b"OPTIONS":
+            return None
+        found = dict(headers)
+        allowed = self._headers(method, found)
+        return Reply(200, b"", allowed) if _PREFLIGHT in found and any(name == _ORIGIN for name, _ in allowed) else None
+
+    def share(self, method: bytes, headers: Iterable[Header], reply: Reply) -> Reply:
+        """Let the page that asked read this reply, if its origin is named; headers that stand there already win."""
+        if self._origins and not any(name == _ORIGIN for name, _ in reply.headers):
+            reply.headers = (*reply.headers, *self._headers(method, dict(headers)))
+        return reply
+
     async def _later(self, request: Request, awaited: Awaitable[Reply]) -> Reply:
         return self._shared(request, await awaited)
 
     def _shared(self, request: Request, reply: Reply) -> Reply:
-        if not any(name == _ORIGIN for name, _ in reply.headers):
-            reply.headers = (*reply.headers, *self._headers(request))
-        return reply
+        return self.share(request.method.encode(), request.raw_headers, reply)
 
-    def _headers(self, request: Request) -> tuple[Header, ...]:
+    def _headers(self, method: bytes, asked: Mapping[bytes, bytes]) -> tuple[Header, ...]:
         vary: tuple[Header, ...] = () if self._all else ((b"vary", b"Origin"),)
-        origin = request.header(b"origin")
+        origin = asked.get(b"origin")
         if origin is None or not (self._all or origin in self._origins):
             return vary
         found = ((_ORIGIN, b"*" if self._all else origin), *vary)
-        if request.method != "OPTIONS" or request.header(_PREFLIGHT) is None:
+        if method != b"OPTIONS" or _PREFLIGHT not in asked:
             return found
-        asked = request.header(b"access-control-request-headers")
-        wanted: tuple[Header, ...] = ((b"access-control-allow-headers", asked),) if asked else ()
+        names = asked.get(b"access-control-request-headers")
+        wanted: tuple[Header, ...] = ((b"access-control-allow-headers", names),) if names else ()
         return (*found, (b"access-control-allow-methods", b"GET, POST, OPTIONS"), *wanted)
