@@ -20,6 +20,7 @@ _LISTS: Final = frozenset({"fallback_hosts"})
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1)]
+Level = Annotated[str, msgspec.Meta(pattern="^(?i:debug|info|warning|error)$")]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: cloud addresses that an order may name beside those that the publisher allows
     fallback_hosts: tuple[str, ...] = ()
     #: debug, info, warning or error
-    log_level: str = "info"
+    log_level: Level = "info"
 
     @property
     def identity(self) -> Path:

@@ -1,9 +1,11 @@
 """The agent's settings: defaults, file, environment, and refusals that name what is wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main
 from agent.settings import Settings, load
 from modules.errors import BadSettings
 
@@ -60,6 +62,7 @@ def test_folders_lie_below_the_state(tmp_path):
         ("keepalive = 60", "keepalive"),
         ("keepalive_s = 1", "keepalive_s"),
         ("poll_s = 0", "poll_s"),
+        ('log_level = "loud"', "debug.info.warning.error.*log_level"),
         ("keepalive_s = [", "agent.toml"),
     ],
 )
@@ -67,6 +70,19 @@ def test_a_wrong_setting_is_named(tmp_path, text, words):
     """An unknown name, a value out of bounds, and no TOML at all are refused, and the message says where."""
     with pytest.raises(BadSettings, match=words):
         load(written(tmp_path, text), environ={})
+
+
+def test_a_wrong_level_in_a_variable_is_explained(monkeypatch, capsys):
+    """The agent ends with a sentence and code 1, not with a traceback, before it has begun anything."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_LOG_LEVEL", "verbose")
+
+    assert main(["run"]) == 1
+    assert re.match(r"edgefleet-agent: .*log_level.*see edgefleet-agent settings", capsys.readouterr().err)
+
+
+def test_a_level_may_be_in_capitals():
+    """As people write them."""
+    assert load(environ={"EDGEFLEET_AGENT_LOG_LEVEL": "DEBUG"}).log_level == "DEBUG"
 
 
 def test_a_missing_file_that_was_named_is_refused(tmp_path):
