@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final
@@ -30,7 +31,9 @@ MAX_REQUEST_ID: Final = 100
 SERVER_VERSION: Final = f"edgefleet/{__version__}".encode()
 _ID: Final = b"x-request-id"
 _CLIENTS_ID: Final = b"x-ms-request-id"
-_IDS: Final = frozenset({_ID, _CLIENTS_ID, b"x-ms-client-request-id", b"traceid"})
+_TRACE: Final = b"traceid"
+_IDS: Final = frozenset({_ID, _CLIENTS_ID, b"x-ms-client-request-id", _TRACE})
+_PRINTABLE: Final = re.compile(rb"[ -~]*").fullmatch
 _VERSION: Final[Header] = (b"x-ms-server-version", SERVER_VERSION)
 
 
@@ -40,6 +43,7 @@ class App:
     def __init__(self, models: Models, settings: Settings, admission: Admission, access: Access | None = None) -> None:
         self._access = access
         self._main = models.main
+        self._version = (_VERSION,) if settings.azure.tells_version else ()
         self.metrics = Metrics()
         self.operation = Operation(models, settings, self.metrics, admission)
         self._inference = InferenceProtocol(models)
@@ -57,21 +61,21 @@ class App:
         Raises:
             Reply: an id is too long to be logged and sent back, or no printable ASCII.
         """
-        given = {name: value for name, value in headers if name in _IDS and value}
+        given = {name: value for name, value in headers if name in _IDS and (value or name == _TRACE)}
         if not given:
             made = next(self._made)
-            return ((_ID, made), (_CLIENTS_ID, made), _VERSION)
+            return ((_ID, made), (_CLIENTS_ID, made), *self._version)
         for name, value in given.items():
-            if len(value) > MAX_REQUEST_ID or not all(0x20 < byte < 0x7F for byte in value):  # noqa: PLR2004 - visible ASCII
-                raise message(431, f"{name.decode()} must be at most {MAX_REQUEST_ID} visible ASCII characters")
+            if name != _TRACE and (len(value) > MAX_REQUEST_ID or not _PRINTABLE(value)):
+                raise message(431, f"{name.decode()} must be at most {MAX_REQUEST_ID} printable ASCII characters")
         made = given.get(_ID) or next(self._made)
         client = given.get(b"x-ms-client-request-id") or given.get(_CLIENTS_ID)
         found = [(_ID, made), (_CLIENTS_ID, given.get(_CLIENTS_ID) or client or made)]
         if client:
             found.append((b"x-ms-client-request-id", client))
-        if trace := given.get(b"traceid"):
-            found.append((b"traceid", trace))
-        return (*found, _VERSION)
+        if (trace := given.get(_TRACE)) is not None:
+            found.append((_TRACE, trace))
+        return (*found, *self._version)
 
     def admit(self, url: bytes, headers: Sequence[Header], method: bytes = b"POST") -> None:
         """Let a request in, by its head alone, before its body is read.

@@ -16,7 +16,7 @@ from modules.scoring.cors import Cors
 from modules.scoring.models import Models
 from modules.scoring.replies import JSON, RETRY, TEXT, Handler, Header, Reply, allow, document, message
 from modules.scoring.runtime import Answer, BadInput, Busy, Request, RunFailed
-from modules.scoring.settings import Settings
+from modules.scoring.settings import Script, Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Azure:
         self._models = models
         self._main = models.main
         self._settings = settings
+        serves = settings.serves
+        self._own = script_schema.own(settings.azure.app_root or serves.source) if isinstance(serves, Script) else {}
 
     def routes(self) -> dict[str, Handler]:
         handlers = {"/": self.health, "/score": self.score, "/swagger.json": self.swagger}
@@ -74,9 +76,16 @@ class Azure:
         metadata, example = self._main.runtime.metadata(), self._main.runtime.example()
         by_script = metadata.kind == "entry-script"
         # Clients of entry scripts ask without a version and expect the old one.
-        wanted = dict(urllib.parse.parse_qsl(request.query)).get("version", "2" if by_script else "3")
-        if wanted not in schema.VERSIONS:
-            return message(404, f"no document of version {wanted}, only {', '.join(schema.VERSIONS)}")
+        asked = [
+            value for name, value in urllib.parse.parse_qsl(request.query, keep_blank_values=True) if name == "version"
+        ]
+        wanted = (asked or ["2" if by_script else "3"])[0].removesuffix(".0")
+        if wanted in self._own:
+            return document(self._own[wanted])
+        told = {one.removesuffix(".0") for one in metadata.openapi_versions or ()}
+        versions = [one for one in schema.VERSIONS if metadata.openapi_versions is None or one in told]
+        if wanted not in versions:
+            return message(404, f"no document of version {wanted}, only {', '.join(versions)}")
         if not self._main.runtime.ready:
             return message(503, "the module is not ready", RETRY)
         azure, openapi = self._settings.azure, schema.VERSIONS[wanted]

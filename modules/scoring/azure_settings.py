@@ -17,7 +17,7 @@ _NAMES: Final = {
     "model_dir": "AZUREML_MODEL_DIR", "app_root": "AML_APP_ROOT", "timeout_ms": "SCORING_TIMEOUT_MS",
     "log_level": "AZUREML_LOG_LEVEL", "service_name": "SERVICE_NAME", "service_version": "SERVICE_VERSION",
     "path_prefix": "SERVICE_PATH_PREFIX", "cors_origins": "AML_CORS_ORIGINS", "workers": "WORKER_COUNT",
-    "worker_timeout_s": "WORKER_TIMEOUT",
+    "worker_timeout_s": "WORKER_TIMEOUT", "version_in_answers": "SERVER_VERSION_LOG_RESPONSE_ENABLED",
 }  # fmt: skip
 _LEVELS: Final = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "critical": "error"}
 # Theirs, without effect: what they name is not here.
@@ -42,6 +42,11 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES.get
     cors_origins: str = ""
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     worker_timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    version_in_answers: str = "true"
+
+    @property
+    def tells_version(self) -> bool:
+        return self.version_in_answers.lower() == "true"
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -59,9 +64,24 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES.get
             return None
         root = Path(self.app_root or ".")
         source = root / self.source_directory if self.source_directory else None
-        file = ((source or root) / self.entry_script).absolute()
+        named = root / self.entry_script
+        file = (source / self.entry_script if source and not named.is_file() else named).absolute()
         folder = source.absolute() if source else file.parent
         return file, folder, (root / self.model_dir).absolute() if self.model_dir else folder
+
+
+def found(environment: Mapping[str, str], script: Path | None) -> Path | None:
+    """The configuration file where the command line names none; empty ones do not count.
+
+    It is that of ``AZUREML_CONFIG_FILE``, or ``config.json`` in the application's root or beside the script.
+    """
+    root = environment.get("AML_APP_ROOT")
+    entry = environment.get("AZUREML_ENTRY_SCRIPT")
+    beside = script.parent if script else Path(root or ".", entry).parent if entry else None
+    named = environment.get("AZUREML_CONFIG_FILE")
+    places = [Path(named)] if named else []
+    places += [Path(folder, "config.json") for folder in (root, beside) if folder]
+    return next((place for place in places if place.is_file() and place.stat().st_size), None)
 
 
 def read(environment: Mapping[str, str], file: Path | None) -> tuple[AzureSettings, list[str]]:

@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         if self._head_size > MAX_HEAD:
             self._refusal = _too_long()
         elif self._refusal is None:
-            self._fields.append((name.lower(), value))
+            self._fields.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self._heading = None
@@ -218,6 +218,8 @@ class Connection(asyncio.Protocol):
         url, _, query = self._url.partition(b"?")
         if not url.startswith(b"/"):
             url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
+        while b"//" in url:  # as clients send whose base address ends with one
+            url = url.replace(b"//", b"/")
         path = unquote(url.decode("latin-1")) if b"%" in url else url.decode("latin-1")
         parts = self._body
         body = parts if isinstance(parts, bytearray) else parts[0] if len(parts) == 1 else b"".join(parts)

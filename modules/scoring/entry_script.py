@@ -52,6 +52,7 @@ class EntryScriptRuntime:
             onnxruntime=worker.onnxruntime if worker else None,
             request_schema=self._schema.request,
             answer_schema=self._schema.answer,
+            openapi_versions=self._schema.versions,
         )
 
     def example(self) -> dict[str, Any] | None:

@@ -47,7 +47,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, and on what it really runs.
 
     ``provider_in_use`` is what the session says, not what was asked for; where it is None, ``provider_reason`` says
-    why. An entry script has no tensors to show, but may declare JSON schemas of its own.
+    why. An entry script has no tensors to show, but may declare JSON schemas of its own, which not every version of
+    OpenAPI can hold (``openapi_versions``, None for all).
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     onnxruntime: str | None = None
     request_schema: dict[str, Any] = {}
     answer_schema: dict[str, Any] = {}
+    openapi_versions: tuple[str, ...] | None = None
 
 
 Buffer = bytes | bytearray | memoryview

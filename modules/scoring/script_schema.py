@@ -3,12 +3,34 @@
 The names of operations and definitions are those that its generated clients are made of.
 """
 
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from modules.errors import Invalid
 from modules.scoring.runtime import Metadata
 
 _JSON: Final = "application/json"
+_OWN: Final = {"2": ("swagger.json", "swagger2.json"), "3": ("swagger3.json",), "3.1": ("swagger3.1.json",)}
 _FAILED: Final = "The service could not answer."
+
+
+def own(folder: str | Path) -> dict[str, Any]:
+    """The documents that the script's author wrote beside it, by version.
+
+    Raises:
+        Invalid: one is no JSON.
+    """
+    found = {}
+    for version, names in _OWN.items():
+        for path in (Path(folder, name) for name in names):
+            if version not in found and path.is_file():
+                try:
+                    found[version] = msgspec.json.decode(path.read_bytes())
+                except msgspec.DecodeError as error:
+                    raise Invalid(str(error), element=str(path), remedy="write JSON, or remove the file") from error
+    return found
 
 
 def document(

@@ -115,7 +115,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         Invalid: the manifest is none.
     """
     line = _parse(arguments)
-    azure, unknown = azure_settings.read(environment, line.config)
+    by_script = not (line.module or line.model)
+    config = line.config or (azure_settings.found(environment, line.script) if by_script else None)
+    azure, unknown = azure_settings.read(environment, config)
     if line.workers is not None:
         azure = msgspec.structs.replace(azure, workers=line.workers)
     if line.module:
@@ -135,7 +137,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         providers=_providers(environment, default_providers), log_level=values["log_level"],
         score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores), limits=_limits(environment),
         log_format=_log_format(environment), azure=azure,
-        notes=tuple(f"{line.config}: nobody knows the setting {name}" for name in unknown),
+        notes=tuple(f"{config}: nobody knows the setting {name}" for name in unknown),
         **({} if line.unix else _guard(environment)),
     )  # fmt: skip
 

@@ -45,11 +45,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScriptSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """What the script's own decorators declare: JSON schemas, and the example they were given."""
+    """What the script's own decorators declare: JSON schemas, the example they were given, versions of OpenAPI."""
 
     request: dict[str, Any] = {}
     answer: dict[str, Any] = {}
     example: dict[str, Any] | None = None
+    versions: tuple[str, ...] | None = None
 
 
 class Job:

@@ -1,5 +1,6 @@
 """What entry scripts find in Azure ML's server and here, where tests/benchmarks/azure_differences found it amiss."""
 
+import http.client
 import json
 
 import pytest
@@ -169,3 +170,16 @@ def run(given):
 """
     reply = start("--script", script(text)).ready().ask("/score?a=1", b"x")
     assert (reply.status, reply.json) == (200, {"own": "1", "same": True, "ours": True})
+
+
+def test_numbers_in_a_stream(start, script):
+    """A part that is neither text nor bytes ends a stream early; 304 says nothing about a body."""
+    text = """
+from azureml.contrib.services.aml_response import AMLResponse
+def run(data): return AMLResponse("", 304) if data else AMLResponse(iter([5]), 200)
+"""
+    server = start("--script", script(text)).ready()
+    assert "content-type" not in server.ask(body=b"x").headers
+    with pytest.raises((http.client.HTTPException, OSError)):
+        server.ask(body=b"")
+    assert "a part of a stream must be text or bytes, not int" in server.log

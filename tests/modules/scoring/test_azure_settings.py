@@ -101,7 +101,6 @@ def test_bad_files(tmp_path, text, said):
     [
         pytest.param("def run(a, /): 0", "must take one parameter", id="positional-only"),
         pytest.param("def run(data, **more): 0", "must take one parameter", id="**kwargs"),
-        pytest.param("def run(*, data): 0", "must take one parameter", id="keyword-only"),
         pytest.param("run = 3", "there is no function run(data)", id="no function"),
         pytest.param("class Old: x: int = undefined\ndef run(data): 0", "score.py:1", id="name error"),
         pytest.param(

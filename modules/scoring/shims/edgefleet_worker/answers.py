@@ -8,6 +8,7 @@ from edgefleet_worker.json_text import encode
 
 JSON = [("content-type", "application/json")]
 FAILURE = 500
+_NOT_MODIFIED = 304
 _STATUSES = range(400, 600)
 
 
@@ -31,6 +32,8 @@ def outcome_of(result: Any, entry: Entry) -> Outcome:
         return Outcome(200, JSON, encode({} if result is None else result))
     status = int(result.status_code)
     headers = [(str(name), str(value)) for name, value in result.headers.items()]
+    if status == _NOT_MODIFIED:
+        headers = [one for one in headers if not one[0].lower().startswith("content-")]
     failed = status >= FAILURE or bool(getattr(result, "run_function_failed", False))
     if (content := getattr(result, "response", None)) is not None and hasattr(content, "__aiter__"):
         return Outcome(status, headers, parts=_awaited(content, entry), failed=failed)
@@ -55,11 +58,17 @@ def message(status: int, text: Any) -> Outcome:
     return Outcome(status, JSON, encode({"message": text}), failed=status >= FAILURE)
 
 
+def _bytes(part: Any) -> bytes:
+    if isinstance(part, str | bytes | bytearray | memoryview):
+        return part.encode() if isinstance(part, str) else bytes(part)
+    raise TypeError(f"a part of a stream must be text or bytes, not {type(part).__name__}")
+
+
 def _closing(response: Any) -> Generator[bytes]:
     """The parts of a response, which is closed after them, however they end."""
     try:
         for part in response.iter_encoded():
-            yield part.encode() if isinstance(part, str) else bytes(part)
+            yield _bytes(part)
     finally:
         response.close()
 
@@ -73,7 +82,7 @@ def _awaited(content: Any, entry: Entry) -> Generator[bytes]:
                 part = entry.finished(iterator.__anext__())
             except StopAsyncIteration:
                 return
-            yield part.encode() if isinstance(part, str) else bytes(part)
+            yield _bytes(part)
     finally:
         if hasattr(iterator, "aclose"):
             entry.finished(iterator.aclose())
