@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from modules.errors import EdgefleetError
 from modules.scoring import batching
@@ -52,6 +52,12 @@ class Job:
         self.size, self.decode, self.encode, self.future = size, decode, encode, future
         self.feeds: Feeds = {}
         self.born = time.perf_counter()
+
+
+class _Failure(NamedTuple):
+    """What a job ended with instead of an answer, which may be an exception by its type as well (a ``Reply``)."""
+
+    error: Exception
 
 
 class Lanes:
@@ -182,7 +188,7 @@ class Lanes:
         running.add_done_callback(done)
 
     def _work(self, jobs: list[Job], options: Any) -> list[tuple[Job, Any]]:
-        """Decode, run and encode in this thread; each job with its answer or its exception."""
+        """Decode, run and encode in this thread; each job with its answer or its failure."""
         found: list[tuple[Job, Any]] = []
         groups: dict[Any, list[Job]] = {}
         begun = time.perf_counter()
@@ -190,7 +196,7 @@ class Lanes:
             try:
                 job.feeds = job.decode()
             except Exception as error:  # noqa: BLE001 - handed to the one who asked
-                found.append((job, error))
+                found.append((job, _Failure(error)))
                 continue
             length = batching.rows(job.feeds) if len(jobs) > 1 else 0
             groups.setdefault(batching.key(job.feeds) if length else id(job), []).append(job)
@@ -207,15 +213,15 @@ class Lanes:
             if len(group) > 1 and not isinstance(error, RunFailed):
                 # One of them may have spoilt it for the others.
                 return [one for job in group for one in self._run_group([job], options, begun, decoded)]
-            return [(job, error) for job in group]
+            return [(job, _Failure(error)) for job in group]
         ran = time.perf_counter()
         parts = [values] if len(group) == 1 else batching.split(values, [batching.rows(job.feeds) for job in group])
         found: list[tuple[Job, Any]] = []
         for job, part in zip(group, parts, strict=True):
             try:
                 found.append((job, job.encode(part, (ran - started) * 1000)))
-            except EdgefleetError as error:
-                found.append((job, error))
+            except Exception as error:  # noqa: BLE001 - handed to the one who asked
+                found.append((job, _Failure(error)))
             now = time.perf_counter()
             self._figures.observe(decoded - begun, begun - job.born, ran - started, now - ran, len(group))
         return found
@@ -224,10 +230,10 @@ class Lanes:
 def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
     if future.done():
         return
-    if isinstance(outcome, EdgefleetError):
-        # Its traceback leads back to the job: both, and the request's body, would wait for the garbage collector.
-        outcome.with_traceback(None)
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
+    if not isinstance(outcome, _Failure):
         future.set_result(outcome)
+        return
+    if isinstance(outcome.error, EdgefleetError):
+        # Its traceback leads back to the job: both, and the request's body, would wait for the garbage collector.
+        outcome.error.with_traceback(None)
+    future.set_exception(outcome.error)
