@@ -36,6 +36,9 @@ def encode(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if all(hasattr(value, name) for name in ("columns", "collect", "toPandas")):
+        # A frame of Spark: its own toJSON() is no text, but another distributed collection.
+        return [row.asDict(recursive=True) for row in value.collect()]
     if callable(own := getattr(value, "toJSON", None)):
         return _parsed(own())
     if isinstance(value, enum.Enum | uuid.UUID):

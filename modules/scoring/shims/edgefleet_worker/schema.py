@@ -39,7 +39,7 @@ class Schema:
         self.answer = copy.deepcopy(schema_util.get_output_schema(run))
         self.has_input = "properties" in request
         self.has_output = self.answer != {"type": "object"}
-        self.request = self._named(request, run) if self.has_input else {}
+        self.request = self._named(request, run) if self.has_input else request
         self.versions: list[str] = schema_util.get_supported_versions(run)
 
     @property
@@ -102,4 +102,5 @@ def misfit(error: Exception) -> str | None:
         if frame.f_code.co_name == _CONVERTS and (name := frame.f_locals.get("param_name")) not in names[-1:]:
             names.append(str(name))
         trace = trace.tb_next
-    return f"{'.'.join(names)}: {error}" if names else None
+    said = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+    return f"{'.'.join(names)}: {said}" if names else None
