@@ -159,7 +159,6 @@ def run(request): return isinstance(request, AMLRequest)
 
 def test_flask(start, script, tmp_path):
     """A script that imports Flask finds its request, and can use what needs one; @rawhttp gives the same request."""
-    pytest.importorskip("flask")
     text = """
 from flask import g, jsonify, request
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp

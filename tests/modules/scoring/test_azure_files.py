@@ -46,6 +46,16 @@ def test_named_configuration(start, script, tmp_path):
     assert (broken.wait(), "swagger.json" in broken.log) == (3, True)
 
 
+def test_models_are_shown(start, script):
+    """Where init() fails, the log says what is in the models' folder; its last line still says why it failed."""
+    path = script("def init(): open('model/no.pkl')\ndef run(data): return 1", model__weights="")
+    server = start("--script", path, "--model-dir", path.parent / "model")
+    assert server.wait() == 3
+    *before, last = server.log.splitlines()
+    assert before[-2:] == [f"{path.parent / 'model'} holds:", "  weights"]
+    assert "no.pkl" in last
+
+
 def test_script_below_the_root(start, script):
     """An entry script is below the application's root, where a source folder is named too; both are on its path."""
     path = script("import at_root, beside\ndef run(data): return [at_root.NAME, beside.NAME]")

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import inspect
+import itertools
 import os
 import pathlib
 import sys
@@ -16,6 +17,7 @@ from edgefleet_worker.request_log import configure
 from edgefleet_worker.schema import Schema
 
 HEADERS = "request_headers"
+_SHOWN = 200
 _OURS = str(pathlib.Path(__file__).parent)
 
 
@@ -47,7 +49,11 @@ class Entry:
             _check_alone(self.parameters, where)
         init = getattr(module, "init", None)
         if init is not None:
-            guarded(lambda: self.finished(init()), "init() failed", path)
+            try:
+                guarded(lambda: self.finished(init()), "init() failed", path)
+            except CannotServe:
+                _show_models()
+                raise
 
     def finished(self, result: Any) -> Any:
         """What a call gave; what an ``async def`` gave is awaited."""
@@ -78,6 +84,16 @@ def guarded(call: Callable[[], Any], what: str, path: str) -> None:
         if isinstance(error, SyntaxError):
             where = f"{error.filename}:{error.lineno}: "
         raise CannotServe(f"{where}{what}: {told(error)}") from error
+
+
+def _show_models() -> None:
+    """Print what is in the models' folder: often that is not what ``init()`` looked for."""
+    folder = pathlib.Path(os.environ.get("AZUREML_MODEL_DIR", ""))
+    if not folder.is_absolute() or not folder.is_dir():
+        return
+    print(f"{folder} holds:")  # noqa: T201 - for the log of the script
+    for path in itertools.islice(sorted(folder.rglob("*")), _SHOWN):
+        print(f"  {path.relative_to(folder)}")  # noqa: T201
 
 
 def told(error: BaseException) -> str:
