@@ -9,7 +9,7 @@ import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
-from modules.scoring import bodies, tensors
+from modules.scoring import bfloat16, bodies, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.models import Models, Tensors
@@ -107,7 +107,7 @@ class _Composite:
         member = await self._member(name)
         for tensor in member.inputs:
             have = feeds[tensor.name]
-            if tensor.dtype not in {have.dtype.name, "string"}:
+            if bfloat16.carrier(tensor.dtype) not in {have.dtype.name, "string"}:
                 raise RunFailed(f"it takes {tensor.dtype}, and gets {have.dtype.name}", element=f"{name}.{tensor.name}")
         # Its run is small beside a request's own, whose size says nothing about it: 0 lets a quick one run at once.
         values = member.infer(0, lambda: feeds, lambda values, _: values)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modules.scoring import bfloat16
 from modules.scoring.runtime import BadInput, Buffer, RunFailed, Tensor
 from modules.scoring.tensors import Array, shaped, shown
 
@@ -31,7 +32,7 @@ def only(body: Buffer, tensor: Tensor, shape: str = "") -> Array:
     if tensor.dtype == "string":
         found = _strings(memoryview(body), tensor)
         return shaped(found.reshape(_inferred(tensor, len(found))), tensor)
-    width = np.dtype(tensor.dtype).itemsize
+    width = bfloat16.WIDTH if tensor.dtype == bfloat16.NAME else np.dtype(tensor.dtype).itemsize
     if len(body) % width:
         raise BadInput(f"{len(body)} bytes are no whole number of {tensor.dtype} values", element=tensor.name)
     return read(memoryview(body), tensor, _inferred(tensor, len(body) // width))
@@ -49,13 +50,15 @@ def read(body: memoryview, tensor: Tensor, shape: tuple[int, ...]) -> Array:
         if min(shape, default=0) < 0 or len(found) != count:
             raise BadInput(f"expected {count} strings for shape {list(shape)}, got {len(found)}", element=tensor.name)
         return shaped(found.reshape(shape), tensor)
-    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    narrow = tensor.dtype == bfloat16.NAME
+    dtype = np.dtype("u2" if narrow else tensor.dtype).newbyteorder("<")
     if min(shape, default=0) < 0 or len(body) != count * dtype.itemsize:
         wanted = f"{count * dtype.itemsize} bytes for shape {list(shape)}"
         raise BadInput(f"expected {wanted} of {shown(tensor)}, got {len(body)}", element=tensor.name)
     if dtype.kind == "b" and np.frombuffer(body, np.uint8).max(initial=0) > 1:
         raise BadInput("a boolean is the byte 0 or 1", element=tensor.name)
-    return shaped(np.frombuffer(body, dtype).reshape(shape), tensor)
+    found = np.frombuffer(body, dtype).reshape(shape)
+    return shaped(bfloat16.widened(found) if narrow else found, tensor)
 
 
 def written(value: Any, tensor: Tensor) -> tuple[Buffer, str, tuple[int, ...]]:
@@ -69,6 +72,8 @@ def written(value: Any, tensor: Tensor) -> tuple[Buffer, str, tuple[int, ...]]:
     if value.dtype.kind in "OUS":
         texts = [str(one).encode() for one in value.ravel()]
         return b"".join(_LENGTH.pack(len(one)) + one for one in texts), "string", value.shape
+    if tensor.dtype == bfloat16.NAME:
+        return bfloat16.narrowed(value).tobytes(), bfloat16.NAME, value.shape
     if value.nbytes <= _SMALL:
         return value.tobytes(), value.dtype.name, value.shape
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data, value.dtype.name, value.shape

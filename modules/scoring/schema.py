@@ -67,7 +67,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _element(dtype: str) -> dict[str, Any]:
-    if dtype.startswith("float"):
+    if "float" in dtype:
         return {"type": "number", "format": "double" if dtype == "float64" else "float"}
     if "int" in dtype:
         return {"type": "integer", "format": "int64" if dtype.endswith("64") else "int32"}

@@ -8,7 +8,7 @@ from typing import Any, Final
 import onnxruntime
 
 from modules.errors import BadSettings, EdgefleetError, Invalid, Unfit
-from modules.scoring import graph_file, locales, tensors
+from modules.scoring import bfloat16, graph_file, locales, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunFailed, Tensor
 
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 CPU: Final = "CPUExecutionProvider"
 _FATAL_ONLY: Final = 4
+# What the values of ONNX Runtime's own, in which bfloat16 goes in and out, can be beside it.
+_BESIDE_NARROW: Final = frozenset(tensors.DTYPES.values()) - {"string"}
 _NO_OPERATOR: Final = "it uses an operator that this onnxruntime does not have"
 # What onnxruntime says when a graph cannot be loaded -> what is wrong, and what to do. The first that matches counts.
 _LOAD_ERRORS: Final = (
@@ -41,6 +43,7 @@ class Session:
         self._threads = threads
         self._timeout = timeout_s
         self._session: Any = None
+        self._narrow: frozenset[str] | None = None
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: tuple[Tensor, ...] = ()
         self.provider: str | None = None
@@ -75,6 +78,14 @@ class Session:
             log.warning("%s was asked for first, but %s is in use", self._providers[0][0], in_use)
         self.inputs = tuple(_tensor(one, self._file) for one in session.get_inputs())
         self.outputs = tuple(_output(one) for one in session.get_outputs())
+        kinds = {one.dtype for one in (*self.inputs, *self.outputs)}
+        if bfloat16.NAME in kinds:
+            if not kinds <= _BESIDE_NARROW:
+                raise Invalid(
+                    f"it has bfloat16 beside {', '.join(sorted(kinds - _BESIDE_NARROW))}", element=str(self._file),
+                    remedy="cast its inputs and outputs to float32, or serve it with an entry script",
+                )  # fmt: skip
+            self._narrow = frozenset(one.name for one in self.inputs if one.dtype == bfloat16.NAME)
         self._session, self.provider = session, in_use
 
     def options(self) -> Any:
@@ -94,6 +105,8 @@ class Session:
             RunFailed: it failed, or was stopped.
         """
         try:
+            if self._narrow is not None:
+                return bfloat16.run(self._session, feeds, self._narrow, options, onnxruntime)
             values: Values = self._session.run(None, feeds, options)
         except Exception as error:
             raise self._run_error(error, feeds, options) from error

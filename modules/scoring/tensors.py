@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from modules.scoring import large_json
+from modules.scoring import bfloat16, large_json
 from modules.scoring.runtime import BadInput, Dimension, RunFailed, Tensor
 
 Array = NDArray[Any]
@@ -21,7 +21,20 @@ Array = NDArray[Any]
 # ONNX Runtime's name of a type -> ours, which is NumPy's except for string.
 DTYPES: Final = {
     f"tensor({name})": name
-    for name in ("float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string")
+    for name in (
+        "float16",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+        "string",
+        "bfloat16",
+    )
 } | {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 _MAX_EXAMPLE: Final = 1 << 24
@@ -132,27 +145,30 @@ def example(inputs: Sequence[Tensor], size: int) -> dict[str, Array] | None:
         if np.prod(shape, dtype=float) > _MAX_EXAMPLE:
             return None
         text = tensor.dtype == "string"
-        feeds[tensor.name] = np.full(shape, "" if text else 0, dtype=object if text else tensor.dtype)
+        feeds[tensor.name] = np.full(shape, "" if text else 0, dtype=object if text else bfloat16.carrier(tensor.dtype))
     return feeds
 
 
 def _numbers(found: Array, tensor: Tensor) -> Array:
-    kind = np.dtype(tensor.dtype).kind
+    dtype = bfloat16.carrier(tensor.dtype)
+    kind = np.dtype(dtype).kind
     if found.dtype == object and kind == "f":
         found = _without_null(found, tensor)
     if found.size == 0:
-        return found.astype(tensor.dtype)
+        return found.astype(dtype)
     if found.dtype.kind not in _KINDS[kind]:
         raise _other_type(found, tensor)
     if kind in "iu":
         _check_range(found.min(), found.max(), tensor)
-    if found.dtype == tensor.dtype:
+    if dtype != tensor.dtype and np.any(np.abs(found) > bfloat16.LARGEST):
+        raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name)
+    if found.dtype == dtype:
         return found
     if kind != "f":
-        return found.astype(tensor.dtype)
+        return found.astype(dtype)
     try:
         with np.errstate(over="raise"):
-            return found.astype(tensor.dtype)
+            return found.astype(dtype)
     except FloatingPointError as error:
         raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name) from error
 

@@ -23,7 +23,8 @@ def nested(shape, values):
     return values
 
 
-@pytest.mark.parametrize("dtype", sorted(tensors.DTYPES.values()))
+# bfloat16 is rounded on its way: test_bfloat16.
+@pytest.mark.parametrize("dtype", sorted({*tensors.DTYPES.values()} - {"bfloat16"}))
 @given(data=st.data(), shape=shapes)
 def test_round_trip(dtype, data, shape):
     """When values fit the type they come back as they were sent."""
