@@ -57,6 +57,16 @@ def test_busy_and_idle(server, tmp_path):
     assert [reply().status for reply in waiting] == [200, 200]
 
 
+def test_one_at_a_time(start, script, tmp_path):
+    """A worker runs one request at a time, an asynchronous one too, so that whatever ends it ends no other request."""
+    server = start("--script", script(SCRIPT), EDGEFLEET_SETTINGS='{"score_timeout_ms": 2000}').ready()
+    gate = tmp_path / "gate"
+    first = server.later(body={"wait": str(gate)})
+    server.until(lambda: list(tmp_path.iterdir()), "the first run")
+    second = server.later(body={})
+    assert (first().status, second().status) == (500, 200)
+
+
 def test_asynchronous_failure(server):
     """What an asynchronous ``run`` raises is a 500 like any other."""
     reply = server.ask(body={"raise": True})
