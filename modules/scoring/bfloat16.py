@@ -52,5 +52,8 @@ def _array(value: Any) -> NDArray[Any]:
     if value.element_type() != _ONNX:
         array: NDArray[Any] = value.numpy()
         return array
+    if value.device_name() != "cpu":
+        # Its address is none of this process's memory.
+        raise RuntimeError(f"a bfloat16 output stayed on the {value.device_name()}")
     content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     return widened(np.frombuffer(content, "<u2")).reshape(value.shape())
