@@ -12,6 +12,7 @@ from typing import Final
 from modules.manifest import ImageInput
 from modules.scoring import image_input, raw_tensors, tensors
 from modules.scoring.batching import Feeds, Values
+from modules.scoring.inputs import decode
 from modules.scoring.runtime import Answer, BadInput, Request, Tensor
 
 RAW: Final = b"application/octet-stream"
@@ -45,7 +46,7 @@ def codec(
                 remedy="send JSON, or declare image in the manifest",
             )  # fmt: skip
         return partial(image_input.feeds, request.body, image, inputs), partial(encode, outputs)
-    return partial(tensors.decode, request.body, inputs), partial(encode, outputs)
+    return partial(decode, request.body, inputs), partial(encode, outputs)
 
 
 def _raw(request: Request, inputs: Sequence[Tensor], shape: bytes) -> Feeds:

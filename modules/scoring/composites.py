@@ -9,7 +9,7 @@ import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
-from modules.scoring import bfloat16, bodies, tensors
+from modules.scoring import bfloat16, bodies, inputs
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.models import Models, Tensors
@@ -85,7 +85,8 @@ class _Composite:
         if example is None:
             return None
         try:
-            await self._run({one.name: tensors.array(example[one.name], one) for one in self.inputs})
+            feeds: dict[str, Any] = {one.name: inputs.read(example[one.name], one) for one in self.inputs}
+            await self._run(feeds)
         except (BadInput, RunFailed) as error:
             log.warning("no example could be made for the %s: %s", self.kind, error)
             return None
@@ -107,7 +108,7 @@ class _Composite:
         member = await self._member(name)
         for tensor in member.inputs:
             have = feeds[tensor.name]
-            if bfloat16.carrier(tensor.dtype) not in {have.dtype.name, "string"}:
+            if isinstance(have, np.ndarray) and bfloat16.carrier(tensor.dtype) not in {have.dtype.name, "string"}:
                 raise RunFailed(f"it takes {tensor.dtype}, and gets {have.dtype.name}", element=f"{name}.{tensor.name}")
         # Its run is small beside a request's own, whose size says nothing about it: 0 lets a quick one run at once.
         values = member.infer(0, lambda: feeds, lambda values, _: values)

@@ -12,7 +12,7 @@ import onnxruntime
 
 from modules.errors import NotReady
 from modules.manifest import ImageInput
-from modules.scoring import bodies, graph_file, image_input, tensors
+from modules.scoring import bodies, graph_file, image_input, inputs
 from modules.scoring.batching import Feeds, Values, choose, has_batch_axis
 from modules.scoring.lanes import INLINE_S, Lanes
 from modules.scoring.metrics import Figures
@@ -106,8 +106,8 @@ class OnnxRuntime:
         )
 
     def example(self) -> dict[str, Any] | None:
-        feeds = None if self._example is None else tensors.example(self.inputs, self._example.size)
-        return feeds and {name: value.tolist() for name, value in feeds.items()}
+        feeds = None if self._example is None else inputs.example(self.inputs, self._example.size)
+        return feeds and {name: inputs.plain(value) for name, value in feeds.items()}
 
     async def close(self) -> None:
         self._session = None
@@ -120,7 +120,7 @@ class OnnxRuntime:
 
     async def _tune(self, session: Session, lanes: Lanes, example: WarmUp) -> None:
         """After readiness, so that nobody waits for it."""
-        feeds = tensors.example(self.inputs, example.size)
+        feeds = inputs.example(self.inputs, example.size)
         if feeds is None:
             return
         options = session.options()

@@ -11,10 +11,20 @@ import numpy as np
 
 from modules.scoring import bfloat16
 from modules.scoring.runtime import BadInput, Buffer, RunFailed, Tensor
-from modules.scoring.tensors import Array, shaped, shown
+from modules.scoring.tensors import NAMES, Array, shaped, shown
 
 _LENGTH: Final = struct.Struct("<I")
 _SMALL: Final = 4096
+
+
+def check(tensor: Tensor) -> None:
+    """Accept an input that bytes, or lists with a shape, can carry.
+
+    Raises:
+        BadInput: it is a sequence or a map.
+    """
+    if tensor.dtype not in NAMES:
+        raise BadInput(f"it is a {tensor.dtype}, and no tensor", element=tensor.name, remedy="send JSON to /score")
 
 
 def only(body: Buffer, tensor: Tensor, shape: str = "") -> Array:
@@ -23,6 +33,7 @@ def only(body: Buffer, tensor: Tensor, shape: str = "") -> Array:
     Raises:
         BadInput: the length does not go with the shape, or no shape follows from the length.
     """
+    check(tensor)
     if shape:
         try:
             sizes = tuple(int(one) for one in shape.split(","))

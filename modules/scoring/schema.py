@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from modules.scoring.runtime import Metadata, Tensor
+from modules.scoring.tensors import DTYPES
 
 VERSIONS: Final = {"2": "2.0", "3": "3.0.3", "3.1": "3.1.0"}
 _JSON: Final = "application/json"
@@ -67,10 +68,22 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _element(dtype: str) -> dict[str, Any]:
+    if "(" in dtype:
+        return _container(dtype)
     if "float" in dtype:
         return {"type": "number", "format": "double" if dtype == "float64" else "float"}
     if "int" in dtype:
         return {"type": "integer", "format": "int64" if dtype.endswith("64") else "int32"}
     if dtype in {"bool", "string"}:
         return {"type": "boolean" if dtype == "bool" else "string"}
+    return {}
+
+
+def _container(kind: str) -> dict[str, Any]:
+    """A list for a sequence, an object for a map, by ONNX Runtime's name of the type; tensors in it have any shape."""
+    if kind.startswith("seq("):
+        return {"type": "array", "items": _container(kind[4:-1])}
+    if kind.startswith("map("):
+        value = kind.partition(",")[2][:-1]
+        return {"type": "object", "additionalProperties": _element(DTYPES.get(value, value))}
     return {}

@@ -8,7 +8,7 @@ from typing import Any, Final
 import onnxruntime
 
 from modules.errors import BadSettings, EdgefleetError, Invalid, Unfit
-from modules.scoring import bfloat16, graph_file, locales, tensors
+from modules.scoring import bfloat16, graph_file, inputs, locales, tensors
 from modules.scoring.batching import Feeds, Values
 from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunFailed, Tensor
 
@@ -164,14 +164,14 @@ def _tensor(given: Any, file: Path) -> Tensor:
     """An input as ours.
 
     Raises:
-        Invalid: a type that JSON requests cannot carry.
+        Invalid: a type that requests cannot carry.
     """
-    if given.type not in tensors.DTYPES:
+    if given.type not in tensors.DTYPES and not inputs.taken(given.type):
         raise Invalid(
             f"its input {given.name} is a {given.type}, which cannot be sent as JSON", element=str(file),
-            remedy="give the graph tensor inputs, or serve it with an entry script",
+            remedy="give the graph tensors, sequences of tensors or maps to floats, or serve it with an entry script",
         )  # fmt: skip
-    return Tensor(given.name, tensors.DTYPES[given.type], _shape(given))
+    return Tensor(given.name, tensors.DTYPES.get(given.type, given.type), _shape(given))
 
 
 def _output(given: Any) -> Tensor:

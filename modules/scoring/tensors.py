@@ -13,55 +13,19 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from modules.scoring import bfloat16, large_json
+from modules.scoring import bfloat16
 from modules.scoring.runtime import BadInput, Dimension, RunFailed, Tensor
 
 Array = NDArray[Any]
 
-# ONNX Runtime's name of a type -> ours, which is NumPy's except for string.
-DTYPES: Final = {
-    f"tensor({name})": name
-    for name in (
-        "float16",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "bool",
-        "string",
-        "bfloat16",
-    )
-} | {"tensor(float)": "float32", "tensor(double)": "float64"}
-
-_MAX_EXAMPLE: Final = 1 << 24
+_SAME: Final = "bfloat16 float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool string"
+# ONNX Runtime's name of a type -> ours, which is NumPy's except for string and bfloat16.
+DTYPES: Final = {f"tensor({name})": name for name in _SAME.split()} | {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+NAMES: Final = frozenset(DTYPES.values())
 _KINDS: Final = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
-
-
-def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Array]:
-    """The arrays in a request's body: ``{"data": rows}`` where there is one input, or one key for each input's name.
-
-    A row may be flat: ``[N, 12]`` for an input of ``[N, 3, 4]``.
-
-    Raises:
-        BadInput: not JSON, or names, types or shapes that the graph does not have; says what was expected and found.
-    """
-    try:
-        document = large_json.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is no JSON: {error}", element="body") from error
-    if isinstance(document, dict) and len(inputs) == 1 and len(document) == 1:
-        (tensor,) = inputs
-        if (value := document.get("data", document.get(tensor.name))) is not None:
-            return {tensor.name: array(value, tensor)}
-    names = {tensor.name for tensor in inputs}
-    if not isinstance(document, dict) or document.keys() != names:
-        found = f"keys {', '.join(sorted(document)) or '(none)'}" if isinstance(document, dict) else "no object"
-        raise BadInput(f"expected a JSON object with the keys {', '.join(sorted(names))}, got {found}", element="body")
-    return {tensor.name: array(document[tensor.name], tensor) for tensor in inputs}
 
 
 def array(value: Any, tensor: Tensor) -> Array:
@@ -128,25 +92,6 @@ def encode(names: Sequence[str], values: Sequence[Any]) -> bytes:
         return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         raise RunFailed(f"the output cannot be written as JSON: {error}", element=", ".join(names)) from error
-
-
-def example(inputs: Sequence[Tensor], size: int) -> dict[str, Array] | None:
-    """Zeros of the graph's types; the first dimension is 1 where it is free, other free ones are ``size``.
-
-    A name that stands first somewhere is 1 everywhere: state is often ``[layers, batch, width]``.
-    """
-    feeds = {}
-    batch = {tensor.shape[0] for tensor in inputs if tensor.shape} - {None}
-    for tensor in inputs:
-        shape = [
-            want if isinstance(want, int) else (size if position and want not in batch else 1)
-            for position, want in enumerate(tensor.shape)
-        ]
-        if np.prod(shape, dtype=float) > _MAX_EXAMPLE:
-            return None
-        text = tensor.dtype == "string"
-        feeds[tensor.name] = np.full(shape, "" if text else 0, dtype=object if text else bfloat16.carrier(tensor.dtype))
-    return feeds
 
 
 def _numbers(found: Array, tensor: Tensor) -> Array:

@@ -44,6 +44,7 @@ def feeds(given: Iterable[Given], inputs: Sequence[Tensor]) -> Feeds:
         if not isinstance(name, str) or name not in known or name in found:
             raise BadInput(f"expected the inputs {', '.join(known)}, got {name!r}", element="inputs")
         tensor = known[name]
+        raw_tensors.check(tensor)
         expected = DATATYPES[tensor.dtype]
         if datatype != expected:
             raise BadInput(f"expected {expected}, got {datatype!r}", element=f"{name}.datatype")

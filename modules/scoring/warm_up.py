@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from modules.scoring import tensors
+from modules.scoring import inputs
 from modules.scoring.batching import Feeds
 from modules.scoring.runtime import BadInput, RunFailed
 from modules.scoring.session import Session
@@ -31,7 +31,7 @@ class WarmUp(msgspec.Struct, frozen=True):
 def warm_up(session: Session, name: str) -> WarmUp | None:
     """Run zeros; None where no size of the free dimensions gives an example that runs."""
     for size in _SIZES:
-        feeds = tensors.example(session.inputs, size)
+        feeds = inputs.example(session.inputs, size)
         if feeds is None:
             break
         try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.scoring import large_json, tensors
+from modules.scoring import inputs, large_json, tensors
 from modules.scoring.runtime import BadInput, Tensor
 
 INTEGERS = [name for name in tensors.DTYPES.values() if "int" in name]
@@ -36,7 +36,7 @@ def test_round_trip(dtype, data, shape):
         values = st.booleans() if dtype == "bool" else st.text(st.characters(codec="utf-8"))
     sent = data.draw(nested(shape, values))
     body = json.dumps({"x": sent}).encode()
-    array = tensors.decode(body, [Tensor("x", dtype, shape)])["x"]
+    array = inputs.decode(body, [Tensor("x", dtype, shape)])["x"]
     assert array.shape == shape
     if dtype != "string":
         assert array.dtype == dtype
@@ -74,7 +74,7 @@ def test_any_document(document, dtype, shape):
     tensor = Tensor("x", dtype, shape)
     for body in (document, {"x": document}, {"data": document}):
         try:
-            array = tensors.decode(json.dumps(body).encode(), [tensor])["x"]
+            array = inputs.decode(json.dumps(body).encode(), [tensor])["x"]
         except BadInput:
             continue
         assert array.shape == shape
@@ -84,7 +84,7 @@ def test_any_document(document, dtype, shape):
 def test_any_bytes(body):
     """Bytes that are no JSON are BadInput, whatever they are."""
     with pytest.raises(BadInput):
-        tensors.decode(body, [Tensor("x", "float32", (None, 64))])
+        inputs.decode(body, [Tensor("x", "float32", (None, 64))])
 
 
 numbers = st.integers(-(1 << 66), 1 << 66) | st.floats(allow_nan=False, allow_infinity=False)
