@@ -12,8 +12,9 @@ CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make test` fails.
 COVERAGE ?= 80
 ARGS ?=
-# Two files at a time: much of the suite waits for containers and brokers. A file's tests share what they start.
-TOGETHER := -n 2 --dist loadfile
+# Two files at a time: much of the suite waits for containers and brokers. A file's tests share what they start, and the
+# longest files come first, so that none is left for the end.
+TOGETHER := -n 2 --dist loadfile tests/journeys tests/fleet tests/modules/scoring tests
 # Measures memory under load, so it runs alone.
 LOAD := tests/modules/scoring/test_load.py
 # Which of tests/benchmarks is run.
