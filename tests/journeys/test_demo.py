@@ -28,14 +28,8 @@ def demo(folder, *arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=False)
 
 
-def containers(client):
-    return {one.id for one in client.containers.list(all=True) if "edgefleet.device" in one.labels}
-
-
 def test_it_ends_with_the_right_digit(engine, tmp_path):
     """From keys to a scored digit through mosquitto and Docker; the last line is JSON, and no container stays."""
-    before = containers(engine)
-
     done = demo(tmp_path / "demo")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,7 +40,7 @@ def test_it_ends_with_the_right_digit(engine, tmp_path):
     assert result["seconds"]["first_score"] < 5
     assert "it is a 7" in done.stdout
     assert "██" in done.stdout
-    assert containers(engine) <= before
+    assert docker_parts.containers_upon(engine, tmp_path) == []
 
 
 def test_it_runs_without_an_engine(tmp_path):

@@ -55,6 +55,14 @@ def client() -> docker.DockerClient:
     return docker.DockerClient(base_url=f"unix://{engine_socket()}", timeout=600)
 
 
+def containers_upon(engine_client: docker.DockerClient, folder: Path) -> list[str]:
+    """The containers, running or not, that have something below this folder mounted: other tests have theirs."""
+    found = engine_client.containers.list(all=True, ignore_removed=True)
+    return [
+        one.id for one in found if any(Path(mount["Source"]).is_relative_to(folder) for mount in one.attrs["Mounts"])
+    ]
+
+
 def python_slim(engine_client: docker.DockerClient) -> str:
     """Make sure that the engine has a Python image under the usual tag; returns the tag.
 

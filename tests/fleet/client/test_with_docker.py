@@ -165,7 +165,6 @@ def test_without_docker_the_way_out_is_named(workspace, silent, monkeypatch, fre
 def test_a_module_is_measured_in_its_own_container(engine, image, workspace, linear_file, tmp_path, silent):
     """Numbers for every limit, a recommendation that was tried, a refused request told, and nothing left running."""
     prepare(graph(linear_file, prove="ready-only"), image, workspace.blobs, tmp_path, silent)
-    before = {one.id for one in engine.containers.list(all=True)}
 
     def measure(body, *cores):
         request = Request(name="one", body=body)
@@ -175,8 +174,7 @@ def test_a_module_is_measured_in_its_own_container(engine, image, workspace, lin
     with pytest.raises(Unproved, match="the model answers 400"):
         measure(b'{"z": 1}', 1.0)
 
-    mine = {one.id for one in engine.containers.list(all=True, filters={"ancestor": image.config.sha256})}
-    assert not mine - before
+    assert parts.containers_upon(engine, tmp_path) == []
     assert [run.cpu for run in found.runs[:2]] == [1.0, 0.5]
     assert all(run.mean_ms > 0 and run.per_second > 0 and run.peak_mb > 5 for run in found.runs if not run.problem)
     assert found.cpu in (1.0, 0.5)
