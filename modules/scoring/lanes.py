@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # A model at least this quick runs on the event loop, for bodies up to this size.
 INLINE_S: Final = 0.0005
 INLINE_BYTES: Final = 64 << 10
-# One run on the event loop that takes this much of the processor ends running there.
+# A second run on the event loop that takes this much of the processor ends running there.
 TOO_LONG_INLINE_S: Final = 0.02
 
 
@@ -72,6 +72,7 @@ class Lanes:
         self._idle = self._threads = threads
         self._waiting: deque[Job] = deque()
         self._running: set[asyncio.Future[list[tuple[Job, Any]]]] = set()
+        self._doubted = False
         self._inline_options: Any = None
         self._batches = Batches()
         self._last_batch = 1
@@ -127,15 +128,19 @@ class Lanes:
     def _at_once(self, decode: Callable[[], Feeds], encode: Callable[[Values, float], Any]) -> Any:
         born = time.perf_counter()
         feeds = decode()
-        decoded, used = time.perf_counter(), time.thread_time()
+        # To ask for the processor's time costs as much as decoding: only of a model that was slow by the clock once.
+        used = time.thread_time() if self._doubted else 0.0
+        decoded = time.perf_counter()
         values = self._session.run(feeds, self._inline_options)
-        ran, used = time.perf_counter(), time.thread_time() - used
+        ran = time.perf_counter()
         answer = encode(values, (ran - decoded) * 1000)
         self._figures.observe_inline(decoded - born, ran - decoded, time.perf_counter() - ran)
-        # Not by the clock: a run that was kept waiting for the processor by others would wait in a thread as well.
-        if used > TOO_LONG_INLINE_S:
-            log.info("a run took %.0f ms: requests are run in threads from now on", used * 1000)
-            self._inline_options = None
+        if ran - decoded > TOO_LONG_INLINE_S:
+            # Not by the clock alone: a run that others kept from the processor would wait in a thread as well.
+            if self._doubted and time.thread_time() - used > TOO_LONG_INLINE_S:
+                log.info("a run took %.0f ms: requests are run in threads from now on", (ran - decoded) * 1000)
+                self._inline_options = None
+            self._doubted = True
         return answer
 
     def _pump(self, *, due: bool = False) -> None:

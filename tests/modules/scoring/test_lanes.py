@@ -1,4 +1,4 @@
-"""Where requests are run: on the event loop while runs are quick, in threads once one was not."""
+"""Where requests are run: on the event loop while runs are quick, in threads once they are not."""
 
 import gc
 import time
@@ -42,7 +42,8 @@ async def lanes():
 
 
 async def test_a_run_that_computes_for_long(lanes):
-    """One run that computes for long is the last on the event loop."""
+    """The second run that computes for long is the last on the event loop: the first was told by the clock alone."""
+    assert lanes.submit(0, lambda: {"take": compute}, lambda values, _: values)
     assert lanes.inline
     assert lanes.submit(0, lambda: {"take": compute}, lambda values, _: values)
     assert not lanes.inline
@@ -50,9 +51,10 @@ async def test_a_run_that_computes_for_long(lanes):
 
 
 async def test_a_run_that_is_kept_waiting(lanes):
-    """A run that had to wait for the processor says nothing about the model: runs stay where they were."""
-    assert lanes.submit(0, lambda: {"take": time.sleep}, lambda values, _: values)
-    assert lanes.inline
+    """Runs that had to wait for the processor say nothing about the model: the next stay where they were."""
+    for _ in range(3):
+        assert lanes.submit(0, lambda: {"take": time.sleep}, lambda values, _: values)
+        assert lanes.inline
 
 
 class Body:
