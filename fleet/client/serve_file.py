@@ -53,7 +53,10 @@ def read_serve(file: Path, model: Path) -> Declared:
     if isinstance(serve, ModelSet):
         main = placed.get(serve.main)
         if main is None:
-            raise Invalid(f"{serve.main} is none of its models", element=f"{file}: main", remedy=f"{', '.join(models)}")
+            names = ", ".join(models) or "it has none"
+            raise Invalid(
+                f"{serve.main} is none of its models ({names})", element=f"{file}: main", remedy="name one of them"
+            )
         where = f"{file}: models.{serve.main}"
         declared = msgspec.structs.replace(serve, models=placed)
         return Declared(declared, sources, _inputs(main, serve.main, checked, where))

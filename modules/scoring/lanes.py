@@ -128,7 +128,7 @@ class Lanes:
     def _at_once(self, decode: Callable[[], Feeds], encode: Callable[[Values, float], Any]) -> Any:
         born = time.perf_counter()
         feeds = decode()
-        # To ask for the processor's time costs as much as decoding: only of a model that was slow by the clock once.
+        # The processor's time is a system call: asked for only once a model was slow by the clock.
         used = time.thread_time() if self._doubted else 0.0
         decoded = time.perf_counter()
         values = self._session.run(feeds, self._inline_options)

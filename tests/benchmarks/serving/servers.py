@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.process_memory import family, family_rss
+from tests.parts import environments
 
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".cache" / "serving"
@@ -34,15 +35,7 @@ START_S = 90
 
 def environment(name):
     """The Python of an environment with this server, made once."""
-    folder = CACHE / name
-    done = folder / "complete"
-    if not done.exists():
-        print(f"making the environment of {name}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, *PACKAGES[name]], check=True, stdout=sys.stderr)
-        done.touch()
-    return folder / "bin/python"
+    return environments.environment(name, *PACKAGES[name])
 
 
 def models():

@@ -1,7 +1,6 @@
 """Models of other libraries become ONNX and answer as the originals: estimators are trained here, small and seeded."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -25,13 +24,12 @@ from fleet.client.register import Model, prepare
 from modules import samples as samples_file
 from modules.errors import BadSettings, Invalid, WrongAnswer
 from modules.samples import Sample, Samples
+from tests.parts.environments import TENSORFLOW, environment, slow
 
-CACHE = Path(__file__).parents[3] / ".cache/converters"
 PACKAGES = {
-    "tensorflow": ["tensorflow-cpu", "tf2onnx"],
-    "boosting": ["lightgbm", "onnxmltools", "packaging", "xgboost-cpu"],
+    "tensorflow": TENSORFLOW,
+    "boosting": ("lightgbm", "onnxmltools", "packaging", "xgboost-cpu"),
 }
-slow = pytest.mark.skipif(os.environ.get("EDGEFLEET_SLOW") != "1", reason="takes minutes: set EDGEFLEET_SLOW=1")
 FLOWERS, KINDS = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
 PEOPLE = pd.DataFrame({"age": [20.0, 30, 40, 50] * 5, "city": ["Bern", "Rome", "Bern", "Oslo"] * 5})
@@ -245,12 +243,7 @@ def test_a_folder_says_what_saved_it(tmp_path):
 
 def converter(name):
     """A Python with a large library, made once below .cache."""
-    python, done = CACHE / name / "bin/python", CACHE / name / ".done"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(CACHE / name)], check=True, timeout=120)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES[name]], check=True, timeout=900)
-        done.touch()
-    return str(python)
+    return str(environment(name, *PACKAGES[name]))
 
 
 SAVE = {

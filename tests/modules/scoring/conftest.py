@@ -180,6 +180,17 @@ def relu(graph):
 
 
 @pytest.fixture(scope="module")
+def cat_or_dog(graph):
+    """A classifier's answer: p, a map from label to number for each of x, float32 [N, 2]."""
+    zipmap = helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_strings=["cat", "dog"])
+    value = helper.make_tensor_value_info("p", TensorProto.FLOAT, None)
+    mapped = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    value.type.CopyFrom(helper.make_sequence_type_proto(mapped))
+    domains = (("", 17), ("ai.onnx.ml", 1))
+    return graph([zipmap], {"x": (TensorProto.FLOAT, ["N", 2])}, {}, domains=domains, more=[value])
+
+
+@pytest.fixture(scope="module")
 def counting(graph):
     """A graph that counts to ``times``, and so takes as long as is asked for."""
     inside = {"n": TensorProto.INT64, "go": TensorProto.BOOL, "v": TensorProto.FLOAT}

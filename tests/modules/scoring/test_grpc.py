@@ -321,15 +321,9 @@ def test_entry_script(serve, script):
     assert (found.platform, list(found.inputs)) == ("edgefleet_entry-script", [])
 
 
-def test_sequences_and_maps(serve, graph):
+def test_sequences_and_maps(serve, cat_or_dog):
     """What is no tensor comes as one JSON text for each element."""
-    zipmap = helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_strings=["cat", "dog"])
-    value = helper.make_tensor_value_info("p", TensorProto.FLOAT, None)
-    mapped = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
-    value.type.CopyFrom(helper.make_sequence_type_proto(mapped))
-    domains = (("", 17), ("ai.onnx.ml", 1))
-    path = graph([zipmap], {"x": (TensorProto.FLOAT, ["N", 2])}, {}, domains=domains, more=[value])
-    answer = serve("--model", path)[1].infer("graph", tensor("x", [1, 2], fp32_contents=[0.25, 0.75]))
+    answer = serve("--model", cat_or_dog)[1].infer("graph", tensor("x", [1, 2], fp32_contents=[0.25, 0.75]))
     (output,), (data,) = answer.outputs, answer.raw_output_contents
     assert (output.datatype, list(output.shape)) == ("BYTES", [1])
     assert struct.unpack_from("<I", data) == (len(data) - 4,)

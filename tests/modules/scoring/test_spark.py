@@ -1,15 +1,12 @@
 """Scripts that take and give Spark's data frames, in an environment with pyspark that is made once."""
 
-import os
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ENVIRONMENT = Path(__file__).parents[3] / ".cache/spark"
+from tests.parts.environments import environment, slow
+
 # Java, and a session of Spark, on a machine that does other things.
 START_S = 300
 PACKAGES = ("pyspark==4.3.0", "inference-schema==1.8", "pandas<3", "setuptools<81")
@@ -28,7 +25,7 @@ def run(data):
     return data.selectExpr("upper(colour) as colour", "size * 2 as size", "date '2021-02-01' as day")
 """
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("EDGEFLEET_SLOW") != "1", reason="Spark takes minutes: set EDGEFLEET_SLOW=1"),
+    slow,
     pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java: apt-get install default-jre-headless"),
     pytest.mark.timeout(1200),
 ]
@@ -37,12 +34,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def python():
     """The Python of the environment with pyspark."""
-    python, done = ENVIRONMENT / "bin/python", ENVIRONMENT / ".done"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True, timeout=120)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True, timeout=900)
-        done.touch()
-    return python
+    return environment("spark", *PACKAGES)
 
 
 @pytest.fixture(scope="module")

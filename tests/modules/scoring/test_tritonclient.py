@@ -6,13 +6,12 @@ It wants an older protobuf than ONNX does, so it is no package of ours.
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from onnx import TensorProto, helper
 
-FOLDER = Path(__file__).parents[3] / ".cache/tritonclient-2.73.0"
+from tests.parts.environments import environment
+
 PACKAGE = "tritonclient[grpc]==2.73.0"
 # Each test's lines are behind these; what they leave in `told` comes back.
 BEGIN = """
@@ -46,16 +45,12 @@ KINDS = {
 @pytest.fixture(scope="module")
 def python():
     """A Python with tritonclient, made once below .cache; the tests are skipped where pip cannot get it."""
-    python, done = FOLDER / "bin/python", FOLDER / ".done"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True, timeout=120)
-        command = [python, "-m", "pip", "install", "--quiet", PACKAGE]
-        got = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if got.returncode and os.environ.get("EDGEFLEET_REQUIRE") != "all":
-            pytest.skip(f"pip cannot get {PACKAGE}: {got.stderr[-200:]}")
-        assert got.returncode == 0, got.stderr
-        done.touch()
-    return str(python)
+    try:
+        return str(environment("tritonclient", PACKAGE))
+    except RuntimeError as error:
+        if os.environ.get("EDGEFLEET_REQUIRE") == "all":
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

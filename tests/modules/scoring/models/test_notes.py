@@ -6,15 +6,14 @@ gigabyte with what it brings: that test makes an environment for it in ``.cache`
 ``EDGEFLEET_SLOW`` is 1.
 """
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.parts import pypi_models
+from tests.parts.environments import TENSORFLOW, environment, slow
 
 RATE, SAMPLES, STEP = 22_050, 43_844, 256
 LOWEST = 21
@@ -24,8 +23,6 @@ BEGINS, SOUNDS = "StatefulPartitionedCall:2", "StatefulPartitionedCall:1"
 CHORD = [(60, 0.3, 1.6), (64, 0.3, 1.6), (67, 0.3, 1.6)]
 MELODY = [(57, 0.2, 0.7), (69, 0.8, 1.3), (76, 1.4, 1.9)]
 SURE = 0.6
-CONVERTER = ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")
-ENVIRONMENT = pypi_models.CACHE / "tensorflow"
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +83,8 @@ def test_two_recordings_in_one_request(served):
     assert sounding(answer, 0.6) == [60, 64, 67]
 
 
-def converter():
-    """The Python of the environment with TensorFlow, which is made once."""
-    python, done = ENVIRONMENT / "bin/python", ENVIRONMENT / ".done"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True, timeout=120)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *CONVERTER], check=True, timeout=900)
-        done.touch()
-    return python
-
-
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(os.environ.get("EDGEFLEET_SLOW") != "1", reason="TensorFlow takes minutes: set EDGEFLEET_SLOW=1")
+@slow
 def test_a_saved_model_converted_here(serve, folder, tmp_path):
     """The SavedModel, converted with tf2onnx and served, gives what TensorFlow itself gives."""
     saved = tmp_path / "saved"
@@ -108,7 +95,7 @@ def test_a_saved_model_converted_here(serve, folder, tmp_path):
     feeds = played(CHORD)
     np.save(tmp_path / "chord.npy", feeds[IN])
     script = Path(__file__).with_name("saved_model_to_onnx.py")
-    command = [converter(), script, saved, tmp_path / "chord.npy", tmp_path / "converted"]
+    command = [environment("tensorflow", *TENSORFLOW), script, saved, tmp_path / "chord.npy", tmp_path / "converted"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = serve(tmp_path / "converted.onnx").agreed(feeds)
