@@ -23,7 +23,7 @@ from fleet.client.image_build import BASE, DOCKERFILE, LOCK, SOURCE, build_scori
 from tests.parts.presence import engine_answers, engine_socket, program
 
 REPOSITORY = "edgefleet-test/scoring"
-KEPT = 3
+KEPT = 10
 STARTS_WITHIN_S = 60
 _PATHS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
