@@ -1,9 +1,9 @@
 """What an accepted order changes in the device's memory: pure, rows in and rows out."""
 
-from agent.phases import Phase
 from agent.slots import Slot, Wanted
 from modules.names import Digest, ModuleRef, Slug
 from modules.protocol.order import Order, SlotOrder
+from modules.protocol.phases import Phase
 
 
 def adopt(

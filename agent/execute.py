@@ -13,7 +13,6 @@ from typing import Final
 from agent.clock import Clock, backoff
 from agent.engines.contract import ContainerEngine
 from agent.launch import Launcher
-from agent.phases import Phase
 from agent.plan import MAX_RESTARTS
 from agent.shelf import Shelf
 from agent.slots import Placed, Slot, reason
@@ -23,6 +22,7 @@ from agent.supply import Supply
 from modules.errors import EdgefleetError, NeedsOperator, NoEngine, NoSpace, Refused, Unfit, Unproved
 from modules.manifest import Image, Manifest
 from modules.needs import HostFacts, fits
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)

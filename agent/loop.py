@@ -15,7 +15,7 @@ from agent.execute import Executor
 from agent.host import Host
 from agent.observe import Observer
 from agent.outbox import Outbox
-from agent.phases import TABLE, Phase
+from agent.phases import TABLE
 from agent.plan import left_over, plan
 from agent.router import Router
 from agent.slots import Slot
@@ -24,6 +24,7 @@ from agent.store import Store
 from agent.supply import Supply
 from modules.errors import EdgefleetError, NoEngine
 from modules.names import Slug
+from modules.protocol.phases import Phase
 
 _log = logging.getLogger(__name__)
 _FACTS_EVERY_S: Final = 60.0

@@ -4,26 +4,9 @@ The phase is written to the store, synced, before the side effect that it names;
 says where to go on. A pair that is not in the table is a bug and raises.
 """
 
-from enum import StrEnum
 from typing import Final, NamedTuple
 
-
-class Phase(StrEnum):
-    """Where the wanted module of a slot is on its way. What a phase means for the state machine stands in TABLE."""
-
-    ACCEPTED = "accepted"
-    FITTED = "fitted"
-    FETCHING = "fetching"
-    VERIFIED = "verified"
-    STAGED = "staged"
-    STARTING = "starting"
-    PROBATION = "probation"
-    COMMITTED = "committed"
-    DEGRADED = "degraded"
-    REVERTING = "reverting"
-    REVERTED = "reverted"
-    REJECTED = "rejected"
-    REMOVING = "removing"
+from modules.protocol.phases import Phase
 
 
 class Row(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from agent.phases import Phase
 from agent.slots import Slot
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.verdict import Evidence, broken
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 
 # A candidate that took the agent down with it, or that the engine could not start, is not tried for ever.

@@ -1,8 +1,8 @@
 """What the device says of itself: rows to a report, and when to say it."""
 
-from agent.phases import Phase
 from agent.slots import Placed, Slot
 from modules.names import DeviceId
+from modules.protocol.phases import Phase
 from modules.protocol.report import Refusal, Report, Running, SlotReport
 
 

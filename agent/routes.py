@@ -4,8 +4,8 @@ from pathlib import Path
 
 from agent.gateway.table import Fallback, Route, Table, Upstream
 from agent.identity import CERTIFICATE, KEY
-from agent.phases import Phase
 from agent.slots import Placed, Slot
+from modules.protocol.phases import Phase
 
 
 def table(slots: tuple[Slot, ...], *, generation: int, identity: Path) -> Table:

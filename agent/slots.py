@@ -4,10 +4,11 @@ from typing import Final
 
 import msgspec
 
-from agent.phases import Phase, check
+from agent.phases import check
 from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
 from modules.protocol.order import SettingValue
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 
 # A module that fails and recovers again and again must not make the report grow for ever.

@@ -1,21 +1,27 @@
 """What a device is, signed, at ``up/facts``; sent again when it changes."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from modules.names import DeviceField
 from modules.needs import HostFacts
+from modules.protocol.bounds import Epoch, Number, Time, Word
 
 LIMIT: Final = 64 << 10
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of the envelope; ``number`` grows so that an old one cannot replace a newer one."""
+    """The payload of the envelope; ``number`` grows within its epoch, so that an old one cannot replace a newer one.
+
+    ``formats`` are the documents that this device reads, as ``edgefleet.order/1``; none: a device of before.
+    """
 
     format: Literal["edgefleet.facts/1"] = "edgefleet.facts/1"
     device: DeviceField
-    number: int
-    issued: float
-    agent: str
+    number: Number
+    issued: Time
+    agent: Word
     host: HostFacts
+    epoch: Epoch = ""
+    formats: Annotated[tuple[Word, ...], msgspec.Meta(max_length=32)] = ()

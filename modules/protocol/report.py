@@ -5,64 +5,83 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules.names import DeviceField, DigestField, SlugField
+from modules.protocol.bounds import Count, Epoch, Line, Number, Sentence, Share, Time, Word
 
 LIMIT: Final = 256 << 10
 STATUS_LIMIT: Final = 1 << 10
+MAX_TIMES: Final = 64
+MAX_SLOTS: Final = 256
+MAX_REFUSALS: Final = 64
 
 
 class Reason(msgspec.Struct, frozen=True):
     """Why: the error's code (modules.errors) and its sentence for the operator."""
 
-    code: str
-    message: str
+    code: Word
+    message: Sentence
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
     """A module that holds or held a slot's traffic."""
 
-    module: str
+    module: Line
     digest: DigestField
-    provider: str = ""
-    engine: str = ""
+    provider: Word = ""
+    engine: Word = ""
     proved: bool = True
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the committed module of a slot is, whatever the wanted one does meanwhile.
+
+    ``state`` is ``up``, ``restarting`` (it ended or went silent, and is being started again) or ``degraded`` (that has
+    failed often and goes on for ever; the fallback serves); ``restarts`` counts since it was last steady.
+    """
+
+    state: Word
+    restarts: Count = 0
+    reason: Reason | None = None
 
 
 class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     """One slot: the module it works towards, in which phase and why, and the one that answers meanwhile.
 
-    ``times`` are Unix seconds at which the wanted module entered each phase, in order.
+    ``times`` are Unix seconds at which the wanted module entered each phase, in order. ``current`` is the committed
+    module's own health, None where none is committed, and from devices of before.
     """
 
     slot: SlugField
-    phase: str
-    module: str
+    phase: Word
+    module: Line
     digest: DigestField
-    attempts: int = 0
+    attempts: Count = 0
     reason: Reason | None = None
     serving: Running | None = None
-    progress: float | None = None
-    times: tuple[tuple[str, float], ...] = ()
+    progress: Share | None = None
+    times: Annotated[tuple[tuple[Word, Time], ...], msgspec.Meta(max_length=MAX_TIMES)] = ()
+    current: Health | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """An order or command that was not accepted."""
 
-    what: str
+    what: Line
     reason: Reason
-    at: float
+    at: Time
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of the envelope at ``up/report``; ``number`` grows by one and is never used twice."""
+    """The payload of the envelope at ``up/report``; ``number`` grows by one and is never used twice in its epoch."""
 
     format: Literal["edgefleet.report/1"] = "edgefleet.report/1"
     device: DeviceField
-    number: Annotated[int, msgspec.Meta(ge=1)]
-    issued: float
-    order: int
-    agent: str
-    slots: tuple[SlotReport, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    number: Number
+    issued: Time
+    order: Count
+    agent: Word
+    slots: Annotated[tuple[SlotReport, ...], msgspec.Meta(max_length=MAX_SLOTS)] = ()
+    refusals: Annotated[tuple[Refusal, ...], msgspec.Meta(max_length=MAX_REFUSALS)] = ()
+    epoch: Epoch = ""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +89,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     format: Literal["edgefleet.status/1"] = "edgefleet.status/1"
     online: bool
-    boot: int
+    boot: Count
+    epoch: Epoch = ""
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """``down/ack``: the highest report number that is committed to the server's database."""
+    """``down/ack``: the highest report number of an epoch that is committed to the server's database."""
 
     format: Literal["edgefleet.ack/1"] = "edgefleet.ack/1"
-    report: int
+    report: Count
+    epoch: Epoch = ""

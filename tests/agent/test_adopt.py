@@ -3,9 +3,9 @@
 import pytest
 
 from agent.adopt import adopt
-from agent.phases import Phase
 from agent.slots import Placed, Slot
 from modules.protocol.order import Order
+from modules.protocol.phases import Phase
 from tests.doubles.release import make
 
 ONE, TWO = make("acme/digits:1"), make("acme/digits:2")

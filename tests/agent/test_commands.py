@@ -7,11 +7,11 @@ import pytest
 
 from agent import identity
 from agent.__main__ import main
-from agent.phases import Phase
 from agent.slots import Placed, Slot
 from agent.store import Store
 from modules.names import device_id
 from modules.protocol.enrollment import Broker
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from tests.doubles.release import make
 

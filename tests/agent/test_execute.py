@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from agent.phases import Phase
 from modules.manifest import Adjustable, Limits
+from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
 

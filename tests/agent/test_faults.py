@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from agent.phases import Phase
 from modules.errors import EngineBusy, NoEngine, NoSpace, Untrusted
 from modules.manifest import Limits
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from tests.agent.workbench import FACTS
 from tests.doubles.engine import Behaviour, could_not_start

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from agent.phases import TABLE, Phase
+from agent.phases import TABLE
+from modules.protocol.phases import Phase
 from tests.agent.workbench import FACTS
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from agent.outbox import Outbox
-from agent.phases import Phase
 from agent.report import build
 from agent.slots import Placed, Slot
 from agent.store import Store
 from modules import signing
 from modules.names import device_id
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason, Refusal
 from tests.agent.workbench import FACTS
 from tests.doubles.keys import device_pem

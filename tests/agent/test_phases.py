@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from agent.phases import TABLE, Phase, check
+from agent.phases import TABLE, check
 from agent.slots import Slot, reason
 from modules.errors import NotReady
+from modules.protocol.phases import Phase
 from tests.doubles.release import make
 
 PAIRS = list(itertools.product(Phase, Phase))

@@ -3,11 +3,11 @@
 import pytest
 
 from agent.engines.contract import Instance
-from agent.phases import Phase
 from agent.plan import MAX_RESTARTS, MAX_STARTS, Seen, left_over, plan
 from agent.slots import Placed, Slot
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start
 from agent.verdict import Evidence, broken
+from modules.protocol.phases import Phase
 from tests.doubles.release import make
 
 NOW = 1000.0

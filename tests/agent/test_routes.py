@@ -3,11 +3,11 @@
 import msgspec
 
 from agent.gateway import table as gateway_table
-from agent.phases import Phase
 from agent.router import Router
 from agent.routes import table
 from agent.slots import Placed, Slot
 from agent.store import Store
+from modules.protocol.phases import Phase
 from tests.doubles.release import make
 
 CLOUD = "https://cloud.example/digits"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.phases import Phase
 from modules.errors import NoEngine
+from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour, could_not_start
 from tests.doubles.release import make
 

@@ -15,7 +15,6 @@ from agent.launch import Launcher
 from agent.loop import Loop
 from agent.observe import Observer
 from agent.outbox import Outbox
-from agent.phases import Phase
 from agent.router import Router
 from agent.shelf import Shelf
 from agent.store import Store
@@ -24,6 +23,7 @@ from modules import signing
 from modules.names import device_id
 from modules.needs import Engine, HostFacts
 from modules.protocol.order import Order
+from modules.protocol.phases import Phase
 from tests.doubles.blob_server import BlobServer
 from tests.doubles.clock import VirtualClock
 from tests.doubles.engine import SimulatedEngine

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from agent.phases import Phase
 from fleet.rollouts.phases import OUTCOMES
 from modules import manifest
 from modules.errors import EdgefleetError
+from modules.protocol.phases import Phase
 from tests.house.tree import ROOT, sources, syntax
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
