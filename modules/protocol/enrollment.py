@@ -5,38 +5,50 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules.names import DeviceField
+from modules.protocol.bounds import Line
 
 LIMIT: Final = 256 << 10
+# In ``fleet_ca``: the authorities that the device's own system trusts, for a server behind a public certificate.
+SYSTEM: Final = "system"
+
+Pem = Annotated[str, msgspec.Meta(max_length=64 << 10)]
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the broker listens, and the prefix of the fleet's topics."""
+    """Where the broker listens, and the prefix of the fleet's topics.
 
-    host: str
+    ``ca`` is the PEM of the authorities that its certificate may come from; empty: the fleet's own CA alone.
+    """
+
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    prefix: str = "edgefleet/v1"
+    prefix: Annotated[str, msgspec.Meta(max_length=200)] = "edgefleet/v1"
+    ca: Pem = ""
 
 
 class JoinBundle(msgspec.Struct, frozen=True, kw_only=True):
     """All that a device needs to join: written by ``edgefleet devices join``, read by ``edgefleet-agent enroll``.
 
     ``fleet`` is the server's address, ``ca`` the PEM certificate of the fleet's CA, ``root`` the TUF root (base64 in
-    the JSON form), which nothing from the network ever replaces.
+    the JSON form), which nothing from the network ever replaces. ``fleet_ca`` is the PEM of the authorities behind the
+    server's address, where a proxy with another certificate stands before it; :data:`SYSTEM` is the device's own store,
+    and empty the fleet's CA.
     """
 
     format: Literal["edgefleet.join/1"] = "edgefleet.join/1"
-    fleet: str
+    fleet: Line
     broker: Broker
-    ca: str
-    root: bytes
-    token: str
+    ca: Pem
+    root: Annotated[bytes, msgspec.Meta(max_length=128 << 10)]
+    token: Line
+    fleet_ca: Pem = ""
 
 
 class EnrollRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /enroll``: a PEM certificate signing request (P-256); its subject is ignored, the server picks the id."""
 
-    token: str
-    csr: str
+    token: Line
+    csr: Pem
     name: DeviceField | None = None
 
 
@@ -44,4 +56,4 @@ class EnrollAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The device's id, and its PEM certificate."""
 
     device: DeviceField
-    certificate: str
+    certificate: Pem
