@@ -15,10 +15,14 @@ from typing import Any
 
 import msgspec
 
+from agent.occupied import occupied
+from agent.owner import act_as_owner
 from agent.settings import Settings, load
 from modules import __version__
 from modules.errors import EdgefleetError
 from modules.names import device_id
+
+_log = logging.getLogger("agent")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,15 +51,19 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("status", help="what runs on this device")
     show.add_argument("--json", action="store_true", help="one JSON document")
-    show.set_defaults(command=lambda arguments, settings: _part("status").show(settings, as_json=arguments.json))
+    show.set_defaults(
+        command=lambda arguments, settings: _part("status", settings).show(settings, as_json=arguments.json)
+    )
 
     check = commands.add_parser("doctor", help="check what the agent needs, and say what to do")
     check.add_argument("--json", action="store_true", help="one JSON document")
-    check.set_defaults(command=lambda arguments, settings: _part("doctor").examine(settings, as_json=arguments.json))
+    check.set_defaults(
+        command=lambda arguments, settings: _part("doctor", settings).examine(settings, as_json=arguments.json)
+    )
 
     end = commands.add_parser("halt", help="stop every module of this device; the agent must not be running")
     end.add_argument("--json", action="store_true", help="one JSON document")
-    end.set_defaults(command=lambda arguments, settings: _part("halt").halt(settings, as_json=arguments.json))
+    end.set_defaults(command=lambda arguments, settings: _part("halt", settings).halt(settings, as_json=arguments.json))
 
     listing = commands.add_parser("settings", help="print the settings in force as JSON")
     listing.set_defaults(command=_settings)
@@ -65,15 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     side.add_argument("file", type=Path, help="what docker save, podman save or edgefleet images save wrote")
     side.add_argument("--json", action="store_true", help="one JSON document")
     side.set_defaults(
-        command=lambda arguments, settings: _part("side_load").import_image(
+        command=lambda arguments, settings: _part("side_load", settings).import_image(
             arguments.file, settings, as_json=arguments.json
         )
     )
     return parser
 
 
-def _part(name: str) -> Any:
-    return importlib.import_module(f"agent.{name}")
+def _part(name: str, settings: Settings, *, make: bool = False) -> Any:
+    """A command's own part, with which the program goes on as the owner of the state folder."""
+    # In this order: another user may not be able to read where root's Python lives.
+    part = importlib.import_module(f"agent.{name}")
+    act_as_owner(Path(settings.state), make=make)
+    return part
 
 
 def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -83,7 +95,7 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
         return 1
     name = device_id(arguments.name) if arguments.name else None
-    identity = _part("enroll").enroll(bundle, settings.identity, name=name)
+    identity = _part("enroll", settings, make=True).enroll(bundle, settings.identity, name=name)
     print(f"enrolled as {identity.device} at {identity.fleet}")
     return 0
 
@@ -92,7 +104,10 @@ def _run(_: argparse.Namespace, settings: Settings) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
-    asyncio.run(_part("wiring").run(settings))
+    wiring = _part("wiring", settings, make=True)
+    _log.info("edgefleet-agent %s, state in %s", __version__, settings.state)
+    with occupied(Path(settings.state)):
+        asyncio.run(wiring.run(settings))
     return 0
 
 

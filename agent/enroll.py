@@ -1,10 +1,10 @@
 """First contact: a key made here, a signing request, and the certificate that the fleet's CA answers with."""
 
+import errno
 import http.client
-import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography import x509
@@ -12,46 +12,82 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity, sync_folder, write_private
+from agent.fleet_address import post
+from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity, write_private
 from modules import canonical
-from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
+from modules.errors import BadSettings, LinkLost, NeedsOperator, NoSpace, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol.enrollment import LIMIT, EnrollAnswer, EnrollRequest, JoinBundle
-
-_TIMEOUT_S: Final = 30.0
 
 
 def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Identity:
     """Join the fleet that wrote the bundle; ``name`` asks for an id, the server decides.
 
-    The private key never leaves the device. Nothing is left behind when it fails.
+    The private key never leaves the device. It is written before the server is asked, so that a folder that cannot be
+    written costs no token, and stays where no answer came: the server gives it again to the same key.
 
     Raises:
-        BadSettings: the device is enrolled already.
-        Invalid: the bundle is none.
-        LinkLost: the fleet server does not answer, or not under the bundle's CA.
+        BadSettings: the device is enrolled already, or the folder cannot be written.
+        NoSpace: the disk is full.
+        Invalid: the bundle cannot be read.
+        LinkLost: the fleet server does not answer, or not under the bundle's authorities.
         Untrusted: the server refuses the token or the request.
     """
     if (folder / DEVICE).exists():
-        raise BadSettings("this device is enrolled already", element=str(folder), remedy="move the folder away first")
+        raise BadSettings(
+            "this device is enrolled already", element=str(folder), remedy="run edgefleet-agent halt, move it away"
+        )
     join = canonical.decode(bundle, JoinBundle, limit=LIMIT, what="join bundle")
-    key = ec.generate_private_key(ec.SECP256R1())
-    answer = _ask(join, EnrollRequest(token=join.token, csr=_request(key), name=name))
-    _check(answer, key)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    write_private(folder / KEY, private)
-    write_private(folder / CERTIFICATE, answer.certificate.encode())
-    write_private(folder / CA, join.ca.encode())
-    write_private(folder / ROOT, join.root)
+    with _explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        key = _key(folder / KEY)
+    try:
+        answer = _ask(join, EnrollRequest(token=join.token, csr=_request(key), name=name))
+        _check(answer, key)
+    except (Refused, NeedsOperator):
+        # The next try has another bundle, perhaps of another fleet: it gets another key.
+        (folder / KEY).unlink()
+        folder.rmdir()
+        raise
     identity = Identity(device=answer.device, fleet=join.fleet, broker=join.broker)
-    # Last: a folder without it is not enrolled.
-    write_private(folder / DEVICE, canonical.encode(identity))
-    sync_folder(folder)
+    with _explained(folder):
+        write_private(folder / CERTIFICATE, answer.certificate.encode())
+        write_private(folder / CA, join.ca.encode())
+        write_private(folder / ROOT, join.root)
+        # Last: a folder without it is not enrolled.
+        write_private(folder / DEVICE, canonical.encode(identity))
     return identity
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoSpace(
+                "the identity cannot be written", element=str(folder), remedy="free disk space, then enrol again"
+            ) from error
+        raise BadSettings(
+            f"the identity cannot be written: {error.strerror}",
+            element=str(folder),
+            remedy="run it as the owner of the state folder, or as root",
+        ) from error
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of an enrolment that was begun and not finished, else a new one, which is written."""
+    try:
+        begun = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (FileNotFoundError, ValueError):
+        begun = None
+    if isinstance(begun, ec.EllipticCurvePrivateKey):
+        return begun
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
+    write_private(path, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password))
+    return key
 
 
 def _request(key: ec.EllipticCurvePrivateKey) -> str:
@@ -62,36 +98,20 @@ def _request(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def _ask(join: JoinBundle, request: EnrollRequest) -> EnrollAnswer:
-    address = urlsplit(join.fleet)
-    if address.scheme != "https" or not address.hostname:
-        raise BadSettings(f"{join.fleet!r} is no https address", element="join bundle", remedy="make a new bundle")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Nothing but the bundle's own CA: without one, nobody is believed.
-        context.load_verify_locations(cadata=join.ca)
-    except (ssl.SSLError, ValueError) as error:
-        raise Invalid(f"its CA is no certificate: {error}", element="join bundle", remedy="make a new one") from error
-    connection = http.client.HTTPSConnection(address.hostname, address.port or 443, timeout=_TIMEOUT_S, context=context)
-    try:
-        body = msgspec.json.encode(request)
-        connection.request("POST", f"{address.path}/enroll", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        data = response.read(LIMIT + 1)
-    except (OSError, http.client.HTTPException) as error:
+    status, data = post(join, "/enroll", msgspec.json.encode(request))
+    if status == http.client.OK:
+        return canonical.decode(data, EnrollAnswer, limit=LIMIT, what="enrolment answer")
+    if status >= http.client.INTERNAL_SERVER_ERROR:
         raise LinkLost(
-            f"the fleet server cannot be reached: {error}", element=join.fleet, remedy="check the address and its CA"
-        ) from error
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        detail = _detail(data)
-        raise Untrusted(
-            f"the fleet server refused with {response.status}: {detail}",
+            f"the fleet server answered {status}: {_detail(data)}",
             element=join.fleet,
-            remedy="ask the operator for a new join bundle",
+            remedy="try again; the operator finds the reason in the server's log",
         )
-    return canonical.decode(data, EnrollAnswer, limit=LIMIT, what="enrolment answer")
+    raise Untrusted(
+        f"the fleet server refused with {status}: {_detail(data)}",
+        element=join.fleet,
+        remedy="ask the operator for a new join bundle",
+    )
 
 
 def _detail(data: bytes) -> str:

@@ -5,22 +5,25 @@ The agent starts what was committed again when it runs next; only an order remov
 
 import asyncio
 import sys
+from pathlib import Path
 
 import msgspec
 
 from agent import identity as identities
+from agent.occupied import occupied
 from agent.settings import Settings
 from agent.wiring import engines
 from modules.errors import EdgefleetError
 
 
 def halt(settings: Settings, *, as_json: bool) -> int:
-    """Stop them on every engine that answers, and print their names. The agent itself must not be running.
+    """Stop them on every engine that answers, and print their names.
 
     Raises:
-        BadSettings: the device is not enrolled.
+        BadSettings: the device is not enrolled, or the agent runs, which would start them again at once.
     """
-    stopped = asyncio.run(_stop_all(settings))
+    with occupied(Path(settings.state)):
+        stopped = asyncio.run(_stop_all(settings))
     if as_json:
         sys.stdout.write(msgspec.json.encode({"stopped": stopped}).decode() + "\n")
     else:

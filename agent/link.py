@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
 import aiomqtt
 
+from agent.broker_tls import broker_context
 from agent.clock import Clock, backoff
-from agent.identity import CA, CERTIFICATE, KEY, Identity
+from agent.identity import Identity
 from modules import canonical
 from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.report import Status
@@ -106,7 +106,7 @@ class Link:
             identifier=device,
             will=will,
             keepalive=self._keepalive_s,
-            tls_context=self._tls(),
+            tls_context=broker_context(self._identity, self._folder),
             timeout=30,
             max_concurrent_outgoing_calls=64,
             # Measured: without it a pull is five to eleven times slower.
@@ -133,9 +133,3 @@ class Link:
                     async with asyncio.timeout(_GOODBYE_S):
                         offline = canonical.encode(Status(online=False, boot=boot))
                         await client.publish(status, offline, qos=1, retain=True)
-
-    def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self._folder / CA))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._folder / CERTIFICATE, self._folder / KEY)
-        return context

@@ -1,6 +1,8 @@
 """First contact with a real HTTPS server: the key stays here, only the bundle's fleet is believed."""
 
+import contextlib
 import http.server
+import socket
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
@@ -27,9 +29,9 @@ NAME = device_id("dev-1")
 class Authority:
     """A throw-away CA."""
 
-    def __init__(self) -> None:
+    def __init__(self, name="the fleet") -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self.sign("the fleet", self.key.public_key(), ca=True)
+        self.certificate = self.sign(name, self.key.public_key(), ca=True)
 
     @property
     def pem(self) -> str:
@@ -167,31 +169,30 @@ def nobody_there(fleet):
     [
         (other_ca, LinkLost, "cannot be reached"),
         (nobody_there, LinkLost, "cannot be reached"),
-        (lambda fleet: fleet.bundle(ca=""), Invalid, "CA is no certificate"),
-        (lambda fleet: fleet.bundle(ca="none"), Invalid, "CA is no certificate"),
-        (lambda fleet: fleet.bundle(fleet=fleet.address.replace("https", "http")), BadSettings, "no https"),
+        (lambda fleet: fleet.bundle(ca=""), Invalid, "authorities are not certificates"),
+        (lambda fleet: fleet.bundle(ca="none"), Invalid, "authorities are not certificates"),
+        (lambda fleet: fleet.bundle(fleet=fleet.address.replace("https", "http")), BadSettings, "not an https"),
         (lambda _: b"{}", Invalid, "join bundle"),
     ],
     ids=["other CA", "nobody there", "no CA", "CA of words", "http", "no bundle"],
 )
 def test_a_bundle_that_does_not_lead_to_its_fleet_leaves_nothing(fleet, folder, bundle, error, words):
-    """Another CA, no server, no CA, no TLS, no bundle: each has its error; the token is not sent, no folder is made."""
+    """Another CA, no server, no CA, no TLS, no bundle: each has its error; the token is not sent."""
     with pytest.raises(error, match=words):
         enroll(bundle(fleet), folder)
 
     assert fleet.requests == []
-    assert not folder.exists()
+    assert not folder.exists() or [path.name for path in folder.iterdir()] == ["key.pem"]
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
         (lambda _: (403, b'{"detail": "the token was used"}'), Untrusted, "403: the token was used"),
-        (lambda _: (500, b"oops"), Untrusted, "oops"),
         (lambda _: (200, b"{}"), Invalid, "enrolment answer"),
         (lambda _: (200, canonical.encode(EnrollAnswer(device=NAME, certificate="none"))), Untrusted, "no certificate"),
     ],
-    ids=["refused", "broken", "no answer", "no certificate"],
+    ids=["refused", "no answer", "no certificate"],
 )
 def test_an_answer_that_is_none_leaves_nothing(fleet, folder, answer, error, words):
     """A refusal or garbage is told with the server's words, and nothing is kept."""
@@ -211,6 +212,108 @@ def test_a_certificate_for_somebody_else_is_refused(fleet, folder, wrong):
         enroll(fleet.bundle(), folder)
 
     assert not folder.exists()
+
+
+def test_an_answer_that_got_lost_is_asked_for_with_the_same_key(fleet, folder):
+    """A server that failed after it had taken the token gives its answer when the same key asks again."""
+    fleet.answer = lambda _: (500, b"oops")
+    with pytest.raises(LinkLost, match="500: b'oops'"):
+        enroll(fleet.bundle(), folder)
+    fleet.answer = fleet.sign
+
+    assert enroll(fleet.bundle(), folder).device == NAME
+    assert len(fleet.requests) == 2
+    assert len(set(map(public_key, fleet.requests))) == 1
+
+
+def public_key(request):
+    key = x509.load_pem_x509_csr(request.csr.encode()).public_key()
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_token(fleet, folder):
+    """The server is not asked before the key is safely on the disk."""
+    folder.write_text("a file stands where the folder belongs")
+    with pytest.raises(BadSettings, match="cannot be written"):
+        enroll(fleet.bundle(), folder)
+
+    assert fleet.requests == []
+
+
+def test_a_server_behind_another_authority_is_believed_where_the_bundle_says_so(fleet, folder):
+    """A proxy with a company's certificate: the bundle names that authority beside the fleet's own."""
+    company, fleet_ca = fleet.ca.pem, Authority("another fleet")
+    bundle = fleet.bundle(ca=fleet_ca.pem, fleet_ca=company)
+
+    assert enroll(bundle, folder).device == NAME
+    assert (folder / "ca.pem").read_text() == fleet_ca.pem
+
+
+def test_enrolment_goes_through_the_proxy_of_the_environment(fleet, folder, monkeypatch, connect_proxy):
+    """https_proxy is followed with its password, and no_proxy goes straight."""
+    monkeypatch.setenv("https_proxy", f"http://user:pass%20word@127.0.0.1:{connect_proxy.port}")
+    monkeypatch.setenv("no_proxy", "")
+
+    assert enroll(fleet.bundle(), folder).device == NAME
+    assert connect_proxy.asked == [(fleet.address.removeprefix("https://"), "Basic dXNlcjpwYXNzIHdvcmQ=")]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert enroll(fleet.bundle(), folder.with_name("second")).device == NAME
+    assert len(connect_proxy.asked) == 1
+
+
+class ConnectProxy:
+    """A proxy that only knows CONNECT, one connection at a time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            with client:
+                if not (head := self._head(client)):
+                    return
+                lines = head.decode().split("\r\n")
+                to = lines[0].split()[1]
+                fields = dict(line.split(": ", 1) for line in lines[1:] if line)
+                self.asked.append((to, fields.get("Proxy-Authorization", "")))
+                host, port = to.rsplit(":", 1)
+                with socket.create_connection((host, int(port))) as server:
+                    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    back = threading.Thread(target=self._pump, args=(server, client))
+                    back.start()
+                    self._pump(client, server)
+                    back.join()
+
+    @staticmethod
+    def _head(client) -> bytes:
+        head = b""
+        while b"\r\n\r\n" not in head and (some := client.recv(4096)):
+            head += some
+        return head
+
+    @staticmethod
+    def _pump(source, sink) -> None:
+        with contextlib.suppress(OSError):
+            while some := source.recv(65536):
+                sink.sendall(some)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self._thread.join(10)
+        self._listener.close()
+
+
+@pytest.fixture
+def connect_proxy():
+    one = ConnectProxy()
+    yield one
+    one.close()
 
 
 def test_an_identity_that_is_damaged_is_named(fleet, folder):

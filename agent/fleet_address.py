@@ -1,0 +1,85 @@
+"""One HTTPS request to the fleet server: believed under the bundle's authorities, through a proxy where one is set."""
+
+import base64
+import http.client
+import ssl
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from modules.errors import BadSettings, Invalid, LinkLost
+from modules.protocol.enrollment import LIMIT, SYSTEM, JoinBundle
+
+_TIMEOUT_S: Final = 30.0
+_HTTPS: Final = 443
+
+
+def post(join: JoinBundle, path: str, body: bytes) -> tuple[int, bytes]:
+    """``POST`` JSON below the server's address; status and body, of at most ``LIMIT`` + 1 bytes.
+
+    ``https_proxy`` and ``no_proxy`` of the environment are followed, as curl follows them.
+
+    Raises:
+        BadSettings: the server's or the proxy's address cannot be used.
+        Invalid: the bundle's authorities are not certificates.
+        LinkLost: the server does not answer, or not under these authorities.
+    """
+    address = _parse(join.fleet, "join bundle", "make a new bundle")
+    if address.scheme != "https" or not address.hostname:
+        raise BadSettings(f"{join.fleet!r} is not an https address", element="join bundle", remedy="make a new bundle")
+    connection = _connection(address, _context(join))
+    try:
+        connection.request("POST", f"{address.path}{path}", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read(LIMIT + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise LinkLost(
+            f"the fleet server cannot be reached: {error}",
+            element=join.fleet,
+            remedy="check the address, the proxy settings and the authorities of the join bundle",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _context(join: JoinBundle) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # The bundle decides who is believed: without an authority in it, nobody is.
+        context.load_verify_locations(cadata=join.ca)
+        if join.fleet_ca == SYSTEM:
+            context.load_default_certs()
+        elif join.fleet_ca:
+            context.load_verify_locations(cadata=join.fleet_ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise Invalid(
+            f"its authorities are not certificates: {error}", element="join bundle", remedy="make a new one"
+        ) from error
+    return context
+
+
+def _connection(address: SplitResult, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    host, port = address.hostname or "", address.port or _HTTPS
+    proxy = getproxies().get("https")
+    if not proxy or proxy_bypass(f"{host}:{port}"):
+        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+    through = _parse(proxy if "//" in proxy else f"http://{proxy}", "https_proxy", "correct the variable")
+    if through.scheme != "http" or not through.hostname:
+        raise BadSettings("only a proxy with an http:// address can be used", element="https_proxy")
+    connection = http.client.HTTPSConnection(through.hostname, through.port or 80, timeout=_TIMEOUT_S, context=context)
+    headers = {}
+    if through.username is not None:
+        secret = f"{unquote(through.username)}:{unquote(through.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
+    connection.set_tunnel(host, port, headers)
+    return connection
+
+
+def _parse(text: str, element: str, remedy: str) -> SplitResult:
+    try:
+        address = urlsplit(text)
+        _ = address.port  # raises only now
+    except ValueError as error:
+        raise BadSettings(f"the address cannot be read: {error}", element=element, remedy=remedy) from error
+    return address
