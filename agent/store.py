@@ -17,7 +17,7 @@ from agent.slots import Slot
 from modules.errors import BadSettings, NoSpace
 from modules.names import Digest
 from modules.protocol.report import Reason, Refusal
-from modules.trust import RoleMark
+from modules.trust.device import RoleMark
 
 _SCHEMA: Final = (
     "CREATE TABLE slots (slot TEXT PRIMARY KEY, row BLOB NOT NULL) STRICT",

@@ -21,7 +21,7 @@ from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef
 from modules.order_rules import Ordered, accept, believed_time, learned_time, objections
 from modules.protocol.order import LIMIT, Order
-from modules.trust import Target, Trust
+from modules.trust.device import Target, Trust
 
 T = TypeVar("T")
 

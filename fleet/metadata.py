@@ -24,10 +24,10 @@ from fleet.folder import ONLINE_ROLES, Folder
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.tables import tuf_metadata
-from modules import publication, roles
 from modules.errors import BadSettings, Invalid
 from modules.names import Digest, ModuleRef, Slug
 from modules.signing import decode_keys, signer_from_pem
+from modules.trust import publication, roles
 
 RENEW_AFTER: Final = dt.timedelta(days=1)
 # A device that began to refresh a moment ago still asks for the versions of that moment.

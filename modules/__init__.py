@@ -8,8 +8,9 @@ The vocabulary, used with the same meaning everywhere:
 - a **slot** is a place on a device that one module fills at a time; applications address slots, never versions;
 - an **order** says which modules should fill the slots of one device; a **report** says which do.
 
-The core (files of this folder) is pure: bytes in, values out. ``protocol/`` holds the wire documents, ``scoring/`` the
-server inside a module's container; the core knows neither, and those two do not meet.
+The core (files of this folder) is pure: bytes in, values out. ``trust/`` says what publishers signed, ``protocol/``
+holds the wire documents, ``scoring/`` the server inside a module's container; the core knows none of them, and they do
+not meet.
 """
 
 __version__ = "0.1.0"

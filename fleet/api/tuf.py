@@ -10,7 +10,7 @@ from fleet.api.paths import TeamPath
 from fleet.auth import need
 from fleet.services import Use
 from modules.names import slug
-from modules.roles import TARGETS_LIMIT
+from modules.trust.roles import TARGETS_LIMIT
 
 router = APIRouter(prefix="/api/v1")
 

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner
 
-from modules import repository, roles
 from modules.errors import BadSettings
 from modules.names import Slug
-from modules.repository import OnlineKeys
 from modules.signing import signer_from_pem
+from modules.trust import repository, roles
+from modules.trust.repository import OnlineKeys
 
 # The PEM format's own key stretching is weak, so the passphrase must carry the weight.
 SHORTEST_PASSPHRASE: Final = 16

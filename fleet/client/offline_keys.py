@@ -9,9 +9,9 @@ import typer
 from securesystemslib.signer import Signer
 
 from fleet.client.keys import SHORTEST_PASSPHRASE, key_file, load_signer
-from modules import roles
 from modules.errors import BadSettings
 from modules.names import Slug
+from modules.trust import roles
 
 _VARIABLE: Final = "EDGEFLEET_PASSPHRASE"
 _ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"

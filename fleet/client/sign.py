@@ -13,12 +13,12 @@ from fleet.client.pack import check_files
 from fleet.client.screen import Step
 from fleet.client.trusted import Trusted
 from fleet.client.workspace import Workspace
-from modules import repository
 from modules.digests import sha256
 from modules.errors import Refused, Untrusted
 from modules.manifest import Manifest
 from modules.names import ModuleRef
 from modules.oci import checked_blob
+from modules.trust import repository
 
 _ATTEMPTS: Final = 5
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from fleet.client.api import Fleet
-from modules import roles
 from modules.errors import BadSettings, LinkLost, Untrusted
 from modules.names import ModuleRef
-from modules.tuf_client import Client, explained
+from modules.trust import roles
+from modules.trust.client import Client, explained
 
 # Nothing counts as expired: whoever signs metadata anew gives it a new life.
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)

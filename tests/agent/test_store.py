@@ -8,7 +8,7 @@ from agent.slots import Slot
 from agent.store import Store
 from modules.errors import BadSettings, NoSpace
 from modules.protocol.report import Reason, Refusal
-from modules.trust import RoleMark
+from modules.trust.device import RoleMark
 from tests.doubles.release import make
 
 RELEASE = make()

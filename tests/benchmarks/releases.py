@@ -15,9 +15,9 @@ from fleet.client.offline_keys import team_signers
 from fleet.client.publish import publish
 from fleet.client.trusted import Trusted
 from fleet.client.workspace import FILES, Workspace
-from modules import metadata, roles
 from modules.manifest import Manifest, OnnxGraph, Proof, Runtime
 from modules.names import ModuleRef, Slug
+from modules.trust import metadata, roles
 
 
 class Releases:

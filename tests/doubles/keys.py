@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from securesystemslib.signer import CryptoSigner
 
-from modules import digests, manifest, publication, repository, roles
+from modules import digests, manifest
 from modules.names import Digest, ModuleRef, Slug, Version
-from modules.repository import OnlineKeys
-from modules.trust import RoleMark
+from modules.trust import publication, repository, roles
+from modules.trust.device import RoleMark
+from modules.trust.repository import OnlineKeys
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ACME = Slug("acme")

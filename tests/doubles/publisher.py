@@ -8,11 +8,11 @@ import httpx
 from securesystemslib.signer import CryptoSigner, Key
 
 from modules import manifest as manifests
-from modules import repository
 from modules.digests import measure_bytes
 from modules.manifest import File, Manifest, Needs, OnnxGraph, Proof, Runtime
 from modules.names import Slug
 from modules.signing import decode_keys
+from modules.trust import repository
 
 
 class Publisher:

@@ -17,7 +17,7 @@ from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.names import ModuleRef
-from modules.trust import Trust
+from modules.trust.device import Trust
 from tests.doubles.keys import MemoryRoleVersions
 from tests.doubles.publisher import Publisher, module
 

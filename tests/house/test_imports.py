@@ -10,7 +10,7 @@ import pytest
 
 from tests.house.tree import ROOMS, ROOT, imports, sources
 
-CORE = r"modules/\w+\.py"
+CORE = r"modules/(trust/)?\w+\.py"
 
 
 class Rule(NamedTuple):
@@ -33,6 +33,11 @@ RULES = [
     Rule("fleet/.*", ("hardware",), "the server plans with reported facts, never with its own machine's"),
     Rule(CORE, ("modules.protocol", "modules.scoring"), "what a module is does not depend on who moves or serves it"),
     Rule(CORE, _TALK, "the core is pure: bytes in, values out"),
+    Rule(
+        r"modules/\w+\.py|modules/(protocol|scoring)/.*",
+        ("modules.trust",),
+        "trust metadata names modules, not they it",
+    ),
     Rule("modules/protocol/.*", ("modules.scoring",), "the wire and the scoring server do not meet"),
     Rule("modules/protocol/.*", _TALK, "wire documents are values; links carry them"),
     Rule("modules/scoring/.*", ("modules.protocol",), "a module's container knows nothing of the fleet"),

@@ -15,7 +15,7 @@ from fleet.client.screen import Json, Screen
 from fleet.client.trusted import Trusted
 from modules.errors import BadSettings, EdgefleetError, Invalid
 from modules.names import slug
-from modules.repository import OnlineKeys
+from modules.trust.repository import OnlineKeys
 
 app = typer.Typer(no_args_is_help=True)
 

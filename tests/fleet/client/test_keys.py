@@ -6,10 +6,10 @@ import pytest
 from tuf.api.metadata import Metadata, Root, Targets
 
 from fleet.client.keys import Initial, add_team_key, init, key_file, load_signer
-from modules import publication, repository
 from modules.errors import BadSettings
 from modules.names import Slug
-from modules.repository import OnlineKeys
+from modules.trust import publication, repository
+from modules.trust.repository import OnlineKeys
 from tests.doubles.keys import ACME, NOW, release, signer
 
 PASSPHRASE = "correct horse battery staple"

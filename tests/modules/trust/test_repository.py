@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from tuf.api.metadata import Metadata, Root, Targets
 
-from modules import metadata, repository, roles
 from modules.digests import sha256
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import ModuleRef, Slug, Version
-from modules.repository import OnlineKeys
 from modules.signing import decode_keys
+from modules.trust import metadata, repository, roles
+from modules.trust.repository import OnlineKeys
 from tests.doubles.keys import ACME, NOW, OTHER, Publisher, release, signer
 
 PATH = "modules/acme/digits/1.json"

@@ -5,9 +5,9 @@ import json
 import pytest
 from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets, Timestamp
 
-from modules import publication, repository, roles
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import ModuleRef, Slug, Version
+from modules.trust import publication, repository, roles
 from tests.doubles.keys import ACME, NOW, OTHER, Publisher, release, signer
 
 

@@ -15,10 +15,11 @@ from securesystemslib.signer import Key
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
-from modules import names, roles, signing
+from modules import names, signing
 from modules.errors import LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug, Version
-from modules.tuf_client import Client, FetchMetadata, explained
+from modules.trust import roles
+from modules.trust.client import Client, FetchMetadata, explained
 
 # Gets a small target file: (target path, digest, length in bytes). Blocks; raises LinkLost when it cannot be had.
 ReadTarget = Callable[[str, Digest, int], bytes]

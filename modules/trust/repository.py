@@ -1,8 +1,8 @@
 """Writing trust metadata, the offline part: the owner's root and targets, and a team's releases and floors.
 
 Bytes in, bytes out, and signers, which may hold a key file or stand for a key in an HSM or a cloud's key service.
-Nothing here knows where metadata is kept or how it travels. ``modules.publication`` is the fleet server's part,
-``modules.trust`` the device's.
+Nothing here knows where metadata is kept or how it travels. ``modules.trust.publication`` is the fleet server's part,
+``modules.trust.device`` the device's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
-from modules import canonical, manifest, metadata, roles, signing
+from modules import canonical, manifest, signing
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import ModuleRef, Slug, Version
+from modules.trust import metadata, roles
 
 ROOT_THRESHOLD: Final = 2
 ROOT_KEYS: Final = 3

@@ -8,8 +8,8 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
-from modules import roles
 from modules.errors import Invalid, Untrusted
+from modules.trust import roles
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 

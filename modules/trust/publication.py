@@ -10,10 +10,11 @@ from typing import NamedTuple
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from modules import manifest, metadata, roles
+from modules import manifest
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Slug
-from modules.repository import check_raised
+from modules.trust import metadata, roles
+from modules.trust.repository import check_raised
 
 
 class Online(NamedTuple):

@@ -1,8 +1,8 @@
 """python-tuf's client, set up for a device: small limits, our own transport, and a clock that we set.
 
-With ``modules.tuf_updater`` the only file that reaches into python-tuf beyond its documented interface. Each place that
-does so is guarded, so that a version which moved things says so at once instead of checking expiry against the wrong
-clock.
+With ``modules.trust.updater`` the only file that reaches into python-tuf beyond its documented interface. Each place
+that does so is guarded, so that a version which moved things says so at once instead of checking expiry against the
+wrong clock.
 """
 
 import logging
@@ -22,9 +22,9 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import Root, Signed, TargetFile, Targets
 
-from modules import roles
 from modules.errors import BadSettings, LinkLost, Untrusted
-from modules.tuf_updater import FetcherInterface, Updater, UpdaterConfig
+from modules.trust import roles
+from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
 
 # Gets one metadata file by its published name (``2.root.json``, ``timestamp.json``), at most ``limit`` bytes, and
 # blocks until it is here. None when the other side says that there is no such file; silence is an error, LinkLost.

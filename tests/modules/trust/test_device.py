@@ -8,11 +8,11 @@ import pytest
 from tuf.api.metadata import Metadata, TargetFile
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
-from modules import repository, roles
 from modules.digests import sha256
 from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
 from modules.names import Slug, Version
-from modules.trust import RoleMark, Target, Trust
+from modules.trust import repository, roles
+from modules.trust.device import RoleMark, Target, Trust
 from tests.doubles.keys import ACME, NOW, OTHER, MemoryRoleVersions, Publisher, Responder, signer
 
 PATH = "modules/acme/digits/1.json"
