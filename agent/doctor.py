@@ -1,25 +1,33 @@
 """``edgefleet-agent doctor``: each thing that the agent needs, tried, with what to do where it is missing."""
 
 import asyncio
+import errno
 import shutil
 import socket
-import ssl
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography import x509
 
 from agent import identity as identities
-from agent.engines.contract import ContainerEngine
-from agent.identity import CA, CERTIFICATE, KEY, Identity
+from agent.answering import answering, gateway
+from agent.broker_tls import broker_context
+from agent.engines.contract import SOCKET, SOCKET_PATH_MAX, ContainerEngine
+from agent.identity import CERTIFICATE, Identity
+from agent.occupied import LOCK, holder
 from agent.settings import Settings
+from agent.store import Store
 from agent.verify import BUILT
 from agent.wiring import engines
 from modules.errors import EdgefleetError
 
 _TIMEOUT_S: Final = 5.0
+_DAY_S: Final = 86400
+_SOON_DAYS: Final = 14
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -42,12 +50,13 @@ def examine(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _all(settings: Settings) -> list[Finding]:
-    findings = [_clock(), _disk(settings)]
+    findings = [_clock(), _disk(settings), _runtime(settings)]
     try:
         identity = identities.load(settings.identity)
     except EdgefleetError as error:
         return [*findings, Finding("identity", ok=False, found=str(error))]
-    findings.append(Finding("identity", ok=True, found=f"device {identity.device} of {identity.fleet}"))
+    findings += [_identity(settings, identity), _agent(settings), *await _slots(settings)]
+    findings.append(await asyncio.to_thread(_gateway, settings))
     findings.append(await asyncio.to_thread(_broker, settings, identity))
     engine_findings = [await _engine(name, engine) for name, engine in engines(settings, identity).items()]
     # One engine that answers is enough.
@@ -65,21 +74,111 @@ def _disk(settings: Settings) -> Finding:
     folder = Path(settings.state)
     if not folder.is_dir():
         return Finding("disk", ok=False, found=f"{folder} does not exist (create it, or set state)")
+    if problem := _unwritable(folder):
+        return Finding("disk", ok=False, found=problem)
     free = shutil.disk_usage(folder).free
-    return Finding("disk", ok=free > settings.disk_reserve, found=f"{free >> 20} MiB free in {folder}")
+    if free <= settings.disk_reserve:
+        return Finding("disk", ok=False, found=f"{free >> 20} MiB free in {folder} (free some: nothing new is fetched)")
+    return Finding("disk", ok=True, found=f"{free >> 20} MiB free in {folder}")
+
+
+def _runtime(settings: Settings) -> Finding:
+    """The modules' sockets and the routing table; the folder itself comes with the agent's first start."""
+    folder = Path(settings.runtime)
+    longest = settings.instances / "999999" / SOCKET
+    if len(bytes(longest)) > SOCKET_PATH_MAX:
+        found = f"{folder} is too long: a socket's path holds {SOCKET_PATH_MAX} bytes (set a shorter runtime)"
+        return Finding("runtime folder", ok=False, found=found)
+    if folder.is_dir() and (problem := _unwritable(folder)):
+        return Finding("runtime folder", ok=False, found=problem)
+    return Finding("runtime folder", ok=True, found=str(folder))
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written there, tried; empty where it can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"\0")
+            trial.flush()
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return f"{folder} is read-only: what runs goes on, and nothing is remembered (remount it writable)"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return f"{folder} is full (free disk space)"
+        return f"{folder} cannot be written: {error.strerror} (run this as the agent's user, or give the folder to it)"
+    return ""
+
+
+def _identity(settings: Settings, identity: Identity) -> Finding:
+    try:
+        ends = x509.load_pem_x509_certificate((settings.identity / CERTIFICATE).read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        return Finding("identity", ok=False, found=f"{settings.identity / CERTIFICATE}: {error} (enrol again)")
+    days = (ends.timestamp() - time.time()) / _DAY_S
+    found = f"device {identity.device} of {identity.fleet}, certificate until {ends:%Y-%m-%d}"
+    if days < 0:
+        return Finding("identity", ok=False, found=f"{found}: it has ended, and the broker refuses it (enrol again)")
+    return Finding("identity", ok=days > _SOON_DAYS, found=found + (" (ends soon)" if days <= _SOON_DAYS else ""))
+
+
+def _agent(settings: Settings) -> Finding:
+    state = Path(settings.state)
+    process = holder(state)
+    if process is not None:
+        return Finding("agent", ok=True, found=f"runs, process {process or 'unknown'}")
+    if not (state / LOCK).exists():
+        return Finding("agent", ok=True, found="has not been started yet")
+    found = "does not run: nothing is restarted, updated or reported (systemctl start edgefleet-agent)"
+    return Finding("agent", ok=False, found=found)
+
+
+async def _slots(settings: Settings) -> list[Finding]:
+    """The database, and whether the module of each slot answers."""
+    state = Path(settings.state)
+    if not (state / LOCK).exists():
+        return []
+    try:
+        store = Store(state, read_only=True)
+    except EdgefleetError as error:
+        return [Finding("database", ok=False, found=str(error))]
+    try:
+        slots = store.slots()
+    finally:
+        store.close()
+    answers = await answering(slots)
+    findings = [Finding("database", ok=True, found=f"{len(slots)} slot{'' if len(slots) == 1 else 's'}")]
+    for slot in slots:
+        serving = slot.serving
+        who = serving.wanted.module if serving else "nothing yet"
+        ok = serving is None or answers[slot.slot]
+        findings.append(Finding(f"slot {slot.slot}", ok=ok, found=who if ok else f"{who} does not answer"))
+    return findings
+
+
+def _gateway(settings: Settings) -> Finding:
+    where = settings.gateway_address
+    try:
+        listed = gateway(where)
+    except (OSError, ValueError) as error:
+        if not (Path(settings.state) / LOCK).exists():
+            return Finding("gateway", ok=True, found="has not been started yet")
+        found = f"{where}: {error} (systemctl start edgefleet-gateway, or set gateway_address)"
+        return Finding("gateway", ok=False, found=found)
+    return Finding(
+        "gateway", ok=True, found=f"{where}, slots: {', '.join(str(one['slot']) for one in listed) or 'none'}"
+    )
 
 
 def _broker(settings: Settings, identity: Identity) -> Finding:
     where = f"{identity.broker.host}:{identity.broker.port}"
     try:
-        context = ssl.create_default_context(cafile=str(settings.identity / CA))
-        context.load_cert_chain(settings.identity / CERTIFICATE, settings.identity / KEY)
+        context = broker_context(identity, settings.identity)
         with (
             socket.create_connection((identity.broker.host, identity.broker.port), timeout=_TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=identity.broker.host) as secured,
         ):
             return Finding("broker", ok=True, found=f"{where} over {secured.version()}")
-    except OSError as error:
+    except (OSError, EdgefleetError) as error:
         return Finding("broker", ok=False, found=f"{where}: {error} (serving goes on; check network and broker)")
 
 

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runtime: str = "/run/edgefleet"
     #: the routing table, if it is to be elsewhere than in the runtime folder
     gateway_table: str = ""
+    #: where the gateway listens, if systemd passes it no socket, and where doctor and status look for it
+    gateway_address: str = "127.0.0.1:8700"
     #: numeric group that may reach the modules' sockets; -1 is the agent's own
     gateway_group: int = -1
     #: the container engine's Unix socket; Podman's too

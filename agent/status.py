@@ -1,12 +1,16 @@
-"""``edgefleet-agent status``: what the device remembers of its slots, whether the agent runs or not."""
+"""``edgefleet-agent status``: what the device remembers of its slots, and who answers now; also without the agent."""
 
+import asyncio
 import sys
 from pathlib import Path
 
 import msgspec
 
 from agent import identity as identities
+from agent.answering import answering
+from agent.occupied import holder
 from agent.settings import Settings
+from agent.slots import Slot
 from agent.store import Store
 
 
@@ -14,22 +18,48 @@ def show(settings: Settings, *, as_json: bool) -> int:
     """Print the slots.
 
     Raises:
-        BadSettings: the device is not enrolled.
+        BadSettings: the device is not enrolled, or its database is damaged.
     """
     identity = identities.load(settings.identity)
-    store = Store(Path(settings.state))
-    slots, order = store.slots(), int(store.number("order"))
-    store.close()
+    state = Path(settings.state)
+    slots, order = _remembered(state)
+    answers = asyncio.run(answering(slots))
+    agent = holder(state)
     if as_json:
-        document = {"device": identity.device, "order": order, "slots": slots}
+        document = {
+            "device": identity.device,
+            "order": order,
+            "agent": {"runs": agent is not None, "process": agent or None},
+            "answering": answers,
+            "slots": slots,
+        }
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
         return 0
-    lines = [f"device {identity.device}, order {order or 'none yet'}"]
+    runs = "runs" if agent is not None else "does not run: nothing is restarted, updated or reported"
+    lines = [f"device {identity.device}, order {order or 'none yet'}; the agent {runs}"]
     for slot in slots:
-        serving = slot.serving
-        who = f"{serving.wanted.module} on {serving.provider or serving.wanted.engine}" if serving else "nothing"
-        lines.append(f"  {slot.slot}: {who} answers; {slot.wanted.module} is {slot.phase}")
-        if slot.reason:
-            lines.append(f"    {slot.reason.message}")
+        lines += _described(slot, answers=answers.get(slot.slot, False))
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _remembered(state: Path) -> tuple[tuple[Slot, ...], int]:
+    """Slots and the newest order; none of both before the agent has run."""
+    if not (state / "agent.db").exists():
+        return (), 0
+    store = Store(state, read_only=True)
+    try:
+        return store.slots(), int(store.number("order"))
+    finally:
+        store.close()
+
+
+def _described(slot: Slot, *, answers: bool) -> list[str]:
+    serving = slot.serving
+    if serving is None:
+        who = "nothing answers"
+    else:
+        who = f"{serving.wanted.module} on {serving.provider or serving.wanted.engine}"
+        who += " answers" if answers else " should answer and DOES NOT"
+    lines = [f"  {slot.slot}: {who}; {slot.wanted.module} is {slot.phase}"]
+    return [*lines, f"    {slot.reason.message}"] if slot.reason else lines

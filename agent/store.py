@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -33,14 +34,19 @@ _MAX_REFUSALS: Final = 20
 class Store:
     """Opens, or makes, the file ``agent.db`` in the state folder. Two threads use it: the event loop's, and trust's.
 
+    ``read_only`` is for a look beside a running agent, or at what a damaged disk still has: nothing is made or changed.
+
     Raises:
-        BadSettings: the file was made by a newer agent, or is no database.
+        BadSettings: a newer agent made the file, or it is not a database; with ``read_only``, also where none is there.
         NoSpace: a write found the disk full; nothing of it was kept.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._path = folder / "agent.db"
         self._lock = threading.RLock()
+        if read_only:
+            self._db = _look_at(self._path)
+            return
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)
         try:
@@ -179,3 +185,28 @@ class Store:
                 "DELETE FROM refusals WHERE rowid NOT IN (SELECT rowid FROM refusals ORDER BY at DESC LIMIT ?)",
                 (_MAX_REFUSALS,),
             )
+
+
+def _look_at(path: Path) -> sqlite3.Connection:
+    """A connection that reads; the whole file is checked first."""
+    where = f"file:{quote(str(path))}"
+    try:
+        try:
+            connection = sqlite3.connect(f"{where}?mode=ro", uri=True)
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError:
+            if not path.exists():
+                raise
+            # On a read-only disk the files beside it cannot be made; then nobody writes, either.
+            connection = sqlite3.connect(f"{where}?immutable=1", uri=True)
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        connection.execute("SELECT count(*) FROM slots").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error) if path.exists() else "it is not there"
+    if found != "ok":
+        raise BadSettings(
+            f"the agent's database cannot be used: {found}",
+            element=str(path),
+            remedy="start the agent, which makes it anew from what runs",
+        )
+    return connection

@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         "--table", type=Path, metavar="FILE", help="the routing table (default: where the agent's settings put it)"
     )
     parser.add_argument(
-        "--listen", default="127.0.0.1:8700", metavar="HOST:PORT", help="used where systemd passes no socket"
+        "--listen",
+        metavar="HOST:PORT",
+        help="used where systemd passes no socket (default: gateway_address of the agent's settings, 127.0.0.1:8700)",
     )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the bound address here when serving")
     for field in msgspec.structs.fields(Settings):
@@ -51,12 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace, table: Path) -> Settings:
     values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
     try:
-        return msgspec.convert(
-            {**values, "table": arguments.table or agent_settings.load().table}, Settings, strict=False
-        )
+        return msgspec.convert({**values, "table": arguments.table or table}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettings(str(error), element="edgefleet-gateway", remedy="see edgefleet-gateway --help") from error
 
@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        settings = _settings(arguments)
-        listener = passed_socket(os.environ) or own_socket(arguments.listen)
+        known = agent_settings.load()
+        settings = _settings(arguments, known.table)
+        listener = passed_socket(os.environ) or own_socket(arguments.listen or known.gateway_address)
     except EdgefleetError as error:
         print(f"edgefleet-gateway: {error}", file=sys.stderr)
         return os.EX_CONFIG

@@ -72,6 +72,7 @@ class Demo:
         return {
             "EDGEFLEET_AGENT_STATE": str(self.state),
             "EDGEFLEET_AGENT_RUNTIME": str(self.runtime),
+            "EDGEFLEET_AGENT_GATEWAY_ADDRESS": f"{HOST}:{self.gateway_port}",
             "EDGEFLEET_AGENT_POLL_S": "2",
             "EDGEFLEET_AGENT_PROCESS_INTERPRETER": sys.executable if self.engine == "process" else "",
         }

@@ -1,22 +1,28 @@
 """What the operator sees on the device: status, doctor, settings, and errors that say what to do."""
 
 import json
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
 
 import msgspec
 import pytest
 
 from agent import identity
 from agent.__main__ import main
+from agent.occupied import occupied
 from agent.slots import Placed, Slot
 from agent.store import Store
 from modules.names import device_id
 from modules.protocol.enrollment import Broker
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
+from tests.agent.test_enroll import Authority
 from tests.doubles.release import make
 
 WANTED = make("acme/digits:2").wanted()
-PLACED = Placed(wanted=make("acme/digits:1").wanted(), instance="i", socket="/s", provider="CPUExecutionProvider")
 
 
 @pytest.fixture
@@ -30,20 +36,69 @@ def state(tmp_path, monkeypatch, free_port):
         device=device_id("dev-1"), fleet="https://fleet", broker=Broker(host="127.0.0.1", port=free_port())
     )
     (folder / "device.json").write_bytes(msgspec.json.encode(known))
-    for name in ("key.pem", "certificate.pem", "ca.pem", "root.json"):
+    for name in ("key.pem", "ca.pem", "root.json"):
         (folder / name).write_bytes(b"damaged")
+    (folder / "certificate.pem").write_text(Authority().pem)
+    monkeypatch.setenv("EDGEFLEET_AGENT_GATEWAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", str(tmp_path / "run"))
     return tmp_path
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers 200 to all; the gateway's list, as far as doctor reads it."""
+
+    def do_GET(self):
+        body = b'[{"slot": "main"}]'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+    def address_string(self):
+        return ""
+
+
+class Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+
+
+class Module(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        self.socket.bind(self.server_address)
+
+
+@contextmanager
+def served(kind, address):
+    """Something healthy at this address while the ``with`` body runs; yields where it really listens."""
+    server = kind(address, Healthy)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server.server_address
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def fill(state):
     store = Store(state)
     store.raise_number("order", 7)
+    placed = Placed(
+        wanted=make("acme/digits:1").wanted(),
+        instance="i",
+        socket=str(state / "s"),
+        provider="CPUExecutionProvider",
+    )
     store.save(
         Slot(
             slot="main",
             wanted=WANTED,
             phase=Phase.REVERTED,
-            current=PLACED,
+            current=placed,
             reason=Reason("wrong-answer", "one: 7 instead of 1"),
         )
     )
@@ -55,12 +110,39 @@ def test_status_says_who_answers_and_why(state, capsys):
     """Each slot's serving module and provider, the wanted one's phase, and the reason, without a running agent."""
     fill(state)
 
-    assert main(["status"]) == 0
+    with served(Module, str(state / "s")):
+        assert main(["status"]) == 0
     told = capsys.readouterr().out
-    assert "device dev-1, order 7" in told
+    assert "device dev-1, order 7; the agent does not run" in told
     assert "main: acme/digits:1 on CPUExecutionProvider answers; acme/digits:2 is reverted" in told
     assert "one: 7 instead of 1" in told
     assert "side: nothing answers; acme/digits:2 is accepted" in told
+
+
+def test_status_does_not_say_that_a_dead_module_answers(state, capsys):
+    """What the agent remembers is not enough: the module itself is asked."""
+    fill(state)
+
+    assert main(["status"]) == 0
+    assert "acme/digits:1 on CPUExecutionProvider should answer and DOES NOT" in capsys.readouterr().out
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answering"] == {"main": False}
+
+
+def test_a_look_changes_nothing(state, capsys):
+    """Status and doctor make no database, and repair none: that is the agent's business."""
+    assert main(["status"]) == 0
+    main(["doctor"])
+    assert not (state / "agent.db").exists()
+    (state / "agent.db").write_bytes(b"no database at all, whatever its name says" * 100)
+    (state / "agent.lock").touch()
+
+    assert main(["status"]) == 1
+    assert "start the agent, which makes it anew" in capsys.readouterr().err
+    main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert not found["database"]["ok"]
+    assert (state / "agent.db").read_bytes().startswith(b"no database")
 
 
 def test_status_as_json(state, capsys):
@@ -88,9 +170,35 @@ def test_doctor_names_each_thing_that_is_missing(state, capsys):
 
     assert found["clock"]["ok"]
     assert found["disk"]["ok"]
-    assert found["identity"]["found"] == "device dev-1 of https://fleet"
+    assert found["identity"]["found"].startswith("device dev-1 of https://fleet, certificate until")
     assert not found["broker"]["ok"]
     assert not found["engine docker"]["ok"]
+
+
+def test_doctor_asks_agent_gateway_and_modules(state, capsys, monkeypatch):
+    """With the agent gone, its gateway or its module silent, nothing is called well; with all there, all is."""
+    fill(state)
+    with occupied(state):
+        pass  # it ran once
+
+    def found():
+        main(["doctor", "--json"])
+        found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+        return [found[what]["ok"] for what in ("agent", "database", "slot main", "slot side", "gateway")]
+
+    assert found() == [False, True, False, True, False]
+    with occupied(state), served(Module, str(state / "s")), served(Server, ("127.0.0.1", 0)) as (_, port):
+        monkeypatch.setenv("EDGEFLEET_AGENT_GATEWAY_ADDRESS", f"127.0.0.1:{port}")
+        assert found() == [True, True, True, True, True]
+
+
+def test_doctor_says_that_nothing_was_started_yet(state, capsys):
+    """Between enrolment and the first start neither agent nor gateway is missed."""
+    main(["doctor"])
+
+    told = capsys.readouterr().out
+    assert "ok    agent: has not been started yet" in told
+    assert "ok    gateway: has not been started yet" in told
 
 
 def test_doctor_before_enrolment(tmp_path, monkeypatch, capsys):

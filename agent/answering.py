@@ -1,0 +1,45 @@
+"""Who really answers on this device, asked now: the modules by their sockets, the gateway by its address.
+
+What the agent remembers may be old news: it may have ended, and its modules after it.
+"""
+
+import asyncio
+import http.client
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from agent.health import alive
+from agent.slots import Slot
+
+_TIMEOUT_S: Final = 5.0
+_LIMIT: Final = 1 << 20
+
+
+async def answering(slots: Iterable[Slot]) -> dict[str, bool]:
+    """Whether the module that a slot is served by answers, by slot; a slot that nothing serves is not named."""
+    serving = {slot.slot: slot.serving for slot in slots if slot.serving is not None}
+    asked = [alive(placed.socket, timeout_s=_TIMEOUT_S) for placed in serving.values() if placed is not None]
+    return dict(zip(serving, await asyncio.gather(*asked), strict=True))
+
+
+def gateway(address: str) -> list[dict[str, Any]]:
+    """The gateway's own list of slots. Blocking.
+
+    Raises:
+        OSError: nothing listens there, or it is not a gateway that answers in time.
+    """
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        data = response.read(_LIMIT)
+        if response.status not in {http.client.OK, http.client.SERVICE_UNAVAILABLE}:
+            raise OSError(f"what listens there answers {response.status}")
+        return msgspec.json.decode(data, type=list[dict[str, Any]]) if response.status == http.client.OK else []
+    except (http.client.HTTPException, msgspec.DecodeError) as error:
+        raise OSError(f"what listens there is not the gateway: {error}") from error
+    finally:
+        connection.close()
