@@ -12,7 +12,7 @@ from agent.outbox import Outbox
 from agent.slots import Slot, reason
 from agent.store import Store
 from agent.verify import Verifier
-from modules import canonical
+from modules import canonical, signing
 from modules.digests import sha256
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient
 from modules.protocol.order import LIMIT, Order
@@ -52,8 +52,8 @@ class Inbox:
         """Take an order; it replaces one that waits unverified. An empty one clears the topic and says nothing."""
         if not envelope:
             return
-        if len(envelope) > LIMIT:
-            self._refuse(Invalid(f"{len(envelope)} bytes is more than the {LIMIT} allowed", element="order"))
+        if len(envelope) > signing.envelope_limit(LIMIT):
+            self._refuse(Invalid(f"{len(envelope)} bytes is more than an order may have", element="order"))
             return
         self._newest = envelope
         self._came.set()

@@ -20,6 +20,8 @@ from modules.needs import HostFacts
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report
 
+# What this agent reads, so that a server sends nothing newer.
+READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1")
 _PENDING: Final = "report"
 _SAID: Final = "said"
 
@@ -72,7 +74,12 @@ class Outbox:
         if known == self._facts or not self._link.connected:
             return
         facts = Facts(
-            device=self._device, number=self._store.count("facts"), issued=self._now(), agent=__version__, host=host
+            device=self._device,
+            number=self._store.count("facts"),
+            issued=self._now(),
+            agent=__version__,
+            host=host,
+            formats=READS,
         )
         try:
             topic = self._link.topics.facts(self._device)

@@ -13,13 +13,14 @@ from typing import Final, NamedTuple, TypeVar
 from agent.fetch import Missing, Puller
 from agent.shelf import Shelf
 from agent.store import Store
-from modules import canonical, signing
+from modules import signing
 from modules.adjustable import check_fallback, check_settings
 from modules.errors import LinkLost, TransferStalled, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef
 from modules.order_rules import Ordered, accept, believed_time, learned_time, objections
+from modules.protocol import order as order_wire
 from modules.protocol.order import LIMIT, Order
 from modules.trust.device import Target, Trust
 
@@ -99,7 +100,7 @@ class Verifier:
         self._trust.refresh(now)
         keys = self._trust.director_keys()
         payload = signing.verify(envelope, payload_type=signing.ORDER_TYPE, keys=keys.values(), limit=LIMIT)
-        order = canonical.decode(payload, Order, limit=LIMIT, what="order")
+        order = order_wire.decode(payload)
         published, floors = {}, {}
         for slot in order.slots.values():
             if target := self._trust.manifest_target(slot.manifest):

@@ -29,9 +29,6 @@ from modules.signing import FACTS_TYPE, REPORT_TYPE, key_from_pem, verify
 
 log = logging.getLogger(__name__)
 
-# Base64 and the envelope's own fields around the payload.
-_ENVELOPE: Final = 4096
-
 
 class Inbound(NamedTuple):
     """One message of a device; ``kind`` is the topic level after ``up``."""
@@ -148,7 +145,7 @@ def order_name(envelope: bytes) -> str:
 
 def _signed(row: Row[Any], envelope: bytes, payload_type: str, limit: int) -> bytes:
     key = key_from_pem(row.public_key.encode(), element=row.id)
-    return verify(envelope, payload_type=payload_type, keys=[key], limit=limit * 4 // 3 + _ENVELOPE)
+    return verify(envelope, payload_type=payload_type, keys=[key], limit=limit)
 
 
 def _check_device(topic: DeviceId, document: DeviceId) -> None:

@@ -12,10 +12,9 @@ from sqlalchemy import Connection, select, update
 
 from fleet.refusals import Missing
 from fleet.tables import devices, rollouts, slots
-from modules import canonical
-from modules.errors import Invalid
 from modules.names import DeviceId, Digest
-from modules.protocol.order import LIMIT, Order, SlotOrder
+from modules.protocol import order as order_wire
+from modules.protocol.order import Order, SlotOrder
 from modules.signing import ORDER_TYPE, sign
 
 # An order is made anew when this share of its life is over, so that a device that comes back finds a good one.
@@ -42,7 +41,7 @@ class Orders:
 
         Raises:
             Missing: there is no such device.
-            Invalid: the order would be larger than a device reads.
+            Invalid: the order would be larger than a device reads, or something in it out of bounds.
         """
         counter = connection.execute(select(devices.c.order_counter).where(devices.c.id == device)).scalar_one_or_none()
         if counter is None:
@@ -50,9 +49,7 @@ class Orders:
         wanted = select(slots.c.slot, slots.c.document, rollouts.c.waive).join(rollouts).where(slots.c.device == device)
         rows = connection.execute(wanted.order_by(slots.c.slot)).all()
         order = self._order(device, counter + 1, now, rows)
-        payload = canonical.encode(order)
-        if len(payload) > LIMIT:
-            raise Invalid(f"an order of {len(payload)} bytes is more than the {LIMIT} allowed", element=device)
+        payload = order_wire.encode(order)
         envelope = sign(payload, payload_type=ORDER_TYPE, signers=[self._director])
         connection.execute(
             update(devices)

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
+from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, Text, Word
 from modules.digests import Blob
 from modules.errors import Invalid
 from modules.names import ModuleRef, SlugField, Version, module_path, slug
@@ -15,9 +16,13 @@ from modules.names import ModuleRef, SlugField, Version, module_path, slug
 FORMAT: Final = "edgefleet.module/1"
 LIMIT: Final = 1 << 20
 MAX_FILES: Final = 10_000
+MAX_MODELS: Final = 256
+LONGEST_S: Final = 7 * 86400.0
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)]
+Providers = Annotated[tuple[Word, ...], msgspec.Meta(max_length=32)]
+Names = Annotated[dict[Line, Text], msgspec.Meta(max_length=1000)]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +32,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class File(Blob, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A plain file of the module, at ``path`` inside its folder."""
 
-    path: str
+    path: Line
 
 
 class Image(_Part, frozen=True, kw_only=True):
@@ -37,10 +42,10 @@ class Image(_Part, frozen=True, kw_only=True):
     and moved, in order from the lowest.
     """
 
-    name: str
+    name: Line
     manifest: Blob
     config: Blob
-    layers: tuple[Blob, ...]
+    layers: Annotated[tuple[Blob, ...], msgspec.Meta(max_length=256)]
 
 
 class Runtime(_Part, frozen=True, kw_only=True):
@@ -50,9 +55,9 @@ class Runtime(_Part, frozen=True, kw_only=True):
     the one in use. Without an ``image`` only the ``process`` engine can run the module.
     """
 
-    platform: str = "linux/amd64"
-    accelerator: str = "cpu"
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    platform: Word = "linux/amd64"
+    accelerator: Word = "cpu"
+    providers: Providers = ("CPUExecutionProvider",)
     image: Image | None = None
 
 
@@ -70,14 +75,14 @@ class ImageInput(_Part, frozen=True, kw_only=True):
     channels: Literal["RGB", "BGR", "L"] = "RGB"
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     scale: Positive = 1 / 255
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[Positive, ...] = (1.0,)
+    mean: Annotated[tuple[Real, ...], msgspec.Meta(max_length=4)] = (0.0,)
+    std: Annotated[tuple[Positive, ...], msgspec.Meta(max_length=4)] = (1.0,)
 
 
 class OnnxGraph(_Part, frozen=True, kw_only=True, tag="onnx", tag_field="kind"):
     """A graph that is served without code; ``file`` is its path in the module. With ``image`` it takes images too."""
 
-    file: str
+    file: Line
     image: ImageInput | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -88,20 +93,20 @@ class Step(_Part, frozen=True, kw_only=True):
     """
 
     model: SlugField
-    inputs: dict[str, str]
+    inputs: Annotated[dict[Line, Line], msgspec.Meta(max_length=1000)]
 
 
 class Pipeline(_Part, frozen=True, kw_only=True, tag="pipeline", tag_field="kind"):
     """Models one after another; its outputs are those of the last."""
 
-    steps: tuple[Step, ...]
+    steps: Annotated[tuple[Step, ...], msgspec.Meta(max_length=MAX_MODELS)]
 
 
 class Ensemble(_Part, frozen=True, kw_only=True, tag="ensemble", tag_field="kind"):
     """Models that are all asked the same, their answers averaged: every numeric output, element by element."""
 
-    models: tuple[SlugField, ...]
-    weights: tuple[Positive, ...] = ()
+    models: Annotated[tuple[SlugField, ...], msgspec.Meta(max_length=MAX_MODELS)]
+    weights: Annotated[tuple[Positive, ...], msgspec.Meta(max_length=MAX_MODELS)] = ()
 
 
 class ModelSet(_Part, frozen=True, kw_only=True, tag="models", tag_field="kind"):
@@ -111,9 +116,9 @@ class ModelSet(_Part, frozen=True, kw_only=True, tag="models", tag_field="kind")
     where they would take more together.
     """
 
-    models: dict[str, OnnxGraph | Pipeline | Ensemble]
+    models: Annotated[dict[Line, OnnxGraph | Pipeline | Ensemble], msgspec.Meta(max_length=MAX_MODELS)]
     main: SlugField
-    memory_mb: Count = 0
+    memory_mb: Mebibytes = 0
 
 
 class EntryScript(_Part, frozen=True, kw_only=True, tag="entry-script", tag_field="kind"):
@@ -123,25 +128,25 @@ class EntryScript(_Part, frozen=True, kw_only=True, tag="entry-script", tag_fiel
     ``model_dir`` is the folder of the module that ``AZUREML_MODEL_DIR`` names.
     """
 
-    script: str
-    source: str = "source"
-    model_dir: str = "model"
+    script: Line
+    source: Line = "source"
+    model_dir: Line = "model"
 
 
 class Needs(_Part, frozen=True, kw_only=True):
     """What a host must have, beside a runtime for its platform. Memory and disk in MiB, CPU in cores."""
 
-    memory_mb: Count = 128
-    disk_mb: Count = 0
-    cpu_cores: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    memory_mb: Mebibytes = 128
+    disk_mb: Mebibytes = 0
+    cpu_cores: Cores = 0.0
 
 
 class Limits(_Part, frozen=True, kw_only=True):
     """Bounds of the proof. ``latency_ms`` bounds the median sample, ``memory_mb`` the container."""
 
     latency_ms: Positive | None = None
-    memory_mb: Annotated[int, msgspec.Meta(ge=16)] | None = None
-    cpu_cores: Positive | None = None
+    memory_mb: Annotated[int, msgspec.Meta(ge=16, le=1 << 33)] | None = None
+    cpu_cores: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
 
 
 class Proof(_Part, frozen=True, kw_only=True):
@@ -152,23 +157,25 @@ class Proof(_Part, frozen=True, kw_only=True):
     """
 
     prove: Literal["samples", "ready-only"] = "samples"
-    samples: str = "samples.json"
-    ready_within_s: Positive = 60.0
-    probation_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86400)] = 300.0
+    samples: Line = "samples.json"
+    ready_within_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = 60.0
+    probation_s: Seconds = 300.0
     limits: Limits = Limits()
 
 
 class Adjustable(_Part, frozen=True, kw_only=True):
     """A setting that an order may change, within bounds."""
 
-    default: float | str | bool
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
+    default: Real | Word | bool
+    minimum: Real | None = None
+    maximum: Real | None = None
+    choices: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
 
 
 # What an order may ever change, if the manifest declares it: never mounts, devices, network or code.
 ADJUSTABLE_NAMES: Final = frozenset({"log_level", "probation_s", "score_timeout_ms"})
+# How far a number may be changed, whatever the manifest allows.
+_WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LONGEST_S * 1000)}
 
 
 class Manifest(_Part, frozen=True, kw_only=True):
@@ -177,18 +184,18 @@ class Manifest(_Part, frozen=True, kw_only=True):
     format: Literal["edgefleet.module/1"] = FORMAT
     team: SlugField
     name: SlugField
-    version: str
+    version: Word
     serve: OnnxGraph | EntryScript | ModelSet
-    files: tuple[File, ...]
-    runtimes: tuple[Runtime, ...]
+    files: Annotated[tuple[File, ...], msgspec.Meta(max_length=MAX_FILES)]
+    runtimes: Annotated[tuple[Runtime, ...], msgspec.Meta(max_length=64)]
     needs: Needs = Needs()
     proof: Proof = Proof()
-    adjustable: dict[str, Adjustable] = {}
-    fallback_hosts: tuple[str, ...] = ()
-    opaque_files: tuple[str, ...] = ()
-    description: str = ""
-    tags: dict[str, str] = {}
-    properties: dict[str, str] = {}
+    adjustable: Annotated[dict[Word, Adjustable], msgspec.Meta(max_length=16)] = {}
+    fallback_hosts: Annotated[tuple[Line, ...], msgspec.Meta(max_length=64)] = ()
+    opaque_files: Annotated[tuple[Line, ...], msgspec.Meta(max_length=MAX_FILES)] = ()
+    description: Text = ""
+    tags: Names = {}
+    properties: Names = {}
 
     @property
     def ref(self) -> ModuleRef:
@@ -246,8 +253,6 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_files(manifest: Manifest) -> None:
-    if len(manifest.files) > MAX_FILES:
-        raise Invalid(f"{len(manifest.files)} files are more than {MAX_FILES}", element="files")
     paths = {module_path(entry.path) for entry in manifest.files}
     if len({path.casefold() for path in paths}) != len(manifest.files):
         raise Invalid("two files have the same path (letters' case aside)", element="files")
@@ -330,11 +335,12 @@ def check_setting(name: str, setting: Adjustable, value: object) -> None:
     number = isinstance(setting.default, float | int) and not isinstance(setting.default, bool)
     if number:
         if isinstance(value, bool) or not isinstance(value, float | int):
-            raise Invalid(f"{value!r} is no number", element=element)
-        low = setting.minimum if setting.minimum is not None else float("-inf")
-        high = setting.maximum if setting.maximum is not None else float("inf")
+            raise Invalid(f"{value!r} is not a number", element=element)
+        least, most = _WIDEST.get(name, (-MAX_REAL, MAX_REAL))
+        low = max(least, setting.minimum if setting.minimum is not None else least)
+        high = min(most, setting.maximum if setting.maximum is not None else most)
         if not low <= value <= high:
-            raise Invalid(f"{value!r} is outside {low} to {high}", element=element)
+            raise Invalid(f"{value!r} is outside {low:g} to {high:g}", element=element)
     elif type(value) is not type(setting.default):
         raise Invalid(f"{value!r} is no {type(setting.default).__name__}", element=element)
     if setting.choices and value not in setting.choices:

@@ -4,10 +4,11 @@
 fetches anything: all three with :func:`fits`.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from modules.bounds import Cores, Line, Mebibytes, Word
 from modules.manifest import Manifest, Runtime
 
 ENGINES: Final = ("docker", "process")
@@ -16,32 +17,32 @@ ENGINES: Final = ("docker", "process")
 class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
     """Something that computes besides the CPU. Memory in MiB."""
 
-    kind: str
-    name: str
-    providers: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    memory_mb: int = 0
-    driver: str = ""
+    kind: Word
+    name: Line
+    providers: Annotated[tuple[Word, ...], msgspec.Meta(max_length=32)] = ()
+    devices: Annotated[tuple[Line, ...], msgspec.Meta(max_length=256)] = ()
+    memory_mb: Mebibytes = 0
+    driver: Line = ""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """Something that can start a module: ``docker`` (Engine API, Podman's too) or ``process``."""
 
-    name: str
-    version: str = ""
-    detail: str = ""
+    name: Word
+    version: Line = ""
+    detail: Line = ""
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a host has. Cores are those granted by cgroup and affinity; memory and disk in MiB."""
 
-    platform: str
-    cpu_model: str = ""
-    cores: float = 1.0
-    memory_mb: int = 0
-    disk_free_mb: int = 0
-    accelerators: tuple[Accelerator, ...] = ()
-    engines: tuple[Engine, ...] = ()
+    platform: Word
+    cpu_model: Line = ""
+    cores: Cores = 1.0
+    memory_mb: Mebibytes = 0
+    disk_free_mb: Mebibytes = 0
+    accelerators: Annotated[tuple[Accelerator, ...], msgspec.Meta(max_length=64)] = ()
+    engines: Annotated[tuple[Engine, ...], msgspec.Meta(max_length=8)] = ()
 
 
 class Fit(msgspec.Struct, frozen=True):

@@ -5,15 +5,21 @@ and are asked again on every device before a module gets traffic.
 """
 
 import math
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from modules import canonical
+from modules.bounds import Line, Word
 from modules.errors import Invalid
 
 LIMIT: Final = 16 << 20
+MAX_SAMPLES: Final = 10_000
 _SHOWN: Final = 80
+
+
+Body = Annotated[bytes, msgspec.Meta(max_length=LIMIT)]
+Tolerance = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
 
 
 class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exact", tag_field="how"):
@@ -23,15 +29,15 @@ class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exact"
 class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="numeric", tag_field="how"):
     """The same JSON, numbers within ``absolute + relative * |reference|`` (NumPy's ``allclose``)."""
 
-    absolute: float = 1e-5
-    relative: float = 1e-3
+    absolute: Tolerance = 1e-5
+    relative: Tolerance = 1e-3
 
 
 class TopK(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="top-k", tag_field="how"):
     """At ``field`` (keys and indices joined by dots) stands a list of scores whose ``k`` best indices are the same."""
 
-    field: str
-    k: int = 1
+    field: Line
+    k: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
 
 
 Comparison = Exact | Numeric | TopK
@@ -40,21 +46,21 @@ Comparison = Exact | Numeric | TopK
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One request to the scoring server and the answer that it must give. Bodies are base64 in the JSON form."""
 
-    name: str
-    path: str = "/score"
-    method: str = "POST"
-    content_type: str = "application/json"
-    body: bytes
-    status: int = 200
-    answer_type: str = "application/json"
-    answer: bytes
+    name: Line
+    path: Line = "/score"
+    method: Word = "POST"
+    content_type: Line = "application/json"
+    body: Body
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] = 200
+    answer_type: Line = "application/json"
+    answer: Body
     compare: Comparison = Numeric()
 
 
 class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of ``samples.json``."""
 
-    samples: tuple[Sample, ...]
+    samples: Annotated[tuple[Sample, ...], msgspec.Meta(max_length=MAX_SAMPLES)]
 
 
 def encode(samples: Samples) -> bytes:

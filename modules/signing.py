@@ -5,7 +5,7 @@ are ECDSA P-256, because that is what certificates and TPMs carry; director, tea
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +17,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, Key, Signature, Signer, SSlibKey
 
 from modules import canonical
+from modules.bounds import Line, Text, Word
 from modules.errors import BadSettings, Invalid, Untrusted
 
 ORDER_TYPE: Final = "application/vnd.edgefleet.order+json"
@@ -25,24 +26,38 @@ FACTS_TYPE: Final = "application/vnd.edgefleet.facts+json"
 COMMAND_TYPE: Final = "application/vnd.edgefleet.command+json"
 
 KEYS_LIMIT: Final = 16 * 1024
+MAX_PAYLOAD: Final = 1 << 20
+MAX_SIGNATURES: Final = 16
+MAX_KEYS: Final = 64
 
 
-class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    keyid: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+_KeyId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class _Signature(msgspec.Struct, frozen=True):
+    keyid: _KeyId
     sig: Annotated[bytes, msgspec.Meta(min_length=1, max_length=1024)]
 
 
-class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    payload: bytes
-    payload_type: str
-    signatures: Annotated[tuple[_Signature, ...], msgspec.Meta(max_length=16)]
+class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
+    """What a newer signer adds is skipped, as DSSE demands: it is not signed, so nothing can rest on it."""
+
+    payload: Annotated[bytes, msgspec.Meta(max_length=MAX_PAYLOAD)]
+    payload_type: Line
+    signatures: Annotated[tuple[_Signature, ...], msgspec.Meta(max_length=MAX_SIGNATURES)]
+
+
+class _PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keytype: Word
+    scheme: Word
+    keyval: Annotated[dict[Word, Text], msgspec.Meta(max_length=8)]
 
 
 class _PublicKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A list of public keys by id, as ``trust/director.json`` holds it."""
 
     format: Literal["edgefleet.keys/1"] = "edgefleet.keys/1"
-    keys: dict[str, dict[str, Any]]
+    keys: Annotated[dict[_KeyId, _PublicKey], msgspec.Meta(max_length=MAX_KEYS)]
 
 
 def sign(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> bytes:
@@ -53,28 +68,40 @@ def sign(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> byt
     return canonical.encode(envelope.to_dict())
 
 
-def verify(
-    envelope: bytes,
-    *,
-    payload_type: str,
-    keys: Iterable[Key],
-    limit: int,
-    threshold: int = 1,
-) -> bytes:
-    """The payload of an envelope that at least ``threshold`` of these keys signed.
+class Signed(NamedTuple):
+    """What stood in an envelope, and the ids of those trusted keys whose signatures hold."""
+
+    payload: bytes
+    keyids: frozenset[str]
+
+
+def envelope_limit(payload: int) -> int:
+    """The most bytes of an envelope around ``payload`` bytes: base64, the signatures, and the envelope's own words."""
+    return payload * 4 // 3 + 8192
+
+
+def verify(envelope: bytes, *, payload_type: str, keys: Iterable[Key], limit: int, threshold: int = 1) -> bytes:
+    """The payload of an envelope, as :func:`opened` verifies it."""
+    return opened(envelope, payload_type=payload_type, keys=keys, limit=limit, threshold=threshold).payload
+
+
+def opened(envelope: bytes, *, payload_type: str, keys: Iterable[Key], limit: int, threshold: int = 1) -> Signed:
+    """The payload of an envelope that at least ``threshold`` of these keys signed, and which did.
 
     Args:
-        envelope: as :func:`sign` wrote it, at most ``limit`` bytes; the size is checked before anything is parsed.
+        envelope: as :func:`sign` wrote it; its size is checked before anything is parsed.
         payload_type: what the payload must be.
         keys: those who may sign. The same key under two ids counts once.
-        limit: bytes.
+        limit: the most bytes of the payload.
         threshold: how many different keys must have signed.
 
     Raises:
-        Invalid: it is no envelope, or too large.
+        Invalid: it is not an envelope, or too large.
         Untrusted: another payload type, or too few good signatures; the message says whose are there and whose are not.
     """
-    read = canonical.decode(envelope, _Envelope, limit=limit, what="envelope")
+    read = canonical.decode(envelope, _Envelope, limit=envelope_limit(limit), what="envelope")
+    if len(read.payload) > limit:
+        raise Invalid(f"{len(read.payload)} bytes is more than the {limit} allowed", element="envelope")
     if read.payload_type != payload_type:
         raise Untrusted(
             f"the payload type is {read.payload_type[:100]!r}, not {payload_type!r}",
@@ -94,7 +121,7 @@ def verify(
             element="envelope",
             remedy="sign it with a key that is trusted here, or have that key made known",
         )
-    return read.payload
+    return Signed(read.payload, frozenset(good))
 
 
 def signer_from_pem(pem: bytes, *, passphrase: str | None = None, element: str = "private key") -> CryptoSigner:
@@ -138,7 +165,7 @@ def key_from_pem(pem: bytes, *, element: str = "public key") -> Key:
 
 def encode_keys(keys: Iterable[Key]) -> bytes:
     """The document that lists public keys, ``trust/director.json`` for one."""
-    return canonical.encode(_PublicKeys(keys={key.keyid: key.to_dict() for key in keys}))
+    return canonical.encode(_PublicKeys(keys={key.keyid: _PublicKey(**key.to_dict()) for key in keys}))
 
 
 def decode_keys(data: bytes) -> Mapping[str, Key]:
@@ -149,7 +176,7 @@ def decode_keys(data: bytes) -> Mapping[str, Key]:
     """
     document = canonical.decode(data, _PublicKeys, limit=KEYS_LIMIT, what="key list")
     try:
-        return {keyid: Key.from_dict(keyid, entry) for keyid, entry in document.keys.items()}
+        return {keyid: Key.from_dict(keyid, msgspec.structs.asdict(key)) for keyid, key in document.keys.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise Invalid(f"a key cannot be read: {error}", element="key list") from error
 

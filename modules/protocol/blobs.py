@@ -9,11 +9,15 @@ from typing import Annotated, Final
 
 import msgspec
 
+from modules.bounds import Count, Number
+from modules.canonical import UNREADABLE, unreadable
+from modules.digests import BLOCK, MAX_LENGTH
 from modules.errors import Invalid
 from modules.names import DigestField
 
 GET_LIMIT: Final = 4 << 10
-BLOCK_LIMIT: Final = (64 << 10) + 512
+BLOCK_LIMIT: Final = BLOCK + 512
+MAX_BLOCKS: Final = MAX_LENGTH // BLOCK
 # Blocks of one request: the bits of a mask that is a positive 64-bit integer.
 MAX_MASK: Final = 63
 OK: Final = 200
@@ -21,12 +25,12 @@ MISSING: Final = 404
 BUSY: Final = 503
 
 
-class BlobGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="blob", tag_field="kind"):
+class BlobGet(msgspec.Struct, frozen=True, kw_only=True, tag="blob", tag_field="kind"):
     """Blocks of one blob: bit ``i`` of ``mask`` asks for block ``first + i``."""
 
-    request: Annotated[int, msgspec.Meta(ge=1)]
+    request: Number
     digest: DigestField
-    first: Annotated[int, msgspec.Meta(ge=0)] = 0
+    first: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOCKS)] = 0
     mask: Annotated[int, msgspec.Meta(ge=1, le=(1 << MAX_MASK) - 1)] = 1
 
     @property
@@ -34,10 +38,10 @@ class BlobGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return [self.first + i for i in range(self.mask.bit_length()) if self.mask >> i & 1]
 
 
-class MetadataGet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="tuf", tag_field="kind"):
+class MetadataGet(msgspec.Struct, frozen=True, kw_only=True, tag="tuf", tag_field="kind"):
     """A TUF metadata file by name, as ``2.root.json`` or ``timestamp.json``; answered with all of its blocks."""
 
-    request: Annotated[int, msgspec.Meta(ge=1)]
+    request: Number
     name: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json\Z")]
 
 
@@ -50,11 +54,11 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     Unless ``status`` is 200, ``data`` is the reason in words.
     """
 
-    request: int
-    status: int
-    number: int
-    length: int
-    data: bytes
+    request: Number
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    number: Count
+    length: Annotated[int, msgspec.Meta(ge=0, le=MAX_LENGTH)]
+    data: Annotated[bytes, msgspec.Meta(max_length=BLOCK)]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -76,8 +80,8 @@ def decode_get(data: bytes) -> Get:
         raise Invalid(f"{len(data)} bytes is more than the {GET_LIMIT} allowed", element="up/blob/get")
     try:
         return _get.decode(data)
-    except msgspec.DecodeError as error:
-        raise Invalid(str(error), element="up/blob/get") from error
+    except UNREADABLE as error:
+        raise Invalid(unreadable(error), element="up/blob/get") from error
 
 
 def decode_block(data: bytes) -> Block:
@@ -90,5 +94,5 @@ def decode_block(data: bytes) -> Block:
         raise Invalid(f"{len(data)} bytes is more than the {BLOCK_LIMIT} allowed", element="down/blob")
     try:
         return _block.decode(data)
-    except msgspec.DecodeError as error:
-        raise Invalid(str(error), element="down/blob") from error
+    except UNREADABLE as error:
+        raise Invalid(unreadable(error), element="down/blob") from error

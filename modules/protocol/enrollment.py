@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from modules.bounds import Line
 from modules.names import DeviceField
-from modules.protocol.bounds import Line
 
 LIMIT: Final = 256 << 10
 # In ``fleet_ca``: the authorities that the device's own system trusts, for a server behind a public certificate.

@@ -4,9 +4,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from modules.bounds import Epoch, Number, Time, Word
 from modules.names import DeviceField
 from modules.needs import HostFacts
-from modules.protocol.bounds import Epoch, Number, Time, Word
 
 LIMIT: Final = 64 << 10
 

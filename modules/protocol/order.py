@@ -1,38 +1,82 @@
-"""The order: what should run on one device. Signed by the director, retained at ``down/order``; the newest wins."""
+"""The order: what should run on one device. Signed by the director, retained at ``down/order``; the newest wins.
+
+A field that a device does not know is skipped, unless the order says that it must be understood: so a newer server can
+add what older devices may do without, and keeps an order from those that would do harm without it.
+"""
 
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from modules import canonical
+from modules.bounds import Address, Line, Number, Real, WholeTime, Word
+from modules.errors import Invalid
 from modules.names import DeviceField, DigestField, SlugField
 
 LIMIT: Final = 256 << 10
-SettingValue = float | str | bool
+MAX_SLOTS: Final = 64
+MAX_SETTINGS: Final = 16
+MAX_WAIVERS: Final = 64
+SettingValue = Real | Word | bool
 
 
-class SlotOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What should fill one slot: the manifest by path and digest, the engine, and adjustable settings.
 
     How long the manifest is, the publisher has signed; the director need not say it again.
     """
 
-    manifest: str
+    manifest: Line
     digest: DigestField
     engine: Literal["docker", "process"] = "docker"
-    settings: dict[str, SettingValue] = {}
-    fallback: str | None = None
+    settings: Annotated[dict[Word, SettingValue], msgspec.Meta(max_length=MAX_SETTINGS)] = {}
+    fallback: Address | None = None
 
 
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of the envelope. Times are Unix seconds; ``waivers`` are digests that may be tried again.
 
-    The order is complete: a slot that it does not name is removed from the device.
+    The order is complete: a slot that it does not name is removed from the device. ``must_understand`` names fields,
+    as ``order.window`` or ``slot.share``, without which the order would mean something else.
     """
 
     format: Literal["edgefleet.order/1"] = "edgefleet.order/1"
     device: DeviceField
-    counter: Annotated[int, msgspec.Meta(ge=1)]
-    issued: int
-    expires: int
-    slots: dict[SlugField, SlotOrder] = {}
-    waivers: tuple[DigestField, ...] = ()
+    counter: Number
+    issued: WholeTime
+    expires: WholeTime
+    slots: Annotated[dict[SlugField, SlotOrder], msgspec.Meta(max_length=MAX_SLOTS)] = {}
+    waivers: Annotated[tuple[DigestField, ...], msgspec.Meta(max_length=MAX_WAIVERS)] = ()
+    must_understand: Annotated[tuple[Word, ...], msgspec.Meta(max_length=32)] | msgspec.UnsetType = msgspec.UNSET
+
+
+_UNDERSTOOD: Final = frozenset(
+    f"{name}.{field}" for name, kind in (("order", Order), ("slot", SlotOrder)) for field in kind.__struct_fields__
+)
+
+
+def encode(order: Order) -> bytes:
+    """The bytes that are signed; checks the order first, so that no device is sent what it cannot read.
+
+    Raises:
+        Invalid: as :func:`decode`.
+    """
+    data = canonical.encode(order)
+    decode(data)
+    return data
+
+
+def decode(data: bytes) -> Order:
+    """Read an order.
+
+    Raises:
+        Invalid: too large, not an order, something in it out of bounds, or a field that must be understood is unknown.
+    """
+    order = canonical.decode(data, Order, limit=LIMIT, what="order")
+    if order.must_understand and (unknown := sorted(set(order.must_understand) - _UNDERSTOOD)):
+        raise Invalid(
+            f"it may only be followed by agents that know {', '.join(unknown)}, and this one does not",
+            element="order",
+            remedy="update the agent",
+        )
+    return order

@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from modules.bounds import Count, Epoch, Line, Number, Sentence, Share, Time, Word
 from modules.names import DeviceField, DigestField, SlugField
-from modules.protocol.bounds import Count, Epoch, Line, Number, Sentence, Share, Time, Word
 
 LIMIT: Final = 256 << 10
 STATUS_LIMIT: Final = 1 << 10

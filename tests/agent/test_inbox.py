@@ -11,6 +11,7 @@ from modules import canonical
 from modules.errors import EdgefleetError, LinkLost, NoSpace, Untrusted
 from modules.protocol.order import LIMIT, Order
 from modules.protocol.report import Ack, Reason
+from modules.signing import envelope_limit
 from tests.doubles.clock import VirtualClock
 from tests.doubles.release import make
 
@@ -170,7 +171,7 @@ async def test_empty_and_oversized_orders_are_not_verified(receiving):
     """An empty message clears the topic and says nothing; one that is too large is refused unread."""
     receiving.inbox.on_order(b"")
     assert receiving.store.refusals() == ()
-    receiving.inbox.on_order(b"x" * (LIMIT + 1))
+    receiving.inbox.on_order(b"x" * (envelope_limit(LIMIT) + 1))
 
     assert receiving.store.refusals()[0].reason.code == "invalid"
     assert receiving.verdicts.asked == []

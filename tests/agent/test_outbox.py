@@ -8,9 +8,11 @@ from agent.report import build
 from agent.slots import Placed, Slot
 from agent.store import Store
 from modules import signing
+from modules.manifest import Manifest
 from modules.names import device_id
+from modules.protocol.order import Order
 from modules.protocol.phases import Phase
-from modules.protocol.report import Reason, Refusal
+from modules.protocol.report import Ack, Reason, Refusal
 from tests.agent.workbench import FACTS
 from tests.doubles.keys import device_pem
 from tests.doubles.link import RecordingLink
@@ -142,3 +144,11 @@ def test_a_report_tells_who_serves_and_why():
     assert (report.slots[0].serving.provider, report.slots[0].serving.proved) == ("CPUExecutionProvider", False)
     assert report.slots[1].serving is None
     assert report.refusals == (refusal,)
+
+
+async def test_facts_say_which_formats_are_read(said):
+    """A server learns from the facts which documents this agent reads: those that it decodes, in their formats."""
+    await said.outbox.facts(FACTS)
+    (facts,) = said.link.facts(said.key)
+
+    assert set(facts.formats) == {msgspec.structs.fields(kind)[0].default for kind in (Order, Ack, Manifest)}

@@ -137,7 +137,7 @@ class Device:
         """The next order that arrives, verified with the director's keys."""
         async with asyncio.timeout(WAIT_S):
             envelope = await self.orders.get()
-        payload = verify(envelope, payload_type=ORDER_TYPE, keys=keys, limit=order_wire.LIMIT * 2)
+        payload = verify(envelope, payload_type=ORDER_TYPE, keys=keys, limit=order_wire.LIMIT)
         order = canonical.decode(payload, Order, limit=order_wire.LIMIT, what="order")
         assert order.device == self.name
         return order

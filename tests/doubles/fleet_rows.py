@@ -99,7 +99,7 @@ class SmallFleet:
             envelope = connection.execute(select(devices.c.order_envelope).where(devices.c.id == name)).scalar_one()
         if envelope is None:
             return None
-        payload = verify(envelope, payload_type=ORDER_TYPE, keys=[self.director.public_key], limit=LIMIT * 2)
+        payload = verify(envelope, payload_type=ORDER_TYPE, keys=[self.director.public_key], limit=LIMIT)
         return canonical.decode(payload, Order, limit=LIMIT, what="order")
 
     def said(self, name, kind, document, payload_type):

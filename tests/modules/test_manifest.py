@@ -130,7 +130,7 @@ SWITCH = Adjustable(default=False)
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [(NUMBER, 1.0), (NUMBER, 10), (CHOICE, "debug"), (SWITCH, True), (Adjustable(default=1.0), -1e300)],
+    [(NUMBER, 1.0), (NUMBER, 10), (CHOICE, "debug"), (SWITCH, True), (Adjustable(default=1.0), -1e15)],
 )
 def test_takes_settings_within_bounds(setting, value):
     """A value of the default's kind within the declared bounds is taken."""
@@ -143,6 +143,7 @@ def test_takes_settings_within_bounds(setting, value):
         (NUMBER, 0.5),
         (NUMBER, 11),
         (NUMBER, float("nan")),
+        (Adjustable(default=1.0), float("inf")),
         (NUMBER, True),
         (NUMBER, "5"),
         (CHOICE, "trace"),
@@ -155,3 +156,12 @@ def test_refuses_settings_out_of_bounds(setting, value):
     """A value of another kind, out of bounds, not a number or not among the choices is refused by name."""
     with pytest.raises(Invalid, match=r"settings\.log_level"):
         manifest.check_setting("log_level", setting, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("probation_s", 7 * 86400 + 1), ("probation_s", -1), ("score_timeout_ms", 0)]
+)
+def test_bounds_settings_where_the_manifest_does_not(name, value):
+    """A probation of years, or a time-out of nothing, is refused whatever the manifest allows."""
+    with pytest.raises(Invalid, match=rf"settings\.{name}: .* is outside"):
+        manifest.check_setting(name, Adjustable(default=60.0, minimum=-10.0, maximum=1e12), value)

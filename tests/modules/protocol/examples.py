@@ -66,7 +66,7 @@ EXAMPLES = {
         samples.encode,
         samples.decode,
     ),
-    "order-1.json": json(
+    "order-1.json": Example(
         order.Order(
             device="edge-1",
             counter=7,
@@ -82,7 +82,8 @@ EXAMPLES = {
             },
             waivers=(B,),
         ),
-        order.LIMIT,
+        order.encode,
+        order.decode,
     ),
     "report-1.json": json(
         report.Report(

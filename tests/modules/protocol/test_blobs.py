@@ -4,16 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.bounds import MAX_COUNT
 from modules.errors import Invalid
 from modules.protocol import blobs
 from modules.protocol.blobs import BlobGet, Block, MetadataGet
 from tests.modules.documents import DIGESTS
 
-REQUESTS = st.integers(1, 2**63 - 1)
+REQUESTS = st.integers(1, MAX_COUNT)
 METADATA = st.from_regex(r"([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json", fullmatch=True)
 
 
-@given(request=REQUESTS, digest=DIGESTS, first=st.integers(0, 2**40), mask=st.integers(1, 2**63 - 1))
+@given(request=REQUESTS, digest=DIGESTS, first=st.integers(0, blobs.MAX_BLOCKS), mask=st.integers(1, 2**63 - 1))
 def test_requests_survive(request, digest, first, mask):
     """A request for blocks comes back, and asks for one block for each bit."""
     get = BlobGet(request=request, digest=digest, first=first, mask=mask)
@@ -49,7 +50,7 @@ def test_blocks_survive(block):
 
 def test_a_full_block_fits_its_bound():
     """64 KiB and the largest numbers stay within what the other side takes."""
-    block = Block(request=2**63 - 1, status=blobs.OK, number=2**30, length=2**40, data=b"x" * (64 << 10))
+    block = Block(request=MAX_COUNT, status=blobs.OK, number=2**30, length=2**40, data=b"x" * (64 << 10))
 
     assert blobs.decode_block(blobs.encode(block)) == block
 
