@@ -1,32 +1,34 @@
 """Asking a module itself: is it there, is it ready, which provider is really in use, are its answers the right ones."""
 
-import asyncio
-import http.client
+import logging
 import statistics
 import time
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
-from agent.unix_http import Answer, request
+from agent.module_client import Answer, BadAnswer, request
+from agent.module_socket import NotAModule
+from hardware.providers import KNOWN
 from modules.errors import NotReady, OverLimit, WrongAnswer
 from modules.manifest import Manifest
 from modules.samples import Samples, differences
 
+_logger = logging.getLogger(__name__)
 _LIMIT: Final = 32 << 20
-_STATUS_LIMIT: Final = 1 << 20
+_STATUS_LIMIT: Final = 64 << 10
 _LOOK_S: Final = 0.05
 _LOG_TAIL: Final = 2000
+_OK: Final = 200
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
     """``GET /edgefleet/status`` of the scoring server, as far as the agent acts on it."""
 
     ready: bool
-    provider_in_use: str | None = None
-    module: str | None = None
+    provider_in_use: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class Proved(msgspec.Struct, frozen=True):
@@ -46,19 +48,22 @@ async def ask(
     timeout_s: float,
     limit: int = _LIMIT,
 ) -> Answer | None:
-    """One request to a module; None where nothing answers."""
+    """One request to a module; None where nothing proper answers within ``timeout_s`` seconds."""
     try:
-        return await asyncio.to_thread(
-            request, socket, method, target, body=body, content_type=content_type, timeout=timeout_s, limit=limit
+        return await request(
+            socket, method, target, body=body, content_type=content_type, timeout_s=timeout_s, limit=limit
         )
-    except (OSError, http.client.HTTPException):
-        return None
+    except (NotAModule, BadAnswer) as error:
+        _logger.warning("%s: %s", socket, error)
+    except OSError:
+        pass  # TimeoutError is one, too
+    return None
 
 
 async def alive(socket: str, *, timeout_s: float) -> bool:
     """Whether the health path answers 200 in time."""
     answer = await ask(socket, "GET", "/", timeout_s=timeout_s, limit=_STATUS_LIMIT)
-    return answer is not None and answer.status == http.client.OK
+    return answer is not None and answer.status == _OK
 
 
 async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: Manifest, clock: Clock) -> ServerStatus:
@@ -72,8 +77,8 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
     while clock.now() < ends:
         if await alive(socket, timeout_s=5.0):
             answer = await ask(socket, "GET", "/edgefleet/status", timeout_s=5.0, limit=_STATUS_LIMIT)
-            if answer is not None and answer.status == http.client.OK:
-                return _status(answer.body, instance)
+            if answer is not None and answer.status == _OK:
+                return status(answer.body, instance)
         looks += 1
         if looks % 10 == 0 and not await _running(engine, instance):
             raise NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
@@ -85,11 +90,21 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
     )
 
 
-def _status(body: bytes, instance: str) -> ServerStatus:
+def status(body: bytes, instance: str) -> ServerStatus:
+    """The status, each of whose words is known: it goes into reports, logs and terminals."""
     try:
-        return msgspec.json.decode(body, type=ServerStatus)
-    except msgspec.DecodeError as error:
-        raise NotReady(f"its status is none: {error}", element=instance, remedy="see the module's image") from error
+        status = msgspec.json.decode(body, type=ServerStatus)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotReady(
+            f"its status cannot be read: {error}", element=instance, remedy="see the module's image"
+        ) from error
+    if not set((status.provider_in_use or "").split(", ")) <= KNOWN | {""}:
+        raise NotReady(
+            f"it names an unknown execution provider: {status.provider_in_use!r}",
+            element=instance,
+            remedy="see the module's image",
+        )
+    return status
 
 
 async def _running(engine: ContainerEngine, instance: str) -> bool:

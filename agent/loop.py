@@ -101,6 +101,7 @@ class Loop:
                         await self._wake.wait()
         finally:
             await self._end(list(self._tasks))
+            await self._observer.close()
             if self._saying is not None:
                 self._saying.cancel()
                 await asyncio.wait([self._saying])
@@ -138,9 +139,12 @@ class Loop:
         if missed or now - self._facts_at >= _FACTS_EVERY_S:
             self._facts_at = now
             await self._host.look()
-        seen, running = await self._observer.look(slots)
+        restarting = {slot for slot, lane in self._tasks if lane == "keep"}
+        seen, running = await self._observer.look(slots, self.wake)
         # Rows may have changed during the look; the decision is made on what they are now.
         slots = self._store.slots()
+        # What was being started when the look began may have been seen before it was there: that is no evidence.
+        seen = seen.without({row.current.instance for row in slots if row.current and row.slot in restarting})
         decision = plan(slots, seen, now=self._clock.now(), poll_s=self._poll_s)
         for step in decision.steps:
             if (step.slot.slot, step.lane) not in self._tasks and step.slot.slot not in self._changing:

@@ -4,7 +4,7 @@ One step per slot and lane, never two; the loop takes them, looks again, and ask
 two passes, so a crash between any two steps loses nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -34,6 +34,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What the last look found, by instance name; instances that no slot names are left-overs."""
 
     evidence: Mapping[str, Evidence]
+
+    def without(self, instances: Collection[str]) -> "Seen":
+        """The same, with nothing said of these instances."""
+        return Seen(evidence={name: one for name, one in self.evidence.items() if name not in instances})
 
 
 def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> Decision:
@@ -87,7 +91,9 @@ def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float |
     if why := broken(evidence):
         return Revert(slot, why), None
     ends = slot.entered + slot.candidate.probation_s
-    return (Commit(slot), None) if now >= ends else (None, ends)
+    if now < ends:
+        return None, ends
+    return (Commit(slot) if evidence.answers else None), None
 
 
 def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
@@ -101,7 +107,7 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
         return None
     why = broken(evidence)
     if why is None:
-        steady = evidence.failed_probes == 0 and now - _started(evidence) >= STEADY_S
+        steady = evidence.answers and evidence.failed_probes == 0 and now - _started(evidence) >= STEADY_S
         return Recover(slot) if steady and (slot.restarts or slot.phase is Phase.DEGRADED) else None
     if slot.restart_after > now:
         return None

@@ -12,10 +12,14 @@ SILENT_PROBES: Final = 3
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of one instance: the engine's word (None: it knows no such instance), failed probes in a row."""
+    """What was seen of one instance: the engine's word (None: it knows no such instance), failed probes in a row.
+
+    ``answers`` says that its newest probe was answered; it is False, too, while that is not known yet.
+    """
 
     instance: Instance | None
     failed_probes: int = 0
+    answers: bool = True
 
 
 def broken(evidence: Evidence) -> Reason | None:

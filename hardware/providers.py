@@ -13,6 +13,30 @@ ON_CPU: Final = (
     "OpenVINOExecutionProvider",
     "XnnpackExecutionProvider",
 )
+# Every execution provider of ONNX Runtime's releases: https://onnxruntime.ai/docs/execution-providers/
+KNOWN: Final = frozenset(ON_CPU) | {
+    "ACLExecutionProvider",
+    "ArmNNExecutionProvider",
+    "AzureExecutionProvider",
+    "CANNExecutionProvider",
+    "CUDAExecutionProvider",
+    "CoreMLExecutionProvider",
+    "DmlExecutionProvider",
+    "JsExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "NnapiExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "QNNExecutionProvider",
+    "RknpuExecutionProvider",
+    "ROCMExecutionProvider",
+    "SNPEExecutionProvider",
+    "TensorrtExecutionProvider",
+    "TvmExecutionProvider",
+    "VSINPUExecutionProvider",
+    "VitisAIExecutionProvider",
+    "WebGpuExecutionProvider",
+    "WebNNExecutionProvider",
+}
 
 
 def offered(facts: HostFacts, runtime: Runtime) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import aiohttp
 
+from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.settings import Settings
 from agent.gateway.table import Fallback, Table, Upstream
 from modules.errors import BadSettings
@@ -50,7 +51,7 @@ class Pool:
         idle = self._settings.idle_s if keep else None
         connector: aiohttp.BaseConnector
         if isinstance(self._peer, Upstream):
-            connector = aiohttp.UnixConnector(self._peer.socket, limit=0, force_close=not keep, keepalive_timeout=idle)
+            connector = ModuleConnector(self._peer.socket, limit=0, force_close=not keep, keepalive_timeout=idle)
         else:
             connector = aiohttp.TCPConnector(limit=0, force_close=not keep, keepalive_timeout=idle, ssl=self._tls)
         return aiohttp.ClientSession(

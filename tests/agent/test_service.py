@@ -1,13 +1,10 @@
 """Talking to systemd, and to sockets that do not answer as they should."""
 
 import asyncio
-import http.client
 import socket
-import threading
 
 import pytest
 
-from agent import unix_http
 from agent.service import notify, watchdog
 from tests.doubles.clock import VirtualClock
 
@@ -77,35 +74,3 @@ async def test_without_a_watchdog_the_task_ends(monkeypatch):
     """Where systemd watches nothing, nothing is fed."""
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     await watchdog(lambda: 1, VirtualClock())
-
-
-@pytest.fixture
-def peer(folder):
-    """Answers one connection with the bytes that it is given."""
-    path = str(folder / "peer")
-    answers = []
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-
-        def serve():
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answers[0])
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield path, answers
-        with socket.socket(socket.AF_UNIX) as one:  # so that it ends where the test did not ask
-            one.connect(path)
-        thread.join(5)
-
-
-@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + b"x" * 9])
-def test_an_answer_that_is_none_or_too_long_is_refused(peer, answer):
-    """No HTTP, or more bytes than allowed: an error of http.client."""
-    path, answers = peer
-    answers.append(answer)
-    with pytest.raises(http.client.HTTPException):
-        unix_http.request(path, "GET", "/", timeout=2, limit=8)

@@ -1,5 +1,7 @@
 """What happens to a committed module that fails later, and to slots that the order no longer names."""
 
+import asyncio
+
 import pytest
 
 from modules.errors import NoEngine
@@ -47,6 +49,45 @@ async def test_a_silent_module_is_restarted_after_three_probes(device):
     await device.until(lambda: device.row().restarts > 0)
     device.engine.behaviours.clear()
     await device.until(device.served, flowing=1.0)
+
+
+async def test_a_module_that_hangs_holds_up_nobody_else(device):
+    """While one module never answers its probe, another that was killed is started again at once."""
+    await device.order(main=FIRST, side=THIRD)
+    for slot in ("main", "side"):
+        await device.phase(Phase.PROBATION, slot=slot)
+    device.clock.advance(1000)
+    for slot in ("main", "side"):
+        await device.phase(Phase.COMMITTED, slot=slot)
+    device.loop._observer._probe_timeout_s = 60.0  # longer than this test may take
+    device.engine.behaviours[FIRST.digest] = Behaviour(slow_s=60.0)
+    await device.passes(3)
+    device.engine.crash(device.row("side").current.instance)
+
+    await device.until(lambda: device.row("side").restarts == 1)
+    await device.until(lambda: device.served("side"))
+    assert device.row("main").restarts == 0
+    await device.stop()  # and with it the probe that is still under way
+
+
+async def test_what_was_seen_before_a_restart_is_no_evidence_after_it(device):
+    """A look that began before the new instance was there does not have it killed as gone."""
+    await device.committed(FIRST)
+    listed = device.engine.gates["list"] = asyncio.Event()
+    device.engine.gates["start"] = asyncio.Event()
+    listed.set()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts == 1)
+    listed.clear()  # the next look sees no instance, and is held with what it saw
+    await device.until(lambda: device.engine.held("list"))
+    device.engine.gates["start"].set()
+    await device.until(lambda: device.engine.answers(device.row().current.instance))
+    await device.until(lambda: not any(lane == "keep" for _, lane in device.loop._tasks))
+    new = device.row().current.instance
+    listed.set()
+    await device.passes(3)
+
+    assert (device.row().current.instance, device.row().restarts) == (new, 1)
 
 
 async def test_a_module_that_keeps_failing_goes_back_to_the_previous(device):

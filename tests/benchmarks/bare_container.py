@@ -4,6 +4,7 @@
 image's scoring server on a module's folder and ends with its first 200.
 """
 
+import asyncio
 import http.client
 import os
 import secrets
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from agent.engines.contract import MODULE_MOUNT, SOCKET, SOCKET_MOUNT
 from agent.engines.docker_spec import USER
-from agent.unix_http import request
+from agent.module_client import BadAnswer, request
 from tests.parts.presence import program
 
 _HARDENED = (
@@ -58,8 +59,8 @@ def first_answer(image: str, module: Path) -> float:
 
 def _answers(socket: str) -> bool:
     try:
-        return request(socket, "GET", "/", timeout=5, limit=1 << 20).status == http.client.OK
-    except (OSError, http.client.HTTPException):
+        return asyncio.run(request(socket, "GET", "/", timeout_s=5, limit=1 << 20)).status == http.client.OK
+    except (OSError, BadAnswer):
         return False
 
 

@@ -4,6 +4,7 @@ Instances belong to the engine, not to the agent: they outlive every agent that 
 """
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class SimulatedEngine:
         self.images: set[Digest] = set()
         self.loads = 0
         self.gates: dict[str, asyncio.Event] = {}
+        self._held: Counter[str] = Counter()
         self._clock = clock
         self._instances: dict[str, _Running] = {}
 
@@ -118,7 +120,9 @@ class SimulatedEngine:
         self._check()
         for one in self._instances.values():
             self._age(one)
-        return [self._show(one) for one in self._instances.values()]
+        shown = [self._show(one) for one in self._instances.values()]
+        await self._gate("list")  # what it says then is old news
+        return shown
 
     async def logs(self, instance: str, *, tail_bytes: int) -> str:
         self._check()
@@ -143,6 +147,10 @@ class SimulatedEngine:
         """Whether this instance runs and gives answers."""
         one = self._instances.get(instance)
         return one is not None and one.exit_code is None and not self._behaviour(one).hangs
+
+    def held(self, call: str) -> bool:
+        """Whether a call of this name waits at its gate."""
+        return self._held[call] > 0
 
     def launch(self, instance: str) -> Launch:
         return self._instances[instance].launch
@@ -173,7 +181,11 @@ class SimulatedEngine:
 
     async def _gate(self, call: str) -> None:
         if gate := self.gates.get(call):
-            await gate.wait()
+            self._held[call] += 1
+            try:
+                await gate.wait()
+            finally:
+                self._held[call] -= 1
 
     def _behaviour(self, one: _Running) -> Behaviour:
         return self.behaviours.get(one.launch.digest, Behaviour())
@@ -211,10 +223,13 @@ class SimulatedEngine:
             target = await _request(reader)
             behaviour = self._behaviour(one)
             if behaviour.slow_s:
-                await asyncio.sleep(behaviour.slow_s)
+                with suppress(TimeoutError):  # or until whoever asked has gone
+                    await asyncio.wait_for(reader.read(), behaviour.slow_s)
             code, body = _answer(target, behaviour)
             writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
             await writer.drain()
+        except ConnectionError:
+            pass  # whoever asked has gone
         finally:
             writer.close()
 
