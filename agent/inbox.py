@@ -11,11 +11,11 @@ from agent.clock import Clock, backoff
 from agent.outbox import Outbox
 from agent.slots import Slot, reason
 from agent.store import Store
-from agent.verify import Verifier
+from agent.verify import Accepted, Verifier
 from modules import canonical, signing
 from modules.digests import sha256
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient
-from modules.protocol.order import LIMIT, Order
+from modules.protocol.order import LIMIT
 from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Inbox:
         self._refuse(Invalid("this agent does not know it", element=f"command {name[:60]}"), what="command")
 
     async def run(self) -> None:
-        """Verify and adopt orders for ever; a broken link only delays one."""
+        """Verify and adopt orders for ever; a broken link only delays one, and what cannot be followed is refused."""
         tries = 0
         while True:
             await self._came.wait()
@@ -84,7 +84,7 @@ class Inbox:
                 continue
             try:
                 accepted = await self._verifier.accept(envelope)
-                await self._follow(accepted.order, envelope)
+                await self._follow(accepted, envelope)
             except (Transient, NeedsOperator, OSError) as error:
                 # Nothing is wrong with the order: the link broke, or the disk is full.
                 tries += 1
@@ -92,22 +92,29 @@ class Inbox:
                 self._came.set()
                 await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))
                 continue
-            except EdgefleetError as error:
+            except Exception as error:  # noqa: BLE001 - no order, whatever is in it, may end this task
                 if self._newest is envelope:  # a newer one may have come meanwhile
                     self._newest = None
+                if not isinstance(error, EdgefleetError):
+                    _log.exception("an order met a defect of this program, please report it")
                 self._refuse(error, what=f"order {sha256(envelope)[7:19]}")
             tries = 0
 
-    async def _follow(self, order: Order, envelope: bytes) -> None:
+    async def _follow(self, accepted: Accepted, envelope: bytes) -> None:
+        order = accepted.order
         with self._store.together():
+            for name, value in accepted.marks.items():
+                self._store.raise_number(name, value)
             for digest in order.waivers:
                 self._store.waive(digest)
         await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)))
         # Last: an agent that dies before this takes the order again, which then changes nothing.
-        self._store.keep_document(_ORDER, envelope)
+        with self._store.together():
+            self._store.keep_number(_ORDER, order.counter)
+            self._store.keep_document(_ORDER, envelope)
         self._wake()
 
-    def _refuse(self, error: EdgefleetError, *, what: str = _ORDER) -> None:
+    def _refuse(self, error: Exception, *, what: str = _ORDER) -> None:
         _log.warning("refused %s: %s", what, error)
         why = reason(error)
         try:

@@ -14,7 +14,7 @@ from agent.broker_tls import broker_context
 from agent.clock import Clock, backoff
 from agent.identity import Identity
 from modules import canonical
-from modules.errors import EdgefleetError, LinkLost
+from modules.errors import EdgefleetError, Invalid, LinkLost
 from modules.protocol.report import Status
 from modules.protocol.topics import Parsed, Topics
 
@@ -56,6 +56,8 @@ class Link:
         self._clock = clock
         self._client: aiomqtt.Client | None = None
         self._outage_logged = False
+        # Kinds of defects that messages have met, each of which is said once.
+        self._met: set[str] = set()
         self.topics = Topics(identity.broker.prefix)
 
     @property
@@ -91,6 +93,18 @@ class Link:
             failures = 1 if self._clock.now() - began > _GOOD_SESSION_S else failures + 1
             await self._clock.sleep(backoff(failures, most_s=_MAX_WAIT_S))
 
+    def _hand_over(self, message: aiomqtt.Message) -> None:
+        """One message; the broker may retain it, so nothing in it may end the session."""
+        payload = message.payload if isinstance(message.payload, bytes) else b""
+        try:
+            self._on_message(self.topics.parse(str(message.topic)), payload)
+        except Invalid as error:
+            _log.info("ignored: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next messages are taken
+            if (met := type(error).__name__) not in self._met:
+                self._met.add(met)
+                _log.exception("a message at %s met a defect of this program, please report it", message.topic)
+
     @property
     def _where(self) -> str:
         return f"{self._identity.broker.host}:{self._identity.broker.port}"
@@ -122,10 +136,7 @@ class Link:
             greeting = asyncio.create_task(self._on_connect(), name="link-on-connect")
             try:
                 async for message in client.messages:
-                    payload = message.payload
-                    self._on_message(
-                        self.topics.parse(str(message.topic)), payload if isinstance(payload, bytes) else b""
-                    )
+                    self._hand_over(message)
             finally:
                 greeting.cancel()
                 # A clean end says goodbye itself; a crash leaves it to the will.

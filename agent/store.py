@@ -127,6 +127,10 @@ class Store:
             float(value),
         )
 
+    def keep_number(self, name: str, value: float) -> None:
+        """Remember ``value``, whatever is remembered."""
+        self._write("INSERT OR REPLACE INTO numbers VALUES (?, ?)", name, float(value))
+
     def count(self, name: str) -> int:
         """The next of a row of numbers, 1, 2, 3, ..., never given twice."""
         with self.together():

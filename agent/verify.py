@@ -15,6 +15,7 @@ from agent.shelf import Shelf
 from agent.store import Store
 from modules import signing
 from modules.adjustable import check_fallback, check_settings
+from modules.bounds import MAX_TIME
 from modules.errors import LinkLost, TransferStalled, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
 from modules.manifest import Manifest
@@ -36,6 +37,15 @@ class Accepted(NamedTuple):
 
     order: Order
     manifests: dict[Digest, Manifest]
+    # What is to be remembered before the order is followed: numbers of the store that never go back.
+    marks: dict[str, float]
+
+
+class _Checked(NamedTuple):
+    order: Order
+    published: dict[str, Target]
+    signers: frozenset[str]
+    known: datetime | None
 
 
 class Verifier:
@@ -77,43 +87,49 @@ class Verifier:
             Invalid: it is no order, a manifest is none, or a setting is not adjustable.
             Transient: the link broke; the same order may be tried again.
         """
-        now = self._believed()
-        order, published = await self._in_worker(lambda: self._check(envelope, now))
+        clock = _time(self._now())
+        checked = await self._in_worker(lambda: self._check(envelope, clock))
+        order = checked.order
         manifests = {}
         for slot in order.slots.values():
-            target = published[slot.manifest]
+            target = checked.published[slot.manifest]
             manifests[slot.digest] = await self._manifest(slot.digest, target)
             if str(manifests[slot.digest].ref) != str(ModuleRef.from_target(slot.manifest)):
                 raise Untrusted("the manifest names another module than its path", element=slot.manifest)
             check_settings(manifests[slot.digest], slot.settings)
             check_fallback(slot.fallback, (*manifests[slot.digest].fallback_hosts, *self._fallback_hosts))
-        learned = learned_time(
-            clock=_time(self._now()), built=BUILT, known=self._known_time(), issued=_time(order.issued)
-        )
-        with self._store.together():
-            self._store.raise_number("order", order.counter)
-            self._store.raise_number("time", learned.timestamp())
-        return Accepted(order, manifests)
+        learned = learned_time(clock=clock, built=BUILT, known=checked.known, issued=_time(order.issued))
+        marks = {self._counter(key): float(order.counter) for key in checked.signers}
+        marks |= {_clock(key): learned.timestamp() for key in checked.signers}
+        return Accepted(order, manifests, marks)
 
-    def _check(self, envelope: bytes, now: datetime) -> tuple[Order, dict[str, Target]]:
-        """In the worker: fresh metadata, the director's signature, then the rules."""
-        self._trust.refresh(now)
+    def _check(self, envelope: bytes, clock: datetime) -> _Checked:
+        """In the worker: fresh metadata, the director's signature, then the rules.
+
+        What this device remembers of counter and time, it remembers of each director key; only the keys that the owner
+        still names count. So whoever stole a key can spoil both for as long as that key is trusted, and no longer.
+        """
+        self._trust.refresh(max(clock, BUILT))
         keys = self._trust.director_keys()
-        payload = signing.verify(envelope, payload_type=signing.ORDER_TYPE, keys=keys.values(), limit=LIMIT)
-        order = order_wire.decode(payload)
-        published, floors = {}, {}
+        known = max((_time(seen) for key in keys if (seen := self._store.number(_clock(key)))), default=None)
+        now = believed_time(clock=clock, built=BUILT, known=known)
+        signed = signing.opened(envelope, payload_type=signing.ORDER_TYPE, keys=keys.values(), limit=LIMIT)
+        order = order_wire.decode(signed.payload)
+        published, floors, teams = {}, {}, set()
         for slot in order.slots.values():
+            ref = ModuleRef.from_target(slot.manifest)
+            teams.add(ref.team)
             if target := self._trust.manifest_target(slot.manifest):
                 published[slot.manifest] = target
-            ref = ModuleRef.from_target(slot.manifest)
             if floor := self._trust.floor(ref.team, ref.name):
                 floors[f"{ref.team}/{ref.name}"] = floor
+        self._trust.require_current(now, teams=teams)
         accept(
             objections(
                 own=self._device,
                 device=order.device,
                 counter=order.counter,
-                last_counter=int(self._store.number("order")),
+                last_counter=int(max((self._store.number(self._counter(key)) for key in keys), default=0)),
                 issued=_time(order.issued),
                 expires=_time(order.expires),
                 now=now,
@@ -122,7 +138,11 @@ class Verifier:
                 floors=floors,
             )
         )
-        return order, published
+        return _Checked(order, published, signed.keyids, known)
+
+    def _counter(self, key: str) -> str:
+        """The store's name for the highest counter accepted from a key; under a new name, a device counts anew."""
+        return f"counter {self._device} {key}"
 
     async def _manifest(self, digest: Digest, target: Target) -> Manifest:
         if target.length > MANIFEST_LIMIT:
@@ -131,13 +151,6 @@ class Verifier:
             return self._shelf.manifest(digest)
         except Untrusted:  # not there, or damaged
             return self._shelf.keep_manifest(digest, await self._puller.small(digest, target.length))
-
-    def _believed(self) -> datetime:
-        return believed_time(clock=_time(self._now()), built=BUILT, known=self._known_time())
-
-    def _known_time(self) -> datetime | None:
-        known = self._store.number("time")
-        return _time(known) if known else None
 
     async def _in_worker(self, call: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._worker, call)
@@ -166,5 +179,10 @@ class Verifier:
             raise LinkLost(f"trust metadata did not come: {error}", element="fleet server") from error
 
 
+def _clock(key: str) -> str:
+    """The store's name for the time that a key taught."""
+    return f"time {key}"
+
+
 def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(min(max(seconds, 0.0), MAX_TIME), UTC)

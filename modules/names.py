@@ -19,7 +19,10 @@ Digest = NewType("Digest", str)
 SlugField = Annotated[Slug, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 DeviceField = Annotated[DeviceId, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
 DigestField = Annotated[Digest, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+# A file of trust metadata as it is published: ``2.root.json``, ``timestamp.json``.
+MetadataField = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json\Z")]
 
+_METADATA: Final = re.compile(r"(?:[0-9]{1,9}\.)?([a-z0-9-]{1,80})\.json")
 _SLUG: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DEVICE: Final = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -81,6 +84,23 @@ def digest(text: str) -> Digest:
     if not _DIGEST.fullmatch(text):
         raise Invalid(f"{text[:80]!r} is no digest", element="digest", remedy="write sha256: and 64 hex digits")
     return Digest(text)
+
+
+def is_metadata(text: str) -> bool:
+    """Whether a file of trust metadata may be called so."""
+    return _METADATA.fullmatch(text) is not None
+
+
+def metadata_role(text: str) -> str:
+    """The role that a published file of trust metadata belongs to: ``root`` for ``2.root.json``.
+
+    Raises:
+        Invalid: the text is not such a file's name.
+    """
+    match = _METADATA.fullmatch(text)
+    if not match:
+        raise Invalid(f"{text[:80]!r} is not the name of a metadata file", element="trust metadata")
+    return match[1]
 
 
 def module_path(text: str) -> str:

@@ -14,8 +14,11 @@ import msgspec
 from modules.errors import Invalid, Untrusted
 from modules.names import DeviceId, Digest, ModuleRef, Version
 
-# One order may move a device's idea of the time this far and no farther.
-LONGEST_LEAP: Final = timedelta(days=30)
+# One order may move a device's idea of the time this far and no farther: less than trust metadata and orders live, so
+# that a server whose clock was a year ahead for an hour locks nobody out.
+LONGEST_LEAP: Final = timedelta(days=1)
+# One order may raise the counter by this much and no more: a server counts its orders one by one.
+LONGEST_STEP: Final = 1_000_000
 
 
 class Ordered(msgspec.Struct, frozen=True):
@@ -53,7 +56,7 @@ def objections(
         own: this device's id.
         device: whom the order is for.
         counter: the order's number. The newest accepted one comes again after each reconnect, so equal is no objection.
-        last_counter: the highest number accepted from the present director keys; 0 when they are new.
+        last_counter: the highest number that this device accepted from the present director keys; 0 when they are new.
         issued: when the director signed it.
         expires: until when it may be accepted.
         now: as :func:`believed_time` has it.
@@ -71,6 +74,15 @@ def objections(
         found.append(
             Objection(
                 "old-order", "counter", f"{counter} comes after {last_counter} was accepted", "publish the newest order"
+            )
+        )
+    elif counter > last_counter + LONGEST_STEP:
+        found.append(
+            Objection(
+                "counter-leap",
+                "counter",
+                f"{counter} is more than {LONGEST_STEP} above {last_counter}, the last one accepted",
+                "find out who signed it; only another director key brings the counter back",
             )
         )
     if not issued < expires:

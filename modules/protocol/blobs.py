@@ -13,7 +13,7 @@ from modules.bounds import Count, Number
 from modules.canonical import UNREADABLE, unreadable
 from modules.digests import BLOCK, MAX_LENGTH
 from modules.errors import Invalid
-from modules.names import DigestField
+from modules.names import DigestField, MetadataField
 
 GET_LIMIT: Final = 4 << 10
 BLOCK_LIMIT: Final = BLOCK + 512
@@ -42,7 +42,7 @@ class MetadataGet(msgspec.Struct, frozen=True, kw_only=True, tag="tuf", tag_fiel
     """A TUF metadata file by name, as ``2.root.json`` or ``timestamp.json``; answered with all of its blocks."""
 
     request: Number
-    name: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json\Z")]
+    name: MetadataField
 
 
 Get = BlobGet | MetadataGet

@@ -22,7 +22,8 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import Root, Signed, TargetFile, Targets
 
-from modules.errors import BadSettings, LinkLost, Untrusted
+from modules import names
+from modules.errors import BadSettings, LinkLost, Refused, Untrusted
 from modules.trust import roles
 from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
 
@@ -32,6 +33,9 @@ FetchMetadata = Callable[[str, int], bytes | None]
 
 _BASE: Final = "metadata/"
 _NOT_FOUND: Final = 404
+
+# What python-tuf may raise besides its own errors where metadata holds values that nobody has thought of.
+_SURPRISES: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +53,11 @@ class Fetcher(FetcherInterface):
             DownloadHTTPError: with status 404, there is no such file.
             DownloadLengthMismatchError: it is longer than allowed.
             LinkLost: no answer; other errors of the tree pass through as they are.
+            Invalid: metadata leads to a file that nobody can have published.
         """
         name = unquote(url.removeprefix(_BASE))
+        # What metadata says of the length of other metadata is foreign, too.
+        max_length = min(max_length, roles.limit(names.metadata_role(name)))
         try:
             data = self._ask(name, max_length)
         except OSError as error:
@@ -128,20 +135,23 @@ class Client(Updater):
             if Path(self._dir, f"{role}.json").exists():
                 try:
                     self._load_targets(role, roles.TARGETS)
-                except (RepositoryError, DownloadError) as error:
+                except (RepositoryError, DownloadError, Refused, *_SURPRISES) as error:
                     _log.warning("trust metadata of %s is of no use at present: %s", role, error)
 
     def find(self, path: str) -> TargetFile | None:
         """The target's entry, or None where no role lists it; gets the team's role when it is needed."""
         delegations = self.top_level_targets.delegations
         responsible = delegations.get_roles_for_target(path) if delegations else ()
-        if any(f"{role}.json" not in self._trusted_set.snapshot.meta for role, _ in responsible):
+        listed, delegated = self._trusted_set.snapshot.meta, self._delegated()
+        if any(f"{role}.json" not in listed or role not in delegated for role, _ in responsible):
             return self.top_level_targets.targets.get(path)
         return self.get_targetinfo(path)
 
     def _delegated(self) -> tuple[str, ...]:
         delegations = self.top_level_targets.delegations
-        return tuple(delegations.roles) if delegations and delegations.roles else ()
+        named = delegations.roles if delegations and delegations.roles else ()
+        # A role's name becomes a file's: one that cannot be published cannot be followed either.
+        return tuple(role for role in named if names.is_metadata(f"{role}.json"))
 
 
 @contextmanager
@@ -161,9 +171,9 @@ def explained() -> Iterator[None]:
             element="trust metadata",
             remedy="let the fleet server or the owner sign it again, or set the device's clock right",
         ) from error
-    except RepositoryError as error:
+    except (RepositoryError, *_SURPRISES) as error:
         raise Untrusted(
-            str(error) or type(error).__name__,
+            f"{type(error).__name__}: {str(error)[:300]}",
             element="trust metadata",
             remedy="compare the fleet server's metadata with what the publishers signed",
         ) from error

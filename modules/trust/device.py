@@ -16,6 +16,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from modules import names, signing
+from modules.bounds import MAX_COUNT
 from modules.errors import LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug, Version
 from modules.trust import roles
@@ -158,7 +159,7 @@ class Trust:
                 remedy="sign the director's key with the offline targets key",
             )
         if found.length > signing.KEYS_LIMIT:
-            raise Untrusted(f"{found.length} bytes are no list of keys", element=roles.DIRECTOR_PATH)
+            raise Untrusted(f"{found.length} bytes are more than a list of keys may have", element=roles.DIRECTOR_PATH)
         try:
             data = self._director_file.read_bytes()
             found.verify_length_and_hashes(data)
@@ -174,7 +175,7 @@ class Trust:
             client = Client(self._cache, root=self._root, fetch=fetch, now=now)
             client.refresh()
             client.follow_cached()
-        self._check_marks(client)
+            self._check_marks(client)
         self._client = client
 
     def _from_cache(self, name: str, _limit: int) -> bytes | None:
@@ -198,13 +199,19 @@ class Trust:
         client = self._current()
         with explained():
             found = client.find(path)
-        self._check_marks(client)
+            self._check_marks(client)
         return found
 
     def _check_marks(self, client: Client) -> None:
         seen = self._versions.marks()
         changed = {}
         for role, (signed, keyids) in client.loaded().items():
+            if signed.version > MAX_COUNT:
+                raise Untrusted(
+                    f"a version of {len(str(signed.version))} digits is out of bounds",
+                    element=f"trust metadata, {role}",
+                    remedy="find out who signed it, and have the owner replace the role's key",
+                )
             mark, before = RoleMark(signed.version, keyids), seen.get(role)
             if before is not None and mark.version < before.version and not _key_withdrawn(role, before, mark):
                 raise Untrusted(

@@ -22,7 +22,7 @@ class Verdicts:
     """Has the interface of ``Verifier``: raises the errors it is given, one for each call, then accepts."""
 
     def __init__(self) -> None:
-        self.errors: list[EdgefleetError | OSError] = []
+        self.errors: list[Exception] = []
         self.asked: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -40,7 +40,7 @@ class Verdicts:
             slots={"main": RELEASE.ordered()},
             waivers=(RELEASE.digest,),
         )
-        return Accepted(order, {})
+        return Accepted(order, {}, {"counter": float(order.counter)})
 
 
 class Acks:
@@ -106,6 +106,7 @@ async def test_an_order_is_followed_once(receiving):
     await receiving.until(lambda: receiving.store.document("order") == b"2")
 
     assert receiving.verdicts.asked == [b"1", b"2"]
+    assert (receiving.store.number("counter"), receiving.store.number("order")) == (2, 2)
     assert [len(rows) for rows in receiving.replaced] == [1, 0]
     assert receiving.woken
 
@@ -119,6 +120,19 @@ async def test_an_order_waits_for_link_and_disk(receiving, error):
 
     assert receiving.verdicts.asked == [b"1"] * 3
     assert receiving.store.refusals() == ()
+
+
+async def test_a_defect_met_by_an_order_ends_nothing(receiving, caplog):
+    """An order that meets a defect is refused as a bug, with a traceback in the log; the next one is followed."""
+    receiving.verdicts.errors = [OverflowError("int too big")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(receiving.store.refusals)
+    receiving.inbox.on_order(b"2")
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+    (refusal,) = receiving.store.refusals()
+    assert (refusal.reason.code, refusal.reason.message) == ("bug", "OverflowError: int too big")
+    assert [bool(record.exc_info) for record in caplog.records if "defect" in record.message] == [True]
 
 
 async def test_a_refused_order_is_recorded_once(receiving):

@@ -19,6 +19,7 @@ from modules.names import device_id
 from modules.protocol.enrollment import Broker
 from tests.doubles.clock import VirtualClock
 from tests.parts.mosquitto import broker
+from tests.parts.wiretap import Wiretap
 
 pytestmark = pytest.mark.needs("mosquitto")
 DEVICE = device_id("dev-1")
@@ -56,12 +57,17 @@ class Session:
         self.link = Link(
             Identity(device=DEVICE, fleet="https://f", broker=Broker(host="127.0.0.1", port=port)),
             site.identity,
-            on_message=lambda topic, payload: self.messages.put_nowait((topic.rest, payload)),
+            on_message=self.on_message,
             on_connect=self.on_connect,
             next_boot=self.next_boot,
             keepalive_s=60,
             clock=VirtualClock(),
         )
+
+    def on_message(self, topic, payload) -> None:
+        if payload == b"bad":
+            raise OverflowError("int too big")
+        self.messages.put_nowait((topic.rest, payload))
 
     async def on_connect(self) -> None:
         self.connects += 1
@@ -111,6 +117,23 @@ async def test_a_session_delivers_and_comes_back_after_an_outage(site, caplog):
     lost = [record for record in caplog.records if "broker lost" in record.message]
     back = [record for record in caplog.records if "broker back" in record.message]
     assert (len(lost), len(back)) == (1, 1)
+
+
+async def test_no_message_ends_the_session(site, caplog):
+    """A retained message where none should be, or one that meets a defect, does no harm: others come."""
+    with site.broker() as running, Wiretap(site.data, running, DEVICE) as tap:
+        tap.say("", b"at no topic of ours")
+        tap.say("order", b"bad")
+        async with Session(site, running.device_port) as session:
+            await session.until(lambda: session.connects)
+            tap.say("order", b"bad", retain=False)
+            tap.say("ack", b"good", retain=False)
+            async with asyncio.timeout(15):
+                while await session.messages.get() != (("ack",), b"good"):
+                    pass
+
+            assert (session.boots, session.task.done()) == (1, False)
+    assert len([record for record in caplog.records if "defect" in record.message]) == 1
 
 
 async def test_a_device_without_a_broker_keeps_trying(site, free_port):

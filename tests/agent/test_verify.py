@@ -1,71 +1,23 @@
 """Which orders a device accepts: everything through a real trust repository and real pulls."""
 
-from datetime import UTC, datetime
-
 import pytest
 from tuf.api.metadata import Metadata, TargetFile
 
-from agent.fetch import Puller
-from agent.shelf import Shelf
-from agent.store import Store
-from agent.verify import Verifier
-from modules import canonical, manifest, signing
+from modules import manifest
 from modules.digests import sha256
 from modules.errors import Invalid, LinkLost, Transient, Untrusted
-from modules.manifest import Adjustable
-from modules.names import ModuleRef, device_id
-from modules.protocol.order import Order, SlotOrder
+from modules.names import ModuleRef
+from modules.protocol.order import SlotOrder
+from tests.agent.trusting import Trusting
 from tests.doubles import keys
-from tests.doubles.blob_server import BlobServer
 from tests.doubles.release import make
-
-NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
-DEVICE = device_id("dev-1")
-ADJUSTABLE = {"probation_s": Adjustable(default=300.0, minimum=10.0, maximum=600.0)}
-
-
-class Trusting:
-    """A device's verifier, its fleet server, and the publisher behind it."""
-
-    def __init__(self, folder) -> None:
-        self.publisher = keys.Publisher(now=NOW)
-        self.release = make("acme/digits:2", prove="ready-only", adjustable=ADJUSTABLE, fallback_hosts=("*.example",))
-        self.publisher.release("acme/digits:2", data=self.release.data)
-        self.server = BlobServer(self.publisher.targets, self.publisher.files)
-        self.store, self.shelf = Store(folder), Shelf(folder / "modules")
-        puller = Puller(self.server.send, timeout_s=0.05, tries=2)
-        self.server.deliver = puller.on_block
-        self.now = NOW.timestamp()
-        self.verifier = Verifier(
-            device=DEVICE,
-            folder=folder / "trust",
-            root=self.publisher.first_root,
-            store=self.store,
-            shelf=self.shelf,
-            puller=puller,
-            now=lambda: self.now,
-        )
-
-    def envelope(self, signer=None, *, ordered=None, **more) -> bytes:
-        slots = {"main": ordered or self.release.ordered()}
-        issued = int(self.now)
-        order = {"device": DEVICE, "counter": 5, "issued": issued, "expires": issued + 3600, "slots": slots} | more
-        return signing.sign(
-            canonical.encode(Order(**order)),
-            payload_type=signing.ORDER_TYPE,
-            signers=[signer or self.publisher.director],
-        )
-
-    async def accept(self, **more):
-        return await self.verifier.accept(self.envelope(**more))
 
 
 @pytest.fixture
 async def trusting(tmp_path):
     one = Trusting(tmp_path)
     yield one
-    one.verifier.close()
-    one.store.close()
+    one.close()
 
 
 async def test_an_order_is_accepted_with_its_manifests(trusting):
@@ -75,7 +27,7 @@ async def test_an_order_is_accepted_with_its_manifests(trusting):
     assert accepted.order.counter == 5
     assert accepted.manifests[trusting.release.digest] == trusting.release.manifest
     assert trusting.shelf.manifest(trusting.release.digest) == trusting.release.manifest
-    assert trusting.store.number("order") == 5
+    assert sorted(accepted.marks.values()) == [5, trusting.now]
 
 
 async def test_the_same_order_again_is_accepted_from_what_is_here(trusting):
@@ -91,7 +43,7 @@ async def test_an_order_of_a_stranger_is_refused(trusting):
     """Another key than the director's signs nothing here."""
     with pytest.raises(Untrusted, match="0 of 1 signatures"):
         await trusting.accept(signer=keys.signer())
-    assert trusting.store.number("order") == 0
+    assert trusting.marks() == {}
 
 
 async def test_a_revoked_director_is_refused(trusting):
@@ -211,7 +163,7 @@ async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, or
     with pytest.raises(Invalid):
         await trusting.accept(ordered=trusting.release.ordered(**ordered))
 
-    assert trusting.store.number("order") == 0
+    assert trusting.marks() == {}
 
 
 async def test_what_the_publisher_allows_is_accepted(trusting):

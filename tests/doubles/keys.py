@@ -68,6 +68,10 @@ class MemoryRoleVersions:
         return dict(self.kept)
 
     def keep(self, marks: Mapping[str, RoleMark]) -> None:
+        # As the database does: text is UTF-8, numbers have 64 bits.
+        for role, mark in marks.items():
+            " ".join((role, *mark.keyids)).encode()
+            mark.version.to_bytes(8, signed=True)
         self.kept.update(marks)
 
 
@@ -149,13 +153,20 @@ class Publisher:
 
     def replace_director(self) -> CryptoSigner:
         """Revoke the director's key and name a new one."""
-        self.director = signer()
+        self.name_directors([signer()])
+        return self.director
+
+    def name_directors(self, directors: list[CryptoSigner]) -> None:
+        """Let these keys, and no others, give orders; the first is the director's."""
+        self.director = directors[0]
         self.targets_metadata, document = repository.set_director_keys(
-            self.targets_metadata, keys=[self.director.public_key], signers=[self.targets_signer], now=self.now
+            self.targets_metadata,
+            keys=[one.public_key for one in directors],
+            signers=[self.targets_signer],
+            now=self.now,
         )
         self.targets[digests.sha256(document)] = document
         self.publish()
-        return self.director
 
     def replace_team_key(self, team: Slug) -> CryptoSigner:
         """Revoke a team's key, name a new one, and sign the team's metadata with it."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from modules.digests import sha256
 from modules.errors import Untrusted
 from modules.names import DeviceId, Version
-from modules.order_rules import LONGEST_LEAP, Ordered, accept, believed_time, learned_time, objections
+from modules.order_rules import LONGEST_LEAP, LONGEST_STEP, Ordered, accept, believed_time, learned_time, objections
+from modules.trust import roles
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +46,9 @@ def against(**changes):
         pytest.param({"floors": {"acme/other": Version("9")}}, [], id="when another module has a higher floor"),
         pytest.param({"device": DeviceId("press-5")}, ["other-device"], id="when it is for another device"),
         pytest.param({"last_counter": 8}, ["old-order"], id="when a newer one was accepted"),
+        pytest.param({"counter": 6 + LONGEST_STEP}, [], id="when as many orders were made as there may be"),
+        pytest.param({"counter": 7 + LONGEST_STEP}, ["counter-leap"], id="when its number is far above the last one"),
+        pytest.param({"counter": 2**53 - 1, "last_counter": 0}, ["counter-leap"], id="when the first one leaps"),
         pytest.param({"now": NOW + timedelta(days=7)}, ["expired"], id="when its time is up"),
         pytest.param({"issued": NOW + timedelta(days=8)}, ["expired"], id="when it ended before it began"),
         pytest.param({"published": {}}, ["not-published"], id="when nobody published the release"),
@@ -96,7 +100,7 @@ class TestTime:
 
     def test_an_order_teaches_the_time(self):
         """A device without a clock takes the time from the order it accepts."""
-        issued = BUILT + timedelta(days=10)
+        issued = BUILT + timedelta(hours=10)
         unset = datetime(1970, 1, 1, tzinfo=UTC)
         assert learned_time(clock=unset, built=BUILT, known=None, issued=issued) == issued
 
@@ -110,6 +114,13 @@ class TestTime:
 
             assert before is None or known >= before
             assert believed_time(clock=NOW, built=BUILT, known=known) <= NOW + LONGEST_LEAP
+
+    def test_a_bad_hour_of_the_server_locks_nobody_out(self):
+        """After an order from a year ahead, honest metadata and orders are still far from expired."""
+        year_ahead = NOW + timedelta(days=365)
+        known = learned_time(clock=NOW, built=BUILT, known=None, issued=year_ahead)
+
+        assert believed_time(clock=NOW, built=BUILT, known=known) < NOW + roles.life(roles.TIMESTAMP) / 7
 
     def test_one_leap_without_a_clock(self):
         """Without a clock each order moves the time by one leap at most."""

@@ -55,6 +55,11 @@ class Wiretap:
         """How often each block of a blob was asked for."""
         return Counter({number: times for (blob, number), times in self.asked.items() if blob == digest})
 
+    def say(self, level: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publish anything at a topic below the device's ``down``, ``""`` for that level itself."""
+        topic = self._topics.down(self._device, *filter(None, level.split("/")))
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(_WAIT_S)
+
     def give_order(self, envelope: bytes) -> None:
         """Publish an order, not retained, so that the broker goes back to what the server said."""
         sent = self._client.publish(self._topics.order(self._device), envelope, qos=1)

@@ -419,7 +419,7 @@ class TestAttacks:
             pytest.param(lambda targets: targets.clear(), "named no director", id="when there is none"),
             pytest.param(
                 lambda targets: setattr(targets[roles.DIRECTOR_PATH], "length", 1 << 20),
-                "are no list of keys",
+                "more than a list of keys",
                 id="when the list is huge",
             ),
             pytest.param(
