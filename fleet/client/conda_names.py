@@ -57,7 +57,7 @@ NOT_CHANNELS_ONLY: Final = frozenset({"libclang", "libcst", "librosa", "libsass"
 # Channels whose packages are the same projects as pip's of that name.
 PUBLIC_CHANNELS: Final = frozenset({"anaconda", "conda-forge", "defaults", "intel", "main", "pytorch", "pkgs/main"})
 
-# Ours stand in their place: modules/scoring/shims.
+# Ours stand in their place: modules/scoring/scripts/shims.
 LEFT_OUT: Final = frozenset(
     {
         "azureml-contrib-functions",

@@ -11,14 +11,14 @@ from typing import Final
 from modules.errors import EdgefleetError
 from modules.manifest import Ensemble, Pipeline
 from modules.scoring import logs
-from modules.scoring.composites import EnsembleRuntime, PipelineRuntime
-from modules.scoring.entry_script import EntryScriptRuntime
+from modules.scoring.graphs.composites import EnsembleRuntime, PipelineRuntime
+from modules.scoring.graphs.onnx import OnnxRuntime
 from modules.scoring.models import Entry, Models
-from modules.scoring.onnx import OnnxRuntime
 from modules.scoring.runtime import ModelRuntime
+from modules.scoring.scripts.entry_script import EntryScriptRuntime
+from modules.scoring.scripts.worker import WorkerSettings
 from modules.scoring.server import listen, report, serve
 from modules.scoring.settings import BadCommandLine, Graph, Script, Settings, Several, read
-from modules.scoring.worker import WorkerSettings
 
 BAD_COMMAND_LINE: Final = 1
 CANNOT_SERVE: Final = 3

@@ -2,10 +2,10 @@
 
 import time
 
-from modules.scoring.admission import Admission
+from modules.scoring.http.admission import Admission
+from modules.scoring.http.replies import Handler, Reply, allow, document
 from modules.scoring.metrics import CONTENT_TYPE, Metrics
 from modules.scoring.models import Models
-from modules.scoring.replies import Handler, Reply, allow, document
 from modules.scoring.runtime import Request
 from modules.scoring.settings import Settings
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from modules.errors import EdgefleetError
-from modules.scoring.access import Access
-from modules.scoring.admission import Admission
-from modules.scoring.app import App
-from modules.scoring.certificate import Certificate
-from modules.scoring.connection import Connection
+from modules.scoring.http.access import Access
+from modules.scoring.http.admission import Admission
+from modules.scoring.http.app import App
+from modules.scoring.http.certificate import Certificate
+from modules.scoring.http.connection import Connection
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
 
@@ -97,7 +97,7 @@ def _grpc(app: App, models: Models, admission: Admission, settings: Settings, tl
         BadCommandLine: the packages are not installed.
     """
     try:
-        room = importlib.import_module("modules.scoring.grpc_server")
+        room = importlib.import_module("modules.scoring.v2.grpc_server")
     except ModuleNotFoundError as error:
         raise BadCommandLine(
             f"it needs a package that is not installed, {error.name}", element="--grpc-port",

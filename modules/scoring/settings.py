@@ -16,10 +16,10 @@ from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Adjustable, Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
 from modules.names import ModuleRef
-from modules.scoring import azure_settings
-from modules.scoring.azure_settings import AzureSettings
 from modules.scoring.logs import FORMATS
 from modules.scoring.runtime import ProviderChoice
+from modules.scoring.scripts import azure_settings
+from modules.scoring.scripts.azure_settings import AzureSettings
 
 CPU: Final = ("CPUExecutionProvider",)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")

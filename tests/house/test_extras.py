@@ -36,7 +36,7 @@ ENTRIES = {
     ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli"],
     "fleet": ["fleet.__main__", "fleet.app"],
-    "scoring": ["modules.scoring.__main__", "modules.scoring.app"],
+    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app"],
 }
 
 

@@ -111,7 +111,7 @@ def test_routing_table_is_light():
 
 def test_worker_host_imports_nothing_of_ours():
     """What runs beside a user's script imports the standard library, and a serving library when asked: never us."""
-    path = "modules/scoring/worker_host.py"
+    path = "modules/scoring/scripts/worker_host.py"
     found = imports(path) if path in sources() else ()
 
     assert [one for one in found if one.name.split(".")[0] in ROOMS] == []
@@ -120,7 +120,7 @@ def test_worker_host_imports_nothing_of_ours():
 
 def test_worker_packages_import_nothing_of_ours():
     """So do the packages that the worker puts beside a user's script, except each other."""
-    places = [path for path in sources("modules") if path.startswith("modules/scoring/shims/")]
+    places = [path for path in sources("modules") if path.startswith("modules/scoring/scripts/shims/")]
     allowed = {"azureml", "edgefleet_worker", "orjson", "werkzeug", *sys.stdlib_module_names}
 
     assert places

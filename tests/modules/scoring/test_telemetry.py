@@ -28,7 +28,7 @@ def test_server():
 def test_against_the_environment():
     """A variable that allows telemetry is overruled."""
     environment = os.environ | {"ORT_DISABLE_TELEMETRY": "0"}
-    command = [sys.executable, "-c", CHECK, "modules.scoring.onnx"]
+    command = [sys.executable, "-c", CHECK, "modules.scoring.graphs.onnx"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "1\n"
 

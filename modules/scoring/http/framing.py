@@ -1,0 +1,57 @@
+"""The parts of HTTP/1.1 that need no connection: what a request's head announces, and how an answer is written."""
+
+import http
+from collections.abc import AsyncIterator
+from typing import Final
+
+from modules.scoring.http.replies import Header, Reply
+from modules.scoring.runtime import Body, Buffer
+
+WITHOUT_BODY: Final = (204, 304)
+_STATUS_LINES: Final = {one.value: b"HTTP/1.1 %d %s\r\n" % (one, one.phrase.encode()) for one in http.HTTPStatus}
+
+
+def head(
+    reply: Reply, identity: tuple[Header, ...], *, length: int | None, keep: bool, modern: bool, end: bytes
+) -> bytes:
+    """Status line and headers, up to and with ``end``, the date and the empty line.
+
+    Without a ``length`` the body comes in chunks where the client is ``modern`` (HTTP/1.1), else it ends with the
+    connection.
+    """
+    parts = [_STATUS_LINES.get(reply.status) or b"HTTP/1.1 %d \r\n" % reply.status]
+    parts += [b"%s: %s\r\n" % header for header in reply.headers]
+    parts += [b"%s: %s\r\n" % header for header in identity]
+    if length is None:
+        parts.append(b"transfer-encoding: chunked\r\n" if modern else b"")
+    elif reply.status not in WITHOUT_BODY:
+        parts.append(b"content-length: %d\r\n" % length)
+    if not keep:
+        parts.append(b"connection: close\r\n")
+    elif not modern:
+        parts.append(b"connection: keep-alive\r\n")
+    parts.append(end)
+    return b"".join(parts)
+
+
+def parts(body: Body) -> tuple[Buffer, ...]:
+    """The parts of a body that is there already, as bytes."""
+    if isinstance(body, bytes):
+        return (body,)
+    if isinstance(body, tuple):
+        return tuple(part.cast("B") if isinstance(part, memoryview) else part for part in body)
+    assert not isinstance(body, AsyncIterator)  # noqa: S101 - streamed elsewhere
+    return (body.cast("B") if isinstance(body, memoryview) else body,)
+
+
+def announced(fields: list[Header]) -> tuple[int | None, bool, bool]:
+    """The announced length, whether the client waits for our word before it sends the body, whether it is chunked."""
+    length, expects, chunked = None, False, False
+    for name, value in fields:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"expect":
+            expects = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            chunked = True
+    return length, expects, chunked

@@ -1,0 +1,1 @@
+"""Entry scripts: worker processes, what is said between them and the server, and what scripts find around them."""
