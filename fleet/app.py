@@ -24,6 +24,7 @@ from fleet.enrolment import Enrolment
 from fleet.folder import Folder
 from fleet.ingest import Ingest
 from fleet.metadata import Metadata
+from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.publisher import Publisher
 from fleet.registry import Registry
@@ -83,6 +84,7 @@ async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Cal
 
 def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
     topics = Topics(settings.broker_prefix)
+    mishaps = Mishaps(clock)
     authority = Authority.load(folder.ca)
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
@@ -105,16 +107,18 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         read_blocks=blobs.read_blocks,
         read_metadata=metadata.file,
         workers=settings.block_workers,
+        mishaps=mishaps,
     )
     background = Background(
         database=database,
         clock=clock,
         link=link,
         topics=topics,
-        ingest=Ingest(database, clock),
-        engine=Engine(database, orders, clock),
+        ingest=Ingest(database, clock, mishaps),
+        engine=Engine(database, orders, clock, mishaps),
         publisher=publisher,
         metadata=metadata,
+        mishaps=mishaps,
         tick_s=settings.tick_s,
     )
     broker = Broker(host=settings.broker_host, port=settings.broker_port, prefix=topics.prefix)
@@ -131,6 +135,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         orders=orders,
         link=link,
         attempts=Attempts(),
+        mishaps=mishaps,
         wake=background.wake,
     )
     return background

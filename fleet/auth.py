@@ -5,7 +5,7 @@ Permissions are ``resource:verb``. A role is a set of them; what no role grants 
 
 from typing import Annotated, Final
 
-from fastapi import Header, Request
+from fastapi import Depends, Header, Request
 
 from fleet import tokens
 from fleet.refusals import Forbidden, Unauthorised
@@ -43,12 +43,13 @@ class Need:
             raise Unauthorised("no token came with the request", remedy="send Authorization: Bearer <token>")
         try:
             with use.database.read() as connection:
-                role = tokens.role(connection, use.clock(), token.strip(), kind="api")
+                role, principal = tokens.holder(connection, use.clock(), token.strip(), kind="api")
         except Unauthorised:
             use.attempts.failed(address(request), use.clock())
             raise
         if self.permission not in ROLES.get(role, ()):
             raise Forbidden(f"the role {role} may not do this", element=self.permission)
+        request.state.principal = principal
 
 
 def need(permission: str) -> Need:
@@ -60,6 +61,14 @@ def need(permission: str) -> Need:
     if permission not in PERMISSIONS:
         raise ValueError(permission)
     return Need(permission)
+
+
+def principal(request: Request) -> str:
+    """Who asks, for the history: set by the route's own ``need``."""
+    return str(request.state.principal)
+
+
+By = Annotated[str, Depends(principal)]
 
 
 def public() -> None:

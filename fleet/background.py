@@ -8,18 +8,21 @@
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fleet import orders
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
-from fleet.db import Database
+from fleet.db import Database, in_words
 from fleet.ingest import Inbound, Ingest, Receipt
 from fleet.metadata import Metadata
+from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
 from fleet.rollouts.engine import Engine
 from modules import canonical
@@ -35,6 +38,7 @@ WAITING: Final = 5000
 BATCH: Final = 200
 ORDERS_AT_ONCE: Final = 100
 RETRY_S: Final = 2.0
+LOOK_EVERY_S: Final = 0.05
 
 
 class Background:
@@ -51,11 +55,13 @@ class Background:
         engine: Engine,
         publisher: Publisher,
         metadata: Metadata,
+        mishaps: Mishaps,
         tick_s: float,
     ) -> None:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
+        self._mishaps = mishaps
         self._tick_s = tick_s
         self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
         self._look, self._send = asyncio.Event(), asyncio.Event()
@@ -67,7 +73,7 @@ class Background:
         self._loop.call_soon_threadsafe(self._look.set)
 
     async def run(self) -> None:
-        """Everything, for ever; ends only by cancellation or by a defect."""
+        """Everything, until cancelled. What goes wrong with one message or row ends nothing else."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.run(self._connected, self._arrived), name="broker")
             group.create_task(self._publisher.run(), name="blocks")
@@ -81,6 +87,10 @@ class Background:
         self._send.set()
 
     async def _arrived(self, topic: Parsed, payload: bytes) -> None:
+        with self._mishaps.alone("message", f"{'/'.join(topic.rest)} of {topic.device}"):
+            await self._sort(topic, payload)
+
+    async def _sort(self, topic: Parsed, payload: bytes) -> None:
         if topic.rest == ("blob", "get"):
             await self._publisher.take(topic.device, payload)
         elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
@@ -93,35 +103,45 @@ class Background:
             batch = [await self._inbox.get()]
             while len(batch) < BATCH and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
-            receipts = await self._lasting(self._ingest.commit, batch)
+            receipts: list[Receipt] = []
+            with self._mishaps.alone("batch", f"{len(batch)} messages"):
+                receipts = await self._lasting(self._ingest.commit, batch)
             if receipts:
                 await asyncio.gather(*map(self._acknowledge, receipts))
                 self._look.set()
 
     async def _acknowledge(self, receipt: Receipt) -> None:
-        try:
-            await self._link.publish(
-                self._topics.ack(receipt.device), canonical.encode(Ack(report=receipt.report)), qos=1
-            )
-        except LinkLost as error:
-            # The device's report is retained: it comes again with the next session, and so does this.
-            log.debug("acknowledgement for %s not sent: %s", receipt.device, error)
+        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch))
+        with self._mishaps.alone("acknowledgement", receipt.device):
+            try:
+                await self._link.publish(self._topics.ack(receipt.device), ack, qos=1)
+            except LinkLost as error:
+                # The device's report is retained: it comes again with the next session, and so does this.
+                log.debug("acknowledgement for %s not sent: %s", receipt.device, error)
 
     async def _rolling_out(self) -> None:
         while True:
-            while await self._lasting(self._engine.tick):
-                self._send.set()
+            with self._mishaps.alone("tick", "rollouts"):
+                while await self._lasting(self._engine.tick):
+                    self._send.set()
             self._send.set()
-            try:
-                await self._lasting(self._metadata.renew)
-            except EdgefleetError as error:
-                log.error("the trust metadata cannot be renewed: %s", error)  # noqa: TRY400 - no defect of this code
-            try:
+            await self._renew_metadata()
+            # Reports come in thousands: they are looked at together, not each by itself.
+            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._look.wait()
-            except TimeoutError:
-                pass
             self._look.clear()
+
+    async def _renew_metadata(self) -> None:
+        try:
+            await self._lasting(self._metadata.renew)
+        except EdgefleetError as error:
+            self._mishaps.begins("metadata", f"the trust metadata cannot be renewed: {error}")
+        except Exception as error:  # noqa: BLE001 - the rollouts go on
+            self._mishaps.note("metadata renewal", "trust", error)
+        else:
+            self._mishaps.ends("metadata")
 
     async def _ordering(self) -> None:
         while True:
@@ -130,11 +150,12 @@ class Background:
             if self._forget:
                 self._forget = False
                 await self._lasting(self._forget_published)
-            try:
-                while await self._publish_some():
-                    pass
-            except LinkLost as error:
-                log.debug("orders wait for the broker: %s", error)
+            with self._mishaps.alone("publication", "orders"):
+                try:
+                    while await self._publish_some():
+                        pass
+                except LinkLost as error:
+                    log.debug("orders wait for the broker: %s", error)
 
     async def _publish_some(self) -> bool:
         """Publish the next orders; True if there were any.
@@ -144,10 +165,17 @@ class Background:
         """
         waiting = await self._lasting(self._unpublished)
         results = await asyncio.gather(*map(self._publish, waiting), return_exceptions=True)
-        taken = [one for one, result in zip(waiting, results, strict=True) if result is None]
+        taken = []
+        for one, result in zip(waiting, results, strict=True):
+            if isinstance(result, LinkLost):
+                continue
+            if result is not None:
+                # The broker will never take this one. It counts as sent, so that it holds up no other.
+                self._mishaps.note("order", one.device, result)
+            taken.append(one)
         await self._lasting(self._published, taken)
         for result in results:
-            if result is not None:
+            if isinstance(result, LinkLost):
                 raise result
         return bool(waiting)
 
@@ -168,12 +196,12 @@ class Background:
 
     async def _lasting(self, work: Callable[..., T], *arguments: Any) -> T:
         """Database work in a thread, again and again while the database cannot do it (locked, disk full)."""
-        told = False
         while True:
             try:
-                return await asyncio.to_thread(work, *arguments)
-            except OperationalError as error:
-                if not told:
-                    log.error("the database fails, trying on: %s", error)  # noqa: TRY400 - one line says it
-                    told = True
+                done = await asyncio.to_thread(work, *arguments)
+            except (OperationalError, PoolTimeout) as error:
+                self._mishaps.begins("database", in_words(error))
+            else:
+                self._mishaps.ends("database")
+                return done
             await asyncio.sleep(RETRY_S)

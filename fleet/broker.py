@@ -81,7 +81,7 @@ class BrokerLink:
                     connected()
                     async for message in client.messages:
                         await self._hand_over(message, arrived)
-            except aiomqtt.MqttError as error:
+            except (aiomqtt.MqttError, OSError) as error:
                 self._reason = str(error)
             finally:
                 self._client = None

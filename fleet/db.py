@@ -4,6 +4,7 @@ SQLite in WAL mode with full syncs: a commit that returned survives a power cut,
 device promises. Writers take the lock at the beginning of a transaction, so that none fails half way.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any, Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
+# Below this a transaction may fail at any moment.
+LEAST_FREE: Final = 4 << 20
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
@@ -49,6 +53,24 @@ class Database:
         self.engine.dispose()
 
 
+def disk_trouble(folder: Path) -> str:
+    """Why nothing can be written to the data folder's disk any more, in words; empty where it can."""
+    free = shutil.disk_usage(folder).free
+    return "" if free >= LEAST_FREE else f"the disk of {folder} is full: free disk space on the server"
+
+
+def in_words(error: SQLAlchemyError) -> str:
+    """A failure of the database itself, as an operator reads it: what, and what to do."""
+    said = str(getattr(error, "orig", None) or error)
+    if "full" in said:
+        return f"the database's disk is full ({said}): free disk space on the server"
+    if "locked" in said:
+        return f"the database is locked by another program ({said}): end that program"
+    if "readonly" in said:
+        return f"the database is read-only ({said}): give the server back its right to write"
+    return f"the database fails ({said}): look at the server's disk and its log"
+
+
 def configuration(connection: Connection) -> Config:
     """Alembic's configuration for one open connection."""
     config = Config()
@@ -60,7 +82,7 @@ def configuration(connection: Connection) -> Config:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver would begin transactions by itself, and too late.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
         connection.execute(f"PRAGMA {pragma}")
 
 

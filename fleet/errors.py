@@ -7,8 +7,11 @@ from typing import Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from fleet.db import in_words
 from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, Refused, Transient, Unfit, Untrusted
 
@@ -37,6 +40,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EdgefleetError, _ours)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(HTTPException, _theirs)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(PoolTimeout, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -60,6 +65,11 @@ async def _theirs(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for mypy; installed for this class only
     found = http.HTTPStatus(error.status_code)
     return _problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
+
+
+async def _database(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SQLAlchemyError)  # noqa: S101 - for mypy; installed for this class only
+    return _problem(http.HTTPStatus.SERVICE_UNAVAILABLE, "database", in_words(error), remedy="ask again afterwards")
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

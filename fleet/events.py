@@ -9,13 +9,16 @@ from fleet.tables import events
 MESSAGE_LIMIT: Final = 500
 
 
-def record(connection: Connection, at: float, kind: str, message: str, *, device: str | None = None) -> None:
-    """Add an event; text from outside is cut and loses its control characters."""
+def record(
+    connection: Connection, at: float, kind: str, message: str, *, device: str | None = None, by: str = ""
+) -> None:
+    """Add an event that the principal ``by`` brought about; foreign text is cut and loses its control characters."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message[:MESSAGE_LIMIT])
-    connection.execute(insert(events).values(at=at, kind=kind, device=device, message=printable))
+    connection.execute(insert(events).values(at=at, kind=kind, device=device, message=printable, by=by))
 
 
 def newest(connection: Connection, *, limit: int = 200) -> list[dict[str, object]]:
     """The newest events first."""
     rows = connection.execute(select(events).order_by(events.c.id.desc()).limit(limit))
-    return [{"at": row.at, "kind": row.kind, "device": row.device, "message": row.message} for row in rows]
+    shown = ("at", "kind", "device", "message", "by")
+    return [{name: getattr(row, name) for name in shown} for row in rows]

@@ -1,7 +1,8 @@
 """What a device is told to run: one complete, signed order, with a counter that never goes back.
 
-The wanted slots stand in the table ``slots``; whoever changes them calls :meth:`Orders.issue` in the same transaction,
-so that table and order never disagree. The newest order is kept signed, and published again when the broker forgot it.
+The wanted slots stand in the table ``slots`` (fleet/revisions.py); whoever changes them calls :meth:`Orders.issue` in
+the same transaction, so that table and order never disagree. The newest order is kept signed, and published again when
+the broker forgot it.
 """
 
 from typing import Any, Final, NamedTuple
@@ -10,8 +11,10 @@ import msgspec
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import Connection, select, update
 
+from fleet import events
 from fleet.refusals import Missing
-from fleet.tables import devices, rollouts, slots
+from fleet.tables import devices, slots
+from modules.errors import Refused
 from modules.names import DeviceId, Digest
 from modules.protocol import order as order_wire
 from modules.protocol.order import Order, SlotOrder
@@ -46,11 +49,14 @@ class Orders:
         counter = connection.execute(select(devices.c.order_counter).where(devices.c.id == device)).scalar_one_or_none()
         if counter is None:
             raise Missing("there is no such device", element=device)
-        wanted = select(slots.c.slot, slots.c.document, rollouts.c.waive).join(rollouts).where(slots.c.device == device)
+        wanted = select(slots.c.slot, slots.c.document, slots.c.waiver).where(slots.c.device == device)
         rows = connection.execute(wanted.order_by(slots.c.slot)).all()
         order = self._order(device, counter + 1, now, rows)
         payload = order_wire.encode(order)
         envelope = sign(payload, payload_type=ORDER_TYPE, signers=[self._director])
+        connection.execute(
+            update(slots).where(slots.c.device == device, slots.c.waiver == 0).values(waiver=order.counter)
+        )
         connection.execute(
             update(devices)
             .where(devices.c.id == device)
@@ -64,12 +70,18 @@ class Orders:
         old = select(devices.c.id).where(devices.c.order_expires < due).order_by(devices.c.order_expires).limit(limit)
         chosen = connection.scalars(old).all()
         for device in chosen:
-            self.issue(connection, now, device)
+            try:
+                with connection.begin_nested():
+                    self.issue(connection, now, device)
+            except Refused as error:
+                # It stays as it is and holds up no other; without an expiry it is not looked at again until it changes.
+                events.record(connection, now, "order-not-renewed", str(error), device=device)
+                connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
         return len(chosen)
 
     def _order(self, device: DeviceId, counter: int, now: float, rows: Any) -> Order:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
-        waived = sorted({documents[row.slot].digest for row in rows if row.waive})
+        waived = sorted({documents[row.slot].digest for row in rows if row.waiver is not None})
         return Order(
             device=device,
             counter=counter,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from fleet.mishaps import Mishaps
 from fleet.refusals import Missing
 from modules.digests import BLOCK
 from modules.errors import Invalid, LinkLost
@@ -39,11 +40,19 @@ class Publisher:
     """Queues requests per device and serves them from a few workers."""
 
     def __init__(
-        self, *, topics: Topics, send: Send, read_blocks: ReadBlocks, read_metadata: ReadMetadata, workers: int
+        self,
+        *,
+        topics: Topics,
+        send: Send,
+        read_blocks: ReadBlocks,
+        read_metadata: ReadMetadata,
+        workers: int,
+        mishaps: Mishaps,
     ) -> None:
         self._topics, self._send = topics, send
         self._read_blocks, self._read_metadata = read_blocks, read_metadata
         self._workers = workers
+        self._mishaps = mishaps
         self._turns: OrderedDict[DeviceId, _Turn] = OrderedDict()
         self._work = asyncio.Condition()
 
@@ -84,12 +93,18 @@ class Publisher:
                     await self._refuse(device, refused, wire.BUSY, "too many requests at once")
             except LinkLost as error:
                 log.debug("request of %s dropped: %s", device, error)
+            except Exception as error:  # noqa: BLE001 - one device's answer; the others are served
+                self._mishaps.note("answer", device, error)
 
     async def _serve(self, device: DeviceId, get: wire.Get) -> None:
         try:
             length, blocks = await asyncio.to_thread(self._read, get)
         except (Missing, Invalid) as error:
             await self._refuse(device, get.request, wire.MISSING, error.message)
+            return
+        except Exception as error:  # noqa: BLE001 - a bad sector, or a database that is away, is no reason to end
+            self._mishaps.note("block", f"{get} of {device}", error)
+            await self._refuse(device, get.request, wire.BUSY, "the server cannot read it now; ask again later")
             return
         if not blocks:
             await self._refuse(device, get.request, wire.MISSING, f"the blob ends at {length} bytes")

@@ -13,6 +13,7 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.enrolment import Enrolment
 from fleet.metadata import Metadata
+from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.settings import Settings
@@ -32,6 +33,7 @@ class Services:
     orders: Orders
     link: BrokerLink
     attempts: Attempts
+    mishaps: Mishaps
     wake: Callable[[], None]
 
 

@@ -57,8 +57,13 @@ devices = Table(
     Column("order_expires", Integer),
     Column("order_envelope", LargeBinary),
     Column("order_published", Integer, nullable=False),  # highest counter that the broker took
+    # The numbers above begin anew where a device has lost its database. Earlier epochs, with the last number of each.
+    Column("epoch", String(16), nullable=False, server_default=""),
+    Column("status_epoch", String(16), nullable=False, server_default=""),
+    Column("retired_epochs", JSON, nullable=False, server_default="{}"),
 )
 
+# What a device's order says now: the newest revision of each of its slots.
 slots = Table(
     "slots",
     metadata,
@@ -66,6 +71,22 @@ slots = Table(
     Column("slot", String(63), primary_key=True),
     Column("rollout", ForeignKey("rollouts.id"), nullable=False),
     Column("document", LargeBinary, nullable=False),  # SlotOrder
+    Column("revision", Integer, nullable=False, server_default="0"),
+    # A waiver that the device has not answered yet: the counter of the order that carries it, 0 before there is one.
+    Column("waiver", Integer),
+)
+
+# What was ever decided for a slot, in order. Rows are only added.
+slot_revisions = Table(
+    "slot_revisions",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("document", LargeBinary),  # SlotOrder; None: the slot is emptied
+    Column("rollout", ForeignKey("rollouts.id")),  # whose document it is
+    Column("at", Float, nullable=False),
+    Column("by", String(100), nullable=False),
 )
 
 modules = Table(
@@ -114,7 +135,9 @@ members = Table(
     Column("slot", String(63), nullable=False),
     Column("digest", String(71), nullable=False),
     Column("wave", Integer, nullable=False),
-    Column("current", Boolean, nullable=False),  # False: a newer rollout or a removal took the slot
+    Column("current", Boolean, nullable=False),  # False: a newer rollout, a removal or its own end took the slot
+    Column("superseded_by", Integer),  # the newer rollout, where it was one
+    Column("revision", Integer),  # of its slot; None before its wave opens
     Column("counter", Integer),  # the order that carries it; None before its wave opens
     Column("phase", String(32), nullable=False),
     Column("detail", LargeBinary),  # SlotReport
@@ -128,6 +151,7 @@ history = Table(
     Column("rollout", ForeignKey("rollouts.id"), nullable=False, index=True),
     Column("at", Float, nullable=False),
     Column("what", Text, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
 )
 
 events = Table(
@@ -138,4 +162,5 @@ events = Table(
     Column("kind", String(40), nullable=False),
     Column("device", String(63)),
     Column("message", Text, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
 )

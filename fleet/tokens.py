@@ -40,13 +40,22 @@ def role(connection: Connection, now: float, text: str, *, kind: str) -> str:
     Raises:
         Unauthorised: unknown, of another kind, or expired; which of them is not said.
     """
+    return holder(connection, now, text, kind=kind)[0]
+
+
+def holder(connection: Connection, now: float, text: str, *, kind: str) -> tuple[str, str]:
+    """The role of a token that holds, and the name under which the history knows it.
+
+    Raises:
+        Unauthorised: unknown, of another kind, or expired; which of them is not said.
+    """
     found = None
     if text.startswith(PREFIX) and len(text) <= _LIMIT:
         # Looked up by hash: how long the comparison takes tells nothing about the token.
         found = connection.execute(select(tokens).where(tokens.c.hash == _hash(text))).one_or_none()
     if found is None or found.kind != kind or (found.expires is not None and found.expires <= now):
         raise Unauthorised("this token does not hold", element=f"{kind} token", remedy="ask an operator for a new one")
-    return str(found.role)
+    return str(found.role), f"token {found.id} ({found.role})"
 
 
 def spend(connection: Connection, text: str) -> None:

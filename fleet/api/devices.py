@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fleet import devices
 from fleet.api.paths import DevicePath, SlotPath
-from fleet.auth import need
+from fleet.auth import By, need
 from fleet.rollouts import control
 from fleet.services import Use
 
@@ -41,8 +41,8 @@ def change_device(device: DevicePath, body: Change, use: Use) -> dict[str, Any]:
 
 
 @router.delete("/{device}/slots/{slot}", dependencies=[Depends(need("rollout:write"))])
-def empty_slot(device: DevicePath, slot: SlotPath, use: Use) -> dict[str, int]:
+def empty_slot(device: DevicePath, slot: SlotPath, use: Use, by: By) -> dict[str, int]:
     with use.database.write() as connection:
-        counter = control.empty_slot(connection, use.clock(), use.orders, device, slot)
+        counter = control.empty_slot(connection, use.clock(), use.orders, device, slot, by=by)
     use.wake()
     return {"counter": counter}

@@ -1,15 +1,26 @@
 """Whether the server works, and whether it has the broker."""
 
+from typing import Any
+
 from fastapi import APIRouter, Depends
 
 from fleet.auth import public
+from fleet.db import disk_trouble
 from fleet.services import Use
 from modules import __version__
+from modules.errors import Transient
 
 router = APIRouter()
 
 
 # Public: load balancers and joining devices ask it, and it says nothing about the fleet.
 @router.get("/healthz", dependencies=[Depends(public)])
-def health(use: Use) -> dict[str, str]:
-    return {"status": "ok", "version": __version__, "broker": use.link.state}
+def health(use: Use) -> dict[str, Any]:
+    """``mishaps`` counts what failed alone, by name, since the start.
+
+    Raises:
+        Transient: the server cannot do its work now; in words.
+    """
+    if trouble := use.mishaps.trouble or disk_trouble(use.settings.data):
+        raise Transient(trouble, element="fleet server")
+    return {"status": "ok", "version": __version__, "broker": use.link.state, "mishaps": use.mishaps.counts}

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
 from fleet.api.paths import RolloutPath
-from fleet.auth import need
+from fleet.auth import By, need
 from fleet.rollouts import control
 from fleet.rollouts.start import Wish, start
 from fleet.services import Use
@@ -43,9 +43,9 @@ class Start(BaseModel):
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
-def start_rollout(body: Start, use: Use) -> dict[str, Any]:
+def start_rollout(body: Start, use: Use, by: By) -> dict[str, Any]:
     with use.database.write() as connection:
-        rollout = start(connection, use.clock(), use.registry, body.wish())
+        rollout = start(connection, use.clock(), use.registry, body.wish(), by=by)
         shown = control.view(connection, rollout)
     use.wake()
     return shown
@@ -64,9 +64,9 @@ def show_rollout(rollout: RolloutPath, use: Use) -> dict[str, Any]:
 
 
 @router.post("/{rollout}/{action}", dependencies=[Depends(need("rollout:write"))])
-def act(rollout: RolloutPath, action: Literal["pause", "resume", "cancel"], use: Use) -> dict[str, Any]:
+def act(rollout: RolloutPath, action: Literal["pause", "resume", "cancel"], use: Use, by: By) -> dict[str, Any]:
     with use.database.write() as connection:
-        control.act(connection, use.clock(), rollout, action)
+        control.act(connection, use.clock(), rollout, action, by=by)
         shown = control.view(connection, rollout)
     use.wake()
     return shown

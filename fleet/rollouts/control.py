@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, select, update
 
+from fleet import revisions
 from fleet.orders import Orders
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import history, members, phases
-from fleet.tables import rollouts, slots
+from fleet.tables import rollouts
 from modules.names import DeviceId, Slug
 
 ACTIONS = {"pause": phases.PAUSED, "resume": phases.RUNNING, "cancel": phases.CANCELLED}
@@ -29,8 +30,11 @@ def view_all(connection: Connection) -> list[dict[str, Any]]:
     return [_summary(row) for row in connection.execute(select(rollouts).order_by(rollouts.c.id.desc()))]
 
 
-def act(connection: Connection, now: float, rollout: int, action: str) -> None:
-    """Pause, resume or cancel. Devices keep the orders they have; paused and cancelled rollouts open no wave.
+def act(connection: Connection, now: float, rollout: int, action: str, *, by: str = "") -> None:
+    """Pause, resume or cancel. A paused rollout opens no wave, and devices keep the orders they have.
+
+    A cancelled one is taken back, by the engine, from each device that has neither committed nor failed: it is ordered
+    what was decided for its slot before.
 
     Raises:
         Missing: there is no such rollout.
@@ -40,25 +44,26 @@ def act(connection: Connection, now: float, rollout: int, action: str) -> None:
     # Only the engine opens a rollout that is done again.
     if wanted not in phases.NEXT[state] or state == phases.DONE:
         raise Conflict(f"a rollout that is {state} cannot be changed so", element=f"rollout {rollout} {action}")
-    move(connection, now, rollout, wanted, f"{action} by an operator")
+    move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
 
 
-def move(connection: Connection, now: float, rollout: int, state: str, why: str) -> None:
+def move(connection: Connection, now: float, rollout: int, state: str, why: str, *, by: str = "") -> None:
     """Change a rollout's state, which the caller has checked against the table, and say why."""
     connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(state=state))
-    history.add(connection, now, rollout, f"{state}: {why}")
+    history.add(connection, now, rollout, f"{state}: {why}", by=by)
 
 
-def empty_slot(connection: Connection, now: float, orders: Orders, device: DeviceId, slot: Slug) -> int:
+def empty_slot(
+    connection: Connection, now: float, orders: Orders, device: DeviceId, slot: Slug, *, by: str = ""
+) -> int:
     """Order a slot's removal; returns the order's counter.
 
     Raises:
         Missing: no module is ordered for this slot.
     """
-    gone = delete(slots).where(slots.c.device == device, slots.c.slot == slot)
-    if connection.execute(gone).rowcount != 1:
+    if not revisions.empty(connection, now, by, device, slot):
         raise Missing("no module is ordered for this slot", element=f"{device}/{slot}")
-    members.retire(connection, device, slot)
+    members.retire(connection, [device], slot)
     return orders.issue(connection, now, device)
 
 

@@ -32,7 +32,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Who goes when, and what counts as good enough.
 
     A wave is complete when ``success_percent`` of its devices are committed. It fails as soon as more than
-    ``failure_percent`` failed, or so many that the success can no longer be reached.
+    ``failure_percent`` failed, or so many that the success can no longer be reached. Both hold for each wave alone, and
+    for all that were opened together.
     """
 
     waves: tuple[Percent | Count | Label, ...] = (Percent(100.0),)
@@ -48,12 +49,16 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """One device of the open waves: what its last report means."""
+    """One device of the open waves: what its last report means.
+
+    ``superseded`` says that its slot belongs to something newer: it is accounted for, and evidence of nothing.
+    """
 
     device: DeviceId
     outcome: Outcome
     phase: str
     ordered: bool
+    superseded: bool = False
 
 
 MAX_WAVES: Final = 100

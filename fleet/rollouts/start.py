@@ -44,8 +44,10 @@ class Misfit(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-def start(connection: Connection, now: float, registry: Registry, wish: Wish) -> int:
-    """Enter a rollout, its first wave open; returns its number. The engine issues the orders.
+def start(connection: Connection, now: float, registry: Registry, wish: Wish, *, by: str = "") -> int:
+    """Enter a rollout of the operator ``by``, its first wave open; returns its number. The engine issues the orders.
+
+    From now on the slot of every device, in whichever wave, belongs to it: an older rollout takes none of them back.
 
     Raises:
         Missing: no such module or device.
@@ -72,10 +74,10 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish) ->
         "created": now,
     }
     rollout = int(connection.execute(insert(rollouts).values(**values).returning(rollouts.c.id)).scalar_one())
+    members.retire(connection, [device for wave in waves for device in wave], wish.slot, by=rollout)
     members.add(connection, rollout, wish.slot, document.digest, waves)
-    history.add(
-        connection, now, rollout, f"started: {len(fitting)} devices in {len(waves)} waves, {len(misfits)} misfits"
-    )
+    what = f"started: {_some(fitting, 'device')} in {_some(waves, 'wave')}, {_some(misfits, 'misfit')}"
+    history.add(connection, now, rollout, what, by=by)
     return rollout
 
 
@@ -100,6 +102,10 @@ def _sort(connection: Connection, manifest: Manifest, wish: Wish) -> tuple[list[
         else:
             fitting.append(candidate)
     return fitting, misfits
+
+
+def _some(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")
 
 
 def _why_none(misfits: Sequence[Misfit]) -> str:

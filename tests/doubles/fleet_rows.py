@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 
 from fleet.blobs import Blobs
 from fleet.ingest import Inbound, Ingest
+from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.rollouts import control
@@ -37,8 +38,9 @@ class SmallFleet:
         self.registry = Registry(self.blobs)
         self.director = CryptoSigner.generate_ed25519()
         self.orders = Orders(self.director, life_s=86400)
-        self.engine = Engine(database, self.orders, self.clock)
-        self.ingest = Ingest(database, self.clock)
+        self.mishaps = Mishaps(self.clock)
+        self.engine = Engine(database, self.orders, self.clock, self.mishaps)
+        self.ingest = Ingest(database, self.clock, self.mishaps)
         self.keys = {}
         self.numbers = {}
 
@@ -104,10 +106,14 @@ class SmallFleet:
 
     def said(self, name, kind, document, payload_type):
         """A signed document as the broker brings it."""
+        return self.said_bytes(name, kind, canonical.encode(document), payload_type)
+
+    def said_bytes(self, name, kind, payload, payload_type):
+        """Signed bytes, whatever they are."""
         key = self.keys[name].private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        envelope = sign(canonical.encode(document), payload_type=payload_type, signers=[signer_from_pem(key)])
+        envelope = sign(payload, payload_type=payload_type, signers=[signer_from_pem(key)])
         return Inbound(DeviceId(name), kind, envelope)
 
     def report(self, name, phase, *, number=None, slot="digits", order=None, **more):

@@ -81,7 +81,7 @@ def test_health_says_whether_the_broker_is_there(fleet):
     """Without a token, and without a word about the fleet."""
     _, http, _ = fleet
     answer = checked(http.get("/healthz", headers={"Authorization": ""})).json()
-    assert answer == {"status": "ok", "version": answer["version"], "broker": "connected"}
+    assert answer == {"status": "ok", "version": answer["version"], "broker": "connected", "mishaps": {}}
 
 
 @server_test

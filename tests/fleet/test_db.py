@@ -3,12 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select, update
 
-from fleet.db import Database
-from fleet.tables import events, metadata, tuf_metadata
+from fleet.db import Database, configuration
+from fleet.tables import devices, events, members, metadata, slot_revisions, slots, tuf_metadata
 
 
 def count(database):
@@ -32,6 +33,40 @@ def test_migrating_again_changes_nothing(database):
         add(connection)
     database.migrate()
     assert count(database) == 1
+
+
+def test_a_database_of_the_first_release_keeps_what_it_knows(tmp_path):
+    """What each slot was told to run becomes its first revision, and the members refer to it."""
+    old = Database.at(tmp_path / "old.sqlite")
+    with old.engine.connect() as connection:
+        command.upgrade(configuration(connection), "0001")
+    with old.write() as connection:
+        for statement in (
+            (
+                "INSERT INTO devices (id, labels, certificate, public_key, enrolled, online, boot, facts_number,"
+                " report_number, order_counter, order_published) VALUES ('dev-a', '{}', '', '', 0, 1, 7, 3, 9, 2, 2)"
+            ),
+            (
+                "INSERT INTO rollouts (id, module, slot, state, wave, waves, policy, document, waive, misfits, created)"
+                " VALUES (4, 'acme/digits:1', 'digits', 'running', 1, 1, '{}', 'old', 0, '[]', 17.0)"
+            ),
+            "INSERT INTO slots (device, slot, rollout, document) VALUES ('dev-a', 'digits', 4, 'old')",
+            (
+                "INSERT INTO members (rollout, device, slot, digest, wave, current, counter, phase)"
+                " VALUES (4, 'dev-a', 'digits', 'd', 1, 1, 2, 'fetching')"
+            ),
+        ):
+            connection.exec_driver_sql(statement)
+
+    old.migrate()
+    with old.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        [revision] = connection.execute(select(slot_revisions))
+        assert tuple(revision) == ("dev-a", "digits", 1, "old", 4, 17.0, "")
+        assert connection.execute(select(slots.c.revision, slots.c.waiver)).all() == [(1, None)]
+        assert connection.execute(select(members.c.revision, members.c.phase)).all() == [(1, "fetching")]
+        assert connection.execute(select(devices.c.report_number, devices.c.epoch)).all() == [(9, "")]
+    old.close()
 
 
 def test_a_transaction_that_fails_leaves_nothing(database):

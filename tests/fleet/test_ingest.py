@@ -5,11 +5,12 @@ from sqlalchemy import select
 
 from fleet import events
 from fleet.ingest import Inbound
+from fleet.rollouts import members
 from fleet.tables import devices
 from modules import canonical
 from modules.names import DeviceId, Digest, Slug
 from modules.protocol.facts import Facts
-from modules.protocol.report import Report, SlotReport, Status
+from modules.protocol.report import Reason, Refusal, Report, SlotReport, Status
 from modules.signing import FACTS_TYPE, REPORT_TYPE
 from tests.doubles.device import HOST_FACTS
 
@@ -33,15 +34,15 @@ def kinds(fleet):
         return [one["kind"] for one in events.newest(connection)]
 
 
-def status(fleet, *, online, boot):
-    payload = canonical.encode(Status(online=online, boot=boot))
+def status(fleet, *, online, boot, epoch=""):
+    payload = canonical.encode(Status(online=online, boot=boot, epoch=epoch))
     fleet.ingest.commit([Inbound(NAME, "status", payload)])
     return row(fleet).online
 
 
 def test_a_report_is_stored_and_acknowledged(fleet):
     """The receipt names the number that is in the database."""
-    assert fleet.send(NAME, [], number=3) == [(NAME, 3)]
+    assert fleet.send(NAME, [], number=3) == [(NAME, 3, "")]
     assert row(fleet).report_number == 3
 
 
@@ -49,7 +50,7 @@ def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fle
     """Redelivery is normal: no event, no change, the same receipt."""
     fleet.send(NAME, [], number=3)
     before = row(fleet)
-    assert fleet.send(NAME, [], number=3) == [(NAME, 3)]
+    assert fleet.send(NAME, [], number=3) == [(NAME, 3, "")]
     assert row(fleet) == before
     assert kinds(fleet) == []
 
@@ -57,7 +58,7 @@ def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fle
 def test_an_older_report_does_not_replace_a_newer_one(fleet):
     """Numbers grow; the receipt says the highest."""
     fleet.send(NAME, [], number=5, order=2)
-    assert fleet.send(NAME, [], number=4, order=1) == [(NAME, 5)]
+    assert fleet.send(NAME, [], number=4, order=1) == [(NAME, 5, "")]
     assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 2
 
 
@@ -68,7 +69,7 @@ def test_one_batch_gives_one_receipt_per_device(fleet):
         for name in (NAME, "dev-b")
         for n in (1, 2, 3)
     ]
-    assert sorted(fleet.ingest.commit(batch)) == [(NAME, 3), ("dev-b", 3)]
+    assert sorted(fleet.ingest.commit(batch)) == [(NAME, 3, ""), ("dev-b", 3, "")]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_forged_report_is_an_event_and_nothing_else(fleet, forge):
 def test_what_is_no_document_is_an_event(fleet, kind, payload):
     """Empty, nested, oversized and wrong payloads are survived, and the rest of the batch is stored."""
     good = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
-    assert fleet.ingest.commit([Inbound(NAME, kind, payload), good]) == [(NAME, 1)]
+    assert fleet.ingest.commit([Inbound(NAME, kind, payload), good]) == [(NAME, 1, "")]
     assert kinds(fleet) == ["bad-message"]
 
 
@@ -108,11 +109,100 @@ def test_a_flood_of_forgeries_does_not_fill_the_database(fleet):
     assert len(kinds(fleet)) == 40
 
 
-def test_a_report_counts_as_a_whole_or_not_at_all(fleet):
-    """A phase that does not exist refuses the report: number and slots stay what they were."""
-    slot = SlotReport(slot=Slug("a"), phase="wonderful", module="x", digest=Digest("sha256:" + "0" * 64))
-    assert fleet.send(NAME, [slot]) == []
+def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):
+    """A server that does not know it takes the whole report all the same; the phase is neither success nor failure."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    fleet.report(NAME, "wonderful")
+
+    view = fleet.view(rollout)
+    assert (view["state"], view["devices"][0]["phase"]) == ("running", "wonderful")
+    assert row(fleet).report_number == 1
+
+
+def test_a_defect_in_one_message_costs_that_message_alone(fleet, monkeypatch):
+    """Whatever goes wrong with one device's report, the others' are stored and acknowledged, and it is counted."""
+    reported = members.reported
+
+    def breaks(connection, device, *more):
+        if device == NAME:
+            raise OverflowError("a defect")
+        reported(connection, device, *more)
+
+    monkeypatch.setattr(members, "reported", breaks)
+    slot = SlotReport(slot=Slug("a"), phase="committed", module="x", digest=Digest("sha256:" + "0" * 64))
+    said = {
+        name: Report(device=name, number=1, issued=0, order=0, agent="0", slots=(slot,)) for name in (NAME, "dev-b")
+    }
+    batch = [fleet.said(name, "report", report, REPORT_TYPE) for name, report in said.items()]
+
+    assert fleet.ingest.commit(batch) == [("dev-b", 1, "")]
     assert row(fleet).report_number == 0
+    assert fleet.mishaps.counts == {"message": 1}
+
+
+@pytest.mark.parametrize("number", [1 << 53, 1 << 63, 10**400], ids=["2^53", "2^63", "10^400"])
+def test_a_number_that_no_database_holds_is_refused_and_the_rest_is_stored(fleet, number):
+    """In a status, which is not signed, as in a signed report: an event, and nothing else happens."""
+    status = b'{"format":"edgefleet.status/1","online":true,"boot":%d}' % number
+    report = b'{"format":"edgefleet.report/1","device":"dev-a","number":%d,"issued":0,"order":0,"agent":"0"}' % number
+    signed = fleet.said_bytes(NAME, "report", report, REPORT_TYPE)
+    good = fleet.said("dev-b", "report", Report(device="dev-b", number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
+
+    assert fleet.ingest.commit([Inbound(NAME, "status", status), signed, good]) == [("dev-b", 1, "")]
+    assert (row(fleet).boot, row(fleet).report_number) == (0, 0)
+    assert kinds(fleet) == ["bad-message", "bad-message"]
+
+
+def test_a_device_that_lost_its_database_is_heard_at_once(fleet):
+    """Its numbers begin anew in a new epoch; late words of the old one change nothing, and are not acknowledged."""
+    first, second = "a" * 16, "b" * 16
+    assert fleet.send(NAME, [], number=70, order=3, epoch=first) == [(NAME, 70, first)]
+    assert fleet.send(NAME, [], number=1, order=4, epoch=second) == [(NAME, 1, second)]
+    assert (row(fleet).epoch, row(fleet).report_number) == (second, 1)
+    assert kinds(fleet) == ["new-epoch"]
+
+    assert fleet.send(NAME, [], number=70, order=3, epoch=first) == []
+    assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 4
+    assert kinds(fleet) == ["new-epoch"]
+
+
+def test_two_agents_with_one_identity_are_told_of(fleet):
+    """A retired epoch that goes on counting is a clone: an event for each new word of it, and nothing changes."""
+    first, second = "a" * 16, "b" * 16
+    fleet.send(NAME, [], number=5, epoch=first)
+    fleet.send(NAME, [], number=1, epoch=second)
+    for number in (6, 6, 7):
+        assert fleet.send(NAME, [], number=number, epoch=first) == []
+
+    assert kinds(fleet).count("cloned-identity") == 2
+    assert (row(fleet).epoch, row(fleet).report_number) == (second, 1)
+
+
+def test_an_agent_from_before_epochs_counts_on(fleet):
+    """Without an epoch nothing begins anew, neither before an update of the agent nor after going back."""
+    fleet.send(NAME, [], number=5)
+    fleet.send(NAME, [], number=6, epoch="a" * 16)
+    assert fleet.send(NAME, [], number=7) == [(NAME, 7, "")]
+    assert kinds(fleet) == []
+
+
+def test_the_will_of_a_lost_epoch_does_not_mark_the_new_one_dead(fleet):
+    """The session numbers of a new database begin at 1, below those of the old."""
+    first, second = "a" * 16, "b" * 16
+    fleet.send(NAME, [], number=5, epoch=first)
+    assert status(fleet, online=True, boot=40, epoch=first)
+    fleet.send(NAME, [], number=1, epoch=second)
+    assert status(fleet, online=True, boot=1, epoch=second)
+    assert status(fleet, online=False, boot=40, epoch=first)
+
+
+def test_a_flood_of_refusals_does_not_fill_the_database(fleet):
+    """However many a device says it refused, so many events of it a minute and no more."""
+    refusals = [Refusal(what=f"order {n}", reason=Reason("x", "y"), at=1.0) for n in range(300)]
+    for start in range(0, 300, 60):
+        fleet.send(NAME, [], refusals=tuple(refusals[start : start + 60]))
+
+    assert kinds(fleet) == ["device-refused"] * 20
 
 
 def test_facts_only_move_forward(fleet):

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from fleet.mishaps import Mishaps
 from fleet.publisher import WAITING_PER_DEVICE, Publisher
 from fleet.refusals import Missing
 from modules.digests import BLOCK
@@ -16,6 +17,7 @@ from modules.protocol.topics import Topics
 TOPICS = Topics()
 KNOWN = Digest("sha256:" + "a" * 64)
 UNKNOWN = Digest("sha256:" + "b" * 64)
+DAMAGED = Digest("sha256:" + "d" * 64)
 DATA = bytes(range(256)) * 1000
 
 
@@ -44,6 +46,8 @@ class Sent:
 
 
 def read_blocks(digest, numbers):
+    if digest == DAMAGED:
+        raise OSError(5, "Input/output error")
     if digest != KNOWN:
         raise Missing("there is no such blob", element=digest)
     return len(DATA), [(n, DATA[n * BLOCK : (n + 1) * BLOCK]) for n in numbers if n * BLOCK < len(DATA)]
@@ -58,7 +62,8 @@ def read_metadata(name):
 @asynccontextmanager
 async def publisher(workers=1):
     sent = Sent()
-    made = Publisher(topics=TOPICS, send=sent, read_blocks=read_blocks, read_metadata=read_metadata, workers=workers)
+    parts = {"read_blocks": read_blocks, "read_metadata": read_metadata, "mishaps": Mishaps(lambda: 0.0)}
+    made = Publisher(topics=TOPICS, send=sent, workers=workers, **parts)
     task = asyncio.create_task(made.run())
     try:
         yield made, sent
@@ -146,3 +151,14 @@ async def test_an_unreadable_request_and_a_lost_link_stop_nobody():
         await made.take(DeviceId("dev-a"), get(2))
         async with asyncio.timeout(10), sent.changed:
             await sent.changed.wait_for(lambda: any(block.request == 2 for _, block in sent.blocks))
+
+
+async def test_a_blob_that_cannot_be_read_is_answered_and_stops_nobody():
+    """A bad sector of the server's disk costs one device one answer, which says to ask later."""
+    async with publisher() as (made, sent):
+        await made.take(DeviceId("dev-a"), get(1, digest=DAMAGED))
+        await made.take(DeviceId("dev-b"), get(2))
+        blocks = await sent.count(2)
+
+    assert [(topic.device, block.status) for topic, block in blocks] == [("dev-a", wire.BUSY), ("dev-b", wire.OK)]
+    assert b"ask again later" in blocks[0][1].data

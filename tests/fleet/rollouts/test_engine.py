@@ -2,9 +2,10 @@
 
 import pytest
 
+from fleet import revisions
 from fleet.ingest import order_name
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import control
+from fleet.rollouts import control, members
 from fleet.rollouts.model import Count, Policy
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
@@ -79,10 +80,125 @@ def test_a_cancelled_rollout_stays_so(fleet):
     """After a cancel nothing opens, and it cannot be resumed."""
     rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
     act(fleet, rollout, "cancel")
-    fleet.report("dev-a", "committed")
     assert fleet.order("dev-b") is None
     with pytest.raises(Conflict, match="cancelled"):
         act(fleet, rollout, "resume")
+
+
+def test_cancelling_takes_the_order_back_from_a_device_that_has_not_finished(fleet):
+    """An offline device does not commit later what nobody wants any more: it is ordered what it ran before."""
+    first, second = fleet.add_module("digits"), fleet.add_module("digits")
+    fleet.start(first)
+    for name in ("dev-a", "dev-b"):
+        fleet.report(name, "committed")
+    rollout = fleet.start(second)
+    fleet.report("dev-b", "committed")
+    act(fleet, rollout, "cancel")
+
+    assert fleet.order("dev-a").slots["digits"].manifest == first.target
+    assert fleet.order("dev-b").slots["digits"].manifest == second.target
+    assert fleet.phases(rollout) == {"dev-a": "withdrawn", "dev-b": "committed"}
+    with fleet.database.read() as connection:
+        known = [row.revision for row in revisions.view(connection, "dev-a", "digits")]
+    assert known == [3, 2, 1]
+
+
+def test_cancelling_a_first_rollout_empties_the_slot(fleet):
+    """Where nothing was decided before, nothing is ordered."""
+    rollout = fleet.start(fleet.add_module("digits"))
+    act(fleet, rollout, "cancel")
+
+    assert fleet.order("dev-a").slots == {}
+
+
+def test_cancelling_leaves_alone_what_a_newer_rollout_decided(fleet):
+    """What is taken back is this rollout's own, never another's."""
+    ref, newer = fleet.add_module("digits"), fleet.add_module("digits")
+    rollout = fleet.start(ref)
+    fleet.start(newer, devices=("dev-a",))
+    act(fleet, rollout, "cancel")
+
+    assert fleet.order("dev-a").slots["digits"].manifest == newer.target
+
+
+def test_an_older_rollouts_later_wave_does_not_take_a_device_back(fleet):
+    """A slot belongs to the newest rollout that was decided, in whichever wave its device stands."""
+    old, new = fleet.add_module("digits"), fleet.add_module("digits")
+    first = fleet.start(old, policy=TWO_WAVES)
+    second = fleet.start(new, devices=("dev-b",))
+    fleet.report("dev-b", "committed")
+    fleet.report("dev-a", "committed")
+
+    assert fleet.view(second)["state"] == "done"
+    assert fleet.order("dev-b").slots["digits"].manifest == new.target
+    assert fleet.phases(first) == {"dev-a": "committed", "dev-b": "superseded"}
+    assert fleet.view(first)["state"] == "done"
+
+
+def test_a_hotfix_on_the_only_canary_holds_the_next_wave(fleet):
+    """Without a device to judge by, a bad version goes no further, and the operator reads why."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
+    fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+    fleet.report("dev-a", "committed")
+
+    assert fleet.order("dev-b") is None
+    view = fleet.view(rollout)
+    assert view["state"] == "running"
+    assert "rollout 2 decides about it now" in view["devices"][0]["reason"]["message"]
+
+
+def test_a_failure_counts_though_a_hotfix_followed(fleet):
+    """What happened on a device is not undone by what is decided for it next."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
+    fleet.tick, tick = lambda: None, fleet.tick
+    fleet.report("dev-a", "reverted")
+    fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+    tick()
+
+    assert fleet.view(rollout)["state"] == "failed"
+    assert fleet.order("dev-b") is None
+
+
+def test_an_order_that_is_too_large_fails_that_device_alone(fleet, monkeypatch):
+    """The others of the wave get theirs, and the rollout says which device cannot be ordered and why."""
+    issue = fleet.orders.issue
+
+    def refuse(connection, now, device):
+        if device == "dev-a":
+            raise Invalid("an order of 300000 bytes is more than allowed", element=device)
+        return issue(connection, now, device)
+
+    monkeypatch.setattr(fleet.orders, "issue", refuse)
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(success_percent=50.0, failure_percent=50.0))
+    assert fleet.order("dev-b") is not None
+    shown = {one["device"]: one for one in fleet.view(rollout)["devices"]}
+    assert shown["dev-a"]["phase"] == "rejected"
+    assert "300000 bytes" in shown["dev-a"]["reason"]["message"]
+
+
+def test_a_defect_in_one_rollout_holds_up_no_other(fleet, monkeypatch):
+    """A rollout that cannot be judged is counted; the next one goes on."""
+    bad = fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+    evidence = members.evidence
+
+    def breaks(connection, rollout, wave):
+        if rollout == bad:
+            raise ZeroDivisionError
+        return evidence(connection, rollout, wave)
+
+    monkeypatch.setattr(members, "evidence", breaks)
+    good = fleet.start(fleet.add_module("faces"), slot=Slug("faces"), devices=("dev-b",))
+    fleet.report("dev-b", "committed", slot="faces")
+
+    assert fleet.view(good)["state"] == "done"
+    assert fleet.mishaps.counts["judgement"] > 0
+
+
+def test_an_offline_device_says_why_it_waits(fleet):
+    """A device that is ordered and not there is told apart from one that is at work."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+
+    assert fleet.view(rollout)["devices"][0]["reason"]["code"] == "offline"
 
 
 def test_an_operator_cannot_reopen_what_is_done(fleet):
@@ -144,14 +260,22 @@ def test_slots_of_one_device_move_alone_and_every_order_names_all(fleet):
     assert (set(order.slots), order.counter) == ({"faces"}, 3)
 
 
-def test_a_waiver_is_in_every_order_while_its_rollout_holds_the_slot(fleet):
-    """Content that failed before is tried again only where an operator said so."""
+def test_a_waiver_is_given_until_the_device_has_answered_it(fleet):
+    """Content that failed before is tried again where an operator said so: once, not at each renewal of the order."""
     ref = fleet.add_module("digits")
     fleet.start(ref, devices=("dev-a",))
     assert fleet.order("dev-a").waivers == ()
     fleet.start(ref, devices=("dev-a",), waive=True)
     order = fleet.order("dev-a")
     assert order.waivers == (order.slots["digits"].digest,)
+    fleet.start(fleet.add_module("faces"), devices=("dev-a",), slot=Slug("faces"))
+    assert fleet.order("dev-a").waivers == order.waivers
+
+    fleet.report("dev-a", "fetching")
+    fleet.now += 86400 * 0.9
+    fleet.tick()
+    assert fleet.order("dev-a").counter > order.counter + 1
+    assert fleet.order("dev-a").waivers == ()
 
 
 def test_devices_that_do_not_fit_are_listed_with_reasons_and_get_no_order(fleet):

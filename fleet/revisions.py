@@ -1,0 +1,92 @@
+"""What was decided for a device's slots, one revision after the other; the newest stands in ``slots``, for the order.
+
+Nothing here is ever changed or removed, so that a rollout which ends badly knows what ran before it.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from fleet.tables import slot_revisions as revisions
+from fleet.tables import slots
+from modules.names import DeviceId
+
+
+def decide(
+    connection: Connection,
+    now: float,
+    by: str,
+    device: DeviceId,
+    slot: str,
+    *,
+    rollout: int,
+    document: bytes,
+    waive: bool = False,
+) -> int:
+    """A slot is to be filled so; returns the revision. With ``waive``, content that failed there may be tried again."""
+    number = _add(connection, now, by, device, slot, rollout=rollout, document=document)
+    mine = (slots.c.device == device) & (slots.c.slot == slot)
+    values = {"rollout": rollout, "document": document, "revision": number, "waiver": 0 if waive else None}
+    if connection.execute(update(slots).where(mine).values(**values)).rowcount == 0:
+        connection.execute(insert(slots).values(device=device, slot=slot, **values))
+    return number
+
+
+def empty(connection: Connection, now: float, by: str, device: DeviceId, slot: str) -> bool:
+    """A slot is to be emptied; False where nothing is to fill it anyway."""
+    gone = delete(slots).where(slots.c.device == device, slots.c.slot == slot)
+    if connection.execute(gone).rowcount != 1:
+        return False
+    _add(connection, now, by, device, slot, rollout=None, document=None)
+    return True
+
+
+def back_to_before(connection: Connection, now: float, by: str, device: DeviceId, slot: str, revision: int) -> bool:
+    """What was decided before ``revision`` is decided again; False where ``revision`` is not the newest any more."""
+    if _newest(connection, device, slot) != revision:
+        return False
+    before = _before(connection, device, slot, revision)
+    if before is None or before.document is None:
+        return empty(connection, now, by, device, slot)
+    decide(connection, now, by, device, slot, rollout=before.rollout, document=before.document)
+    return True
+
+
+def heard(connection: Connection, device: DeviceId, order: int) -> None:
+    """The device has answered this order: waivers that it carried have had their effect, and are not given again."""
+    carried = (slots.c.device == device) & (slots.c.waiver > 0) & (slots.c.waiver <= order)
+    connection.execute(update(slots).where(carried).values(waiver=None))
+
+
+def view(connection: Connection, device: DeviceId, slot: str) -> list[Row[Any]]:
+    """All revisions of a slot, the newest first."""
+    mine = (revisions.c.device == device) & (revisions.c.slot == slot)
+    return list(connection.execute(select(revisions).where(mine).order_by(revisions.c.revision.desc())))
+
+
+def _add(
+    connection: Connection,
+    now: float,
+    by: str,
+    device: DeviceId,
+    slot: str,
+    *,
+    rollout: int | None,
+    document: bytes | None,
+) -> int:
+    number = _newest(connection, device, slot) + 1
+    values = {"device": device, "slot": slot, "revision": number, "document": document, "rollout": rollout}
+    connection.execute(insert(revisions).values(**values, at=now, by=by))
+    return number
+
+
+def _newest(connection: Connection, device: DeviceId, slot: str) -> int:
+    mine = (revisions.c.device == device) & (revisions.c.slot == slot)
+    return int(connection.execute(select(func.max(revisions.c.revision)).where(mine)).scalar_one() or 0)
+
+
+def _before(connection: Connection, device: DeviceId, slot: str, revision: int) -> Row[Any] | None:
+    mine = (revisions.c.device == device) & (revisions.c.slot == slot) & (revisions.c.revision < revision)
+    return connection.execute(
+        select(revisions).where(mine).order_by(revisions.c.revision.desc()).limit(1)
+    ).one_or_none()
