@@ -248,6 +248,12 @@ class Executor:
         self._store.forget(slot.slot)
         self._routed()
 
+    def resume(self, slot: Slot) -> None:
+        """What has served while no agent was there: its folder is closed, if an agent died before it did that."""
+        for placed in (slot.candidate, slot.current):
+            if placed is not None:
+                self._launcher.seal(placed)
+
     async def stop_left_over(self, instance: str, engine: str) -> None:
         """Stop an instance that no slot names."""
         _log.info("stopping left-over instance %s", instance)

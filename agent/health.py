@@ -122,17 +122,16 @@ async def prove(
     manifest: Manifest,
     samples: Samples | None,
     providers: tuple[str, ...],
-    clock: Clock,
+    status: ServerStatus,
 ) -> Proved:
-    """Readiness, right answers, and the manifest's limits: all of them, on this very device.
+    """Right answers of an instance that is ready, and the manifest's limits: all of them, on this very device.
 
-    ``providers`` are the ones the instance was started with; the first must be the one in use. An entry script that
-    uses no ONNX Runtime session reports none, and is not held to one.
+    ``status`` is what it said when it became ready. ``providers`` are the ones it was started with; the first must be
+    the one in use. An entry script that uses no ONNX Runtime session reports none, and is not held to one.
 
     Raises:
         NotReady, WrongAnswer, OverLimit: as they say.
     """
-    status = await ready(engine, instance, socket, manifest, clock)
     in_use = status.provider_in_use or ""
     if in_use and providers and in_use != providers[0]:
         raise OverLimit(

@@ -1,13 +1,14 @@
 """From a module on the shelf to an instance that is ready, and proved where that is asked."""
 
-import contextlib
+import asyncio
+import logging
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from agent import socket_folder
 from agent.clock import Clock
 from agent.engines.contract import SOCKET, ContainerEngine, Launch
 from agent.health import Proved, prove, ready
@@ -15,10 +16,12 @@ from agent.shelf import Shelf
 from agent.slots import Placed, Wanted
 from agent.store import Store
 from hardware import container, providers
-from modules.errors import Unfit
+from modules.errors import NotReady, OverLimit, Unfit
 from modules.manifest import Manifest, Runtime
 from modules.names import Slug
 from modules.needs import HostFacts, fits
+
+_log = logging.getLogger(__name__)
 
 
 class Launcher:
@@ -67,20 +70,32 @@ class Launcher:
         runtime = self._runtime(manifest, placed.wanted)
         launch = self._launch(placed, manifest, runtime)
         await engine.start(launch)
+        status = await ready(engine, placed.instance, placed.socket, manifest, self._clock)
+        try:
+            await asyncio.to_thread(socket_folder.seal, Path(placed.socket).parent)
+        except FileNotFoundError as error:
+            raise NotReady("the folder of its socket has gone", element=placed.instance) from error
+        found = Proved(status.provider_in_use or "")
         if prove_it:
             samples = self._shelf.samples(placed.wanted.digest, manifest)
-            found = await prove(
-                engine, placed.instance, placed.socket, manifest, samples, launch.providers, self._clock
-            )
-        else:
-            status = await ready(engine, placed.instance, placed.socket, manifest, self._clock)
-            found = Proved(status.provider_in_use or "")
+            found = await prove(engine, placed.instance, placed.socket, manifest, samples, launch.providers, status)
         return msgspec.structs.replace(placed, provider=found.provider)
+
+    def seal(self, placed: Placed) -> None:
+        """Close the folder of an instance that may have become ready while no agent was there to do it.
+
+        What else is in it is removed, and said, for the module serves.
+        """
+        try:
+            socket_folder.seal(Path(placed.socket).parent)
+        except FileNotFoundError:
+            pass  # it does not run
+        except OverLimit as error:
+            _log.warning("%s: %s", placed.instance, error)
 
     def clear(self, placed: Placed) -> None:
         """Remove the socket folder of an instance that has ended."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(Path(placed.socket).parent)
+        socket_folder.clear(Path(placed.socket).parent)
 
     def _runtime(self, manifest: Manifest, wanted: Wanted) -> Runtime:
         fit = fits(manifest, self._facts(), engine=wanted.engine)
@@ -91,10 +106,7 @@ class Launcher:
     def _launch(self, placed: Placed, manifest: Manifest, runtime: Runtime) -> Launch:
         facts = self._facts()
         folder = Path(placed.socket).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        os.chown(folder, -1, self._group)
-        # The container's user makes its socket here, with the gateway's group.
-        folder.chmod(0o2770)
+        socket_folder.make(folder, self._group)
         access = container.access(facts, runtime)
         return Launch(
             instance=placed.instance,

@@ -126,6 +126,7 @@ class Loop:
         """After a start: each row goes on where its phase says, and the gateway gets its table without any network."""
         for slot in self._store.slots():
             resume = TABLE[slot.phase].resume
+            self._executor.resume(slot)
             if resume is not slot.phase:
                 self._store.save(slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None))
         self._router()

@@ -31,6 +31,13 @@ class RootFs(msgspec.Struct, frozen=True):
     diff_ids: tuple[str, ...]
 
 
+class Run(msgspec.Struct, frozen=True, rename={"volumes": "Volumes", "healthcheck": "Healthcheck"}):
+    """What an image wants of the host that runs it, as far as a device does not give it."""
+
+    volumes: dict[str, Any] | None = None
+    healthcheck: dict[str, Any] | None = None
+
+
 class Config(msgspec.Struct, frozen=True):
     """What we read of an image's configuration; the rest is the engine's business."""
 
@@ -38,6 +45,7 @@ class Config(msgspec.Struct, frozen=True):
     os: str
     architecture: str
     variant: str = ""
+    config: Run | None = None
 
     @property
     def platform(self) -> str:

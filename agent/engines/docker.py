@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agent.engines.contract import Instance, Launch, Usage
 from agent.engines.docker_api import CALL_S, ApiError, DockerApi, demultiplexed, segment
-from agent.engines.docker_images import engine_id, has_image, load_image, remove_image
+from agent.engines.docker_images import declared_volumes, engine_id, has_image, load_image, remove_image
 from agent.engines.docker_spec import LABEL, container_name, container_spec
 from modules.errors import EngineBusy, NoSpace, NotReady, Untrusted
 from modules.manifest import Image
@@ -102,7 +102,8 @@ class DockerEngine:
                 return found
             self._remove(launch.instance)
         try:
-            body = container_spec(self._device, launch, image_id=image_id)
+            volumes = declared_volumes(self._api, image)
+            body = container_spec(self._device, launch, image_id=image_id, volumes=volumes)
             self._api.post("/containers/create", body, name=container_name(self._device, launch.instance))
             self._api.post(f"{path}/start")
         except ApiError as error:

@@ -22,6 +22,12 @@ def engine_id(api: DockerApi, image: Image) -> str | None:
     return None if inspected is None else inspected["Id"]
 
 
+def declared_volumes(api: DockerApi, image: Image) -> frozenset[str]:
+    """The paths at which the image's configuration asks for volumes of the host's disk."""
+    inspected = _inspect(api, image) or {}
+    return frozenset((inspected.get("Config") or {}).get("Volumes") or ())
+
+
 def has_image(api: DockerApi, image: Image, blobs: Path) -> bool:
     """Whether the engine holds the image with the signed id and layers."""
     inspected = _inspect(api, image)

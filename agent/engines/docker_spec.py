@@ -5,6 +5,7 @@ own, limits of memory, CPU and processes, no network, and of the host only the m
 and the accelerator's own device nodes.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from agent.engines.contract import MODULE_MOUNT, SOCKET, SOCKET_MOUNT, Launch
@@ -13,7 +14,10 @@ from modules.names import DeviceId
 USER: Final = 10001
 TMP_MB: Final = 64
 LABEL: Final = "edgefleet."
+# A manifest of before may say 0, which an engine would take for no limit at all.
+DEFAULT_MB: Final = 128
 _MIB: Final = 1 << 20
+_EMPTY: Final = {"SizeBytes": 4096, "Mode": 0o755}
 _NANO: Final = 1_000_000_000
 
 
@@ -32,8 +36,8 @@ def labels(device: DeviceId, launch: Launch) -> dict[str, str]:
     }
 
 
-def container_spec(device: DeviceId, launch: Launch, *, image_id: str) -> dict[str, Any]:
-    """The body of ``POST /containers/create``.
+def container_spec(device: DeviceId, launch: Launch, *, image_id: str, volumes: Iterable[str] = ()) -> dict[str, Any]:
+    """The body of ``POST /containers/create``; ``volumes`` are those that the image's configuration declares.
 
     Raises:
         Invalid: the path of the socket is too long to be bound.
@@ -45,24 +49,34 @@ def container_spec(device: DeviceId, launch: Launch, *, image_id: str) -> dict[s
         "Cmd": ["--module", MODULE_MOUNT, "--unix", f"{SOCKET_MOUNT}/{SOCKET}"],
         "Env": [f"{name}={value}" for name, value in launch.server_environment.items()],
         "Labels": labels(device, launch),
-        "HostConfig": _host(launch),
+        # The image's own check would run whatever its publisher wrote there, as often as he likes.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host(launch, volumes),
     }
 
 
-def _host(launch: Launch) -> dict[str, Any]:
+def _host(launch: Launch, volumes: Iterable[str]) -> dict[str, Any]:
     host: dict[str, Any] = {
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "NetworkMode": "none",
         # The same figure twice: no swap, so that the limit is the limit.
-        "Memory": launch.memory_mb * _MIB,
-        "MemorySwap": launch.memory_mb * _MIB,
+        "Memory": (launch.memory_mb or DEFAULT_MB) * _MIB,
+        "MemorySwap": (launch.memory_mb or DEFAULT_MB) * _MIB,
         "PidsLimit": launch.pids,
+        "Ulimits": [
+            # What it can write of the host, the folder of its socket, is for a moment; this bounds each file there.
+            {"Name": "fsize", "Soft": TMP_MB * _MIB, "Hard": TMP_MB * _MIB},
+            # A core dump is written by the kernel, on the host, wherever the host's pattern says.
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
         "Tmpfs": {"/tmp": f"size={TMP_MB}m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108 - inside the container
         "Mounts": [
             {"Type": "bind", "Source": launch.module_dir, "Target": MODULE_MOUNT, "ReadOnly": True},
             {"Type": "bind", "Source": launch.socket_dir, "Target": SOCKET_MOUNT, "ReadOnly": False},
+            # A declared volume would be a folder of the host's disk, writable, executable and without a bound.
+            *({"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": _EMPTY} for path in sorted(volumes)),
         ],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         # The agent supervises; an engine that restarted by itself would bring back what was rolled back.

@@ -13,7 +13,7 @@ from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
 from modules.errors import BadSettings, Invalid
 from modules.image_import import import_archive
-from modules.images import archive
+from modules.images import archive, read_config
 from modules.manifest import Image
 
 
@@ -129,5 +129,12 @@ def _saved(engine: Any, reference: str, workspace: Workspace, step: Step, name: 
 def _keep(chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step, name: str) -> Image:
     stream = io.BufferedReader(_Counted(chunks, total, step, "reading the image"))
     image = import_archive(cast("BinaryIO", stream), workspace.blobs, name=name)
+    run = read_config(image, workspace.blobs).config
+    if run is not None and run.volumes:
+        raise Invalid(
+            f"the image declares volumes ({', '.join(sorted(run.volumes))}), which no device gives it",
+            element=image.name or "image",
+            remedy="build it without VOLUME; a module writes to /tmp alone",
+        )
     workspace.keep_image(image)
     return image

@@ -1,6 +1,7 @@
 """``python -m modules.scoring``: exit code 0 after SIGTERM, 1 for the command line or address, 3 for what is served."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -84,7 +85,9 @@ async def run(settings: Settings) -> None:
             await serve(models_of(settings), settings, listener)
         finally:
             if settings.unix:
-                settings.unix.unlink(missing_ok=True)
+                # On a device the folder is sealed once the server is ready, and the agent removes it.
+                with contextlib.suppress(PermissionError):
+                    settings.unix.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """What happens to a committed module that fails later, and to slots that the order no longer names."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -327,3 +328,24 @@ async def test_left_over_instances_are_stopped(device, left):
     await device.until(lambda: len(device.engine.stops) == left)
 
     assert device.served()
+
+
+async def test_a_module_may_not_write_to_the_host_once_it_serves(device):
+    """The folder of its socket is sealed before the first sample, at each restart, and at the agent's start."""
+    await device.committed(FIRST)
+    folder = Path(device.row().current.socket).parent
+    assert folder.stat().st_mode & 0o7777 == 0o2750
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+    folder = Path(device.row().current.socket).parent
+    assert folder.stat().st_mode & 0o7777 == 0o2750
+
+    folder.chmod(0o2770)
+    (folder / "left").touch()
+    await device.restart()
+    await device.passes()
+    assert folder.stat().st_mode & 0o7777 == 0o2750
+    assert [path.name for path in folder.iterdir()] == ["s.sock"]
+    assert device.served()
+    await device.stop()

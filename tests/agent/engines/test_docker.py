@@ -1,4 +1,5 @@
 import asyncio
+import io
 import json
 import os
 import socket
@@ -14,8 +15,10 @@ from agent.engines.docker_api import DockerApi
 from agent.engines.docker_spec import container_name, container_spec
 from modules.digests import measure_bytes
 from modules.errors import Invalid, NotReady, Untrusted
+from modules.images import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
+from tests.parts import docker as parts
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -272,3 +275,62 @@ class TestRefusals:
 
         with pytest.raises(Invalid, match="at most 107 bytes"):
             container_spec(device_id("device"), wanted, image_id="sha256:00")
+
+
+VOLUMES = b"""FROM python:3.11-slim
+VOLUME /data /srv/more
+HEALTHCHECK --interval=1s CMD touch /tmp/checked
+ENTRYPOINT ["python", "-u", "/module/files/main.py"]
+"""
+WRITES = """
+import os, time
+def tries(path):
+    try:
+        open(path, "wb").write(b"x" * 100)
+        return "written"
+    except OSError as error:
+        return error.strerror
+time.sleep(2.5)
+found = [tries("/data/x"), tries("/srv/more/x"), os.path.exists("/tmp/checked")]
+try:
+    with open("/run/edgefleet/big", "wb") as file:
+        for _ in range(100):
+            file.write(bytes(1 << 20))
+    found.append("written")
+except OSError as error:
+    found.append(error.strerror)
+print(found, flush=True)
+"""
+
+
+class TestHostileImages:
+    async def test_an_images_volumes_and_health_check_are_not_followed(
+        self, docker_engine, engine_client, launch, said, tmp_path
+    ):
+        """Neither gives the module the host's disk or a program that runs as often as it likes."""
+        built, _ = engine_client.images.build(fileobj=io.BytesIO(VOLUMES), rm=True)
+        blobs = tmp_path / "blobs"
+        blobs.mkdir()
+        before = {one.name for one in engine_client.volumes.list()}
+        try:
+            image = import_archive(parts.saved(engine_client, built.id, tmp_path / "saved.tar"), blobs, name="volumes")
+            wanted = launch(WRITES, runtime=Runtime(image=image), memory_mb=128)
+            # The kernel ends a process over its file size with a signal, which Python turns into an error.
+            await docker_engine.start(wanted)
+            told = said(wanted.instance)
+            await docker_engine.stop(wanted.instance, grace_s=1)
+        finally:
+            engine_client.images.remove(built.id, force=True)
+
+        assert told.strip() == str(["Read-only file system", "Read-only file system", False, "File too large"])
+        assert (Path(wanted.socket_dir) / "big").stat().st_size <= 64 << 20
+        assert {one.name for one in engine_client.volumes.list()} - before == set()
+
+    async def test_no_memory_said_is_not_no_limit(self, docker_engine, engine_client, device, launch, said):
+        """A manifest of before that says 0 gets what a manifest gets that says nothing, and no swap."""
+        wanted = launch(HELLO, memory_mb=0)
+        await docker_engine.start(wanted)
+        said(wanted.instance)
+
+        host = engine_client.containers.get(container_name(device, wanted.instance)).attrs["HostConfig"]
+        assert (host["Memory"], host["MemorySwap"]) == (128 << 20, 128 << 20)
