@@ -70,7 +70,8 @@ journeys: .venv/.stamp ## the tests that start whole systems
 bench: .venv/.stamp ## measure one thing, against its targets (NAME=journey)
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
-clean: ## remove .venv, caches, the demo's folder and the images that the demo built
+clean: ## remove .venv, caches, the demo's folder and the images that the demo built; end what a demo left running
+	@if [ -e .demo/.edgefleet-demo ] && [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.demo --clean; fi
 	rm -rf .venv .demo .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@if docker info >/dev/null 2>&1; then \

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.demo import brokers
+from deploy.demo import brokers, left
 from deploy.demo.picture import picture
 from deploy.demo.programs import HOST, Failed
 from deploy.demo.steps import IMAGE, Demo, console, digits
@@ -33,12 +33,18 @@ def main() -> int:
     arguments = _arguments()
     folder: Path = arguments.folder.resolve()
     try:
-        lock = _empty(folder)
+        lock = _take(folder)
+        left.clear(folder)
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
+    if arguments.clean:
+        shutil.rmtree(folder)
+        return 0
+    left.mark(folder)
     demo = Demo(folder, gateway_port=arguments.gateway_port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         result = _story(demo, arguments)
         if not arguments.once:
@@ -56,8 +62,8 @@ def main() -> int:
     return 0
 
 
-def _empty(folder: Path) -> int:
-    """Take the folder for this run alone and clear what an earlier one left; returns the lock's file descriptor.
+def _take(folder: Path) -> int:
+    """Take the folder for this run alone; returns the lock's file descriptor.
 
     Raises:
         Failed: another demo runs in it.
@@ -69,8 +75,6 @@ def _empty(folder: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise Failed(f"another demo runs in {folder}: end it, or name another --folder") from None
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return lock
 
 
@@ -147,7 +151,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="stop after the first answer")
     parser.add_argument("--broker", choices=["auto", "mosquitto", "amqtt"], default="auto", help="the broker to use")
     parser.add_argument("--engine", choices=["auto", "docker", "process"], default="auto", help="what runs the model")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where all of it goes; emptied first")
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where all of it goes: an empty folder, or an earlier demo's"
+    )
+    parser.add_argument(
+        "--clean", action="store_true", help="end what an earlier demo left, remove its folder, and end"
+    )
     parser.add_argument("--gateway-port", type=int, default=0, help="port of the device's scoring address")
     return parser.parse_args()
 

@@ -19,9 +19,10 @@ class Failed(Exception):
 
 
 class Programs:
-    """Child processes in the order of their start; stopped in the opposite order."""
+    """Child processes in the order of their start; stopped in the opposite order. ``record`` is told of each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, record: Callable[[int], None]) -> None:
+        self._record = record
         self._logs = folder / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
@@ -44,6 +45,7 @@ class Programs:
         with path.open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environment or {})})
         self._running.append((name, process))
+        self._record(process.pid)
         ends = time.monotonic() + within_s
         while not ready():
             if process.poll() is not None or time.monotonic() > ends:

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rich.console import Console
 
-from deploy.demo import brokers
+from deploy.demo import brokers, left
 from deploy.demo.programs import HOST, Failed, Programs, free_port, python, run
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Demo:
         self.runtime = folder / "run"
         if len(str(self.runtime)) > _MAX_RUNTIME:
             self.runtime = Path(tempfile.mkdtemp(prefix="edgefleet-demo-"))
-        self.programs = Programs(folder)
+        self.programs = Programs(folder, partial(left.record, folder))
         self.gateway_port = gateway_port or free_port()
         self.seconds: dict[str, float] = {}
         # Two demos on one engine must not stop each other's containers.

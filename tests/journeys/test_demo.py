@@ -1,10 +1,11 @@
 """``make demo ARGS=--once``: the way that a stranger sees first."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,48 @@ def test_it_runs_without_an_engine(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["engine"] == "process"
     assert "isolates nothing" in done.stdout
+
+
+def test_it_touches_no_folder_that_is_not_a_demos(tmp_path):
+    """A folder with somebody's files is refused, and each file is still there."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = demo(tmp_path, "--engine", "process")
+
+    assert done.returncode == 1
+    assert "nothing in it was touched" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL], ids=["terminal closed", "killed"])
+def test_what_a_demo_left_is_found_and_ended(tmp_path, how):
+    """Whichever way it ended, `--clean` leaves no program and no module of it, and removes its folder."""
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "deploy.demo", "--engine", "process", "--folder", folder]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        for line in running.stdout:
+            if "stays up until" in line:
+                break
+        assert of_demo(folder)
+        running.send_signal(how)
+        running.wait(60)
+    if how is signal.SIGKILL:
+        assert of_demo(folder)
+        assert demo(folder, "--clean").returncode == 0
+        assert not folder.exists()
+
+    assert of_demo(folder) == []
+
+
+def of_demo(folder):
+    """The command lines of running processes that name this folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environment = (process / "environ").read_bytes().decode(errors="replace")
+                found += [line] if str(folder) in line + environment else []
+    return found
 
 
 def test_it_names_the_step_that_failed(tmp_path):
