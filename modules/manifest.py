@@ -173,7 +173,7 @@ class Adjustable(_Part, frozen=True, kw_only=True):
 
 
 # What an order may ever change, if the manifest declares it: never mounts, devices, network or code.
-ADJUSTABLE_NAMES: Final = frozenset({"log_level", "probation_s", "score_timeout_ms"})
+ADJUSTABLE_NAMES: Final = frozenset({"batching", "log_level", "probation_s", "score_timeout_ms"})
 # How far a number may be changed, whatever the manifest allows.
 _WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LONGEST_S * 1000)}
 

@@ -61,6 +61,7 @@ def _graph(settings: Settings, graph: Graph) -> ModelRuntime:
         timeout_ms=settings.score_timeout_ms,
         queue=settings.limits.max_queue,
         image=graph.image,
+        batching=settings.batching,
     )
 
 

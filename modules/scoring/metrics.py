@@ -15,6 +15,7 @@ ERROR: Final = 500
 _PREFIX: Final = "edgefleet_scoring"
 _FAMILIES: Final = {
     "ready": "gauge", "provider_info": "gauge", "queue_depth": "gauge", "running": "gauge", "refused_total": "counter",
+    "batch_limit": "gauge",
     "phase_seconds": "histogram", "batch_size": "histogram",
 }  # fmt: skip
 
@@ -55,12 +56,13 @@ class Histogram:
 
 
 class Figures:
-    """What a graph's lanes measure: seconds by phase, requests in a run, how many wait and how many were refused."""
+    """What a graph's lanes measure: seconds by phase, requests in a run and at most, how many wait, were refused."""
 
     def __init__(self) -> None:
         self.refused = 0
         self.queue_depth: Callable[[], int] = int
         self.running: Callable[[], int] = int
+        self.batch_limit: Callable[[], int] = lambda: 1
         self._inline = 0
         self._batch = Histogram(BATCH_BUCKETS)
         self._phases = {name: Histogram(BUCKETS) for name in ("decode", "queue", "run", "encode")}
@@ -89,6 +91,7 @@ class Figures:
         found = [f"{_PREFIX}_queue_depth{{{label}}} {self.queue_depth()}"]
         found.append(f"{_PREFIX}_running{{{label}}} {self.running()}")
         found.append(f"{_PREFIX}_refused_total{{{label}}} {self.refused}")
+        found.append(f"{_PREFIX}_batch_limit{{{label}}} {self.batch_limit()}")
         for name, histogram in self._phases.items():
             found += histogram.lines(f"{_PREFIX}_phase_seconds", f'{label},phase="{name}"')
         return found + self._batch.lines(f"{_PREFIX}_batch_size", label)

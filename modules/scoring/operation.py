@@ -45,6 +45,8 @@ class Operation:
             "provider_in_use": metadata.provider_in_use,
             "provider_reason": metadata.provider_reason,
             "onnxruntime": metadata.onnxruntime,
+            "batch_size": metadata.batch_size,
+            "batch_reason": metadata.batch_reason,
             "load_seconds": self.load_seconds,
             "cores": self._settings.cores,
         })  # fmt: skip

@@ -48,7 +48,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
     ``provider_in_use`` is what the session says, not what was asked for; where it is None, ``provider_reason`` says
     why. An entry script has no tensors to show, but may declare JSON schemas of its own, which not every version of
-    OpenAPI can hold (``openapi_versions``, None for all).
+    OpenAPI can hold (``openapi_versions``, None for all). Up to ``batch_size`` requests share a run; where each has its
+    own, ``batch_reason`` says why.
     """
 
     kind: str
@@ -59,6 +60,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     provider_in_use: str | None = None
     provider_reason: str = ""
     onnxruntime: str | None = None
+    batch_size: int = 1
+    batch_reason: str = ""
     request_schema: dict[str, Any] = {}
     answer_schema: dict[str, Any] = {}
     openapi_versions: tuple[str, ...] | None = None

@@ -24,6 +24,7 @@ from modules.scoring.scripts.azure_settings import AzureSettings
 CPU: Final = ("CPUExecutionProvider",)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_LEVEL: Final = Adjustable(default="info", choices=LOG_LEVELS)
+BATCHING: Final = Adjustable(default="on", choices=("on", "off"))
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
 MAX_UNIX_PATH: Final = 107
 MAX_PORT: Final = 65_535
@@ -96,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderChoice, ...]
     log_level: str
     score_timeout_ms: float
+    batching: bool = True
     cores: float
     threads: int
     limits: Limits = Limits()
@@ -128,14 +130,16 @@ def read(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     else:
         serves = Graph(line.model) if line.model else _script(line, azure)
         name, module = (serves.file if isinstance(serves, Graph | Script) else line.model).stem, None
-        adjustable, default_providers = {"log_level": LOG_LEVEL, "score_timeout_ms": TIMEOUT_MS}, CPU
+        adjustable = {"batching": BATCHING, "log_level": LOG_LEVEL, "score_timeout_ms": TIMEOUT_MS}
+        default_providers = CPU
     values = _adjusted(adjustable, azure, environment)
     cores = granted()
     return Settings(
         serves=serves, name=name, module=module, unix=line.unix, host=line.host or "127.0.0.1", port=line.port or 0,
         grpc_port=line.grpc_port,
         providers=_providers(environment, default_providers), log_level=values["log_level"],
-        score_timeout_ms=values["score_timeout_ms"], cores=cores, threads=threads(cores), limits=_limits(environment),
+        score_timeout_ms=values["score_timeout_ms"],
+        batching=values["batching"] == "on", cores=cores, threads=threads(cores), limits=_limits(environment),
         log_format=_log_format(environment), azure=azure,
         notes=tuple(f"{config}: nobody knows the setting {name}" for name in unknown),
         **({} if line.unix else _guard(environment)),
@@ -272,7 +276,9 @@ def _log_format(environment: Mapping[str, str]) -> str:
 def _adjusted(
     adjustable: Mapping[str, Adjustable], azure: AzureSettings, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    values: dict[str, Any] = {"log_level": LOG_LEVEL.default, "score_timeout_ms": TIMEOUT_MS.default}
+    values: dict[str, Any] = {
+        "batching": BATCHING.default, "log_level": LOG_LEVEL.default, "score_timeout_ms": TIMEOUT_MS.default,
+    }  # fmt: skip
     values |= {name: setting.default for name, setting in adjustable.items()}
     given: dict[str, Any] = {}
     values |= {"score_timeout_ms": azure.timeout_ms} if azure.timeout_ms else {}
@@ -283,6 +289,7 @@ def _adjusted(
         for name, value in given.items():
             manifests.check_setting(name, adjustable[name], value)
         values |= given
+        manifests.check_setting("batching", BATCHING, values["batching"])
         manifests.check_setting("log_level", LOG_LEVEL, values["log_level"])
         manifests.check_setting("score_timeout_ms", TIMEOUT_MS, values["score_timeout_ms"])
     except (msgspec.DecodeError, ValueError, Invalid, KeyError) as error:

@@ -1,5 +1,6 @@
-"""Several requests in one run, for graphs whose first axis is a batch; off wherever measuring says it does not pay."""
+"""Several requests in one run, where ``batch_axis`` allows it and a trial shows that answers stay and that it pays."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -8,11 +9,12 @@ import msgspec
 import numpy as np
 
 from modules.scoring.graphs.tensors import Array
-from modules.scoring.runtime import Tensor
 
 Feeds = dict[str, Array]
 Values = list[Any]
 Run = Callable[[Feeds], Values]
+
+log = logging.getLogger(__name__)
 
 # A batch must save this share of a lone run, and at least what queueing and splitting cost.
 MIN_GAIN: Final = 0.15
@@ -25,6 +27,10 @@ LONGEST_TRIAL_S: Final = 0.5
 BYTES_IN_JSON: Final = 6
 # How far the numbers of the requests that are tried together reach.
 RANGES: Final = (1.0, 8.0, 0.125, 2.0)
+# Rows of the requests that are tried together.
+ROWS: Final = (1, 2, 1, 3)
+# The largest integers tried, until the graph runs with them.
+HIGHEST: Final = (7, 1)
 # Kernels add in another order when the batch is larger.
 RELATIVE_TOLERANCE: Final = 1e-3
 ABSOLUTE_TOLERANCE: Final = 1e-4
@@ -42,24 +48,16 @@ class Batches(msgspec.Struct, frozen=True):
     body_bytes: float = math.inf
 
 
-def has_batch_axis(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
-    """Whether every tensor's first dimension is free, and the same one where the inputs name it."""
-    shapes = [one.shape for one in (*inputs, *outputs)]
-    if not inputs or any(not shape or isinstance(shape[0], int) for shape in shapes):
-        return False
-    return len({one.shape[0] for one in inputs}) == 1
-
-
 def choose(run: Run, single: Feeds, single_s: float, clock: Callable[[], float]) -> Batches:
     """Try batches of the example ``single``, which runs in ``single_s``; the answers must be those of lone runs."""
     best, cost = 1, single_s
+    if SIZES[0] * single_s > LONGEST_TRIAL_S or not independent(run, single):
+        return Batches()
     for size in SIZES:
         if size * cost > LONGEST_TRIAL_S:
             break
-        feeds = [_varied(single, position) for position in range(size)]
+        feeds = [_varied(single, position, highest=1) for position in range(size)]
         together = joined(feeds)
-        if size == SIZES[0] and not _same(run, feeds, together):
-            return Batches()
         started = clock()
         run(together)
         each = (clock() - started) / size
@@ -100,38 +98,73 @@ def split(values: Values, lengths: Sequence[int]) -> list[Values]:
     return found
 
 
-def _varied(single: Feeds, position: int) -> Feeds:
-    """The example with other numbers, so that answers can be told apart.
+def fits(values: Values, rows: int) -> bool:
+    """Whether the outputs of a run have the length that the inputs had, so that :func:`split` can divide them."""
+    return all(isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == rows for value in values)
+
+
+def independent(run: Run, single: Feeds) -> bool:
+    """Whether requests that differ in numbers, range, sign and rows get in one run the answers that they get alone.
+
+    Integers stand for something up to 7 in most graphs, and up to 1 wherever 0 does.
+    """
+    for highest in HIGHEST:
+        try:
+            return all(_same(run, single, signed=signed, highest=highest) for signed in (False, True))
+        except Exception as error:  # noqa: BLE001 - whatever stops it, such a graph is not batched
+            log.debug("a trial of batches with integers up to %d does not run: %s", highest, error)
+    return False
+
+
+def _varied(single: Feeds, position: int, *, highest: int, signed: bool = False, times: int = 1) -> Feeds:
+    """The example with other numbers and words, and ``times`` as many rows, so that answers can be told apart.
 
     Floats have a range of their own in each: a graph that looks for the largest of all, as those do that are quantized
-    while they run, would give one caller an answer that depends on the others. Integers are 0 or 1, which stand for
-    something wherever 0 does.
+    while they run, would give one caller an answer that depends on the others.
     """
-    generator = np.random.default_rng(position)
+    generator = np.random.default_rng([position, signed])
 
     def varied(value: Array) -> Array:
+        shape = (len(value) * times, *value.shape[1:])
         if value.dtype.kind == "f":
-            return (generator.random(value.shape, np.float32) * RANGES[position % len(RANGES)]).astype(value.dtype)
-        return generator.integers(0, 2, value.shape).astype(value.dtype) if value.dtype.kind in "iub" else value
+            numbers = generator.random(shape, np.float32) * RANGES[position % len(RANGES)]
+            return (numbers * generator.choice((-1, 1), shape) if signed else numbers).astype(value.dtype)
+        if value.dtype == object:
+            return np.array(
+                [f"word{number} text" for number in generator.integers(0, 99, math.prod(shape))], object
+            ).reshape(shape)
+        return generator.integers(0, 1 if value.dtype.kind == "b" else highest, shape, endpoint=True).astype(
+            value.dtype
+        )
 
     return {name: varied(value) for name, value in single.items()}
 
 
-def _same(run: Run, feeds: list[Feeds], together: Feeds) -> bool:
-    """Whether the batch gives each its own answer: a first axis need not be a batch."""
-    try:
-        parts = split(run(together), [rows(one) for one in feeds])
-        alone = [run(one) for one in feeds]
-    except Exception:  # noqa: BLE001 - whatever stops it, such a graph is not batched
+def _same(run: Run, single: Feeds, *, signed: bool, highest: int) -> bool:
+    """Whether the batch gives each its own answer, and the answers tell the requests apart at all."""
+    feeds = [
+        _varied(single, position, highest=highest, signed=signed, times=times) for position, times in enumerate(ROWS)
+    ]
+    lengths = [rows(one) for one in feeds]
+    values = run(joined(feeds))
+    if not fits(values, sum(lengths)):
         return False
+    alone = [run(one) for one in feeds]
+    if not any(_tells(column) for column in zip(*alone, strict=True)):
+        return False
+    parts = split(values, lengths)
     return all(
         _close(a, b) for mine, theirs in zip(parts, alone, strict=True) for a, b in zip(mine, theirs, strict=True)
     )
 
 
+def _tells(answers: Sequence[Array]) -> bool:
+    """Whether some answer of one output is another request's not: floats, of which not all are NaN or the same."""
+    first = np.ravel(answers[0])[:1]
+    return bool(first.dtype.kind == "f") and any(np.any(np.isfinite(one) & (one != first)) for one in answers)
+
+
 def _close(a: Any, b: Any) -> bool:
-    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
-        return isinstance(a, list) and len(a) == len(b)
     if a.shape != b.shape:
         return False
     if a.dtype.kind != "f":

@@ -25,9 +25,14 @@ _FIELDS: Final = {
     8: _BYTES,
     14: _BYTES,
 }
-_FUNCTION: Final = 25
-# Field numbers of a graph's nodes, a function's nodes, and a node's operator.
-_GRAPH_NODE, _FUNCTION_NODE, _OP_TYPE = 1, 7, 4
+_OP_TYPE: Final = 4
+# Where operators stand: message -> the fields to look into -> what these are. A model has graph (7) and functions (25);
+# those have nodes; nodes have attributes (5), in which whole graphs may be (6 for one, 11 for several).
+_Inside = dict[int, "_Inside"]
+_NODE: Final[_Inside] = {}
+_NESTED: Final[_Inside] = {1: _NODE}
+_NODE[5] = {6: _NESTED, 11: _NESTED}
+_INSIDE: Final[_Inside] = {_GRAPH: _NESTED, 25: {7: _NODE}}
 _ORT_FORMAT: Final = b"ORTM"
 _VARINT_BYTES: Final = 10
 
@@ -55,7 +60,7 @@ def check(path: Path) -> None:
 
 
 def operators(path: Path) -> frozenset[str]:
-    """The operators of a graph that :func:`check` accepts, those inside functions included, those of branches not.
+    """The operators of a graph that onnxruntime has loaded, those of functions and of inner graphs included.
 
     Empty for onnxruntime's own format, which is not read here.
     """
@@ -64,21 +69,20 @@ def operators(path: Path) -> frozenset[str]:
         if stream.read(8)[4:] == _ORT_FORMAT:
             return frozenset()
         stream.seek(0)
-        for number, length in _messages(stream, path.stat().st_size):
-            nodes = {_GRAPH: _GRAPH_NODE, _FUNCTION: _FUNCTION_NODE}.get(number)
-            if nodes is None:
-                stream.seek(length, os.SEEK_CUR)
-                continue
-            for inner, size in _messages(stream, stream.tell() + length):
-                if inner != nodes:
-                    stream.seek(size, os.SEEK_CUR)
-                    continue
-                for field, text in _messages(stream, stream.tell() + size):
-                    if field == _OP_TYPE:
-                        found.add(stream.read(text).decode())
-                    else:
-                        stream.seek(text, os.SEEK_CUR)
+        _operators(stream, path.stat().st_size, _INSIDE, found)
     return frozenset(found)
+
+
+def _operators(stream: BinaryIO, end: int, inside: "_Inside", found: set[str]) -> None:
+    """Collect the operators of one message, which ends at ``end``; ``inside`` says in which of its fields to look."""
+    for number, length in _messages(stream, end):
+        below = inside.get(number)
+        if below is not None:
+            _operators(stream, stream.tell() + length, below, found)
+        elif inside is _NODE and number == _OP_TYPE:
+            found.add(stream.read(length).decode())
+        else:
+            stream.seek(length, os.SEEK_CUR)
 
 
 def _messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:

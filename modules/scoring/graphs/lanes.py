@@ -16,7 +16,7 @@ from modules.errors import EdgefleetError
 from modules.scoring.graphs import batching
 from modules.scoring.graphs.batching import Batches, Feeds, Values
 from modules.scoring.metrics import Figures
-from modules.scoring.runtime import Busy, RunFailed
+from modules.scoring.runtime import Busy
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Session(Protocol):
 class Job:
     """One request on its way; ``decode`` gives its arrays, ``encode`` makes the answer of outputs and milliseconds."""
 
-    __slots__ = ("born", "decode", "encode", "feeds", "future", "size")
+    __slots__ = ("alone", "born", "decode", "encode", "feeds", "future", "size")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Job:
     ) -> None:
         self.size, self.decode, self.encode, self.future = size, decode, encode, future
         self.feeds: Feeds = {}
+        self.alone = False
         self.born = time.perf_counter()
 
 
@@ -58,6 +59,12 @@ class _Failure(NamedTuple):
     """What a job ended with instead of an answer, which may be an exception by its type as well (a ``Reply``)."""
 
     error: Exception
+
+
+class _Again(NamedTuple):
+    """The run that a job shared gave it no answer: it is run alone; ``never_more``: so is every later one."""
+
+    never_more: bool
 
 
 class Lanes:
@@ -75,10 +82,12 @@ class Lanes:
         self._doubted = False
         self._inline_options: Any = None
         self._batches = Batches()
+        self._why_alone = "its runs have not been measured yet"
         self._last_batch = 1
         self._alarm: asyncio.TimerHandle | None = None
         figures.queue_depth = self._waiting.__len__
         figures.running = self._running.__len__
+        figures.batch_limit = lambda: self._batches.size
 
     @property
     def inline(self) -> bool:
@@ -92,9 +101,18 @@ class Lanes:
         """Small requests are run on the event loop from now on."""
         self._inline_options = self._session.options()
 
+    @property
+    def why_alone(self) -> str:
+        """Why each request has a run of its own; empty where requests share runs."""
+        return "" if self._batches.size > 1 else self._why_alone
+
     def run_batches(self, batches: Batches) -> None:
         """Requests that wait are run together from now on."""
         self._batches = batches
+
+    def run_alone(self, why: str) -> None:
+        """Each request has a run of its own from now on."""
+        self._batches, self._why_alone = Batches(), why
 
     def submit(
         self, size: int, decode: Callable[[], Feeds], encode: Callable[[Values, float], Any]
@@ -107,6 +125,8 @@ class Lanes:
         """
         if self._inline_options is not None and size <= INLINE_BYTES:
             return self._at_once(decode, encode)
+        if len(self._waiting) >= self._queue_limit:
+            self._forget_the_gone()
         if len(self._waiting) >= self._queue_limit:
             self._figures.refused += 1
             raise Busy(f"{len(self._waiting)} requests are waiting already", remedy="try again in a moment")
@@ -122,7 +142,9 @@ class Lanes:
     async def close(self) -> None:
         """Release the threads, once what is in the lanes has been answered."""
         while self._running or self._waiting:
-            await asyncio.wait(self._running)
+            self._pump(due=True)
+            if self._running:
+                await asyncio.wait(self._running)
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
 
     def _at_once(self, decode: Callable[[], Feeds], encode: Callable[[Values, float], Any]) -> Any:
@@ -151,7 +173,7 @@ class Lanes:
             self._alarm = None
         while self._idle and self._waiting:
             wanted = min(self._batches.size, self._last_batch)
-            if len(self._waiting) < wanted and not due:
+            if len(self._waiting) < wanted and not due and not self._waiting[0].alone:
                 # Clients whose answers left together come back together: wait for them, but not for long.
                 remaining = self._waiting[0].born + self._batches.delay_s - time.perf_counter()
                 if remaining > 0:
@@ -168,11 +190,22 @@ class Lanes:
         jobs: list[Job] = []
         room = self._batches.body_bytes
         while self._waiting and len(jobs) < self._batches.size and (not jobs or self._waiting[0].size <= room):
+            if self._waiting[0].alone and jobs:
+                break
             job = self._waiting.popleft()
-            if not job.future.done():
-                jobs.append(job)
-                room -= job.size
+            if job.future.done():
+                continue
+            jobs.append(job)
+            room -= job.size
+            if job.alone:
+                break
         return jobs
+
+    def _forget_the_gone(self) -> None:
+        """Those who wait no longer take nobody's place in the queue."""
+        here = [job for job in self._waiting if not job.future.done()]
+        self._waiting.clear()
+        self._waiting.extend(here)
 
     def _start(self, loop: asyncio.AbstractEventLoop, jobs: list[Job]) -> None:
         self._idle -= 1
@@ -186,11 +219,21 @@ class Lanes:
             self._running.discard(finished)
             self._idle += 1
             if not finished.cancelled():
-                for job, outcome in finished.result():
-                    _settle(job.future, outcome)
+                for job, outcome in reversed(finished.result()):
+                    if isinstance(outcome, _Again):
+                        self._run_again(job, outcome)
+                    else:
+                        _settle(job.future, outcome)
             self._pump()
 
         running.add_done_callback(done)
+
+    def _run_again(self, job: Job, outcome: _Again) -> None:
+        if outcome.never_more and self._batches.size > 1:
+            self.run_alone("a shared run gave another number of rows than it was given")
+            log.error("%s: requests are run one by one from now on", self._why_alone)
+        job.alone = True
+        self._waiting.appendleft(job)
 
     def _work(self, jobs: list[Job], options: Any) -> list[tuple[Job, Any]]:
         """Decode, run and encode in this thread; each job with its answer or its failure."""
@@ -199,7 +242,7 @@ class Lanes:
         begun = time.perf_counter()
         for job in jobs:
             try:
-                job.feeds = job.decode()
+                job.feeds = job.feeds or job.decode()
             except Exception as error:  # noqa: BLE001 - handed to the one who asked
                 found.append((job, _Failure(error)))
                 continue
@@ -215,12 +258,15 @@ class Lanes:
         try:
             values = self._session.run(batching.joined([job.feeds for job in group]), options)
         except Exception as error:  # noqa: BLE001 - handed to the ones who asked
-            if len(group) > 1 and not isinstance(error, RunFailed):
-                # One of them may have spoilt it for the others.
-                return [one for job in group for one in self._run_group([job], options, begun, decoded)]
-            return [(job, _Failure(error)) for job in group]
+            # One of them may have spoilt it for the others, or taken the time that was for all.
+            return [(job, _Failure(error) if len(group) == 1 else _Again(never_more=False)) for job in group]
         ran = time.perf_counter()
-        parts = [values] if len(group) == 1 else batching.split(values, [batching.rows(job.feeds) for job in group])
+        parts = [values]
+        if len(group) > 1:
+            lengths = [batching.rows(job.feeds) for job in group]
+            if not batching.fits(values, sum(lengths)):
+                return [(job, _Again(never_more=True)) for job in group]
+            parts = batching.split(values, lengths)
         found: list[tuple[Job, Any]] = []
         for job, part in zip(group, parts, strict=True):
             try:

@@ -13,7 +13,8 @@ import onnxruntime
 from modules.errors import NotReady
 from modules.manifest import ImageInput
 from modules.scoring.graphs import bodies, graph_file, image_input, inputs
-from modules.scoring.graphs.batching import Feeds, Values, choose, has_batch_axis
+from modules.scoring.graphs.batch_axis import why_alone
+from modules.scoring.graphs.batching import Feeds, Values, choose
 from modules.scoring.graphs.lanes import INLINE_S, Lanes
 from modules.scoring.graphs.session import CPU, Session
 from modules.scoring.graphs.warm_up import WarmUp, warm_up
@@ -39,6 +40,7 @@ class OnnxRuntime:
         timeout_ms: float,
         queue: int,
         image: ImageInput | None = None,
+        batching: bool = True,
     ) -> None:
         self._file = file
         self._providers = providers
@@ -47,6 +49,7 @@ class OnnxRuntime:
         self._timeout = timeout_ms / 1000
         self._queue = queue
         self._image = image
+        self._batching = batching
         self._lanes: Lanes | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._example: WarmUp | None = None
@@ -67,13 +70,23 @@ class OnnxRuntime:
         if self._image is not None:
             image_input.check(self._image, self.inputs)
         self._example = await lanes.in_thread(lambda: warm_up(session, self._file.name))
-        if self._example is not None and self._example.seconds < INLINE_S and session.provider == CPU:
-            operators = await lanes.in_thread(lambda: graph_file.operators(self._file))
-            if operators and not operators & UNBOUNDED:
-                lanes.run_inline()
+        operators = await lanes.in_thread(lambda: graph_file.operators(self._file))
+        quick = self._example is not None and self._example.seconds < INLINE_S and session.provider == CPU
+        if quick and operators and not operators & UNBOUNDED:
+            lanes.run_inline()
         self._session = session
-        if self._example is not None and not lanes.inline and has_batch_axis(self.inputs, self.outputs):
+        if lanes.inline:
+            lanes.run_alone("a run is so quick that sharing it would not pay")
+        elif not self._batching:
+            lanes.run_alone("its setting batching is off")
+        elif reason := why_alone(self.inputs, self.outputs, operators):
+            lanes.run_alone(reason)
+        elif self._example is None:
+            lanes.run_alone("no example could be made to try it with")
+        else:
             self._tuning = asyncio.create_task(self._tune(session, lanes, self._example), name="measure batches")
+            return
+        log.info("each request has a run of its own: %s", lanes.why_alone)
 
     def score(self, request: Request) -> Answer | Awaitable[Answer]:
         return self.infer(len(request.body), *bodies.codec(request, self.inputs, self.outputs, self._image))
@@ -103,6 +116,8 @@ class OnnxRuntime:
             provider_in_use=in_use,
             provider_reason="" if in_use else "the graph is not loaded yet",
             onnxruntime=onnxruntime.__version__,
+            batch_size=self._lanes.batches.size if self._lanes else 1,
+            batch_reason=self._lanes.why_alone if self._lanes else "",
         )
 
     def example(self) -> dict[str, Any] | None:
@@ -127,8 +142,11 @@ class OnnxRuntime:
         batches = await lanes.in_thread(
             lambda: choose(lambda arrays: session.run(arrays, options), feeds, example.seconds, time.perf_counter)
         )
+        if batches.size > 1:
+            lanes.run_batches(batches)
+        else:
+            lanes.run_alone("a trial gave other answers in shared runs, or took as long")
         log.info(
             "a run takes %.2f ms; %s", example.seconds * 1000,
-            f"up to {batches.size} requests share one" if batches.size > 1 else "sharing runs would not pay",
+            lanes.why_alone or f"up to {batches.size} requests share one",
         )  # fmt: skip
-        lanes.run_batches(batches)

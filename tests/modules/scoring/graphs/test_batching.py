@@ -9,9 +9,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modules.scoring.graphs.batching import Batches, choose
+from modules.scoring.graphs.batching import Batches, choose, independent
 from modules.scoring.graphs.lanes import Lanes
 from modules.scoring.metrics import Figures
+from modules.scoring.runtime import BadInput, Busy, RunFailed
 
 FLOATS = (TensorProto.FLOAT, ["N", 4])
 NUMBERS = (TensorProto.INT64, ["N", 3])
@@ -112,3 +113,119 @@ def test_what_was_tried_is_the_most_that_runs_together(graph):
     run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
     chosen = choose(run, example, 0.001, free_batches())
     assert chosen.body_bytes == chosen.size * 4 * 4 * 6
+
+
+@pytest.mark.parametrize("kind", ["constant", "not a number", "shorter", "states"])
+def test_a_trial_that_tells_nothing(graph, kind):
+    """Answers that are the same whatever is asked, or of another length, or that remember, are no proof."""
+    many = constant("many", np.float32([[0.0] * 4]))
+    nodes = {
+        "constant": [helper.make_node("Mul", ["x", "many"], ["y"])],
+        "not a number": [helper.make_node("Div", ["x", "many"], ["f"]), helper.make_node("Mul", ["f", "many"], ["y"])],
+        "shorter": [helper.make_node("ReduceMax", ["x"], ["y"], axes=[0])],
+        "states": [helper.make_node("CumSum", ["x", "axis"], ["y"])],
+    }
+    run, example = lone(graph, {"x": FLOATS}, *nodes[kind], constants=[many, constant("axis", 0)])
+    assert not independent(run, example)
+
+
+class Rows:
+    """A session that answers each row with its first number, or as it was told to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.free = threading.Event()
+        self.runs = []
+
+    def options(self):
+        return None
+
+    def stop(self, options):
+        self.free.set()
+
+    def run(self, feeds, options):
+        assert self.free.wait(10)
+        self.runs.append(feeds["x"][:, 0].tolist())
+        return self.answer(feeds["x"])
+
+
+def asked(lanes, number, *, columns=4):
+    """A request of one row of this number, whose answer is that of its own row."""
+    row = {"x": np.full([1, columns], number, np.float32)}
+    return lanes.submit(100, lambda: row, lambda values, _: values[0].tolist())
+
+
+async def answers(lanes, session, requests):
+    session.free.set()
+    found = await asyncio.gather(*requests, return_exceptions=True)
+    await lanes.close()
+    return found
+
+
+def shared(session, *, queue=100):
+    lanes = Lanes(session, threads=1, timeout_s=30, queue=queue, figures=Figures())
+    lanes.run_batches(Batches(8, 0.001))
+    return lanes
+
+
+@pytest.mark.parametrize("error", [RunFailed("it stumbles"), BadInput("out of range"), MemoryError()])
+async def test_an_error_is_its_own_requests(error):
+    """A request that makes a shared run fail, in whatever way, is the only one that fails."""
+
+    def answer(rows):
+        if -1 in rows:
+            raise error
+        return [rows[:, 0]]
+
+    session = Rows(answer)
+    lanes = shared(session)
+    requests = [asked(lanes, number) for number in (0, 1, 2, -1, 4)]
+    assert await answers(lanes, session, requests) == [[0], [1], [2], error, [4]]
+    assert session.runs == [[0], [1, 2, -1, 4], [1], [2], [-1], [4]]
+    assert lanes.batches.size == 8
+
+
+async def test_another_number_of_rows():
+    """Where a shared run gives more or fewer rows than it took, each is run alone, and nothing is shared any more."""
+    session = Rows(lambda rows: [rows[rows[:, 0] != 2][:, 0]])
+    lanes = shared(session)
+    requests = [asked(lanes, number) for number in (0, 1, 2, 3)]
+    session.free.set()
+    assert await asyncio.gather(*requests) == [[0], [1], [], [3]]
+    assert session.runs == [[0], [1, 2, 3], [1], [2], [3]]
+    assert await asyncio.gather(*[asked(lanes, number) for number in (5, 6, 7)]) == [[5], [6], [7]]
+    assert session.runs[5:] == [[5], [6], [7]]
+    assert "number of rows" in lanes.why_alone
+    await lanes.close()
+
+
+async def test_other_shapes_are_not_joined():
+    """Requests share a run with those of their own shape alone."""
+    session = Rows(lambda rows: [rows.sum(1)])
+    lanes = shared(session)
+    requests = [asked(lanes, 1, columns=columns) for columns in (1, 2, 3, 2, 3)]
+    assert await answers(lanes, session, requests) == [[1], [2], [3], [2], [3]]
+    assert session.runs == [[1], [1, 1], [1, 1]]
+
+
+async def test_clients_that_have_left():
+    """A request whose client has left before it was run is not run, alone or with others."""
+    session = Rows(lambda rows: [rows[:, 0]])
+    lanes = shared(session)
+    requests = [asked(lanes, number) for number in range(6)]
+    for gone in (2, 3):
+        requests[gone].cancel()
+    left = [request for request in requests if not request.cancelled()]
+    assert await answers(lanes, session, left) == [[0], [1], [4], [5]]
+    assert session.runs == [[0], [1, 4, 5]]
+
+
+async def test_those_who_left_take_no_place():
+    """A full queue of clients that have left lets the next one in."""
+    session = Rows(lambda rows: [rows[:, 0]])
+    lanes = shared(session, queue=2)
+    running, *waiting = [asked(lanes, number) for number in range(3)]
+    with pytest.raises(Busy):
+        asked(lanes, 3)
+    waiting[0].cancel()
+    assert await answers(lanes, session, [running, waiting[1], asked(lanes, 4)]) == [[0], [2], [4]]

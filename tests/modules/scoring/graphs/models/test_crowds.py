@@ -1,0 +1,49 @@
+"""Published graphs and eight clients at once: nobody gets another's answer. All requests with EDGEFLEET_SLOW=1."""
+
+import os
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.modules.scoring.graphs.crowd import settled, wrong
+from tests.parts import pypi_models
+
+REQUESTS = 2000 if os.environ.get("EDGEFLEET_SLOW") == "1" else 48
+
+
+def line(generator):
+    """A line of text, of one of two widths, as the recogniser takes it."""
+    return {"x": generator.random((1, 3, 48, int(generator.choice((96, 160)))), np.float32)}
+
+
+def tokens(generator):
+    shape = (1, int(generator.integers(3, 9)))
+    return {
+        "input_ids": generator.integers(1000, 20_000, shape),
+        "attention_mask": np.ones(shape, np.int64),
+        "token_type_ids": np.zeros(shape, np.int64),
+    }
+
+
+def sound(generator):
+    return {"serving_default_input_2:0": (generator.random((1, 43_844, 1), np.float32) - 0.5)}
+
+
+@pytest.mark.timeout(1200 if REQUESTS > 48 else 120)
+@pytest.mark.parametrize(
+    ("package", "name", "made"),
+    [
+        (pypi_models.OCR, "recognise", line),
+        (pypi_models.SENTENCES, "sentences", tokens),
+        (pypi_models.NOTES, "notes", sound),
+    ],
+    ids=["text", "sentences", "notes"],
+)
+def test_everybody_gets_their_own_answer(start, package, name, made):
+    """Of requests of several shapes by eight clients at once none is answered with another's."""
+    path = pypi_models.files(package) / f"{name}.onnx"
+    server = start("--model", path).ready()
+    settled(server)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert wrong(server, session, made, REQUESTS) == 0
