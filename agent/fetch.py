@@ -7,29 +7,28 @@ asked for again, alone; after some tries the pull stops with a reason and is res
 import asyncio
 import os
 import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from agent.blobs import BlobStore
+from agent.window import Flight, Window
 from modules.digests import BLOCK, HASH, Blob, block_matches, check_index, sha256
 from modules.errors import Invalid, TransferStalled
 from modules.names import Digest
 from modules.protocol.blobs import (
     BUSY,
+    MAX_MASK,
     MISSING,
     OK,
     BlobGet,
     Block,
-    Get,
     MetadataGet,
     decode_block,
     encode,
 )
 
-# 16 blocks of 64 KiB in flight: measured, more gains nothing and makes the broker queue.
-_BATCH: Final = 8
+# Requests of one pull at the same time; how many blocks all of them may ask for is the window's business.
 _REQUESTS: Final = 2
 _MAX_MEMORY: Final = 16 << 20
 # A server that is busy asks us to wait; that is no failed try, as long as it ends.
@@ -68,11 +67,8 @@ class Puller:
 
     def __init__(self, send: Send, *, timeout_s: float, tries: int) -> None:
         self._send = send
-        self._timeout_s = timeout_s
         self._tries = tries
-        self._request = 0
-        self._waiting: dict[int, asyncio.Queue[Block]] = {}
-        self._window = asyncio.Semaphore(_REQUESTS)
+        self._window = Window(least_s=timeout_s)
         self._one_by_one: weakref.WeakValueDictionary[Digest, asyncio.Lock] = weakref.WeakValueDictionary()
         self.bytes_received = 0
 
@@ -83,8 +79,7 @@ class Puller:
             block = decode_block(payload)
         except Invalid:
             return
-        if queue := self._waiting.get(block.request):
-            queue.put_nowait(block)
+        self._window.put(block)
 
     async def blob(self, blob: Blob, store: BlobStore, progress: Progress = lambda _: None) -> None:
         """Bring a blob into the store; resumes a partial one. ``progress`` is told of each number of bytes gained.
@@ -118,116 +113,71 @@ class Puller:
         check_index(blob, index)
         return index
 
-    async def small(self, digest: Digest, length: int) -> bytes:
-        """A small blob, into memory, checked against its digest.
+    async def small(self, digest: Digest, length: int, *, urgent: bool = False) -> bytes:
+        """A small blob, into memory, checked against its digest; an urgent one waits for no other pull.
 
         Raises:
+            Missing: the server does not have it.
             TransferStalled: it did not come, or came wrong.
         """
         if length > _MAX_MEMORY:
             raise Invalid(f"{length} bytes are more than the {_MAX_MEMORY} allowed", element=digest)
-        data = await self._memory(lambda request: BlobGet(request=request, digest=digest), length)
+        parts: dict[int, bytes] = {}
+
+        async def ask() -> bytes:
+            while wanted := [n for n in range(-(-length // BLOCK)) if n not in parts][: self._window.request]:
+                async with self._window.flight(len(wanted), urgent=urgent) as flight:
+                    await self._send(_request(flight, digest, wanted))
+                    for _ in wanted:
+                        block = _good(await flight.next())
+                        if block.number not in wanted:
+                            raise TimeoutError  # nothing that was asked for came
+                        parts[block.number] = block.data
+            return b"".join(parts[n] for n in sorted(parts))
+
+        data = await self._tried(ask)
         if len(data) != length or sha256(data) != digest:
             raise TransferStalled("what came is not what was signed", element=digest)
         return data
 
     async def metadata(self, name: str) -> bytes:
-        """A TUF metadata file; its signatures are the reader's business.
+        """A TUF metadata file, which waits for no pull of blobs; its signatures are the reader's business.
 
         Raises:
             Missing: the server has none of that name.
             TransferStalled: it did not come in time.
         """
-        return await self._memory(lambda request: MetadataGet(request=request, name=name), None)
 
-    async def _memory(self, get: Callable[[int], Get], length: int | None) -> bytes:
-        """All blocks of something small. A blob's blocks are asked for by number, a metadata file's come unasked."""
-        parts: dict[int, bytes] = {}
-        if length == 0:
-            return b""
+        async def ask() -> bytes:
+            async with self._window.flight(1, urgent=True) as flight:
+                await self._send(encode(MetadataGet(request=flight.request, name=name)))
+                return await _collected(flight)
+
+        return await self._tried(ask)
+
+    async def _tried(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Something small, as often as it takes."""
         tries, busy = 0, 0
         while tries < self._tries and busy < _BUSY_MOST:
-            async with self._window:
-                request, queue = self._open()
-                try:
-                    ask = get(request)
-                    if isinstance(ask, BlobGet) and length is not None:
-                        return await self._small_blob(ask, queue, length, parts)
-                    await self._send(encode(ask))
-                    return await self._collect(queue)
-                except TimeoutError:
-                    tries += 1
-                except _Busy:
-                    busy += 1
-                    await asyncio.sleep(_BUSY_WAIT_S)
-                finally:
-                    del self._waiting[request]
+            try:
+                return await ask()
+            except TimeoutError:
+                tries += 1
+            except _Busy:
+                busy += 1
+                await asyncio.sleep(_BUSY_WAIT_S)
         raise TransferStalled(
             f"the server did not answer {tries} times and was busy {busy} times",
             element="pull",
             remedy="it is tried again by itself",
         )
 
-    async def _small_blob(
-        self, ask: BlobGet, queue: asyncio.Queue[Block], length: int, parts: dict[int, bytes]
-    ) -> bytes:
-        count = -(-length // BLOCK)
-        while len(parts) < count:
-            numbers = [n for n in range(count) if n not in parts][:_BATCH]
-            mask = sum(1 << (n - numbers[0]) for n in numbers if n - numbers[0] < _BATCH)
-            await self._send(encode(BlobGet(request=ask.request, digest=ask.digest, first=numbers[0], mask=mask)))
-            for _ in range(mask.bit_count()):
-                block = await self._next(queue)
-                if not 0 <= block.number < count:
-                    raise TimeoutError  # nothing that was asked for came
-                parts[block.number] = block.data
-        return b"".join(parts[n] for n in range(count))
-
-    async def _collect(self, queue: asyncio.Queue[Block]) -> bytes:
-        """The blocks of one answer: those of an earlier one may be of an older file."""
-        parts: dict[int, bytes] = {}
-        while True:
-            block = await self._next(queue)
-            if block.length > _MAX_MEMORY or not 0 <= block.number * BLOCK <= block.length:
-                raise TransferStalled(f"no block {block.number} of {block.length} bytes is taken", element="pull")
-            parts[block.number] = block.data
-            if len(parts) * BLOCK >= block.length:
-                return b"".join(parts[n] for n in sorted(parts))
-
-    async def _next(self, queue: asyncio.Queue[Block]) -> Block:
-        """The next good block.
-
-        Raises:
-            Missing: the server answers that there is none.
-            TimeoutError: nothing came in time.
-            _Busy: the server asks us to wait.
-        """
-        while True:
-            async with asyncio.timeout(self._timeout_s):
-                block = await queue.get()
-            if block.status == OK:
-                return block
-            if block.status == MISSING:
-                raise Missing(
-                    f"the server does not have it: {block.data[:200].decode(errors='replace')}",
-                    element="pull",
-                    remedy="publish the module again",
-                )
-            if block.status == BUSY:
-                raise _Busy
-
-    def _open(self) -> tuple[int, asyncio.Queue[Block]]:
-        self._request += 1
-        queue: asyncio.Queue[Block] = asyncio.Queue()
-        self._waiting[self._request] = queue
-        return self._request, queue
-
     async def _blocks(self, pull: _Pull) -> None:
-        """Fetch the missing blocks, in batches, two batches in flight; each is checked before it is written."""
+        """Fetch the missing blocks, a few at a time; each is checked before it is written."""
         while pull.missing:
-            batches = deque(_batches(sorted(pull.missing)))
+            left = sorted(pull.missing, reverse=True)
             workers = [
-                asyncio.create_task(self._work(pull, batches), name=f"pull-{number}") for number in range(_REQUESTS)
+                asyncio.create_task(self._work(pull, left), name=f"pull-{number}") for number in range(_REQUESTS)
             ]
             try:
                 await asyncio.gather(*workers)
@@ -249,44 +199,81 @@ class Puller:
                     remedy="the pull is resumed by itself; if this stays, check the fleet server's blob",
                 )
 
-    async def _work(self, pull: _Pull, batches: deque[list[int]]) -> None:
-        while batches and pull.busy < _BUSY_MOST:
-            await self._batch(pull, batches.popleft())
+    async def _work(self, pull: _Pull, left: list[int]) -> None:
+        """Ask for the blocks in ``left``, which is sorted downwards and shared, until there are none."""
+        while left and pull.busy < _BUSY_MOST:
+            await self._some(pull, left)
 
-    async def _batch(self, pull: _Pull, numbers: list[int]) -> None:
+    async def _some(self, pull: _Pull, left: list[int]) -> None:
         """Ask for a few blocks; what comes in time and right is no longer missing, the rest failed once more."""
-        left = set(numbers)
-        async with self._window:
-            request, queue = self._open()
-            mask = sum(1 << (number - numbers[0]) for number in numbers)
-            try:
-                ask = BlobGet(request=request, digest=pull.blob.sha256, first=numbers[0], mask=mask)
-                await self._send(encode(ask))
-                for _ in numbers:
-                    block = await self._next(queue)
-                    if block.number in left and block_matches(pull.index, block.number, block.data):
+        wanted: list[int] = []
+        try:
+            most = self._window.request
+            async with self._window.flight(most) as flight:
+                wanted = _next(left, most)
+                if not wanted:
+                    return  # the other worker has asked for the rest
+                asked = set(wanted)
+                await self._send(_request(flight, pull.blob.sha256, wanted))
+                for _ in wanted:
+                    block = _good(await flight.next())
+                    if block.number in asked and block_matches(pull.index, block.number, block.data):
                         os.pwrite(pull.stream.fileno(), block.data, block.number * BLOCK)
-                        left.discard(block.number)
+                        asked.discard(block.number)
                         pull.missing.discard(block.number)
                         pull.progress(len(block.data))
-            except TimeoutError:
-                pass  # what did not come is asked for again, and counted
-            except _Busy:
-                pull.busy += 1
-                await asyncio.sleep(_BUSY_WAIT_S)
-                return
-            finally:
-                del self._waiting[request]
-        for number in left:
-            pull.tries[number] = pull.tries.get(number, 0) + 1
+        except TimeoutError:
+            pass  # what did not come is asked for again, and counted
+        except _Busy:
+            pull.busy += 1
+            await asyncio.sleep(_BUSY_WAIT_S)
+            return
+        for number in wanted:
+            if number in pull.missing:
+                pull.tries[number] = pull.tries.get(number, 0) + 1
 
 
-def _batches(numbers: list[int]) -> list[list[int]]:
-    """Runs of block numbers that fit one request's mask."""
-    batches: list[list[int]] = []
-    for number in numbers:
-        if batches and number - batches[-1][0] < _BATCH:
-            batches[-1].append(number)
-        else:
-            batches.append([number])
-    return batches
+def _next(left: list[int], most: int) -> list[int]:
+    """Take the lowest numbers that fit one request's mask out of ``left``."""
+    wanted: list[int] = []
+    while left and len(wanted) < most and (not wanted or left[-1] - wanted[0] < MAX_MASK):
+        wanted.append(left.pop())
+    return wanted
+
+
+def _request(flight: Flight, digest: Digest, wanted: list[int]) -> bytes:
+    mask = sum(1 << (number - wanted[0]) for number in wanted)
+    return encode(BlobGet(request=flight.request, digest=digest, first=wanted[0], mask=mask))
+
+
+def _good(block: Block) -> Block:
+    """The block, unless it is a refusal.
+
+    Raises:
+        Missing: the server answers that there is none.
+        TimeoutError: it answers with what nobody knows; it is asked again.
+        _Busy: the server asks us to wait.
+    """
+    if block.status == MISSING:
+        raise Missing(
+            f"the server does not have it: {block.data[:200].decode(errors='replace')}",
+            element="pull",
+            remedy="publish the module again",
+        )
+    if block.status == BUSY:
+        raise _Busy
+    if block.status != OK:
+        raise TimeoutError
+    return block
+
+
+async def _collected(flight: Flight) -> bytes:
+    """All blocks of one answer: those of an earlier one may be of an older file."""
+    parts: dict[int, bytes] = {}
+    while True:
+        block = _good(await flight.next())
+        if block.length > _MAX_MEMORY or block.number * BLOCK > block.length:
+            raise TransferStalled(f"no block {block.number} of {block.length} bytes is taken", element="pull")
+        parts[block.number] = block.data
+        if len(parts) * BLOCK >= block.length:
+            return b"".join(parts[n] for n in sorted(parts))

@@ -24,6 +24,8 @@ _MAX_WAIT_S: Final = 300.0
 _GOOD_SESSION_S: Final = 30.0
 # A dead network must not hold up the agent's end; the broker then has the will.
 _GOODBYE_S: Final = 2.0
+# On a slow link a receipt waits behind blocks that are under way.
+_RECEIPT_S: Final = 120.0
 
 OnMessage = Callable[[Parsed, bytes], None]
 OnConnect = Callable[[], Coroutine[None, None, None]]
@@ -73,7 +75,7 @@ class Link:
         if self._client is None:
             raise LinkLost("there is no session with the broker", element=self._where)
         try:
-            await self._client.publish(topic, payload, qos=qos, retain=retain)
+            await self._client.publish(topic, payload, qos=qos, retain=retain, timeout=_RECEIPT_S)
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=self._where) from error
 

@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_grace_s: Seconds = 10.0
     #: MQTT keep-alive: how long a lost link stays unnoticed
     keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 300
-    #: how long a block may take before it is asked for again
+    #: how long a block is waited for at least; on a slow link longer, as measured
     block_timeout_s: Seconds = 5.0
     #: how often a block is asked for before the pull pauses
     block_tries: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5

@@ -54,6 +54,7 @@ class Session:
         self.boots = 0
         self.connects = 0
         self.messages: asyncio.Queue = asyncio.Queue()
+        self.take = lambda topic, payload: self.messages.put_nowait((topic.rest, payload))
         self.link = Link(
             Identity(device=DEVICE, fleet="https://f", broker=Broker(host="127.0.0.1", port=port)),
             site.identity,
@@ -67,7 +68,7 @@ class Session:
     def on_message(self, topic, payload) -> None:
         if payload == b"bad":
             raise OverflowError("int too big")
-        self.messages.put_nowait((topic.rest, payload))
+        self.take(topic, payload)
 
     async def on_connect(self) -> None:
         self.connects += 1

@@ -1,6 +1,7 @@
 """The network between a device and the broker: a TCP proxy that counts what it passes on, and may be slow."""
 
 import contextlib
+import queue
 import socket
 import threading
 import time
@@ -10,16 +11,19 @@ from typing import Self
 
 HOST = "127.0.0.1"
 _CHUNK = 16 << 10
+# A slow link passes on what it carries in this time at once.
+_STEP_S = 0.25
 
 
 class Proxy:
     """Passes connections on to a port; ``rate`` is in bytes per second towards whoever connected, 0 for no limit.
 
-    ``received`` and ``sent`` count as whoever connected sees it: what a connection carries, TLS records and all.
+    ``latency_s`` is how long each byte is under way, in either direction. ``received`` and ``sent`` count as whoever
+    connected sees it: what a connection carries, TLS records and all.
     """
 
-    def __init__(self, port: int, *, rate: float = 0.0) -> None:
-        self._target, self.rate = port, rate
+    def __init__(self, port: int, *, rate: float = 0.0, latency_s: float = 0.0) -> None:
+        self._target, self.rate, self.latency_s = port, rate, latency_s
         self.received = self.sent = 0
         self._open = threading.Event()
         self._open.set()
@@ -58,31 +62,61 @@ class Proxy:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._ends += [near, far]
-            self._run(self._pump, near, far)
-            self._run(self._slow_pump, far, near)
+            self._run(self._pump, near, self._delayed(far))
+            self._run(self._slow_pump, far, self._delayed(near))
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _delayed(self, sink: socket.socket) -> "_Way":
+        """The way to ``sink``, on which each byte is ``latency_s`` under way."""
+        way = _Way(sink, self.latency_s)
+        self._run(way.deliver)
+        return way
+
+    def _pump(self, source: socket.socket, sink: "_Way") -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
                 self._open.wait()
-                sink.sendall(data)
+                sink.send(data)
                 self.sent += len(data)
-        _end(source, sink)
+        sink.end(source)
 
-    def _slow_pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _slow_pump(self, source: socket.socket, sink: "_Way") -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(_CHUNK):
+            while data := source.recv(min(_CHUNK, max(1, int(self.rate * _STEP_S))) if self.rate else _CHUNK):
                 self._open.wait()
-                sink.sendall(data)
-                self.received += len(data)
                 if self.rate:
                     time.sleep(len(data) / self.rate)  # the slowness itself
-        _end(source, sink)
+                sink.send(data)
+                self.received += len(data)
+        sink.end(source)
 
-    def _run(self, target: Callable[..., None], *arguments: socket.socket) -> None:
+    def _run(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         thread.start()
         self._threads.append(thread)
+
+
+class _Way:
+    """One direction of a connection: what is sent arrives a while later, in order."""
+
+    def __init__(self, sink: socket.socket, latency_s: float) -> None:
+        self._sink, self._latency_s = sink, latency_s
+        self._under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+    def send(self, data: bytes) -> None:
+        if self._latency_s:
+            self._under_way.put((time.monotonic() + self._latency_s, data))
+        else:
+            self._sink.sendall(data)
+
+    def end(self, source: socket.socket) -> None:
+        self._under_way.put((0.0, b""))
+        _end(source, self._sink)
+
+    def deliver(self) -> None:
+        with contextlib.suppress(OSError):
+            while (due := self._under_way.get())[1]:
+                time.sleep(max(0.0, due[0] - time.monotonic()))
+                self._sink.sendall(due[1])
 
 
 def _end(*ends: socket.socket) -> None:

@@ -1,0 +1,159 @@
+"""How many blocks may be on their way at once, and how long to wait for one: both follow the link.
+
+A quick link is kept full with 16 blocks of 64 KiB (measured: more gains nothing). On a slow one as many would fill it
+for minutes, and whatever else comes, an order or a receipt, would wait behind them. So the window holds about two
+seconds of the link, which the gap tells between two blocks that were asked for together: the server sends those at
+once. How long to wait is learned from every block, as TCP does, and doubled after each time that nothing came.
+"""
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from modules.digests import BLOCK
+from modules.protocol.blobs import Block
+
+# Blocks in flight, and how many of them one request asks for.
+LEVELS: Final = {1: 1, 2: 2, 4: 2, 8: 4, 16: 8}
+# What may wait in front of an order that comes; two blocks where even they take longer, one on a link of bytes.
+_QUEUE_S: Final = 2.0
+_CRAWL_S: Final = 10.0
+# A burst after a lost packet looks like a quick link, but not several times.
+_GAPS_KEPT: Final = 5
+_LONGEST_S: Final = 300.0
+
+
+class Window:
+    """One for all pulls of a device. ``least_s`` is how long a block is waited for on the quickest link."""
+
+    def __init__(self, *, least_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._least_s = least_s
+        self.now = now
+        self._level = 2
+        self._flying = 0
+        self._request = 0
+        self._flights: dict[int, Flight] = {}
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._gaps: deque[float] = deque(maxlen=_GAPS_KEPT)
+        self._usual = self._spread = 0.0
+        self._silences = 0
+        # When the last block of all came.
+        self.heard = 0.0
+
+    @property
+    def request(self) -> int:
+        """How many blocks to ask for at once."""
+        return LEVELS[self._level]
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks may be on their way."""
+        return self._level
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for a block while none comes."""
+        # Unmeasured: a block of 64 KiB takes eight seconds at 64 kbit/s.
+        learned = self._usual + 4 * self._spread if self._usual else 3 * self._least_s
+        return min(max(self._least_s, learned) * 2.0 ** min(self._silences, 10), _LONGEST_S)
+
+    @contextlib.asynccontextmanager
+    async def flight(self, blocks: int, *, urgent: bool = False) -> "AsyncIterator[Flight]":
+        """Room for one request of so many blocks; an urgent one waits for nobody."""
+        while not urgent and self._flying and self._flying + blocks > self._level:
+            waiting = asyncio.get_running_loop().create_future()
+            self._room.append(waiting)
+            await waiting
+        self._flying += blocks
+        self._request += 1
+        flight = self._flights[self._request] = Flight(self, self._request)
+        try:
+            yield flight
+            self._learn(flight.gaps)
+        except TimeoutError:
+            self._lost()
+            raise
+        finally:
+            self._flying -= blocks
+            del self._flights[flight.request]
+            while self._room:
+                waiting = self._room.popleft()
+                if not waiting.done():
+                    waiting.set_result(None)
+
+    def put(self, block: Block) -> None:
+        """A block has come. One of an earlier request, or of none, is dropped: it says only that the link is alive."""
+        if flight := self._flights.get(block.request):
+            flight.put(block)
+        self.heard = self.now()
+
+    def came(self, waited: float) -> None:
+        """A full block came, for which the link had ``waited`` seconds."""
+        self._silences = 0
+        if not self._usual:
+            self._usual, self._spread = waited, waited / 2
+            return
+        self._spread += (abs(waited - self._usual) - self._spread) / 4
+        self._usual += (waited - self._usual) / 8
+
+    def _learn(self, gaps: list[float]) -> None:
+        if not gaps:
+            return
+        self._gaps.append(statistics.fmean(gaps))
+        gap = statistics.median(self._gaps)
+        if gap > _CRAWL_S:
+            self._level = 1
+        else:
+            self._level = max((level for level in LEVELS if level * gap <= _QUEUE_S), default=2)
+            self._level = max(self._level, 2)
+
+    def _lost(self) -> None:
+        """Nothing came for longer than it should: ask for less, and wait longer."""
+        self._silences += 1
+        self._level = max(self._level // 2, 1)
+        self._gaps.clear()
+
+
+class Flight:
+    """One request on its way, by its number: its blocks, and whether to wait for more of them."""
+
+    def __init__(self, window: Window, request: int) -> None:
+        self.request = request
+        self._window = window
+        self._blocks: asyncio.Queue[Block] = asyncio.Queue()
+        self._first = True
+        self._last = window.now()
+        # Seconds between its blocks, as far as the link had nothing else to carry.
+        self.gaps: list[float] = []
+
+    def put(self, block: Block) -> None:
+        """A block of this request has come."""
+        now = self._window.now()
+        waited = now - max(self._last, self._window.heard)
+        if len(block.data) > BLOCK // 2:  # a short one says nothing of the link
+            self._window.came(waited)
+            # The first one says how long the way is, too, so it counts only where nothing else can be known.
+            if not self._first or self._window.request == 1:
+                self.gaps.append(waited)
+        self._first = False
+        self._last = now
+        self._blocks.put_nowait(block)
+
+    async def next(self) -> Block:
+        """The next block.
+
+        Raises:
+            TimeoutError: no block came at all for as long as one may take, or long none of this request.
+        """
+        while True:
+            patience = self._window.patience_s
+            ends = min(max(self._last, self._window.heard) + patience, self._last + 4 * patience)
+            if (left := ends - self._window.now()) <= 0 and self._blocks.empty():
+                raise TimeoutError
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(left, 0.0)):
+                    return await self._blocks.get()
