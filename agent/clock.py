@@ -3,14 +3,30 @@
 import asyncio
 import random
 import time
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
+
+# The kernel makes it at each start of the machine, see random(4).
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
-    """Wall time, and waiting."""
+    """Two times and waiting: the wall's is for people and expiries, the boot's for everything that waits.
+
+    The wall's jumps: a device without a battery begins in 1970 and is set right hours later. So no wait, probation or
+    back-off is measured with it.
+    """
 
     def now(self) -> float:
         """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since the machine started, asleep or awake; the same for every process until it starts again."""
+        ...
+
+    def boot(self) -> str:
+        """Which start of the machine this is: what :meth:`monotonic` counts from."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -21,6 +37,12 @@ class SystemClock:
 
     def now(self) -> float:
         return time.time()
+
+    def monotonic(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot(self) -> str:
+        return _BOOT_ID.read_text().strip()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

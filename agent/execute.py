@@ -19,7 +19,7 @@ from agent.slots import Placed, Slot, reason
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.store import Store
 from agent.supply import Supply
-from modules.errors import EdgefleetError, NeedsOperator, NoEngine, NoSpace, Refused, Unfit, Unproved
+from modules.errors import EdgefleetError, NeedsOperator, NoEngine, NoSpace, Refused, Transient, Unfit, Unproved
 from modules.manifest import Image, Manifest
 from modules.needs import HostFacts, fits
 from modules.protocol.phases import Phase
@@ -57,6 +57,8 @@ class Executor:
         self._clock = clock
         self._stop_grace_s = stop_grace_s
         self._retry_s = retry_s
+        # Restarts that a full disk kept from being counted: how many, and until when the next one waits.
+        self._unwritten: dict[str, tuple[int, float]] = {}
 
     async def take(self, step: Step) -> None:
         """Take one step; what goes wrong is written into the row, with what follows from it."""
@@ -202,12 +204,32 @@ class Executor:
     # The committed module
 
     async def _restart(self, slot: Slot, why: Reason) -> None:
-        _log.warning("%s: restarting %s: %s", slot.slot, slot.current and slot.current.wanted.module, why.message)
         old = slot.current
-        if old is None:
+        if old is None or self._held_back(slot):
             return
-        now, tries = self._clock.now(), slot.restarts + 1
+        _log.warning("%s: restarting %s: %s", slot.slot, old.wanted.module, why.message)
+        try:
+            await self._restart_anew(slot, old, why)
+        except NoSpace as full:
+            await self._restart_in_place(slot, old, full)
+
+    def _held_back(self, slot: Slot) -> bool:
+        return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._clock.monotonic()
+
+    async def _restart_in_place(self, slot: Slot, old: Placed, full: NoSpace) -> None:
+        """Nothing can be written, so the module is started again under the name and at the socket that it had."""
+        tries = self._unwritten.get(slot.slot, (0, 0.0))[0] + 1
+        self._unwritten[slot.slot] = (tries, self._clock.monotonic() + backoff(tries))
+        if tries == 1:
+            _log.warning("%s: the restart cannot be written down, and is done all the same: %s", slot.slot, full)
+        await self._stop(old)
+        manifest = self._shelf.manifest(old.wanted.digest)
+        await self._launcher.start(old, manifest, self._engine_named(old.wanted.engine))
+
+    async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
+        now, tries = self._clock.monotonic(), slot.restarts + 1
         row = self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries)))
+        self._unwritten.pop(slot.slot, None)
         if tries > MAX_RESTARTS and row.phase is Phase.COMMITTED:
             self._to(slot, Phase.DEGRADED, reason=why)
         manifest = self._shelf.manifest(old.wanted.digest)
@@ -264,14 +286,14 @@ class Executor:
     def _later(self, slot: Slot, error: EdgefleetError) -> None:
         """Try again after a while: the same step, from what is there by then."""
         row = self._row(slot)
-        if row.phase is Phase.STARTING and isinstance(error, NeedsOperator):
-            # The engine or the disk failed, not the candidate: that start does not count against it.
+        if row.phase is Phase.STARTING and isinstance(error, NeedsOperator | Transient):
+            # The engine or the disk failed, or was busy, not the candidate: that start does not count against it.
             row = self._to(slot, Phase.STAGED, attempts=row.attempts - 1, candidate=None)
         tries = row.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
         wait = backoff(max(tries, 1), first_s=self._retry_s, most_s=_RETRY_MOST_S)
         if row.reason is None or row.reason.code != error.code:
             _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
-        until = self._clock.now() + wait
+        until = self._clock.monotonic() + wait
         self._change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))
 
     def _image(self, slot: Slot, manifest: Manifest) -> Image | None:
@@ -297,7 +319,9 @@ class Executor:
         return self._store.slot(slot.slot) or slot
 
     def _to(self, slot: Slot, phase: Phase, **changes: object) -> Slot:
-        return self._change(slot, lambda row: row.to(phase, self._clock.now(), **changes))
+        return self._change(
+            slot, lambda row: row.to(phase, self._clock.now(), since=self._clock.monotonic(), **changes)
+        )
 
     def _change(self, slot: Slot, change: Callable[[Slot], Slot]) -> Slot:
         return self._store.save(change(self._row(slot)))

@@ -72,9 +72,9 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
     Raises:
         NotReady: it ended, or was not ready in time; with the end of its log.
     """
-    ends = clock.now() + manifest.proof.ready_within_s
+    ends = clock.monotonic() + manifest.proof.ready_within_s
     looks = 0
-    while clock.now() < ends:
+    while clock.monotonic() < ends:
         if await alive(socket, timeout_s=5.0):
             answer = await ask(socket, "GET", "/edgefleet/status", timeout_s=5.0, limit=_STATUS_LIMIT)
             if answer is not None and answer.status == _OK:

@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
 
 from agent.adopt import adopt
 from agent.clock import Clock, backoff
 from agent.outbox import Outbox
 from agent.slots import Slot, reason
-from agent.store import Store
+from agent.store import ORDER, Store
 from agent.verify import Accepted, Verifier
 from modules import canonical, signing
 from modules.digests import sha256
@@ -19,7 +18,6 @@ from modules.protocol.order import LIMIT
 from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 _log = logging.getLogger(__name__)
-_ORDER: Final = "order"
 
 # Ends the running step of each slot that is about to change, then lets the rows be replaced by what this returns.
 Change = Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
@@ -65,7 +63,7 @@ class Inbox:
             self._refuse(error, what="ack")
             return
         try:
-            self._outbox.on_ack(ack.report)
+            self._outbox.on_ack(ack.report, ack.epoch)
         except NeedsOperator as error:
             _log.warning("an ack was not kept, the report is sent again: %s", error)
 
@@ -80,7 +78,7 @@ class Inbox:
             await self._came.wait()
             self._came.clear()
             envelope = self._newest
-            if envelope is None or envelope == self._store.document(_ORDER):
+            if envelope is None or envelope == self._store.document(ORDER):
                 continue
             try:
                 accepted = await self._verifier.accept(envelope)
@@ -110,11 +108,11 @@ class Inbox:
         await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)))
         # Last: an agent that dies before this takes the order again, which then changes nothing.
         with self._store.together():
-            self._store.keep_number(_ORDER, order.counter)
-            self._store.keep_document(_ORDER, envelope)
+            self._store.keep_number(ORDER, order.counter)
+            self._store.keep_document(ORDER, envelope)
         self._wake()
 
-    def _refuse(self, error: Exception, *, what: str = _ORDER) -> None:
+    def _refuse(self, error: Exception, *, what: str = ORDER) -> None:
         _log.warning("refused %s: %s", what, error)
         why = reason(error)
         try:

@@ -79,7 +79,7 @@ class Launcher:
         if prove_it:
             samples = self._shelf.samples(placed.wanted.digest, manifest)
             found = await prove(engine, placed.instance, placed.socket, manifest, samples, launch.providers, status)
-        return msgspec.structs.replace(placed, provider=found.provider)
+        return msgspec.structs.replace(placed, provider=found.provider, since=self._clock.monotonic())
 
     def seal(self, placed: Placed) -> None:
         """Close the folder of an instance that may have become ready while no agent was there to do it.

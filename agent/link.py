@@ -46,6 +46,7 @@ class Link:
         on_message: OnMessage,
         on_connect: OnConnect,
         next_boot: Callable[[], int],
+        epoch: str = "",
         keepalive_s: int,
         clock: Clock,
     ) -> None:
@@ -54,6 +55,7 @@ class Link:
         self._on_message = on_message
         self._on_connect = on_connect
         self._next_boot = next_boot
+        self._epoch = epoch
         self._keepalive_s = keepalive_s
         self._clock = clock
         self._client: aiomqtt.Client | None = None
@@ -83,7 +85,7 @@ class Link:
         """Connect, serve, and connect again, until cancelled. An outage is logged once, and so is its end."""
         failures = 0
         while True:
-            began = self._clock.now()
+            began = self._clock.monotonic()
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError, EdgefleetError) as error:
@@ -92,7 +94,7 @@ class Link:
                     self._outage_logged = True
             finally:
                 self._client = None
-            failures = 1 if self._clock.now() - began > _GOOD_SESSION_S else failures + 1
+            failures = 1 if self._clock.monotonic() - began > _GOOD_SESSION_S else failures + 1
             await self._clock.sleep(backoff(failures, most_s=_MAX_WAIT_S))
 
     def _hand_over(self, message: aiomqtt.Message) -> None:
@@ -115,7 +117,8 @@ class Link:
         device = self._identity.device
         boot = self._next_boot()
         status = self.topics.status(device)
-        will = aiomqtt.Will(status, canonical.encode(Status(online=False, boot=boot)), qos=1, retain=True)
+        here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=self._epoch)) for online in (True, False))
+        will = aiomqtt.Will(status, gone, qos=1, retain=True)
         client = aiomqtt.Client(
             self._identity.broker.host,
             self._identity.broker.port,
@@ -131,7 +134,7 @@ class Link:
         async with client:
             await client.subscribe(self.topics.all_down(device), qos=1)
             self._client = client
-            await client.publish(status, canonical.encode(Status(online=True, boot=boot)), qos=1, retain=True)
+            await client.publish(status, here, qos=1, retain=True)
             if self._outage_logged:
                 _log.warning("%s: broker back", self._where)
                 self._outage_logged = False
@@ -144,5 +147,4 @@ class Link:
                 # A clean end says goodbye itself; a crash leaves it to the will.
                 with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
                     async with asyncio.timeout(_GOODBYE_S):
-                        offline = canonical.encode(Status(online=False, boot=boot))
-                        await client.publish(status, offline, qos=1, retain=True)
+                        await client.publish(status, gone, qos=1, retain=True)

@@ -20,7 +20,7 @@ from agent.plan import left_over, plan
 from agent.router import Router
 from agent.slots import Slot
 from agent.steps import Lane, Step
-from agent.store import Store
+from agent.store import ORDER, Store
 from agent.supply import Supply
 from modules.errors import EdgefleetError, NoEngine
 from modules.names import Slug
@@ -59,7 +59,7 @@ class Loop:
         self._tasks: dict[tuple[Slug, Lane], asyncio.Task[None]] = {}
         # Slots whose rows are about to be replaced: no step is begun for them.
         self._changing: set[Slug] = set()
-        self._facts_at = 0.0
+        self._facts_at = -_FACTS_EVERY_S
         self._pruned: tuple[Slot, ...] = ()
         self._saying: asyncio.Task[None] | None = None
         self._resumed = False
@@ -95,7 +95,7 @@ class Loop:
                 self._wake.clear()
                 look_again = await self._guarded()
                 self.passes += 1
-                wait = max(0.0, look_again - self._clock.now())
+                wait = max(0.0, look_again - self._clock.monotonic())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._wake.wait()
@@ -116,7 +116,7 @@ class Loop:
             if not self._outage_logged:
                 _log.error("a pass failed, and is tried again: %s", error)
                 self._outage_logged = True
-            return self._clock.now() + self._poll_s
+            return self._clock.monotonic() + self._poll_s
         if self._outage_logged:
             _log.warning("passes succeed again")
             self._outage_logged = False
@@ -124,16 +124,21 @@ class Loop:
 
     def _resume(self) -> None:
         """After a start: each row goes on where its phase says, and the gateway gets its table without any network."""
-        for slot in self._store.slots():
-            resume = TABLE[slot.phase].resume
-            self._executor.resume(slot)
+        rebooted = self._store.text("boot") != self._clock.boot()
+        for row in self._store.slots():
+            self._executor.resume(row)
+            slot = row.in_new_boot() if rebooted else row
+            resume = TABLE[slot.phase].after_boot if rebooted else TABLE[slot.phase].resume
             if resume is not slot.phase:
-                self._store.save(slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None))
+                slot = slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None)
+            if slot is not row:
+                self._store.save(slot)
+        self._store.keep_text("boot", self._clock.boot())
         self._router()
         self._resumed = True
 
     async def _pass(self) -> float:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         slots = self._store.slots()
         # An engine that somebody waits for is found as soon as it is back.
         missed = any(slot.reason is not None and slot.reason.code == NoEngine.code for slot in slots)
@@ -146,7 +151,7 @@ class Loop:
         slots = self._store.slots()
         # What was being started when the look began may have been seen before it was there: that is no evidence.
         seen = seen.without({row.current.instance for row in slots if row.current and row.slot in restarting})
-        decision = plan(slots, seen, now=self._clock.now(), poll_s=self._poll_s)
+        decision = plan(slots, seen, now=self._clock.monotonic(), poll_s=self._poll_s)
         for step in decision.steps:
             if (step.slot.slot, step.lane) not in self._tasks and step.slot.slot not in self._changing:
                 self._start(step)
@@ -168,7 +173,9 @@ class Loop:
             _log.warning("nothing was reported, it is tried again: %s", error)
 
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
-        for instance in left_over(slots, running):
+        # A new database knows of nothing: what runs may be what serves. Only an order says what shall not.
+        ordered = self._store.document(ORDER) is not None
+        for instance in left_over(slots, running) if ordered else ():
             with contextlib.suppress(EdgefleetError):
                 await self._executor.stop_left_over(instance, running[instance])
         if slots != self._pruned:

@@ -47,6 +47,7 @@ class Outbox:
             now=0.0,
             order=int(self._store.number("order")),
             agent=__version__,
+            epoch=self._store.epoch,
         )
         content = canonical.encode(draft)
         if content == self._store.document(_SAID):
@@ -63,9 +64,9 @@ class Outbox:
         if envelope := self._store.document(_PENDING):
             await self._publish_report(envelope)
 
-    def on_ack(self, number: int) -> None:
-        """The server has committed every report up to this number."""
-        if number >= int(self._store.number("report")):
+    def on_ack(self, number: int, epoch: str = "") -> None:
+        """The server has committed every report of this epoch up to this number; one of before names no epoch."""
+        if epoch in {"", self._store.epoch} and number >= int(self._store.number("report")):
             self._store.drop_document(_PENDING)
 
     async def facts(self, host: HostFacts) -> None:
@@ -80,6 +81,7 @@ class Outbox:
             agent=__version__,
             host=host,
             formats=READS,
+            epoch=self._store.epoch,
         )
         try:
             topic = self._link.topics.facts(self._device)

@@ -10,11 +10,19 @@ from modules.protocol.phases import Phase
 
 
 class Row(NamedTuple):
-    """One phase: what may follow, where a restarted agent resumes, and whether the way ends here."""
+    """One phase: what may follow, where an agent that was started again resumes, and whether the way ends here.
+
+    ``booted`` is where it resumes after the machine was started again, where that is elsewhere: nothing runs then.
+    """
 
     next: tuple[Phase, ...]
     resume: Phase
     ends: bool = False
+    booted: Phase | None = None
+
+    @property
+    def after_boot(self) -> Phase:
+        return self.booted or self.resume
 
 
 P = Phase
@@ -29,8 +37,9 @@ TABLE: Final[dict[Phase, Row]] = {
     P.STAGED:    Row((P.STARTING, P.REVERTING, P.REMOVING),             P.STAGED),
     # What was being started is stopped and started anew: a half-proved candidate proves nothing.
     P.STARTING:  Row((P.PROBATION, P.STAGED, P.REVERTING, P.REMOVING),  P.STAGED),
-    # It had the traffic when the agent died and still has it: the clock of the probation goes on.
-    P.PROBATION: Row((P.COMMITTED, P.REVERTING, P.REMOVING),            P.PROBATION),
+    # It had the traffic when the agent died and still has it: the clock of the probation goes on. A power cut says
+    # nothing of it: it is started, proved and tried again.
+    P.PROBATION: Row((P.COMMITTED, P.STAGED, P.REVERTING, P.REMOVING),  P.PROBATION, booted=P.STAGED),
     P.COMMITTED: Row((P.DEGRADED, P.REVERTING, P.REMOVING),             P.COMMITTED, ends=True),
     # Nothing to go back to: tried for ever, the fallback serves meanwhile.
     P.DEGRADED:  Row((P.COMMITTED, P.REMOVING),                         P.DEGRADED),

@@ -24,7 +24,7 @@ STEADY_S: Final = 10.0
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Steps to take now, and when to look again even if nothing happens (Unix seconds)."""
+    """Steps to take now, and when to look again even if nothing happens (seconds of the boot)."""
 
     steps: tuple[Step, ...]
     look_again: float
@@ -41,7 +41,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> Decision:
-    """Decide for every slot."""
+    """Decide for every slot; ``now`` is in seconds of the boot."""
     steps: list[Step] = []
     look_again = now + poll_s
     for slot in slots:
@@ -90,7 +90,7 @@ def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float |
         return None, None  # not looked at yet
     if why := broken(evidence):
         return Revert(slot, why), None
-    ends = slot.entered + slot.candidate.probation_s
+    ends = slot.since + slot.candidate.probation_s
     if now < ends:
         return None, ends
     return (Commit(slot) if evidence.answers else None), None
@@ -107,17 +107,13 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
         return None
     why = broken(evidence)
     if why is None:
-        steady = evidence.answers and evidence.failed_probes == 0 and now - _started(evidence) >= STEADY_S
+        steady = evidence.answers and evidence.failed_probes == 0 and now - slot.current.since >= STEADY_S
         return Recover(slot) if steady and (slot.restarts or slot.phase is Phase.DEGRADED) else None
     if slot.restart_after > now:
         return None
     if slot.phase is Phase.COMMITTED and slot.restarts >= MAX_RESTARTS and slot.previous is not None:
         return Revert(slot, Reason(why.code, f"failed {slot.restarts} restarts after it was committed: {why.message}"))
     return Restart(slot, why)
-
-
-def _started(evidence: Evidence) -> float:
-    return evidence.instance.started_at if evidence.instance else 0.0
 
 
 def left_over(slots: tuple[Slot, ...], running: Iterable[str]) -> list[str]:

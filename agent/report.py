@@ -15,6 +15,7 @@ def build(
     now: float,
     order: int,
     agent: str,
+    epoch: str = "",
 ) -> Report:
     """The complete state of the device; a newer report replaces an older one."""
     return Report(
@@ -25,6 +26,7 @@ def build(
         agent=agent,
         slots=tuple(_slot(slot) for slot in slots),
         refusals=refusals,
+        epoch=epoch,
     )
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from agent.gateway import table as gateway_table
 from agent.routes import table
-from agent.store import Store
+from agent.store import ORDER, Store
 
 
 class Router:
@@ -19,7 +19,10 @@ class Router:
         self._last: gateway_table.Table | None = None
 
     def __call__(self) -> None:
-        draft = table(self._store.slots(), generation=0, identity=self._identity)
+        slots = self._store.slots()
+        if not slots and self._store.document(ORDER) is None and self._path.exists():
+            return  # the database was lost, and what the gateway was told last still serves
+        draft = table(slots, generation=0, identity=self._identity)
         if draft == self._last and self._path.exists():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """A wanted module that was started: under which instance name, on which provider, proved or only ready."""
+    """A wanted module that was started: under which instance name, on which provider, proved or only ready.
+
+    ``since`` is when it was ready, in seconds of the boot.
+    """
 
     wanted: Wanted
     instance: str
@@ -34,14 +37,16 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     proved: bool = True
     probation_s: float = 0.0
+    since: float = 0.0
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the store. Times are Unix seconds.
+    """One row of the store. ``times`` are Unix seconds, for people; everything that waits is in seconds of the boot.
 
     ``candidate`` is what is being started or on probation; ``current`` is committed and answers whenever no candidate
     is on probation; ``previous`` is kept on disk to go back to. ``attempts`` counts tries in this phase and
-    ``not_before`` holds the next one back; ``restarts`` and ``restart_after`` do so for the current module.
+    ``not_before`` holds the next one back; ``restarts`` and ``restart_after`` do so for the current module. ``since``
+    is when it entered its phase.
     """
 
     slot: Slug
@@ -49,6 +54,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.ACCEPTED
     times: tuple[tuple[str, float], ...] = ()
     reason: Reason | None = None
+    since: float = 0.0
     attempts: int = 0
     not_before: float = 0.0
     restarts: int = 0
@@ -69,10 +75,27 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         """The row changed within its phase."""
         return msgspec.structs.replace(self, **changes)
 
+    def in_new_boot(self) -> "Slot":
+        """The row after the machine was started again: its seconds were another boot's, so they hold nothing back."""
+        return self.with_(since=0.0, not_before=0.0, restart_after=0.0)
+
     @property
-    def entered(self) -> float:
-        """When it entered its phase."""
-        return self.times[-1][1] if self.times else 0.0
+    def settled(self) -> "Slot | None":
+        """The row as it would be if nothing but its committed module were known; None where none is committed.
+
+        The module's own counts are left out, which change with each trouble.
+        """
+        if self.current is None or self.phase is Phase.REMOVING:
+            return None
+        times = self.times[-1:] if self.phase is Phase.COMMITTED else ()
+        return Slot(
+            slot=self.slot,
+            wanted=self.current.wanted,
+            phase=Phase.COMMITTED,
+            times=times,
+            current=self.current,
+            previous=self.previous,
+        )
 
     @property
     def serving(self) -> Placed | None:

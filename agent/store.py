@@ -4,6 +4,8 @@ Slots are rows; beside them stand the order last accepted, numbers that never go
 trust roles' high-water marks and the reports that the server has not acknowledged yet.
 """
 
+import logging
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from agent.backup import Backup, Kept, Mark, set_aside
 from agent.slots import Slot
 from modules.errors import BadSettings, NoSpace
 from modules.names import Digest
@@ -28,37 +31,69 @@ _SCHEMA: Final = (
     "CREATE TABLE roles (role TEXT PRIMARY KEY, version INTEGER NOT NULL, keyids TEXT NOT NULL) STRICT",
     "CREATE TABLE refusals (at REAL NOT NULL, row BLOB NOT NULL) STRICT",
 )
+# The document of the newest order that was adopted.
+ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
+# They begin anew with an epoch, so they are not kept beside the database.
+_OF_THE_EPOCH: Final = frozenset({"report", "facts", "boot", "order"})
+_log = logging.getLogger(__name__)
 
 
 class Store:
     """Opens, or makes, the file ``agent.db`` in the state folder. Two threads use it: the event loop's, and trust's.
 
     ``read_only`` is for a look beside a running agent, or at what a damaged disk still has: nothing is made or changed.
+    A damaged file is set aside, and one that is lost or was set aside is made anew from what is kept beside it
+    (agent/backup.py); on a disk that cannot be written a copy in memory takes its place.
 
     Raises:
-        BadSettings: a newer agent made the file, or it is not a database; with ``read_only``, also where none is there.
+        BadSettings: a newer agent made the file; with ``read_only``, also where none is there, or a damaged one.
         NoSpace: a write found the disk full; nothing of it was kept.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._path = folder / "agent.db"
+        self._backup = Backup(folder)
         self._lock = threading.RLock()
+        self._noting = False
         if read_only:
             self._db = _look_at(self._path)
             return
+        found = self._path.exists()
+        try:
+            self._open()
+        except (sqlite3.OperationalError, OSError) as error:
+            if not found:
+                raise NoSpace(
+                    str(error), element=str(self._path), remedy="give the agent a disk to write to"
+                ) from error
+            self._db = self._in_memory(error)
+            return
+        except sqlite3.DatabaseError as error:
+            aside = set_aside(self._path)
+            _log.error("the database was damaged (%s): it is %s now, and is made anew", error, aside.name)
+            found = False
+            self._open()
+        if not found and (kept := self._backup.read()) is not None:
+            self._restore(kept)
+        self._noting = True
+        self._note()
+
+    def _in_memory(self, why: Exception) -> sqlite3.Connection:
+        """A copy of a database that cannot be written: what runs is looked after, though nothing is remembered."""
+        _log.error("%s cannot be written (%s): what runs goes on, and nothing new is remembered", self._path, why)
+        copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        on_disk = _look_at(self._path)
+        on_disk.backup(copy)
+        on_disk.close()
+        return copy
+
+    def _open(self) -> None:
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._path.chmod(0o600)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            raise NoSpace(str(error), element=str(self._path), remedy="free disk space, or give back access") from error
-        except sqlite3.DatabaseError as error:
-            raise BadSettings(
-                str(error), element=str(self._path), remedy="move the file away and enrol again"
-            ) from error
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > 1:
             raise BadSettings("a newer agent made this database", element=str(self._path), remedy="run that agent")
         if version == 0:
@@ -66,6 +101,39 @@ class Store:
                 for statement in _SCHEMA:
                     self._db.execute(statement)
                 self._db.execute("PRAGMA user_version = 1")
+        damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            self._db.close()
+            raise sqlite3.DatabaseError(damage)
+        if self.text("epoch") == "":
+            self.keep_text("epoch", secrets.token_hex(8))
+
+    def _restore(self, kept: Kept) -> None:
+        """What was kept beside the database: what serves, what may not go back, and what failed here."""
+        with self.together():
+            for slot in kept.slots:
+                self.save(slot)
+            for name, value in kept.numbers.items():
+                self.raise_number(name, value)
+            for digest, (reason, at) in kept.failed.items():
+                self.remember_failed(Digest(digest), reason, at)
+            self.keep({role: RoleMark(mark.version, mark.keyids) for role, mark in kept.roles.items()})
+        _log.warning("the database was lost: rebuilt from what was kept beside it, %d slots", len(kept.slots))
+
+    def _note(self) -> None:
+        """Keep beside the database what must outlive it; written only where it has changed."""
+        if not self._noting:
+            return
+        failed = self._db.execute("SELECT digest, reason, at FROM failed").fetchall()
+        numbers = self._db.execute("SELECT name, value FROM numbers").fetchall()
+        self._backup.write(
+            Kept(
+                slots=tuple(one for slot in self.slots() if (one := slot.settled)),
+                numbers={name: value for name, value in numbers if name not in _OF_THE_EPOCH},
+                failed={digest: (msgspec.json.decode(data, type=Reason), at) for digest, data, at in failed},
+                roles={role: Mark(mark.version, mark.keyids) for role, mark in self.marks().items()},
+            )
+        )
 
     def close(self) -> None:
         self._db.close()
@@ -81,6 +149,7 @@ class Store:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
+                self._note()
             except sqlite3.OperationalError as error:
                 self._roll_back()
                 raise NoSpace(str(error), element=str(self._path), remedy="free disk space") from error
@@ -112,6 +181,19 @@ class Store:
 
     def forget(self, name: str) -> None:
         self._write("DELETE FROM slots WHERE slot = ?", name)
+
+    # Which row of numbers this is, and which boot the rows' seconds are of
+
+    @property
+    def epoch(self) -> str:
+        """Made anew with each new database: numbers start again at 1, and the server must be able to tell."""
+        return self.text("epoch")
+
+    def text(self, name: str) -> str:
+        return (self.document(name) or b"").decode()
+
+    def keep_text(self, name: str, text: str) -> None:
+        self.keep_document(name, text.encode())
 
     # Numbers that never go back, and single documents
 

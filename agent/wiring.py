@@ -83,6 +83,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         on_message=on_message,
         on_connect=on_connect,
         next_boot=lambda: store.count("boot"),
+        epoch=store.epoch,
         keepalive_s=settings.keepalive_s,
         clock=clock,
     )

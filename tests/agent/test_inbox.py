@@ -48,7 +48,8 @@ class Acks:
         self.numbers: list[int] = []
         self.full = False
 
-    def on_ack(self, number: int) -> None:
+    def on_ack(self, number: int, epoch: str) -> None:
+        assert epoch == ""
         if self.full:
             raise NoSpace("full")
         self.numbers.append(number)

@@ -1,5 +1,6 @@
 """States in, steps out: which steps the plan takes and which it does not."""
 
+import msgspec
 import pytest
 
 from agent.engines.contract import Instance
@@ -17,7 +18,7 @@ CURRENT = Placed(wanted=OLD, instance="old", socket="/old")
 
 
 def seen(**instances):
-    """Evidence by instance name: "up", "silent", "ended", "oom" or "gone"."""
+    """Evidence by instance name: "up", "slow", "silent", "unknown" (no probe ended yet), "ended", "oom" or "gone"."""
     return Seen(evidence={name: evidence(name, how) for name, how in instances.items()})
 
 
@@ -26,11 +27,13 @@ def evidence(name, how):
         return Evidence(instance=None)
     state = "exited" if how in {"ended", "oom"} else "running"
     one = Instance(instance=name, slot="main", digest=WANTED.digest, state=state, exit_code=1, oom=how == "oom")
-    return Evidence(instance=one, failed_probes={"silent": 3, "slow": 2}.get(how, 0))
+    failed = {"silent": 3, "slow": 2}.get(how, 0)
+    return Evidence(instance=one, failed_probes=failed, answers=how == "up")
 
 
 def row(phase, **more):
-    return Slot(**({"slot": "main", "wanted": WANTED, "phase": phase, "times": ((str(phase), NOW - 10),)} | more))
+    known = {"slot": "main", "wanted": WANTED, "phase": phase, "times": ((str(phase), 1.8e9),), "since": NOW - 10}
+    return Slot(**(known | more))
 
 
 def steps(slot, what=None):
@@ -86,16 +89,14 @@ def test_probation_is_judged_by_evidence(how, step):
 
 def test_probation_ends_by_time_with_a_commit():
     """A healthy candidate is committed when its time is over, and the loop is woken then."""
-    slot = row(Phase.PROBATION, candidate=CANDIDATE, times=(("probation", NOW - 59),))
+    slot = row(Phase.PROBATION, candidate=CANDIDATE, since=NOW - 59)
     assert plan((slot,), seen(new="up"), now=NOW, poll_s=5.0).look_again == NOW + 1
-    assert steps(row(Phase.PROBATION, candidate=CANDIDATE, times=(("probation", NOW - 60),)), seen(new="up")) == [
-        Commit
-    ]
+    assert steps(row(Phase.PROBATION, candidate=CANDIDATE, since=NOW - 60), seen(new="up")) == [Commit]
 
 
 def test_without_evidence_nothing_is_decided():
     """An engine that did not answer decides neither a commit nor a revert nor a restart."""
-    over = row(Phase.PROBATION, candidate=CANDIDATE, current=CURRENT, times=(("probation", 0.0),))
+    over = row(Phase.PROBATION, candidate=CANDIDATE, current=CURRENT, since=0.0)
 
     assert steps(over) == []
     assert steps(row(Phase.COMMITTED, current=CURRENT)) == []
@@ -141,15 +142,22 @@ def test_a_module_that_keeps_failing_goes_back_or_on():
 
 def test_a_steady_module_recovers():
     """Restarts are forgotten when the module has answered for a while, and only then."""
-    slot = row(Phase.COMMITTED, current=CURRENT, restarts=2)
-    one = Instance(instance="old", slot="main", digest=OLD.digest, state="running", started_at=NOW - 5)
-
-    young = Seen(evidence={"old": Evidence(instance=one)})
-    assert steps(slot, young) == []
+    old = msgspec.structs.replace(CURRENT, since=NOW - 10)
+    young = msgspec.structs.replace(CURRENT, since=NOW - 5)
+    assert steps(row(Phase.COMMITTED, current=young, restarts=2), seen(old="up")) == []
+    slot = row(Phase.COMMITTED, current=old, restarts=2)
     assert steps(slot, seen(old="up")) == [Recover]
     assert steps(slot, seen(old="slow")) == []
-    assert steps(row(Phase.DEGRADED, current=CURRENT), seen(old="up")) == [Recover]
-    assert steps(row(Phase.COMMITTED, current=CURRENT), seen(old="up")) == []
+    assert steps(slot, seen(old="unknown")) == []
+    assert steps(row(Phase.DEGRADED, current=old), seen(old="up")) == [Recover]
+    assert steps(row(Phase.COMMITTED, current=old), seen(old="up")) == []
+
+
+def test_nothing_is_committed_before_its_newest_probe_has_answered():
+    """A probation that is over waits for a module of which it is not known yet whether it answers."""
+    over = row(Phase.PROBATION, candidate=CANDIDATE, since=NOW - 60)
+    assert steps(over, seen(new="unknown")) == []
+    assert steps(over, seen(new="up")) == [Commit]
 
 
 def test_slots_are_decided_on_alone():

@@ -4,9 +4,10 @@ import sqlite3
 
 import pytest
 
-from agent.slots import Slot
+from agent.slots import Placed, Slot
 from agent.store import Store
 from modules.errors import BadSettings, NoSpace
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason, Refusal
 from modules.trust.device import RoleMark
 from tests.doubles.release import make
@@ -111,17 +112,104 @@ def test_a_newer_agents_database_is_refused(store, tmp_path):
         Store(tmp_path)
 
 
-def test_a_damaged_database_is_named(tmp_path):
-    """A file that is no database is an error that says what to do, and is left as it is."""
-    (tmp_path / "agent.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(BadSettings, match="enrol again"):
-        Store(tmp_path)
+def committed(store):
+    """A store with a module that serves, content that failed, and numbers."""
+    wanted = make("acme/digits:1").wanted()
+    placed = Placed(wanted=wanted, instance="main-1", socket="/s", provider="CPUExecutionProvider", since=5.0)
+    store.save(Slot(slot="main", wanted=make("acme/digits:2").wanted(), phase=Phase.FETCHING, current=placed))
+    store.remember_failed(make("acme/digits:3").digest, Reason("wrong-answer", "7"), 1.0)
+    store.raise_number("counter dev key", 9)
+    store.count("report")
+    store.count("instance")
+    store.keep({"timestamp": RoleMark(4, ("k",))})
+    return placed
 
-    assert (tmp_path / "agent.db").read_bytes().startswith(b"this is no database")
+
+def damage(path):
+    path.write_bytes(b"this is no database" * 100)
 
 
-def test_a_database_that_cannot_be_opened_is_no_reason_to_enrol(tmp_path, monkeypatch):
-    """A full or read-only disk at the start is told as such."""
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("lose", [damage, cut, lambda path: path.unlink()], ids=["damaged", "cut", "gone"])
+def test_a_lost_database_is_made_anew_from_what_is_kept_beside_it(tmp_path, lose):
+    """What serves, what failed here and what may not go back are known again; numbers begin a new epoch."""
+    store = Store(tmp_path)
+    placed = committed(store)
+    before = store.epoch
+    store.close()
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"agent.db{suffix}").unlink(missing_ok=True)
+    lose(tmp_path / "agent.db")
+
+    store = Store(tmp_path)
+    [slot] = store.slots()
+    assert (slot.phase, slot.wanted, slot.current) == (Phase.COMMITTED, placed.wanted, placed)
+    assert store.failed(make("acme/digits:3").digest) == Reason("wrong-answer", "7")
+    assert store.number("counter dev key") == 9
+    assert store.marks() == {"timestamp": RoleMark(4, ("k",))}
+    assert store.count("instance") == 2
+    assert store.count("report") == 1
+    assert len(store.epoch) == 16
+    assert store.epoch != before
+    store.close()
+
+
+def test_an_epoch_lasts_as_long_as_its_database(store, tmp_path):
+    """A restart of the agent begins no new one."""
+    again = Store(tmp_path)
+    assert again.epoch == store.epoch
+    again.close()
+
+
+def test_damaged_databases_are_set_aside_and_few(tmp_path):
+    """Whoever wants to look at one finds it; a disk that damages one after the other does not fill up."""
+    for number in range(5):
+        Store(tmp_path).close()
+        (tmp_path / "agent.db").write_bytes(b"damaged %d" % number * 100)
+    Store(tmp_path).close()
+
+    aside = sorted(path.name for path in tmp_path.glob("agent.db.damaged-*"))
+    assert aside == ["agent.db.damaged-1", "agent.db.damaged-2", "agent.db.damaged-3"]
+
+
+def test_without_what_is_kept_a_new_database_is_empty(tmp_path):
+    """A file beside it that is damaged, too, is no reason not to start."""
+    (tmp_path / "agent.kept.json").write_bytes(b"{")
+    store = Store(tmp_path)
+    assert store.slots() == ()
+    store.close()
+
+
+def test_a_database_that_cannot_be_written_is_looked_after_in_memory(tmp_path, monkeypatch):
+    """On a read-only disk what serves is known and supervised; nothing is written, and the file stays as it is."""
+    store = Store(tmp_path)
+    placed = committed(store)
+    store.close()
+    before = (tmp_path / "agent.db").read_bytes()
+    connect = sqlite3.connect
+
+    class ReadOnly(sqlite3.Connection):
+        def execute(self, statement, *more):
+            if statement.startswith("PRAGMA journal_mode"):
+                raise sqlite3.OperationalError("attempt to write a readonly database")
+            return super().execute(statement, *more)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=ReadOnly, **more))
+    store = Store(tmp_path)
+    assert store.slots()[0].current == placed
+    store.save(store.slots()[0].with_(restarts=1))
+    assert store.slots()[0].restarts == 1
+    store.close()
+
+    assert (tmp_path / "agent.db").read_bytes() == before
+
+
+def test_a_first_start_without_a_disk_to_write_to_is_told(tmp_path, monkeypatch):
+    """Where no database was ever made there is nothing to look after: the operator is told what to do."""
 
     class Refusing(sqlite3.Connection):
         def execute(self, *_):
@@ -129,7 +217,7 @@ def test_a_database_that_cannot_be_opened_is_no_reason_to_enrol(tmp_path, monkey
 
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, factory=Refusing, **more))
-    with pytest.raises(NoSpace, match="free disk space"):
+    with pytest.raises(NoSpace, match="a disk to write to"):
         Store(tmp_path)
 
 

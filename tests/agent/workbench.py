@@ -17,9 +17,9 @@ from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.router import Router
 from agent.shelf import Shelf
-from agent.store import Store
+from agent.store import ORDER, Store
 from agent.supply import Supply
-from modules import signing
+from modules import canonical, signing
 from modules.names import device_id
 from modules.needs import Engine, HostFacts
 from modules.protocol.order import Order
@@ -144,6 +144,7 @@ class Bench:
         for digest in waivers:
             self.store.waive(digest)
         await self.loop.replace(partial(adopt, order, now=self.clock.now(), waived=frozenset(waivers)))
+        self.store.keep_document(ORDER, canonical.encode(order))
         self.loop.wake()
 
     async def until(self, met: Callable[[], bool], *, flowing: float = 0.0) -> None:

@@ -1,0 +1,148 @@
+"""Clocks that jump, databases that are lost, disks that are full: what served goes on serving."""
+
+import pytest
+
+from agent.store import Store
+from modules.errors import NoSpace
+from modules.protocol.phases import Phase
+from tests.doubles.engine import Behaviour
+from tests.doubles.release import make
+
+FIRST, SECOND = make("acme/digits:1"), make("acme/digits:2")
+TEN_DAYS = 864_000.0
+
+
+@pytest.mark.parametrize("jump", [TEN_DAYS, -TEN_DAYS, -1_800_000_000.0], ids=["+10 days", "-10 days", "1970"])
+async def test_a_clock_that_is_set_neither_ends_a_probation_nor_prolongs_it(device, jump):
+    """A probation lasts as long as it was ordered to, whatever the wall's clock says meanwhile."""
+    await device.order(main=FIRST)
+    await device.phase(Phase.PROBATION)
+    device.clock.jump(jump)
+    await device.passes(3)
+    assert device.row().phase is Phase.PROBATION
+
+    device.clock.advance(FIRST.manifest.proof.probation_s + 1)
+    await device.phase(Phase.COMMITTED)
+
+
+@pytest.mark.parametrize("jump", [TEN_DAYS, -TEN_DAYS], ids=["+10 days", "-10 days"])
+async def test_a_clock_that_is_set_during_a_start_condemns_nothing(device, jump):
+    """How long a module may take to become ready is not measured with a clock that jumps."""
+    device.engine.behaviours[FIRST.digest] = Behaviour(hangs=True)
+    await device.order(main=FIRST)
+    await device.phase(Phase.STARTING)
+    device.clock.jump(jump)
+    device.engine.behaviours.clear()
+    await device.phase(Phase.PROBATION)
+
+
+async def test_a_module_is_restarted_at_once_though_the_clock_begins_in_1970(device):
+    """A device without a battery, offline after a power cut: what held the next restart back was another boot's."""
+    await device.committed(FIRST)
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+    assert device.row().restart_after > device.clock.monotonic()
+    device.engine.power_cut()
+    device.clock.jump(-1_800_000_000.0)
+    device.clock.reboot()
+    await device.restart()
+
+    await device.until(device.served)
+    await device.stop()
+
+
+async def test_a_power_cut_on_probation_condemns_nothing(device):
+    """It says nothing of the candidate: it is started, proved and tried again, while the committed one comes back."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    device.engine.power_cut()
+    device.clock.reboot()
+    await device.restart()
+
+    await device.until(lambda: device.chain().count("probation") == 2)
+    device.clock.advance(SECOND.manifest.proof.probation_s + 1)
+    await device.phase(Phase.COMMITTED)
+    assert device.row().current.wanted.digest == SECOND.digest
+    assert device.store.failed(SECOND.digest) is None
+    await device.stop()
+
+
+async def test_an_agent_that_starts_again_in_the_same_boot_goes_on_counting(device):
+    """A probation is not begun anew by a restart of the agent alone, and nothing is started again."""
+    await device.order(main=FIRST)
+    await device.phase(Phase.PROBATION)
+    device.clock.advance(FIRST.manifest.proof.probation_s - 1)
+    starts = len(device.engine.starts)
+    await device.restart()
+    await device.passes()
+    assert device.row().phase is Phase.PROBATION
+    device.clock.advance(2)
+    await device.phase(Phase.COMMITTED)
+    assert len(device.engine.starts) == starts
+    await device.stop()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with what was kept", "with nothing"])
+async def test_a_lost_database_takes_nothing_away_that_serves(device, kept):
+    """Offline, what runs goes on serving and is not stopped as left over; the order comes, and nothing restarts."""
+    await device.committed(FIRST)
+    serving, starts = device.serves(), list(device.engine.starts)
+    await device.stop()
+    device.store.close()
+    for path in device.folder.glob("agent.db*"):
+        path.unlink()
+    if not kept:
+        (device.folder / "agent.kept.json").unlink()
+    device.build()
+    device.start()
+    await device.passes(3)
+
+    assert device.serves() == serving == "acme/digits:1"
+    assert device.served()
+    assert (device.engine.stops, device.engine.starts) == ([], starts)
+    await device.order(main=FIRST)
+    await device.until(lambda: device.row().phase in {Phase.PROBATION, Phase.COMMITTED})
+    if kept:
+        assert device.engine.starts == starts
+    await device.until(device.served)
+    await device.stop()
+
+
+async def test_a_rebuilt_device_still_supervises(device):
+    """What was rebuilt is kept alive like what was never lost."""
+    await device.committed(FIRST)
+    await device.stop()
+    device.store.close()
+    (device.folder / "agent.db").write_bytes(b"damaged" * 1000)
+    device.build()
+    device.start()
+    await device.passes()
+    device.engine.crash(device.row().current.instance)
+
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+    await device.stop()
+
+
+async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monkeypatch, caplog):
+    """The restart cannot be written down, and is done all the same, with growing pauses and one line in the log."""
+    await device.committed(FIRST)
+    instance = device.row().current.instance
+
+    def full(self, statement, *values):
+        raise NoSpace("database or disk is full", element="agent.db")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Store, "_write", full)
+        for _ in range(3):
+            device.engine.crash(instance)
+            await device.until(device.served, flowing=1.0)
+    assert device.row().current.instance == instance
+    assert caplog.text.count("cannot be written down") == 1
+
+    device.engine.crash(instance)
+    await device.until(lambda: device.row().current.instance != instance, flowing=1.0)
+    await device.until(device.served)
+    await device.stop()
