@@ -36,7 +36,10 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
     """
     limits = settings.limits
     _allow_connections(limits.max_connections * (1 if settings.grpc_port is None else 2))
-    admission = Admission(max_body=limits.max_body, max_held=limits.max_held, max_connections=limits.max_connections)
+    admission = Admission(
+        max_body=limits.max_body, max_text=limits.max_text, max_held=limits.max_held,
+        max_connections=limits.max_connections,
+    )  # fmt: skip
     access = Access(settings.access) if settings.access else None
     tls = Certificate(settings.tls) if settings.tls else None
     app = App(models, settings, admission, access)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, NoReturn
 import msgspec
 
 from modules import manifest as manifests
+from modules import memory
 from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Adjustable, Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
@@ -28,6 +29,9 @@ BATCHING: Final = Adjustable(default="on", choices=("on", "off"))
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
 MAX_UNIX_PATH: Final = 107
 MAX_PORT: Final = 65_535
+# What the server takes with a small graph, and what a client can make it keep before it has sent a whole request.
+OWN_MEMORY: Final = 64 << 20
+PER_CLIENT: Final = 512 << 10
 
 
 class BadCommandLine(BadSettings):
@@ -62,11 +66,13 @@ class Several(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what clients can make the server keep; sizes in bytes.
 
-    ``max_body`` bounds one body, ``max_held`` all bodies in memory, ``max_queue`` the requests that wait for a model.
-    After SIGTERM what is in flight has ``drain_s`` seconds.
+    ``max_body`` bounds one body, ``max_text`` one of JSON or text, which takes many times its size once it is read,
+    ``max_held`` all bodies in memory, ``max_queue`` the requests that wait for a model. After SIGTERM what is in flight
+    has ``drain_s`` seconds.
     """
 
     max_body: Annotated[int, msgspec.Meta(ge=1)] = 100 << 20
+    max_text: Annotated[int, msgspec.Meta(ge=1)] = 100 << 20
     max_held: Annotated[int, msgspec.Meta(ge=1)] = 512 << 20
     max_queue: Annotated[int, msgspec.Meta(ge=1)] = 256
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 4096
@@ -241,10 +247,21 @@ def _providers(environment: Mapping[str, str], default: tuple[str, ...]) -> tupl
     return tuple((entry, {}) if isinstance(entry, str) else entry for entry in entries) or ((CPU[0], {}),)
 
 
+def fitting(granted_bytes: int | None) -> Limits:
+    """Limits for so many bytes of memory, at most the built-in ones: what clients send must never be the end of us."""
+    if granted_bytes is None:
+        return Limits()
+    free = max(granted_bytes - OWN_MEMORY, granted_bytes // 4)
+    sizes = {"max_body": free // 8, "max_text": free // 32, "max_held": free // 4}
+    sizes["max_connections"] = granted_bytes // PER_CLIENT
+    return Limits(**{name: max(1, min(getattr(Limits(), name), size)) for name, size in sizes.items()})
+
+
 def _limits(environment: Mapping[str, str]) -> Limits:
     try:
-        return msgspec.json.decode(environment.get("EDGEFLEET_LIMITS") or "{}", type=Limits)
-    except msgspec.DecodeError as error:
+        given = msgspec.json.decode(environment.get("EDGEFLEET_LIMITS") or "{}", type=dict[str, Any])
+        return msgspec.convert({**msgspec.structs.asdict(fitting(memory.granted())), **given}, Limits)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
         names = ", ".join(Limits.__struct_fields__)
         raise BadSettings(
             str(error), element="EDGEFLEET_LIMITS", remedy=f"a JSON object with some of {names}"

@@ -6,6 +6,7 @@ for everything else: health is answered beside them, and all granted cores are u
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 # A model at least this quick runs on the event loop, for bodies up to this size.
 INLINE_S: Final = 0.0005
 INLINE_BYTES: Final = 64 << 10
+DECODED_ALONE_BYTES: Final = 1 << 20
 # A second run on the event loop that takes this much of the processor ends running there.
 TOO_LONG_INLINE_S: Final = 0.02
 
@@ -79,6 +81,7 @@ class Lanes:
         self._idle = self._threads = threads
         self._waiting: deque[Job] = deque()
         self._running: set[asyncio.Future[list[tuple[Job, Any]]]] = set()
+        self._decoding = threading.Lock()
         self._doubted = False
         self._inline_options: Any = None
         self._batches = Batches()
@@ -242,7 +245,7 @@ class Lanes:
         begun = time.perf_counter()
         for job in jobs:
             try:
-                job.feeds = job.feeds or job.decode()
+                job.feeds = job.feeds or self._decoded(job)
             except Exception as error:  # noqa: BLE001 - handed to the one who asked
                 found.append((job, _Failure(error)))
                 continue
@@ -252,6 +255,13 @@ class Lanes:
         for group in groups.values():
             found += self._run_group(group, options, begun, decoded)
         return found
+
+    def _decoded(self, job: Job) -> Feeds:
+        """Large bodies take many times their size while they are read: one at a time."""
+        if job.size <= DECODED_ALONE_BYTES:
+            return job.decode()
+        with self._decoding:
+            return job.decode()
 
     def _run_group(self, group: list[Job], options: Any, begun: float, decoded: float) -> list[tuple[Job, Any]]:
         started = time.perf_counter()

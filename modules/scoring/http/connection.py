@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Final
-from urllib.parse import unquote
 
 import httptools
 import msgspec
@@ -166,11 +165,12 @@ class Connection(asyncio.Protocol):
                 raise self._refusal
             self._identity = self._app.identify(self._fields)
             self._app.admit(self._url, self._fields, self._parser.get_method())
-            self._admission.check_length(length)
-            if length > _SMALL:
+            if length:
+                self._admission.check_length(length, self._fields)
                 self._admission.hold(length)
                 self._held += length
-                self._body = bytearray(length)
+                if length > _SMALL:
+                    self._body = bytearray(length)
         except (Reply, Overloaded) as refused:
             reply = refused if isinstance(refused, Reply) else refused.reply
             self._app.refused(reply, self._fields, self._parser.get_method())
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
             self._body.append(chunk)
             if self._declared is None:
                 try:
-                    self._admission.check_length(self._filled)
+                    self._admission.check_length(self._filled, self._fields)
                     self._admission.hold(len(chunk))
                     self._held += len(chunk)
                 except Overloaded as refused:
@@ -215,17 +215,19 @@ class Connection(asyncio.Protocol):
         if self._refusal is not None:
             self._take_turn(None, self._refusal, keep=keep)
             return
-        url, _, query = self._url.partition(b"?")
-        if not url.startswith(b"/"):
-            url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
-        while b"//" in url:  # as clients send whose base address ends with one
-            url = url.replace(b"//", b"/")
-        path = unquote(url.decode("latin-1")) if b"%" in url else url.decode("latin-1")
+        path, query = framing.target(self._url)
         parts = self._body
         body = parts if isinstance(parts, bytearray) else parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(body) > _SMALL:
+            try:
+                self._admission.check_weight(body, self._fields)
+            except Overloaded as refused:
+                self._body = []
+                self._take_turn(None, refused.reply, keep=keep)
+                return
         request = Request(
             id=self._identity[0][1].decode("ascii"), method=self._parser.get_method().decode("ascii"), path=path,
-            query=query.decode("latin-1"), raw_headers=tuple(self._fields), body=body,
+            query=query, raw_headers=tuple(self._fields), body=body,
         )  # fmt: skip
         self._body = []
         self._take_turn(request, None, keep=keep)

@@ -3,6 +3,7 @@
 import http
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import unquote
 
 from modules.scoring.http.replies import Header, Reply
 from modules.scoring.runtime import Body, Buffer
@@ -55,3 +56,14 @@ def announced(fields: list[Header]) -> tuple[int | None, bool, bool]:
         elif name == b"transfer-encoding":
             chunked = True
     return length, expects, chunked
+
+
+def target(url: bytes) -> tuple[str, str]:
+    """A request's path, decoded, and its query as it came; of an absolute address what follows the host."""
+    path, _, query = url.partition(b"?")
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    while b"//" in path:  # as clients send whose base address ends with one
+        path = path.replace(b"//", b"/")
+    found = unquote(path.decode("latin-1")) if b"%" in path else path.decode("latin-1")
+    return found, query.decode("latin-1")

@@ -46,16 +46,16 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Server:
-    """``python -m modules.scoring``; ``log`` grows as it writes."""
+    """``python -m modules.scoring``, by way of the command ``through``; ``log`` grows as it writes."""
 
-    def __init__(self, folder, arguments, environment, port):
+    def __init__(self, folder, arguments, environment, port, through=()):
         self.socket = folder / "s.sock"
         self.port = port
         listen = ["--host", "127.0.0.1", "--port", str(port)] if port else ["--unix", str(self.socket)]
         self.log_path = folder / "log.txt"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "modules.scoring", *map(str, arguments), *listen],
+                [*through, sys.executable, "-m", "modules.scoring", *map(str, arguments), *listen],
                 cwd=ROOT,
                 stderr=subprocess.STDOUT,
                 stdout=log,
@@ -122,8 +122,8 @@ def start(tmp_path_factory):
     """Start servers; whatever still runs at the end of the test file is stopped."""
     servers = []
 
-    def starting(*arguments, folder=None, tcp=None, **environment):
-        servers.append(Server(folder or tmp_path_factory.mktemp("server"), arguments, environment, tcp))
+    def starting(*arguments, folder=None, tcp=None, through=(), **environment):
+        servers.append(Server(folder or tmp_path_factory.mktemp("server"), arguments, environment, tcp, through))
         return servers[-1]
 
     yield starting
