@@ -65,6 +65,8 @@ class Models:
         self._main = ""
         self._memory = memory
         self._used: OrderedDict[str, Entry] = OrderedDict()
+        # Whoever takes memory on demand does it alone: two that looked for room at once would share the same.
+        self._room = asyncio.Lock()
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -115,29 +117,34 @@ class Models:
         async with entry.turn:
             if entry.ready:
                 return
-            if entry.on_demand:
+            if not entry.on_demand:
+                await self._load(entry)
+                return
+            async with self._room:
                 await self._make_room(entry)
-            entry.runtime = entry.make()
-            try:
-                await entry.runtime.load()
-            except EdgefleetError as error:
-                entry.reason = str(error)
-                raise
-            entry.reason = ""
-            if entry.on_demand:
+                await self._load(entry)
                 self._used[entry.name] = entry
 
     async def unload(self, entry: Entry) -> None:
         """Take it out of memory, once what is in flight has been answered."""
         async with entry.turn:
-            self._used.pop(entry.name, None)
             old, entry.runtime = entry.runtime, entry.make()
             entry.reason = "unloaded"
             await old.close()
+            self._used.pop(entry.name, None)
 
     async def close(self) -> None:
         for entry in self._entries.values():
             await entry.runtime.close()
+
+    async def _load(self, entry: Entry) -> None:
+        entry.runtime = entry.make()
+        try:
+            await entry.runtime.load()
+        except EdgefleetError as error:
+            entry.reason = str(error)
+            raise
+        entry.reason = ""
 
     async def _loaded(self, entry: Entry) -> Tensors:
         await self.load(entry)

@@ -36,11 +36,15 @@ class Busy(Transient):
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """An input or output: its name, ONNX element type (``float32``, ``string``...) and shape; None is any length."""
+    """An input or output: its name, ONNX element type (``float32``, ``string``...) and shape; None is any length.
+
+    Without ``ranked`` nobody knows how many dimensions it has, and the shape is empty as that of a lone number.
+    """
 
     name: str
     dtype: str
     shape: tuple[Dimension, ...]
+    ranked: bool = True
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):

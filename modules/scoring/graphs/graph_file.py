@@ -26,6 +26,9 @@ _FIELDS: Final = {
     14: _BYTES,
 }
 _OP_TYPE: Final = 4
+# A graph's inputs and outputs; of each its name and type, of the type a tensor's, of that its shape.
+_VALUES: Final = frozenset({11, 12})
+_VALUE_NAME, _VALUE_TYPE, _TENSOR, _SHAPE = 1, 2, 1, 2
 # Where operators stand: message -> the fields to look into -> what these are. A model has graph (7) and functions (25);
 # those have nodes; nodes have attributes (5), in which whole graphs may be (6 for one, 11 for several).
 _Inside = dict[int, "_Inside"]
@@ -73,27 +76,53 @@ def operators(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+def unranked(path: Path) -> frozenset[str]:
+    """The inputs and outputs that say no number of dimensions; onnxruntime shows them as it shows lone numbers."""
+    found: set[str] = set()
+    with path.open("rb") as stream:
+        if stream.read(8)[4:] == _ORT_FORMAT:
+            return frozenset()
+        stream.seek(0)
+        for number, end in _messages(stream, path.stat().st_size):
+            for inner, inner_end in _messages(stream, end) if number == _GRAPH else ():
+                if inner in _VALUES:
+                    found |= _unranked(stream, inner_end)
+    return frozenset(found)
+
+
+def _unranked(stream: BinaryIO, end: int) -> set[str]:
+    """The name of the value that ends at ``end``, if its type is a tensor's without a shape."""
+    name, shapeless = "", False
+    for number, inner in _messages(stream, end):
+        if number == _VALUE_NAME:
+            name = stream.read(inner - stream.tell()).decode()
+        elif number == _VALUE_TYPE:
+            for kind, kind_end in _messages(stream, inner):
+                shapeless = kind == _TENSOR and all(one != _SHAPE for one, _ in _messages(stream, kind_end))
+    return {name} if shapeless else set()
+
+
 def _operators(stream: BinaryIO, end: int, inside: "_Inside", found: set[str]) -> None:
     """Collect the operators of one message, which ends at ``end``; ``inside`` says in which of its fields to look."""
-    for number, length in _messages(stream, end):
+    for number, inner in _messages(stream, end):
         below = inside.get(number)
         if below is not None:
-            _operators(stream, stream.tell() + length, below, found)
+            _operators(stream, inner, below, found)
         elif inside is _NODE and number == _OP_TYPE:
-            found.add(stream.read(length).decode())
-        else:
-            stream.seek(length, os.SEEK_CUR)
+            found.add(stream.read(inner - stream.tell()).decode())
 
 
 def _messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """(field number, length) of the length-delimited fields up to ``end``; the caller reads or skips each."""
+    """(field number, where it ends) of the length-delimited fields up to ``end``, each with the stream at its begin."""
     while stream.tell() < end:
         tag = _varint(stream) or 0
         wire = tag & 7
         if wire == _VARINT:
             _varint(stream)
         elif wire == _BYTES:
-            yield tag >> 3, _varint(stream) or 0
+            stop = (_varint(stream) or 0) + stream.tell()
+            yield tag >> 3, stop
+            stream.seek(stop)
         else:
             stream.seek(8 if wire == _FIXED64 else 4, os.SEEK_CUR)
 

@@ -15,6 +15,7 @@ from modules.scoring.runtime import BadInput, Buffer, Tensor
 # A small file can hold a huge image: it is refused by its header, before it is unpacked.
 MAX_PIXELS: Final = 64_000_000
 FORMATS: Final = ("JPEG", "PNG")
+_TO_BYTE: Final = 65_535 / 255
 
 
 def check(image: ImageInput, inputs: Sequence[Tensor]) -> None:
@@ -45,12 +46,21 @@ def feeds(body: Buffer, image: ImageInput, inputs: Sequence[Tensor]) -> Feeds:
             if found.width * found.height > MAX_PIXELS:
                 raise BadInput(f"{found.width} x {found.height} pixels are more than {MAX_PIXELS}", element="body")
             mode = "L" if image.channels == "L" else "RGB"
-            upright = _resized(ImageOps.exif_transpose(found).convert(mode), image)
+            upright = _resized(_of_bytes(ImageOps.exif_transpose(found)).convert(mode), image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"expected a JPEG or PNG image, got {error}", element="body") from error
     pixels = np.asarray(upright)
     pixels = pixels[..., np.newaxis] if image.channels == "L" else pixels
     return {inputs[0].name: _values(pixels, image, inputs[0])}
+
+
+def _of_bytes(found: Any) -> Any:
+    """A picture with 8 bits a value: grey ones of 16 bits are scaled, where Pillow would cut what is above 255."""
+    from PIL import Image  # noqa: PLC0415 - as above
+
+    if not found.mode.startswith("I"):
+        return found
+    return Image.fromarray((np.asarray(found) / _TO_BYTE).round().clip(0, 255).astype(np.uint8))
 
 
 def _resized(found: Any, image: ImageInput) -> Any:

@@ -68,7 +68,7 @@ def example(inputs: Sequence[Tensor], size: int) -> dict[str, Any] | None:
     """Zeros of the graph's types; the first dimension is 1 where it is free, other free ones are ``size``.
 
     A name that stands first somewhere is 1 everywhere: state is often ``[layers, batch, width]``. Of a sequence's
-    tensors nobody knows the shape: one row of ``size``.
+    tensors, and of an input of unknown rank, nobody knows the shape: one row of ``size``.
     """
     feeds: dict[str, Any] = {}
     batch = {tensor.shape[0] for tensor in inputs if tensor.shape} - {None}
@@ -81,7 +81,7 @@ def example(inputs: Sequence[Tensor], size: int) -> dict[str, Any] | None:
             want if isinstance(want, int) else (size if position and want not in batch else 1)
             for position, want in enumerate(tensor.shape)
         ]
-        if dtype != tensor.dtype:
+        if dtype != tensor.dtype or not tensor.ranked:
             shape = [1, size]
         if math.prod(shape) > _MAX_EXAMPLE:
             return None

@@ -94,7 +94,7 @@ def _inferred(tensor: Tensor, count: int) -> tuple[int, ...]:
     """The declared shape, with the one free dimension that ``count`` values leave."""
     free = [place for place, size in enumerate(tensor.shape) if not isinstance(size, int)]
     fixed = math.prod(size for size in tensor.shape if isinstance(size, int))
-    if len(free) > 1:
+    if len(free) > 1 or not tensor.ranked:
         raise BadInput(f"{shown(tensor)} does not say its shape", element=tensor.name, remedy="send x-tensor-shape")
     if (not free and count != fixed) or (free and (not fixed or count % fixed)):
         raise BadInput(f"expected {shown(tensor)}, got {count} values", element=tensor.name)

@@ -59,6 +59,8 @@ def _object(tensors: tuple[Tensor, ...]) -> dict[str, Any]:
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
     """Nested arrays around the element's type; a fixed length is both minimum and maximum."""
+    if not tensor.ranked:
+        return {}
     schema = _element(tensor.dtype)
     for size in reversed(tensor.shape):
         schema = {"type": "array", "items": schema}

@@ -76,8 +76,9 @@ class Session:
             )  # fmt: skip
         if in_use != self._providers[0][0]:
             log.warning("%s was asked for first, but %s is in use", self._providers[0][0], in_use)
-        self.inputs = tuple(_tensor(one, self._file) for one in session.get_inputs())
-        self.outputs = tuple(_output(one) for one in session.get_outputs())
+        unranked = graph_file.unranked(self._file)
+        self.inputs = tuple(_tensor(one, self._file, unranked) for one in session.get_inputs())
+        self.outputs = tuple(_output(one, unranked) for one in session.get_outputs())
         kinds = {one.dtype for one in (*self.inputs, *self.outputs)}
         if bfloat16.NAME in kinds:
             if not kinds <= _BESIDE_NARROW:
@@ -160,7 +161,7 @@ class Session:
         return RunFailed(reason, element=self._file.name)
 
 
-def _tensor(given: Any, file: Path) -> Tensor:
+def _tensor(given: Any, file: Path, unranked: frozenset[str]) -> Tensor:
     """An input as ours.
 
     Raises:
@@ -171,12 +172,18 @@ def _tensor(given: Any, file: Path) -> Tensor:
             f"its input {given.name} is a {given.type}, which cannot be sent as JSON", element=str(file),
             remedy="give the graph tensors, sequences of tensors or maps to floats, or serve it with an entry script",
         )  # fmt: skip
-    return Tensor(given.name, tensors.DTYPES.get(given.type, given.type), _shape(given))
+    return _output(given, unranked)
 
 
-def _output(given: Any) -> Tensor:
-    """An output as ours; the sequences and maps of classifiers keep the name that onnxruntime gives their type."""
-    return Tensor(given.name, tensors.DTYPES.get(given.type, given.type), _shape(given))
+def _output(given: Any, unranked: frozenset[str]) -> Tensor:
+    """An output as ours; the sequences and maps of classifiers keep the name that onnxruntime gives their type.
+
+    What is ``unranked`` in the file may have a shape here that onnxruntime has inferred.
+    """
+    shape = _shape(given)
+    return Tensor(
+        given.name, tensors.DTYPES.get(given.type, given.type), shape, bool(shape) or given.name not in unranked
+    )
 
 
 def _shape(given: Any) -> tuple[Dimension, ...]:

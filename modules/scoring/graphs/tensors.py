@@ -57,7 +57,7 @@ def shaped(found: Array, tensor: Tensor) -> Array:
     Raises:
         BadInput: it has another shape.
     """
-    if _fits(found.shape, tensor.shape):
+    if not tensor.ranked or _fits(found.shape, tensor.shape):
         return found
     row = tensor.shape[1:]
     if len(row) > 1 and found.ndim == 2 and all(isinstance(size, int) for size in row):  # noqa: PLR2004 - rows
@@ -78,6 +78,8 @@ def _fits(have: tuple[int, ...], want: tuple[Dimension, ...]) -> bool:
 
 def shown(tensor: Tensor) -> str:
     """A tensor's type and shape for people, ``float32[N, 64]``."""
+    if not tensor.ranked:
+        return f"{tensor.dtype} of any shape"
     return f"{tensor.dtype}[{', '.join('?' if size is None else str(size) for size in tensor.shape)}]"
 
 

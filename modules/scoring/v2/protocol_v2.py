@@ -188,7 +188,7 @@ def _providers(entry: Entry) -> dict[str, Any]:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
-    shape = [size if isinstance(size, int) else -1 for size in tensor.shape]
+    shape = [size if isinstance(size, int) else -1 for size in tensor.shape] if tensor.ranked else [-1]
     return {"name": tensor.name, "datatype": DATATYPES.get(tensor.dtype, tensor.dtype), "shape": shape}
 
 

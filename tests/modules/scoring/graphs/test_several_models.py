@@ -241,6 +241,16 @@ def test_images_of_other_kinds(start, module, graph):
     assert np.array(reply.json["y"]).shape == (1, 1, 3, 3)
 
 
+def test_grey_of_16_bits(start, module, graph):
+    """Grey of 16 bits is scaled to what 8 bits would be, dark shades too, and not cut."""
+    written = io.BytesIO()
+    Image.fromarray(np.array([[0, 257], [257 * 128, 65_535]], np.uint16)).save(written, "PNG")
+    declared = ImageInput(width=2, height=2, channels="L", scale=1, mean=(0,), std=(1,))
+    server = images(start, module, graph, declared, (1, 2, 2)).ready()
+    reply = server.ask(body=written.getvalue(), headers={"Content-Type": "image/png"})
+    assert reply.json["y"] == [[[[0, 1], [128, 255]]]]
+
+
 @pytest.mark.parametrize("body", [b"", b"GIF89a", picture()[:40]])
 def test_no_image(start, module, graph, body):
     """What is no image, or half of one, is 400 with what was expected."""

@@ -1,4 +1,4 @@
-"""What ``run()`` returns as JSON: NumPy's and pandas' values, dates, ``toJSON()``; NaN as null."""
+"""What ``run()`` returns as JSON: NumPy's and pandas' values, dates, ``toJSON()``; NaN and what is missing as null."""
 
 import dataclasses
 import enum
@@ -15,7 +15,11 @@ except ImportError:  # the script's environment may go without: it is quicker, n
 
 if orjson is not None:
     # A subclass of dict may show other items than it stores, as werkzeug's do.
-    _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+    _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+# pandas' own words for a missing value, whose isoformat() and comparisons are of no use.
+_MISSING = frozenset({"NAType", "NaTType"})
+_NUMBERS = frozenset("fiub")
+_TIMES = {"M": "datetime64[us]", "m": "timedelta64[us]"}
 
 
 def encode(value: Any) -> bytes:
@@ -23,19 +27,33 @@ def encode(value: Any) -> bytes:
 
     Raises:
         TypeError: JSON has no form for it; says what to return instead.
+        ValueError: it contains itself.
     """
     if orjson is not None:
         try:
-            return orjson.dumps(value, default=_plain, option=_OPTIONS)
+            return orjson.dumps(value, default=_quick, option=_OPTIONS)
         except TypeError:
-            pass  # integers beyond 64 bits and lone surrogates, which the standard library writes
+            pass  # integers beyond 64 bits, lone surrogates, NumPy's numbers as keys: below
     try:
-        return json.dumps(value, default=_plain, allow_nan=False).encode()
-    except ValueError:  # NaN, or a circle, which fails again
-        return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), allow_nan=False).encode()
+        return json.dumps(_tree(value), allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("run() returned a value that contains itself, or is nested too deeply for JSON") from None
+
+
+def _quick(value: Any) -> Any:
+    """As :func:`_plain`, but arrays of numbers are written without a Python object for each."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind in _NUMBERS and type(value).__name__ == "ndarray" and hasattr(orjson, "Fragment"):
+        try:
+            return orjson.Fragment(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+        except TypeError:
+            pass  # not in C's order, or of a type that only NumPy knows
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
+    if type(value).__name__ in _MISSING:
+        return None
     if all(hasattr(value, name) for name in ("columns", "collect", "toPandas")):
         # A frame of Spark: its own toJSON() is no text, but another distributed collection.
         return [row.asDict(recursive=True) for row in value.collect()]
@@ -51,12 +69,16 @@ def _plain(value: Any) -> Any:
 def _of_a_package(value: Any) -> Any:
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         return value.to_dict(orient="records")
+    if type(value).__module__ == "numpy" and (unit := _TIMES.get(value.dtype.kind)):
+        # In nanoseconds NumPy gives numbers, and the least of them where a date is missing.
+        value = value.astype(unit)
     for method in ("tolist", "item", "isoformat"):
         if callable(convert := getattr(value, method, None)):
-            return convert()
+            found = convert()
+            return float(found) if type(found) is type(value) else found
     if isinstance(value, dict):
         return dict(value.items())
-    for kind in (str, int):
+    for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, list | tuple | AbstractSet):
@@ -82,10 +104,22 @@ def _instead(value: Any) -> str:
     return "return lists, numbers or text"
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null: JSON has no word for them."""
-    if isinstance(value, float):
+def _tree(value: Any) -> Any:
+    """A value in what JSON has: NaN and infinities are null, keys are text."""
+    kind = type(value)
+    if value is None or kind in {str, int, bool}:
+        return value
+    if kind is float:
         return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return {key: _finite(one) for key, one in value.items()} if isinstance(value, dict) else value
+    if kind in {list, tuple}:
+        return [_tree(one) for one in value]
+    if kind is dict:
+        return {_key(name): _tree(one) for name, one in value.items()}
+    return _tree(_plain(value))
+
+
+def _key(name: Any) -> str:
+    found = _tree(name)
+    if isinstance(found, list | dict):
+        raise TypeError(f"run() returned a dictionary with a {type(name).__name__} as key; use text")
+    return found if isinstance(found, str) else json.dumps(found)
