@@ -31,7 +31,7 @@ class Wiretap:
         self.asked: Counter[tuple[str, int]] = Counter()
         self.orders: list[bytes] = []
         self._subscribed = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"wiretap-{device}")
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{type(self).__name__.lower()}-{device}")
         context = ssl.create_default_context(cafile=str(data.ca))
         context.load_cert_chain(data.service, data.key(data.service))
         self._client.tls_set_context(context)

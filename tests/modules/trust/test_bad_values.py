@@ -11,8 +11,8 @@ from tuf.api.metadata import Metadata, MetaFile, Timestamp
 from modules.errors import EdgefleetError, Invalid
 from modules.signing import decode_keys, encode_keys
 from modules.trust import roles
+from tests.doubles.bad_values import BAD, MARK, places, put
 from tests.doubles.keys import ACME, NOW, Publisher, signer
-from tests.modules.protocol.test_bad_values import BAD, MARK, places, put
 from tests.modules.trust.test_device import PATH, Device
 
 TEAM = roles.team_role(ACME)

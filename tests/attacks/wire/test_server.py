@@ -1,0 +1,162 @@
+"""What an enrolled device can send: every document with every bad value, and the server is at work afterwards.
+
+The server is the real one, with the real broker. What a device signs is signed; what is retained stays so while the
+server starts anew.
+"""
+
+import asyncio
+import json
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from modules import canonical
+from modules.protocol import blobs as wire
+from modules.protocol.facts import Facts
+from modules.protocol.report import Reason, Refusal, Running, SlotReport, Status
+from modules.signing import FACTS_TYPE, REPORT_TYPE, sign, signer_from_pem
+from tests.doubles.bad_values import BAD, PACKED, spoilt
+from tests.doubles.device import HOST_FACTS, Device, join
+from tests.doubles.publisher import Publisher
+from tests.parts.fleet_server import fleet_server, initialise
+from tests.parts.mosquitto import broker, free_port
+
+pytestmark = pytest.mark.needs("mosquitto")
+DIGEST = "sha256:" + "a" * 64
+# The broker passes on 384 KiB and no more; who sends it more is cut off.
+LONGEST = 384 << 10
+VALUES = BAD | {"1 MB": '"' + "x" * 200_000 + '"'}
+# The server looks at so many messages of a kind in one batch.
+AT_ONCE = 15
+SLOT = SlotReport(
+    slot="digits",
+    phase="probation",
+    module="acme/digits:1",
+    digest=DIGEST,
+    reason=Reason("unfit", "why"),
+    serving=Running(module="acme/digits:1", digest=DIGEST),
+    progress=0.5,
+    times=(("accepted", 1.0),),
+)
+
+
+class Fleet:
+    """A broker that stays, and a server that can be started anew."""
+
+    def __init__(self, folder, parts) -> None:
+        self.folder, self.data = folder, initialise(folder / "data")
+        self.broker = parts.enter_context(broker(folder / "broker", self.data))
+        self.port, self.up = free_port(), ExitStack()
+        parts.callback(self.stop)
+        self.start()
+        Publisher(self.http).found()
+
+    def start(self) -> None:
+        self.server = self.up.enter_context(fleet_server(self.data, self.broker, port=str(self.port)))
+        self.http = self.up.enter_context(self.server.client())
+
+    def stop(self) -> None:
+        self.up.close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def device(self, name) -> Device:
+        device = Device(self.folder / name, join(self.http), name)
+        assert device.enrol().is_success
+        return device
+
+    def mishaps(self):
+        """What went wrong in the server's program, rather than in what it was sent."""
+        return self.http.get("/healthz").json()["mishaps"]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with ExitStack() as parts:
+        yield Fleet(tmp_path_factory.mktemp("wire"), parts)
+
+
+def envelope(device, payload, kind) -> bytes:
+    return sign(payload, payload_type=kind, signers=[signer_from_pem(device.key_pem)])
+
+
+async def works(fleet, device) -> None:
+    """The server takes a report of this device, and its process is the one that was started."""
+    await device.acknowledgement(await device.report([SLOT], order=1))
+    assert fleet.server.process.poll() is None
+    assert fleet.mishaps() == {}
+
+
+def documents(device):
+    """Each kind of message of a device: its topic, an honest document, and how it is sent."""
+    facts = Facts(device=device.name, number=1_000_000, issued=1.0, agent="0", host=HOST_FACTS, formats=("a",))
+    refusal = Refusal(what="order 1", reason=Reason("invalid", "why"), at=1.0)
+    report = device.document(1_000_000, [SLOT], order=1, refusals=(refusal,))
+    return {
+        "status": (Status(online=True, boot=1_000_000, epoch="0" * 16), lambda payload: payload),
+        "facts": (facts, lambda payload: envelope(device, payload, FACTS_TYPE)),
+        "report": (report, lambda payload: envelope(device, payload, REPORT_TYPE)),
+    }
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["status", "facts", "report"])
+async def test_no_document_of_a_device_ends_the_server(fleet, kind):
+    """With any bad value anywhere in a status, in facts or in a report, the server goes on, and serves that very device
+    and others; so it does after a new start, when the broker sends the worst of them again."""
+    bad = await asyncio.to_thread(fleet.device, f"bad-{kind}")
+    other = await asyncio.to_thread(fleet.device, f"other-{kind}")
+    honest, sent_as = documents(bad)[kind]
+    document = json.loads(canonical.encode(honest))
+    async with bad.connected(), other.connected():
+        for value in VALUES.values():
+            payloads = spoilt(document, value)
+            for start in range(0, len(payloads), AT_ONCE):
+                for payload in payloads[start : start + AT_ONCE]:
+                    await bad.say(kind, sent_as(payload))
+                await works(fleet, other)
+        worst = json.dumps({name: 2**63 if isinstance(one, int | float) else one for name, one in document.items()})
+        await bad.say(kind, sent_as(worst.encode()))
+        await works(fleet, other)
+    await asyncio.to_thread(fleet.restart)
+    async with other.connected():
+        await works(fleet, other)
+    bad.number = 2_000_000
+    async with bad.connected():
+        await works(fleet, bad)
+
+
+@pytest.mark.timeout(300)
+async def test_no_request_for_blocks_ends_the_server(fleet):
+    """So it is with requests for blocks and metadata, and with topics that nobody has heard of."""
+    device = await asyncio.to_thread(fleet.device, "bad-get")
+    gets = [wire.BlobGet(request=1, digest=DIGEST), wire.MetadataGet(request=2, name="timestamp.json")]
+    async with device.connected():
+        for get in gets:
+            known = msgspec.msgpack.decode(wire.encode(get))
+            for name in [*known, "unknown"]:
+                for value in PACKED:
+                    spoilt_get = msgspec.msgpack.encode(known | {name: value})
+                    if len(spoilt_get) < LONGEST:
+                        await device.client.publish(device.topics.blob_get(device.name), spoilt_get)
+        for rest in ((), ("blob",), ("blob", "put"), ("cmd", "x", "1"), ("x" * 1000,), ("report", "more"), ("\u00e9",)):
+            await device.client.publish(device.topics.up(device.name, *rest), b"\xff" * 1000, qos=1)
+        device.request = 100
+        async with asyncio.timeout(30):
+            assert await device.metadata("timestamp.json")
+        await works(fleet, device)
+
+
+async def test_no_enrolment_ends_the_server(fleet):
+    """So it is with requests to enrol."""
+    honest = {"token": "x", "csr": "y", "name": "dev-9"}
+    for value in VALUES.values():
+        for body in spoilt(honest, value):
+            answer = await asyncio.to_thread(fleet.http.post, "/enroll", content=body)
+            assert answer.status_code in {401, 413, 422, 429}, answer.text
+    device = await asyncio.to_thread(fleet.device, "dev-after")
+    async with device.connected():
+        await works(fleet, device)
