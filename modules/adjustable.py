@@ -3,8 +3,9 @@
 The fleet asks before it writes an order, the device before it follows one: both with these rules.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from typing import Final
 
 from modules.errors import Invalid
 from modules.manifest import Manifest, check_setting
@@ -23,19 +24,32 @@ def check_settings(manifest: Manifest, settings: Mapping[str, object]) -> None:
         check_setting(name, manifest.adjustable[name], value)
 
 
+# What every reader of the address takes alike: the server, the device and its gateway. No user, query or fragment.
+_ADDRESS: Final = re.compile(
+    r"https://(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
+)
+_LONGEST: Final = 2000
+_LAST_PORT: Final = 65535
+
+
 def check_fallback(url: str | None, patterns: Sequence[str]) -> None:
     """Accept only an https address whose host is allowed; ``*.`` at the beginning of a pattern stands for one name.
 
     Raises:
-        Invalid: no https address, or another host.
+        Invalid: not an https address of host, port and path alone, or another host.
     """
     if url is None:
         return
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    match = _ADDRESS.fullmatch(url) if len(url) <= _LONGEST else None
+    if match is None or not 1 <= int(match["port"] or 443) <= _LAST_PORT:
+        raise Invalid(
+            f"{url[:120]!r} is not a valid fallback address",
+            element="fallback",
+            remedy="write https://host/path, without user, query or fragment",
+        )
+    host = match["host"].lower()
     below = host.partition(".")[2]
-    if parts.scheme != "https" or parts.username or not host:
-        raise Invalid("this is no https address", element="fallback", remedy="write https://host/path")
     if host not in patterns and f"*.{below}" not in patterns:
         raise Invalid(
             f"neither the module's publisher nor this device allows the host {host}",

@@ -156,6 +156,8 @@ async def test_a_manifest_that_is_too_large_is_not_fetched(trusting):
         {"settings": {"log_level": "debug"}},
         {"settings": {"probation_s": 5.0}},
         {"fallback": "https://evil.test/score"},
+        {"fallback": "https://[::1"},
+        {"fallback": "https://cloud.example:99999/"},
     ],
 )
 async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, ordered):

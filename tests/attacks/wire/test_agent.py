@@ -31,16 +31,6 @@ from tests.parts.wiretap import Wiretap
 pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
 DIGEST = "sha256:" + "a" * 64
 VALUES = BAD | {"1 MB": '"' + "x" * 200_000 + '"'}
-# Addresses that are none, each of another kind.
-ADDRESSES = (
-    "https://[::1",
-    "https://host:99999/",
-    "https://host:-1/",
-    "https://\u0000/",
-    "https://[v1.x]/",
-    "//",
-    "https:",
-)
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +123,6 @@ def test_no_order_ends_the_agent(attacked):
         attacked.device.agent.stop()
         attacked.start()
         attacked.lives()
-
-
-@pytest.mark.parametrize("address", ADDRESSES)
-def test_no_address_ends_the_agent(attacked, address):
-    """A fallback address that no program can take apart is refused, and the next order is followed."""
-    slot = {"manifest": "modules/acme/none/1.json", "digest": DIGEST, "fallback": address}
-    attacked.sends(attacked.signed(json.dumps(attacked.order() | {"slots": {"main": slot}}).encode()))
-    attacked.lives()
 
 
 def test_no_envelope_ends_the_agent(attacked):
