@@ -14,6 +14,7 @@ from agent.report import build
 from agent.slots import Slot
 from agent.store import Store
 from modules import __version__, canonical, signing
+from modules.clipping import clipped
 from modules.errors import LinkLost
 from modules.names import DeviceId
 from modules.needs import HostFacts
@@ -53,7 +54,8 @@ class Outbox:
         if content == self._store.document(_SAID):
             return
         with self._store.together():
-            report = msgspec.structs.replace(draft, number=self._store.count("report"), issued=self._now())
+            numbered = msgspec.structs.replace(draft, number=self._store.count("report"), issued=self._now())
+            report = clipped(numbered)
             envelope = self._sign(report, signing.REPORT_TYPE)
             self._store.keep_document(_PENDING, envelope)
             self._store.keep_document(_SAID, content)
@@ -85,7 +87,7 @@ class Outbox:
         )
         try:
             topic = self._link.topics.facts(self._device)
-            await self._link.publish(topic, self._sign(facts, signing.FACTS_TYPE), retain=True)
+            await self._link.publish(topic, self._sign(clipped(facts), signing.FACTS_TYPE), retain=True)
         except LinkLost:
             return
         self._facts = known

@@ -1,9 +1,20 @@
 """What the device says of itself: rows to a report, and when to say it."""
 
+from typing import Final
+
+import msgspec
+
 from agent.slots import Placed, Slot
+from modules import canonical
+from modules.clipping import clipped
 from modules.names import DeviceId
 from modules.protocol.phases import Phase
-from modules.protocol.report import Refusal, Report, Running, SlotReport
+from modules.protocol.report import LIMIT, Reason, Refusal, Report, Running, SlotReport
+
+# What its number and time may add to a draft, which has none yet.
+_NUMBERS: Final = 64
+# How many characters of a reason, phases' times of a slot, and refusals a report has, as long as it is too large.
+_SHORTER: Final = ((2000, 64, 20), (500, 16, 20), (100, 4, 5), (0, 1, 1))
 
 
 def build(
@@ -17,8 +28,12 @@ def build(
     agent: str,
     epoch: str = "",
 ) -> Report:
-    """The complete state of the device; a newer report replaces an older one."""
-    return Report(
+    """The complete state of the device; a newer report replaces an older one.
+
+    It is always one that the server reads, whatever modules and engines said: texts are cut, the longer ones first
+    where the whole would be too large.
+    """
+    whole = Report(
         device=device,
         number=number,
         issued=now,
@@ -28,6 +43,23 @@ def build(
         refusals=refusals,
         epoch=epoch,
     )
+    for reason, times, refused in _SHORTER:
+        report = clipped(_shortened(whole, reason, times, refused))
+        if len(canonical.encode(report)) <= LIMIT - _NUMBERS:
+            break
+    return report
+
+
+def _shortened(whole: Report, reason: int, times: int, refused: int) -> Report:
+    def cut(why: Reason) -> Reason:
+        return Reason(why.code, why.message[:reason])
+
+    slots = tuple(
+        msgspec.structs.replace(slot, reason=slot.reason and cut(slot.reason), times=slot.times[-times:])
+        for slot in whole.slots
+    )
+    refusals = tuple(msgspec.structs.replace(one, reason=cut(one.reason)) for one in whole.refusals[-refused:])
+    return msgspec.structs.replace(whole, slots=slots, refusals=refusals)
 
 
 def _slot(slot: Slot) -> SlotReport:

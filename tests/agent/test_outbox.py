@@ -7,9 +7,10 @@ from agent.outbox import Outbox
 from agent.report import build
 from agent.slots import Placed, Slot
 from agent.store import Store
-from modules import signing
+from modules import canonical, signing
 from modules.manifest import Manifest
 from modules.names import device_id
+from modules.protocol import report as report_wire
 from modules.protocol.order import Order
 from modules.protocol.phases import Phase
 from modules.protocol.report import Ack, Reason, Refusal
@@ -152,3 +153,22 @@ async def test_facts_say_which_formats_are_read(said):
     (facts,) = said.link.facts(said.key)
 
     assert set(facts.formats) == {msgspec.structs.fields(kind)[0].default for kind in (Order, Ack, Manifest)}
+
+
+async def test_a_report_is_always_one_that_the_server_reads(said):
+    """However much modules and engines said, and whatever the clock, a report is within its bounds, with all slots."""
+    reason = Reason("not-ready", '"' * 2000)
+    rows = tuple(
+        Slot(slot=f"slot-{n}", wanted=WANTED, reason=reason, times=tuple(("probation", 1e12) for _ in range(32)))
+        for n in range(128)
+    )
+    for number in range(20):
+        said.store.refuse(Refusal(what="order", reason=Reason("untrusted", f"{number}" * 1000), at=float(number)))
+    said.outbox._now = lambda: -5.0
+    await said.outbox.report(rows)
+    (report,) = said.reports()
+
+    assert len(canonical.encode(report)) <= report_wire.LIMIT
+    assert [slot.slot for slot in report.slots] == [row.slot for row in rows]
+    assert report.slots[0].reason.code == "not-ready"
+    assert report.issued == 0
