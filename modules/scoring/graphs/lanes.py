@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 INLINE_S: Final = 0.0005
 INLINE_BYTES: Final = 64 << 10
 DECODED_ALONE_BYTES: Final = 1 << 20
+# A run of at least this many bytes, and so many times what is usual, grew the memory that is kept for the next ones.
+OUTLIER_BYTES: Final = 1 << 20
+OUTLIER_TIMES: Final = 4
 # A second run on the event loop that takes this much of the processor ends running there.
 TOO_LONG_INLINE_S: Final = 0.02
 
@@ -32,7 +35,8 @@ TOO_LONG_INLINE_S: Final = 0.02
 class Session(Protocol):
     """Something that runs arrays through a model; stoppable from another thread through its options."""
 
-    def options(self) -> Any: ...
+    def options(self, *, trim: bool = False) -> Any:
+        """What one run can be stopped by; with ``trim`` memory that it leaves unused is given back after it."""
 
     def stop(self, options: Any) -> None: ...
 
@@ -84,6 +88,8 @@ class Lanes:
         self._decoding = threading.Lock()
         self._doubted = False
         self._inline_options: Any = None
+        self._usual_bytes = 0.0
+        self._grown = False
         self._batches = Batches()
         self._why_alone = "its runs have not been measured yet"
         self._last_batch = 1
@@ -156,7 +162,7 @@ class Lanes:
         # The processor's time is a system call: asked for only once a model was slow by the clock.
         used = time.thread_time() if self._doubted else 0.0
         decoded = time.perf_counter()
-        values = self._session.run(feeds, self._inline_options)
+        values = self._session.run(feeds, self._trimming() if self._grown else self._inline_options)
         ran = time.perf_counter()
         answer = encode(values, (ran - decoded) * 1000)
         self._figures.observe_inline(decoded - born, ran - decoded, time.perf_counter() - ran)
@@ -212,7 +218,7 @@ class Lanes:
 
     def _start(self, loop: asyncio.AbstractEventLoop, jobs: list[Job]) -> None:
         self._idle -= 1
-        options = self._session.options()
+        options = self._trimming() if self._grown else self._session.options()
         timer = loop.call_at(loop.time() + self._timeout, self._session.stop, options)
         running = loop.run_in_executor(self._pool, self._work, jobs, options)
         self._running.add(running)
@@ -230,6 +236,16 @@ class Lanes:
             self._pump()
 
         running.add_done_callback(done)
+
+    def _trimming(self) -> Any:
+        """Options of the run after an outlier: by then the outlier's own outputs are no longer in that memory."""
+        self._grown = False
+        return self._session.options(trim=True)
+
+    def _weigh(self, feeds: Feeds, values: Values) -> None:
+        size = sum(getattr(one, "nbytes", 0) for one in (*feeds.values(), *values))
+        self._grown = self._grown or size > max(OUTLIER_BYTES, OUTLIER_TIMES * self._usual_bytes)
+        self._usual_bytes += 0.1 * (size - self._usual_bytes)
 
     def _run_again(self, job: Job, outcome: _Again) -> None:
         if outcome.never_more and self._batches.size > 1:
@@ -266,11 +282,13 @@ class Lanes:
     def _run_group(self, group: list[Job], options: Any, begun: float, decoded: float) -> list[tuple[Job, Any]]:
         started = time.perf_counter()
         try:
-            values = self._session.run(batching.joined([job.feeds for job in group]), options)
+            together = batching.joined([job.feeds for job in group])
+            values = self._session.run(together, options)
         except Exception as error:  # noqa: BLE001 - handed to the ones who asked
             # One of them may have spoilt it for the others, or taken the time that was for all.
             return [(job, _Failure(error) if len(group) == 1 else _Again(never_more=False)) for job in group]
         ran = time.perf_counter()
+        self._weigh(together, values)
         parts = [values]
         if len(group) > 1:
             lengths = [batching.rows(job.feeds) for job in group]

@@ -89,9 +89,11 @@ class Session:
             self._narrow = frozenset(one.name for one in self.inputs if one.dtype == bfloat16.NAME)
         self._session, self.provider = session, in_use
 
-    def options(self) -> Any:
-        """What one run can be stopped by."""
+    def options(self, *, trim: bool = False) -> Any:
+        """What one run can be stopped by; with ``trim`` memory that it leaves unused is given back after it."""
         options = onnxruntime.RunOptions()
+        if trim and self.provider == CPU:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.log_severity_level = _FATAL_ONLY
         return options
 

@@ -82,7 +82,7 @@ class Held:
         self.free = threading.Event()
         self.rows = []
 
-    def options(self):
+    def options(self, *, trim=False):
         return None
 
     def stop(self, options):
@@ -137,7 +137,7 @@ class Rows:
         self.free = threading.Event()
         self.runs = []
 
-    def options(self):
+    def options(self, *, trim=False):
         return None
 
     def stop(self, options):

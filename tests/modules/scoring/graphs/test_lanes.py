@@ -14,7 +14,7 @@ from modules.scoring.runtime import BadInput
 class Session:
     """Runs that take what they are told to."""
 
-    def options(self):
+    def options(self, *, trim=False):
         return object()
 
     def stop(self, options):
