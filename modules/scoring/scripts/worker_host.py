@@ -54,6 +54,7 @@ def main() -> int:
 def _settle(script: str, source: str) -> None:
     """What scripts know of Azure ML's server: its variables, the application's root on the path; no arguments."""
     os.environ["AZUREML_ENTRY_SCRIPT"] = script
+    os.environ["EDGEFLEET_SCRIPT_SOURCE"] = source  # for entry_module.py
     root = os.environ.setdefault("AML_APP_ROOT", source)
     if root not in sys.path:
         sys.path.append(root)

@@ -23,7 +23,7 @@ _REPLACED = {
 class Import(importlib.abc.MetaPathFinder):
     """Before all other finders."""
 
-    def __init__(self, source: str, sessions: "Sessions") -> None:
+    def __init__(self, source: str, sessions: "Sessions | None") -> None:
         self._source = source
         self._sessions = sessions
 
@@ -34,15 +34,20 @@ class Import(importlib.abc.MetaPathFinder):
             return importlib.machinery.PathFinder.find_spec(name, [self._source])
         if name in _REPLACED:
             return importlib.machinery.PathFinder.find_spec(name, [str(_REPLACED[name])])
-        if name != "onnxruntime":
+        if name.startswith("azureml."):
+            # Some packages of that name have an __init__.py, and would hide ours.
+            ours = str(_SHIMS.joinpath(*name.split(".")[:-1]))
+            return importlib.machinery.PathFinder.find_spec(name, [ours, *(path or ())])
+        if name != "onnxruntime" or self._sessions is None:
             return None
+        observe = self._sessions.observe
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec and spec.loader:
             execute = spec.loader.exec_module
 
             def exec_module(module: types.ModuleType) -> None:
                 execute(module)
-                self._sessions.observe(module)
+                observe(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign] # only this spec's own loader
         return spec
