@@ -39,7 +39,7 @@ def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Any]:
     try:
         document = large_json.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is no JSON: {error}", element="body") from error
+        raise BadInput(f"the body is not valid JSON: {error}", element="body") from error
     if isinstance(document, dict) and len(inputs) == 1 and len(document) == 1:
         (tensor,) = inputs
         if (value := document.get("data", document.get(tensor.name))) is not None:

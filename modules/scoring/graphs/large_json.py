@@ -4,6 +4,7 @@ simdjson reads a list of numbers into memory as NumPy has it, in about a third o
 NumPy need. What is not a plain even list of numbers is left to that general parser, which knows what to say about it.
 """
 
+import json
 import threading
 from math import prod
 from typing import Any, Final
@@ -30,22 +31,37 @@ _parsers = threading.local()
 def loads(body: Buffer) -> Any:
     """The document as :func:`orjson.loads` gives it, except that long lists of numbers may be arrays.
 
-    An array is float64, or int64 where all are integers.
+    An array is float64, or int64 where all are integers. ``NaN`` and ``Infinity`` are taken, as Python writes them.
 
     Raises:
         orjson.JSONDecodeError: it is no JSON.
     """
     if len(body) < LARGE:
-        return orjson.loads(body)
+        return _general(body)
     content = bytes(body)
     try:
         reader = _Reader()
         document = reader.plain(_parser(len(content)).parse(content), 0)
     except (KeyError, ValueError, RuntimeError):
         # The other parser's message is the one that callers know, and it may accept what this one does not.
-        return orjson.loads(content)
+        return _general(content)
     # simdjson flattens what is nested deeper than its neighbours; then there are more brackets than lists were seen.
-    return document if reader.lists == content.count(b"[") else orjson.loads(content)
+    return document if reader.lists == content.count(b"[") else _general(content)
+
+
+def _general(body: Buffer) -> Any:
+    """Python's own parser stands in where the body has words for numbers that Python writes, such as ``NaN``."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        content = bytes(body)
+        if b"NaN" not in content and b"Infinity" not in content:
+            raise
+        try:
+            return json.loads(content.decode())
+        except (ValueError, RecursionError):
+            pass  # the first message is about what callers know
+        raise
 
 
 def _parser(size: int) -> Any:

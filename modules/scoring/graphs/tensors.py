@@ -60,6 +60,9 @@ def shaped(found: Array, tensor: Tensor) -> Array:
     if not tensor.ranked or _fits(found.shape, tensor.shape):
         return found
     row = tensor.shape[1:]
+    if row and found.shape == (0,) and not isinstance(tensor.shape[0], int):
+        # No rows at all, of which a list cannot say how long they are.
+        return found.reshape(0, *(size if isinstance(size, int) else 0 for size in row))
     if len(row) > 1 and found.ndim == 2 and all(isinstance(size, int) for size in row):  # noqa: PLR2004 - rows
         folded = (found.shape[0], *(size for size in row if isinstance(size, int)))
         if found.shape[1] == math.prod(folded[1:]) and _fits(folded, tensor.shape):

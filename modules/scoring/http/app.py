@@ -22,7 +22,7 @@ from modules.scoring.metrics import Metrics
 from modules.scoring.models import Models
 from modules.scoring.operation import Operation
 from modules.scoring.runtime import Request
-from modules.scoring.settings import Settings
+from modules.scoring.settings import Script, Settings
 from modules.scoring.v2.protocol_v2 import InferenceProtocol
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ _CLIENTS_ID: Final = b"x-ms-request-id"
 _TRACE: Final = b"traceid"
 _IDS: Final = frozenset({_ID, _CLIENTS_ID, b"x-ms-client-request-id", _TRACE})
 _PRINTABLE: Final = re.compile(rb"[ -~]*").fullmatch
+_AS_IT_IS: Final = b"identity"
 _VERSION: Final[Header] = (b"x-ms-server-version", SERVER_VERSION)
 
 
@@ -48,11 +49,11 @@ class App:
         self.operation = Operation(models, settings, self.metrics, admission)
         self._inference = InferenceProtocol(models)
         self._cors = Cors(settings.azure.origins)
-        for_pages = Azure(models, settings, self._cors).routes()
+        inference = {path: self._cors.around(handler) for path, handler in self._inference.routes().items()}
+        for_pages = {**Azure(models, settings, self._cors).routes(), **inference}
         self._for_pages = frozenset(map(str.encode, for_pages))
-        self._routes: dict[str, Handler] = {
-            **for_pages, **self.operation.routes(), **self._inference.routes(),
-        }  # fmt: skip
+        self._routes: dict[str, Handler] = {**for_pages, **self.operation.routes()}
+        self._decodes_itself = b"/score" if isinstance(settings.serves, Script) else None
         self._made = _request_ids()
 
     def identify(self, headers: Iterable[Header]) -> tuple[Header, ...]:
@@ -85,6 +86,16 @@ class App:
         """
         if self._access is not None and self._preflight(url.partition(b"?")[0], headers, method) is None:
             self._access.check(url, headers)
+
+    def admit_coding(self, url: bytes, coding: bytes) -> None:
+        """Let a body in by its ``Content-Encoding``; a script that takes whole requests decodes them itself.
+
+        Raises:
+            Reply: 415, since nobody here would decode it.
+        """
+        if coding.lower() != _AS_IT_IS and url.partition(b"?")[0] != self._decodes_itself:
+            why = f"the body is sent with Content-Encoding {coding.decode('latin-1')}: send it without, as it is"
+            raise message(415, why, ((b"accept-encoding", b"identity"),))
 
     def refused(self, reply: Reply, headers: Sequence[Header], method: bytes) -> None:
         """Let the page that asked read why its request did not come in."""

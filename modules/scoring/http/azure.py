@@ -45,6 +45,7 @@ class Azure:
         self._main = models.main
         self._settings = settings
         serves = settings.serves
+        self._by_script = isinstance(serves, Script)
         self._own = script_schema.own(settings.azure.app_root or serves.source) if isinstance(serves, Script) else {}
 
     def routes(self) -> dict[str, Handler]:
@@ -53,6 +54,8 @@ class Azure:
 
     def score(self, request: Request) -> Reply | Awaitable[Reply]:
         allow(request.method, _SCORE_METHODS)
+        if request.method == "OPTIONS" and not self._by_script:
+            return Reply(200, b"", ((b"allow", b", ".join(map(str.encode, _SCORE_METHODS))),))
         try:
             if self._main.on_demand:
                 return self._later(request, self._on_demand(request))

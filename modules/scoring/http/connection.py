@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._heading = None
-        self._declared, expects, chunked = framing.announced(self._fields)
+        self._declared, expects, chunked, coding = framing.announced(self._fields)
         length = self._declared or 0
         self._started = self._loop.time()
         try:
@@ -165,6 +165,8 @@ class Connection(asyncio.Protocol):
                 raise self._refusal
             self._identity = self._app.identify(self._fields)
             self._app.admit(self._url, self._fields, self._parser.get_method())
+            if coding and (length or chunked):
+                self._app.admit_coding(self._url, coding)
             if length:
                 self._admission.check_length(length, self._fields)
                 self._admission.hold(length)

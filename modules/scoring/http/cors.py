@@ -45,7 +45,11 @@ class Cors:
         return reply
 
     async def _later(self, request: Request, awaited: Awaitable[Reply]) -> Reply:
-        return self._shared(request, await awaited)
+        try:
+            reply = await awaited
+        except Reply as early:
+            reply = early
+        return self._shared(request, reply)
 
     def _shared(self, request: Request, reply: Reply) -> Reply:
         return self.share(request.method.encode(), request.raw_headers, reply)

@@ -45,9 +45,9 @@ def parts(body: Body) -> tuple[Buffer, ...]:
     return (body.cast("B") if isinstance(body, memoryview) else body,)
 
 
-def announced(fields: list[Header]) -> tuple[int | None, bool, bool]:
-    """The announced length, whether the client waits for our word before it sends the body, whether it is chunked."""
-    length, expects, chunked = None, False, False
+def announced(fields: list[Header]) -> tuple[int | None, bool, bool, bytes]:
+    """A body's length, whether its client waits for our word before it sends it, whether it is chunked, its coding."""
+    length, expects, chunked, coding = None, False, False, b""
     for name, value in fields:
         if name == b"content-length":
             length = int(value)
@@ -55,7 +55,9 @@ def announced(fields: list[Header]) -> tuple[int | None, bool, bool]:
             expects = value.lower() == b"100-continue"
         elif name == b"transfer-encoding":
             chunked = True
-    return length, expects, chunked
+        elif name == b"content-encoding":
+            coding = value
+    return length, expects, chunked, coding
 
 
 def target(url: bytes) -> tuple[str, str]:

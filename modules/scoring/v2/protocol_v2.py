@@ -171,7 +171,7 @@ def _only_ready(body: Buffer) -> bool:
     try:
         document = orjson.loads(body) if bytes(body).strip() else {}
     except orjson.JSONDecodeError as error:
-        raise failure(400, f"the body is no JSON: {error}") from None
+        raise failure(400, f"the body is not valid JSON: {error}") from None
     wanted = document.get("ready", False) if isinstance(document, dict) else None
     if not isinstance(wanted, bool):
         raise failure(400, 'expected a JSON object, {"ready": true} or {"ready": false}, or no body')
@@ -193,6 +193,8 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _allow(request: Request, methods: tuple[str, ...]) -> None:
+    if request.method == "OPTIONS":
+        raise Reply(200, b"", ((b"allow", ", ".join((*methods, "OPTIONS")).encode()),))
     try:
         allow(request.method, methods)
     except Reply as refused:

@@ -54,15 +54,15 @@ def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -
     try:
         document = large_json.loads(body if length == len(body) else bytes(view[:length]))
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is no JSON: {error}", element="body") from error
+        raise BadInput(f"the body is not valid JSON: {error}", element="body") from error
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise BadInput("expected a JSON object with a list called inputs", element="body")
     parameters = _parameters(document, "body")
-    given = document.get("id", "")
-    if not isinstance(given, str):
+    given = document.get("id")
+    if not isinstance(given, str | None):
         raise BadInput("expected a string", element="id")
     wanted = _wanted(document, outputs, everything=parameters.get("binary_data_output") is True)
-    return Asked(document, view[length:], False, wanted, given)  # noqa: FBT003 - not raw
+    return Asked(document, view[length:], False, wanted, given or "")  # noqa: FBT003 - not raw
 
 
 def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
@@ -158,7 +158,9 @@ def _wanted(document: dict[str, Any], outputs: Sequence[Tensor], *, everything: 
 
 
 def _parameters(given: dict[str, Any], element: Any) -> dict[str, Any]:
-    parameters = given.get("parameters", {})
+    parameters = given.get("parameters")
+    if parameters is None:
+        return {}
     if not isinstance(parameters, dict):
         raise BadInput("expected an object called parameters", element=str(element))
     return parameters

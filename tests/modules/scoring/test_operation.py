@@ -94,7 +94,7 @@ def test_memory_for_bodies(start, relu):
     assert server.ask(body={"data": [[0] * 4]}).status == 200
     holder.close()
     server.until(lambda: figure(server, "edgefleet_scoring_held_bytes") == 0, "letting go")
-    assert "no JSON" in server.ask(body=b" " * 100_000).json["message"]
+    assert "not valid JSON" in server.ask(body=b" " * 100_000).json["message"]
 
 
 def test_chunked_body_over_the_limit(start, relu):

@@ -49,10 +49,11 @@ def test_the_graphs_own_names(server):
         pytest.param(
             {"images": [[1]]}, "the keys pixels, got keys images", id="when the name is wrong it names the right one"
         ),
+        pytest.param({"data": [[]]}, "got shape [1, 0]", id="when a row is empty it says so"),
         pytest.param({}, "got keys (none)", id="when the object is empty it says so"),
         pytest.param([[1.0] * 64], "got no object", id="when it is no object it says so"),
-        pytest.param(b"{", "the body is no JSON", id="when it is no JSON it says so"),
-        pytest.param(b"", "the body is no JSON", id="when it is empty it says so"),
+        pytest.param(b"{", "the body is not valid JSON", id="when it is no JSON it says so"),
+        pytest.param(b"", "the body is not valid JSON", id="when it is empty it says so"),
     ],
 )
 def test_bad_input(server, body, said):
@@ -60,6 +61,25 @@ def test_bad_input(server, body, said):
     reply = server.ask(body=body, method="POST")
     assert reply.status == 400
     assert said in reply.json["message"]
+
+
+def test_no_rows(start, relu):
+    """A batch of no rows has an answer of none, as one that arrives in bytes has."""
+    server = start("--model", relu).ready()
+    assert server.ask(body={"data": []}).json == {"y": []}
+    assert server.ask(body={"x": []}).json == {"y": []}
+    raw = {"content-type": "application/octet-stream"}
+    assert server.ask(body=b"", headers=raw, method="POST").json == {"y": []}
+
+
+def test_numbers_as_python_writes_them(start, relu):
+    """``NaN`` and ``Infinity``, which JSON does not know and Python writes, are read; what is broken is not."""
+    server = start("--model", relu).ready()
+    for size in (1, 5000):  # short bodies and long ones are read by other means
+        row = f"[{', '.join(['[NaN, -Infinity, Infinity, 1.5]'] * size)}]"
+        assert server.ask(body=f'{{"data": {row}}}'.encode()).json == {"y": [[None, 0, None, 1.5]] * size}
+        reply = server.ask(body=f'{{"data": {row}'.encode())
+        assert (reply.status, "not valid JSON" in reply.json["message"]) == (400, True)
 
 
 def test_status(server):

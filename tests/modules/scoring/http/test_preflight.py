@@ -32,7 +32,7 @@ def bearer(key=KEY):
     return {"Authorization": f"Bearer {key}"}
 
 
-@pytest.mark.parametrize("path", ["/score", "/", "/swagger.json", "/score?a=1"])
+@pytest.mark.parametrize("path", ["/score", "/", "/swagger.json", "/score?a=1", "/v2", "/v2/models/score"])
 def test_preflight(guarded, path):
     """A browser's question needs no key, is answered with what it may send, and the script is not run."""
     before = int(guarded.ask(headers=bearer()).body)
@@ -51,9 +51,8 @@ def test_preflight(guarded, path):
         ("/score", {"Access-Control-Request-Method": "POST"}),
         ("/score", {}),
         ("/metrics", ASKS),
-        ("/v2", ASKS),
     ],
-    ids=["another page", "no question", "no page", "plain", "metrics", "v2"],
+    ids=["another page", "no question", "no page", "plain", "metrics"],
 )
 def test_what_needs_a_key(guarded, path, headers):
     """Any other OPTIONS needs the key, and with it reaches the script."""
@@ -84,3 +83,26 @@ def test_without_keys_the_script_decides(start, script):
     reply = server.ask(method="OPTIONS", headers=ASKS)
     assert (reply.status, reply.headers["x-method"]) == (203, "OPTIONS")
     assert reply.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize("origins", [None, PAGE])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/score", "GET, POST, OPTIONS"), ("/v2", "GET, HEAD, OPTIONS"), ("/v2/models/graph/infer", "POST, OPTIONS"),
+        ("/v2/repository/models/graph/load", "POST, OPTIONS"), ("/v2/health/ready", "GET, HEAD, OPTIONS"),
+    ],
+)  # fmt: skip
+def test_a_graph_answers_the_question(start, relu, path, allowed, origins):
+    """A graph's paths say what may be sent to them; without named origins no page may read more."""
+    server = start("--model", relu, **({"AML_CORS_ORIGINS": origins} if origins else {})).ready()
+    reply = server.ask(path, method="OPTIONS", headers=ASKS)
+    assert (reply.status, reply.body, reply.headers["allow"]) == (200, b"", allowed)
+    assert reply.headers.get("access-control-allow-origin") == origins
+
+
+def test_answers_below_v2_can_be_read(start, relu):
+    """The page that may read ``/score`` may read the protocol's answers and refusals."""
+    server = start("--model", relu, AML_CORS_ORIGINS=PAGE).ready()
+    for path, body in (("/v2/models/graph", None), ("/v2/models/graph/infer", b"{")):
+        assert server.ask(path, body, headers={"Origin": PAGE}).headers["access-control-allow-origin"] == PAGE

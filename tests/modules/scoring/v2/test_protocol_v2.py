@@ -231,7 +231,15 @@ def test_cut_strings(server):
 def test_malformed_json(line):
     """A body that is no JSON is 400 in the protocol's form."""
     reply = line.ask("/v2/models/graph/infer", b"{")
-    assert (reply.status, "no JSON" in reply.json["error"]) == (400, True)
+    assert (reply.status, "not valid JSON" in reply.json["error"]) == (400, True)
+
+
+def test_null_is_absent(line):
+    """``null`` for the id, for parameters and outputs is as if they were not there."""
+    given = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4], "parameters": None}
+    reply = line.ask("/v2/models/graph/infer", {"id": None, "parameters": None, "outputs": None, "inputs": [given]})
+    assert reply.status == 200, reply.body
+    assert "id" not in reply.json
 
 
 def test_server_metadata(line):

@@ -20,6 +20,7 @@ from edgefleet_worker.schema import BadRequest, misfit, parsed
 
 # Bytes of a query that are no UTF-8 stay as they were written.
 codecs.register_error("percent", lambda error: (_escaped(error), error.end))  # type: ignore[attr-defined,arg-type] # of decoding
+_GZIP = b"\x1f\x8b"
 
 
 class RequestHeaders(dict[str, str]):
@@ -113,6 +114,8 @@ class Service:
             shim = importlib.import_module("azureml.contrib.services.aml_request")
             parts = (head["method"], head["path"], head["query"], headers, body)
             return self._whole(context.request if context else shim.AMLRequest.from_parts(*parts), named)
+        if body.startswith(_GZIP):
+            raise BadRequest(415, "the body is compressed: send it without Content-Encoding, as it is")
         by_query = head["method"] == "GET"
         if not entry.schema:
             return self._whole(json.dumps(_from_query(head["query"])) if by_query else body.decode("utf-8"), named)
