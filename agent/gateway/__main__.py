@@ -17,6 +17,8 @@ from agent.gateway.settings import Settings
 from modules.errors import BadSettings, EdgefleetError
 
 HELP = {
+    "connections": "connections at a time",
+    "head_s": "seconds in which a new connection must send the head of its first request",
     "max_body": "largest request body, bytes",
     "replay_body": "largest body kept to be sent again, bytes",
     "replay_total": "all kept bodies together, bytes",
@@ -45,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="used where systemd passes no socket (default: gateway_address of the agent's settings, 127.0.0.1:8700)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name under which clients ask",
+    )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the bound address here when serving")
     for field in msgspec.structs.fields(Settings):
         if field.name in HELP:
@@ -53,10 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(arguments: argparse.Namespace, table: Path) -> Settings:
+def _settings(arguments: argparse.Namespace, known: agent_settings.Settings) -> Settings:
     values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
+    values |= {"hosts": arguments.allow_host, "private_fallbacks": known.fallback_hosts}
     try:
-        return msgspec.convert({**values, "table": arguments.table or table}, Settings, strict=False)
+        return msgspec.convert({**values, "table": arguments.table or known.table}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettings(str(error), element="edgefleet-gateway", remedy="see edgefleet-gateway --help") from error
 
@@ -67,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         known = agent_settings.load()
-        settings = _settings(arguments, known.table)
+        settings = _settings(arguments, known)
         listener = passed_socket(os.environ) or own_socket(arguments.listen or known.gateway_address)
     except EdgefleetError as error:
         print(f"edgefleet-gateway: {error}", file=sys.stderr)

@@ -32,6 +32,7 @@ class CurrentTable:
         self._stamp: _Stamp | None = None
         self._table: Table | None = None
         self._outage = False
+        self.refused: dict[str, str] = {}
 
     def get(self) -> Table | None:
         """The table now, or None where there has never been a readable one."""
@@ -54,10 +55,14 @@ class CurrentTable:
             self._bad(_MISSING, str(error))
             return
         try:
-            table = parse(content, element=str(self._path))
+            table, refused = parse(content, element=str(self._path))
         except Invalid as error:
             self._bad(stamp, str(error))
             return
+        if refused != self.refused:
+            for slot, reason in refused.items():
+                logger.error("slot %s: its route, or its fallback, cannot be used: %s", slot, reason)
+            self.refused = refused
         self._stamp = stamp
         self._on_change(table)
         self._table = table

@@ -10,6 +10,7 @@ from multidict import CIMultiDict, istr
 SERVED_BY: Final = istr("x-edgefleet-served-by")
 MODULE: Final = istr("x-edgefleet-module")
 PROVIDER: Final = istr("x-edgefleet-provider")
+GENERATION: Final = istr("x-edgefleet-table")
 REQUEST_ID: Final = istr("x-request-id")
 
 # RFC 9110 section 7.6.1: these belong to one connection. Expect is here because the gateway has answered it itself.
@@ -32,6 +33,9 @@ def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """A copy without what belongs to the one connection it came over."""
     kept: CIMultiDict[str] = CIMultiDict(headers)
     nominated = kept.getall("Connection", None)
+    # Nobody but the gateway says who answered.
+    for name in (SERVED_BY, MODULE, PROVIDER):
+        kept.popall(name, None)
     for name in _HOP_BY_HOP:
         kept.popall(name, None)
     if nominated:

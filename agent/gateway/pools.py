@@ -2,13 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from agent.gateway.module_connector import ModuleConnector
+from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
 from agent.gateway.table import Fallback, Table, Upstream
 from modules.errors import BadSettings
@@ -30,6 +32,8 @@ class Pool:
         self._peer = peer
         self._settings = settings
         self._tls = _tls(peer)
+        if isinstance(peer, Fallback):
+            _check_address(peer.url, settings.private_fallbacks)
         self._fresh: aiohttp.ClientSession | None = None
         self.session = self._open(keep=True)
         self.users = 0
@@ -53,15 +57,36 @@ class Pool:
         if isinstance(self._peer, Upstream):
             connector = ModuleConnector(self._peer.socket, limit=0, force_close=not keep, keepalive_timeout=idle)
         else:
-            connector = aiohttp.TCPConnector(limit=0, force_close=not keep, keepalive_timeout=idle, ssl=self._tls)
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                force_close=not keep,
+                keepalive_timeout=idle,
+                ssl=self._tls,
+                resolver=PublicOnly(self._settings.private_fallbacks),
+            )
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=_NEVER_ADDED,
+            # A proxy of the environment is for the cloud; a module's socket has none.
+            trust_env=isinstance(self._peer, Fallback),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self._settings.connect_s, sock_read=self._settings.answer_s
             ),
+        )
+
+
+def _check_address(url: str, private: Collection[str]) -> None:
+    """An address instead of a name is never resolved, so it is looked at here."""
+    host = URL(url).host or ""
+    try:
+        public = is_public(host)
+    except ValueError:
+        return  # a name
+    if not public and host not in private:
+        raise BadSettings(
+            f"{host} is not a public address", element=url, remedy="list it in fallback_hosts of the agent's settings"
         )
 
 

@@ -9,9 +9,11 @@ import msgspec
 from aiohttp import hdrs, web
 from yarl import URL
 
+from agent import module_socket
 from agent.gateway.bodies import Body, Budget
 from agent.gateway.current_table import CurrentTable
-from agent.gateway.headers import MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
+from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
+from agent.gateway.origin import check as check_origin
 from agent.gateway.places import Places
 from agent.gateway.pools import Peer, Pools
 from agent.gateway.refusals import refusal, unavailable
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # The table is another process's file: while requests are held, it is looked at this often (seconds).
 _HOLD_LOOK: Final = 0.02
+_LISTENS_WITHIN_S: Final = 1.0
 
 
 class Choice(NamedTuple):
@@ -58,6 +61,8 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        # Connections that have sent a request; the others have only said that they will. The server forgets the closed.
+        self.asked: set[web.RequestHandler] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; the low-level server's handler."""
@@ -65,6 +70,8 @@ class Gateway:
         self._in_flight += 1
         self._idle.clear()
         try:
+            self.asked.add(request.protocol)
+            check_origin(request.headers, self._settings.hosts)
             return await self._answer(request, mark)
         except web.HTTPError as error:
             error.headers[REQUEST_ID] = mark
@@ -90,7 +97,7 @@ class Gateway:
     async def _answer(self, request: web.BaseRequest, mark: str) -> web.StreamResponse:
         table = self._known_table()
         if request.raw_path.partition("?")[0] == "/":
-            return self._index(request, table)
+            return await self._index(request, table)
         to = destination(request.raw_path, table.slots)
         with Body(request, self._settings, self._budget) as body:
             await body.receive()
@@ -200,16 +207,36 @@ class Gateway:
         else:
             logger.warning("slot %s: served by %s (%s)", slot, served_by, reason)
 
-    def _index(self, request: web.BaseRequest, table: Table) -> web.Response:
+    async def _index(self, request: web.BaseRequest, table: Table) -> web.Response:
         if request.method not in {"GET", "HEAD"}:
             names = ", ".join(f"/{slot}/score" for slot in sorted(table.slots)) or "no slot yet"
             raise refusal(web.HTTPNotFound, f"/ only lists the slots; post to {names}")
-        slots = [_described(slot, route) for slot, route in sorted(table.slots.items())]
-        return web.Response(body=msgspec.json.encode(slots), content_type="application/json")
+        ordered = sorted(table.slots.items())
+        shown = await asyncio.gather(*(self._described(slot, route) for slot, route in ordered))
+        headers = {GENERATION: str(table.generation)}
+        return web.Response(body=msgspec.json.encode(shown), content_type="application/json", headers=headers)
+
+    async def _described(self, slot: str, route: Route) -> dict[str, str | bool | None]:
+        """Who answers for a slot, tried: a socket that nobody listens at is not named."""
+        silent: set[Peer] = set()
+        while (choice := choose(route, silent)) is not None and isinstance(choice.peer, Upstream):
+            if await _listens(choice.peer):
+                break
+            silent.add(choice.peer)
+        return _shown(slot, route, choice, self._table.refused.get(slot))
 
 
-def _described(slot: str, route: Route) -> dict[str, str | bool | None]:
-    choice = choose(route, set())
+async def _listens(upstream: Upstream) -> bool:
+    try:
+        async with asyncio.timeout(_LISTENS_WITHIN_S):
+            connection = await module_socket.connect(upstream.socket)
+    except OSError:  # TimeoutError is one, too
+        return False
+    connection.close()
+    return True
+
+
+def _shown(slot: str, route: Route, choice: Choice | None, refused: str | None) -> dict[str, str | bool | None]:
     peer = choice.peer if choice else None
     return {
         "slot": slot,
@@ -217,4 +244,5 @@ def _described(slot: str, route: Route) -> dict[str, str | bool | None]:
         "provider": peer.provider if isinstance(peer, Upstream) else None,
         "served_by": choice.served_by if choice else None,
         "held": route.hold,
+        **({"refused": refused} if refused else {}),
     }

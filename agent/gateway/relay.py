@@ -15,6 +15,7 @@ from agent.gateway.refusals import refusal
 logger = logging.getLogger(__name__)
 
 _HEAD: Final = "HEAD"
+_FIRST_FINAL: Final = 200
 
 
 class Silence(NamedTuple):
@@ -56,6 +57,9 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
     except (aiohttp.ClientError, OSError) as error:
         return _without_answer(errand, error)
     try:
+        if answer.status < _FIRST_FINAL:
+            # Nobody asked for another protocol; passed on, it would open the way to whatever the module speaks.
+            raise refusal(web.HTTPBadGateway, f"the module answered {answer.status}, which was not asked for")
         return await _pass_on(errand, answer)
     finally:
         # Nothing happens where the answer was read to its end; else the connection cannot be used again.

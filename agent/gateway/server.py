@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY: Final = 0.5
 _TURN_S: Final = 0.01
 _BACKLOG: Final = 1024
+# An unused connection of a client is kept so long.
+_KEPT_S: Final = 75.0
+# What a client sends that is not HTTP is the client's trouble: aiohttp would log it with a traceback.
+_quiet = logging.getLogger(f"{__name__}.clients")
+_quiet.setLevel(logging.CRITICAL)
 
 
 async def run(settings: Settings, listener: socket.socket, *, ready_file: Path | None = None) -> None:
@@ -35,10 +41,18 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` is set, then finish what has begun and return."""
     gateway = Gateway(settings)
-    protocol = web.Server(gateway.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+    protocol = web.Server(
+        gateway.handle,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        logger=_quiet,
+        keepalive_timeout=_KEPT_S,
+    )
     address = bound_address(listener)
     accepting = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=_BACKLOG)
     watching = asyncio.create_task(_watch(gateway), name="watch-table")
+    waiting = asyncio.create_task(_end_waiting(protocol, gateway, settings), name="watch-connections")
     if ready_file is not None:
         write_ready_file(ready_file, address)
     notify("READY=1", os.environ)
@@ -55,6 +69,7 @@ async def serve(
     protocol.pre_shutdown()
     await protocol.shutdown(settings.grace_s)
     watching.cancel()
+    waiting.cancel()
     await gateway.close()
     logger.info("stopped")
 
@@ -67,6 +82,24 @@ async def _stop_accepting(accepting: asyncio.Server, listener: socket.socket) ->
     asyncio.get_running_loop().remove_reader(listener)
     await asyncio.sleep(_TURN_S)
     accepting.close()
+
+
+async def _end_waiting(server: web.Server, gateway: Gateway, settings: Settings) -> None:
+    """Close connections that never sent a request: after a while, and at once where they are too many."""
+    since: dict[web.RequestHandler, float] = {}
+    while True:
+        await asyncio.sleep(_LOOK_EVERY)
+        now = time.monotonic()
+        connections = server.connections
+        gateway.asked.intersection_update(connections)
+        since = {one: began for one, began in since.items() if one in connections}
+        silent = sorted((since.setdefault(one, now), id(one), one) for one in connections if one not in gateway.asked)
+        surplus = max(0, len(connections) - settings.connections)
+        for number, (began, _, connection) in enumerate(silent):
+            if number < surplus or now - began > settings.head_s:
+                connection.force_close()
+                if connection.transport is not None:
+                    connection.transport.abort()
 
 
 async def _watch(gateway: Gateway) -> None:

@@ -14,6 +14,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway may use. Sizes in bytes, times in seconds."""
 
     table: Path
+    #: names, beside localhost and addresses, under which clients may ask; and pages' hosts that may
+    hosts: tuple[str, ...] = ()
+    #: hosts of fallbacks that may lie in a private network or on this device
+    private_fallbacks: tuple[str, ...] = ()
+    #: connections at a time; the one that has waited longest without a request makes room
+    connections: Positive = 1024
+    #: how long a new connection may take to send the head of its first request
+    head_s: Seconds = 15.0
     #: largest request body; a longer one is answered 413
     max_body: Positive = 256 << 20
     #: a body up to this size is kept until the answer begins, so that it can be sent a second time

@@ -6,12 +6,12 @@ processes carry it.
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
 from modules.errors import Invalid
-from modules.names import SlugField
+from modules.names import Slug, SlugField, slug
 
 MAX_BYTES: Final = 1 << 20
 
@@ -42,7 +42,7 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     ``module`` is the reference that runs there, where the agent knows it.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*$")]
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*\Z", max_length=1000)]
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
@@ -70,7 +70,22 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     slots: dict[SlugField, Route]
 
 
+class Parsed(NamedTuple):
+    """A table as the gateway understands it; ``refused`` are slots of which it cannot use the route, and why."""
+
+    table: Table
+    refused: dict[str, str]
+
+
+class _Rough(msgspec.Struct):
+    """A table whose routes are looked at one by one: a route that cannot be used takes no other with it."""
+
+    generation: int
+    slots: dict[str, dict[str, Any]]
+
+
 _decoder = msgspec.json.Decoder(Table)
+_rough = msgspec.json.Decoder(_Rough)
 
 
 def write(path: Path, table: Table) -> None:
@@ -95,20 +110,40 @@ def write(path: Path, table: Table) -> None:
         raise
 
 
-def parse(content: bytes, *, element: str) -> Table:
-    """Read a table's bytes.
+def parse(content: bytes, *, element: str) -> Parsed:
+    """Read a table's bytes. A route that cannot be used is refused alone; a fallback that cannot, without its route.
 
     Raises:
-        Invalid: they are no routing table, or too many.
+        Invalid: they are not a routing table, or too many.
     """
     if len(content) > MAX_BYTES:
         raise Invalid(f"a routing table of more than {MAX_BYTES} bytes", element=element)
     try:
-        return _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(
-            f"no routing table: {error}", element=element, remedy="restart edgefleet-agent, which writes it anew"
-        ) from error
+        return Parsed(_decoder.decode(content), {})
+    except msgspec.ValidationError:
+        pass  # looked at route by route
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_a_table(element, error) from error
+    try:
+        rough = _rough.decode(content)
+    except msgspec.ValidationError as error:
+        raise _not_a_table(element, error) from error
+    slots: dict[Slug, Route] = {}
+    refused: dict[str, str] = {}
+    for name, found in rough.slots.items():
+        for tried in (found, {**found, "fallback": None}):
+            try:
+                slots[slug(name, what="slot")] = msgspec.convert(tried, Route)
+                break
+            except (Invalid, msgspec.ValidationError) as error:
+                refused.setdefault(name, str(error))
+    return Parsed(Table(generation=rough.generation, slots=slots), refused)
+
+
+def _not_a_table(element: str, error: Exception) -> Invalid:
+    return Invalid(
+        f"not a routing table: {error}", element=element, remedy="restart edgefleet-agent, which writes it anew"
+    )
 
 
 def read(path: Path) -> Table:
@@ -119,4 +154,4 @@ def read(path: Path) -> Table:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        return parse(file.read(MAX_BYTES + 1), element=str(path))
+        return parse(file.read(MAX_BYTES + 1), element=str(path)).table

@@ -44,7 +44,8 @@ class Stage(contextlib.AsyncExitStack):
         listener = own_socket("127.0.0.1:0")
         port = int(bound_address(listener).rpartition(":")[2])
         stop = asyncio.Event()
-        task = asyncio.create_task(serve(Settings(table=self.path, **{"grace_s": 0.02} | settings), listener, stop))
+        known = {"grace_s": 0.02, "private_fallbacks": ("127.0.0.1",)} | settings
+        task = asyncio.create_task(serve(Settings(table=self.path, **known), listener, stop))
 
         async def end():
             stop.set()
