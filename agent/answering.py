@@ -6,7 +6,7 @@ What the agent remembers may be old news: it may have ended, and its modules aft
 import asyncio
 import http.client
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,13 +24,22 @@ async def answering(slots: Iterable[Slot]) -> dict[str, bool]:
     return dict(zip(serving, await asyncio.gather(*asked), strict=True))
 
 
-def gateway(address: str) -> list[dict[str, Any]]:
-    """The gateway's own list of slots. Blocking.
+class Told(NamedTuple):
+    """What the gateway says of itself: the generation of the routing table that it uses (0: none), and its slots."""
+
+    generation: int
+    slots: list[dict[str, Any]]
+
+
+def gateway(address: str) -> Told:
+    """Ask the gateway. Blocking.
 
     Raises:
         OSError: nothing listens there, or it is not a gateway that answers in time.
     """
     host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise OSError(None, f"{address!r} is not host:port")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/")
@@ -38,8 +47,11 @@ def gateway(address: str) -> list[dict[str, Any]]:
         data = response.read(_LIMIT)
         if response.status not in {http.client.OK, http.client.SERVICE_UNAVAILABLE}:
             raise OSError(f"what listens there answers {response.status}")
-        return msgspec.json.decode(data, type=list[dict[str, Any]]) if response.status == http.client.OK else []
-    except (http.client.HTTPException, msgspec.DecodeError) as error:
+        if response.status != http.client.OK:
+            return Told(0, [])
+        generation = int(response.headers.get("x-edgefleet-table", "0"))
+        return Told(generation, msgspec.json.decode(data, type=list[dict[str, Any]]))
+    except (http.client.HTTPException, msgspec.DecodeError, ValueError) as error:
         raise OSError(f"what listens there is not the gateway: {error}") from error
     finally:
         connection.close()

@@ -7,7 +7,7 @@ overwrite each other's news.
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from agent.clock import Clock, backoff
@@ -19,7 +19,17 @@ from agent.slots import Placed, Slot, reason
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.store import Store
 from agent.supply import Supply
-from modules.errors import EdgefleetError, NeedsOperator, NoEngine, NoSpace, Refused, Transient, Unfit, Unproved
+from modules.errors import (
+    EdgefleetError,
+    LinkLost,
+    NeedsOperator,
+    NoEngine,
+    NoSpace,
+    Refused,
+    Transient,
+    Unfit,
+    Unproved,
+)
 from modules.manifest import Image, Manifest
 from modules.needs import HostFacts, fits
 from modules.protocol.phases import Phase
@@ -31,7 +41,11 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Executor:
-    """Takes steps. ``routed`` is called after each change that moves traffic, before the next side effect."""
+    """Takes steps.
+
+    ``routed`` is called after each change that moves traffic, before the next side effect. ``untaken`` says why the
+    gateway does not use yet what it was told last; empty: it does.
+    """
 
     def __init__(
         self,
@@ -43,6 +57,7 @@ class Executor:
         engines: Mapping[str, ContainerEngine],
         facts: Callable[[], HostFacts],
         routed: Callable[[], None],
+        untaken: Callable[[], Awaitable[str]],
         clock: Clock,
         stop_grace_s: float,
         retry_s: float,
@@ -54,6 +69,7 @@ class Executor:
         self._engines = engines
         self._facts = facts
         self._routed = routed
+        self._untaken = untaken
         self._clock = clock
         self._stop_grace_s = stop_grace_s
         self._retry_s = retry_s
@@ -161,6 +177,9 @@ class Executor:
         self._routed()
 
     async def _commit(self, slot: Slot) -> None:
+        if problem := await self._untaken():
+            # Done means that it serves: without the gateway it has had no traffic to prove itself by.
+            raise LinkLost(f"the probation goes on: {problem}", element="gateway", remedy="see edgefleet-agent doctor")
         old = slot.current
         self._to(slot, Phase.COMMITTED, current=slot.candidate, previous=old, candidate=None, restarts=0)
         self._routed()

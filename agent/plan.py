@@ -45,7 +45,8 @@ def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> D
     steps: list[Step] = []
     look_again = now + poll_s
     for slot in slots:
-        if slot.not_before > now:
+        # A probation is judged all the while; only its end may have to wait.
+        if slot.not_before > now and slot.phase is not Phase.PROBATION:
             look_again = min(look_again, slot.not_before)
         else:
             step, wake = _work(slot, seen, now)
@@ -90,7 +91,7 @@ def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float |
         return None, None  # not looked at yet
     if why := broken(evidence):
         return Revert(slot, why), None
-    ends = slot.since + slot.candidate.probation_s
+    ends = max(slot.since + slot.candidate.probation_s, slot.not_before)
     if now < ends:
         return None, ends
     return (Commit(slot) if evidence.answers else None), None

@@ -1,10 +1,13 @@
 """Hands the routing table to the gateway whenever the rows make another one."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 
+from agent import answering
 from agent.gateway import table as gateway_table
+from agent.identity import CERTIFICATE, KEY
 from agent.routes import table
 from agent.store import ORDER, Store
 
@@ -12,20 +15,46 @@ from agent.store import ORDER, Store
 class Router:
     """Writes the table; called after each change that moves traffic, before the next side effect."""
 
-    def __init__(self, path: Path, store: Store, identity: Path) -> None:
+    def __init__(self, path: Path, store: Store, identity: Path, gateway: str = "") -> None:
+        self._gateway = gateway
         self._path = path
         self._store = store
         self._identity = identity
         self._last: gateway_table.Table | None = None
+        #: of the table that was written last
+        self.generation = 0
 
     def __call__(self) -> None:
         slots = self._store.slots()
         if not slots and self._store.document(ORDER) is None and self._path.exists():
             return  # the database was lost, and what the gateway was told last still serves
-        draft = table(slots, generation=0, identity=self._identity)
+        draft = table(slots, generation=0, identity=self._path.parent)
         if draft == self._last and self._path.exists():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if any(route.fallback for route in draft.slots.values()):
+            self._share_identity()
         numbered = msgspec.structs.replace(draft, generation=self._store.count("generation"))
         gateway_table.write(self._path, numbered)
-        self._last = draft
+        self._last, self.generation = draft, numbered.generation
+
+    async def untaken(self) -> str:
+        """Why the gateway does not use yet what was written last; empty: it does."""
+        try:
+            told = await asyncio.to_thread(answering.gateway, self._gateway)
+        except OSError as error:
+            return f"the gateway does not answer at {self._gateway} ({error})"
+        if told.generation < self.generation:
+            return f"the gateway uses routing table {told.generation} and not yet {self.generation}"
+        return ""
+
+    def _share_identity(self) -> None:
+        """Put the device's certificate and key where the gateway's group can read them, and nobody else.
+
+        The identity's own folder is the agent's alone; the gateway, another user, shows the certificate to fallbacks.
+        """
+        for name in (CERTIFICATE, KEY):
+            data = (self._identity / name).read_bytes()
+            shared = self._path.parent / name
+            if not shared.exists() or shared.read_bytes() != data:
+                gateway_table.replace(shared, data)

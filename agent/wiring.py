@@ -105,7 +105,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     )
     known = engines(settings, identity)
     host = Host(known, Path(settings.state))
-    router = Router(settings.table, store, settings.identity)
+    router = Router(settings.table, store, settings.identity, settings.gateway_address)
     outbox = Outbox(device=identity.device, store=store, link=link, signer=signer, now=clock.now)
     supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
     launcher = Launcher(
@@ -116,6 +116,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         group=settings.gateway_group,
         clock=clock,
     )
+
     executor = Executor(
         store=store,
         shelf=shelf,
@@ -124,6 +125,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         engines=known,
         facts=lambda: host.facts,
         routed=router,
+        untaken=router.untaken,
         clock=clock,
         stop_grace_s=settings.stop_grace_s,
         retry_s=settings.pull_retry_s,

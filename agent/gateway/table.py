@@ -96,12 +96,21 @@ def write(path: Path, table: Table) -> None:
     Raises:
         OSError: the folder is missing, full or not writable.
     """
+    replace(path, msgspec.json.encode(table))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace a file of the gateway's in one step, readable for its owner and its group.
+
+    Raises:
+        OSError: the folder is missing, full or not writable.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o640)  # whatever the umask says: the group is the gateway
-            file.write(msgspec.json.encode(table))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -146,3 +146,34 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
     await device.until(lambda: device.row().current.instance != instance, flowing=1.0)
     await device.until(device.served)
     await device.stop()
+
+
+async def test_nothing_is_committed_that_the_gateway_was_not_told(device):
+    """Without a gateway that uses the new table a probation goes on, says why, and neither reverts nor commits."""
+    device.no_gateway = "the gateway uses routing table 1 and not yet 2"
+    await device.order(main=FIRST)
+    await device.phase(Phase.PROBATION)
+    device.clock.advance(FIRST.manifest.proof.probation_s + 1)
+    await device.until(lambda: device.row().reason is not None)
+    assert (device.row().phase, device.row().reason.code) == (Phase.PROBATION, "link-lost")
+    assert "not yet 2" in device.row().reason.message
+    device.clock.advance(600)
+    await device.passes(3)
+    assert device.row().phase is Phase.PROBATION
+
+    device.no_gateway = ""
+    await device.phase(Phase.COMMITTED, flowing=5.0)
+
+
+async def test_a_candidate_that_breaks_while_its_commit_waits_is_reverted(device):
+    """Waiting for the gateway is no time off from the probation."""
+    await device.committed(FIRST)
+    device.no_gateway = "the gateway does not answer"
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    device.clock.advance(SECOND.manifest.proof.probation_s + 1)
+    await device.until(lambda: device.row().reason is not None)
+    device.engine.crash(device.row().candidate.instance)
+
+    await device.phase(Phase.REVERTED)
+    assert device.serves() == "acme/digits:1"

@@ -70,3 +70,37 @@ def test_the_table_is_written_when_it_changes(tmp_path):
     router()
     assert gateway_table.read(path).generation == 3
     store.close()
+
+
+def test_the_gateway_can_read_the_certificate_that_it_shows(tmp_path):
+    """Certificate and key lie beside the table, for the gateway's group alone, and are renewed with the identity's."""
+    identity = tmp_path / "identity"
+    identity.mkdir(mode=0o700)
+    for name in ("certificate.pem", "key.pem"):
+        (identity / name).write_text(f"first {name}")
+        (identity / name).chmod(0o600)
+    store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
+    router = Router(path, store, identity)
+    row = store.save(Slot(slot="main", wanted=NEW, phase=Phase.REJECTED))
+    router()
+
+    fallback = gateway_table.read(path).slots["main"].fallback
+    assert (fallback.cert, fallback.key) == (str(path.parent / "certificate.pem"), str(path.parent / "key.pem"))
+    assert (path.parent / "key.pem").read_text() == "first key.pem"
+    assert (path.parent / "key.pem").stat().st_mode & 0o777 == 0o640
+    (identity / "key.pem").write_text("renewed")
+    store.save(row.with_(phase=Phase.REVERTED))
+    store.save(Slot(slot="other", wanted=NEW, phase=Phase.REJECTED))
+    router()
+    assert (path.parent / "key.pem").read_text() == "renewed"
+    store.close()
+
+
+def test_without_a_fallback_nothing_of_the_identity_is_shared(tmp_path):
+    """A gateway that shows the certificate to nobody does not get it."""
+    store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
+    store.save(Slot(slot="main", wanted=OLD, phase=Phase.COMMITTED, current=CURRENT))
+    Router(path, store, tmp_path / "none")()
+
+    assert [one.name for one in path.parent.iterdir()] == ["table.json"]
+    store.close()

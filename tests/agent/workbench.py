@@ -61,6 +61,7 @@ class Bench:
         self.signer, self.key = signing.signer_from_pem(private), signing.key_from_pem(public)
         self.counter = 0
         self.tries = 3
+        self.no_gateway = ""
         self.task: asyncio.Task[None] | None = None
         self.watch: Callable[[], None] = lambda: None
         self.build()
@@ -92,6 +93,7 @@ class Bench:
             engines=engines,
             facts=lambda: self.host.facts,
             routed=self.router,
+            untaken=self.untaken,
             clock=self.clock,
             stop_grace_s=1.0,
             retry_s=5.0,
@@ -107,6 +109,10 @@ class Bench:
             clock=self.clock,
             poll_s=0.02,
         )
+
+    async def untaken(self) -> str:
+        """What the gateway says; a test may set ``no_gateway``."""
+        return self.no_gateway
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.loop.run(), name="agent")

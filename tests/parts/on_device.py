@@ -12,6 +12,7 @@ import docker
 
 from agent.slots import Slot
 from agent.store import Store
+from tests.parts.mosquitto import free_port
 from tests.parts.presence import engine_socket
 from tests.parts.programs import Program, run, until
 from tests.parts.system import System
@@ -51,8 +52,9 @@ class OnDevice:
             "STOP_GRACE_S": "5",
         } | {name.upper(): value for name, value in settings.items()}
         self.environment = {f"EDGEFLEET_AGENT_{name}": value for name, value in given.items()}
+        self.environment["EDGEFLEET_AGENT_GATEWAY_ADDRESS"] = f"{_LOOPBACK}:{free_port()}"
         table, ready = self.runtime / "gateway" / "table.json", self.folder / "gateway-ready"
-        arguments = ("--table", str(table), "--listen", f"{_LOOPBACK}:0")
+        arguments = ("--table", str(table))
         self.agent = Program(
             "agent", [sys.executable, "-m", "agent", "run"], self.folder / "agent.log", environment=self.environment
         )
@@ -60,6 +62,7 @@ class OnDevice:
             "gateway",
             [sys.executable, "-m", "agent.gateway", *arguments, "--ready-file", str(ready)],
             self.folder / "gateway.log",
+            environment=self.environment,
         )
         self._table, self._ready = table, ready
 
