@@ -1,6 +1,8 @@
 """What an accepted order changes in the device's memory: pure, rows in and rows out."""
 
-from agent.slots import Slot, Wanted
+import msgspec
+
+from agent.slots import Placed, Slot, Wanted
 from modules.names import Digest, ModuleRef, Slug
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
@@ -43,6 +45,11 @@ def _work_towards(
     if before is None:
         return Slot(slot=name, wanted=wanted, times=((str(Phase.ACCEPTED), now),))
     again = wanted.digest in waived and before.phase in {Phase.REVERTED, Phase.REJECTED}
+    if before.phase is not Phase.REMOVING and not again and _but_fallback(before.wanted, wanted):
+        # Only where requests go when nobody here answers has changed: nothing is started or proved again for that.
+        return before.with_(
+            wanted=wanted, candidate=_redirected(before.candidate, wanted), current=_redirected(before.current, wanted)
+        )
     if before.wanted == wanted and before.phase is not Phase.REMOVING and not again:
         return None
     fresh = Slot(
@@ -58,3 +65,13 @@ def _work_towards(
         # Ordered back to what is committed and still runs: there is nothing to do.
         return fresh.with_(phase=Phase.COMMITTED, times=((str(Phase.COMMITTED), now),))
     return fresh
+
+
+def _but_fallback(before: Wanted, after: Wanted) -> bool:
+    return before != after and msgspec.structs.replace(before, fallback=after.fallback) == after
+
+
+def _redirected(placed: Placed | None, wanted: Wanted) -> Placed | None:
+    if placed is None or not _but_fallback(placed.wanted, wanted):
+        return placed
+    return msgspec.structs.replace(placed, wanted=wanted)

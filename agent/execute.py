@@ -15,7 +15,7 @@ from agent.engines.contract import ContainerEngine
 from agent.launch import Launcher
 from agent.plan import MAX_RESTARTS
 from agent.shelf import Shelf
-from agent.slots import Placed, Slot, reason
+from agent.slots import Placed, Slot, Wanted, reason
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.store import Store
 from agent.supply import Supply
@@ -135,7 +135,8 @@ class Executor:
         if engine in self._engines and engine not in {one.name for one in facts.engines}:
             # It was not there at the last look at the host; that says nothing about the module.
             raise NoEngine(f"the {engine} engine does not answer", remedy="see edgefleet-agent doctor")
-        fit = fits(self._shelf.manifest(slot.wanted.digest), facts, engine=engine)
+        # Space is planned before the first byte is fetched, where its want is waited out and not final.
+        fit = fits(self._shelf.manifest(slot.wanted.digest), facts, engine=engine, disk=False)
         if not fit:
             raise Unfit("; ".join(fit.unmet), element=slot.wanted.module)
         self._to(slot, Phase.FITTED)
@@ -144,7 +145,7 @@ class Executor:
         if slot.phase is Phase.FITTED:
             self._to(slot, Phase.FETCHING)
         manifest = self._shelf.manifest(slot.wanted.digest)
-        image = self._image(slot, manifest)
+        image = self._image(slot.wanted, manifest)
         await self._supply.fetch(manifest, image, self._engines.get(slot.wanted.engine), self._progress(slot))
         self._to(slot, Phase.VERIFIED)
 
@@ -158,7 +159,7 @@ class Executor:
         manifest = self._shelf.manifest(slot.wanted.digest)
         try:
             await asyncio.to_thread(self._supply.lay_out, slot.wanted.digest, manifest)
-            if image := self._image(slot, manifest):
+            if image := self._image(slot.wanted, manifest):
                 await self._supply.load(image, self._engine(slot))
         except FileNotFoundError as error:
             _log.warning("%s: fetched again, for it went missing: %s", slot.slot, error)
@@ -211,6 +212,7 @@ class Executor:
         if candidate is None and bad is not None and previous is not None and bad.wanted == slot.wanted:
             manifest = self._shelf.manifest(previous.wanted.digest)
             placed = self._launcher.place(slot.slot, previous.wanted, manifest)
+            await self._ensure_image(previous.wanted, manifest)
             placed = await self._launcher.start(placed, manifest, self._engine_named(previous.wanted.engine))
             slot = self._change(slot, lambda row: row.with_(current=placed, previous=None, restarts=0))
             self._routed()
@@ -243,6 +245,7 @@ class Executor:
             _log.warning("%s: the restart cannot be written down, and is done all the same: %s", slot.slot, full)
         await self._stop(old)
         manifest = self._shelf.manifest(old.wanted.digest)
+        await self._ensure_image(old.wanted, manifest)
         await self._launcher.start(old, manifest, self._engine_named(old.wanted.engine))
 
     async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
@@ -256,6 +259,7 @@ class Executor:
         if not self._succeeds(slot, old, placed):
             return
         await self._stop(old)
+        await self._ensure_image(old.wanted, manifest)
         started = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
         if self._succeeds(slot, placed, started):
             self._routed()
@@ -315,10 +319,16 @@ class Executor:
         until = self._clock.monotonic() + wait
         self._change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))
 
-    def _image(self, slot: Slot, manifest: Manifest) -> Image | None:
+    def _image(self, wanted: Wanted, manifest: Manifest) -> Image | None:
         """The image that this host needs for the module; the process engine needs none."""
-        fit = fits(manifest, self._facts(), engine=slot.wanted.engine)
-        return fit.runtime.image if fit.runtime and slot.wanted.engine != "process" else None
+        fit = fits(manifest, self._facts(), engine=wanted.engine, disk=False)
+        return fit.runtime.image if fit.runtime and wanted.engine != "process" else None
+
+    async def _ensure_image(self, wanted: Wanted, manifest: Manifest) -> None:
+        """Somebody may have removed the engine's images: they are made again from the layers that lie here."""
+        image = self._image(wanted, manifest)
+        if image is not None:
+            await self._supply.ensure(manifest, image, self._engine_named(wanted.engine))
 
     def _engine(self, slot: Slot) -> ContainerEngine:
         return self._engine_named(slot.wanted.engine)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 from agent.adopt import adopt
 from agent.clock import Clock, backoff
@@ -13,10 +14,12 @@ from agent.store import ORDER, Store
 from agent.verify import Accepted, Verifier
 from modules import canonical, signing
 from modules.digests import sha256
-from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient
+from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient, Untrusted
 from modules.protocol.order import LIMIT
 from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
+# After so long a refused order is looked at again; the broker brings it no second time in one session.
+AGAIN_S: Final = 600.0
 _log = logging.getLogger(__name__)
 
 # Ends the running step of each slot that is about to change, then lets the rows be replaced by what this returns.
@@ -44,6 +47,8 @@ class Inbox:
         self._wake = wake
         self._clock = clock
         self._newest: bytes | None = None
+        self._refused: bytes | None = None
+        self._again_s = AGAIN_S
         self._came = asyncio.Event()
 
     def on_order(self, envelope: bytes) -> None:
@@ -75,17 +80,18 @@ class Inbox:
         """Verify and adopt orders for ever; a broken link only delays one, and what cannot be followed is refused."""
         tries = 0
         while True:
-            await self._came.wait()
-            self._came.clear()
-            envelope = self._newest
+            await self._another()
+            envelope = self._newest or self._refused
             if envelope is None or envelope == self._store.document(ORDER):
                 continue
             try:
                 accepted = await self._verifier.accept(envelope)
                 await self._follow(accepted, envelope)
+                self._refused = None
             except (Transient, NeedsOperator, OSError) as error:
                 # Nothing is wrong with the order: the link broke, or the disk is full.
                 tries += 1
+                self._newest = self._newest or envelope
                 _log.warning("order waits: %s", error)
                 self._came.set()
                 await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))
@@ -93,10 +99,21 @@ class Inbox:
             except Exception as error:  # noqa: BLE001 - no order, whatever is in it, may end this task
                 if self._newest is envelope:  # a newer one may have come meanwhile
                     self._newest = None
+                self._refused = envelope if isinstance(error, Untrusted) else None
                 if not isinstance(error, EdgefleetError):
                     _log.exception("an order met a defect of this program, please report it")
                 self._refuse(error, what=f"order {sha256(envelope)[7:19]}")
             tries = 0
+
+    async def _another(self) -> None:
+        """Wait for an order; one that was not believed is looked at again: a clock is set, metadata is renewed."""
+        try:
+            async with asyncio.timeout(None if self._refused is None else self._again_s):
+                await self._came.wait()
+        except TimeoutError:
+            return
+        self._refused = None
+        self._came.clear()
 
     async def _follow(self, accepted: Accepted, envelope: bytes) -> None:
         order = accepted.order

@@ -60,7 +60,7 @@ class Loop:
         # Slots whose rows are about to be replaced: no step is begun for them.
         self._changing: set[Slug] = set()
         self._facts_at = -_FACTS_EVERY_S
-        self._pruned: tuple[Slot, ...] = ()
+        self._pruned: tuple[Slot, ...] | None = None  # not yet, which is not the same as for no slots
         self._saying: asyncio.Task[None] | None = None
         self._resumed = False
         self._outage_logged = False
@@ -173,9 +173,9 @@ class Loop:
             _log.warning("nothing was reported, it is tried again: %s", error)
 
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
-        # A new database knows of nothing: what runs may be what serves. Only an order says what shall not.
-        ordered = self._store.document(ORDER) is not None
-        for instance in left_over(slots, running) if ordered else ():
+        if self._store.document(ORDER) is None:
+            return  # a new database knows of nothing, and what runs may be what serves: only an order says more
+        for instance in left_over(slots, running):
             with contextlib.suppress(EdgefleetError):
                 await self._executor.stop_left_over(instance, running[instance])
         if slots != self._pruned:

@@ -4,12 +4,13 @@ from typing import Final
 
 import msgspec
 
+from agent.plan import MAX_RESTARTS
 from agent.slots import Placed, Slot
 from modules import canonical
 from modules.clipping import clipped
 from modules.names import DeviceId
 from modules.protocol.phases import Phase
-from modules.protocol.report import LIMIT, Reason, Refusal, Report, Running, SlotReport
+from modules.protocol.report import LIMIT, Health, Reason, Refusal, Report, Running, SlotReport
 
 # What its number and time may add to a draft, which has none yet.
 _NUMBERS: Final = 64
@@ -62,6 +63,15 @@ def _shortened(whole: Report, reason: int, times: int, refused: int) -> Report:
     return msgspec.structs.replace(whole, slots=slots, refusals=refusals)
 
 
+def _health(slot: Slot) -> Health | None:
+    """The committed module's own, whatever became of the wanted one."""
+    if slot.current is None or slot.phase is Phase.REMOVING:
+        return None
+    degraded = slot.phase is Phase.DEGRADED or slot.restarts > MAX_RESTARTS
+    state = "degraded" if degraded else "restarting" if slot.restarts else "up"
+    return Health(state=state, restarts=slot.restarts)
+
+
 def _slot(slot: Slot) -> SlotReport:
     serving = None if slot.phase is Phase.REMOVING else slot.serving
     return SlotReport(
@@ -74,6 +84,7 @@ def _slot(slot: Slot) -> SlotReport:
         serving=_running(serving) if serving else None,
         progress=slot.progress,
         times=slot.times,
+        current=_health(slot),
     )
 
 

@@ -102,6 +102,19 @@ class Supply:
                     raise FileNotFoundError(errno.ENOENT, "a blob of the image is missing", blob.sha256)
             await engine.load_image(image, self._blobs.folder)
 
+    async def ensure(self, manifest: Manifest, image: Image, engine: ContainerEngine) -> None:
+        """See that the engine holds an image that ran here before: from the blobs here, else from the server.
+
+        Raises:
+            LinkLost, TransferStalled: a layer is neither here nor to be had now.
+            Untrusted, Invalid, NoSpace: as the engine's contract says.
+        """
+        try:
+            await self.load(image, engine)
+        except FileNotFoundError:
+            await self.fetch(manifest, image, engine, lambda _: None)
+            await self.load(image, engine)
+
     def prune(self, slots: Iterable[Slot]) -> None:
         """Forget modules that no slot names, and the oldest unnamed blobs above the budget. Blocking."""
         named = {slot.wanted.digest for slot in slots}
@@ -112,6 +125,8 @@ class Supply:
             keep |= {entry.sha256 for entry in manifest.files}
             for runtime in manifest.runtimes:
                 if runtime.image is not None:
-                    keep |= {runtime.image.manifest.sha256, runtime.image.config.sha256}
+                    # Its layers, too, where they are here: an engine's images can be removed by anybody.
+                    image = runtime.image
+                    keep |= {blob.sha256 for blob in (image.manifest, image.config, *image.layers)}
         self._shelf.prune(named)
         self._blobs.prune(keep, self._budget)

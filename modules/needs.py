@@ -56,8 +56,12 @@ class Fit(msgspec.Struct, frozen=True):
         return not self.unmet
 
 
-def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker") -> Fit:
-    """Match a module with a host; ``engine`` is the one that the rollout asks for."""
+def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker", disk: bool = True) -> Fit:
+    """Match a module with a host; ``engine`` is the one that the rollout asks for.
+
+    Without ``disk``, free space is left out: a device that has the files already, or will have made room, knows better
+    when it plans its pull.
+    """
     unmet = []
     if engine not in {one.name for one in facts.engines}:
         unmet.append(f"no {engine} engine (has: {', '.join(one.name for one in facts.engines) or 'none'})")
@@ -67,7 +71,7 @@ def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker") -> Fit
     if needs.memory_mb > facts.memory_mb:
         unmet.append(f"needs {needs.memory_mb} MiB of memory, has {facts.memory_mb}")
     disk_mb = max(needs.disk_mb, sum(entry.length for entry in manifest.files) >> 20)
-    if disk_mb > facts.disk_free_mb:
+    if disk and disk_mb > facts.disk_free_mb:
         unmet.append(f"needs {disk_mb} MiB of disk, has {facts.disk_free_mb} free")
     if needs.cpu_cores > facts.cores:
         unmet.append(f"needs {needs.cpu_cores:g} cores, is granted {facts.cores:g}")

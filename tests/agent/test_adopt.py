@@ -97,3 +97,26 @@ def test_a_slot_that_is_ordered_while_it_is_removed_comes_back():
     (row,) = adopt(order(main=TWO), (committed(ONE, phase=Phase.REMOVING),), now=NOW)
 
     assert row.phase is Phase.ACCEPTED
+
+
+def with_fallback(release):
+    slots = {"main": release.ordered(fallback="https://cloud.example/a")}
+    return Order(device="dev-1", counter=1, issued=1, expires=2, slots=slots)
+
+
+def test_another_fallback_alone_starts_nothing_again():
+    """Where requests go when nobody here answers is the gateway's business: the module runs and is proved as it was."""
+    before = committed(ONE)
+    (row,) = adopt(with_fallback(ONE), (before,), now=NOW)
+
+    assert row.phase is Phase.COMMITTED
+    assert row.wanted.fallback == row.current.wanted.fallback == "https://cloud.example/a"
+    assert row.current.instance == before.current.instance
+
+
+def test_a_fallback_of_another_module_is_not_the_committed_ones():
+    """While a new version is on its way, the fallback that is ordered for it is its own."""
+    (row,) = adopt(with_fallback(TWO), (committed(ONE, wanted=TWO.wanted(), phase=Phase.FETCHING),), now=NOW)
+
+    assert (row.phase, row.wanted.fallback) == (Phase.FETCHING, "https://cloud.example/a")
+    assert row.current.wanted == ONE.wanted()

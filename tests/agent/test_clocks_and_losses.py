@@ -102,6 +102,7 @@ async def test_a_lost_database_takes_nothing_away_that_serves(device, kept):
     assert device.serves() == serving == "acme/digits:1"
     assert device.served()
     assert (device.engine.stops, device.engine.starts) == ([], starts)
+    assert (device.folder / "modules" / FIRST.digest.removeprefix("sha256:")).is_dir()
     await device.order(main=FIRST)
     await device.until(lambda: device.row().phase in {Phase.PROBATION, Phase.COMMITTED})
     if kept:

@@ -217,3 +217,13 @@ async def test_a_refusal_on_a_full_disk_ends_nothing(receiving):
     receiving.store._db.execute("PRAGMA query_only = OFF")
 
     assert receiving.store.refusals() == ()
+
+
+async def test_an_order_that_was_not_believed_is_looked_at_again(receiving):
+    """When the clock has been set or the metadata renewed, it is followed without being sent a second time."""
+    receiving.inbox._again_s = 0.05
+    receiving.verdicts.errors = [Untrusted("the order expired")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert len(receiving.store.refusals()) == 1

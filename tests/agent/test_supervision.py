@@ -3,9 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modules.errors import NoEngine
+from modules.manifest import Needs
 from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour, could_not_start
 from tests.doubles.release import make
@@ -348,4 +350,51 @@ async def test_a_module_may_not_write_to_the_host_once_it_serves(device):
     assert folder.stat().st_mode & 0o7777 == 0o2750
     assert [path.name for path in folder.iterdir()] == ["s.sock"]
     assert device.served()
+    await device.stop()
+
+
+async def test_images_that_somebody_removed_are_made_again(device):
+    """After the engine was cleaned up, a crashed module comes back from the layers that lie here, offline too."""
+    await device.committed(FIRST)
+    device.server.silent = True
+    device.engine.images.clear()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+    assert device.engine.images
+
+
+async def test_a_revert_brings_the_previous_image_back(device):
+    """An engine that is cleaned up every night has lost the image of the version before, which must still be had."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    device.engine.images.clear()
+    device.engine.behaviours[SECOND.digest] = Behaviour(exits=True)
+    device.engine.crash(device.row().current.instance)
+    await device.phase(Phase.REVERTED, flowing=5.0)
+
+    assert device.serves() == "acme/digits:1"
+    assert device.served()
+
+
+async def test_going_back_needs_no_disk_for_files_that_are_there(device):
+    """A full disk does not refuse the version that lies on it."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    device.host.facts = msgspec.structs.replace(device.host.facts, disk_free_mb=0)
+    large = make("acme/digits:1", needs=Needs(disk_mb=100))
+    await device.order(main=large)
+    await device.phase(Phase.PROBATION)
+
+
+async def test_a_slot_forgotten_before_its_folder_was_pruned_leaves_nothing(device):
+    """An agent that died between the two prunes at its next start, though no slot is left."""
+    await device.committed(FIRST)
+    await device.stop()
+    await device.engine.stop(device.row().current.instance, grace_s=1)
+    device.store.forget("main")
+    device.store.close()
+    device.build()
+    device.start()
+    await device.until(lambda: not any(path.is_dir() for path in (device.folder / "modules").iterdir()))
     await device.stop()
