@@ -29,6 +29,9 @@ _OURS: Final = frozenset({
 _STATUSES: Final = range(200, 600)
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_SHORT: Final = {"2.0": "2", "3.0": "3"}
+# What theirs says where nobody names a version.
+UNVERSIONED: Final = "1.0"
 _PLAIN_JSON: Final = (("content-type", "application/json"),)
 _SCORE_METHODS: Final = ("GET", "POST", "OPTIONS")
 _PAGE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -83,7 +86,8 @@ class Azure:
         asked = [
             value for name, value in urllib.parse.parse_qsl(request.query, keep_blank_values=True) if name == "version"
         ]
-        wanted = (asked or ["2" if by_script else "3"])[0].removesuffix(".0")
+        wanted = (asked or ["2" if by_script else "3"])[0]
+        wanted = _SHORT.get(wanted, wanted)
         if wanted in self._own:
             return document(self._own[wanted])
         told = {one.removesuffix(".0") for one in metadata.openapi_versions or ()}
@@ -93,7 +97,8 @@ class Azure:
         if not self._main.runtime.ready:
             return message(503, "the module is not ready", RETRY)
         azure, openapi = self._settings.azure, schema.VERSIONS[wanted]
-        name, version = azure.service_name or self._main.name, azure.service_version or self._main.version
+        name = azure.service_name or self._main.name
+        version = azure.service_version or (self._main.version if self._settings.module else UNVERSIONED)
         if by_script:
             prefix = azure.prefix
             return document(

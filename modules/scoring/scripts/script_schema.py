@@ -39,7 +39,8 @@ def document(
     """The document in the given version of OpenAPI; ``prefix`` stands before every path."""
     definitions = {
         "ServiceInput": metadata.request_schema or {"type": "object", "example": example or {}},
-        "ServiceOutput": metadata.answer_schema or {"type": "object", "example": {}},
+        "ServiceOutput": metadata.answer_schema
+        or {"type": "object"} | ({} if metadata.request_schema else {"example": {}}),
         "ErrorResponse": {"type": "object", "properties": {"message": {"type": "string"}}},
     }
     old = openapi.startswith("2")

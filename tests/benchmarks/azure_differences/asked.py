@@ -85,6 +85,7 @@ GROUPS = {
     "swagger": {
         version or "default": ask("GET", f"/swagger.json{version}", (), None)
         for version in ("", "?version=2", "?version=3", "?version=3.1", "?version=2.0", "?version=3.0", "?version=4",
+                        "?version=3.1.0", "?version=2.0.0", "?version=03", "?version=3.0.3",
                         "?version=", "?version=2&version=3")
     },
     "headers": {

@@ -124,21 +124,29 @@ def freed(response):
     if response.status >= 400 and isinstance(body, dict) and isinstance(body.get("message"), str):
         body = {"message": "..."}
     if isinstance(body, dict) and "paths" in body:
-        body = _operations(body)
-    # As text, so that True is not 1 and NaN is itself.
-    shown = body.decode("latin-1") if isinstance(body, bytes) else json.dumps(body)
-    return {"status": response.status, "body": shown, **{name: sorted(values) for name, values in headers.items()}}
+        said = dict(_leaves(body, "openapi"))
+    else:
+        # As text, so that True is not 1 and NaN is itself.
+        said = {"body": body.decode("latin-1") if isinstance(body, bytes) else json.dumps(body)}
+    return {"status": response.status, **said, **{name: sorted(values) for name, values in headers.items()}}
 
 
-def _operations(document):
-    """What clients are generated from: the operations of an OpenAPI document, what they take, and what they give."""
-    schemas = document.get("definitions") or document["components"]["schemas"]
-    paths = document["paths"].items()
-    return {
-        "version": document.get("swagger") or document["openapi"], "info": document["info"]["title"],
-        "operations": {path: {method: one["operationId"] for method, one in here.items()} for path, here in paths},
-        **{name: schemas[name] for name in ("ServiceInput", "ServiceOutput", "ErrorResponse")},
-    }  # fmt: skip
+def _leaves(value, path):
+    """An OpenAPI document as one field for each thing that it says, but for descriptions, which are for people.
+
+    The order of what is required says nothing; examples stand as a whole.
+    """
+    if isinstance(value, dict) and value and not path.endswith("/example"):
+        for name, inner in value.items():
+            if name != "description" or not isinstance(inner, str):
+                yield from _leaves(inner, f"{path}/{name}")
+    elif path.endswith(("/required", "/schemes")) and isinstance(value, list):
+        yield path, json.dumps(sorted(value))
+    elif isinstance(value, list) and value and isinstance(value[0], dict) and "name" in value[0]:
+        for inner in value:
+            yield from _leaves(inner, f"{path}/{inner['name']}")
+    else:
+        yield path, json.dumps(value)
 
 
 def compare(script, folder, wanted="*"):

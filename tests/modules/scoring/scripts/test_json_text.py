@@ -80,6 +80,15 @@ def test_a_value_that_contains_itself(written):
         written({"a": circle})
 
 
+def test_deep_nesting(written):
+    """Lists within lists are written as deep as the standard library goes."""
+    deep = found = []
+    for _ in range(400):
+        deep.append([])
+        deep = deep[0]
+    assert written(found) == found
+
+
 def test_numbers_as_they_are(written):
     """Numbers of any size and order of memory, texts and sets stay what they are."""
     assert written([2**80, np.asfortranarray(np.arange(4).reshape(2, 2)), np.float16(0.5), {1}, "\ud800"]) == [

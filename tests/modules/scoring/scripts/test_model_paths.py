@@ -78,8 +78,39 @@ def test_directory(several):
     assert ask("open:oak/1/model.pkl") == ("content of oak/1/model.pkl", 200)
 
 
+@pytest.fixture(scope="module")
+def versioned(start, script, tmp_path_factory):
+    """One model whose folder says its name and version, as Azure ML lays it out: ``$AZUREML_MODEL_DIR`` is oak/3."""
+    root = fill(tmp_path_factory.mktemp("versioned"), "oak/3/model.pkl")
+    server = start("--script", script(SCRIPT), "--model-dir", root / "oak/3").ready()
+    return asking(server), root / "oak/3/model.pkl"
+
+
+@pytest.mark.parametrize("name", ["elm", "oak:2", "elm:3", "model"])
+def test_another_name_or_version(versioned, name):
+    """A name or a version that the only model does not have is not found, and the message says what there is."""
+    ask, path = versioned
+    assert ask("oak") == ask("oak:3") == ask("model.pkl") == (str(path), 200)
+    text, status = ask(name)
+    assert (status, "ModelNotFoundException" in text, "there is oak version 3" in text) == (500, True, True), text
+
+
+def test_a_version_that_nothing_says(one):
+    """Where a folder says neither name nor version, one that is asked for is not found rather than guessed."""
+    ask, _ = one
+    text, status = ask("whatever:7")
+    assert (status, "whatever version 7" in text, "NAME/VERSION/file" in text) == (500, True, True)
+
+
+def test_a_source_folder_is_no_model(start, script):
+    """Without a folder for models the script's own files are nobody's model."""
+    ask = asking(start("--script", script(SCRIPT)).ready())
+    text, status = ask("oak")
+    assert (status, "there is no model oak" in text) == (500, True)
+
+
 def test_one(one):
-    """A single model is found under whatever name it was registered."""
+    """A single model in a folder that says no name is found under whatever name it was registered."""
     ask, root = one
     assert ask("whatever") == (str(root / "model.pkl"), 200)
     assert ask("model.pkl") == (str(root / "model.pkl"), 200)

@@ -49,6 +49,9 @@ def http_error(error: BaseException) -> Outcome | None:
         return None
     status = getattr(error, "code", None) or getattr(error, "status_code", None)
     text = getattr(error, "description", None) or getattr(error, "detail", None) or str(error)
+    if isinstance(error, KeyError) and error.args:
+        # As werkzeug raises for request.args["name"], whose text names nothing.
+        text = f"a value is missing in the request: {error.args[0]!r}"
     if not isinstance(status, int) or status not in _STATUSES:
         return None
     return message(status, text)

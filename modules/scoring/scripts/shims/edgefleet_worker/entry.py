@@ -78,7 +78,7 @@ def guarded(call: Callable[[], Any], what: str, path: str) -> None:
     """Call the user's code; what it raises is printed and becomes one line with the file and line in their folder."""
     try:
         call()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         traceback.print_exc()
         where = _blamed(traceback.extract_tb(error.__traceback__), path)
         if isinstance(error, SyntaxError):
@@ -98,8 +98,10 @@ def _show_models() -> None:
 
 def told(error: BaseException) -> str:
     """An error in one line, with what to write instead where that is known."""
-    hint = advice(error)
-    said = " ".join(str(error).split())
+    try:
+        hint, said = advice(error), " ".join(str(error).split())
+    except Exception as other:  # noqa: BLE001 - the script's own class, whose methods may raise anything
+        hint, said = "", f"it has no message, since its __str__ raised {type(other).__name__}"
     return f"{type(error).__name__}: {said}" + (f" ({hint})" if hint else "")
 
 

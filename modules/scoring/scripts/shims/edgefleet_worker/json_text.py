@@ -33,7 +33,11 @@ def encode(value: Any) -> bytes:
         try:
             return orjson.dumps(value, default=_quick, option=_OPTIONS)
         except TypeError:
-            pass  # integers beyond 64 bits, lone surrogates, NumPy's numbers as keys: below
+            pass  # integers beyond 64 bits, lone surrogates, deep nesting: the standard library
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        pass  # NaN, NumPy's numbers as keys, what fails again: step by step
     try:
         return json.dumps(_tree(value), allow_nan=False).encode()
     except RecursionError:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import importlib
 import json
+import sys
 import time
 import traceback
 import urllib.parse
@@ -93,17 +94,32 @@ class Service:
             result = self._entry.finished(self._entry.run(*positional, **named))
             run_ms = (time.perf_counter() - started) * 1000
             outcome = outcome_of(result, self._entry)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the script's own code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the script's own code may raise anything
             return self._failed(error)
         return {**_head(outcome.status, outcome.headers), "failed": outcome.failed, "run_ms": run_ms}, outcome
 
     def _failed(self, error: BaseException) -> tuple[Head, Outcome]:
         if self._entry.schema and isinstance(error, Exception) and (reason := misfit(error)):
             return _with(message(400, reason))
-        if asked := http_error(error):
+        if asked := self._http_error(error):
             return _with(asked)
         traceback.print_exc()
         return {**_head(FAILURE), "message": f"run() failed: {told(error)}"}, Outcome(FAILURE, [])
+
+    def _http_error(self, error: BaseException) -> Outcome | None:
+        """What an HTTP exception asks for, with a line in the log that says where it came from."""
+        try:
+            asked = http_error(error)
+        except Exception:  # noqa: BLE001 - its own text or status may raise anything
+            return None
+        if asked is not None:
+            last = traceback.extract_tb(error.__traceback__)[-1:]
+            users = [
+                one for one in traceback.extract_tb(error.__traceback__) if one.filename.startswith(self._entry.source)
+            ]
+            where = "".join(f"{one.filename}:{one.lineno}: " for one in (users or last)[-1:])
+            print(f"{where}run() ended with {asked.status}: {asked.body.decode()}", file=sys.stderr)  # noqa: T201 - for the log
+        return asked
 
     def _arguments(self, head: Head, body: bytes, context: Any) -> tuple[list[Any], dict[str, Any]]:
         """What ``run`` is called with: the whole request, the body's text, or the parts that the schema names."""
@@ -137,7 +153,7 @@ class Service:
                     parts.close()
                     break
                 self._send({"kind": "part"}, part)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the script's own code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the script's own code may raise anything
             traceback.print_exc()
             self._send({"kind": "broken", "message": f"the stream of run() ended early: {told(error)}"})
         else:

@@ -26,24 +26,27 @@ class Model:
 
         Looks in ``$AML_APP_ROOT/azureml-models/NAME/VERSION``, in ``$AZUREML_MODEL_DIR/NAME/VERSION``, in
         ``$AZUREML_MODEL_DIR`` where that is a single model, and in the working folder; without a version, for the
-        highest.
+        highest. A single model whose folder says neither name nor version is taken for any name, which is printed.
 
         Raises:
-            ModelNotFoundException: it is in none of these; the message names them.
+            ModelNotFoundException: it is in none of these, or not in this version; the message names what there is.
         """
         given = Path(os.environ.get("AZUREML_MODEL_DIR", "."))
         roots = [Path(os.environ.get("AML_APP_ROOT", "."), "azureml-models"), given]
         for root in roots:
             if found := _version_of(root / model_name, version):
                 return str(_only(found))
-        if given.parts[-2:-1] == (model_name,) and version in {None, given.name}:
-            return str(_only(given))
         if version is None and (given / model_name).exists():
             return str(given / model_name)
-        if not _versions_in(given) and "AZUREML_MODEL_DIR" in os.environ and given.is_dir() and any(given.iterdir()):
+        named = _VERSION.fullmatch(given.name) is not None
+        if named and given.parts[-2:-1] == (model_name,) and (version is None or str(version) == given.name):
             return str(_only(given))
         if version is None and Path(model_name).exists():
             return model_name
+        if not named and version is None and not _versions_in(given) and _alone(given):
+            only = _only(given)
+            print(f"Model.get_model_path({model_name!r}): nothing here says a model's name, so it is {only}")  # noqa: T201 - for the log of the script
+            return str(only)
         raise _not_found(model_name, version, [*roots, Path.cwd()])
 
 
@@ -61,6 +64,12 @@ def _versions_in(folder: Path) -> list[str]:
     return sorted(one.name for one in names if one.is_dir() and _version_of(one, None))
 
 
+def _alone(folder: Path) -> bool:
+    """Whether a model's files stand in the folder, which is not the script's own."""
+    known = "AZUREML_MODEL_DIR" in os.environ and folder.is_dir()
+    return known and folder.resolve() != Path.cwd() and any(folder.iterdir())
+
+
 def _only(folder: Path) -> Path:
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 else folder
@@ -68,7 +77,11 @@ def _only(folder: Path) -> Path:
 
 def _not_found(name: str, version: object, places: list[Path]) -> ModelNotFoundException:
     known = sorted({model for place in places for model in _versions_in(place)})
+    given = Path(os.environ.get("AZUREML_MODEL_DIR", "."))
+    if _VERSION.fullmatch(given.name) and _alone(given):
+        known.append(f"{given.parent.name} version {given.name}")
     wanted = f"{name} version {version}" if version is not None else name
     return ModelNotFoundException(
-        f"there is no model {wanted} in {', '.join(map(str, places))}; there is {', '.join(known) or 'none'}"
+        f"there is no model {wanted} in {', '.join(map(str, places))}; there is {', '.join(known) or 'none'}. "
+        "Several models, or versions that scripts ask for, are laid out as NAME/VERSION/file"
     )

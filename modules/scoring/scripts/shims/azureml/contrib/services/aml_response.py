@@ -15,8 +15,8 @@ class AMLResponse(Response):
     """A response with its own status and headers.
 
     With ``json_str`` the message is written as JSON; so are dictionaries, lists and numbers without it. Other messages
-    are text, bytes, or a generator of either, which is sent as it goes. None is an empty object. A header with commas
-    becomes several.
+    are text, bytes, a list of bytes, or a generator of either, which is sent as it goes. None is an empty object. A
+    header with commas becomes several.
     """
 
     def __init__(
@@ -28,7 +28,8 @@ class AMLResponse(Response):
         run_function_failed: bool = False,  # noqa: FBT001, FBT002 - the known signature
     ) -> None:
         message = {} if message is None else message
-        as_json = json_str or isinstance(message, dict | list | tuple | int | float)
+        parts = isinstance(message, list | tuple) and message and all(isinstance(one, bytes) for one in message)
+        as_json = json_str or (isinstance(message, dict | list | tuple | int | float) and not parts)
         self.run_function_failed = run_function_failed
         super().__init__(
             encode(message) if as_json else message,
