@@ -32,7 +32,7 @@ def test_pipelined_requests(server):
                 sent += client.send(follow)
         except TimeoutError:
             pass
-        assert sent < 4 << 20
+        assert sent < 1 << 20
 
 
 def test_connections(server):
