@@ -221,7 +221,7 @@ def _envelope(data: bytes) -> Envelope[Any]:
     try:
         return Envelope.from_bytes(data)
     except DeserializationError as error:
-        raise Invalid("this is no trust metadata", element="metadata") from error
+        raise Invalid("not valid trust metadata", element="metadata") from error
 
 
 def _version(data: bytes) -> int:

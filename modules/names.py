@@ -41,7 +41,9 @@ def slug(text: str, *, what: str = "name") -> Slug:
     """
     if not _SLUG.fullmatch(text):
         raise Invalid(
-            f"{text!r} is no {what}", element=what, remedy="use 1 to 63 lower-case letters, digits and inner hyphens"
+            f"{text[:80]!r} is not a valid {what}",
+            element=what,
+            remedy="use 1 to 63 lower-case letters, digits and inner hyphens",
         )
     return Slug(text)
 
@@ -68,7 +70,7 @@ def device_id(text: str) -> DeviceId:
     """
     if not _DEVICE.fullmatch(text):
         raise Invalid(
-            f"{text!r} is no device id",
+            f"{text[:80]!r} is not a valid device id",
             element="device",
             remedy="use 3 to 63 lower-case letters, digits and hyphens, not beginning with a hyphen",
         )
@@ -82,7 +84,9 @@ def digest(text: str) -> Digest:
         Invalid: the text is anything else, a tag for instance.
     """
     if not _DIGEST.fullmatch(text):
-        raise Invalid(f"{text[:80]!r} is no digest", element="digest", remedy="write sha256: and 64 hex digits")
+        raise Invalid(
+            f"{text[:80]!r} is not a valid digest", element="digest", remedy="write sha256: and 64 hex digits"
+        )
     return Digest(text)
 
 
@@ -112,7 +116,7 @@ def module_path(text: str) -> str:
     parts = text.split("/")
     if len(text) > MAX_PATH or not all(_PATH_PART.fullmatch(part) for part in parts):
         raise Invalid(
-            f"{text[:120]!r} is no path inside a module",
+            f"{text[:120]!r} is not a valid path inside a module",
             element="path",
             remedy="use relative paths of letters, digits and ._@+=,() - without leading dots",
         )
@@ -129,11 +133,13 @@ class Version(msgspec.Struct, frozen=True):
         """Read ``1`` or ``1.4.2``.
 
         Raises:
-            Invalid: the text is no dotted number.
+            Invalid: the text is not a dotted number.
         """
         if not _VERSION.fullmatch(text):
             raise Invalid(
-                f"{text!r} is no version", element="version", remedy="write one to four numbers, as 1 or 1.4.2"
+                f"{text[:80]!r} is not a valid version",
+                element="version",
+                remedy="write one to four numbers, as 1 or 1.4.2",
             )
         return cls(text)
 
@@ -177,7 +183,9 @@ class ModuleRef(msgspec.Struct, frozen=True):
         """
         match = re.fullmatch(r"([^/:]+)/([^/:]+):([^/:]+)", text)
         if not match:
-            raise Invalid(f"{text!r} is no module reference", element="module", remedy="write team/name:version")
+            raise Invalid(
+                f"{text[:120]!r} is not a valid module reference", element="module", remedy="write team/name:version"
+            )
         return cls(slug(match[1], what="team"), slug(match[2], what="module name"), Version.parse(match[3]))
 
     @property
@@ -190,11 +198,11 @@ class ModuleRef(msgspec.Struct, frozen=True):
         """Read a TUF target path back; the inverse of :attr:`target`.
 
         Raises:
-            Invalid: the path is no module's.
+            Invalid: the path is not a module's.
         """
         match = re.fullmatch(r"modules/([^/]+)/([^/]+)/([^/]+)\.json", path)
         if not match:
-            raise Invalid(f"{path[:120]!r} is no module's target path", element="manifest path")
+            raise Invalid(f"{path[:120]!r} is not a module's target path", element="manifest path")
         return cls(slug(match[1], what="team"), slug(match[2], what="module name"), Version.parse(match[3]))
 
     def __str__(self) -> str:

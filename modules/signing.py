@@ -142,7 +142,7 @@ def signer_from_pem(pem: bytes, *, passphrase: str | None = None, element: str =
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadSettings(
-            "this is no private key, or the passphrase is wrong",
+            "not a private key, or the passphrase is wrong",
             element=element,
             remedy="give the PEM file that was written when the key was made, and its passphrase",
         ) from error
@@ -159,7 +159,7 @@ def key_from_pem(pem: bytes, *, element: str = "public key") -> Key:
     try:
         public = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Invalid("this is no public key", element=element, remedy="give a PEM file") from error
+        raise Invalid("not a public key", element=element, remedy="give a PEM file") from error
     return SSlibKey.from_crypto(_check_kind(public, Invalid, element))
 
 

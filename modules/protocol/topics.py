@@ -24,7 +24,9 @@ class Topics:
 
     def __init__(self, prefix: str = PREFIX) -> None:
         if not prefix or prefix.startswith("/") or prefix.endswith("/") or any(c in prefix for c in "+#\0$"):
-            raise Invalid(f"{prefix!r} is no topic prefix", element="mqtt prefix", remedy="use levels as edgefleet/v1")
+            raise Invalid(
+                f"{prefix!r} is not a valid topic prefix", element="mqtt prefix", remedy="use levels as edgefleet/v1"
+            )
         self.prefix = prefix
 
     def order(self, device: DeviceId) -> str:
@@ -77,5 +79,5 @@ class Topics:
         head = self.prefix + "/"
         parts = topic.removeprefix(head).split("/")
         if not topic.startswith(head) or len(parts) < 3 or parts[1] not in {"up", "down"}:  # noqa: PLR2004 - levels
-            raise Invalid("this is no topic of a device", element=topic[:200])
+            raise Invalid("not a topic of a device", element=topic[:200])
         return Parsed(device_id(parts[0]), parts[1], tuple(parts[2:]))

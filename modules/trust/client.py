@@ -161,7 +161,7 @@ def explained() -> Iterator[None]:
         yield
     except DownloadLengthMismatchError as error:
         raise Untrusted(
-            f"more bytes came than may: {error}", element="trust metadata", remedy="find out who answers the device"
+            f"it is longer than allowed: {error}", element="trust metadata", remedy="find out who answers the device"
         ) from error
     except DownloadError as error:
         raise LinkLost(str(error), element="trust metadata", remedy="let the device reach its fleet server") from error

@@ -125,7 +125,7 @@ class Trust:
         """What the publisher signed for a module's manifest, or None if the release was never published.
 
         Raises:
-            Invalid: the path is no module's.
+            Invalid: the path is not a module's.
             LinkLost: the team's metadata had to be fetched and could not.
             Untrusted: the team's metadata does not verify.
         """

@@ -44,7 +44,7 @@ def verify(delegator: Root | Targets, role: str, file: Metadata[T]) -> None:
     try:
         result = delegator.get_verification_result(role, file.signed_bytes, file.signatures)
     except ValueError as error:
-        raise Untrusted("nobody delegates this role", element=role, remedy="have the owner delegate it") from error
+        raise Untrusted("no role delegates it", element=role, remedy="have the owner delegate it") from error
     if not result:
         raise Untrusted(
             f"{len(result.signed)} of {result.threshold} signatures hold: signed by {_ids(file.signatures)}, "
@@ -61,7 +61,7 @@ def seal(file: Metadata[T], role: str, signers: Sequence[Signer], now: datetime)
         Invalid: there is no signer, or the file would be larger than devices accept.
     """
     if not signers:
-        raise Invalid("nobody signs it", element=role, remedy="give a signer")
+        raise Invalid("it has no signer", element=role, remedy="give a signer")
     file.signed.expires = now + roles.life(role)
     file.signatures.clear()
     for signer in signers:
@@ -76,7 +76,7 @@ def _parse(data: bytes, role: str) -> Metadata[Any]:
     try:
         return Metadata.from_bytes(data)
     except DeserializationError as error:
-        raise Invalid(f"this is no trust metadata: {error.__cause__ or error}", element=role) from error
+        raise Invalid(f"not valid trust metadata: {error.__cause__ or error}", element=role) from error
 
 
 def _check_size(data: bytes, role: str) -> None:

@@ -98,7 +98,7 @@ def test_ten_comes_after_nine():
 @pytest.mark.parametrize("text", ["", "v1", "01", "1.", "1.2.3.4.5", "1.-2", "latest", "1\n", "1234567890"])
 def test_refuses_what_is_no_version(text):
     """A tag, a leading zero or a fifth number is no version."""
-    with pytest.raises(Invalid, match="no version"):
+    with pytest.raises(Invalid, match="not a valid version"):
         Version.parse(text)
 
 
@@ -114,7 +114,7 @@ def test_takes_plain_paths(path):
 )
 def test_refuses_paths_that_could_leave_the_module(path):
     """Absolute, climbing, hidden, empty or overlong parts are refused."""
-    with pytest.raises(Invalid, match="no path inside a module"):
+    with pytest.raises(Invalid, match="not a valid path inside a module"):
         names.module_path(path)
 
 

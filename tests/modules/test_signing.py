@@ -207,7 +207,7 @@ class TestKeys:
         """Text that is no key is refused with the name of what it was meant to be."""
         with pytest.raises(Invalid, match="device certificate"):
             key_from_pem(b"hello", element="device certificate")
-        with pytest.raises(BadSettings, match="this is no private key"):
+        with pytest.raises(BadSettings, match="not a private key"):
             signer_from_pem(b"hello")
 
     def test_passphrase(self):

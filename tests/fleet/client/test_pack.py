@@ -57,7 +57,7 @@ def test_names_that_mean_different_files_elsewhere_are_refused(folder, name):
     """A file's path is the same on every device."""
     (folder / name).write_text("x")
 
-    with pytest.raises(Invalid, match="no path inside a module"):
+    with pytest.raises(Invalid, match="not a valid path inside a module"):
         pack.model_sources(folder)
 
 

@@ -109,7 +109,7 @@ class TestTeamUpdate:
         """A team that the owner has not named cannot publish."""
         stranger = Slug("stranger")
         first = repository.create_team(team=stranger, signers=[signer()], now=NOW)
-        with pytest.raises(Untrusted, match="nobody delegates"):
+        with pytest.raises(Untrusted, match="no role delegates"):
             check(publisher, first, old=None, team=stranger)
 
     def test_withdrawn_key(self, publisher):
