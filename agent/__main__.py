@@ -21,6 +21,7 @@ from agent.settings import Settings, load
 from modules import __version__
 from modules.errors import EdgefleetError
 from modules.names import device_id
+from modules.words import log_lines
 
 _log = logging.getLogger("agent")
 
@@ -101,9 +102,7 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _run(_: argparse.Namespace, settings: Settings) -> int:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    log_lines(settings.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     wiring = _part("wiring", settings, make=True)
     _log.info("edgefleet-agent %s, state in %s", __version__, settings.state)
     with occupied(Path(settings.state)):

@@ -10,6 +10,7 @@ from modules.names import Digest, Slug
 from modules.protocol.order import SettingValue
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
+from modules.words import printable
 
 # A module that fails and recovers again and again must not make the report grow for ever.
 _TIMES_KEPT: Final = 32
@@ -106,5 +107,5 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 def reason(error: BaseException) -> Reason:
     """An error as the report carries it: code and sentence."""
     if isinstance(error, EdgefleetError):
-        return Reason(error.code, str(error)[:2000])
-    return Reason("bug", f"{type(error).__name__}: {error}"[:2000])
+        return Reason(error.code, printable(str(error), 2000))
+    return Reason("bug", printable(f"{type(error).__name__}: {error}", 2000))

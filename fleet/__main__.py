@@ -18,6 +18,7 @@ from fleet.folder import Folder, held
 from fleet.settings import Settings
 from fleet.setup import initialise
 from modules.errors import BadSettings, EdgefleetError
+from modules.words import log_lines
 
 
 class _Server(uvicorn.Server):
@@ -39,7 +40,7 @@ class _Server(uvicorn.Server):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_lines(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = {
         name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
     }

@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import Connection, insert, select
 
 from fleet.tables import events
+from modules.words import printable
 
 MESSAGE_LIMIT: Final = 500
 
@@ -13,8 +14,9 @@ def record(
     connection: Connection, at: float, kind: str, message: str, *, device: str | None = None, by: str = ""
 ) -> None:
     """Add an event that the principal ``by`` brought about; foreign text is cut and loses its control characters."""
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in message[:MESSAGE_LIMIT])
-    connection.execute(insert(events).values(at=at, kind=kind, device=device, message=printable, by=by))
+    connection.execute(
+        insert(events).values(at=at, kind=kind, device=device, message=printable(message, MESSAGE_LIMIT), by=by)
+    )
 
 
 def newest(connection: Connection, *, limit: int = 200) -> list[dict[str, object]]:

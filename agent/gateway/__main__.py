@@ -15,6 +15,7 @@ from agent.gateway.listening import own_socket, passed_socket
 from agent.gateway.server import run
 from agent.gateway.settings import Settings
 from modules.errors import BadSettings, EdgefleetError
+from modules.words import log_lines
 
 HELP = {
     "connections": "connections at a time",
@@ -74,7 +75,7 @@ def _settings(arguments: argparse.Namespace, known: agent_settings.Settings) -> 
 def main(argv: list[str] | None = None) -> int:
     """Serve until told to stop. Exit code 78 (EX_CONFIG) means that the settings must be changed first."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_lines(logging.INFO, "%(levelname)s %(name)s: %(message)s")
     try:
         known = agent_settings.load()
         settings = _settings(arguments, known)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.table import Table
 
 from modules.errors import EdgefleetError
+from modules.words import printable
 
 _WIDE: Final = 4096
 _UNIT: Final = 1024
@@ -58,7 +59,7 @@ class Screen:
         for heading in headings:
             table.add_column(heading, overflow="fold")
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+            table.add_row(*(escape(printable(str(cell))) for cell in row))
         self.out.print(table if table.row_count else empty)
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
@@ -68,16 +69,16 @@ class Screen:
         table.add_column(overflow="fold")
         for name, value in pairs:
             if value not in ("", None, (), [], {}):
-                table.add_row(name, escape(str(value)))
+                table.add_row(name, escape(printable(str(value))))
         self.out.print(table)
 
     def say(self, sentence: str) -> None:
         """A result in words, for people."""
-        self.out.print(escape(sentence), highlight=False)
+        self.out.print(escape(_lines(sentence)), highlight=False)
 
     def remark(self, sentence: str) -> None:
         """Something worth knowing that is not the result."""
-        self.err.print(escape(sentence), style="dim", highlight=False)
+        self.err.print(escape(_lines(sentence)), style="dim", highlight=False)
 
     @contextmanager
     def progress(self) -> Iterator[Step]:
@@ -100,6 +101,10 @@ class Screen:
             yield step
 
 
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _console(stream: TextIO) -> Console:
     """A terminal's own width; a file or pipe gets one line for each row, however long."""
     return Console(file=stream) if stream.isatty() else Console(file=stream, width=_WIDE)
@@ -108,11 +113,11 @@ def _console(stream: TextIO) -> Console:
 def show_error(context: typer.Context, error: EdgefleetError) -> None:
     """One block on stderr: what, where, what to do; with ``--json`` the same as a document on stdout."""
     err = _console(sys.stderr)
-    err.print("[bold red]Error:[/] " + escape(error.message), highlight=False)
+    err.print("[bold red]Error:[/] " + escape(printable(error.message)), highlight=False)
     if error.element:
-        err.print("  [bold]where:[/] " + escape(error.element), highlight=False)
+        err.print("  [bold]where:[/] " + escape(printable(error.element)), highlight=False)
     if error.remedy:
-        err.print("  [bold]what to do:[/] " + escape(error.remedy), highlight=False)
+        err.print("  [bold]what to do:[/] " + escape(printable(error.remedy)), highlight=False)
     if context.meta.get(_JSON_KEY):
         problem = {"code": error.code, "message": error.message, "element": error.element, "remedy": error.remedy}
         sys.stdout.write(msgspec.json.encode({"error": problem}).decode() + "\n")
