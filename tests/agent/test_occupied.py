@@ -67,7 +67,7 @@ def test_what_root_enrols_belongs_to_the_owner_of_the_state_folder(tmp_path, mon
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, NOBODY.pw_uid, NOBODY.pw_gid)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *(one for one in tmp_path.parents if one.name.startswith(("popen-", "pytest-")))):
         folder.chmod(0o755)
     bundle = tmp_path / "join.json"
     bundle.write_bytes(fleet.bundle())

@@ -136,10 +136,10 @@ def test_it_listens_on_its_socket_alone(edge, inside):
 
 
 def test_only_the_gateways_group_can_connect(edge, inside):
-    """Folder 2770 and socket 0660 of that group."""
+    """Folder 2750, closed once the socket was bound, and socket 0660 of that group."""
     path = Path(edge.slot(SLOT).current.socket)
     folder, made = path.parent.stat(), path.stat()
-    assert stat.S_IMODE(folder.st_mode) == 0o2770
+    assert stat.S_IMODE(folder.st_mode) == 0o2750
     assert stat.S_IMODE(made.st_mode) == 0o660
     assert stat.S_ISSOCK(made.st_mode)
     assert {folder.st_gid, made.st_gid, int(inside["group"])} == {GROUP if os.geteuid() == 0 else os.getgid()}

@@ -55,7 +55,8 @@ class Reader:
             SHOWN_DEVICE: f"readme-{secrets.token_hex(4)}",
             f"localhost:{SHOWN_PORTS['server']}": f"localhost:{ports['server']}",
             f"127.0.0.1:{SHOWN_PORTS['gateway']}": f"127.0.0.1:{ports['gateway']}",
-            "edgefleet-gateway\n": f"edgefleet-gateway --listen 127.0.0.1:{ports['gateway']}\n",
+            "export EDGEFLEET_AGENT_RUNTIME": f"export EDGEFLEET_AGENT_GATEWAY_ADDRESS=127.0.0.1:{ports['gateway']}\n"
+            "export EDGEFLEET_AGENT_RUNTIME",
         }
         self._environment = os.environ | {
             "PATH": f"{_commands(folder / 'bin')}:{os.environ['PATH']}",
