@@ -59,6 +59,9 @@ class Loop:
         self._tasks: dict[tuple[Slug, Lane], asyncio.Task[None]] = {}
         # Slots whose rows are about to be replaced: no step is begun for them.
         self._changing: set[Slug] = set()
+        # Instances that a newer order took out of their row, and those of them that are being stopped.
+        self._superseded: set[str] = set()
+        self._stopping: dict[str, asyncio.Task[None]] = {}
         self._facts_at = -_FACTS_EVERY_S
         self._pruned: tuple[Slot, ...] | None = None  # not yet, which is not the same as for no slots
         self._saying: asyncio.Task[None] | None = None
@@ -80,9 +83,13 @@ class Loop:
                 ends = [(row.slot, lane) for row in rows for lane in lanes]
                 removed = {row.slot for row in rows if row.phase is Phase.REMOVING}
                 await self._end([(slot, lane) for slot, lane in ends if lane == "work" or slot in removed])
+            before = self._store.slots()
             with self._store.together():
                 for row in rows:
                     self._store.save(row)
+            self._superseded.update(
+                left_over(self._store.slots(), (one.candidate.instance for one in before if one.candidate))
+            )
         finally:
             self._changing.clear()
         self._router()
@@ -101,6 +108,9 @@ class Loop:
                         await self._wake.wait()
         finally:
             await self._end(list(self._tasks))
+            for stopping in self._stopping.values():
+                stopping.cancel()
+            await asyncio.gather(*self._stopping.values(), return_exceptions=True)
             await self._observer.close()
             if self._saying is not None:
                 self._saying.cancel()
@@ -157,9 +167,23 @@ class Loop:
                 self._start(step)
         if self._saying is None or self._saying.done():
             self._saying = asyncio.create_task(self._say(), name="say")
-        if not self._tasks:
+        for instance in self._superseded.intersection(left_over(slots, running)) - self._stopping.keys():
+            self._stopping[instance] = asyncio.create_task(
+                self._leave(instance, running[instance]), name=f"stop-{instance}"
+            )
+        if not self._tasks and not self._stopping:
             await self._tidy(slots, running)
         return decision.look_again
+
+    async def _leave(self, instance: str, engine: str) -> None:
+        """Stop what a newer order superseded now, beside the download of the newer module: it needs the memory."""
+        try:
+            await self._executor.stop_left_over(instance, engine)
+            self._superseded.discard(instance)
+        except EdgefleetError as error:
+            _log.warning("%s still runs, and is stopped later: %s", instance, error)
+        finally:
+            del self._stopping[instance]
 
     async def _say(self) -> None:
         """Report beside the loop: on a network that swallows everything, a publish takes half a minute to fail."""

@@ -223,6 +223,20 @@ async def test_a_superseded_candidate_is_stopped(device):
     await device.until(lambda: SECOND.digest not in device.engine.running(), flowing=0.1)
 
 
+async def test_a_superseded_candidate_is_stopped_while_the_newer_module_is_fetched(device):
+    """It does not run on, and hold memory, for the hours that a download may take."""
+    await device.committed(FIRST)
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    device.server.silent = True
+    await device.order(main=THIRD)
+    await device.until(lambda: SECOND.digest not in device.engine.running(), flowing=0.1)
+
+    assert device.row().phase is Phase.FETCHING
+    assert device.engine.running() == {FIRST.digest}
+    assert device.serves() == "acme/digits:1"
+
+
 async def test_a_pull_that_is_superseded_ends(device):
     """A newer order ends the pull of the module that it replaces."""
     device.server.silent = True
