@@ -65,4 +65,5 @@ class Settings(BaseSettings):
         """The address that devices and operators are given."""
         scheme = "https" if self.tls else "http"
         host = "localhost" if self.host in {"0.0.0.0", "::"} else self.host
+        host = f"[{host}]" if ":" in host else host
         return (self.public_url or f"{scheme}://{host}:{self.port}").rstrip("/")

@@ -116,6 +116,25 @@ async def test_a_device_writes_below_its_own_up_and_nowhere_else(site):
         assert await seen_before(server, marker) == []
 
 
+async def test_a_device_retains_nothing_but_what_the_protocol_names(site):
+    """Of all topics below its own up, only the four that the protocol has are taken: it cannot fill the broker."""
+    own = DeviceId("dev-e")
+    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own)]
+    async with site.server() as server, site.session(site.device(own)) as flooding:
+        for topic in (
+            *(TOPICS.up(own, "fill", str(n)) for n in range(50)),
+            TOPICS.up(own, "report", "1"),
+            TOPICS.up(own),
+            *named,
+        ):
+            await flooding.publish(topic, b"kept", qos=1, retain=True)
+        marker = TOPICS.report(own)
+        await flooding.publish(marker, b"mine", qos=1)
+        assert await seen_before(server, marker) == named
+        for topic in named:
+            await server.publish(topic, b"", qos=1, retain=True)
+
+
 async def test_a_device_reads_its_own_down_and_what_is_for_all_and_nothing_else(site):
     """Whatever it subscribes to, wildcards and shared groups included, only its own down and _shared arrive."""
     other, own = DeviceId("dev-c"), DeviceId("dev-d")

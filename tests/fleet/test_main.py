@@ -82,6 +82,8 @@ def test_settings_come_from_the_environment_and_have_bounds(monkeypatch):
     [
         ({}, "https://localhost:8443"),
         ({"tls": False, "host": "10.0.0.1", "port": 80}, "http://10.0.0.1:80"),
+        ({"host": "::1", "port": 8443}, "https://[::1]:8443"),
+        ({"host": "::"}, "https://localhost:8443"),
         ({"public_url": "https://fleet.example/"}, "https://fleet.example"),
     ],
 )
