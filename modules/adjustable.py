@@ -33,6 +33,13 @@ _LONGEST: Final = 2000
 _LAST_PORT: Final = 65535
 
 
+def is_fallback_pattern(text: str) -> bool:
+    """Whether it is a host, lower-case and without port or path, or ``*.`` and a host's name."""
+    host = text.removeprefix("*.")
+    match = _ADDRESS.fullmatch(f"https://{host}") if text == text.lower() and "*.[" not in text else None
+    return match is not None and match["host"] == host
+
+
 def check_fallback(url: str | None, patterns: Sequence[str]) -> None:
     """Accept only an https address whose host is allowed; ``*.`` at the beginning of a pattern stands for one name.
 

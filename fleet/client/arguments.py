@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from modules.adjustable import is_fallback_pattern
 from modules.errors import Invalid
 from modules.manifest import Adjustable
 
@@ -47,6 +48,23 @@ def seconds(text: str, *, option: str) -> float:
     if not match:
         raise Invalid(f"{text!r} is no duration", element=option, remedy="write for instance 90, 90s, 15m, 24h or 7d")
     return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def fallback_hosts(words: Iterable[str], *, option: str) -> tuple[str, ...]:
+    """Hosts that an order may name as a fallback, each once, as given.
+
+    Raises:
+        Invalid: one is more or less than a host, or ``*.`` and a host.
+    """
+    hosts = tuple(dict.fromkeys(words))
+    for host in hosts:
+        if not is_fallback_pattern(host):
+            raise Invalid(
+                f"{host[:120]!r} is not a valid fallback host",
+                element=option,
+                remedy="write api.example.org or *.example.org in lower case, without https://, port and path",
+            )
+    return hosts
 
 
 def adjustable(words: Iterable[str], *, option: str) -> dict[str, Adjustable]:

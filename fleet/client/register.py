@@ -73,6 +73,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     probation_s: float | None = None
     memory_mb: int | None = None
     adjustable: dict[str, Adjustable] = {}
+    fallback_hosts: tuple[str, ...] = ()
     description: str = ""
     tags: dict[str, str] = {}
     properties: dict[str, str] = {}
@@ -159,6 +160,7 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         needs=_needs(model),
         proof=_proof(model),
         adjustable=model.adjustable,
+        fallback_hosts=model.fallback_hosts,
         opaque_files=_opaque(sources) if isinstance(serve, EntryScript) else (),
         description=model.description,
         tags=model.tags,

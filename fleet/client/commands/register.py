@@ -92,6 +92,10 @@ def register(
         list[str] | None,
         typer.Option(help="name=default:min:max that an order may change; may be repeated."),
     ] = None,
+    fallback_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Host that a rollout's --fallback may name, *.host for one name below it; may be repeated."),
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -103,6 +107,7 @@ def register(
         samples=tuple(sample or ()), prove=prove,
         probation_s=None if probation is None else arguments.seconds(probation, option="--probation"),
         memory_mb=memory_mb, adjustable=arguments.adjustable(adjustable or (), option="--adjustable"),
+        fallback_hosts=arguments.fallback_hosts(fallback_host or (), option="--fallback-host"),
         description=description, tags=arguments.pairs(tag or (), option="--tag"),
         properties=arguments.pairs(model_property or (), option="--property"), framework=framework,
         converter=converter, signature=signature, trusted_pickle=trusted_pickle,

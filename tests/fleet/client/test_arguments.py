@@ -43,6 +43,25 @@ def test_adjustable_settings_have_bounds_or_choices():
     }
 
 
+def test_hosts_of_fallbacks_are_hosts():
+    """Each is a name, an address, or one name below a name; a repeated one counts once."""
+    words = ["api.example.org", "*.example.org", "192.0.2.1", "[2001:db8::1]", "api.example.org"]
+
+    assert arguments.fallback_hosts(words, option="--fallback-host") == tuple(words[:-1])
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["", "*", "*.", "*.*.example.org", "a.*.org", "https://example.org", "example.org:443", "example.org/score",
+     "Example.org", "user@example.org", "example.org ", "example.org\n", "*.[2001:db8::1]", "-a.example", "a\x00"],
+)  # fmt: skip
+def test_what_is_no_host_would_never_match_and_is_refused(word):
+    """A publisher learns of it when he registers, and no operator at the first outage."""
+    with pytest.raises(Invalid, match="not a valid fallback host") as error:
+        arguments.fallback_hosts([word], option="--fallback-host")
+    assert "*.example.org" in str(error.value)
+
+
 @pytest.mark.parametrize("word", ["probation_s=60:a:b", "probation_s=60:1:2:3"])
 def test_bounds_that_are_none_are_refused(word):
     """A bound that is no number does not become no bound."""

@@ -283,6 +283,19 @@ def test_a_rollout_without_devices_says_so(run, draft, user):
     assert run("rollouts", "list") == []
 
 
+def test_a_rollout_may_fall_back_to_hosts_that_the_publisher_named_and_no_other(run, draft, user):
+    """What the publisher's ``--fallback-host`` names is signed, and decides what a rollout's ``--fallback`` may be."""
+    ref = draft("cloudy", "--key", user.keys, "--fallback-host", "*.example.org")
+    start = ("rollouts", "start", ref, "--slot", "s", "--selector", "*", "--fallback")
+
+    assert run("models", "show", ref)["manifest"]["fallback_hosts"] == ["*.example.org"]
+    # As far as the devices, of which there are none here.
+    assert run(*start, "https://eu.example.org/score", code=1)["error"]["code"] == "unfit"
+    refused = run(*start, "https://example.net/score", code=1)["error"]
+    assert refused["code"] == "invalid"
+    assert "example.net" in json.dumps(refused)
+
+
 def test_a_wrong_token_is_not_kept(server, tmp_path, monkeypatch):
     """Login fails with a token that does not hold, and writes nothing."""
     monkeypatch.setenv("EDGEFLEET_HOME", str(tmp_path))
