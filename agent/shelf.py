@@ -86,10 +86,12 @@ class Shelf:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(blobs.path(entry.sha256), target)
             target.chmod(0o444)
-        shutil.copyfile(self._manifest(digest), draft / "manifest.json")
+        draft.mkdir(parents=True, exist_ok=True)
+        write_private(draft / "manifest.json", self._manifest(digest).read_bytes())
+        (draft / "manifest.json").chmod(0o444)
         for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
             folder.chmod(0o755)
-        (draft / "manifest.json").chmod(0o444)
+            sync_folder(folder)
         draft.replace(home)
         sync_folder(self.folder)
 

@@ -1,6 +1,7 @@
 """Modules on disk: there or not, read-only, checked when read, and forgotten when nobody names them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,24 @@ def test_a_module_is_laid_out_whole_and_read_only(shelf, blobs):
     assert {path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()} == {0o444}
     assert not list(shelf.folder.glob("*.draft"))
     assert shelf.samples(RELEASE.digest, RELEASE.manifest).samples[0].name == "one"
+
+
+def test_a_module_is_synced_before_it_has_its_name(shelf, blobs, monkeypatch):
+    """A power cut leaves no module whose manifest or names were still in memory: both are synced, then renamed."""
+    shelf.keep_manifest(RELEASE.digest, RELEASE.data)
+    home, synced, sync = shelf.path(RELEASE.digest), [], os.fsync
+
+    def seen(descriptor):
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), home.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    shelf.lay_out(RELEASE.digest, RELEASE.manifest, blobs)
+
+    draft = home.with_suffix(".draft")
+    wanted = {str(draft / "manifest.json.partial"), str(draft), str(draft / "files")}
+    assert wanted <= {path for path, named in synced if not named}
+    assert synced[-1] == (str(shelf.folder), True)
 
 
 def test_a_half_laid_out_module_is_not_there(shelf, blobs):
