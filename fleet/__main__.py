@@ -99,6 +99,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Anybody can write X-Forwarded-For: it counts only from proxies that the operator names.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         # A client that keeps an idle TLS connection and does not answer the goodbye holds the shut-down this long.
         timeout_graceful_shutdown=3,
     )

@@ -21,22 +21,18 @@ class Attempts:
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, address: str, now: float) -> None:
-        """Let a request go on.
+    def failed(self, address: str, now: float) -> None:
+        """Count one more.
 
         Raises:
-            TooMany: this address failed too often.
+            TooMany: this address had failed too often before; this one is not counted.
         """
         with self._lock:
-            failures = self._failures.get(address, deque())
+            failures = self._failures.setdefault(address, deque(maxlen=ALLOWED))
             while failures and failures[0] <= now - WINDOW_S:
                 failures.popleft()
             if len(failures) >= ALLOWED:
                 raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
-
-    def failed(self, address: str, now: float) -> None:
-        with self._lock:
-            failures = self._failures.setdefault(address, deque(maxlen=ALLOWED))
             failures.append(now)
             self._failures.move_to_end(address)
             if len(self._failures) > ADDRESSES:

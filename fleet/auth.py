@@ -37,7 +37,6 @@ class Need:
         self.permission = permission
 
     def __call__(self, request: Request, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
-        use.attempts.check(address(request), use.clock())
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorised("no token came with the request", remedy="send Authorization: Bearer <token>")
@@ -45,6 +44,7 @@ class Need:
             with use.database.read() as connection:
                 role, principal = tokens.holder(connection, use.clock(), token.strip(), kind="api")
         except Unauthorised:
+            # Only here: whoever brings a token that holds is not kept out by others behind the same address.
             use.attempts.failed(address(request), use.clock())
             raise
         if self.permission not in ROLES.get(role, ()):

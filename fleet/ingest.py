@@ -169,19 +169,17 @@ class Ingest:
         """An event of a device, which may not fill the disk with them: so many a minute, and no more."""
         now = self._clock()
         try:
-            self._told.check(device, now)
+            self._told.failed(device, now)
         except TooMany:
             return
-        self._told.failed(device, now)
         events.record(connection, now, kind, message, device=device)
 
     def _refuse(self, connection: Connection, message: Inbound, error: Refused) -> None:
         now = self._clock()
         try:
-            self._refused.check(message.device, now)
+            self._refused.failed(message.device, now)
         except TooMany:
             return  # enough was said of this device for now; it may not fill the disk
-        self._refused.failed(message.device, now)
         log.warning("%s of %s ignored: %s", message.kind, message.device, error)
         kind = "forged-message" if isinstance(error, Untrusted) else "bad-message"
         events.record(connection, now, kind, f"up/{message.kind}: {error}", device=message.device)

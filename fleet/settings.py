@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     port: Port = 8443
     #: off only behind a proxy that speaks TLS
     tls: bool = True
+    #: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between
+    trusted_proxies: str = ""
     #: address that devices and operators are given, where it is another than host and port
     public_url: str | None = None
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict
 
 from fleet import devices
+from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
 from fleet.auth import By, need
 from fleet.rollouts import control
@@ -14,10 +14,9 @@ from fleet.services import Use
 router = APIRouter(prefix="/api/v1/devices")
 
 
-class Change(BaseModel):
+class Change(Body):
     """The device's labels, all of them."""
 
-    model_config = ConfigDict(extra="forbid")
     labels: dict[str, str]
 
 

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from fleet import events
+from fleet import events, tokens
+from fleet.api.bodies import Body
 from fleet.auth import need, public
 from fleet.refusals import Unauthorised
 from fleet.services import Services, Use, address
@@ -18,10 +19,9 @@ router = APIRouter()
 REQUEST_LIMIT = 16 << 10
 
 
-class JoinRequest(BaseModel):
+class JoinRequest(Body):
     """How many devices may join with the bundle, and for how long."""
 
-    model_config = ConfigDict(extra="forbid")
     uses: Annotated[int, Field(ge=1, le=100_000)] = 1
     expires_s: Annotated[int, Field(ge=60, le=365 * 86400)] = 86400
 
@@ -29,7 +29,6 @@ class JoinRequest(BaseModel):
 # Public: the join token in the body is what lets a device in.
 @router.post("/enroll", dependencies=[Depends(public)], max_body_size=REQUEST_LIMIT)
 async def enroll(request: Request, use: Use) -> Response:
-    use.attempts.check(address(request), use.clock())
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
     answer = await run_in_threadpool(_enrol, use, body, address(request))
     return Response(canonical.encode(answer), media_type="application/json")
@@ -45,6 +44,8 @@ def join_token(body: JoinRequest, use: Use) -> Response:
 
 def _enrol(use: Services, body: EnrollRequest, origin: str) -> EnrollAnswer:
     try:
+        with use.database.read() as connection:
+            tokens.role(connection, use.clock(), body.token, kind="join")  # who guesses does not lock the database
         with use.database.write() as connection:
             return use.enrolment.enrol(connection, use.clock(), body)
     except Unauthorised as error:

@@ -4,8 +4,9 @@ import http
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from fleet.api.bodies import Body
 from fleet.api.paths import RolloutPath
 from fleet.auth import By, need
 from fleet.rollouts import control
@@ -16,16 +17,15 @@ from modules.names import ModuleRef, device_id, slot_name
 router = APIRouter(prefix="/api/v1/rollouts")
 
 
-class Start(BaseModel):
+class Start(Body):
     """What to roll out where."""
 
-    model_config = ConfigDict(extra="forbid")
     module: str
     slot: str
     selector: str = "*"
     devices: list[str] | None = None
     engine: Literal["docker", "process"] = "docker"
-    settings: dict[str, bool | float | str] = {}
+    settings: dict[str, bool | float | str] = Field(default_factory=dict)
     fallback: str | None = None
     waive: bool = False
 

@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, Field
 from starlette.concurrency import run_in_threadpool
 
+from fleet.api.bodies import Body
 from fleet.api.paths import TeamPath
 from fleet.auth import need
 from fleet.services import Use
@@ -15,14 +16,13 @@ from modules.trust.roles import TARGETS_LIMIT
 router = APIRouter(prefix="/api/v1")
 
 
-class Bootstrap(BaseModel):
+class Bootstrap(Body):
     """The first trust metadata of a fleet, base64; ``director`` is the target ``trust/director.json``."""
 
-    model_config = ConfigDict(extra="forbid")
     root: Base64Bytes
     targets: Base64Bytes
     director: Base64Bytes
-    teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000)] = {}
+    teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000, default_factory=dict)]
 
 
 @router.get("/tuf/{name}", dependencies=[Depends(need("trust:read"))])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from fastapi.routing import APIRoute
 
@@ -246,10 +247,54 @@ def test_bodies_have_bounds(fleet):
     assert http.post("/api/v1/rollouts", content=b"x" * 3_000_000).status_code == 413
 
 
+LONE = b"\\ud800"
+
+
 @server_test
-def test_an_address_that_brings_wrong_tokens_has_to_wait(tmp_path_factory, fleet):
-    """After twenty refused tokens the address gets 429; this test stands last because it shares its address."""
-    server, _, _ = fleet
-    with server.client("eft_guess") as http:
-        codes = [http.get("/api/v1/devices").status_code for _ in range(30)]
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/api/v1/devices/dev-any", b'{"labels": {"site": "%s"}}'),
+        ("PATCH", "/api/v1/devices/dev-any", b'{"labels": {"%s": "paris"}}'),
+        ("PATCH", "/api/v1/devices/dev-any", b'{"labels": {}, "%s": 1}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "%s", "slot": "s"}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "a/b:1", "slot": "%s"}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "a/b:1", "slot": "s", "selector": "%s"}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "a/b:1", "slot": "s", "devices": ["%s"]}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "a/b:1", "slot": "s", "fallback": "https://%s"}'),
+        ("POST", "/api/v1/rollouts", b'{"module": "a/b:1", "slot": "s", "settings": {"%s": "%s"}}'),
+        ("POST", "/api/v1/join-tokens", b'{"uses": "%s"}'),
+        ("POST", "/api/v1/models/a/%s/versions", b""),
+        ("POST", "/enroll", b'{"name": "%s", "token": "%s", "csr": "%s"}'),
+    ],
+)
+def test_half_a_character_is_refused_as_such(fleet, method, path, body):
+    """Text that no database can hold is the client's mistake, said as one, wherever it stands."""
+    _, http, _ = fleet
+    escaped = path.replace("%s", "%ED%A0%80")
+    answer = http.request(
+        method, escaped, content=body.replace(b"%s", LONE), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in {404, 422}, answer.text
+
+
+@server_test
+def test_one_who_guesses_tokens_has_to_wait_and_locks_nobody_else_out(fleet, tmp_path):
+    """After twenty refused tokens an address gets 429 for wrong ones, whatever it says of where it comes from.
+
+    Operators and joining devices behind the same address go on. This test stands last because it shares its address.
+    """
+    server, http, _ = fleet
+    with server.client("eft_guess") as guessing:
+        codes = [guessing.get("/api/v1/devices").status_code for _ in range(30)]
+        forwarded = guessing.get("/api/v1/devices", headers={"X-Forwarded-For": "192.0.2.7"}).status_code
+        bundle = join(http)
+        joined = Device(tmp_path / "a", bundle, "dev-behind").enrol()
+        wrong = Device(tmp_path / "b", msgspec.structs.replace(bundle, token="eft_guess"), "dev-guess").enrol()
+
+    assert codes[0] == 401
     assert codes[-1] == 429
+    assert forwarded == 429
+    assert http.get("/api/v1/devices").status_code == 200
+    assert joined.is_success
+    assert wrong.status_code == 429

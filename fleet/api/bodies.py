@@ -1,0 +1,28 @@
+"""What every JSON body of the API has in common."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Body(BaseModel):
+    """A body without unknown keys, and without text that no database or answer could hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def whole_characters(cls, value: Any) -> Any:
+        """JSON may spell half of a character (a lone surrogate); UTF-8 has none.
+
+        Raises:
+            ValueError: there is one, in a key or a value.
+        """
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("there is half of a character (a lone surrogate) in the text") from error
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        return value
