@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+import msgspec
+from fastapi import APIRouter, Depends, Response
 
 from fleet import devices
 from fleet.api.bodies import Body
@@ -21,9 +22,11 @@ class Change(Body):
 
 
 @router.get("", dependencies=[Depends(need("device:read"))])
-def list_devices(use: Use) -> list[dict[str, Any]]:
+def list_devices(use: Use) -> Response:
     with use.database.read() as connection:
-        return devices.view_all(connection)
+        found = devices.view_all(connection)
+    # Encoded here: of thousands of devices, the framework's own walk through the values takes most of the time.
+    return Response(msgspec.json.encode(found), media_type="application/json")
 
 
 @router.get("/{device}", dependencies=[Depends(need("device:read"))])
