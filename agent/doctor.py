@@ -16,14 +16,14 @@ from cryptography import x509
 from agent import identity as identities
 from agent.answering import answering, gateway
 from agent.broker_tls import broker_context
-from agent.engines.contract import SOCKET, SOCKET_PATH_MAX, ContainerEngine
+from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.identity import CERTIFICATE, Identity
 from agent.occupied import LOCK, holder
 from agent.settings import Settings
 from agent.store import Store
 from agent.verify import BUILT
 from agent.wiring import engines
-from modules.errors import EdgefleetError
+from modules.errors import BadSettings, EdgefleetError
 
 _TIMEOUT_S: Final = 5.0
 _DAY_S: Final = 86400
@@ -85,10 +85,10 @@ def _disk(settings: Settings) -> Finding:
 def _runtime(settings: Settings) -> Finding:
     """The modules' sockets and the routing table; the folder itself comes with the agent's first start."""
     folder = Path(settings.runtime)
-    longest = settings.instances / "999999" / SOCKET
-    if len(bytes(longest)) > SOCKET_PATH_MAX:
-        found = f"{folder} is too long: a socket's path holds {SOCKET_PATH_MAX} bytes (set a shorter runtime)"
-        return Finding("runtime folder", ok=False, found=found)
+    try:
+        check_socket(settings.instances / LONGEST_SOCKET)
+    except BadSettings as error:
+        return Finding("runtime folder", ok=False, found=str(error))
     if folder.is_dir() and (problem := _unwritable(folder)):
         return Finding("runtime folder", ok=False, found=problem)
     return Finding("runtime folder", ok=True, found=str(folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent import identity as identities
 from agent.blobs import BlobStore
 from agent.clock import Clock, SystemClock
-from agent.engines.contract import ContainerEngine
+from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
 from agent.engines.process import ProcessEngine
@@ -48,10 +48,11 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT. What serves goes on without it.
 
     Raises:
-        BadSettings: the device is not enrolled, or its database is not usable.
+        BadSettings: the device is not enrolled, its database is not usable, or the runtime folder's name is too long.
     """
     clock = clock or SystemClock()
     identity = identities.load(settings.identity)
+    check_socket(settings.instances / LONGEST_SOCKET)
     for folder in (settings.blobs, settings.modules, settings.instances):
         folder.mkdir(parents=True, exist_ok=True)
     store = Store(Path(settings.state))

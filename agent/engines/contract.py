@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from modules.errors import Invalid
+from modules.errors import BadSettings
 from modules.manifest import Image, Runtime
 from modules.names import Digest
 from modules.needs import Engine
@@ -21,6 +21,24 @@ MODULE_MOUNT: Final = "/module"
 SOCKET_MOUNT: Final = "/run/edgefleet"
 # The kernel's sockaddr_un.sun_path holds 108 bytes, the terminating zero included.
 SOCKET_PATH_MAX: Final = 107
+# Below the folder of instances, as long as a socket's name becomes in the life of a device.
+LONGEST_SOCKET: Final = f"999999/{SOCKET}"
+
+
+def check_socket(path: Path) -> Path:
+    """Return the path, which is short enough for a socket.
+
+    Raises:
+        BadSettings: longer than the kernel can bind; that is the host's fault, and no module's.
+    """
+    length = len(bytes(path))
+    if length > SOCKET_PATH_MAX:
+        raise BadSettings(
+            f"a socket's path holds at most {SOCKET_PATH_MAX} bytes, this has {length}",
+            element=str(path),
+            remedy="set a shorter runtime",
+        )
+    return path
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,16 +73,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         """The path, on the host, of the socket that the instance listens on.
 
         Raises:
-            Invalid: longer than the kernel can bind.
+            BadSettings: longer than the kernel can bind.
         """
-        path = f"{self.socket_dir}/{SOCKET}"
-        if len(path.encode()) > SOCKET_PATH_MAX:
-            raise Invalid(
-                f"a socket's path holds at most {SOCKET_PATH_MAX} bytes, this has {len(path.encode())}",
-                element=path,
-                remedy="set a shorter runtime directory",
-            )
-        return path
+        return str(check_socket(Path(self.socket_dir) / SOCKET))
 
     @property
     def server_environment(self) -> dict[str, str]:

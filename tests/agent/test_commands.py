@@ -175,6 +175,25 @@ def test_doctor_names_each_thing_that_is_missing(state, capsys):
     assert not found["engine docker"]["ok"]
 
 
+def test_a_runtime_folder_too_long_for_sockets_is_refused_at_the_start(state, capsys, monkeypatch):
+    """Neither a module nor an order is blamed for it later; doctor says it too, up to the last byte."""
+    room = 107 - len("/i/999999/s.sock")
+    parent = f"{state}/"
+
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", parent + "r" * (room - len(parent)))
+    main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["runtime folder"]["ok"]
+
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", parent + "r" * (room - len(parent) + 1))
+    assert main(["run"]) == 1
+    assert "set a shorter runtime" in capsys.readouterr().err
+    main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert not found["runtime folder"]["ok"]
+    assert "set a shorter runtime" in found["runtime folder"]["found"]
+
+
 def test_doctor_asks_agent_gateway_and_modules(state, capsys, monkeypatch):
     """With the agent gone, its gateway or its module silent, nothing is called well; with all there, all is."""
     fill(state)

@@ -14,7 +14,7 @@ from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
 from agent.engines.docker_spec import container_name, container_spec
 from modules.digests import measure_bytes
-from modules.errors import Invalid, NotReady, Untrusted
+from modules.errors import BadSettings, NotReady, Untrusted
 from modules.images import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
@@ -273,7 +273,7 @@ class TestRefusals:
         """A socket path that no kernel can bind is refused before anything is started."""
         wanted: Launch = launch(HELLO, socket_dir="/run/" + "x" * 100)
 
-        with pytest.raises(Invalid, match="at most 107 bytes"):
+        with pytest.raises(BadSettings, match="at most 107 bytes"):
             container_spec(device_id("device"), wanted, image_id="sha256:00")
 
 
