@@ -1,9 +1,10 @@
 """Modules laid out on disk: ``modules/<hex>/manifest.json`` and ``files/<path>``, named by the manifest's digest.
 
 A layout is made in a folder of another name and renamed when whole, so a module is there or it is not. Files are the
-blob store's own, linked: a module costs its bytes once.
+blob store's own, linked: a module costs its bytes once. Where the file system cannot link them, they are copied.
 """
 
+import errno
 import os
 import shutil
 import time
@@ -22,6 +23,9 @@ from modules.names import Digest
 from modules.samples import Samples
 
 _YOUNG_S: Final = 3600.0
+
+# What a file system says that has no hard links, no more of them for this file, or none to another file system.
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
 
 _AGAIN: Final = "order the module again, with a waiver: it is fetched anew"
 
@@ -84,7 +88,7 @@ class Shelf:
         for entry in manifest.files:
             target = draft / "files" / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(blobs.path(entry.sha256), target)
+            _link(blobs.path(entry.sha256), target)
             target.chmod(0o444)
         draft.mkdir(parents=True, exist_ok=True)
         write_private(draft / "manifest.json", self._manifest(digest).read_bytes())
@@ -106,3 +110,14 @@ class Shelf:
                 shutil.rmtree(path)
             elif path.stat().st_mtime < young:
                 path.unlink()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)
+        with target.open("rb") as copied:
+            os.fsync(copied.fileno())

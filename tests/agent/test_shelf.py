@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -38,6 +39,21 @@ def test_a_module_is_laid_out_whole_and_read_only(shelf, blobs):
     assert {path.stat().st_mode & 0o777 for path in home.rglob("*") if path.is_file()} == {0o444}
     assert not list(shelf.folder.glob("*.draft"))
     assert shelf.samples(RELEASE.digest, RELEASE.manifest).samples[0].name == "one"
+
+
+def test_blobs_on_another_file_system_are_copied(shelf):
+    """A blob folder on a disk of its own is no reason against any module."""
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        store = BlobStore(Path(elsewhere))
+        assert store.folder.stat().st_dev != shelf.folder.stat().st_dev
+        for digest, data in RELEASE.blobs.items():
+            store.path(digest).write_bytes(data)
+        shelf.keep_manifest(RELEASE.digest, RELEASE.data)
+        shelf.lay_out(RELEASE.digest, RELEASE.manifest, store)
+
+    laid_out = shelf.path(RELEASE.digest) / "files" / "model.onnx"
+    assert laid_out.read_bytes() == b"the graph of acme/digits:1"
+    assert laid_out.stat().st_mode & 0o777 == 0o444
 
 
 def test_a_module_is_synced_before_it_has_its_name(shelf, blobs, monkeypatch):
