@@ -55,8 +55,10 @@ def test_halt_is_refused_while_the_agent_runs(tmp_path, monkeypatch, capsys):
 
 def in_child(*arguments):
     """A child process, for one that became another user cannot take it back; the end of what it said, and its code."""
+    # Not measured: coverage's file would be opened by a user who may not write where the tests run.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     ended = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments], cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=60
     )
     return ended.returncode, ended.stderr[-500:]
 
