@@ -77,7 +77,8 @@ def test_what_root_enrols_belongs_to_the_owner_of_the_state_folder(tmp_path, mon
     monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(state))
     arguments = ["enroll", str(bundle), "--name", NAME]
     # Loaded beforehand, for the Python of these tests may lie where only root may read.
-    enrol = f"import encodings.idna, agent.enroll, sys; from agent.__main__ import main; sys.exit(main({arguments!r}))"
+    loaded = "import encodings.idna, agent.enroll, cryptography.hazmat.backends.openssl.backend, sys"
+    enrol = f"{loaded}; from agent.__main__ import main; sys.exit(main({arguments!r}))"
 
     assert in_child("-c", enrol) == (0, "")
 
