@@ -10,9 +10,9 @@ ROWS = 100_000
 RAW = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
 
 
-def resident_mib(server):
+def resident_mib(server, field="VmRSS"):
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) >> 10
+    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) >> 10
 
 
 def test_after_an_outlier(start, graph):
@@ -34,7 +34,8 @@ def test_after_an_outlier(start, graph):
     ask(1)
     before = resident_mib(server)
     ask(ROWS)
-    grown = resident_mib(server)
+    # Of what it took at its worst; how much of that the allocator holds right afterwards differs from time to time.
+    grown = resident_mib(server, "VmHWM")
     ask(1)
     server.until(lambda: resident_mib(server) < before + (grown - before) // 4 + 8, "giving memory back")
     assert grown > before + 60
