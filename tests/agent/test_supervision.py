@@ -234,7 +234,7 @@ async def test_a_superseded_candidate_is_stopped_while_the_newer_module_is_fetch
     await device.until(lambda: SECOND.digest not in device.engine.running(), flowing=0.1)
 
     assert device.clock.monotonic() - ordered < 5, "it was stopped only after the fetch gave up"
-    assert device.row().phase is Phase.FETCHING
+    await device.phase(Phase.FETCHING)
     assert device.engine.running() == {FIRST.digest}
     assert device.serves() == "acme/digits:1"
 
