@@ -9,11 +9,11 @@ import msgspec
 import onnx
 from tuf.api.metadata import TargetFile, Targets
 
-from fleet.client import pack
 from fleet.client.api import Fleet
-from fleet.client.offline_keys import team_signers
-from fleet.client.publish import publish
-from fleet.client.trusted import Trusted
+from fleet.client.publishing import pack
+from fleet.client.publishing.publish import publish
+from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import FILES, Workspace
 from modules.manifest import Manifest, OnnxGraph, Proof, Runtime
 from modules.names import ModuleRef, Slug

@@ -10,7 +10,7 @@ from fleet.rollouts.phases import OUTCOMES
 from modules import manifest
 from modules.errors import EdgefleetError
 from modules.protocol.phases import Phase
-from tests.house.tree import ROOT, sources, syntax
+from tests.house.tree import ROOMS, ROOT, sources, syntax
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
 _HIDDEN = "include_in_schema"
@@ -113,6 +113,12 @@ def events() -> set[str]:
             if named and isinstance(node.args[2], ast.Constant):
                 found.add(str(node.args[2].value))
     return found | {"forged-message", "bad-message"}  # chosen between in fleet/ingest.py
+
+
+def imports() -> list[tuple[str, str]]:
+    """What README and docs/ import of ours, in code that people are to write: the module, and a name in it."""
+    found = re.findall(rf"^\s*from ((?:{'|'.join(ROOMS)})[.\w]*) import ([\w, ]+)$", docs(), re.MULTILINE)
+    return [(module, name.strip()) for module, names in found for name in names.split(",")]
 
 
 def links() -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Whatever a person can name stands in the docs."""
 
+import importlib
 import re
 
 import pytest
@@ -35,6 +36,12 @@ def test_what_is_made_from_the_code_is_up_to_date(page):
     text, renewed = reference.pages()[page]
 
     assert text == renewed
+
+
+@pytest.mark.parametrize(("module", "name"), named.imports())
+def test_imports_that_the_docs_show_work(module, name):
+    """What the docs tell people to import is there."""
+    assert hasattr(importlib.import_module(module), name)
 
 
 def test_links_lead_somewhere():

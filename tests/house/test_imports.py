@@ -23,6 +23,18 @@ class Rule(NamedTuple):
 
 
 _MQTT_DOORS = ("agent/link.py", "agent/triggers/mqtt.py", "fleet/broker.py")
+# The rooms of the client, and the other rooms that each may stand on.
+_CLIENT = {
+    "commands": {"environments", "images", "local", "models", "publishing", "signing"},
+    "environments": {"images"},
+    "images": set(),
+    "local": {"images", "models"},
+    "models": set(),
+    "publishing": {"local", "models"},
+    "signing": {"publishing"},
+}
+# The address of Environment that docs give.
+_DOORS = ("fleet/client/environment.py",)
 _TALK = ("asyncio", "http", "socket", "ssl", "subprocess", "urllib.request", "sqlite3")
 
 RULES = [
@@ -49,6 +61,25 @@ RULES = [
         ("fleet.app", "fleet.db", "fleet.tables", "fleet.api", "fleet.rollouts", "fleet.broker", "fleet.publisher"),
         "edgefleet[client] has no server in it",
     ),
+    *(
+        Rule(
+            f"fleet/client/{room}/.*",
+            (
+                *(f"fleet.client.{other}" for other in sorted(_CLIENT.keys() - may - {room})),
+                "fleet.client.cli",
+                "fleet.client.environment",
+            ),
+            "the client's rooms stand on each other in one direction",
+        )
+        for room, may in _CLIENT.items()
+    ),
+    Rule(
+        r"fleet/client/\w+\.py",
+        tuple(f"fleet.client.{room}" for room in sorted(_CLIENT)),
+        "every room stands on these files, so they stand on no room",
+        _DOORS,
+    ),
+    Rule("fleet/client/models/converters/.*", ROOMS, "it runs in a Python where edgefleet is not installed"),
     Rule(
         ".*",
         ("aiomqtt", "paho"),
@@ -94,6 +125,11 @@ def test_direction(rule):
     ]
 
     assert not breaches, f"{rule.why}: {breaches}"
+
+
+def test_every_room_of_the_client_has_its_rule():
+    """A room that is added to the client says here what it may stand on."""
+    assert {path.split("/")[2] for path in sources("fleet/client") if path.count("/") > 2} == set(_CLIENT)
 
 
 def test_routing_table_is_light():

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleet.client import pack
-from fleet.client.publish import publish
+from fleet.client.publishing import pack
+from fleet.client.publishing.publish import publish
 from fleet.client.workspace import FILES
 from modules.names import ModuleRef
 from tests.parts import digits

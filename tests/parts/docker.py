@@ -19,7 +19,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from fleet.client.image_build import BASE, DOCKERFILE, LOCK, SOURCE, build_scoring_image
+from fleet.client.images.image_build import BASE, DOCKERFILE, LOCK, SOURCE, build_scoring_image
 from tests.parts.presence import engine_answers, engine_socket, program
 
 REPOSITORY = "edgefleet-test/scoring"
@@ -99,7 +99,7 @@ def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path
 @functools.cache
 def _sources() -> str:
     """A short hash of everything that the scoring image is made of."""
-    files = [DOCKERFILE, LOCK, SOURCE / "pyproject.toml", SOURCE / "fleet/client/image_build.py"]
+    files = [DOCKERFILE, LOCK, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
     files += sorted((SOURCE / "modules").rglob("*.py"))
     whole = hashlib.sha256()
     for path in files:

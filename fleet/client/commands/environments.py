@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from fleet.client import config
-from fleet.client import environment_options as options
-from fleet.client.base_image import Registry
-from fleet.client.environment import LOCK, Environment
-from fleet.client.image_store import build_environment
+from fleet.client.environments import options
+from fleet.client.environments.environment import LOCK, Environment
+from fleet.client.environments.store import build_environment
+from fleet.client.images.base_image import Registry
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from fleet.client import config
-from fleet.client.image_store import add_archive, add_from_engine, build
-from fleet.client.image_store import save as write
+from fleet.client.images.store import add_archive, add_from_engine, build
+from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import Workspace
 from modules.manifest import Image

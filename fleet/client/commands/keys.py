@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 from securesystemslib.signer import Key
 
-from fleet.client import config, keys
+from fleet.client import config
 from fleet.client.api import Fleet
-from fleet.client.offline_keys import new_passphrase
 from fleet.client.screen import Json, Screen
-from fleet.client.trusted import Trusted
+from fleet.client.signing import keys
+from fleet.client.signing.offline_keys import new_passphrase
+from fleet.client.signing.trusted import Trusted
 from modules.errors import BadSettings, EdgefleetError, Invalid
 from modules.names import slug
 from modules.trust.repository import OnlineKeys

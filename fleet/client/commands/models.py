@@ -10,7 +10,7 @@ from fleet.client.answers import Module
 from fleet.client.api import Fleet
 from fleet.client.commands.profile import profile
 from fleet.client.commands.register import register
-from fleet.client.download import download as download_files
+from fleet.client.publishing.download import download as download_files
 from fleet.client.screen import Json, Screen, size, when
 from modules.manifest import Manifest
 from modules.names import ModuleRef

@@ -9,12 +9,12 @@ import typer
 from fleet.client import config
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
-from fleet.client.offline_keys import team_signers
-from fleet.client.rebase import rebase as rebase_module
+from fleet.client.publishing.rebase import rebase as rebase_module
 from fleet.client.screen import Json, Screen, when
-from fleet.client.sign import check_own
-from fleet.client.sign import sign as sign_module
-from fleet.client.trusted import Trusted
+from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.sign import check_own
+from fleet.client.signing.sign import sign as sign_module
+from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules import manifest as manifests
 from modules.digests import sha256

@@ -8,9 +8,9 @@ import msgspec
 import typer
 
 from fleet.client import config
-from fleet.client.profile import CONNECTIONS, Profile, Run, profile_module
-from fleet.client.register import Model, prepare
-from fleet.client.sample_requests import Request, read_request
+from fleet.client.local.profile import CONNECTIONS, Profile, Run, profile_module
+from fleet.client.models.sample_requests import Request, read_request
+from fleet.client.publishing.register import Model, prepare
 from fleet.client.screen import Json, Screen
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file

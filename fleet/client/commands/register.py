@@ -7,19 +7,19 @@ import msgspec
 import typer
 
 from fleet.client import arguments, config
-from fleet.client import environment_options as options
 from fleet.client.api import Fleet
-from fleet.client.base_image import Registry
-from fleet.client.environment import Environment
-from fleet.client.image_store import build_environment
-from fleet.client.inference_config import read_inference_config
-from fleet.client.offline_keys import team_signers
-from fleet.client.publish import Registered
-from fleet.client.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
-from fleet.client.register import register as register_model
+from fleet.client.environments import options
+from fleet.client.environments.environment import Environment
+from fleet.client.environments.inference_config import read_inference_config
+from fleet.client.environments.store import build_environment
+from fleet.client.images.base_image import Registry
+from fleet.client.publishing.publish import Registered
+from fleet.client.publishing.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
+from fleet.client.publishing.register import register as register_model
 from fleet.client.screen import Json, Screen, Step, size
-from fleet.client.sign import sign
-from fleet.client.trusted import Trusted
+from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.sign import sign
+from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid
 from modules.names import slug

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from fleet.client import config
-from fleet.client.environment import Environment
-from fleet.client.local_server import LocalServer, target_of
+from fleet.client.environments.environment import Environment
+from fleet.client.local.server import LocalServer, target_of
 from fleet.client.screen import Json, Screen
 from fleet.client.workspace import Workspace
 from modules.names import ModuleRef

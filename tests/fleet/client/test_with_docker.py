@@ -5,12 +5,12 @@ import io
 import msgspec
 import pytest
 
-from fleet.client import image_store
-from fleet.client.profile import profile_module
-from fleet.client.rebase import hold, with_image
-from fleet.client.register import Model, prepare
-from fleet.client.sample_requests import Request
-from fleet.client.scorers import container_scorer
+from fleet.client.images import store as image_store
+from fleet.client.local.profile import profile_module
+from fleet.client.local.scorers import container_scorer
+from fleet.client.models.sample_requests import Request
+from fleet.client.publishing.rebase import hold, with_image
+from fleet.client.publishing.register import Model, prepare
 from fleet.client.workspace import Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid, NoEngine, NotReady, Unproved, WrongAnswer

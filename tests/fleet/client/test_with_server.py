@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from fleet.client import config, register
+from fleet.client import config
 from fleet.client.api import Fleet
 from fleet.client.cli import app
-from fleet.client.keys import key_file, load_signer
-from fleet.client.register import Model
-from fleet.client.sign import sign
-from fleet.client.trusted import Trusted
+from fleet.client.publishing import register
+from fleet.client.publishing.register import Model
+from fleet.client.signing.keys import key_file, load_signer
+from fleet.client.signing.sign import sign
+from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid, LinkLost, Refused, Untrusted
 from modules.names import ModuleRef

@@ -1,0 +1,111 @@
+"""Building the scoring image on an engineer's machine, without a registry and without a network in the build.
+
+The image carries a label with the digest of all that it was built from, so that the same image is never built twice.
+Wheels are fetched here, for the Python and the C library inside the base image, and installed there with
+``--no-index``: so a proxy that re-signs TLS needs no place in the image, and what was installed is what was fetched.
+"""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.requirements import Requirement
+
+from fleet.client.images.base_image import BASE, Progress, ask, make_sure_of_base
+from fleet.client.images.docker_build import build, made_before
+from fleet.client.images.pip import Inside, pip
+from modules.errors import NeedsOperator
+
+SOURCE: Final = Path(__file__).resolve().parents[3]
+DOCKERFILE: Final = SOURCE / "deploy/images/scoring.Dockerfile"
+LOCK: Final = SOURCE / "deploy/locks/scoring.txt"
+
+# What decides what runs in the image, beside the base image and the packages asked for.
+INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/images/scoring.Dockerfile")
+
+
+def build_scoring_image(
+    *,
+    client: Any,
+    name: str,
+    extra_requirements: Sequence[str] = (),
+    base: str | None = None,
+    progress: Progress,
+) -> str:
+    """Build the image that serves modules, unless the engine has it already, and return its id (``sha256:...``).
+
+    Args:
+        client: a Docker or Podman engine.
+        name: the tag that the image gets.
+        extra_requirements: packages that entry scripts import, as pip writes them.
+        base: the image to build upon, pulled if the engine has not got it; without it ``python:3.11-slim``.
+        progress: is told each step in a line.
+
+    Raises:
+        NeedsOperator: no base image, no source tree, or a package that cannot be had; the message has the last words of
+            the program that failed.
+    """
+    if not DOCKERFILE.is_file() or not (SOURCE / "pyproject.toml").is_file():
+        raise NeedsOperator(
+            "edgefleet was installed without its source, from which the image's wheel is built",
+            element=str(SOURCE),
+            remedy="run this in a checkout of edgefleet",
+        )
+    base = base or BASE
+    base_id = make_sure_of_base(client, base, progress)
+    content = _content(base_id, extra_requirements)
+    if made := made_before(client, content):
+        progress(f"{name} is there already, built from the same sources and base image")
+        made.tag(name)
+        return str(made.id)
+    inside = ask(client, base_id, base)
+    with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
+        context = Path(folder)
+        _collect(context, inside, extra_requirements, progress)
+        return build(client, context, name, content, progress, arguments={"BASE": base})
+
+
+def _content(base: str, extra: Sequence[str]) -> str:
+    """A digest of what the image is built from: base image, packages, recipe, and the code that runs in it."""
+    files = [*(SOURCE / name for name in INGREDIENTS), Path(__file__), *sorted((SOURCE / "modules").rglob("*.py"))]
+    whole = hashlib.sha256("\0".join((base, *sorted(extra), "")).encode())
+    for file in files:
+        if file.is_file():
+            whole.update(file.relative_to(SOURCE).as_posix().encode() + b"\0")
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+    """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
+    wheels = context / "wheels"
+    progress("building the wheel of edgefleet")
+    pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
+    (own,) = wheels.glob("edgefleet-*.whl")
+    progress(f"fetching wheels for {inside}")
+    fetch = ("download", f"--dest={wheels}", *inside.pip_options)
+    pins = context / "pins.txt"
+    pins.write_text("")
+    if LOCK.is_file():
+        pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
+        # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
+        pins.write_text("\n".join(server_pins(inside)))
+    if extra or not LOCK.is_file():
+        pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
+    (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
+
+
+def server_pins(inside: Inside) -> list[str]:
+    """What the scoring server is locked to in an image with this Python, as ``name==version``."""
+    if not LOCK.is_file():
+        return []
+    there = {
+        "python_version": inside.python, "python_full_version": f"{inside.python}.99", "sys_platform": "linux",
+        "platform_system": "Linux", "os_name": "posix", "platform_machine": inside.machine,
+        "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    }  # fmt: skip
+    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE))
+    return [f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate(there)]

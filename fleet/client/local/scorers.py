@@ -1,0 +1,251 @@
+"""The scoring server on the publisher's machine, for one module's folder: as a child process, or in its own image."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import httpx
+
+from fleet.client.images.docker_engine import docker_engine
+from fleet.client.screen import Step
+from modules.errors import BadSettings, EdgefleetError, NoEngine, NotReady
+from modules.images import archive, check_held, image_ids, read_config
+from modules.manifest import Image
+
+READY_WITHIN_S: Final = 120.0
+_ASK_AGAIN_S: Final = 0.05
+_LOG_LINES: Final = 20
+_OK: Final = 200
+_STOP_WITHIN_S: Final = 10
+_SOCKET: Final = "s.sock"
+# The same places, variable and limits as on a device (agent/engines), so that the reference is made the same way.
+_MODULE_MOUNT: Final = "/module"
+_SOCKET_MOUNT: Final = "/run/edgefleet"
+_NO_TELEMETRY: Final = {"ORT_DISABLE_TELEMETRY": "1"}
+_PIDS: Final = 128
+_IN_PROCESS: Final = "correct the entry script, or name a Python that has edgefleet[scoring]: --interpreter PATH"
+_IN_IMAGE: Final = "correct the entry script, or build an image with what it imports: edgefleet images build --with"
+
+
+class Scorer(Protocol):
+    """A ready scoring server: a client whose relative addresses reach it, and the end of its log."""
+
+    http: httpx.Client
+
+    def log_tail(self, lines: int) -> str: ...
+
+
+class _Process:
+    remedy = _IN_PROCESS
+
+    def __init__(self, child: subprocess.Popen[bytes], log: Path, http: httpx.Client) -> None:
+        self.http = http
+        self._child = child
+        self._log = log
+
+    def log_tail(self, lines: int) -> str:
+        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+    def exit_code(self) -> int | None:
+        return self._child.poll()
+
+
+class ContainerScorer:
+    """In a container, of which more can be said: where its socket is, and how much memory it took at most."""
+
+    remedy = _IN_IMAGE
+
+    def __init__(self, container: Any, http: httpx.Client, path: Path) -> None:
+        self.http = http
+        self.path = path
+        self._container = container
+
+    def memory(self) -> int:
+        """Bytes in use now, without what the kernel merely keeps of files."""
+        return self._in_use(self._memory_stats())
+
+    def memory_peak(self) -> int:
+        """The most bytes in use so far, where the kernel counts it (cgroup v1, files included); else as now."""
+        found = self._memory_stats()
+        return int(found.get("max_usage") or self._in_use(found))
+
+    def _memory_stats(self) -> dict[str, Any]:
+        found = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)
+        return dict(found.get("memory_stats") or {})
+
+    @staticmethod
+    def _in_use(found: dict[str, Any]) -> int:
+        details = found.get("stats") or {}
+        return int(found.get("usage", 0)) - int(details.get("total_inactive_file", details.get("inactive_file", 0)))
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended it for the memory it took."""
+        self._container.reload()
+        return bool(self._container.attrs["State"]["OOMKilled"])
+
+    def log_tail(self, lines: int) -> str:
+        return str(self._container.logs(tail=lines).decode("utf-8", "replace")).strip()
+
+    def exit_code(self) -> int | None:
+        self._container.reload()
+        return int(self._container.attrs["State"]["ExitCode"]) if self._container.status == "exited" else None
+
+
+@contextmanager
+def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
+    """``python -m modules.scoring`` as a child, with this interpreter or another that has ``edgefleet[scoring]``.
+
+    Raises:
+        BadSettings: there is no such interpreter.
+        NotReady: the server ended or did not become ready; the message ends with the last lines of its log.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch:
+        path, log = Path(scratch, _SOCKET), Path(scratch, "log")
+        command = [
+            interpreter or sys.executable, "-m", "modules.scoring",
+            "--module", str(folder.resolve()), "--unix", str(path),
+        ]  # fmt: skip
+        with log.open("wb") as stream:
+            try:
+                child = subprocess.Popen(  # noqa: S603  the user's own interpreter, no shell
+                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | _NO_TELEMETRY
+                )
+            except OSError as error:
+                raise BadSettings(
+                    f"the interpreter cannot be started: {error.strerror}",
+                    element=command[0],
+                    remedy="name one that has edgefleet[scoring]: --interpreter PATH",
+                ) from error
+        try:
+            with _client(path) as http:
+                scorer = _Process(child, log, http)
+                _await_ready(scorer, path)
+                yield scorer
+        finally:
+            child.terminate()
+            try:
+                child.wait(_STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+@contextmanager
+def container_scorer(
+    folder: Path,
+    image: Image,
+    blobs: Path,
+    *,
+    memory_mb: int | None = None,
+    cpus: float | None = None,
+    step: Step,
+) -> Iterator[ContainerScorer]:
+    """The scoring server in its own image: no network, nothing writable, as on a device.
+
+    Raises:
+        NoEngine: no Docker answers.
+        Untrusted: the engine's image of that id has other layers.
+        NotReady: as :func:`process_scorer`.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch, docker_engine() as engine:
+        held = _load(engine, image, blobs, step)
+        container = engine.containers.create(
+            held,
+            ["--module", _MODULE_MOUNT, "--unix", f"{_SOCKET_MOUNT}/{_SOCKET}"],
+            network_mode="none",
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            user=f"{os.getuid()}:{os.getgid()}",
+            pids_limit=_PIDS,
+            mem_limit=f"{memory_mb}m" if memory_mb else None,
+            memswap_limit=f"{memory_mb}m" if memory_mb else None,
+            nano_cpus=round(cpus * 1e9) if cpus else None,
+            tmpfs={"/tmp": "size=64m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108  inside the container
+            environment=_NO_TELEMETRY,
+            volumes={
+                str(folder.resolve()): {"bind": _MODULE_MOUNT, "mode": "ro"},
+                scratch: {"bind": _SOCKET_MOUNT, "mode": "rw"},
+            },
+        )
+        try:
+            container.start()
+            path = Path(scratch, _SOCKET)
+            with _client(path) as http:
+                scorer = ContainerScorer(container, http, path)
+                _await_ready(scorer, path)
+                yield scorer
+        finally:
+            container.remove(force=True)
+
+
+def _load(engine: Any, image: Image, blobs: Path, step: Step) -> str:
+    """The engine's own id of exactly this image; loaded from the workspace where the engine has not got it."""
+    config = read_config(image, blobs)
+    for attempt in ("held", "loaded"):
+        for name in image_ids(image):
+            found = _inspect(engine, name)
+            if found is not None:
+                check_held(image, config, engine_id=found["Id"], engine_layers=found["RootFS"]["Layers"])
+                return str(found["Id"])
+        if attempt == "held":
+            step(f"loading image {image.name}", 0, 0)
+            list(engine.api.load_image(archive(image, blobs)))
+    raise NoEngine("Docker loaded the image and does not show it", element=image.name, remedy="see docker images")
+
+
+def _inspect(engine: Any, name: str) -> dict[str, Any] | None:
+    from docker.errors import ImageNotFound  # noqa: PLC0415  a tenth of a second, for registering alone
+
+    try:
+        found: dict[str, Any] = engine.api.inspect_image(name)
+    except ImageNotFound:
+        return None
+    return found
+
+
+def _client(path: Path) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(path))
+    return httpx.Client(transport=transport, base_url="http://scoring", timeout=READY_WITHIN_S)
+
+
+def _await_ready(scorer: _Process | ContainerScorer, path: Path) -> None:
+    """Return when ``GET /`` is 200."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    said = "it does not listen"
+    while time.monotonic() < deadline:
+        code = scorer.exit_code()
+        if code is not None:
+            raise _not_ready(f"the scoring server ended with exit code {code}", scorer)
+        if _listens(path):
+            try:
+                answer = scorer.http.get("/")
+                if answer.status_code == _OK:
+                    return
+                said = f"it answers {answer.status_code}"
+            except httpx.HTTPError as error:
+                said = f"it gives no answer: {error}"
+        time.sleep(_ASK_AGAIN_S)  # a socket that does not exist yet cannot be awaited
+    raise _not_ready(f"the scoring server was not ready within {READY_WITHIN_S:.0f} s: {said}", scorer)
+
+
+def _listens(path: Path) -> bool:
+    """Whether anything does; httpx would leave its own socket open when it fails to connect."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _not_ready(message: str, scorer: _Process | ContainerScorer) -> EdgefleetError:
+    lines = scorer.log_tail(_LOG_LINES)
+    return NotReady(
+        f"{message}\nlast lines of its log:\n{lines}" if lines else message,
+        element="scoring server",
+        remedy=scorer.remedy,
+    )

@@ -1,0 +1,1 @@
+"""A model as its engineer has it: checked, converted to ONNX, and with requests to try it with."""

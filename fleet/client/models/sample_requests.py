@@ -1,0 +1,199 @@
+"""The requests that become samples: the user's files, or seeded random inputs for a bare graph."""
+
+import mimetypes
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from fleet.client.models.check_model import Input
+from modules.errors import Invalid
+from modules.samples import Comparison, Exact, Numeric
+
+SEED: Final = 20200101
+RANDOM_COUNT: Final = 3
+MAX_VALUES: Final = 1 << 20
+_DECIMALS: Final = 6
+_GIVE_SAMPLES: Final = "give requests of your own: --sample FILE.json"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request without its reference answer; ``expect`` is an answer's JSON that the user vouches for, encoded."""
+
+    name: str
+    path: str = "/score"
+    method: str = "POST"
+    content_type: str = "application/json"
+    body: bytes
+    expect: bytes | None = None
+    compare: Comparison | None = None
+
+    def comparison(self, answer_type: str) -> Comparison:
+        """The user's choice, else numbers within tolerance for JSON, and the same bytes for anything else."""
+        return self.compare or (Numeric() if "json" in answer_type else Exact())
+
+
+class _SampleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A JSON file with the key ``body``: JSON, or text where ``content_type`` says so, or base64 in ``body_base64``."""
+
+    body: Any = msgspec.UNSET
+    body_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    content_type: str = "application/json"
+    path: str = "/score"
+    method: str = "POST"
+    expect: Any = msgspec.UNSET
+    compare: Comparison | None = None
+
+
+class _Schema(msgspec.Struct, frozen=True):
+    """A schema, or the name of one among the document's components."""
+
+    ref: str = msgspec.field(name="$ref", default="")
+    example: Any = msgspec.UNSET
+
+
+class _Content(msgspec.Struct, frozen=True):
+    schema: _Schema = _Schema()
+    example: Any = msgspec.UNSET
+
+
+class _Body(msgspec.Struct, frozen=True):
+    content: dict[str, _Content]
+
+
+class _Operation(msgspec.Struct, frozen=True, rename="camel"):
+    request_body: _Body = _Body({})
+
+
+class _Path(msgspec.Struct, frozen=True):
+    post: _Operation = _Operation()
+
+
+class _Components(msgspec.Struct, frozen=True):
+    schemas: dict[str, _Schema] = {}
+
+
+class _OpenApi(msgspec.Struct, frozen=True):
+    """What we read of an OpenAPI 3 document."""
+
+    paths: dict[str, _Path]
+    components: _Components = _Components()
+
+    def example(self) -> Any:
+        """The example of what ``/score`` takes, where its description has one."""
+        content = self.paths["/score"].post.request_body.content["application/json"]
+        named = self.components.schemas.get(content.schema.ref.rpartition("/")[2], content.schema)
+        return named.example if content.example is msgspec.UNSET else content.example
+
+
+def read_request(file: Path) -> Request:
+    """A sample file of the user.
+
+    A JSON object with the key ``body`` or ``body_base64`` describes a request; every other file is a request's body
+    itself, its content type told by its ending.
+
+    Raises:
+        Invalid: it cannot be read, or says something that no sample has.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise Invalid(f"the sample cannot be read: {error.strerror}", element=str(file)) from error
+    name = file.name.removesuffix(".json")
+    if file.suffix != ".json":
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        return Request(name=name, content_type=kind, body=data)
+    try:
+        document = msgspec.json.decode(data)
+        if not isinstance(document, dict) or not document.keys() & {"body", "body_base64"}:
+            return Request(name=name, body=data)
+        described = msgspec.convert(document, _SampleFile)
+        return _described(name, described)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Invalid(
+            f"this is no sample: {error}",
+            element=str(file),
+            remedy='write {"body": REQUEST, "expect": ANSWER}; a request with a key "body" of its own goes inside body',
+        ) from error
+
+
+def _described(name: str, described: _SampleFile) -> Request:
+    if isinstance(described.body_base64, bytes):
+        body = described.body_base64
+    elif isinstance(described.body, str) and "json" not in described.content_type:
+        body = described.body.encode()
+    else:
+        body = msgspec.json.encode(described.body)
+    expect = None if described.expect is msgspec.UNSET else msgspec.json.encode(described.expect)
+    return Request(
+        name=name, path=described.path, method=described.method, content_type=described.content_type, body=body,
+        expect=expect, compare=described.compare,
+    )  # fmt: skip
+
+
+def random_requests(inputs: tuple[Input, ...]) -> tuple[Request, ...]:
+    """Requests for a bare graph, the same for the same graph: seeded values, free dimensions 1.
+
+    Raises:
+        Invalid: an input is no tensor that JSON can carry, or too large.
+    """
+    import numpy as np  # noqa: PLC0415  a tenth of a second, for registering alone
+
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    requests = []
+    for number in range(1, RANDOM_COUNT + 1):
+        body = {one.name: _values(one, generator) for one in inputs}
+        requests.append(Request(name=f"random-{number}", body=msgspec.json.encode(body)))
+    return tuple(requests)
+
+
+def script_request(http: httpx.Client) -> Request:
+    """The sample input that an entry script declares (``inference-schema``), from its OpenAPI document.
+
+    Raises:
+        Invalid: it declares none.
+    """
+    answer = http.get("/swagger.json", params={"version": "3"})
+    try:
+        example = msgspec.json.decode(answer.content, type=_OpenApi).example()
+    except (msgspec.DecodeError, KeyError):
+        example = msgspec.UNSET
+    # A script that declares nothing has an example too: an empty object.
+    if not answer.is_success or not example or example is msgspec.UNSET:
+        raise Invalid(
+            "the entry script declares no sample input, so no device could prove that it works",
+            element="/swagger.json",
+            remedy="add --sample FILE.json, decorate run() with input_schema, or say --prove ready-only",
+        )
+    return Request(name="declared", body=msgspec.json.encode(example))
+
+
+def _values(one: Input, generator: Any) -> Any:
+    shape = tuple(size if size is not None else 1 for size in one.shape)
+    count = 1
+    for size in shape:
+        count *= size
+    if count > MAX_VALUES:
+        raise Invalid(f"{count} values are too many for a random sample", element=one.name, remedy=_GIVE_SAMPLES)
+    if one.dtype.startswith("float") or one.dtype == "bfloat16":
+        return generator.random(shape).round(_DECIMALS).tolist()
+    if one.dtype.startswith(("int", "uint")):
+        # Zeros and ones: what an index, a mask and a count have in common.
+        return generator.integers(0, 2, shape).tolist()
+    if one.dtype == "bool":
+        return (generator.random(shape) < 0.5).tolist()  # noqa: PLR2004  even odds
+    if one.dtype == "string":
+        return _words(shape)
+    raise Invalid(
+        f"no random sample can be made for an input of type {one.dtype or 'sequence or map'}",
+        element=one.name,
+        remedy=_GIVE_SAMPLES,
+    )
+
+
+def _words(shape: tuple[int, ...]) -> Any:
+    """Nested lists of that shape, of one word."""
+    if not shape:
+        return "sample"
+    return [_words(shape[1:]) for _ in range(shape[0])]

@@ -1,0 +1,141 @@
+"""Only whole, valid ONNX models pass, and every other file is told what is wrong with it."""
+
+import pickle
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from fleet.client.models.check_model import Input, check_onnx
+from modules.errors import Invalid
+
+LARGE = np.ones((3, 2000), dtype=np.float32)
+
+
+def external(linear, folder, location="weights.bin"):
+    folder.mkdir(exist_ok=True)
+    file = folder / "model.onnx"
+    onnx.save_model(
+        linear(LARGE),
+        file,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=16,
+        convert_attribute=False,
+    )
+    if location != "weights.bin":
+        model = onnx.load_model(file, load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        file.write_bytes(model.SerializeToString())
+    return file
+
+
+def test_a_valid_model_passes_with_its_inputs(linear_file):
+    """A graph's inputs are found with type and shape, free sizes as None, weights left out."""
+    model = check_onnx(linear_file)
+
+    assert model.inputs == (Input("x", "float32", (None, 3)),)
+    assert model.external == ()
+
+
+def test_external_data_beside_the_model_is_found(linear, tmp_path):
+    """Weights kept in a file beside the graph belong to the model."""
+    assert check_onnx(external(linear, tmp_path / "big")).external == ("weights.bin",)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin"])
+def test_external_data_outside_the_folder_is_refused(linear, tmp_path, location):
+    """No model takes a file from elsewhere on the publisher's machine with it."""
+    (tmp_path / "weights.bin").write_bytes(LARGE.tobytes())
+
+    with pytest.raises(Invalid, match="outside the model's folder"):
+        check_onnx(external(linear, tmp_path / "big", location))
+
+
+def test_external_data_through_a_link_is_refused(linear, tmp_path):
+    """A link beside the model that leads out of its folder is outside too."""
+    file = external(linear, tmp_path / "big")
+    (tmp_path / "big" / "weights.bin").rename(tmp_path / "elsewhere.bin")
+    (tmp_path / "big" / "weights.bin").symlink_to(tmp_path / "elsewhere.bin")
+
+    with pytest.raises(Invalid, match="outside the model's folder"):
+        check_onnx(file)
+
+
+def test_missing_external_data_is_named(linear, tmp_path):
+    """Weights that were not copied along are missed by name."""
+    file = external(linear, tmp_path / "big")
+    (tmp_path / "big" / "weights.bin").unlink()
+
+    with pytest.raises(Invalid, match=r"'weights\.bin' is missing"):
+        check_onnx(file)
+
+
+def test_short_external_data_is_refused(linear, tmp_path):
+    """Weights that were cut off are noticed before any device is."""
+    file = external(linear, tmp_path / "big")
+    weights = tmp_path / "big" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:100])
+
+    with pytest.raises(Invalid, match="shorter than"):
+        check_onnx(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (pickle.dumps({"a": 1}), "a Python pickle"),
+        (b"PK\x03\x04rest", "a zip archive"),
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"<html>not found</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"", "the file is empty"),
+        (b"weights,1,2,3\n", "this is no ONNX model"),
+    ],
+    ids=["pickle", "zip", "hdf5", "html", "lfs", "empty", "text"],
+)
+def test_what_is_no_onnx_is_called_by_its_name(tmp_path, content, says):
+    """A file of another kind is told what it is."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(content)
+
+    with pytest.raises(Invalid, match=says) as caught:
+        check_onnx(file)
+
+    assert caught.value.element == str(file)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("keep", [2, 20, 0.5, -1])
+def test_a_truncated_model_is_refused(linear_file, keep):
+    """Wherever a copy was cut off, the file does not pass."""
+    whole = linear_file.read_bytes()
+    linear_file.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
+
+    with pytest.raises(Invalid, match=r"truncated|no graph|refuses"):
+        check_onnx(linear_file)
+
+
+def test_a_graph_that_contradicts_itself_is_refused(tmp_path):
+    """ONNX's own checker is asked, and quoted."""
+    graph = helper.make_graph(
+        [helper.make_node("NoSuchOperator", ["x"], ["y"])],
+        "bad",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    file = tmp_path / "bad.onnx"
+    file.write_bytes(helper.make_model(graph).SerializeToString())
+
+    with pytest.raises(Invalid, match="NoSuchOperator"):
+        check_onnx(file)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    """A mistyped path is an error for the operator, not a traceback."""
+    with pytest.raises(Invalid, match="cannot be read"):
+        check_onnx(tmp_path / "nothing.onnx")

@@ -1,0 +1,307 @@
+"""Models of other libraries become ONNX and answer as the originals: estimators are trained here, small and seeded."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from fleet.client.models.conversion import Converted, framework_of, largest_difference
+from fleet.client.publishing.register import Model, prepare
+from modules import samples as samples_file
+from modules.errors import BadSettings, Invalid, WrongAnswer
+from modules.samples import Sample, Samples
+from tests.parts.environments import TENSORFLOW, environment, slow
+
+PACKAGES = {
+    "tensorflow": TENSORFLOW,
+    "boosting": ("lightgbm", "onnxmltools", "packaging", "xgboost-cpu"),
+}
+FLOWERS, KINDS = load_iris(return_X_y=True)
+NAMES = np.array(["setosa", "versicolor", "virginica"])
+PEOPLE = pd.DataFrame({"age": [20.0, 30, 40, 50] * 5, "city": ["Bern", "Rome", "Bern", "Oslo"] * 5})
+
+
+@pytest.fixture
+def save(tmp_path):
+    def run(model, name="model.pkl"):
+        file = tmp_path / name
+        joblib.dump(model, file)
+        return file
+
+    return run
+
+
+@pytest.fixture
+def convert(tmp_path, workspace, silent):
+    """Registers as far as the server; gives the manifest and its samples."""
+
+    def run(file, *requests, trusted=True, **more):
+        samples = []
+        for number, request in enumerate(requests):
+            samples.append(tmp_path / f"request-{number}.json")
+            samples[-1].write_text(json.dumps(request))
+        folder = tmp_path / "packed"
+        folder.mkdir(exist_ok=True)
+        model = Model(
+            path=file, team="acme", name="converted", engine="process", samples=tuple(samples), trusted_pickle=trusted,
+            **more,
+        )  # fmt: skip
+        manifest = prepare(model, None, workspace.blobs, folder, silent)
+        return manifest, samples_file.decode((folder / "files/samples.json").read_bytes()).samples
+
+    return run
+
+
+def test_a_classifier_answers_labels_and_probabilities(save, convert):
+    """The graph's answers are the estimator's, and the module says what it was and how far they are apart."""
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(FLOWERS, NAMES[KINDS])
+
+    manifest, (sample,) = convert(save(model), {"data": FLOWERS[[0, 60, 120]].tolist()})
+
+    answer = json.loads(sample.answer)
+    labels, probabilities = answer.values()
+    assert labels == NAMES[[0, 1, 2]].tolist()
+    np.testing.assert_allclose(probabilities, model.predict_proba(FLOWERS[[0, 60, 120]]), atol=1e-5)
+    assert manifest.properties["converted_from"].startswith("scikit-learn ")
+    assert 0 < float(manifest.properties["largest_difference"]) < 1e-5
+    assert manifest.serve.file == "model/model.onnx"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GradientBoostingRegressor(n_estimators=10, random_state=0).fit(*load_diabetes(return_X_y=True)),
+        KMeans(3, n_init=1, random_state=0).fit(FLOWERS),
+        IsolationForest(n_estimators=5, random_state=0).fit(FLOWERS),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_estimators_of_every_kind(save, convert, model):
+    """Regressors, clusters and outliers are converted without a word about their inputs."""
+    manifest, samples = convert(save(model))
+
+    assert len(samples) == 3
+    assert float(manifest.properties["largest_difference"]) < 1e-3
+
+
+def test_a_table_with_numbers_and_words(save, convert):
+    """A sample with a key for each column says what they hold: one input for each."""
+    columns = ColumnTransformer([("n", StandardScaler(), ["age"]), ("t", OneHotEncoder(), ["city"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(PEOPLE, [0, 1, 0, 1] * 5)
+
+    _, (sample,) = convert(save(model), {"age": [[25.0], [45.0]], "city": [["Bern"], ["Oslo"]]})
+
+    expected = model.predict(pd.DataFrame({"age": [25.0, 45.0], "city": ["Bern", "Oslo"]})).tolist()
+    assert next(iter(json.loads(sample.answer).values())) == expected
+
+
+def test_documents(save, convert):
+    """A text pipeline takes a column of documents."""
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    model.fit(["good film", "bad film", "very good", "so bad"] * 3, [1, 0, 1, 0] * 3)
+
+    _, (sample,) = convert(save(model), {"data": [["good"], ["so bad"]]})
+
+    assert next(iter(json.loads(sample.answer).values())) == [1, 0]
+
+
+def test_a_pickle_is_opened_only_when_it_is_trusted(tmp_path, convert):
+    """Nothing in a pickle runs before somebody says that it may; the error says how."""
+    marker = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps(Trap()))
+
+    with pytest.raises(Invalid, match="runs as a program") as refused:
+        convert(file, trusted=False)
+
+    assert "--trusted-pickle" in refused.value.remedy
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x80\x04]\x94.", "no estimator"),
+        (b"\x80\x04\x8c\x07nowhere\x8c\x01x\x93.", "nowhere"),
+        (b"zz", "cannot be loaded"),
+    ],
+    ids=["list", "module", "damaged"],
+)
+def test_what_is_no_estimator(tmp_path, convert, content, says):
+    """What a pickle lacks is said in a sentence, not in a traceback."""
+    file = tmp_path / "model.pkl"
+    file.write_bytes(content)
+
+    with pytest.raises(Invalid, match=says):
+        convert(file)
+
+
+def test_an_estimator_that_cannot_say_what_it_takes(save, convert):
+    """A sample is asked for where only it can tell."""
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["a good", "a bad"], [1, 0])
+
+    with pytest.raises(Invalid, match="--sample"):
+        convert(save(model))
+
+
+def test_an_interpreter_without_the_converter(save, convert, tmp_path):
+    """What is missing is named with the extra that brings it."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
+
+    with pytest.raises(BadSettings, match="not installed") as refused:
+        convert(save(StandardScaler().fit(FLOWERS)), converter=str(bare / "bin/python"))
+
+    assert "edgefleet[sklearn]" in refused.value.remedy
+
+
+def test_a_conversion_without_samples_is_none(save, convert):
+    """A converted model is always compared, so it cannot be registered unproved."""
+    with pytest.raises(Invalid, match="compared with its original"):
+        convert(save(StandardScaler().fit(FLOWERS)), prove="ready-only")
+
+
+def test_an_estimator_that_loses_by_32_bits(save, convert):
+    """A graph that answers otherwise than its original is not registered; the error shows both answers."""
+    model = StandardScaler().fit([[1e8], [1e8 + 1]])
+
+    with pytest.raises(WrongAnswer, match="does not answer as the original"):
+        convert(save(model), {"data": [[1e8 + 1]]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "original", "says"),
+    [
+        ({"y": [1.0, 2.0]}, {"y": [[1.0], [2.1]]}, "2.0 instead of 2.1"),
+        ({"y": ["a"]}, {"y": ["b"]}, "'a' instead of 'b'"),
+        ({"y": [1.0]}, {"y": [1.0, 2.0]}, "1 values instead of 2"),
+        ({"x": [1.0]}, {"y": [1.0]}, "no output y"),
+        ({"y": [1.0]}, {"y": [float("nan")]}, "1.0 instead of None"),
+    ],
+    ids=["number", "label", "length", "name", "no number"],
+)
+def test_what_a_difference_is(answer, original, says):
+    """Numbers beyond 32-bit rounding, other labels, lengths and names are differences."""
+    samples = Samples((Sample(name="one", body=b"", answer=json.dumps(answer).encode()),))
+
+    with pytest.raises(WrongAnswer, match=says):
+        largest_difference(samples, [original], Converted(file=Path("x.onnx"), made_by="t", library="l"))
+
+
+def test_the_largest_of_all_differences_is_told():
+    """Shapes aside, the largest difference of all outputs and samples."""
+    samples = Samples((Sample(name="one", body=b"", answer=b'{"a": [[1.0, 2.0, null]], "b": [3]}'),))
+    converted = Converted(file=Path("x.onnx"), made_by="t", library="l")
+
+    assert largest_difference(samples, [{"a": [1.0, 2.001, float("nan")]}], converted) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "framework"),
+    [
+        ("m.onnx", b"\x08\x07", "onnx"),
+        ("m.pkl", b"\x80\x04", "sklearn"),
+        ("m.joblib", b"x", "sklearn"),
+        ("m.txt", b"tree\nversion=v4\n", "lightgbm"),
+        ("m.json", b'{"learner":{', "xgboost"),
+        ("m.json", b'{"other":{', "onnx"),
+        ("m.ubj", b"{", "xgboost"),
+    ],
+)
+def test_a_file_says_what_saved_it(tmp_path, name, begin, framework):
+    """The framework is told from the file, where nobody says it."""
+    (tmp_path / name).write_bytes(begin)
+
+    assert framework_of(tmp_path / name) == framework
+
+
+def test_a_folder_says_what_saved_it(tmp_path):
+    """A SavedModel is a folder with its own file in it."""
+    assert framework_of(tmp_path) == "onnx"
+    (tmp_path / "saved_model.pb").touch()
+    assert framework_of(tmp_path) == "tensorflow"
+
+
+def converter(name):
+    """A Python with a large library, made once below .cache."""
+    return str(environment(name, *PACKAGES[name]))
+
+
+SAVE = {
+    "tensorflow": """
+import tensorflow as tf
+class Net(tf.Module):
+    def __init__(self):
+        self.w = tf.Variable(tf.reshape(tf.range(6.0), (3, 2)))
+    @tf.function
+    def score(self, features):
+        z = features @ self.w + 0.5
+        return {"scores": tf.nn.softmax(z), "hidden": tf.nn.relu(z)}
+net = Net()
+spec = tf.TensorSpec([None, 3], tf.float32, name="features")
+tf.saved_model.save(net, "saved", signatures={"serving_default": net.score.get_concrete_function(spec)})
+""",
+    "boosting": """
+import numpy as np, lightgbm, xgboost
+rows = np.random.default_rng(0).random((200, 4)).astype("float32")
+lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(rows, (rows[:, 0] * 3).astype(int)).booster_.save_model("l.txt")
+lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(rows, rows[:, 0]).booster_.save_model("r.txt")
+xgboost.XGBClassifier(n_estimators=5).fit(rows, rows[:, 0] > 0.5).save_model("x.json")
+xgboost.XGBRegressor(n_estimators=5).fit(rows, rows[:, 0]).save_model("x.ubj")
+""",
+}
+
+
+def saved(name, folder):
+    python = converter(name)
+    done = subprocess.run(
+        [python, "-c", SAVE[name]], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+@slow
+@pytest.mark.timeout(1200)
+def test_a_saved_model(tmp_path, convert):
+    """A TensorFlow SavedModel becomes ONNX under its own names of inputs and outputs."""
+    python = saved("tensorflow", tmp_path)
+
+    manifest, (sample,) = convert(tmp_path / "saved", {"features": [[1.0, 2.0, 3.0]]}, converter=python)
+
+    assert json.loads(sample.answer)["hidden"] == [[16.5, 22.5]]
+    assert manifest.properties["converted_from"].startswith("TensorFlow ")
+    assert manifest.properties["converted_by"].startswith("tf2onnx ")
+    with pytest.raises(Invalid, match="no signature other"):
+        convert(tmp_path / "saved", converter=python, signature="other")
+
+
+@slow
+@pytest.mark.timeout(1200)
+def test_boosted_trees(tmp_path, convert):
+    """Model files of LightGBM and XGBoost, classifiers and regressors, answer as in their own library."""
+    python = saved("boosting", tmp_path)
+
+    for name, library in {"l.txt": "LightGBM", "r.txt": "LightGBM", "x.json": "XGBoost", "x.ubj": "XGBoost"}.items():
+        manifest, _ = convert(tmp_path / name, converter=python)
+        assert manifest.properties["converted_from"].startswith(library)
+        assert float(manifest.properties["largest_difference"]) < 1e-4
