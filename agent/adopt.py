@@ -2,7 +2,7 @@
 
 import msgspec
 
-from agent.slots import Placed, Slot, Wanted
+from agent.slots import Placed, Routing, Slot, Target, Wanted, committed
 from modules.names import Digest, ModuleRef, Slug
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
@@ -19,10 +19,11 @@ def adopt(
     """
     known = {slot.slot: slot for slot in slots}
     changed = [
-        _work_towards(name, wanted_by(ordered), known.get(name), now, waived) for name, ordered in order.slots.items()
+        _work_towards(name, wanted_by(ordered), Routing(fallback=ordered.fallback), known.get(name), now, waived)
+        for name, ordered in order.slots.items()
     ]
     removed = [
-        slot.to(Phase.REMOVING, now)
+        slot.to(Phase.REMOVING, now, by="order")
         for slot in slots
         if slot.slot not in order.slots and slot.phase is not Phase.REMOVING
     ]
@@ -35,43 +36,33 @@ def wanted_by(ordered: SlotOrder) -> Wanted:
         digest=ordered.digest,
         engine=ordered.engine,
         settings=dict(ordered.settings),
-        fallback=ordered.fallback,
     )
 
 
 def _work_towards(
-    name: Slug, wanted: Wanted, before: Slot | None, now: float, waived: frozenset[Digest]
+    name: Slug, wanted: Wanted, routing: Routing, before: Slot | None, now: float, waived: frozenset[Digest]
 ) -> Slot | None:
+    target = Target(wanted=wanted, routing=routing, times=((str(Phase.ACCEPTED), now),))
     if before is None:
-        return Slot(slot=name, wanted=wanted, times=((str(Phase.ACCEPTED), now),))
+        return Slot(slot=name, target=target)
     again = wanted.digest in waived and before.phase in {Phase.REVERTED, Phase.REJECTED}
-    if before.phase is not Phase.REMOVING and not again and _but_fallback(before.wanted, wanted):
-        # Only where requests go when nobody here answers has changed: nothing is started or proved again for that.
-        return before.with_(
-            wanted=wanted, candidate=_redirected(before.candidate, wanted), current=_redirected(before.current, wanted)
-        )
     if before.wanted == wanted and before.phase is not Phase.REMOVING and not again:
-        return None
-    fresh = Slot(
-        slot=name,
-        wanted=wanted,
-        times=((str(Phase.ACCEPTED), now),),
-        current=before.current,
-        previous=before.previous,
-        restarts=before.restarts,
-        restart_after=before.restart_after,
-    )
+        return _rerouted(before, routing)
     if before.current is not None and before.current.wanted == wanted:
         # Ordered back to what is committed and still runs: there is nothing to do.
-        return fresh.with_(phase=Phase.COMMITTED, times=((str(Phase.COMMITTED), now),))
-    return fresh
+        row = before.with_(target=committed(before.current, ((str(Phase.COMMITTED), now),)))
+        return _rerouted(row, routing) or row
+    return before.with_(target=target)
 
 
-def _but_fallback(before: Wanted, after: Wanted) -> bool:
-    return before != after and msgspec.structs.replace(before, fallback=after.fallback) == after
+def _rerouted(slot: Slot, routing: Routing) -> Slot | None:
+    """Only where requests go besides the module has changed: nothing is started or proved again for that."""
+    if slot.target.routing == routing:
+        return None
 
+    def same(placed: Placed | None) -> Placed | None:
+        if placed is None or placed.wanted != slot.wanted:
+            return placed
+        return msgspec.structs.replace(placed, routing=routing)
 
-def _redirected(placed: Placed | None, wanted: Wanted) -> Placed | None:
-    if placed is None or not _but_fallback(placed.wanted, wanted):
-        return placed
-    return msgspec.structs.replace(placed, wanted=wanted)
+    return slot.with_(routing=routing, candidate=same(slot.candidate), current=same(slot.current))

@@ -10,12 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import msgspec
+
+from agent.choose import choose
 from agent.clock import Clock, backoff
 from agent.engines.contract import ContainerEngine
 from agent.launch import Launcher
-from agent.plan import MAX_RESTARTS
 from agent.shelf import Shelf
-from agent.slots import Placed, Slot, Wanted, reason
+from agent.slots import Placed, Slot, Target, Upkeep, reason
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.store import Store
 from agent.supply import Supply
@@ -31,7 +33,7 @@ from modules.errors import (
     Unproved,
 )
 from modules.manifest import Image, Manifest
-from modules.needs import HostFacts, fits
+from modules.needs import HostFacts
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 
@@ -135,17 +137,14 @@ class Executor:
         if engine in self._engines and engine not in {one.name for one in facts.engines}:
             # It was not there at the last look at the host; that says nothing about the module.
             raise NoEngine(f"the {engine} engine does not answer", remedy="see edgefleet-agent doctor")
-        # Space is planned before the first byte is fetched, where its want is waited out and not final.
-        fit = fits(self._shelf.manifest(slot.wanted.digest), facts, engine=engine, disk=False)
-        if not fit:
-            raise Unfit("; ".join(fit.unmet), element=slot.wanted.module)
-        self._to(slot, Phase.FITTED)
+        manifest = self._shelf.manifest(slot.wanted.digest)
+        self._to(slot, Phase.FITTED, chosen=choose(manifest, facts, slot.wanted))
 
     async def _fetch(self, slot: Slot) -> None:
         if slot.phase is Phase.FITTED:
             self._to(slot, Phase.FETCHING)
         manifest = self._shelf.manifest(slot.wanted.digest)
-        image = self._image(slot.wanted, manifest)
+        image = self._image(slot.target, manifest)
         await self._supply.fetch(manifest, image, self._engines.get(slot.wanted.engine), self._progress(slot))
         self._to(slot, Phase.VERIFIED)
 
@@ -159,7 +158,7 @@ class Executor:
         manifest = self._shelf.manifest(slot.wanted.digest)
         try:
             await asyncio.to_thread(self._supply.lay_out, slot.wanted.digest, manifest)
-            if image := self._image(slot.wanted, manifest):
+            if image := self._image(slot.target, manifest):
                 await self._supply.load(image, self._engine(slot))
         except FileNotFoundError as error:
             _log.warning("%s: fetched again, for it went missing: %s", slot.slot, error)
@@ -169,10 +168,11 @@ class Executor:
 
     async def _start(self, slot: Slot) -> None:
         manifest = self._shelf.manifest(slot.wanted.digest)
-        placed = self._launcher.place(slot.slot, slot.wanted, manifest)
+        placed = self._launcher.place(slot.slot, slot.target, manifest)
+        tries = slot.target.attempts
         if slot.phase is Phase.STARTING:
-            slot = self._to(slot, Phase.STAGED, attempts=slot.attempts)
-        self._to(slot, Phase.STARTING, attempts=slot.attempts + 1, candidate=placed)
+            slot = self._to(slot, Phase.STAGED, attempts=tries)
+        self._to(slot, Phase.STARTING, attempts=tries + 1, candidate=placed)
         placed = await self._launcher.start(placed, manifest, self._engine(slot), prove_it=True)
         self._to(slot, Phase.PROBATION, candidate=placed)
         self._routed()
@@ -182,7 +182,8 @@ class Executor:
             # Done means that it serves: without the gateway it has had no traffic to prove itself by.
             raise LinkLost(f"the probation goes on: {problem}", element="gateway", remedy="see edgefleet-agent doctor")
         old = slot.current
-        self._to(slot, Phase.COMMITTED, current=slot.candidate, previous=old, candidate=None, restarts=0)
+        fresh = {"current": slot.candidate, "upkeep": Upkeep(), "previous": old}
+        self._to(slot, Phase.COMMITTED, candidate=None, **fresh)
         self._routed()
         await self._stop(old)
 
@@ -211,22 +212,22 @@ class Executor:
         candidate, bad, previous = slot.candidate, slot.current, slot.previous
         if candidate is None and bad is not None and previous is not None and bad.wanted == slot.wanted:
             manifest = self._shelf.manifest(previous.wanted.digest)
-            placed = self._launcher.place(slot.slot, previous.wanted, manifest)
-            await self._ensure_image(previous.wanted, manifest)
+            placed = self._launcher.place(slot.slot, previous, manifest)
+            await self._ensure_image(previous, manifest)
             placed = await self._launcher.start(placed, manifest, self._engine_named(previous.wanted.engine))
-            slot = self._change(slot, lambda row: row.with_(current=placed, previous=None, restarts=0))
+            slot = self._change(slot, lambda row: row.with_(current=placed, previous=None, upkeep=Upkeep()))
             self._routed()
             await self._stop(bad)
         else:
             self._routed()
             await self._stop(candidate)
-        self._to(slot, Phase.REVERTED, reason=slot.reason, candidate=None)
+        self._to(slot, Phase.REVERTED, reason=slot.target.reason, candidate=None)
 
     # The committed module
 
     async def _restart(self, slot: Slot, why: Reason) -> None:
         old = slot.current
-        if old is None or self._held_back(slot):
+        if old is None or self._held_back(slot) or not self._is_current(slot, old):
             return
         _log.warning("%s: restarting %s: %s", slot.slot, old.wanted.module, why.message)
         try:
@@ -245,46 +246,46 @@ class Executor:
             _log.warning("%s: the restart cannot be written down, and is done all the same: %s", slot.slot, full)
         await self._stop(old)
         manifest = self._shelf.manifest(old.wanted.digest)
-        await self._ensure_image(old.wanted, manifest)
+        await self._ensure_image(old, manifest)
         await self._launcher.start(old, manifest, self._engine_named(old.wanted.engine))
 
     async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
-        now, tries = self._clock.monotonic(), slot.restarts + 1
-        row = self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries)))
+        now, tries = self._clock.monotonic(), slot.upkeep.restarts + 1
+        self._change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries), trouble=why))
         self._unwritten.pop(slot.slot, None)
-        if tries > MAX_RESTARTS and row.phase is Phase.COMMITTED:
-            self._to(slot, Phase.DEGRADED, reason=why)
         manifest = self._shelf.manifest(old.wanted.digest)
-        placed = self._launcher.place(slot.slot, old.wanted, manifest)
+        placed = self._launcher.place(slot.slot, old, manifest)
         if not self._succeeds(slot, old, placed):
             return
         await self._stop(old)
-        await self._ensure_image(old.wanted, manifest)
+        await self._ensure_image(old, manifest)
         started = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
-        if self._succeeds(slot, placed, started):
+        if self._succeeds(slot, placed, started, trouble=None):
             self._routed()
 
-    def _succeeds(self, slot: Slot, before: Placed, after: Placed) -> bool:
+    def _succeeds(self, slot: Slot, before: Placed, after: Placed, **changes: object) -> bool:
         """Put ``after`` in the place of ``before``, unless a commit or a revert has taken that place meanwhile."""
-        row = self._row(slot)
-        if row.current is None or row.current.instance != before.instance:
+        current = self._row(slot).current
+        if current is None or current.instance != before.instance:
             return False
-        self._store.save(row.with_(current=after))
+        # An order may have routed it elsewhere meanwhile.
+        placed = msgspec.structs.replace(after, routing=current.routing)
+        self._change(slot, lambda row: row.with_(current=placed, **changes))
         return True
+
+    def _is_current(self, slot: Slot, placed: Placed) -> bool:
+        current = self._row(slot).current
+        return current is not None and current.instance == placed.instance
 
     def _not_kept(self, slot: Slot, error: EdgefleetError) -> None:
         """The committed module was not brought up; the wanted one's own way is none of its business."""
         _log.warning("%s: restart failed: %s", slot.slot, error)
         row = self._row(slot)
-        if row.phase in {Phase.COMMITTED, Phase.DEGRADED}:
-            self._store.save(row.with_(reason=reason(error)))
+        if row.current and slot.current and row.current.wanted == slot.current.wanted:
+            self._store.save(row.with_(trouble=reason(error)))
 
     def _recover(self, slot: Slot) -> None:
-        row = self._change(slot, lambda row: row.with_(restarts=0, restart_after=0.0))
-        if row.phase is Phase.DEGRADED:
-            self._to(row, Phase.COMMITTED)
-        elif row.phase is Phase.COMMITTED:
-            self._change(row, lambda row: row.with_(reason=None))
+        self._change(slot, lambda row: row.with_(upkeep=Upkeep()))
 
     async def _remove(self, slot: Slot) -> None:
         self._routed()
@@ -311,24 +312,22 @@ class Executor:
         row = self._row(slot)
         if row.phase is Phase.STARTING and isinstance(error, NeedsOperator | Transient):
             # The engine or the disk failed, or was busy, not the candidate: that start does not count against it.
-            row = self._to(slot, Phase.STAGED, attempts=row.attempts - 1, candidate=None)
-        tries = row.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
+            row = self._to(slot, Phase.STAGED, attempts=row.target.attempts - 1, candidate=None)
+        tries = row.target.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
         wait = backoff(max(tries, 1), first_s=self._retry_s, most_s=_RETRY_MOST_S)
         if row.reason is None or row.reason.code != error.code:
             _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
         until = self._clock.monotonic() + wait
         self._change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))
 
-    def _image(self, wanted: Wanted, manifest: Manifest) -> Image | None:
-        """The image that this host needs for the module; the process engine needs none."""
-        fit = fits(manifest, self._facts(), engine=wanted.engine, disk=False)
-        return fit.runtime.image if fit.runtime and wanted.engine != "process" else None
+    def _image(self, of: Target | Placed, manifest: Manifest) -> Image | None:
+        """The image of the runtime that was chosen; the process engine needs none."""
+        return None if of.wanted.engine == "process" else self._launcher.runtime(of, manifest).image
 
-    async def _ensure_image(self, wanted: Wanted, manifest: Manifest) -> None:
+    async def _ensure_image(self, placed: Placed, manifest: Manifest) -> None:
         """Somebody may have removed the engine's images: they are made again from the layers that lie here."""
-        image = self._image(wanted, manifest)
-        if image is not None:
-            await self._supply.ensure(manifest, image, self._engine_named(wanted.engine))
+        if image := self._image(placed, manifest):
+            await self._supply.ensure(manifest, image, self._engine_named(placed.wanted.engine))
 
     def _engine(self, slot: Slot) -> ContainerEngine:
         return self._engine_named(slot.wanted.engine)
@@ -349,7 +348,7 @@ class Executor:
 
     def _to(self, slot: Slot, phase: Phase, **changes: object) -> Slot:
         return self._change(
-            slot, lambda row: row.to(phase, self._clock.now(), since=self._clock.monotonic(), **changes)
+            slot, lambda row: row.to(phase, self._clock.now(), by="device", since=self._clock.monotonic(), **changes)
         )
 
     def _change(self, slot: Slot, change: Callable[[Slot], Slot]) -> Slot:

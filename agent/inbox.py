@@ -22,9 +22,10 @@ from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 AGAIN_S: Final = 600.0
 _log = logging.getLogger(__name__)
 
-# Ends the running step of each slot that is about to change, then lets the rows be replaced by what this returns.
+# Ends the running step of each slot that is about to change, then lets the rows be replaced by what the first returns;
+# what the second writes is written with them, or not at all.
 Change = Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
-Replace = Callable[[Change], Awaitable[None]]
+Replace = Callable[[Change, Callable[[], None]], Awaitable[None]]
 
 
 class Inbox:
@@ -116,17 +117,18 @@ class Inbox:
         self._came.clear()
 
     async def _follow(self, accepted: Accepted, envelope: bytes) -> None:
+        """Adopt it in one transaction: an agent that dies takes it again from the start, or has taken it whole."""
         order = accepted.order
-        with self._store.together():
+
+        def remember() -> None:
             for name, value in accepted.marks.items():
                 self._store.raise_number(name, value)
             for digest in order.waivers:
                 self._store.waive(digest)
-        await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)))
-        # Last: an agent that dies before this takes the order again, which then changes nothing.
-        with self._store.together():
             self._store.keep_number(ORDER, order.counter)
             self._store.keep_document(ORDER, envelope)
+
+        await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)), remember)
         self._wake()
 
     def _refuse(self, error: Exception, *, what: str = ORDER) -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 
 from agent import socket_folder
+from agent.choose import check_there, choose
 from agent.clock import Clock
 from agent.engines.contract import SOCKET, ContainerEngine, Launch
 from agent.health import Proved, prove, ready
 from agent.shelf import Shelf
-from agent.slots import Placed, Wanted
+from agent.slots import Chosen, Placed, Target
 from agent.store import Store
-from hardware import container, providers
-from modules.errors import NotReady, OverLimit, Unfit
+from modules.errors import NotReady, OverLimit
 from modules.manifest import Manifest, Runtime
 from modules.names import Slug
-from modules.needs import HostFacts, fits
+from modules.needs import HostFacts
 
 _log = logging.getLogger(__name__)
 
@@ -44,13 +44,15 @@ class Launcher:
         self._group = group if group >= 0 else os.getgid()
         self._clock = clock
 
-    def place(self, slot: Slug, wanted: Wanted, manifest: Manifest) -> Placed:
+    def place(self, slot: Slug, of: Target | Placed, manifest: Manifest) -> Placed:
         """Choose the name and the socket of a new instance; nothing is started."""
-        number = self._store.count("instance")
+        number, wanted = self._store.count("instance"), of.wanted
         instance = f"{slot}-{wanted.digest.removeprefix('sha256:')[:8]}-{number}"
         override = wanted.settings.get("probation_s")
         return Placed(
             wanted=wanted,
+            routing=of.routing,
+            chosen=self._chosen(of, manifest),
             instance=instance,
             # The number alone, because a socket's path holds 107 bytes.
             socket=str(self._instances / str(number) / SOCKET),
@@ -65,10 +67,11 @@ class Launcher:
 
         Raises:
             NotReady, WrongAnswer, OverLimit: it did not.
-            Untrusted, Unfit, Transient, NoEngine: it could not be started.
+            Untrusted, Unfit, Transient, NoEngine, NeedsOperator: it could not be started.
         """
-        runtime = self._runtime(manifest, placed.wanted)
-        launch = self._launch(placed, manifest, runtime)
+        chosen = self._chosen(placed, manifest)
+        check_there(chosen, manifest, self._facts())
+        launch = self._launch(placed, manifest, chosen)
         await engine.start(launch)
         status = await ready(engine, placed.instance, placed.socket, manifest, self._clock)
         try:
@@ -97,31 +100,31 @@ class Launcher:
         """Remove the socket folder of an instance that has ended."""
         socket_folder.clear(Path(placed.socket).parent)
 
-    def _runtime(self, manifest: Manifest, wanted: Wanted) -> Runtime:
-        fit = fits(manifest, self._facts(), engine=wanted.engine)
-        if fit.runtime is None:
-            raise Unfit("; ".join(fit.unmet), element=wanted.module)
-        return fit.runtime
+    def runtime(self, of: Target | Placed, manifest: Manifest) -> Runtime:
+        """The runtime that was chosen for it."""
+        return manifest.runtimes[self._chosen(of, manifest).runtime]
 
-    def _launch(self, placed: Placed, manifest: Manifest, runtime: Runtime) -> Launch:
-        facts = self._facts()
+    def _chosen(self, of: Target | Placed, manifest: Manifest) -> Chosen:
+        # A row of an agent from before choices were kept has none.
+        return of.chosen or choose(manifest, self._facts(), of.wanted)
+
+    def _launch(self, placed: Placed, manifest: Manifest, chosen: Chosen) -> Launch:
         folder = Path(placed.socket).parent
         socket_folder.make(folder, self._group)
-        access = container.access(facts, runtime)
         return Launch(
             instance=placed.instance,
             slot=placed.instance.rsplit("-", 2)[0],
             digest=placed.wanted.digest,
             module_dir=str(self._shelf.path(placed.wanted.digest)),
             socket_dir=str(folder),
-            runtime=runtime,
-            providers=providers.choose(facts, runtime),
+            runtime=manifest.runtimes[chosen.runtime],
+            providers=chosen.providers,
             memory_mb=manifest.proof.limits.memory_mb or manifest.needs.memory_mb,
             cpu_cores=manifest.proof.limits.cpu_cores,
             group=self._group,
-            devices=access.devices,
-            groups=access.groups,
-            gpus=access.gpus,
-            environment=access.environment,
+            devices=chosen.access.devices,
+            groups=chosen.access.groups,
+            gpus=chosen.access.gpus,
+            environment=chosen.access.environment,
             settings={name: value for name, value in placed.wanted.settings.items() if name != "probation_s"},
         )

@@ -73,8 +73,13 @@ class Loop:
         """Look again now."""
         self._wake.set()
 
-    async def replace(self, change: Callable[[tuple[Slot, ...]], tuple[Slot, ...]]) -> None:
-        """Make what ``change`` returns of the rows the device's; what is being done for those is ended first."""
+    async def replace(
+        self, change: Callable[[tuple[Slot, ...]], tuple[Slot, ...]], remember: Callable[[], None]
+    ) -> None:
+        """Make what ``change`` returns of the rows the device's; what is being done for those is ended first.
+
+        ``remember`` is called in the transaction that writes them.
+        """
         lanes: tuple[Lane, ...] = ("work", "keep")
         try:
             # Asked again each time, because a step that ends may still have moved its row on.
@@ -87,6 +92,7 @@ class Loop:
             with self._store.together():
                 for row in rows:
                     self._store.save(row)
+                remember()
             self._superseded.update(
                 left_over(self._store.slots(), (one.candidate.instance for one in before if one.candidate))
             )
@@ -140,7 +146,7 @@ class Loop:
             slot = row.in_new_boot() if rebooted else row
             resume = TABLE[slot.phase].after_boot if rebooted else TABLE[slot.phase].resume
             if resume is not slot.phase:
-                slot = slot.to(resume, self._clock.now(), attempts=slot.attempts, candidate=None)
+                slot = slot.to(resume, self._clock.now(), attempts=slot.target.attempts, candidate=None)
             if slot is not row:
                 self._store.save(slot)
         self._store.keep_text("boot", self._clock.boot())

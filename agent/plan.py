@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agent.slots import Slot
+from agent.slots import MAX_RESTARTS, Slot
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
 from agent.verdict import Evidence, broken
 from modules.protocol.phases import Phase
@@ -17,8 +17,6 @@ from modules.protocol.report import Reason
 
 # A candidate that took the agent down with it, or that the engine could not start, is not tried for ever.
 MAX_STARTS: Final = 3
-# A committed module that ends this often without answering in between goes back to the previous one.
-MAX_RESTARTS: Final = 5
 # A restarted module that answers this long has recovered; its count of restarts starts anew.
 STEADY_S: Final = 10.0
 
@@ -46,16 +44,16 @@ def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> D
     look_again = now + poll_s
     for slot in slots:
         # A probation is judged all the while; only its end may have to wait.
-        if slot.not_before > now and slot.phase is not Phase.PROBATION:
-            look_again = min(look_again, slot.not_before)
+        if slot.target.not_before > now and slot.phase is not Phase.PROBATION:
+            look_again = min(look_again, slot.target.not_before)
         else:
             step, wake = _work(slot, seen, now)
             steps += [step] if step else []
             look_again = min(look_again, wake) if wake else look_again
         kept = _keep(slot, seen, now)
         steps += [kept] if kept else []
-        if slot.restart_after > now:
-            look_again = min(look_again, slot.restart_after)
+        if slot.upkeep.restart_after > now:
+            look_again = min(look_again, slot.upkeep.restart_after)
     return Decision(tuple(steps), look_again)
 
 
@@ -69,9 +67,9 @@ def _work(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None
         case Phase.VERIFIED:
             return Stage(slot), None
         case Phase.STAGED | Phase.STARTING:
-            if slot.attempts >= MAX_STARTS:
+            if slot.target.attempts >= MAX_STARTS:
                 last = slot.reason.message if slot.reason else "the agent ended while it was starting"
-                return Revert(slot, Reason("not-ready", f"given up after {slot.attempts} starts: {last}")), None
+                return Revert(slot, Reason("not-ready", f"given up after {slot.target.attempts} starts: {last}")), None
             return Start(slot), None
         case Phase.PROBATION:
             return _probation(slot, seen, now)
@@ -91,7 +89,7 @@ def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float |
         return None, None  # not looked at yet
     if why := broken(evidence):
         return Revert(slot, why), None
-    ends = max(slot.since + slot.candidate.probation_s, slot.not_before)
+    ends = max(slot.target.since + slot.candidate.probation_s, slot.target.not_before)
     if now < ends:
         return None, ends
     return (Commit(slot) if evidence.answers else None), None
@@ -109,11 +107,12 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
     why = broken(evidence)
     if why is None:
         steady = evidence.answers and evidence.failed_probes == 0 and now - slot.current.since >= STEADY_S
-        return Recover(slot) if steady and (slot.restarts or slot.phase is Phase.DEGRADED) else None
-    if slot.restart_after > now:
+        return Recover(slot) if steady and slot.upkeep.state != "up" else None
+    if slot.upkeep.restart_after > now:
         return None
-    if slot.phase is Phase.COMMITTED and slot.restarts >= MAX_RESTARTS and slot.previous is not None:
-        return Revert(slot, Reason(why.code, f"failed {slot.restarts} restarts after it was committed: {why.message}"))
+    restarts = slot.upkeep.restarts
+    if slot.phase is Phase.COMMITTED and restarts >= MAX_RESTARTS and slot.previous is not None:
+        return Revert(slot, Reason(why.code, f"failed {restarts} restarts after it was committed: {why.message}"))
     return Restart(slot, why)
 
 

@@ -4,7 +4,6 @@ from typing import Final
 
 import msgspec
 
-from agent.plan import MAX_RESTARTS
 from agent.slots import Placed, Slot
 from modules import canonical
 from modules.clipping import clipped
@@ -67,23 +66,23 @@ def _health(slot: Slot) -> Health | None:
     """The committed module's own, whatever became of the wanted one."""
     if slot.current is None or slot.phase is Phase.REMOVING:
         return None
-    degraded = slot.phase is Phase.DEGRADED or slot.restarts > MAX_RESTARTS
-    state = "degraded" if degraded else "restarting" if slot.restarts else "up"
-    return Health(state=state, restarts=slot.restarts)
+    return Health(state=slot.upkeep.state, restarts=slot.upkeep.restarts, reason=slot.upkeep.trouble)
 
 
 def _slot(slot: Slot) -> SlotReport:
-    serving = None if slot.phase is Phase.REMOVING else slot.serving
+    serving = slot.serving
+    if slot.phase is Phase.REMOVING or (serving is slot.current and slot.upkeep.trouble):
+        serving = None
     return SlotReport(
         slot=slot.slot,
-        phase=str(slot.phase),
+        phase=str(slot.standing),
         module=slot.wanted.module,
         digest=slot.wanted.digest,
-        attempts=max(slot.attempts, slot.restarts),
+        attempts=max(slot.target.attempts, slot.upkeep.restarts),
         reason=slot.reason,
         serving=_running(serving) if serving else None,
-        progress=slot.progress,
-        times=slot.times,
+        progress=slot.target.progress,
+        times=slot.target.times,
         current=_health(slot),
     )
 

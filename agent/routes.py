@@ -39,9 +39,12 @@ def _upstream(placed: Placed | None) -> Upstream | None:
 
 def _fallback(slot: Slot, identity: Path) -> Fallback | None:
     """The cloud endpoint of the module that serves, else of the one that was ordered; the device's own certificate."""
-    source = slot.serving.wanted if slot.serving else slot.wanted
-    if source.fallback is None:
+    source = slot.serving or slot.target
+    if source.routing.fallback is None:
         return None
     return Fallback(
-        url=source.fallback, cert=str(identity / CERTIFICATE), key=str(identity / KEY), module=source.module
+        url=source.routing.fallback,
+        cert=str(identity / CERTIFICATE),
+        key=str(identity / KEY),
+        module=source.wanted.module,
     )

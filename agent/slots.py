@@ -1,10 +1,11 @@
 """What the device remembers of a slot: the module it works towards, the one that is committed, and the one before."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
-from agent.phases import check
+from agent.phases import Mover, check
+from hardware.container import Access
 from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
 from modules.protocol.order import SettingValue
@@ -14,6 +15,8 @@ from modules.words import printable
 
 # A module that fails and recovers again and again must not make the report grow for ever.
 _TIMES_KEPT: Final = 32
+# A committed module that ends this often without answering in between goes back to the previous one, or is degraded.
+MAX_RESTARTS: Final = 5
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     engine: str
     settings: dict[str, SettingValue] = {}
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where requests go besides the instance: to ``fallback`` when nobody here answers."""
+
     fallback: str | None = None
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """How a module runs on this host, decided once: an accelerator that comes and goes changes nothing of it.
+
+    ``runtime`` is its place among the manifest's runtimes.
+    """
+
+    runtime: int
+    providers: tuple[str, ...]
+    access: Access = Access()
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,50 +54,114 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Wanted
     instance: str
     socket: str
+    chosen: Chosen | None = None
+    routing: Routing = Routing()
     provider: str = ""
     proved: bool = True
     probation_s: float = 0.0
     since: float = 0.0
 
 
-class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the store. ``times`` are Unix seconds, for people; everything that waits is in seconds of the boot.
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """The ordered module, and how far it is.
 
-    ``candidate`` is what is being started or on probation; ``current`` is committed and answers whenever no candidate
-    is on probation; ``previous`` is kept on disk to go back to. ``attempts`` counts tries in this phase and
-    ``not_before`` holds the next one back; ``restarts`` and ``restart_after`` do so for the current module. ``since``
-    is when it entered its phase.
+    ``times`` are Unix seconds, for people; everything that waits is in seconds of the boot. ``since`` is when it
+    entered its phase; ``attempts`` counts tries in it, and ``not_before`` holds the next one back. ``candidate`` is
+    what is being started or on probation.
     """
 
-    slot: Slug
     wanted: Wanted
+    routing: Routing = Routing()
     phase: Phase = Phase.ACCEPTED
     times: tuple[tuple[str, float], ...] = ()
     reason: Reason | None = None
     since: float = 0.0
     attempts: int = 0
     not_before: float = 0.0
+    progress: float | None = None
+    chosen: Chosen | None = None
+    candidate: Placed | None = None
+
+
+class Upkeep(msgspec.Struct, frozen=True):
+    """How the committed module is: ``trouble`` is why it does not answer now.
+
+    ``restarts`` counts since it was last steady, and ``restart_after`` holds the next one back.
+    """
+
     restarts: int = 0
     restart_after: float = 0.0
-    progress: float | None = None
-    candidate: Placed | None = None
+    trouble: Reason | None = None
+
+    @property
+    def state(self) -> Literal["up", "restarting", "degraded"]:
+        if self.restarts > MAX_RESTARTS:
+            return "degraded"
+        return "restarting" if self.restarts or self.trouble else "up"
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the store: three things that change apart.
+
+    ``target`` is the way of what was ordered. ``current`` is committed and answers whenever no candidate is on
+    probation, ``upkeep`` is its own health. ``previous`` is kept on disk to go back to. Where requests go belongs to
+    each of them (:class:`Routing`).
+    """
+
+    slot: Slug
+    target: Target
     current: Placed | None = None
+    upkeep: Upkeep = Upkeep()
     previous: Placed | None = None
 
-    def to(self, phase: Phase, now: float, **changes: object) -> "Slot":
-        """The row one phase on, as the table allows; a reason and waiting times of the earlier phase are dropped."""
-        check(self.phase, phase)
+    def to(self, phase: Phase, now: float, *, by: Mover = "device", **changes: object) -> "Slot":
+        """The row one phase on, as the table allows; a reason and waiting times of the earlier phase are dropped.
+
+        ``changes`` are as in :meth:`with_`.
+        """
+        check(self.phase, phase, by)
         fresh = {"reason": None, "not_before": 0.0, "progress": None, "attempts": 0}
-        times = (*self.times, (str(phase), now))[-_TIMES_KEPT:]
-        return msgspec.structs.replace(self, phase=phase, times=times, **{**fresh, **changes})
+        times = (*self.target.times, (str(phase), now))[-_TIMES_KEPT:]
+        return self.with_(phase=phase, times=times, **{**fresh, **changes})
 
     def with_(self, **changes: object) -> "Slot":
-        """The row changed within its phase."""
-        return msgspec.structs.replace(self, **changes)
+        """The row with other values of its own fields, its target's or its upkeep's; no two have a name in common."""
+        own = {name: changes.pop(name) for name in self.__struct_fields__ if name in changes}
+        row = msgspec.structs.replace(self, **own)
+        for part in ("target", "upkeep"):
+            whole = getattr(row, part)
+            here = {name: changes.pop(name) for name in whole.__struct_fields__ if name in changes}
+            row = msgspec.structs.replace(row, **{part: msgspec.structs.replace(whole, **here)})
+        if changes:
+            raise TypeError(f"a slot has no {', '.join(changes)}")
+        return row
 
     def in_new_boot(self) -> "Slot":
         """The row after the machine was started again: its seconds were another boot's, so they hold nothing back."""
         return self.with_(since=0.0, not_before=0.0, restart_after=0.0)
+
+    @property
+    def wanted(self) -> Wanted:
+        return self.target.wanted
+
+    @property
+    def phase(self) -> Phase:
+        return self.target.phase
+
+    @property
+    def candidate(self) -> Placed | None:
+        return self.target.candidate
+
+    @property
+    def standing(self) -> Phase:
+        """The phase as people are told it: what is committed and does not stay up is *degraded*."""
+        bad = self.phase is Phase.COMMITTED and self.upkeep.state == "degraded"
+        return Phase.DEGRADED if bad else self.phase
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the target does not go on; once it is committed, why it does not answer."""
+        return self.target.reason or (self.upkeep.trouble if self.phase is Phase.COMMITTED else None)
 
     @property
     def settled(self) -> "Slot | None":
@@ -88,12 +171,9 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.current is None or self.phase is Phase.REMOVING:
             return None
-        times = self.times[-1:] if self.phase is Phase.COMMITTED else ()
         return Slot(
             slot=self.slot,
-            wanted=self.current.wanted,
-            phase=Phase.COMMITTED,
-            times=times,
+            target=committed(self.current, self.target.times[-1:] if self.phase is Phase.COMMITTED else ()),
             current=self.current,
             previous=self.previous,
         )
@@ -102,6 +182,13 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     def serving(self) -> Placed | None:
         """Who has the traffic."""
         return self.candidate if self.phase is Phase.PROBATION else self.current
+
+
+def committed(current: Placed, times: tuple[tuple[str, float], ...]) -> Target:
+    """The target of a slot that has what it was ordered."""
+    return Target(
+        wanted=current.wanted, routing=current.routing, phase=Phase.COMMITTED, times=times, chosen=current.chosen
+    )
 
 
 def reason(error: BaseException) -> Reason:

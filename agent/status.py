@@ -31,7 +31,8 @@ def show(settings: Settings, *, as_json: bool) -> int:
             "order": order,
             "agent": {"runs": agent is not None, "process": agent or None},
             "answering": answers,
-            "slots": slots,
+            # The phase and its reason as people are told them, beside what the row has.
+            "slots": [{**msgspec.to_builtins(one), "phase": one.standing, "reason": one.reason} for one in slots],
         }
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
         return 0
@@ -61,5 +62,5 @@ def _described(slot: Slot, *, answers: bool) -> list[str]:
     else:
         who = f"{serving.wanted.module} on {serving.provider or serving.wanted.engine}"
         who += " answers" if answers else " should answer and DOES NOT"
-    lines = [f"  {slot.slot}: {who}; {slot.wanted.module} is {slot.phase}"]
+    lines = [f"  {slot.slot}: {who}; {slot.wanted.module} is {slot.standing}"]
     return [*lines, f"    {slot.reason.message}"] if slot.reason else lines

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from agent import schema
 from agent.backup import Backup, Kept, Mark, set_aside
 from agent.slots import Slot
 from modules.errors import BadSettings, NoSpace
@@ -23,14 +24,6 @@ from modules.names import Digest
 from modules.protocol.report import Reason, Refusal
 from modules.trust.device import RoleMark
 
-_SCHEMA: Final = (
-    "CREATE TABLE slots (slot TEXT PRIMARY KEY, row BLOB NOT NULL) STRICT",
-    "CREATE TABLE numbers (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT",
-    "CREATE TABLE documents (name TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT",
-    "CREATE TABLE failed (digest TEXT PRIMARY KEY, reason BLOB NOT NULL, at REAL NOT NULL) STRICT",
-    "CREATE TABLE roles (role TEXT PRIMARY KEY, version INTEGER NOT NULL, keyids TEXT NOT NULL) STRICT",
-    "CREATE TABLE refusals (at REAL NOT NULL, row BLOB NOT NULL) STRICT",
-)
 # The document of the newest order that was adopted.
 ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
@@ -83,9 +76,11 @@ class Store:
         """A copy of a database that cannot be written: what runs is looked after, though nothing is remembered."""
         _log.error("%s cannot be written (%s): what runs goes on, and nothing new is remembered", self._path, why)
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        on_disk = _look_at(self._path)
+        on_disk = _look_at(self._path, older=True)
         on_disk.backup(copy)
         on_disk.close()
+        if schema.version(copy) < schema.VERSION:
+            schema.bring_up_to_date(copy)
         return copy
 
     def _open(self) -> None:
@@ -93,14 +88,12 @@ class Store:
         self._path.chmod(0o600)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > 1:
+        version = schema.version(self._db)
+        if version > schema.VERSION:
             raise BadSettings("a newer agent made this database", element=str(self._path), remedy="run that agent")
-        if version == 0:
+        if version < schema.VERSION:
             with self.together():
-                for statement in _SCHEMA:
-                    self._db.execute(statement)
-                self._db.execute("PRAGMA user_version = 1")
+                schema.bring_up_to_date(self._db)
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             self._db.close()
@@ -168,19 +161,19 @@ class Store:
     # Slots
 
     def slots(self) -> tuple[Slot, ...]:
-        rows = self._db.execute("SELECT row FROM slots ORDER BY slot").fetchall()
-        return tuple(msgspec.json.decode(row[0], type=Slot) for row in rows)
+        return schema.slots(self._db)
 
     def slot(self, name: str) -> Slot | None:
-        row = self._db.execute("SELECT row FROM slots WHERE slot = ?", (name,)).fetchone()
-        return msgspec.json.decode(row[0], type=Slot) if row else None
+        return next((slot for slot in self.slots() if slot.slot == name), None)
 
     def save(self, slot: Slot) -> Slot:
-        self._write("INSERT OR REPLACE INTO slots VALUES (?, ?)", slot.slot, msgspec.json.encode(slot))
+        with self.together():
+            schema.save(self._db, slot)
         return slot
 
     def forget(self, name: str) -> None:
-        self._write("DELETE FROM slots WHERE slot = ?", name)
+        with self.together():
+            schema.forget(self._db, name)
 
     # Which row of numbers this is, and which boot the rows' seconds are of
 
@@ -273,8 +266,8 @@ class Store:
             )
 
 
-def _look_at(path: Path) -> sqlite3.Connection:
-    """A connection that reads; the whole file is checked first."""
+def _look_at(path: Path, *, older: bool = False) -> sqlite3.Connection:
+    """A connection that reads; the whole file is checked first, and its version unless it may be ``older``."""
     where = f"file:{quote(str(path))}"
     try:
         try:
@@ -287,12 +280,14 @@ def _look_at(path: Path) -> sqlite3.Connection:
             connection = sqlite3.connect(f"{where}?immutable=1", uri=True)
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         connection.execute("SELECT count(*) FROM slots").fetchone()
+        if found == "ok" and schema.version(connection) != schema.VERSION and not older:
+            found = "another version of the agent made it"
     except sqlite3.DatabaseError as error:
         found = str(error) if path.exists() else "it is not there"
     if found != "ok":
         raise BadSettings(
             f"the agent's database cannot be used: {found}",
             element=str(path),
-            remedy="start the agent, which makes it anew from what runs",
+            remedy="start the agent, which brings it up to date, or makes it anew from what runs",
         )
     return connection

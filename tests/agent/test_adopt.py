@@ -3,10 +3,12 @@
 import pytest
 
 from agent.adopt import adopt
-from agent.slots import Placed, Slot
+from agent.phases import TABLE
+from agent.slots import Placed
 from modules.protocol.order import Order
 from modules.protocol.phases import Phase
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 ONE, TWO = make("acme/digits:1"), make("acme/digits:2")
 NOW = 500.0
@@ -18,17 +20,17 @@ def order(**slots):
 
 def committed(release, **more):
     placed = Placed(wanted=release.wanted(), instance="i", socket="/s")
-    return Slot(**({"slot": "main", "wanted": release.wanted(), "phase": Phase.COMMITTED, "current": placed} | more))
+    return slot_row(release.wanted(), **({"phase": Phase.COMMITTED, "current": placed} | more))
 
 
 def test_a_first_order_makes_a_row():
     """A slot that the device does not know begins at accepted."""
     (row,) = adopt(order(main=ONE), (), now=NOW)
 
-    assert row == Slot(slot="main", wanted=ONE.wanted(), times=(("accepted", NOW),))
+    assert row == slot_row(ONE.wanted(), times=(("accepted", NOW),))
 
 
-@pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.REMOVING}))
+@pytest.mark.parametrize("phase", sorted(set(TABLE) - {Phase.REMOVING}))
 def test_an_order_that_comes_again_changes_nothing(phase):
     """Whatever the phase, the same order is a no-op."""
     assert adopt(order(main=ONE), (committed(ONE, phase=phase),), now=NOW) == ()
@@ -40,14 +42,14 @@ def test_another_module_supersedes_the_one_on_its_way():
     before = committed(ONE, wanted=TWO.wanted(), phase=Phase.PROBATION, candidate=placed, previous=placed, restarts=2)
     (row,) = adopt(order(main=make("acme/digits:3")), (before,), now=NOW)
 
-    assert (row.phase, row.current, row.previous, row.restarts) == (
+    assert (row.phase, row.current, row.previous, row.upkeep.restarts) == (
         Phase.ACCEPTED,
         before.current,
         before.previous,
         2,
     )
     assert row.candidate is None
-    assert row.attempts == 0
+    assert row.target.attempts == 0
 
 
 def test_other_settings_are_another_module():
@@ -65,7 +67,7 @@ def test_back_to_what_is_committed_is_done_at_once():
     (row,) = adopt(order(main=ONE), (committed(ONE, wanted=TWO.wanted(), phase=Phase.FETCHING),), now=NOW)
 
     assert row.phase is Phase.COMMITTED
-    assert row.current.wanted == ONE.wanted()
+    assert (row.current.wanted, row.current.routing.fallback) == (ONE.wanted(), None)
 
 
 @pytest.mark.parametrize("phase", [Phase.REVERTED, Phase.REJECTED])
@@ -83,7 +85,7 @@ def test_a_waiver_leaves_a_working_module_alone():
     assert adopt(order(main=ONE), (committed(ONE),), now=NOW, waived=frozenset({ONE.digest})) == ()
 
 
-@pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.REMOVING}))
+@pytest.mark.parametrize("phase", sorted(set(TABLE) - {Phase.REMOVING}))
 def test_a_slot_that_is_not_named_is_removed(phase):
     """From every phase, and once only."""
     (row,) = adopt(order(), (committed(ONE, phase=phase),), now=NOW)
@@ -110,7 +112,7 @@ def test_another_fallback_alone_starts_nothing_again():
     (row,) = adopt(with_fallback(ONE), (before,), now=NOW)
 
     assert row.phase is Phase.COMMITTED
-    assert row.wanted.fallback == row.current.wanted.fallback == "https://cloud.example/a"
+    assert row.target.routing.fallback == row.current.routing.fallback == "https://cloud.example/a"
     assert row.current.instance == before.current.instance
 
 
@@ -118,5 +120,5 @@ def test_a_fallback_of_another_module_is_not_the_committed_ones():
     """While a new version is on its way, the fallback that is ordered for it is its own."""
     (row,) = adopt(with_fallback(TWO), (committed(ONE, wanted=TWO.wanted(), phase=Phase.FETCHING),), now=NOW)
 
-    assert (row.phase, row.wanted.fallback) == (Phase.FETCHING, "https://cloud.example/a")
-    assert row.current.wanted == ONE.wanted()
+    assert (row.phase, row.target.routing.fallback) == (Phase.FETCHING, "https://cloud.example/a")
+    assert (row.current.wanted, row.current.routing.fallback) == (ONE.wanted(), None)

@@ -40,9 +40,9 @@ async def test_a_module_is_restarted_at_once_though_the_clock_begins_in_1970(dev
     """A device without a battery, offline after a power cut: what held the next restart back was another boot's."""
     await device.committed(FIRST)
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
-    assert device.row().restart_after > device.clock.monotonic()
+    assert device.row().upkeep.restart_after > device.clock.monotonic()
     device.engine.power_cut()
     device.clock.jump(-1_800_000_000.0)
     device.clock.reboot()
@@ -122,7 +122,7 @@ async def test_a_rebuilt_device_still_supervises(device):
     await device.passes()
     device.engine.crash(device.row().current.instance)
 
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
     await device.stop()
 
@@ -132,11 +132,12 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
     await device.committed(FIRST)
     instance = device.row().current.instance
 
-    def full(self, statement, *values):
+    def full(self, *_):
         raise NoSpace("database or disk is full", element="agent.db")
 
     with monkeypatch.context() as disk:
         disk.setattr(Store, "_write", full)
+        disk.setattr(Store, "save", full)
         for _ in range(3):
             device.engine.crash(instance)
             await device.until(device.served, flowing=1.0)

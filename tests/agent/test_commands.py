@@ -13,7 +13,7 @@ import pytest
 from agent import identity
 from agent.__main__ import main
 from agent.occupied import occupied
-from agent.slots import Placed, Slot
+from agent.slots import Placed
 from agent.store import Store
 from modules.names import device_id
 from modules.protocol.enrollment import Broker
@@ -21,6 +21,7 @@ from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from tests.agent.test_enroll import Authority
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 WANTED = make("acme/digits:2").wanted()
 
@@ -94,15 +95,14 @@ def fill(state):
         provider="CPUExecutionProvider",
     )
     store.save(
-        Slot(
-            slot="main",
-            wanted=WANTED,
+        slot_row(
+            WANTED,
             phase=Phase.REVERTED,
             current=placed,
             reason=Reason("wrong-answer", "one: 7 instead of 1"),
         )
     )
-    store.save(Slot(slot="side", wanted=WANTED))
+    store.save(slot_row(WANTED, "side"))
     store.close()
 
 
@@ -138,7 +138,7 @@ def test_a_look_changes_nothing(state, capsys):
     (state / "agent.lock").touch()
 
     assert main(["status"]) == 1
-    assert "start the agent, which makes it anew" in capsys.readouterr().err
+    assert "makes it anew from what runs" in capsys.readouterr().err
     main(["doctor", "--json"])
     found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
     assert not found["database"]["ok"]
@@ -153,6 +153,8 @@ def test_status_as_json(state, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["device"], told["order"]) == ("dev-1", 7)
     assert [slot["phase"] for slot in told["slots"]] == ["reverted", "accepted"]
+    assert [slot["reason"] and slot["reason"]["code"] for slot in told["slots"]] == ["wrong-answer", None]
+    assert [slot["current"] and slot["current"]["instance"] for slot in told["slots"]] == ["i", None]
 
 
 def test_a_device_that_is_not_enrolled_is_told_what_to_do(tmp_path, monkeypatch, capsys):

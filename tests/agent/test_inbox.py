@@ -70,12 +70,14 @@ class Receiving:
             clock=VirtualClock(),
         )
 
-    async def replace(self, change) -> None:
+    async def replace(self, change, remember) -> None:
         if self.breaks:
             raise self.breaks.pop(0)
         rows = change(self.store.slots())
-        for row in rows:
-            self.store.save(row)
+        with self.store.together():
+            for row in rows:
+                self.store.save(row)
+            remember()
         self.replaced.append(rows)
 
     def wake(self) -> None:
@@ -121,6 +123,30 @@ async def test_an_order_waits_for_link_and_disk(receiving, error):
 
     assert receiving.verdicts.asked == [b"1"] * 3
     assert receiving.store.refusals() == ()
+
+
+async def test_an_order_is_taken_whole_or_not_at_all(receiving, monkeypatch):
+    """A disk that fills up within the adoption leaves rows, counters, waivers and the order as they were."""
+    failed = RELEASE.digest
+    receiving.store.remember_failed(failed, Reason("not-ready", "no"), 1.0)
+    keep = Store.keep_document
+
+    def full(store, name, data):
+        monkeypatch.setattr(Store, "keep_document", keep)
+        seen.append((store.slots(), store.failed(failed)))
+        raise NoSpace("full")
+
+    seen = []
+    monkeypatch.setattr(Store, "keep_document", full)
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: seen)
+    assert [len(rows) for rows, _ in seen] == [1], "the last write found the disk full"
+    assert (receiving.store.slots(), receiving.store.number("order"), receiving.store.number("counter")) == ((), 0, 0)
+    assert receiving.store.failed(failed) is not None
+
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+    assert receiving.store.failed(failed) is None
+    assert len(receiving.store.slots()) == 1
 
 
 async def test_a_defect_met_by_an_order_ends_nothing(receiving, caplog):

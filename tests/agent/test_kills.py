@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from agent.phases import TABLE
+from agent.store import Store
 from modules.protocol.phases import Phase
 from tests.agent.workbench import FACTS
 from tests.doubles.engine import Behaviour
@@ -103,13 +104,36 @@ async def test_a_candidate_that_kills_the_agent_is_given_up(device):
     gate("start")(device)
     await device.order(main=NEW)
     for attempt in (1, 2, 3):
-        await device.until(lambda now=attempt: device.row().phase is Phase.STARTING and device.row().attempts == now)
+        await device.until(
+            lambda now=attempt: (row := device.row().target).phase is Phase.STARTING and row.attempts == now
+        )
         await device.restart()
     await device.phase(Phase.REVERTED)
 
     assert device.chain() == [*TO_STAGED, *["starting", "staged"] * 3, "reverting", "reverted"]
     assert "given up after 3 starts" in device.row().reason.message
     assert device.store.failed(NEW.digest) is not None
+    await device.stop()
+
+
+async def test_an_order_whose_adoption_is_cut_leaves_nothing(device, monkeypatch):
+    """Rows, waivers and the order itself are written together: after a cut the device is what it was."""
+    await device.committed(GOOD)
+    before = device.store.slots()
+
+    def cut(*_):
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as power:
+        power.setattr(Store, "keep_document", cut)
+        with pytest.raises(ConnectionAbortedError):
+            await device.order(main=NEW)
+    await device.restart()
+    await device.passes(3)
+
+    assert device.store.slots() == before
+    await device.order(main=NEW)
+    await device.phase(Phase.PROBATION)
     await device.stop()
 
 
@@ -193,6 +217,6 @@ def _served(device):
 def test_the_kills_cover_every_phase_that_takes_time():
     """Every phase in which an agent can be found is killed in some test, or is a moment without any wait."""
     moments = {Phase.FITTED, Phase.STAGED}
-    others = {Phase.DEGRADED, Phase.REVERTED, Phase.REJECTED, Phase.REMOVING}  # see test_supervision and test_removal
+    others = {Phase.REVERTED, Phase.REJECTED, Phase.REMOVING}  # see test_supervision
 
     assert {kill.phase for kill in KILLS} | moments | others == set(TABLE)

@@ -5,7 +5,7 @@ import pytest
 
 from agent.outbox import Outbox
 from agent.report import build
-from agent.slots import Placed, Slot
+from agent.slots import Placed
 from agent.store import Store
 from modules import canonical, signing
 from modules.manifest import Manifest
@@ -18,10 +18,11 @@ from tests.agent.workbench import FACTS
 from tests.doubles.keys import device_pem
 from tests.doubles.link import RecordingLink
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 DEVICE = device_id("dev-1")
 WANTED = make().wanted()
-ROW = Slot(slot="main", wanted=WANTED)
+ROW = slot_row(WANTED)
 
 
 class Said:
@@ -159,7 +160,7 @@ async def test_a_report_is_always_one_that_the_server_reads(said):
     """However much modules and engines said, and whatever the clock, a report is within its bounds, with all slots."""
     reason = Reason("not-ready", '"' * 2000)
     rows = tuple(
-        Slot(slot=f"slot-{n}", wanted=WANTED, reason=reason, times=tuple(("probation", 1e12) for _ in range(32)))
+        slot_row(WANTED, f"slot-{n}", reason=reason, times=tuple(("probation", 1e12) for _ in range(32)))
         for n in range(128)
     )
     for number in range(20):

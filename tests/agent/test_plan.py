@@ -5,11 +5,13 @@ import pytest
 
 from agent.engines.contract import Instance
 from agent.plan import MAX_RESTARTS, MAX_STARTS, Seen, left_over, plan
-from agent.slots import Placed, Slot
+from agent.slots import Placed
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start
 from agent.verdict import Evidence, broken
 from modules.protocol.phases import Phase
+from modules.protocol.report import Reason
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 NOW = 1000.0
 WANTED, OLD = make("acme/digits:2").wanted(), make("acme/digits:1").wanted()
@@ -32,8 +34,8 @@ def evidence(name, how):
 
 
 def row(phase, **more):
-    known = {"slot": "main", "wanted": WANTED, "phase": phase, "times": ((str(phase), 1.8e9),), "since": NOW - 10}
-    return Slot(**(known | more))
+    known = {"phase": phase, "times": ((str(phase), 1.8e9),), "since": NOW - 10}
+    return slot_row(WANTED, **(known | more))
 
 
 def steps(slot, what=None):
@@ -149,7 +151,8 @@ def test_a_steady_module_recovers():
     assert steps(slot, seen(old="up")) == [Recover]
     assert steps(slot, seen(old="slow")) == []
     assert steps(slot, seen(old="unknown")) == []
-    assert steps(row(Phase.DEGRADED, current=old), seen(old="up")) == [Recover]
+    silent = row(Phase.COMMITTED, current=old, trouble=Reason("not-ready", "it ended"))
+    assert steps(silent, seen(old="up")) == [Recover], "it answers again, whoever brought it up"
     assert steps(row(Phase.COMMITTED, current=old), seen(old="up")) == []
 
 

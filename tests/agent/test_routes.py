@@ -5,19 +5,21 @@ import msgspec
 from agent.gateway import table as gateway_table
 from agent.router import Router
 from agent.routes import table
-from agent.slots import Placed, Slot
+from agent.slots import Placed, Routing
 from agent.store import Store
 from modules.protocol.phases import Phase
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 CLOUD = "https://cloud.example/digits"
-NEW, OLD = make("acme/digits:2").wanted(fallback=CLOUD), make("acme/digits:1").wanted()
-CANDIDATE = Placed(wanted=NEW, instance="new", socket="/new", provider="CPUExecutionProvider")
+NEW, OLD = make("acme/digits:2").wanted(), make("acme/digits:1").wanted()
+TO_CLOUD = Routing(fallback=CLOUD)
+CANDIDATE = Placed(wanted=NEW, routing=TO_CLOUD, instance="new", socket="/new", provider="CPUExecutionProvider")
 CURRENT = Placed(wanted=OLD, instance="old", socket="/old")
 
 
-def route(folder, **row):
-    slot = Slot(**({"slot": "main", "wanted": NEW} | row))
+def route(folder, **values):
+    slot = slot_row(NEW, **({"routing": TO_CLOUD} | values))
     return table((slot,), generation=3, identity=folder).slots.get("main")
 
 
@@ -56,7 +58,7 @@ def test_the_table_is_written_when_it_changes(tmp_path):
     """Each change gets the next generation; no change writes nothing; a lost file is written again."""
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
     router = Router(path, store, tmp_path)
-    row = store.save(Slot(slot="main", wanted=OLD, phase=Phase.COMMITTED, current=CURRENT))
+    row = store.save(slot_row(OLD, phase=Phase.COMMITTED, current=CURRENT))
     router()
     router()
     assert gateway_table.read(path).generation == 1
@@ -81,7 +83,7 @@ def test_the_gateway_can_read_the_certificate_that_it_shows(tmp_path):
         (identity / name).chmod(0o600)
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
     router = Router(path, store, identity)
-    row = store.save(Slot(slot="main", wanted=NEW, phase=Phase.REJECTED))
+    row = store.save(slot_row(NEW, routing=TO_CLOUD, phase=Phase.REJECTED))
     router()
 
     fallback = gateway_table.read(path).slots["main"].fallback
@@ -90,7 +92,7 @@ def test_the_gateway_can_read_the_certificate_that_it_shows(tmp_path):
     assert (path.parent / "key.pem").stat().st_mode & 0o777 == 0o640
     (identity / "key.pem").write_text("renewed")
     store.save(row.with_(phase=Phase.REVERTED))
-    store.save(Slot(slot="other", wanted=NEW, phase=Phase.REJECTED))
+    store.save(slot_row(NEW, "other", phase=Phase.REJECTED))
     router()
     assert (path.parent / "key.pem").read_text() == "renewed"
     store.close()
@@ -99,7 +101,7 @@ def test_the_gateway_can_read_the_certificate_that_it_shows(tmp_path):
 def test_without_a_fallback_nothing_of_the_identity_is_shared(tmp_path):
     """A gateway that shows the certificate to nobody does not get it."""
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
-    store.save(Slot(slot="main", wanted=OLD, phase=Phase.COMMITTED, current=CURRENT))
+    store.save(slot_row(OLD, phase=Phase.COMMITTED, current=CURRENT))
     Router(path, store, tmp_path / "none")()
 
     assert [one.name for one in path.parent.iterdir()] == ["table.json"]

@@ -4,13 +4,14 @@ import sqlite3
 
 import pytest
 
-from agent.slots import Placed, Slot
+from agent.slots import Placed
 from agent.store import Store
 from modules.errors import BadSettings, NoSpace
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason, Refusal
 from modules.trust.device import RoleMark
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 RELEASE = make()
 
@@ -37,7 +38,7 @@ def test_writes_are_synced(store):
 def test_everything_is_there_after_a_restart(tmp_path):
     """Slots, numbers, documents, failures, marks and refusals come back as they were."""
     one = Store(tmp_path)
-    row = one.save(Slot(slot="main", wanted=RELEASE.wanted()))
+    row = one.save(slot_row(RELEASE.wanted()))
     one.raise_number("order", 7)
     one.keep_document("order", b"x")
     one.remember_failed(RELEASE.digest, Reason("not-ready", "no"), 5.0)
@@ -57,7 +58,7 @@ def test_everything_is_there_after_a_restart(tmp_path):
 
 def test_what_is_forgotten_is_gone(store):
     """Slots, documents and waived failures leave nothing behind."""
-    store.save(Slot(slot="main", wanted=RELEASE.wanted()))
+    store.save(slot_row(RELEASE.wanted()))
     store.keep_document("d", b"x")
     store.remember_failed(RELEASE.digest, Reason("a", "b"), 1.0)
     store.forget("main")
@@ -106,7 +107,7 @@ def test_a_full_disk_keeps_what_was_there(store):
 
 def test_a_newer_agents_database_is_refused(store, tmp_path):
     """An agent that was rolled back does not misread what a newer one wrote."""
-    store._db.execute("PRAGMA user_version = 2")
+    store._db.execute("PRAGMA user_version = 3")
 
     with pytest.raises(BadSettings, match="newer agent"):
         Store(tmp_path)
@@ -116,7 +117,7 @@ def committed(store):
     """A store with a module that serves, content that failed, and numbers."""
     wanted = make("acme/digits:1").wanted()
     placed = Placed(wanted=wanted, instance="main-1", socket="/s", provider="CPUExecutionProvider", since=5.0)
-    store.save(Slot(slot="main", wanted=make("acme/digits:2").wanted(), phase=Phase.FETCHING, current=placed))
+    store.save(slot_row(make("acme/digits:2").wanted(), phase=Phase.FETCHING, current=placed))
     store.remember_failed(make("acme/digits:3").digest, Reason("wrong-answer", "7"), 1.0)
     store.raise_number("counter dev key", 9)
     store.count("report")
@@ -202,7 +203,7 @@ def test_a_database_that_cannot_be_written_is_looked_after_in_memory(tmp_path, m
     store = Store(tmp_path)
     assert store.slots()[0].current == placed
     store.save(store.slots()[0].with_(restarts=1))
-    assert store.slots()[0].restarts == 1
+    assert store.slots()[0].upkeep.restarts == 1
     store.close()
 
     assert (tmp_path / "agent.db").read_bytes() == before

@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.steps import Restart
 from modules.errors import NoEngine
 from modules.manifest import Needs
 from modules.protocol.phases import Phase
+from modules.protocol.report import Reason
 from tests.doubles.engine import Behaviour, could_not_start
-from tests.doubles.release import make
+from tests.doubles.release import WRONG, make
 
 FIRST = make("acme/digits:1")
 SECOND = make("acme/digits:2")
@@ -35,21 +37,64 @@ async def test_a_crashed_module_is_restarted_and_recovers(device):
     await device.committed(FIRST)
     old = device.row().current.instance
     device.engine.crash(old)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
 
     assert device.row().current.instance != old
     assert device.route().current.instance == device.row().current.instance
-    await device.until(lambda: device.row().restarts == 0, flowing=1.0)
+    await device.until(lambda: device.row().upkeep.restarts == 0, flowing=1.0)
     assert device.row().phase is Phase.COMMITTED
     assert not (device.folder / "i" / old.rsplit("-")[-1]).exists()
+
+
+async def test_what_does_not_answer_is_not_reported_as_serving(device):
+    """While the committed module is down its report says why and who serves is nobody, also after a revert."""
+    await device.committed(FIRST)
+    device.engine.behaviours[SECOND.digest] = Behaviour(answer=WRONG)
+    await device.order(main=SECOND)
+    await device.phase(Phase.REVERTED)
+    device.engine.start_errors = [could_not_start()] * 2
+    device.engine.crash(device.row().current.instance)
+    refused = could_not_start().message
+    await device.until(lambda: (why := device.reported().current.reason) is not None and why.message == refused)
+
+    assert (device.reported().current.state, device.reported().serving) == ("restarting", None)
+    assert (device.reported().phase, device.reported().reason.code) == ("reverted", "wrong-answer")
+    await device.until(lambda: device.reported().serving is not None, flowing=1.0)
+    assert device.reported().serving.module == "acme/digits:1"
+    await device.until(lambda: device.reported().current.state == "up", flowing=1.0)
+    assert device.reported().current.reason is None
+
+
+async def test_a_fallback_that_is_ordered_during_a_restart_holds(device):
+    """The restarted module goes where the newest order says when it does not answer."""
+    await device.committed(FIRST)
+    device.engine.gates["start"] = asyncio.Event()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.engine.held("start"))
+    await device.order(main=FIRST.ordered(fallback="https://cloud.example/a"))
+    device.engine.gates["start"].set()
+    await device.until(device.served)
+
+    assert device.row().current.routing.fallback == "https://cloud.example/a"
+
+
+async def test_a_restart_that_comes_after_the_commit_touches_nothing(device):
+    """What was decided on the module before says nothing about the one that took its place."""
+    await device.committed(FIRST)
+    stale = device.row()
+    await device.committed(SECOND)
+    before = device.row()
+    await device.executor.take(Restart(stale, Reason("not-ready", "it ended")))
+
+    assert device.row() == before
 
 
 async def test_a_silent_module_is_restarted_after_three_probes(device):
     """An instance that runs without answering its health path counts as dead after three probes, not before."""
     await device.committed(FIRST)
     device.engine.behaviours[FIRST.digest] = Behaviour(hangs=True)
-    await device.until(lambda: device.row().restarts > 0)
+    await device.until(lambda: device.row().upkeep.restarts > 0)
     device.engine.behaviours.clear()
     await device.until(device.served, flowing=1.0)
 
@@ -67,9 +112,9 @@ async def test_a_module_that_hangs_holds_up_nobody_else(device):
     await device.passes(3)
     device.engine.crash(device.row("side").current.instance)
 
-    await device.until(lambda: device.row("side").restarts == 1)
+    await device.until(lambda: device.row("side").upkeep.restarts == 1)
     await device.until(lambda: device.served("side"))
-    assert device.row("main").restarts == 0
+    assert device.row("main").upkeep.restarts == 0
     await device.stop()  # and with it the probe that is still under way
 
 
@@ -80,7 +125,7 @@ async def test_what_was_seen_before_a_restart_is_no_evidence_after_it(device):
     device.engine.gates["start"] = asyncio.Event()
     listed.set()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     listed.clear()  # the next look sees no instance, and is held with what it saw
     await device.until(lambda: device.engine.held("list"))
     device.engine.gates["start"].set()
@@ -90,7 +135,7 @@ async def test_what_was_seen_before_a_restart_is_no_evidence_after_it(device):
     listed.set()
     await device.passes(3)
 
-    assert (device.row().current.instance, device.row().restarts) == (new, 1)
+    assert (device.row().current.instance, device.row().upkeep.restarts) == (new, 1)
 
 
 async def test_a_module_that_keeps_failing_goes_back_to_the_previous(device):
@@ -110,12 +155,13 @@ async def test_a_module_that_keeps_failing_goes_back_to_the_previous(device):
 async def test_a_module_with_nothing_before_it_is_retried_for_ever(device):
     """Without a previous version it becomes degraded, is started on and on, and is committed again when it recovers."""
     await device.committed(FIRST)
-    await crash_until(device, lambda: device.row().restarts > 7)
+    await crash_until(device, lambda: device.row().upkeep.restarts > 7)
 
-    assert device.row().phase is Phase.DEGRADED
-    await device.phase(Phase.COMMITTED, flowing=5.0)
+    assert (device.row().standing, device.row().phase) == (Phase.DEGRADED, Phase.COMMITTED)
+    await device.until(lambda: device.row().standing is Phase.COMMITTED, flowing=5.0)
     assert device.served()
     assert device.row().reason is None
+    assert device.chain()[-2:] == ["probation", "committed"], "what was ordered did not move"
 
 
 async def test_a_failing_restart_is_told_and_tried_again(device):
@@ -124,7 +170,7 @@ async def test_a_failing_restart_is_told_and_tried_again(device):
     device.engine.start_errors = [could_not_start(), NoEngine("down")]
     device.engine.crash(device.row().current.instance)
     await device.until(device.served, flowing=0.5)
-    await device.until(lambda: device.row().restarts == 0, flowing=1.0)
+    await device.until(lambda: device.row().upkeep.restarts == 0, flowing=1.0)
 
     assert {("committed", "not-ready"), ("committed", "no-engine")} <= set(device.said())
     assert device.row().reason is None
@@ -137,7 +183,7 @@ async def test_a_failing_old_module_does_not_condemn_the_new_one(device):
     await device.phase(Phase.PROBATION)
     device.engine.behaviours[FIRST.digest] = Behaviour(exits=True)
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts >= 2, flowing=1.0)
+    await device.until(lambda: device.row().upkeep.restarts >= 2, flowing=1.0)
 
     assert device.row().phase is Phase.PROBATION
     device.clock.advance(400)
@@ -354,7 +400,7 @@ async def test_a_module_may_not_write_to_the_host_once_it_serves(device):
     folder = Path(device.row().current.socket).parent
     assert folder.stat().st_mode & 0o7777 == 0o2750
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
     folder = Path(device.row().current.socket).parent
     assert folder.stat().st_mode & 0o7777 == 0o2750
@@ -375,7 +421,7 @@ async def test_images_that_somebody_removed_are_made_again(device):
     device.server.silent = True
     device.engine.images.clear()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
     assert device.engine.images
 

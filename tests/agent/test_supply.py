@@ -5,11 +5,12 @@ import pytest
 from agent.blobs import BlobStore
 from agent.fetch import Puller
 from agent.shelf import Shelf
-from agent.slots import Placed, Slot
+from agent.slots import Placed
 from agent.supply import Supply
 from modules.names import slug
 from tests.doubles.blob_server import BlobServer
 from tests.doubles.release import make
+from tests.doubles.rows import slot_row
 
 CURRENT, PREVIOUS, FORGOTTEN = make("acme/digits:2"), make("acme/digits:1"), make("acme/digits:0")
 
@@ -36,9 +37,7 @@ def test_layers_of_the_current_and_the_previous_version_are_never_pruned(tmp_pat
         blobs=blobs, shelf=shelf, puller=Puller(BlobServer().send, timeout_s=1, tries=1), reserve=1, budget=0
     )
 
-    supply.prune(
-        [Slot(slot=slug("digits"), wanted=CURRENT.wanted(), current=_placed(CURRENT), previous=_placed(PREVIOUS))]
-    )
+    supply.prune([slot_row(CURRENT.wanted(), slug("digits"), current=_placed(CURRENT), previous=_placed(PREVIOUS))])
 
     for release in (CURRENT, PREVIOUS):
         image = release.manifest.runtimes[0].image

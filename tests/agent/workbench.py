@@ -11,6 +11,7 @@ from agent.blobs import BlobStore
 from agent.execute import Executor
 from agent.fetch import Puller
 from agent.gateway import table as gateway_table
+from agent.identity import CERTIFICATE, KEY
 from agent.launch import Launcher
 from agent.loop import Loop
 from agent.observe import Observer
@@ -58,6 +59,9 @@ class Bench:
         self.host = FixedHost()
         self.link = RecordingLink(DEVICE)
         private, public = device_pem()
+        (folder / "identity").mkdir(exist_ok=True)
+        for name in (CERTIFICATE, KEY):
+            (folder / "identity" / name).write_text(name)
         self.signer, self.key = signing.signer_from_pem(private), signing.key_from_pem(public)
         self.counter = 0
         self.tries = 3
@@ -146,11 +150,14 @@ class Bench:
             ordered[name] = release.ordered() if isinstance(release, Release) else release
         now = int(self.clock.now())
         order = Order(device=DEVICE, counter=self.counter, issued=now, expires=now + 3600, slots=ordered)
-        self.store.raise_number("order", self.counter)
-        for digest in waivers:
-            self.store.waive(digest)
-        await self.loop.replace(partial(adopt, order, now=self.clock.now(), waived=frozenset(waivers)))
-        self.store.keep_document(ORDER, canonical.encode(order))
+
+        def remember() -> None:
+            self.store.raise_number("order", self.counter)
+            for digest in waivers:
+                self.store.waive(digest)
+            self.store.keep_document(ORDER, canonical.encode(order))
+
+        await self.loop.replace(partial(adopt, order, now=self.clock.now(), waived=frozenset(waivers)), remember)
         self.loop.wake()
 
     async def until(self, met: Callable[[], bool], *, flowing: float = 0.0) -> None:
@@ -189,7 +196,7 @@ class Bench:
 
     def chain(self, slot: str = "main") -> list[str]:
         """The phases of the wanted module, in order."""
-        return [phase for phase, _ in self.row(slot).times]
+        return [phase for phase, _ in self.row(slot).target.times]
 
     def route(self, slot: str = "main"):
         """What the gateway was told of a slot; None where it knows no such slot."""
@@ -205,6 +212,10 @@ class Bench:
         route = self.route(slot)
         places = (route.current, route.previous) if route else ()
         return any(self.engine.answers(place.instance) for place in places if place)
+
+    def reported(self, slot: str = "main"):
+        """What the newest report says of a slot."""
+        return next(one for one in self.link.reports(self.key)[-1].slots if one.slot == slot)
 
     def said(self) -> list[tuple[str, str]]:
         """(phase, reason's code) of the slot main in each report, repetitions left out."""

@@ -41,6 +41,7 @@ def make(
     ready_within_s: float = 2.0,
     probation_s: float = 300.0,
     limits: Limits | None = None,
+    accelerators: tuple[str, ...] = ("cpu",),
     **more,
 ) -> Release:
     """A module whose one sample expects ``RIGHT``."""
@@ -62,7 +63,7 @@ def make(
         version=str(named.version),
         serve=OnnxGraph(file="model.onnx"),
         files=tuple(_file(path, data) for path, data in files.items()),
-        runtimes=(runtime,),
+        runtimes=tuple(msgspec.structs.replace(runtime, accelerator=kind) for kind in accelerators),
         proof=Proof(prove=prove, ready_within_s=ready_within_s, probation_s=probation_s, limits=limits or Limits()),
         **more,
     )

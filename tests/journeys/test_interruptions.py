@@ -96,8 +96,8 @@ def test_probation_goes_on_after_sigkill(system, edge, digits_module):
     assert system.ended(rollout, said=edge.said)["state"] == "done"
     after = edge.slot("probed")
     assert after.current.instance == row.candidate.instance
-    times = dict(after.times)
-    assert [name for name, _ in after.times].count("probation") == 1
+    times = dict(after.target.times)
+    assert [name for name, _ in after.target.times].count("probation") == 1
     assert times["committed"] - times["probation"] >= 5
 
 
