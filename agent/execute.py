@@ -7,7 +7,7 @@ overwrite each other's news.
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -304,6 +304,11 @@ class Executor:
         """Stop an instance that no slot names."""
         _log.info("stopping left-over instance %s", instance)
         await self._engines[engine].stop(instance, grace_s=self._stop_grace_s)
+
+    async def clear_left_over(self, slots: Iterable[Slot], running: Iterable[str]) -> None:
+        """Remove what instances left behind that neither run nor are named by a slot."""
+        named = [one.instance for slot in slots for one in (slot.candidate, slot.current) if one]
+        await asyncio.to_thread(self._launcher.clear_others, [*named, *running])
 
     # Small things
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -99,6 +99,13 @@ class Launcher:
     def clear(self, placed: Placed) -> None:
         """Remove the socket folder of an instance that has ended."""
         socket_folder.clear(Path(placed.socket).parent)
+
+    def clear_others(self, instances: Iterable[str]) -> None:
+        """Remove the socket folders of all but these instances: an agent that died has left them. Blocking."""
+        kept = {instance.rpartition("-")[2] for instance in instances}
+        for folder in self._instances.glob("*"):
+            if folder.name not in kept:
+                socket_folder.clear(folder)
 
     def runtime(self, of: Target | Placed, manifest: Manifest) -> Runtime:
         """The runtime that was chosen for it."""

@@ -161,6 +161,8 @@ class Loop:
         if missed or now - self._facts_at >= _FACTS_EVERY_S:
             self._facts_at = now
             await self._host.look()
+        # What could not be written when the traffic was moved is written now.
+        self._router()
         restarting = {slot for slot, lane in self._tasks if lane == "keep"}
         seen, running = await self._observer.look(slots, self.wake)
         # Rows may have changed during the look; the decision is made on what they are now.
@@ -205,11 +207,13 @@ class Loop:
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
         if self._store.document(ORDER) is None:
             return  # a new database knows of nothing, and what runs may be what serves: only an order says more
-        for instance in left_over(slots, running):
+        stopped = left_over(slots, running)
+        for instance in stopped:
             with contextlib.suppress(EdgefleetError):
                 await self._executor.stop_left_over(instance, running[instance])
-        if slots != self._pruned:
+        if slots != self._pruned or stopped:
             with contextlib.suppress(EdgefleetError):
+                await self._executor.clear_left_over(slots, running.keys() - set(stopped))
                 await asyncio.to_thread(self._supply.prune, slots)
             self._pruned = slots
 

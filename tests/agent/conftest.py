@@ -9,10 +9,15 @@ import pytest
 from tests.agent.workbench import bench
 
 
+def short_folder():
+    """Whoever makes it removes it."""
+    memory = Path("/dev/shm")  # where nothing is written to a disk, so that a sync costs nothing
+    return Path(tempfile.mkdtemp(prefix="ef-", dir=memory if memory.is_dir() else None))
+
+
 @pytest.fixture
 def folder():
-    memory = Path("/dev/shm")  # where nothing is written to a disk, so that a sync costs nothing
-    path = Path(tempfile.mkdtemp(prefix="ef-", dir=memory if memory.is_dir() else None))
+    path = short_folder()
     yield path
     shutil.rmtree(path)
 

@@ -1,0 +1,144 @@
+"""Strikes an agent on the workbench at one named point: at a write, or at a side effect, of one of its steps.
+
+A point's name is ``phase step effect #n``: what the slot's row says, which step is taken, what it does, and which time
+that is. It dies after it; it fails or hangs before it. Nothing that a dead agent still tries is done.
+"""
+
+import asyncio
+import errno
+import os
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from agent import socket_folder
+from agent.gateway import table as gateway_table
+from modules.errors import EngineBusy, NoSpace
+
+ENGINE = ("start", "stop", "load_image")
+FILES = (("shelf", "lay_out"), ("shelf", "prune"), ("blobs", "finish"), ("blobs", "prune"))
+FUNCTIONS = ((gateway_table, "write"), (socket_folder, "make"), (socket_folder, "seal"), (socket_folder, "clear"))
+# What does something outside a step of a slot.
+_OTHERS = {"replace": "Adopt", "_resume": "Resume", "_tidy": "Tidy"}
+_step: ContextVar[str] = ContextVar("step", default="")
+
+
+class Dead(BaseException):
+    """The agent was killed here."""
+
+
+class Crashing:
+    """Names the points that the agent of ``device`` passes, and strikes at ``at``, in this way."""
+
+    def __init__(self, device, patch, *, at="", way="dies") -> None:
+        self.device = device
+        self.passed: list[str] = []
+        self.struck = False
+        self.dead = False
+        self._counts: Counter[str] = Counter()
+        self._at, self._way = at, way
+        self._lock = threading.Lock()
+        for name in ENGINE:
+            patch.setattr(device.engine, name, self._call(f"engine.{name}", getattr(device.engine, name)))
+        for owner, name in FUNCTIONS:
+            what = f"{owner.__name__.rpartition('.')[2]}.{name}"
+            patch.setattr(owner, name, self._function(what, getattr(owner, name)))
+        for part, name in FILES:
+            owner = getattr(device, part)
+            patch.setattr(owner, name, self._function(f"{part}.{name}", getattr(owner, name)))
+        patch.setattr(device.store, "together", self._together(device.store.together))
+        patch.setattr(device.executor, "_arm", self._arm(device.executor._arm))
+        for name, step in _OTHERS.items():
+            patch.setattr(device.loop, name, self._within(step, getattr(device.loop, name)))
+
+    def _is_point(self, effect: str) -> bool:
+        """Name the point that is reached, unless nobody is at work for the slot; whether it is the one to strike at."""
+        if self.dead:
+            raise Dead
+        if not (step := _step.get()):
+            return False
+        row = self.device.store.slot("main")
+        with self._lock:
+            name = f"{row.phase if row else 'none'} {step} {effect}"
+            self._counts[name] += 1
+            name = f"{name} #{self._counts[name]}"
+            self.passed.append(name)
+        if name != self._at:
+            return False
+        self.struck = True
+        return True
+
+    def _fails(self, here, error) -> None:
+        if here and self._way == "fails":
+            raise error
+
+    def _dies(self, here) -> None:
+        if here and self._way == "dies":
+            self.dead = True
+        if self.dead:
+            raise Dead
+
+    def _call(self, effect, call):
+        async def called(*arguments, **more):
+            here = self._is_point(effect)
+            self._fails(here, EngineBusy("busy for once"))
+            if here and self._way == "hangs":
+                await asyncio.Event().wait()
+            result = await call(*arguments, **more)
+            self._dies(here)
+            return result
+
+        return called
+
+    def _function(self, effect, function):
+        def called(*arguments, **more):
+            here = self._is_point(effect)
+            self._fails(here, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            result = function(*arguments, **more)
+            self._dies(here)
+            return result
+
+        return called
+
+    def _together(self, together):
+        @contextmanager
+        def written():
+            if self.device.store._db.in_transaction:
+                yield
+                return
+            here = self._is_point("write")
+            self._fails(here, NoSpace("full for once"))
+            with together():
+                yield
+            self._dies(here)
+
+        return written
+
+    def _arm(self, arm):
+        async def taken(step):
+            _step.set(type(step).__name__)
+            await arm(step)
+
+        return taken
+
+    def _within(self, name, call):
+        if asyncio.iscoroutinefunction(call):
+
+            async def awaited(*arguments):
+                token = _step.set(name)
+                try:
+                    return await call(*arguments)
+                finally:
+                    _step.reset(token)
+
+            return awaited
+
+        def called(*arguments):
+            token = _step.set(name)
+            try:
+                return call(*arguments)
+            finally:
+                _step.reset(token)
+
+        return called
