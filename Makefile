@@ -22,10 +22,10 @@ LOAD := tests/modules/scoring/test_load.py
 NAME ?= journey
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo test lint types unit journeys bench clean
+.PHONY: help venv lock demo test test-long lint types unit journeys bench clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.stamp ## make .venv from constraints.txt, each package checked by hash
 
@@ -53,6 +53,9 @@ test: ## all checks: as root on Debian it installs what they need, elsewhere it 
 	$(BIN)/python -m pytest --cache-clear $(TOGETHER) --ignore=tests/benchmarks --ignore=$(LOAD) --cov --cov-report= $(ARGS) \
 		|| $(BIN)/python -m tests.parts.again
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
+
+test-long: .venv/.stamp ## only the tests that take minutes or get gigabytes, which no other verb runs
+	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ from agent.blobs import BlobStore
 from agent.fetch import Puller
 from fleet.blobs import Blobs
 from tests.agent.test_link import DEVICE, Session, Site
-from tests.parts.environments import slow as long
 from tests.parts.fleet_server import fleet_server
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
@@ -65,7 +64,7 @@ def slow(site, tmp_path):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("size", [3 << 16, pytest.param(1_000_000, marks=long)])
+@pytest.mark.parametrize("size", [3 << 16, pytest.param(1_000_000, marks=pytest.mark.long)])
 async def test_a_module_arrives_over_a_slow_link(site, slow, tmp_path, size):
     """At 64 kbit/s with half a second of latency a blob arrives within three times the ideal time; meanwhile what the
     device says is acknowledged, and what it is told comes within the time of a few blocks."""

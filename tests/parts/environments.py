@@ -1,17 +1,12 @@
 """Python environments with packages that do not belong into ours, made once below ``.cache``."""
 
 import fcntl
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 CACHE = Path(__file__).parents[2] / ".cache/environments"
 TENSORFLOW = ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")
-
-slow = pytest.mark.skipif(os.environ.get("EDGEFLEET_SLOW") != "1", reason="takes minutes: set EDGEFLEET_SLOW=1")
 
 
 def environment(name: str, *packages: str) -> Path:

@@ -61,6 +61,7 @@ PARTS = {
         lambda: program("git") is not None and os.path.exists(".git"),  # noqa: PTH110 - a worktree's .git is a file
         "run in a git checkout, with git installed",
     ),
+    "java": _installed("java", "default-jre-headless"),
     "mmdebstrap": _installed("mmdebstrap", "mmdebstrap"),
     "mosquitto": _installed("mosquitto", "mosquitto"),
     "openssl": _installed("openssl", "openssl"),

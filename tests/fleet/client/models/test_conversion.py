@@ -24,7 +24,7 @@ from fleet.client.publishing.register import Model, prepare
 from modules import samples as samples_file
 from modules.errors import BadSettings, Invalid, WrongAnswer
 from modules.samples import Sample, Samples
-from tests.parts.environments import TENSORFLOW, environment, slow
+from tests.parts.environments import TENSORFLOW, environment
 
 PACKAGES = {
     "tensorflow": TENSORFLOW,
@@ -280,7 +280,7 @@ def saved(name, folder):
     return python
 
 
-@slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_saved_model(tmp_path, convert):
     """A TensorFlow SavedModel becomes ONNX under its own names of inputs and outputs."""
@@ -295,7 +295,7 @@ def test_a_saved_model(tmp_path, convert):
         convert(tmp_path / "saved", converter=python, signature="other")
 
 
-@slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_boosted_trees(tmp_path, convert):
     """Model files of LightGBM and XGBoost, classifiers and regressors, answer as in their own library."""

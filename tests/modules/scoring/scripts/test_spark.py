@@ -1,11 +1,10 @@
 """Scripts that take and give Spark's data frames, in an environment with pyspark that is made once."""
 
-import shutil
 import time
 
 import pytest
 
-from tests.parts.environments import environment, slow
+from tests.parts.environments import environment
 
 # Java, and a session of Spark, on a machine that does other things.
 START_S = 300
@@ -24,11 +23,7 @@ def run(data):
     print(data.count(), "rows")
     return data.selectExpr("upper(colour) as colour", "size * 2 as size", "date '2021-02-01' as day")
 """
-pytestmark = [
-    slow,
-    pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java: apt-get install default-jre-headless"),
-    pytest.mark.timeout(1200),
-]
+pytestmark = [pytest.mark.long, pytest.mark.needs("java"), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

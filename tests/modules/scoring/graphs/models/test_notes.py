@@ -2,8 +2,7 @@
 
 It takes 43 844 samples at 22 050 Hz, float32 [batch, samples, 1], and gives for every 256 of them the probability that
 each of the 88 keys of a piano, from A0 (MIDI 21), begins and that it sounds. Converting needs TensorFlow, more than a
-gigabyte with what it brings: that test makes an environment for it in ``.cache`` and runs where
-``EDGEFLEET_SLOW`` is 1.
+gigabyte with what it brings: that test makes an environment for it in ``.cache``, and is a long one.
 """
 
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.parts import pypi_models
-from tests.parts.environments import TENSORFLOW, environment, slow
+from tests.parts.environments import TENSORFLOW, environment
 
 RATE, SAMPLES, STEP = 22_050, 43_844, 256
 LOWEST = 21
@@ -84,7 +83,7 @@ def test_two_recordings_in_one_request(served):
 
 
 @pytest.mark.timeout(1200)
-@slow
+@pytest.mark.long
 def test_a_saved_model_converted_here(serve, folder, tmp_path):
     """The SavedModel, converted with tf2onnx and served, gives what TensorFlow itself gives."""
     saved = tmp_path / "saved"
