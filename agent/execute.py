@@ -16,11 +16,26 @@ from agent.choose import choose
 from agent.clock import Clock, backoff
 from agent.engines.contract import ContainerEngine
 from agent.launch import Launcher
+from agent.plan import MAX_STARTS
 from agent.shelf import Shelf
 from agent.slots import Placed, Slot, Target, Upkeep, reason
-from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
+from agent.steps import (
+    Commit,
+    Fetch,
+    FinishRevert,
+    Fit,
+    Recover,
+    Remove,
+    Restart,
+    Revert,
+    Stage,
+    Start,
+    StartAgain,
+    Step,
+)
 from agent.store import Store
 from agent.supply import Supply
+from agent.verdict import Evidence, stopped
 from modules.errors import (
     EdgefleetError,
     LinkLost,
@@ -96,7 +111,10 @@ class Executor:
         if step.lane == "keep":
             self._not_kept(step.slot, error)
         elif isinstance(error, Refused | Unproved):
-            await self._failed(step.slot, error)
+            try:
+                await self._failed(step.slot, error)
+            except (NeedsOperator, Transient) as silent:
+                self._later(step.slot, silent)
         else:
             self._later(step.slot, error)
 
@@ -110,6 +128,8 @@ class Executor:
                 await self._stage(slot)
             case Start(slot):
                 await self._start(slot)
+            case StartAgain(slot, why):
+                await self._start_again(slot, why)
             case Commit(slot):
                 await self._commit(slot)
             case Revert(slot, why):
@@ -177,6 +197,28 @@ class Executor:
         self._to(slot, Phase.PROBATION, candidate=placed)
         self._routed()
 
+    async def _start_again(self, slot: Slot, why: Reason) -> None:
+        """Not for ever: what always ends like that is no good, whoever ends it."""
+        if slot.target.stopped + 1 >= MAX_STARTS:
+            await self._revert(slot, why)
+            return
+        _log.warning("%s: %s is started again: %s", slot.slot, slot.wanted.module, why.message)
+        old = slot.candidate
+        self._to(slot, Phase.STAGED, candidate=None, reason=why, stopped=slot.target.stopped + 1)
+        self._routed()
+        await self._stop(old)
+
+    async def _was_stopped(self, placed: Placed | None) -> bool:
+        """Whether somebody ended it, as far as its engine knows.
+
+        Raises:
+            NoEngine, EngineBusy: the engine does not say.
+        """
+        if placed is None:
+            return False
+        found = {one.instance: one for one in await self._engine_named(placed.wanted.engine).list()}
+        return placed.instance in found and stopped(Evidence(instance=found[placed.instance]))
+
     async def _commit(self, slot: Slot) -> None:
         if problem := await self._untaken():
             # Done means that it serves: without the gateway it has had no traffic to prove itself by.
@@ -192,7 +234,9 @@ class Executor:
     async def _failed(self, slot: Slot, error: EdgefleetError) -> None:
         """Content that cannot be accepted is rejected before it ran, and reverted once something was started."""
         row = self._row(slot)
-        if row.phase in {Phase.STARTING, Phase.PROBATION}:
+        if row.phase is Phase.STARTING and await self._was_stopped(row.candidate):
+            await self._start_again(row, reason(error))
+        elif row.phase in {Phase.STARTING, Phase.PROBATION}:
             await self._revert(row, reason(error))
         elif row.phase in {Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFIED}:
             _log.warning("%s: rejected: %s", slot.slot, error)

@@ -26,6 +26,8 @@ class Observer:
         self._engines = engines
         self._probe_timeout_s = probe_timeout_s
         self._failed: dict[str, int] = {}
+        # Instances whose engine did not answer since they were last seen running.
+        self._away: set[str] = set()
         self._probes: dict[str, asyncio.Task[None]] = {}
 
     async def look(self, slots: tuple[Slot, ...], late: Callable[[], None]) -> tuple[Seen, dict[str, str]]:
@@ -40,6 +42,8 @@ class Observer:
         listed = {name: found for name, found in zip(self._engines, lists, strict=True) if found is not None}
         placed = {one.instance: one for slot in slots for one in (slot.serving, slot.current) if one}
         running = [one for one in placed.values() if _runs(one, listed)]
+        self._away |= {name for name, one in placed.items() if one.wanted.engine not in listed}
+        self._away &= placed.keys() - {one.instance for one in running}
         begun = [self._probe(one, late) for one in running if one.instance not in self._probes]
         if begun:
             await asyncio.wait(begun, timeout=min(PATIENCE_S, self._probe_timeout_s))
@@ -86,7 +90,12 @@ class Observer:
         # A probe that is still under way says nothing yet: neither that it answers, nor that it does not.
         failed = self._failed.get(placed.instance)
         answers = failed == 0 and placed.instance not in self._probes
-        return Evidence(instance=found.get(placed.instance), failed_probes=failed or 0, answers=answers)
+        return Evidence(
+            instance=found.get(placed.instance),
+            away=placed.instance in self._away,
+            failed_probes=failed or 0,
+            answers=answers,
+        )
 
 
 def _runs(placed: Placed, listed: Mapping[str, Mapping[str, Instance]]) -> bool:

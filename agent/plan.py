@@ -10,8 +10,21 @@ from typing import Final
 import msgspec
 
 from agent.slots import MAX_RESTARTS, Slot
-from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, Step
-from agent.verdict import Evidence, broken
+from agent.steps import (
+    Commit,
+    Fetch,
+    FinishRevert,
+    Fit,
+    Recover,
+    Remove,
+    Restart,
+    Revert,
+    Stage,
+    Start,
+    StartAgain,
+    Step,
+)
+from agent.verdict import Evidence, broken, stopped
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 
@@ -88,7 +101,7 @@ def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float |
     if evidence is None:
         return None, None  # not looked at yet
     if why := broken(evidence):
-        return Revert(slot, why), None
+        return (StartAgain(slot, why) if stopped(evidence) else Revert(slot, why)), None
     ends = max(slot.target.since + slot.candidate.probation_s, slot.target.not_before)
     if now < ends:
         return None, ends

@@ -67,7 +67,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     ``times`` are Unix seconds, for people; everything that waits is in seconds of the boot. ``since`` is when it
     entered its phase; ``attempts`` counts tries in it, and ``not_before`` holds the next one back. ``candidate`` is
-    what is being started or on probation.
+    what is being started or on probation, and ``stopped`` counts how often somebody ended it.
     """
 
     wanted: Wanted
@@ -77,6 +77,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     since: float = 0.0
     attempts: int = 0
+    stopped: int = 0
     not_before: float = 0.0
     progress: float | None = None
     chosen: Chosen | None = None

@@ -37,6 +37,12 @@ class Start(Step, frozen=True):
     """Start the candidate, wait until it is ready, prove it, give it the traffic."""
 
 
+class StartAgain(Step, frozen=True):
+    """Start the candidate anew: somebody ended it, which says nothing of it."""
+
+    reason: Reason
+
+
 class Commit(Step, frozen=True):
     """Probation is over: the candidate becomes current, the old one stops and is kept as previous."""
 

@@ -11,15 +11,29 @@ from modules.protocol.report import Reason
 SILENT_PROBES: Final = 3
 
 
+# A server that is asked to end does so in good order, or is ended by the signal that asks.
+_ASKED: Final = frozenset({0, 128 + 15})
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one instance: the engine's word (None: it knows no such instance), failed probes in a row.
 
-    ``answers`` says that its newest probe was answered; it is False, too, while that is not known yet.
+    ``answers`` says that its newest probe was answered; it is False, too, while that is not known yet. ``away``: the
+    engine did not answer since the instance was last seen running.
     """
 
     instance: Instance | None
+    away: bool = False
     failed_probes: int = 0
     answers: bool = True
+
+
+def stopped(evidence: Evidence) -> bool:
+    """Whether it ended because somebody ended it, a person or an engine that was started again: no fault of its own."""
+    one = evidence.instance
+    if one is None:
+        return True
+    return one.state != "running" and not one.oom and (evidence.away or one.exit_code in _ASKED)
 
 
 def broken(evidence: Evidence) -> Reason | None:

@@ -100,6 +100,16 @@ async def crash(device):
     device.engine.crash(device.row().current.instance)
 
 
+async def on_probation(device):
+    await device.committed(GOOD)
+    await update(device)
+    await device.phase(Phase.PROBATION)
+
+
+async def engine_restarts(device):
+    device.engine.restart()
+
+
 async def remove(device):
     await device.order()
 
@@ -120,6 +130,7 @@ SCENARIOS = {
     "another fallback":              Scenario(has_good, fallback, Phase.COMMITTED, GOOD),
     "a crash":                       Scenario(has_good, crash, Phase.COMMITTED, GOOD, served=False),
     "a committed module that fails": Scenario(has_bad, crash, Phase.REVERTED, GOOD, served=False),
+    "an engine that restarts":       Scenario(on_probation, engine_restarts, Phase.COMMITTED, NEW, served=False),
     "a removal":                     Scenario(has_good, remove, None, None, served=False),
 }
 # fmt: on
@@ -164,7 +175,7 @@ class Run:
 
     async def _redelivered(self, device) -> None:
         """The broker has the order retained, and the server sends it again when it was not answered."""
-        if self.scenario.happens not in {crash, start}:
+        if self.scenario.happens not in {crash, start, engine_restarts}:
             await self.scenario.happens(device)
 
     async def _settles(self, device, over=lambda: False) -> None:

@@ -6,7 +6,7 @@ import pytest
 from agent.engines.contract import Instance
 from agent.plan import MAX_RESTARTS, MAX_STARTS, Seen, left_over, plan
 from agent.slots import Placed
-from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start
+from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, StartAgain
 from agent.verdict import Evidence, broken
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
@@ -82,10 +82,10 @@ def test_a_start_is_not_tried_for_ever(phase):
 
 @pytest.mark.parametrize(
     ("how", "step"),
-    [("up", []), ("slow", []), ("silent", [Revert]), ("ended", [Revert]), ("oom", [Revert]), ("gone", [Revert])],
+    [("up", []), ("slow", []), ("silent", [Revert]), ("ended", [Revert]), ("oom", [Revert]), ("gone", [StartAgain])],
 )
 def test_probation_is_judged_by_evidence(how, step):
-    """Before its end a probation goes on, unless the instance is broken: then it is reverted."""
+    """Before its end a probation goes on, unless the instance is broken: then it is reverted, or started again."""
     assert steps(row(Phase.PROBATION, candidate=CANDIDATE), seen(new=how)) == step
 
 

@@ -155,9 +155,15 @@ class SimulatedEngine:
     def launch(self, instance: str) -> Launch:
         return self._instances[instance].launch
 
-    def crash(self, instance: str, *, oom: bool = False) -> None:
-        """End an instance as the kernel would."""
-        self._end(self._instances[instance], 137, oom=oom)
+    def crash(self, instance: str, *, oom: bool = False, code: int = 137) -> None:
+        """End an instance, as the kernel would if nothing else is said."""
+        self._end(self._instances[instance], code, oom=oom)
+
+    def restart(self, *, code: int = 0) -> None:
+        """The engine is started again and has ended whatever ran."""
+        for one in self._instances.values():
+            if one.exit_code is None:
+                self._end(one, code)
 
     def power_cut(self) -> None:
         """Nothing runs any more."""

@@ -9,9 +9,17 @@ from typing import NamedTuple
 from tests.parts.presence import answers, program
 from tests.parts.programs import Program
 
+_CONTAINERD = """version = 2
+root = "{root}/cd"
+state = "{root}/cs"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{root}/c"
+"""
+
 
 class Dockerd(NamedTuple):
-    """The engine's socket, and its program, which can be stopped and started again with what it holds."""
+    """The engine's socket, and its program, which can be stopped, killed and started again with what it holds."""
 
     socket: str
     program: Program
@@ -23,16 +31,23 @@ class Dockerd(NamedTuple):
 @contextmanager
 def dockerd() -> Iterator[Dockerd]:
     """An empty engine, which is stopped by its process id at the end, and its data removed."""
-    executable = program("dockerd")
+    executable, beneath = program("dockerd"), program("containerd")
     assert executable is not None, "dockerd is not installed: mark the test with needs('dockerd')"
+    assert beneath is not None, "containerd, which comes with dockerd, is not installed"
     # Short, because it makes sockets of its own below its folders.
     with tempfile.TemporaryDirectory(prefix="efd-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         arguments = ("--bridge=none", "--iptables=false", "--data-root", root / "data", "--exec-root", root / "exec")
-        command: list[str | Path] = [executable, *arguments, "-H", f"unix://{root / 's'}", "--pidfile", root / "pid"]
+        sockets = ("-H", f"unix://{root / 's'}", "--containerd", root / "c")
+        command: list[str | Path] = [executable, *arguments, *sockets, "--pidfile", root / "pid"]
+        (root / "c.toml").write_text(_CONTAINERD.format(root=root))
+        # Its own, so that it outlives an engine that is killed, as it does where systemd runs both.
+        containerd = Program("containerd", [beneath, "--config", root / "c.toml"], root / "c.log")
         engine = Dockerd(str(root / "s"), Program("dockerd", command, root / "log"))
         try:
+            containerd.start(ready=(root / "c").exists)
             engine.start()
             yield engine
         finally:
             engine.program.stop()
+            containerd.stop()

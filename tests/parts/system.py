@@ -49,6 +49,10 @@ class System:
     def stop_server(self) -> None:
         self._server_up.close()
 
+    def kill_server(self) -> None:
+        self.server.process.kill()
+        self.stop_server()
+
     def close(self) -> None:
         with self._broker_up:
             self.stop_server()

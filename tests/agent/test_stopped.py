@@ -1,0 +1,89 @@
+"""A candidate that somebody ended, above all an engine that was started again, is started again and not condemned."""
+
+import pytest
+
+from modules.protocol.phases import Phase
+from tests.doubles.engine import Behaviour
+from tests.doubles.release import make
+
+GOOD = make("acme/digits:1")
+NEW = make("acme/digits:2")
+
+
+async def ends_committed(device):
+    await device.phase(Phase.PROBATION, flowing=1.0)
+    device.clock.advance(NEW.manifest.proof.probation_s + 1)
+    await device.phase(Phase.COMMITTED, flowing=1.0)
+    await device.until(lambda: device.engine.running() == {NEW.digest}, flowing=1.0)
+    assert device.store.failed(NEW.digest) is None
+
+
+@pytest.mark.parametrize("code", [0, 143])
+async def test_an_engine_that_restarts_on_probation_condemns_nothing(device, code):
+    """Everything that ran was asked to end: the candidate begins its probation anew, the committed one comes back."""
+    await device.committed(GOOD)
+    await device.order(main=NEW)
+    await device.phase(Phase.PROBATION)
+    device.engine.restart(code=code)
+    await device.until(lambda: device.row().target.stopped == 1, flowing=0.1)
+
+    assert device.chain()[-2:] != ["probation", "reverting"]
+    await ends_committed(device)
+
+
+async def test_an_engine_that_was_away_condemns_nothing(device):
+    """Whatever the exit code: it was the engine that went, and came back without what ran."""
+    await device.committed(GOOD)
+    await device.order(main=NEW)
+    await device.phase(Phase.PROBATION)
+    device.engine.down = True
+    await device.passes()
+    device.engine.restart(code=137)
+    device.engine.down = False
+    await device.until(lambda: device.row().target.stopped == 1, flowing=0.1)
+
+    await ends_committed(device)
+
+
+async def test_an_engine_that_was_away_earlier_is_no_excuse(device):
+    """The candidate was seen running afterwards, and ended then by itself."""
+    await device.committed(GOOD)
+    await device.order(main=NEW)
+    await device.phase(Phase.PROBATION)
+    device.engine.down = True
+    await device.passes()
+    device.engine.down = False
+    await device.passes()
+    device.engine.crash(device.row().candidate.instance)
+    await device.phase(Phase.REVERTED, flowing=0.1)
+
+    assert device.store.failed(NEW.digest) is not None
+
+
+async def test_a_candidate_that_is_ended_while_it_is_proved_is_started_again(device):
+    """The engine restarts before the candidate was ready."""
+    await device.committed(GOOD)
+    device.engine.behaviours[NEW.digest] = Behaviour(hangs=True)
+    await device.order(main=NEW)
+    await device.until(lambda: NEW.digest in device.engine.running())
+    device.engine.behaviours.clear()
+    device.engine.restart()
+    await device.until(lambda: device.row().target.stopped == 1, flowing=0.1)
+
+    await ends_committed(device)
+
+
+async def test_a_candidate_that_always_ends_in_good_order_is_reverted(device):
+    """Three times are enough, whoever ends it."""
+    await device.committed(GOOD)
+    await device.order(main=NEW)
+    for times in (1, 2):
+        await device.phase(Phase.PROBATION, flowing=1.0)
+        device.engine.crash(device.row().candidate.instance, code=0)
+        await device.until(lambda times=times: device.row().target.stopped == times, flowing=0.1)
+    await device.phase(Phase.PROBATION, flowing=1.0)
+    device.engine.crash(device.row().candidate.instance, code=0)
+    await device.phase(Phase.REVERTED, flowing=0.1)
+
+    assert "exit code 0" in device.store.failed(NEW.digest).message
+    assert device.serves() == "acme/digits:1"
