@@ -1,5 +1,6 @@
 """Asking a module itself: is it there, is it ready, which provider is really in use, are its answers the right ones."""
 
+import asyncio
 import logging
 import statistics
 import time
@@ -19,6 +20,8 @@ from modules.samples import Samples, differences
 _logger = logging.getLogger(__name__)
 _LIMIT: Final = 32 << 20
 _STATUS_LIMIT: Final = 64 << 10
+# How long it may take to answer one look, while it starts.
+_ANSWERS_WITHIN_S: Final = 5.0
 _LOOK_S: Final = 0.05
 _LOG_TAIL: Final = 2000
 _OK: Final = 200
@@ -73,21 +76,34 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
         NotReady: it ended, or was not ready in time; with the end of its log.
     """
     ends = clock.monotonic() + manifest.proof.ready_within_s
-    looks = 0
-    while clock.monotonic() < ends:
-        if await alive(socket, timeout_s=5.0):
-            answer = await ask(socket, "GET", "/edgefleet/status", timeout_s=5.0, limit=_STATUS_LIMIT)
-            if answer is not None and answer.status == _OK:
-                return status(answer.body, instance)
+    looks, wrong = 0, ""
+    while (left := ends - clock.monotonic()) > 0:
+        try:
+            if (said := await _status(socket, min(left, _ANSWERS_WITHIN_S))) is not None:
+                return status(said, instance)
+        except (NotAModule, BadAnswer) as error:
+            wrong = f", {error}"  # for the reason, and not for the log, where it would stand at each look
+        except OSError:
+            pass  # not there yet; TimeoutError is one, too
         looks += 1
         if looks % 10 == 0 and not await _running(engine, instance):
             raise NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
         await clock.sleep(_LOOK_S)
     raise NotReady(
-        f"not ready within {manifest.proof.ready_within_s:g} s: {await _log(engine, instance)}",
+        f"not ready within {manifest.proof.ready_within_s:g} s{wrong}: {await _log(engine, instance)}",
         element=instance,
         remedy="raise proof.ready_within_s, or see its log",
     )
+
+
+async def _status(socket: str, timeout_s: float) -> bytes | None:
+    """What it says of itself once it is alive, both within ``timeout_s`` seconds; raises as ``request``."""
+    async with asyncio.timeout(timeout_s):
+        for target in ("/", "/edgefleet/status"):
+            answer = await request(socket, "GET", target, timeout_s=timeout_s, limit=_STATUS_LIMIT)
+            if answer.status != _OK:
+                return None
+    return answer.body
 
 
 def status(body: bytes, instance: str) -> ServerStatus:

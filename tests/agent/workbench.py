@@ -49,15 +49,21 @@ class FixedHost:
 
 
 class Bench:
-    """One device. ``start`` runs an agent on its folders, ``kill`` drops it as SIGKILL would: nothing is tidied."""
+    """One device. ``start`` runs an agent on its folders, ``kill`` drops it as SIGKILL would: nothing is tidied.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = VirtualClock()
-        self.engine = SimulatedEngine(self.clock)
+    ``clock`` and ``engine`` may be real ones; ``gateway`` is the address of a real gateway, where there is one.
+    """
+
+    within_s = WITHIN_S
+    group = -1
+
+    def __init__(self, folder: Path, *, device=DEVICE, clock=None, engine=None, gateway="") -> None:
+        self.folder, self.device, self.gateway = folder, device, gateway
+        self.clock = clock or VirtualClock()
+        self.engine = engine or SimulatedEngine(self.clock)
         self.server = BlobServer()
         self.host = FixedHost()
-        self.link = RecordingLink(DEVICE)
+        self.link = RecordingLink(device)
         private, public = device_pem()
         (folder / "identity").mkdir(exist_ok=True)
         for name in (CERTIFICATE, KEY):
@@ -78,17 +84,19 @@ class Bench:
         self.puller = Puller(self.server.send, timeout_s=0.02, tries=self.tries)
         self.server.deliver = self.puller.on_block
         self.supply = Supply(blobs=self.blobs, shelf=self.shelf, puller=self.puller, reserve=1, budget=1 << 30)
-        self.router = Router(self.folder / "gateway" / "table.json", self.store, self.folder / "identity")
+        self.router = Router(self.folder / "gateway" / "table.json", self.store, self.folder / "identity", self.gateway)
         engines = {"docker": self.engine}
         launcher = Launcher(
             store=self.store,
             shelf=self.shelf,
             instances=self.folder / "i",
             facts=lambda: self.host.facts,
-            group=-1,
+            group=self.group,
             clock=self.clock,
         )
-        self.outbox = Outbox(device=DEVICE, store=self.store, link=self.link, signer=self.signer, now=self.clock.now)
+        self.outbox = Outbox(
+            device=self.device, store=self.store, link=self.link, signer=self.signer, now=self.clock.now
+        )
         self.executor = Executor(
             store=self.store,
             shelf=self.shelf,
@@ -149,7 +157,7 @@ class Bench:
                 self.shelf.keep_manifest(release.digest, release.data)
             ordered[name] = release.ordered() if isinstance(release, Release) else release
         now = int(self.clock.now())
-        order = Order(device=DEVICE, counter=self.counter, issued=now, expires=now + 3600, slots=ordered)
+        order = Order(device=self.device, counter=self.counter, issued=now, expires=now + 3600, slots=ordered)
 
         def remember() -> None:
             self.store.raise_number("order", self.counter)
@@ -163,7 +171,7 @@ class Bench:
     async def until(self, met: Callable[[], bool], *, flowing: float = 0.0) -> None:
         """Wait until something holds; ``flowing`` lets so many seconds pass at each look."""
         try:
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(self.within_s):
                 while not met():
                     assert self.task is None or not self.task.done(), "the agent ended"
                     self.watch()
