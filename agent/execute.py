@@ -258,7 +258,7 @@ class Executor:
             manifest = self._shelf.manifest(previous.wanted.digest)
             placed = self._launcher.place(slot.slot, previous, manifest)
             await self._ensure_image(previous, manifest)
-            placed = await self._launcher.start(placed, manifest, self._engine_named(previous.wanted.engine))
+            placed = await self._relaunch(placed, manifest)
             slot = self._change(slot, lambda row: row.with_(current=placed, previous=None, upkeep=Upkeep()))
             self._routed()
             await self._stop(bad)
@@ -291,7 +291,7 @@ class Executor:
         await self._stop(old)
         manifest = self._shelf.manifest(old.wanted.digest)
         await self._ensure_image(old, manifest)
-        await self._launcher.start(old, manifest, self._engine_named(old.wanted.engine))
+        await self._relaunch(old, manifest)
 
     async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
         now, tries = self._clock.monotonic(), slot.upkeep.restarts + 1
@@ -303,9 +303,17 @@ class Executor:
             return
         await self._stop(old)
         await self._ensure_image(old, manifest)
-        started = await self._launcher.start(placed, manifest, self._engine_named(old.wanted.engine))
+        started = await self._relaunch(placed, manifest)
         if self._succeeds(slot, placed, started, trouble=None):
             self._routed()
+
+    async def _relaunch(self, placed: Placed, manifest: Manifest) -> Placed:
+        """Start what was committed. What does not become ready is stopped: it runs, and would be taken for serving."""
+        try:
+            return await self._launcher.start(placed, manifest, self._engine_named(placed.wanted.engine))
+        except Unproved:
+            await self._stop(placed)
+            raise
 
     def _succeeds(self, slot: Slot, before: Placed, after: Placed, **changes: object) -> bool:
         """Put ``after`` in the place of ``before``, unless a commit or a revert has taken that place meanwhile."""

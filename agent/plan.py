@@ -123,9 +123,11 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
         return Recover(slot) if steady and slot.upkeep.state != "up" else None
     if slot.upkeep.restart_after > now:
         return None
-    restarts = slot.upkeep.restarts
+    restarts, trouble = slot.upkeep.restarts, slot.upkeep.trouble
     if slot.phase is Phase.COMMITTED and restarts >= MAX_RESTARTS and slot.previous is not None:
-        return Revert(slot, Reason(why.code, f"failed {restarts} restarts after it was committed: {why.message}"))
+        # Of one that was stopped because it did not become ready, its last start says more than that it is gone.
+        last = trouble if trouble and evidence.instance is None else why
+        return Revert(slot, Reason(last.code, f"failed {restarts} restarts after it was committed: {last.message}"))
     return Restart(slot, why)
 
 
