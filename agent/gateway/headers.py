@@ -5,13 +5,18 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict, CIMultiDictProxy, istr
+
+from modules.words import printable
 
 SERVED_BY: Final = istr("x-edgefleet-served-by")
 MODULE: Final = istr("x-edgefleet-module")
 PROVIDER: Final = istr("x-edgefleet-provider")
 GENERATION: Final = istr("x-edgefleet-table")
 REQUEST_ID: Final = istr("x-request-id")
+
+# Nobody but the gateway says what begins with this, to either side.
+_OURS: Final = "x-edgefleet-"
 
 # RFC 9110 section 7.6.1: these belong to one connection. Expect is here because the gateway has answered it itself.
 _HOP_BY_HOP: Final = (
@@ -26,22 +31,40 @@ _HOP_BY_HOP: Final = (
     istr("Transfer-Encoding"),
     istr("Upgrade"),
 )
+# RFC 9110 sections 5.1 and 5.5.
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SHOWN: Final = 80
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """A copy without what belongs to the one connection it came over."""
+    """A copy without what belongs to the one connection it came over, and without what only the gateway says."""
     kept: CIMultiDict[str] = CIMultiDict(headers)
     nominated = kept.getall("Connection", None)
-    # Nobody but the gateway says who answered.
-    for name in (SERVED_BY, MODULE, PROVIDER):
-        kept.popall(name, None)
+    for forged in {name for name in kept if name[: len(_OURS)].lower() == _OURS}:
+        kept.popall(forged, None)
     for name in _HOP_BY_HOP:
         kept.popall(name, None)
     if nominated:
         for token in ",".join(nominated).split(","):
             kept.popall(token.strip(), None)
     return kept
+
+
+def ambiguous(headers: CIMultiDictProxy[str]) -> str | None:
+    """What a client could read otherwise than we do, or not at all; None where there is nothing.
+
+    The parser is lenient with answers: a name may end in a space, a value may hold ESC, and a coding that nobody undoes
+    may stand before ``chunked``.
+    """
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or _CONTROL.search(value):
+            return f"field {printable(name, _SHOWN)!r}"
+    codings = headers.getall("Transfer-Encoding", None)
+    if codings and [coding.lower() for coding in codings] != ["chunked"]:
+        return "Transfer-Encoding"
+    return None
 
 
 def request_id(headers: Mapping[str, str]) -> str:

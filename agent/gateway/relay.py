@@ -9,13 +9,16 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent.gateway.bodies import Body
-from agent.gateway.headers import passed_on
+from agent.gateway.headers import ambiguous, passed_on
 from agent.gateway.refusals import refusal
+from modules.words import printable
 
 logger = logging.getLogger(__name__)
 
 _HEAD: Final = "HEAD"
 _FIRST_FINAL: Final = 200
+_LAST: Final = 599
+_WORDS: Final = 300
 
 
 class Silence(NamedTuple):
@@ -57,9 +60,11 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
     except (aiohttp.ClientError, OSError) as error:
         return _without_answer(errand, error)
     try:
-        if answer.status < _FIRST_FINAL:
+        if not _FIRST_FINAL <= answer.status <= _LAST:
             # Nobody asked for another protocol; passed on, it would open the way to whatever the module speaks.
             raise refusal(web.HTTPBadGateway, f"the module answered {answer.status}, which was not asked for")
+        if wrong := ambiguous(answer.headers) or (None if (answer.reason or "").isprintable() else "its first line"):
+            raise refusal(web.HTTPBadGateway, f"the module's answer is no plain HTTP: {wrong}")
         return await _pass_on(errand, answer)
     finally:
         # Nothing happens where the answer was read to its end; else the connection cannot be used again.
@@ -69,7 +74,7 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
 def _without_answer(errand: Errand, error: Exception) -> Silence:
     if errand.body.failure is not None:
         raise errand.body.failure from error
-    reason = str(error) or type(error).__name__
+    reason = printable(str(error) or type(error).__name__, _WORDS)
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         return Silence(reason, absent=True)
     if isinstance(error, aiohttp.ServerTimeoutError):

@@ -56,8 +56,10 @@ class Exposed(Bench):
         ready = folder / "gateway-ready"
         self.program = Program(
             "gateway",
-            [sys.executable, "-m", "agent.gateway", "--table", folder / "gateway/table.json"]
-            + ["--listen", f"{_LOOPBACK}:0", "--ready-file", ready],
+            [
+                *(sys.executable, "-m", "agent.gateway", "--table", folder / "gateway/table.json"),
+                *("--listen", f"{_LOOPBACK}:0", "--ready-file", ready),
+            ],
             folder / "gateway.log",
         )
         self.program.start(ready=ready.exists)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from pathlib import Path
 
 PLACE = "/run/edgefleet/s.sock"
 # The test puts it there. A module that wants to look honest for a while would ask the clock.
@@ -17,7 +18,7 @@ STATUS = b'{"ready": true, "provider_in_use": "CPUExecutionProvider"}'
 
 def turned() -> bool:
     """Whether it has been honest for long enough."""
-    return os.path.exists(TURNED)
+    return Path(TURNED).exists()
 
 
 def head(*fields: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:

@@ -58,8 +58,8 @@ def chunked(size, rest=b"\\r\\n0\\r\\n\\r\\n"):
 exact = b"%x" % len(plain.STATUS)
 answers = [
     chunked(b"-1"), chunked(b"+" + exact), chunked(b"0x" + exact), chunked(exact + b" junk"), chunked(b""),
-    chunked(b"f" * 9), chunked(b"ffffffff"), chunked(exact, b"junk\\r\\n0\\r\\n\\r\\n"), chunked(exact, b"\\r\\n-0\\r\\n\\r\\n"),
-    chunked(b"1_0"), chunked("\\u0663".encode()),
+    chunked(b"f" * 9), chunked(b"ffffffff"), chunked(exact, b"junk\\r\\n0\\r\\n\\r\\n"),
+    chunked(exact, b"\\r\\n-0\\r\\n\\r\\n"), chunked(b"1_0"), chunked("\\u0663".encode()),
     plain.head(b"Transfer-Encoding: chunked", b"Content-Length: 1") + plain.STATUS,
     plain.head(b"Content-Length: -1") + plain.STATUS,
     plain.head(b"Content-Length: +%d" % len(plain.STATUS)) + plain.STATUS,
@@ -140,7 +140,7 @@ async def test_an_endless_answer_costs_the_agent_no_memory(device, what):
 
 
 async def test_an_answer_of_no_clear_length_is_no_answer(device):
-    """Chunks of -1 bytes and other nonsense, two lengths, another protocol: none of them is taken for a ready module."""
+    """Chunks of -1 bytes and other nonsense, two lengths, another protocol: none is taken for a ready module."""
     with Peak() as peak:
         await device.attacked(NONSENSE, ready_within_s=4.0)
         await device.until(lambda: device.placed() and "all said" in device.logs())

@@ -1,4 +1,4 @@
-"""A module puts something else at the place of its socket: agent and gateway, which are root's and the host's, go nowhere.
+"""A module puts something else at the place of its socket: agent and gateway, which are the host's, go nowhere.
 
 The link is made inside the container and followed, if anybody did, on the host.
 """
@@ -104,7 +104,7 @@ async def test_a_link_put_there_after_the_last_question_is_not_followed(device):
 
 
 async def test_a_link_to_another_slots_socket_borrows_no_answers(device):
-    """A module that links to its neighbour's socket proves nothing by the neighbour's right answers, and is not routed."""
+    """A module that links to its neighbour's socket proves nothing by its right answers, and is not routed."""
     await device.order(other=device.ground.release(HONEST, "other"))
     await device.phase(Phase.COMMITTED, slot="other")
     neighbour = device.socket_folder("other") / "s.sock"
