@@ -31,7 +31,7 @@ def import_image(file: Path, settings: Settings, *, as_json: bool) -> int:
             image = import_archive(archive, store.folder)
     except OSError as error:
         raise BadSettings(str(error.strerror), element=str(file), remedy="name a file that can be read") from error
-    load_image(DockerApi(settings.docker_socket), image, store.folder)
+    load_image(DockerApi(settings.docker_socket), image, store.folder, reserve=settings.disk_reserve)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(image)).decode() + "\n")
     else:

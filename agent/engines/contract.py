@@ -146,7 +146,7 @@ class ContainerEngine(Protocol):
         Raises:
             Invalid: a blob is missing or not what it is named.
             Untrusted: the engine refused the layers, or holds something else than was signed; it was removed again.
-            NoSpace: the engine's disk is full.
+            NoSpace: unpacked, it would not fit on the engine's disk.
         """
         ...
 

@@ -40,8 +40,10 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, device: DeviceId, api: DockerApi) -> None:
+    def __init__(self, device: DeviceId, api: DockerApi, *, reserve: int = 0) -> None:
         self._device = device
+        #: bytes of the engine's disk that no image may take
+        self.reserve = reserve
         self._api = api
 
     async def facts(self) -> Engine:
@@ -51,7 +53,7 @@ class DockerEngine:
         return await asyncio.to_thread(has_image, self._api, image, blobs)
 
     async def load_image(self, image: Image, blobs: Path) -> None:
-        await asyncio.to_thread(load_image, self._api, image, blobs)
+        await asyncio.to_thread(load_image, self._api, image, blobs, reserve=self.reserve)
 
     async def remove_image(self, image: Image) -> None:
         await asyncio.to_thread(remove_image, self._api, image)

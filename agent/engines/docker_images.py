@@ -2,13 +2,16 @@
 
 import http.client
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
 from agent.engines.docker_api import ApiError, DockerApi, segment
+from agent.engines.unpacked import unpacked
 from modules.errors import EngineBusy, Invalid, NoSpace, Untrusted
 from modules.images import archive, archive_tag, check_held, image_ids, read_config
 from modules.manifest import Image
+from modules.oci import blob_path
 
 _LOADED: Final = re.compile(r"Loaded image(?: ID)?:\s*(\S+)")
 # Words of Docker, containerd and Podman for "these bytes are not what their digest says".
@@ -41,15 +44,16 @@ def has_image(api: DockerApi, image: Image, blobs: Path) -> bool:
     return True
 
 
-def load_image(api: DockerApi, image: Image, blobs: Path) -> None:
-    """Send the archive and look at what the engine made of it.
+def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int) -> None:
+    """Send the archive and look at what the engine made of it; ``reserve`` bytes of its disk stay free.
 
     Raises:
         Invalid: a blob is missing or wrong.
         Untrusted: the engine refused it as not what it is named, or holds something else; that is removed again.
-        NoSpace: the engine's disk is full.
+        NoSpace: unpacked, it would not fit on the engine's disk.
         EngineBusy: the engine failed for a reason of its own.
     """
+    _plan_space(api, image, blobs, reserve)
     try:
         said = api.load(archive(image, blobs))
     except ApiError as error:
@@ -75,6 +79,29 @@ def load_image(api: DockerApi, image: Image, blobs: Path) -> None:
             element=f"image {image.name}",
             remedy="use an engine that keeps an image's digests (Docker, Podman)",
         )
+
+
+def _plan_space(api: DockerApi, image: Image, blobs: Path, reserve: int) -> None:
+    place = _store(api, blobs)
+    # The engine keeps the archive beside what it unpacks, until it has done.
+    archived = sum(layer.length for layer in image.layers)
+    spare = shutil.disk_usage(place).free - reserve - archived
+    need = unpacked((blob_path(blobs, layer.sha256) for layer in image.layers), most=max(spare, 0))
+    if need > spare:
+        raise NoSpace(
+            f"it unpacks to {need >> 20} MiB or more, and {max(spare, 0) >> 20} are free beyond the reserve at {place}",
+            element=f"image {image.name}",
+            remedy="free space where the container engine keeps images, if the image is to be that large",
+        )
+
+
+def _store(api: DockerApi, blobs: Path) -> Path:
+    """Where the engine keeps images; the agent's own disk, where that cannot be seen from here."""
+    try:
+        said = api.get("/info").get("DockerRootDir")
+    except ApiError:
+        said = None
+    return Path(said) if said and Path(said).exists() else blobs
 
 
 def remove_image(api: DockerApi, image: Image) -> None:
