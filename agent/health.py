@@ -13,7 +13,7 @@ from agent.engines.contract import ContainerEngine
 from agent.module_client import Answer, BadAnswer, request
 from agent.module_socket import NotAModule
 from hardware.providers import KNOWN
-from modules.errors import NotReady, OverLimit, WrongAnswer
+from modules.errors import NotReady, OverLimit, Unproved, WrongAnswer
 from modules.manifest import Manifest
 from modules.samples import Samples, differences
 
@@ -74,6 +74,7 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
 
     Raises:
         NotReady: it ended, or was not ready in time; with the end of its log.
+        OverLimit: the kernel ended it for its memory.
     """
     ends = clock.monotonic() + manifest.proof.ready_within_s
     looks, wrong = 0, ""
@@ -86,8 +87,8 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
         except OSError:
             pass  # not there yet; TimeoutError is one, too
         looks += 1
-        if looks % 10 == 0 and not await _running(engine, instance):
-            raise NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
+        if looks % 10 == 0 and (ended := await _ended(engine, instance)) is not None:
+            raise ended
         await clock.sleep(_LOOK_S)
     raise NotReady(
         f"not ready within {manifest.proof.ready_within_s:g} s{wrong}: {await _log(engine, instance)}",
@@ -123,8 +124,14 @@ def status(body: bytes, instance: str) -> ServerStatus:
     return status
 
 
-async def _running(engine: ContainerEngine, instance: str) -> bool:
-    return any(one.instance == instance and one.state == "running" for one in await engine.list())
+async def _ended(engine: ContainerEngine, instance: str) -> Unproved | None:
+    """Why an instance that is being started does not run any more; None while it does."""
+    found = next((one for one in await engine.list() if one.instance == instance), None)
+    if found is not None and found.state == "running":
+        return None
+    if found is not None and found.oom:
+        return OverLimit("the kernel ended it for using more memory than its limit", element=instance)
+    return NotReady(f"it ended while starting: {await _log(engine, instance)}", element=instance)
 
 
 async def _log(engine: ContainerEngine, instance: str) -> str:
