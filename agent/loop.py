@@ -188,6 +188,7 @@ class Loop:
         try:
             await self._executor.stop_left_over(instance, engine)
             self._superseded.discard(instance)
+            self._pruned = None  # it has left its folder behind
         except EdgefleetError as error:
             _log.warning("%s still runs, and is stopped later: %s", instance, error)
         finally:
