@@ -56,6 +56,7 @@ class Bench:
 
     within_s = WITHIN_S
     group = -1
+    probe_timeout_s = 0.5
 
     def __init__(self, folder: Path, *, device=DEVICE, clock=None, engine=None, gateway="") -> None:
         self.folder, self.device, self.gateway = folder, device, gateway
@@ -113,7 +114,7 @@ class Bench:
         self.loop = Loop(
             store=self.store,
             host=self.host,
-            observer=Observer(engines, probe_timeout_s=0.5),
+            observer=Observer(engines, probe_timeout_s=self.probe_timeout_s),
             executor=self.executor,
             supply=self.supply,
             outbox=self.outbox,

@@ -40,9 +40,12 @@ def folder():
 
 
 @pytest.fixture
-async def device(folder, ground):
-    """A running agent and gateway. A test that has passed has one more thing to show: that nothing is left."""
-    one = Exposed(folder, ground)
+async def device(request, folder, ground):
+    """A running agent and gateway. A test that has passed has one more thing to show: that nothing is left.
+
+    ``@pytest.mark.parametrize("device", [seconds], indirect=True)`` says how long a probe may take.
+    """
+    one = Exposed(folder, ground, probe_timeout_s=getattr(request, "param", 0.5))
     one.start()
     try:
         yield one

@@ -51,8 +51,8 @@ class Exposed(Bench):
     within_s = 30.0
     group = 4242 if os.geteuid() == 0 else os.getgid()
 
-    def __init__(self, folder: Path, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, folder: Path, ground: Ground, *, probe_timeout_s: float) -> None:
+        self.ground, self.probe_timeout_s = ground, probe_timeout_s
         ready = folder / "gateway-ready"
         self.program = Program(
             "gateway",
@@ -165,7 +165,7 @@ class Exposed(Bench):
         kinds = {mount["Type"] for one in self.containers() for mount in one.attrs["Mounts"]}
         assert kinds <= {"bind", "tmpfs"}
         if self.task is None:
-            self.start()
+            await self.restart()
         await self.order()
         await self.until(lambda: not self.store.slots() and not self.containers())
         await self.until(lambda: list((self.folder / "i").iterdir()) == [])

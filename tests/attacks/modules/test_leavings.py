@@ -81,8 +81,7 @@ async def test_what_it_leaves_at_a_restart_ends_that_start(device):
     await device.stop()
     socket_folder.make(device.socket_folder(), device.group)
     (device.socket_folder() / "left").write_bytes(b"x" * 1000)
-    device.build()
-    device.start()
+    await device.restart()
     await device.until(lambda: [path.name for path in device.socket_folder().iterdir()] == ["s.sock"])
     assert (await device.ask()).body == RIGHT
 

@@ -145,7 +145,7 @@ async def test_where_a_link_is_there_all_the_same_the_gateway_follows_none(devic
 
         answers = [(await device.ask()).status for _ in range(3)]
         await device.others_answer()
-        device.start()
+        await device.restart()
         # The next agent finds it, and starts the module again, at another place.
         await device.until(device.restarts)
         await device.stop()

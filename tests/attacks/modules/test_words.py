@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import io
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ DIES = f"""
 import sys
 sys.stdout.write("{WORDS}")
 sys.exit(3)
+"""
+DIES_LATER = f"""
+import plain, sys
+if plain.turned():
+    sys.exit(sys.stdout.write("{WORDS}"))
+plain.serve()
 """
 LONG = """
 import os
@@ -71,6 +78,20 @@ async def test_words_for_a_terminal_reach_none(device, log, capsys, monkeypatch)
     await device.others_answer()
 
 
+async def test_words_at_a_restart_reach_none(device, log):
+    """Nor do they get further when a committed module leaves them behind at its next start."""
+    release = await device.attacked(DIES_LATER)
+    await device.phase(Phase.COMMITTED, slot="evil")
+    device.turn(release)
+    device.container().kill()
+    await device.until(lambda: device.restarts() > 1)
+
+    assert any("restart failed" in line and "all is well" in line for line in log())
+    assert readable(log())
+    assert "all is well" in device.reported().reason.message
+    await device.others_answer()
+
+
 async def test_words_in_answers_reach_no_log(device, log):
     """What a module answers in place of HTTP stands in the logs of agent and gateway as printable lines, if at all."""
     release = await device.attacked(ANSWERS)
@@ -94,9 +115,9 @@ async def test_a_log_without_end_costs_neither_disk_nor_memory(device):
     sizes = []
 
     def watch():
-        if device.placed() and (running := device.containers()):
-            paths = [Path(one.attrs["LogPath"]) for one in running]
-            sizes.append(max(sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*")) for path in paths))
+        for path in (Path(one.attrs["LogPath"]) for one in device.containers()):
+            with suppress(FileNotFoundError):  # it is just being removed, or begins its next file
+                sizes.append(sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*")))
 
     with Peak() as peak:
         await device.attacked(LONG, ready_within_s=2.0)
