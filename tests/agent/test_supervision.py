@@ -176,6 +176,21 @@ async def test_a_failing_restart_is_told_and_tried_again(device):
     assert device.row().reason is None
 
 
+async def test_a_module_that_answers_but_is_not_ready_again_does_not_serve(device):
+    """One whose restarts run, and never become ready, goes back to the previous; why its last one failed is told."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    device.engine.behaviours[SECOND.digest] = Behaviour(status=b"{}")
+    device.engine.crash(device.row().current.instance)
+    await device.phase(Phase.REVERTED, flowing=2.0)
+    await device.until(device.served)
+
+    assert "failed 5 restarts" in device.row().reason.message
+    assert "its status cannot be read" in device.row().reason.message
+    assert device.serves() == "acme/digits:1"
+    assert [one.instance for one in await device.engine.list()] == [device.row().current.instance]
+
+
 async def test_a_failing_old_module_does_not_condemn_the_new_one(device):
     """While a candidate is on probation, the old module's failing restarts leave the candidate alone."""
     await device.committed(FIRST)

@@ -4,6 +4,7 @@ import shutil
 
 from agent import socket_folder
 from modules.protocol.phases import Phase
+from tests.attacks.modules.exposed import HONEST
 from tests.attacks.modules.plain import RIGHT
 
 # Before it is ready, for as long as it is let.
@@ -30,6 +31,13 @@ os.mkfifo("/run/edgefleet/fifo")
 for number in range(5000):
     os.mkdir(f"/run/edgefleet/{number}")
 plain.serve(listener)
+"""
+# Never ready.
+LINGER = """
+import time
+with open("/run/edgefleet/big", "wb") as file:
+    file.write(bytes(1 << 20))
+time.sleep(600)
 """
 # Ready and right; once it is turned it leaves something at each start.
 LATER = """
@@ -93,4 +101,18 @@ async def test_what_it_leaves_at_a_restart_ends_that_start(device):
 
     assert (told.phase, told.reason.code) == (Phase.COMMITTED, "over-limit")
     assert (await device.ask()).status == 503
+    await device.others_answer()
+
+
+async def test_what_a_superseded_module_has_left_goes_with_it(device):
+    """A candidate that a newer order stops, before it was ever ready, leaves nothing on the host."""
+    await device.attacked(LINGER, ready_within_s=60.0)
+    await device.until(lambda: device.placed() and (device.socket_folder() / "big").exists())
+
+    await device.order(evil=device.ground.release(HONEST, "better"), other=device.ground.release(HONEST, "other"))
+    await device.phase(Phase.COMMITTED, slot="evil")
+
+    named = {device.socket_folder(slot) for slot in ("evil", "other")}
+    await device.until(lambda: set((device.folder / "i").iterdir()) == named and len(device.containers()) == 2)
+    assert (await device.ask()).body == RIGHT
     await device.others_answer()
