@@ -134,8 +134,9 @@ async def test_what_an_image_asks_for_it_does_not_get(device, tricks):
     assert not any(attrs["NetworkSettings"]["Ports"].values())
 
 
-@pytest.mark.parametrize("needs", [Needs(memory_mb=0), Needs()], ids=["zero", "unsaid"])
-@pytest.mark.parametrize("how", ["memory", "files"])
+@pytest.mark.parametrize(
+    ("needs", "how"), [(Needs(memory_mb=0), "memory"), (Needs(), "files")], ids=["zero, memory", "unsaid, files"]
+)
 async def test_no_memory_said_is_not_no_limit(device, needs, how):
     """A module that names no memory, or 0, ends at 128 MiB, /tmp and shared memory included, and is reverted for it."""
     release = device.ground.release(EAT.format(how=how), needs=needs, probation_s=60.0)
