@@ -117,17 +117,17 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
     evidence = seen.evidence.get(slot.current.instance)
     if evidence is None:
         return None
-    why = broken(evidence)
+    why, trouble = broken(evidence), slot.upkeep.trouble
     if why is None:
         steady = evidence.answers and evidence.failed_probes == 0 and now - slot.current.since >= STEADY_S
         return Recover(slot) if steady and slot.upkeep.state != "up" else None
     if slot.upkeep.restart_after > now:
         return None
-    restarts, trouble = slot.upkeep.restarts, slot.upkeep.trouble
+    # Of one that was stopped because it did not become ready, its last start says more than that it is gone.
+    why = trouble if trouble and evidence.instance is None else why
+    restarts = slot.upkeep.restarts
     if slot.phase is Phase.COMMITTED and restarts >= MAX_RESTARTS and slot.previous is not None:
-        # Of one that was stopped because it did not become ready, its last start says more than that it is gone.
-        last = trouble if trouble and evidence.instance is None else why
-        return Revert(slot, Reason(last.code, f"failed {restarts} restarts after it was committed: {last.message}"))
+        return Revert(slot, Reason(why.code, f"failed {restarts} restarts after it was committed: {why.message}"))
     return Restart(slot, why)
 
 

@@ -15,6 +15,7 @@ from agent.engines.docker_api import DockerApi
 from agent.engines.process import ProcessEngine
 from agent.execute import Executor
 from agent.fetch import Puller
+from agent.hands import Hands
 from agent.host import Host
 from agent.identity import KEY, ROOT, Identity
 from agent.inbox import Inbox
@@ -118,19 +119,17 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
     )
 
-    executor = Executor(
+    hands = Hands(
         store=store,
         shelf=shelf,
         supply=supply,
         launcher=launcher,
         engines=known,
-        facts=lambda: host.facts,
         routed=router,
-        untaken=router.untaken,
         clock=clock,
         stop_grace_s=settings.stop_grace_s,
-        retry_s=settings.pull_retry_s,
     )
+    executor = Executor(hands=hands, facts=lambda: host.facts, untaken=router.untaken, retry_s=settings.pull_retry_s)
     loop = Loop(
         store=store,
         host=host,

@@ -11,6 +11,7 @@ from agent.blobs import BlobStore
 from agent.execute import Executor
 from agent.fetch import Puller
 from agent.gateway import table as gateway_table
+from agent.hands import Hands
 from agent.identity import CERTIFICATE, KEY
 from agent.launch import Launcher
 from agent.loop import Loop
@@ -98,19 +99,17 @@ class Bench:
         self.outbox = Outbox(
             device=self.device, store=self.store, link=self.link, signer=self.signer, now=self.clock.now
         )
-        self.executor = Executor(
+        hands = Hands(
             store=self.store,
             shelf=self.shelf,
             supply=self.supply,
             launcher=launcher,
             engines=engines,
-            facts=lambda: self.host.facts,
             routed=self.router,
-            untaken=self.untaken,
             clock=self.clock,
             stop_grace_s=1.0,
-            retry_s=5.0,
         )
+        self.executor = Executor(hands=hands, facts=lambda: self.host.facts, untaken=self.untaken, retry_s=5.0)
         self.loop = Loop(
             store=self.store,
             host=self.host,

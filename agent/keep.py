@@ -1,0 +1,84 @@
+"""The lane that keeps a slot's committed module up, whatever the ordered one does meanwhile."""
+
+import logging
+
+import msgspec
+
+from agent.clock import backoff
+from agent.hands import Hands
+from agent.slots import Placed, Slot, Upkeep, reason
+from modules.errors import EdgefleetError, NoSpace
+from modules.protocol.report import Reason
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Starts a committed module again, and says how it is."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        # Restarts that a full disk kept from being counted: how many, and until when the next one waits.
+        self._unwritten: dict[str, tuple[int, float]] = {}
+
+    async def restart(self, slot: Slot, why: Reason) -> None:
+        old = slot.current
+        if old is None or self._held_back(slot) or not self._is_current(slot, old):
+            return
+        _log.warning("%s: restarting %s: %s", slot.slot, old.wanted.module, why.message)
+        try:
+            await self._restart_anew(slot, old, why)
+        except NoSpace as full:
+            await self._restart_in_place(slot, old, full)
+
+    def _held_back(self, slot: Slot) -> bool:
+        return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()
+
+    async def _restart_in_place(self, slot: Slot, old: Placed, full: NoSpace) -> None:
+        """Nothing can be written, so the module is started again under the name and at the socket that it had."""
+        tries = self._unwritten.get(slot.slot, (0, 0.0))[0] + 1
+        self._unwritten[slot.slot] = (tries, self._hands.clock.monotonic() + backoff(tries))
+        if tries == 1:
+            _log.warning("%s: the restart cannot be written down, and is done all the same: %s", slot.slot, full)
+        await self._hands.stop(old)
+        manifest = self._hands.shelf.manifest(old.wanted.digest)
+        await self._hands.ensure_image(old, manifest)
+        await self._hands.relaunch(old, manifest)
+
+    async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
+        now, tries = self._hands.clock.monotonic(), slot.upkeep.restarts + 1
+        self._hands.change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries), trouble=why))
+        self._unwritten.pop(slot.slot, None)
+        manifest = self._hands.shelf.manifest(old.wanted.digest)
+        placed = self._hands.launcher.place(slot.slot, old, manifest)
+        if not self._succeeds(slot, old, placed):
+            return
+        await self._hands.stop(old)
+        await self._hands.ensure_image(old, manifest)
+        started = await self._hands.relaunch(placed, manifest)
+        if self._succeeds(slot, placed, started, trouble=None):
+            self._hands.routed()
+
+    def _succeeds(self, slot: Slot, before: Placed, after: Placed, **changes: object) -> bool:
+        """Put ``after`` in the place of ``before``, unless a commit or a revert has taken that place meanwhile."""
+        current = self._hands.row(slot).current
+        if current is None or current.instance != before.instance:
+            return False
+        # An order may have routed it elsewhere meanwhile.
+        placed = msgspec.structs.replace(after, routing=current.routing)
+        self._hands.change(slot, lambda row: row.with_(current=placed, **changes))
+        return True
+
+    def _is_current(self, slot: Slot, placed: Placed) -> bool:
+        current = self._hands.row(slot).current
+        return current is not None and current.instance == placed.instance
+
+    def not_kept(self, slot: Slot, error: EdgefleetError) -> None:
+        """The committed module was not brought up; the wanted one's own way is none of its business."""
+        _log.warning("%s: restart failed: %s", slot.slot, error)
+        row = self._hands.row(slot)
+        if row.current and slot.current and row.current.wanted == slot.current.wanted:
+            self._hands.store.save(row.with_(trouble=reason(error)))
+
+    def recover(self, slot: Slot) -> None:
+        self._hands.change(slot, lambda row: row.with_(upkeep=Upkeep()))
