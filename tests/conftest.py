@@ -1,4 +1,4 @@
-"""What every test stands on: real parts that it needs, a clean environment, no task left behind."""
+"""What every test stands on: real parts that it needs, a clean environment, no task and no process left behind."""
 
 import asyncio
 import functools
@@ -6,13 +6,22 @@ import inspect
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.parts.left_running import LeftRunning
 from tests.parts.presence import PARTS, missing
 
 _REQUIRE = "EDGEFLEET_REQUIRE"
 _LEFT_OVER_S = 5.0
+
+
+def pytest_configure(config):
+    # What distributes tests to other processes runs none itself; where there is no /proc, nothing can be found.
+    runs_tests = hasattr(config, "workerinput") or config.getoption("dist", "no") == "no"
+    if runs_tests and Path("/proc/self/environ").exists():
+        config.pluginmanager.register(LeftRunning(config), "left-running")
 
 
 def pytest_collection_modifyitems(items):

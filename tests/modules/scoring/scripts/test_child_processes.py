@@ -60,6 +60,8 @@ def test_functions_of_the_script(start, script, how):
     path = script(PARALLEL, **{"modules__own.py": "def twice(number): return 2 * number"})
     server = start("--script", path, **UNMEASURED).ready()
     assert server.ask(body={"numbers": [1, 2, 3, 4], "how": how}).json == [6, 12, 18, 24]
+    # Killed, it would leave joblib's workers waiting for minutes.
+    server.stop()
 
 
 def test_a_package_that_hides_ours(start, script):
