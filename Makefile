@@ -22,7 +22,7 @@ LOAD := tests/modules/scoring/test_load.py
 NAME ?= journey
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo test test-long lint types unit journeys bench clean
+.PHONY: help venv lock demo test test-long lint types unit journeys bench mutants clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,10 @@ journeys: .venv/.stamp ## the tests that start whole systems
 # Not part of test: measuring coverage would be part of what is measured.
 bench: .venv/.stamp ## measure one thing, against its targets (NAME=journey)
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
+
+# A survivor is a gap in the tests, or a change that makes no difference: a person says which.
+mutants: .venv/.stamp ## ten minutes of small changes to the code, each of which a test should notice (ARGS=--seed=7)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 clean: ## remove .venv, caches, the demo's folder and the images that the demo built; end what a demo left running
 	@if [ -e .demo/.edgefleet-demo ] && [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.demo --clean; fi

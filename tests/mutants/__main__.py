@@ -1,0 +1,154 @@
+"""``make mutants``: do the tests notice when the code that the promises rest on is a little wrong?
+
+A random sample of small changes (``tests/mutants/mutations.py``), one at a time, each against the tests nearest to its
+file. What no test notices is printed: a gap in the tests, or a change that makes no difference. The same seed gives the
+same mutants in the same order; how many are tried depends on the time. The last line of the output is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.house.tree import ROOT, sources
+from tests.mutants.mutations import mutations
+from tests.mutants.trial import Bench, Case, Unchanged
+
+_GRAPHS: Final = "modules/scoring/graphs"
+_BATCHES: Final = (f"tests/{_GRAPHS}/test_batch_axis.py", f"tests/{_GRAPHS}/test_batching.py")
+_ENGINES: Final = "tests/agent/engines/test_docker"
+_PASSES: Final = tuple(
+    f"tests/agent/test_{name}.py" for name in ("execute", "faults", "supervision", "clocks_and_losses")
+)
+# What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
+TESTS: Final = {
+    **dict.fromkeys(sources("modules/trust"), ("tests/modules/trust",)),
+    "agent/plan.py": ("tests/agent/test_plan.py",),
+    "agent/execute.py": _PASSES,
+    "agent/health.py": ("tests/agent/test_module_client.py", *_PASSES),
+    "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
+    "agent/engines/docker_spec.py": (f"{_ENGINES}.py",),
+    "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
+    "fleet/ingest.py": ("tests/fleet/test_ingest.py", "tests/fleet/rollouts/test_engine.py"),
+    "fleet/rollouts/engine.py": ("tests/fleet/rollouts/test_engine.py",),
+    "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
+    f"{_GRAPHS}/batch_axis.py": _BATCHES,
+    f"{_GRAPHS}/batching.py": _BATCHES,
+}
+TARGETS: Final = {"noticed_percent": ">= 85"}
+SEEDS: Final = 10_000
+
+
+class Trials:
+    """The sample, handed out to workers until the time is over, and what came of it."""
+
+    def __init__(self, cases: list[Case], ends: float) -> None:
+        self._cases = iter(cases)
+        self._ends = ends
+        self._lock = threading.Lock()
+        self._unchanged = Unchanged()
+        self.tried: Counter[str] = Counter()
+        self.noticed: Counter[str] = Counter()
+        self.survivors: list[Case] = []
+        self.errors: list[str] = []
+
+    def work(self, folder: Path) -> None:
+        """Try mutants in a copy of the tree there, until time or mutants are at an end."""
+        try:
+            bench = Bench(folder, self._unchanged)
+            for case in iter(self._next, None):
+                noticed = bench.notices(case)
+                with self._lock:
+                    self.tried[case.file] += 1
+                    self.noticed[case.file] += noticed
+                    if not noticed:
+                        self.survivors.append(case)
+                        sys.stderr.write(f"survivor after {self.tried.total()}: {told(case)}\n")
+        except (RuntimeError, OSError) as error:
+            self.errors.append(str(error))
+
+    def _next(self) -> Case | None:
+        with self._lock:
+            return next(self._cases, None) if time.monotonic() < self._ends and not self.errors else None
+
+
+def sample(seed: int, only: str) -> list[Case]:
+    """Every mutant of the files whose path holds ``only``, in the order of this seed."""
+    cases = [
+        Case(file, tests, mutation)
+        for file, tests in sorted(TESTS.items())
+        if only in file
+        for mutation in mutations((ROOT / file).read_bytes())
+    ]
+    random.Random(seed).shuffle(cases)
+    return cases
+
+
+def told(case: Case) -> str:
+    return (
+        f"{case.file}:{case.mutation.line}: {case.mutation.kind}: {case.mutation.told((ROOT / case.file).read_bytes())}"
+    )
+
+
+def rows(trials: Trials, cases: list[Case]) -> Iterator[str]:
+    """A line per file that was tried, then one per survivor."""
+    there = Counter(case.file for case in cases)
+    yield f"{'file':40} {'mutants':>8} {'tried':>6} {'noticed':>8}"
+    for file, tried in sorted(trials.tried.items()):
+        yield f"{file:40} {there[file]:8} {tried:6} {trials.noticed[file]:8}"
+    yield f"\nsurvivors: {len(trials.survivors)}"
+    for case in sorted(trials.survivors, key=lambda case: (case.file, case.mutation.line)):
+        yield told(case)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="Try mutants of the code.")
+    parser.add_argument("--minutes", type=float, default=10, help="how long mutants are tried")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(SEEDS), help="of an earlier run, to repeat it")
+    parser.add_argument("--only", default="", help="only files whose path holds this text")
+    # Many tests wait for other processes.
+    parser.add_argument("--workers", type=int, default=2 * len(os.sched_getaffinity(0)), help="mutants at a time")
+    parser.add_argument("--json", action="store_true", help="print only the last line")
+    line = parser.parse_args()
+    cases = sample(line.seed, line.only)
+    sys.stderr.write(f"seed {line.seed}: {len(cases)} mutants\n")
+    began = time.monotonic()
+    trials = Trials(cases, began + line.minutes * 60)
+    with tempfile.TemporaryDirectory(prefix="edgefleet-mutants-") as folder:
+        workers = [
+            threading.Thread(target=trials.work, args=[Path(folder, str(number), "tree")])
+            for number in range(line.workers)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    if trials.errors or not trials.tried:
+        sys.stderr.write("\n".join(trials.errors or ["no mutant was tried"]) + "\n")
+        return 1
+    if not line.json:
+        print("\n".join(rows(trials, cases)))
+    tried, noticed = trials.tried.total(), trials.noticed.total()
+    figures = {
+        "noticed_percent": round(100 * noticed / tried, 1),
+        "noticed": noticed,
+        "tried": tried,
+        "mutants": len(cases),
+        "seed": line.seed,
+        "seconds": round(time.monotonic() - began),
+    }
+    print(json.dumps({"benchmark": "mutants", "figures": figures, "targets": TARGETS}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What is changed, and what is left alone; that a mutant is tried against the tests nearest to it."""
+
+import ast
+
+import pytest
+
+from tests.house.tree import ROOT
+from tests.mutants.__main__ import TESTS, sample
+from tests.mutants.mutations import mutations
+from tests.mutants.trial import Bench, Unchanged
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("x = a < b <= c", ["x = (a <= b <= c)", "x = (a < b < c)"]),
+        ("x = a is not b", ["x = (a is b)"]),
+        ("x = a in b", ["x = (a not in b)"]),
+        ("x = not a", ["x = (a)"]),
+        ("x = a and b", ["x = (a or b)"]),
+        ("x = a + b", ["x = (a - b)"]),
+        ("x = -1", ["x = -2"]),
+        ("x = True", ["x = False"]),
+        ("if a: b = c", ["if (not a): b = c"]),
+        ("while a or b: c = d", ["while (not (a or b)): c = d", "while (a and b): c = d"]),
+        ("x = [a for a in b if a]", ["x = [a for a in b if (not a)]"]),
+        ("def f():\n    return a", ["def f():\n    return None"]),
+        ("raise a", ["pass"]),
+        ("a.b = c", ["pass"]),
+        ("a += b", ["pass"]),
+        ('é = "é"; a(b)', ['é = "é"; pass']),
+    ],
+)
+def test_changes(source, changed):
+    """Each kind of change is made where it stands, and nothing else with it."""
+    data = source.encode()
+
+    assert [mutation.applied(data).decode() for mutation in mutations(data)] == changed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Said."""',
+        "def f(a: 1 < 2) -> 3: ...",
+        "_logger.info(a + b)",
+        "self._log.warning(1)",
+        'x = f"{1 + 2}"',
+        'x = a + "b"',
+        "x = zip(a, b, strict=True)",
+        "class A(B, frozen=True): ...",
+        "if TYPE_CHECKING: a = b",
+        "def f():\n    return None",
+    ],
+)
+def test_left_alone(source):
+    """What no test need notice is not changed."""
+    assert mutations(source.encode()) == []
+
+
+def test_every_mutant_is_python():
+    """The named files and tests exist, every mutant of theirs can be read, and a seed gives the same ones again."""
+    cases = sample(1, "")
+
+    assert cases == sample(1, "")
+    assert {case.file for case in cases} | {"modules/trust/__init__.py"} == set(TESTS)
+    assert all((ROOT / test).exists() for case in cases for test in case.tests)
+    for case in cases:
+        ast.parse(case.mutation.applied((ROOT / case.file).read_bytes()))
+
+
+def test_a_trial(tmp_path):
+    """Of two mutants the tests notice the one that matters, and the copy is as it was afterwards."""
+    bench = Bench(tmp_path / "tree", Unchanged())
+    case = next(case for case in sample(1, "judge") if case.mutation.kind == "no return")
+
+    assert bench.notices(case)
+    harmless = case._replace(mutation=case.mutation._replace(begin=0, end=0, text="# nothing\n"))
+    assert not bench.notices(harmless)
+    assert (tmp_path / "tree" / case.file).read_bytes() == (ROOT / case.file).read_bytes()
