@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from agent.engines.contract import Instance
-from agent.plan import MAX_RESTARTS, MAX_STARTS, Seen, left_over, plan
+from agent.plan import Seen, left_over, plan
 from agent.slots import Placed
 from agent.steps import Commit, Fetch, FinishRevert, Fit, Recover, Remove, Restart, Revert, Stage, Start, StartAgain
 from agent.verdict import Evidence, broken
@@ -73,11 +73,16 @@ def test_a_waiting_time_holds_the_step_back(phase):
     assert decision.look_again == NOW + 3
 
 
+def test_what_is_left_out_of_a_look():
+    """Of instances that were changed meanwhile nothing is said, of the others what was seen."""
+    assert seen(old="gone", new="up", other="slow").without({"old", "other", "none"}) == seen(new="up")
+
+
 @pytest.mark.parametrize("phase", [Phase.STAGED, Phase.STARTING])
 def test_a_start_is_not_tried_for_ever(phase):
-    """A candidate that was started too often is given up."""
-    assert steps(row(phase, attempts=MAX_STARTS - 1)) == [Start]
-    assert steps(row(phase, attempts=MAX_STARTS)) == [Revert]
+    """A candidate that was started three times is given up."""
+    assert steps(row(phase, attempts=2)) == [Start]
+    assert steps(row(phase, attempts=3)) == [Revert]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +139,11 @@ def test_when_a_broken_committed_module_is_not_restarted(slot, step):
 
 
 def test_a_module_that_keeps_failing_goes_back_or_on():
-    """After enough restarts it is reverted if there is a previous one, and restarted for ever if there is not."""
-    worn = row(Phase.COMMITTED, current=CURRENT, restarts=MAX_RESTARTS)
+    """After five restarts it is reverted if there is a previous one, and restarted for ever if there is not."""
+    tried = row(Phase.COMMITTED, current=CURRENT, restarts=4, previous=CANDIDATE)
+    worn = row(Phase.COMMITTED, current=CURRENT, restarts=5)
 
+    assert steps(tried, seen(old="gone")) == [Restart]
     assert steps(worn, seen(old="gone")) == [Restart]
     assert steps(worn.with_(previous=CANDIDATE), seen(old="gone")) == [Revert]
     assert steps(worn.with_(phase=Phase.REVERTED, previous=CANDIDATE), seen(old="gone")) == [Restart]

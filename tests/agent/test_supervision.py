@@ -90,6 +90,19 @@ async def test_a_restart_that_comes_after_the_commit_touches_nothing(device):
     assert device.row() == before
 
 
+async def test_a_lost_image_is_found_though_the_disk_is_full(device):
+    """What a module needs to start again lies here, so a restart asks for no room for it."""
+    large = make("acme/digits:1", needs=Needs(disk_mb=100))
+    await device.committed(large)
+    device.host.facts = msgspec.structs.replace(device.host.facts, disk_free_mb=0)
+    device.engine.images.clear()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().restarts == 1)
+    await device.until(device.served)
+
+    assert device.engine.images == {large.manifest.runtimes[0].image.manifest.sha256}
+
+
 async def test_a_silent_module_is_restarted_after_three_probes(device):
     """An instance that runs without answering its health path counts as dead after three probes, not before."""
     await device.committed(FIRST)

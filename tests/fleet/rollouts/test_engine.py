@@ -215,6 +215,8 @@ def test_a_newer_rollout_takes_the_slot_over(fleet):
     old = fleet.order("dev-a")
     second = fleet.start(fleet.add_module("digits"), devices=("dev-a",))
     assert fleet.phases(first) == {"dev-a": "superseded"}
+    assert fleet.view(first)["state"] == "cancelled"
+    assert "every device belongs to a newer rollout" in fleet.view(first)["history"][-1]["what"]
 
     fleet.report("dev-a", "committed", order=old.counter)
     assert fleet.phases(second) == {"dev-a": "ordered"}

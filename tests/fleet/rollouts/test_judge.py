@@ -41,9 +41,30 @@ def test_the_verdict_follows_from_the_phases(policy, phases, last, decision):
     assert judge(policy, [evidence(*phases)], last_wave=last).decision is decision
 
 
+@pytest.mark.parametrize(
+    ("policy", "devices", "needed"), [(STRICT, 200, 200), (LENIENT, 200, 100), (LENIENT, 3, 2), (LENIENT, 1, 1)]
+)
+def test_how_many_must_have_committed(policy, devices, needed):
+    """The share that the policy asks for is rounded up, and is reached exactly, however many devices there are."""
+
+    def after(committed):
+        phases = ["committed"] * committed + ["fetching"] * (devices - committed)
+        return judge(policy, [evidence(*phases)], last_wave=False).decision
+
+    assert after(needed) is Decision.ADVANCE
+    assert after(needed - 1) is Decision.HOLD
+
+
 def test_a_failure_names_the_devices():
     """The operator reads who failed and how, not only that it did."""
     assert "dev-1 reverted" in judge(STRICT, [evidence("committed", "reverted")], last_wave=True).reason
+
+
+def test_of_many_failures_the_first_five_are_named():
+    """The reason stays short, and says how many there are."""
+    reason = judge(STRICT, [evidence("committed", *["reverted"] * 7)], last_wave=True).reason
+
+    assert reason == f"7 of 8 devices failed ({', '.join(f'dev-{number} reverted' for number in range(1, 6))})"
 
 
 def test_only_committed_is_success():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from datetime import timedelta
 
 import pytest
@@ -69,6 +70,11 @@ def settled(device):
     device.trust.manifest_target(PATH)
     device.trust.director_keys()
     return device
+
+
+def test_the_folders_are_the_agents_alone(settled):
+    """Nobody else enters the folders with what the device believes."""
+    assert {stat.S_IMODE(inside.stat().st_mode) for inside in settled.folder.iterdir() if inside.is_dir()} == {0o700}
 
 
 class TestQuestions:

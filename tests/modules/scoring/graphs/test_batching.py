@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import threading
 
 import numpy as np
@@ -42,6 +43,41 @@ def test_rows_that_do_not_meet_share_a_run(graph):
     """A graph that treats each row by itself runs many at once where that is quicker."""
     run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
     assert choose(run, example, 0.001, free_batches()).size > 1
+
+
+def taking(*seconds):
+    """A clock by which the trials, of 4, of 16 and of 64 requests, take these seconds per request."""
+    sizes = zip((4, 16, 64), seconds, strict=False)
+    return itertools.chain.from_iterable((0.0, size * each) for size, each in sizes).__next__
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "size"),
+    [
+        (0.001, (0.0009,), 1),  # saves a tenth
+        (0.001, (0.0008, 0.0008), 4),
+        (0.001, (0.0008, 0.0007), 4),  # from 4 to 16 saves an eighth
+        (0.001, (0.0008, 0.0006, 0.0006), 16),
+        (0.001, (0.0008, 0.0006, 0.0005), 64),
+        (0.0001, (0.00005,), 1),  # half, which queueing and splitting would cost
+        (0.0001, (0.00003, 0.00003), 4),
+        (0.125, (0.0, 0.0, 0.0), 64),
+        (0.126, (), 1),  # four of these would hold up others for more than half a second
+        (0.1, (0.04,), 4),  # and sixteen of those
+    ],
+)
+def test_a_batch_is_as_large_as_pays(graph, alone, together, size):
+    """A larger batch is chosen while it saves enough of each request's time and holds up nobody for too long."""
+    run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
+    assert choose(run, example, alone, taking(*together)).size == size
+
+
+@pytest.mark.parametrize(("alone", "wait"), [(0.001, 0.00025), (0.1, 0.002)])
+def test_what_was_not_tried_is_not_run_together(graph, alone, wait):
+    """Requests wait a quarter of a run for others, at most 2 ms; together they are no larger than what was tried."""
+    run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
+    assert choose(run, example, alone, free_batches()) == Batches(64, wait, 64 * 4 * 4 * 6)
+    assert Batches() == Batches(1, 0.0, math.inf)
 
 
 def test_numbers_that_do_not_meet_share_a_run(graph):
