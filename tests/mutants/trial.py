@@ -35,14 +35,22 @@ class Unchanged:
     """How long tests take without a mutant, in seconds: measured once, by whichever bench asks first."""
 
     def __init__(self) -> None:
-        self._takes: dict[tuple[str, ...], float] = {}
+        self._takes: dict[tuple[str, ...], float | None] = {}
         self._locks: defaultdict[tuple[str, ...], threading.Lock] = defaultdict(threading.Lock)
 
     def takes(self, tests: tuple[str, ...], measure: Callable[[], float]) -> float:
+        """What ``measure`` finds.
+
+        Raises:
+            RuntimeError: as ``measure`` does; whoever asks afterwards is told only that.
+        """
         with self._locks[tests]:
             if tests not in self._takes:
+                self._takes[tests] = None
                 self._takes[tests] = measure()
-            return self._takes[tests]
+            if (takes := self._takes[tests]) is None:
+                raise RuntimeError(f"{' '.join(tests)} failed before")
+            return takes
 
 
 class Bench:
