@@ -61,6 +61,14 @@ async def test_a_module_that_is_too_slow_is_reverted(device):
     assert "latency" in device.row().reason.message
 
 
+async def test_a_module_may_use_all_that_it_is_allowed(device):
+    """A limit is what may be reached, not what must be missed."""
+    exact = make(limits=Limits(memory_mb=64))
+    device.engine.behaviours[exact.digest] = Behaviour(memory_mb=64.0)
+
+    await device.committed(exact)
+
+
 async def test_a_module_without_samples_serves_unproved(device):
     """ready-only: it is committed when it is ready, and every report says that nothing was proved."""
     await device.committed(make(prove="ready-only"))

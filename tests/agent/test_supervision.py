@@ -90,6 +90,21 @@ async def test_a_restart_that_comes_after_the_commit_touches_nothing(device):
     assert device.row() == before
 
 
+async def test_a_restart_of_what_was_replaced_meanwhile_starts_nothing(device):
+    """Where a commit or a revert has put another instance in the place, the older decision to restart is dropped."""
+    await device.committed(FIRST)
+    await device.stop()
+    decided = device.row()
+    replaced = decided.with_(current=msgspec.structs.replace(decided.current, instance="main-other"))
+    device.store.save(replaced)
+    starts = list(device.engine.starts)
+
+    await device.executor.take(Restart(decided, Reason("not-ready", "it ended")))
+
+    assert device.engine.starts == starts
+    assert device.row().current == replaced.current
+
+
 async def test_a_lost_image_is_found_though_the_disk_is_full(device):
     """What a module needs to start again lies here, so a restart asks for no room for it."""
     large = make("acme/digits:1", needs=Needs(disk_mb=100))
@@ -97,7 +112,7 @@ async def test_a_lost_image_is_found_though_the_disk_is_full(device):
     device.host.facts = msgspec.structs.replace(device.host.facts, disk_free_mb=0)
     device.engine.images.clear()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().restarts == 1)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
 
     assert device.engine.images == {large.manifest.runtimes[0].image.manifest.sha256}

@@ -95,6 +95,26 @@ class TestCreate:
             )
 
 
+def test_a_floor_is_a_modules():
+    """A team may list a floor for each name that a module can have, and for nothing else."""
+    roles.check_team_path(ACME, "floors/acme/digits.json")
+    for path in ("floors/acme/No Name.json", "floors/acme/.json", "floors/acme/a/b.json"):
+        with pytest.raises(Invalid):
+            roles.check_team_path(ACME, path)
+
+
+def test_each_change_of_targets_is_the_next_version(publisher):
+    """Whatever the owner changes is one version on, so that nobody's change can slip in between unseen."""
+    key, first = publisher.targets_signer, publisher.targets_metadata
+    change = {"keys": [key.public_key], "signers": [key], "now": NOW}
+
+    team = repository.delegate_team(first, team=ACME, **change)
+    director, _ = repository.set_director_keys(team, **change)
+    renewed = repository.renew(director, role=roles.TARGETS, signers=[key], now=NOW)
+
+    assert [targets_of(data).version for data in (first, team, director, renewed)] == [1, 2, 3, 4]
+
+
 class TestRelease:
     def test_adds_a_target(self, team):
         """A release raises the version by one and lists the manifest's length and sha256."""
