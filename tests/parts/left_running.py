@@ -33,6 +33,22 @@ _ENDS_WITH_US: Final = b"resource_tracker"
 _PROC: Final = Path("/proc")
 
 
+def owner() -> str:
+    """For whom what is started now may run: the present test's file, or the session."""
+    return os.environ.get(_MARK, "")
+
+
+@contextmanager
+def started_for(whom: str) -> Iterator[None]:
+    """What is started meanwhile may run as long as this owner lasts: what a test starts again that all of them use."""
+    before = owner()
+    os.environ[_MARK] = whom
+    try:
+        yield
+    finally:
+        os.environ[_MARK] = before
+
+
 class _Process(NamedTuple):
     """A process by number and start, which together no other process has."""
 
@@ -81,7 +97,7 @@ class LeftRunning:
     def pytest_fixture_setup(self, fixturedef):
         if fixturedef.scope not in {"session", "package"}:
             return (yield)
-        with self._for_the_session():
+        with started_for(self._mark + _WHOLE_SESSION):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -104,14 +120,6 @@ class LeftRunning:
         if left := self._left(at_end=True):
             sys.stderr.write("\n".join(["", *left, ""]))
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    @contextmanager
-    def _for_the_session(self) -> Iterator[None]:
-        before, os.environ[_MARK] = os.environ[_MARK], self._mark + _WHOLE_SESSION
-        try:
-            yield
-        finally:
-            os.environ[_MARK] = before
 
     def _left(self, *, at_end: bool) -> list[str]:
         """A line for each process that still runs after the grace; none of them runs afterwards."""

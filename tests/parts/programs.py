@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tests.parts.left_running import owner, started_for
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +20,17 @@ _TAIL = 6000
 
 
 class Program:
-    """One program, which can be started, killed and started again; all its runs write one log."""
+    """One program, which can be started, killed and started again; all its runs write one log.
+
+    It may run for as long as what made it lasts, a test or the whole session, whoever starts it again.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, *, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name, self._command, self._log = name, [str(part) for part in command], log
         self._environment = dict(environment or {})
+        self._owner = owner()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,7 +45,7 @@ class Program:
     def start(self, ready: Callable[[], object] = lambda: True) -> None:
         """Start it, and return when it is ready."""
         assert not self.runs, f"{self.name} runs already"
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, started_for(self._owner):
             self._process = subprocess.Popen(
                 self._command, cwd=ROOT, env=os.environ | self._environment, stdout=log, stderr=log
             )

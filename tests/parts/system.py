@@ -11,6 +11,7 @@ from fleet.client.config import Config
 from fleet.client.workspace import Workspace
 from fleet.folder import Folder
 from tests.parts.fleet_server import FleetServer, fleet_server, initialise
+from tests.parts.left_running import owner, started_for
 from tests.parts.mosquitto import broker, free_port
 from tests.parts.programs import run, until
 from tests.parts.wiretap import Wiretap
@@ -27,6 +28,7 @@ class System:
         self.data = initialise(folder / "fleet")
         self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
         self._broker_up, self._server_up = ExitStack(), ExitStack()
+        self._owner = owner()
         self.start_broker()
         self.start_server()
 
@@ -36,7 +38,8 @@ class System:
         running = broker(
             self.folder / "broker", self.data, device_port=self._device_port, service_port=self._service_port
         )
-        self.broker = self._broker_up.enter_context(running)
+        with started_for(self._owner):
+            self.broker = self._broker_up.enter_context(running)
 
     def kill_broker(self) -> None:
         self.broker.process.kill()
@@ -44,7 +47,8 @@ class System:
 
     def start_server(self) -> None:
         running = fleet_server(self.data, self.broker, port=str(self._server_port))
-        self.server: FleetServer = self._server_up.enter_context(running)
+        with started_for(self._owner):
+            self.server: FleetServer = self._server_up.enter_context(running)
 
     def stop_server(self) -> None:
         self._server_up.close()
