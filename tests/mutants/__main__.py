@@ -34,6 +34,7 @@ TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), ("tests/modules/trust",)),
     "agent/plan.py": ("tests/agent/test_plan.py",),
     "agent/execute.py": _PASSES,
+    "agent/keep.py": _PASSES,
     "agent/health.py": ("tests/agent/test_module_client.py", *_PASSES),
     "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
     "agent/engines/docker_spec.py": (f"{_ENGINES}.py",),

@@ -74,18 +74,20 @@ def test_a_removal_that_fails():
 def test_a_load_that_fails(monkeypatch, tmp_path, words, error):
     """A full disk is waited out, bytes that are not what was signed are refused, anything else is tried again."""
     monkeypatch.setattr(docker_images, "archive", lambda *_: iter(()))
+    monkeypatch.setattr(docker_images, "_plan_space", lambda *_: None)
 
     with pytest.raises(error):
-        docker_images.load_image(Engine(wrong=ApiError(500, words)), IMAGE, tmp_path)
+        docker_images.load_image(Engine(wrong=ApiError(500, words)), IMAGE, tmp_path, reserve=0)
 
 
 def test_a_load_of_something_else(monkeypatch, tmp_path):
     """What an engine loaded in the place of what was signed is removed again, by every name that it said."""
     monkeypatch.setattr(docker_images, "archive", lambda *_: iter(()))
+    monkeypatch.setattr(docker_images, "_plan_space", lambda *_: None)
     engine = Engine()
 
     with pytest.raises(Untrusted, match="does not hold what was signed"):
-        docker_images.load_image(engine, IMAGE, tmp_path)
+        docker_images.load_image(engine, IMAGE, tmp_path, reserve=0)
 
     assert engine.removed == [docker_images.segment("other:1"), docker_images.segment("sha256:1")]
 
