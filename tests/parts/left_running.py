@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import pytest
 
 # What ends needs a moment for it: a killed group, a worker whose pipe was closed.
-GRACE_S: Final = 5.0
+GRACE_S: Final = 15.0
 # Folder in pytest's cache with one file for each process that found something: tests.parts.again reads it.
 FOUND: Final = "left_running"
 _MARK: Final = "STARTED_BY_TESTS"
