@@ -151,7 +151,7 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
 
 
 async def test_nothing_is_committed_that_the_gateway_was_not_told(device):
-    """Without a gateway that uses the new table a probation goes on, says why, and neither reverts nor commits."""
+    """Without a gateway that uses the new table a probation goes on, says why, and begins anew once there is one."""
     device.no_gateway = "the gateway uses routing table 1 and not yet 2"
     await device.order(main=FIRST)
     await device.phase(Phase.PROBATION)
@@ -164,6 +164,9 @@ async def test_nothing_is_committed_that_the_gateway_was_not_told(device):
     assert device.row().phase is Phase.PROBATION
 
     device.no_gateway = ""
+    device.clock.advance(FIRST.manifest.proof.probation_s - 10)
+    await device.passes(3)
+    assert device.row().phase is Phase.PROBATION, "it has had no traffic for the whole of its probation"
     await device.phase(Phase.COMMITTED, flowing=5.0)
 
 
