@@ -200,7 +200,7 @@ class Executor:
 
     async def _commit(self, slot: Slot) -> None:
         if problem := await self._untaken():
-            # Done means that it serves: without the gateway it has had no traffic to prove itself by. So it begins anew.
+            # Done means that it serves: without the gateway it has had no traffic to prove itself by. It begins anew.
             self._hands.change(slot, lambda row: row.with_(since=self._hands.clock.monotonic()))
             raise LinkLost(f"the probation goes on: {problem}", element="gateway", remedy="see edgefleet-agent doctor")
         old = slot.current

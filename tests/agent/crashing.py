@@ -1,7 +1,8 @@
 """Strikes an agent on the workbench at one named point: at a write, or at a side effect, of one of its steps.
 
 A point's name is ``phase step effect #n``: what the slot's row says, which step is taken, what it does, and which time
-that is. It dies after it; it fails or hangs before it. Nothing that a dead agent still tries is done.
+that is. It dies after it; it fails or hangs before it. Nothing that a dead agent still tries is done. Any other ``way``
+is a function of the device, called before it: what happens around the agent just then.
 """
 
 import asyncio
@@ -67,6 +68,8 @@ class Crashing:
         if name != self._at:
             return False
         self.struck = True
+        if callable(self._way):
+            self._way(self.device)
         return True
 
     def _fails(self, here, error) -> None:

@@ -5,6 +5,7 @@ effect is covered by itself.
 """
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.doubles.release import WRONG, make
 
 OLD, GOOD, NEW = (make(f"acme/digits:{version}") for version in (1, 2, 3))
 FLOWING_S = 20.0
+DAY_S = 86_400
 WITHIN_S = 10.0
 LOOK_S = 0.002
 
@@ -136,6 +138,10 @@ SCENARIOS = {
 # fmt: on
 
 
+# The others take minutes.
+SOME = [name if name in {"an update", "a crash"} else pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS]
+
+
 class Run:
     """One run of a scenario on a device of its own, struck at ``at``; an empty one is struck nowhere."""
 
@@ -152,8 +158,9 @@ class Run:
                 with self.patch.context() as patch:
                     crashing = Crashing(device, patch, at=at, way=way)
                     await self._happens(device)
-                    await self._settles(device, lambda: crashing.struck and way != "fails")
-                    if crashing.struck and way != "fails":
+                    ends_it = way in {"dies", "hangs"}
+                    await self._settles(device, lambda: crashing.struck and ends_it)
+                    if crashing.struck and ends_it:
                         await self._power_off(device)
                 if device.task is None:
                     device.start()
@@ -224,34 +231,66 @@ class Run:
             assert device.chain().count("committed") <= 1
 
 
-async def strike_everywhere(name, monkeypatch, way):
+async def strike_everywhere(name, monkeypatch, ways):
+    """Strike at each point; each has the next of ``ways``."""
     run = Run(SCENARIOS[name], monkeypatch)
     await run()
-    points = [point for point in dict.fromkeys(run.passed) if way != "hangs" or " engine." in point]
-    for point in points:
+    points = list(dict.fromkeys(run.passed))
+    missed = []
+    for point, way in zip(points, ways, strict=False):
+        if way == "hangs" and " engine." not in point:
+            continue
         try:
-            # When there is time to tidy depends on what ends first.
-            assert await run(point, way) or " Tidy " in point, "it was not passed this time"
+            if not await run(point, way):
+                missed.append(point)
         except (AssertionError, TimeoutError) as error:
             raise AssertionError(f"{way} at {point}: {error!r}") from error
+    # When there is time to tidy, and how far one lane is when the other does something, differs from run to run.
+    assert len(missed) <= len(points) / 4, missed
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_it_may_die_anywhere(name, monkeypatch):
     """Wherever it dies, it converges, does nothing twice, leaves nothing behind, and who worked answered throughout."""
-    await strike_everywhere(name, monkeypatch, "dies")
+    await strike_everywhere(name, monkeypatch, itertools.repeat("dies"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_anything_may_fail_once(name, monkeypatch):
     """A write or file that meets a full disk, or an engine that is busy, is tried again, and is no module's fault."""
-    await strike_everywhere(name, monkeypatch, "fails")
+    await strike_everywhere(name, monkeypatch, itertools.repeat("fails"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_engine_may_hang_anywhere(name, monkeypatch):
     """A call that never returns is ended with the agent, and the next agent goes on."""
-    await strike_everywhere(name, monkeypatch, "hangs")
+    await strike_everywhere(name, monkeypatch, itertools.repeat("hangs"))
+
+
+def jumps(seconds):
+    return lambda device: device.clock.jump(seconds)
+
+
+def begins_in_1970(device):
+    device.clock.time = 5.0
+
+
+def loses_blobs(device):
+    for path in (device.folder / "blobs").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", SOME)
+async def test_the_clock_may_be_set_anywhere(name, monkeypatch):
+    """Ten days on, ten days back, or to 1970, in turn: nothing ends early, waits for it, or is condemned for it."""
+    ways = itertools.cycle([jumps(10 * DAY_S), jumps(-10 * DAY_S), begins_in_1970])
+    await strike_everywhere(name, monkeypatch, ways)
+
+
+@pytest.mark.parametrize("name", SOME)
+async def test_the_blobs_may_go_anywhere(name, monkeypatch):
+    """Whatever has been fetched is gone from one moment to the next: it is fetched again where it is needed."""
+    await strike_everywhere(name, monkeypatch, itertools.repeat(loses_blobs))
 
 
 async def test_every_phase_and_step_is_struck(monkeypatch):

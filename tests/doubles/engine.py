@@ -4,6 +4,8 @@ Instances belong to the engine, not to the agent: they outlive every agent that 
 """
 
 import asyncio
+import errno
+import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from agent.engines.contract import Instance, Launch, Usage
-from modules.errors import EdgefleetError, EngineBusy, Invalid, NoEngine, NotReady
+from modules.errors import EdgefleetError, EngineBusy, NoEngine, NotReady
 from modules.manifest import Image
 from modules.names import Digest
 from modules.needs import Engine
@@ -84,7 +86,7 @@ class SimulatedEngine:
             raise self.load_errors.pop(0)
         for blob in (image.manifest, image.config, *image.layers):
             if not (blobs / blob.sha256.removeprefix("sha256:")).exists():
-                raise Invalid("this blob of the image is missing", element=blob.sha256)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), blob.sha256)
         self.loads += 1
         self.images.add(image.manifest.sha256)
 
@@ -96,7 +98,7 @@ class SimulatedEngine:
         known = self._instances.get(launch.instance)
         if known and known.exit_code is None:
             return self._show(known)
-        one = _Running(launch, self._clock.now())
+        one = _Running(launch, self._clock.monotonic())
         self.starts.append(launch.instance)
         self._instances[launch.instance] = one
         behaviour = self._behaviour(one)
@@ -199,7 +201,7 @@ class SimulatedEngine:
     def _age(self, one: _Running) -> None:
         behaviour = self._behaviour(one)
         ends = behaviour.dies_after_s
-        if one.exit_code is None and ends is not None and self._clock.now() >= one.started_at + ends:
+        if one.exit_code is None and ends is not None and self._clock.monotonic() >= one.started_at + ends:
             self._end(one, 137 if behaviour.oom else 1, oom=behaviour.oom)
 
     def _end(self, one: _Running, code: int, *, oom: bool = False) -> None:
