@@ -140,6 +140,7 @@ members = Table(
     Column("revision", Integer),  # of its slot; None before its wave opens
     Column("counter", Integer),  # the order that carries it; None before its wave opens
     Column("phase", String(32), nullable=False),
+    Column("health", String(32), nullable=False, server_default=""),  # of the committed module; empty: not told
     Column("detail", LargeBinary),  # SlotReport
     Index("ix_members_device_slot", "device", "slot"),
 )

@@ -6,6 +6,7 @@ import msgspec
 
 from modules.manifest import Manifest
 from modules.protocol.facts import Facts
+from modules.protocol.report import Health as ModuleHealth
 from modules.protocol.report import Reason, Report, Running
 
 
@@ -47,13 +48,17 @@ class Misfit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One device of a rollout: its phase as reported, why, what it serves, when each phase began, share fetched."""
+    """One device of a rollout: its phase as reported, why, what it serves, when each phase began, share fetched.
+
+    ``current`` is how its committed module is; None from a server or device that does not say.
+    """
 
     device: str
     wave: int = 1
     phase: str = ""
     reason: Reason | None = None
     serving: Running | None = None
+    current: ModuleHealth | None = None
     times: tuple[tuple[str, float], ...] = ()
     progress: float | None = None
 

@@ -11,7 +11,7 @@ from fleet.client.answers import Rollout, Target
 from fleet.client.api import Fleet
 from fleet.client.screen import Screen, when
 from modules.errors import Transient
-from modules.protocol.report import Running
+from modules.protocol.report import Health, Running
 
 # A paused rollout waits for a person, who may be the one that is watching.
 ENDED: Final = frozenset({"done", "failed", "paused", "cancelled"})
@@ -68,8 +68,9 @@ def _picture(rollout: Rollout, lost: str) -> Table:
 def _row(target: Target) -> tuple[str, str, str, str, str]:
     fetching = target.phase == "fetching" and target.progress is not None
     phase = f"{target.phase} {(target.progress or 0) * _SHARE:.0f} %" if fetching else target.phase
-    reason = target.reason.message if target.reason else ""
-    return target.device, phase, running(target.serving), _times(target.times), reason
+    reason = target.reason.message if target.reason else health(target.current)
+    serving = running(target.serving) or ("nobody" if target.current else "")
+    return target.device, phase, serving, _times(target.times), reason
 
 
 def running(serving: Running | None) -> str:
@@ -78,6 +79,14 @@ def running(serving: Running | None) -> str:
         return ""
     unproved = "" if serving.proved else ", unproved"
     return f"{serving.module} on {serving.provider or 'an unknown provider'}{unproved}"
+
+
+def health(current: Health | None) -> str:
+    """How a committed module is, where that is not simply up; with why, where the device says it."""
+    if current is None or current.state == "up":
+        return ""
+    often = f", restarted {current.restarts} time{'' if current.restarts == 1 else 's'}" if current.restarts else ""
+    return f"{current.state}{often}" + (f": {current.reason.message}" if current.reason else "")
 
 
 def _times(times: tuple[tuple[str, float], ...]) -> str:

@@ -26,8 +26,7 @@ from modules.errors import Refused
 from modules.protocol.report import Reason
 
 ORDERS_PER_TICK: Final = 100
-_FAILURES: Final = [name for name, outcome in phases.OUTCOMES.items() if outcome is phases.Outcome.FAILED]
-_SUCCESSES: Final = [name for name, outcome in phases.OUTCOMES.items() if outcome is phases.Outcome.SUCCEEDED]
+_ENDED: Final = [name for name, outcome in phases.OUTCOMES.items() if outcome is not phases.Outcome.WORKING]
 
 
 class Engine:
@@ -93,7 +92,7 @@ class Engine:
             select(member_rows.c.device, member_rows.c.slot, member_rows.c.rollout, member_rows.c.revision)
             .join(rollouts)
             .where(rollouts.c.state == phases.CANCELLED, member_rows.c.current)
-            .where(member_rows.c.revision.is_not(None), member_rows.c.phase.not_in([*_FAILURES, *_SUCCESSES]))
+            .where(member_rows.c.revision.is_not(None), member_rows.c.phase.not_in(_ENDED))
             .limit(ORDERS_PER_TICK)
         )
         chosen = connection.execute(begun).all()
@@ -112,7 +111,7 @@ class Engine:
         verdict = judge(policy, evidence, last_wave=row.wave == row.waves)
         state = row.state
         if state == phases.DONE and verdict.decision is not Decision.DONE:
-            # A device that had committed went back.
+            # A device that had committed went back, or cannot keep the module up.
             control.move(connection, now, row.id, phases.RUNNING, f"open again, {verdict.reason}")
             state = phases.RUNNING
         return state == phases.RUNNING and self._apply(connection, now, row, verdict)
@@ -137,8 +136,6 @@ class Engine:
 
 def _open() -> Any:
     """Rollouts that run, and those that are done but have a device that failed since."""
-    failed = exists().where(
-        member_rows.c.rollout == rollouts.c.id, member_rows.c.current, member_rows.c.phase.in_(_FAILURES)
-    )
+    failed = exists().where(member_rows.c.rollout == rollouts.c.id, member_rows.c.current, members.failed())
     done = (rollouts.c.state == phases.DONE) & failed
     return select(rollouts).where((rollouts.c.state == phases.RUNNING) | done).order_by(rollouts.c.id)

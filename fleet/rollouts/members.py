@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from fleet.rollouts import phases
-from fleet.rollouts.model import Evidence
+from fleet.rollouts.model import EXAMPLES, Evidence
 from fleet.tables import devices, members, rollouts
 from modules import canonical
 from modules.names import DeviceId, Digest
@@ -20,6 +20,7 @@ from modules.protocol.report import Reason, SlotReport
 
 # Bound variables of one statement.
 _TOGETHER: Final = 500
+_HEALTH: Final = 32
 
 
 def add(connection: Connection, rollout: int, slot: str, digest: Digest, waves: Sequence[Sequence[DeviceId]]) -> None:
@@ -52,7 +53,9 @@ def reported(connection: Connection, device: DeviceId, order: int, slot: SlotRep
     """Note what a device says, if it says it of the order that carries the rollout, or of a newer one."""
     mine = (members.c.device == device) & (members.c.slot == slot.slot) & (members.c.digest == slot.digest)
     heard = members.c.current & (members.c.counter <= order)
-    connection.execute(update(members).where(mine, heard).values(phase=slot.phase, detail=canonical.encode(slot)))
+    health = slot.current.state if slot.current else ""
+    values = {"phase": slot.phase, "health": health[:_HEALTH], "detail": canonical.encode(slot)}
+    connection.execute(update(members).where(mine, heard).values(**values))
 
 
 def refused(connection: Connection, device: DeviceId, counter: int, reason: Reason) -> None:
@@ -76,18 +79,47 @@ def unorderable(connection: Connection, device: DeviceId, rollout: int, reason: 
     connection.execute(update(members).where(mine).values(**values))
 
 
-def evidence(connection: Connection, rollout: int, wave: int) -> list[list[Evidence]]:
-    """What the judge sees: the devices of each wave up to this one."""
-    columns = (members.c.device, members.c.wave, members.c.phase, members.c.counter, members.c.current)
-    chosen = select(*columns).where(members.c.rollout == rollout, members.c.wave <= wave)
-    waves: list[list[Evidence]] = [[] for _ in range(wave)]
-    for row in connection.execute(chosen.order_by(members.c.device)):
-        outcome = phases.outcome(row.phase)
-        # What failed counts, whatever has been done about it since.
-        superseded = not row.current and outcome is not phases.Outcome.FAILED
-        one = Evidence(row.device, outcome, row.phase, row.counter is not None, superseded)
-        waves[row.wave - 1].append(one)
-    return waves
+def failed() -> ColumnElement[bool]:
+    """The members that failed, as :func:`fleet.rollouts.phases.outcome` says it of their phase and health."""
+    by_phase = [name for name, means in phases.OUTCOMES.items() if means is phases.Outcome.FAILED]
+    by_health = [name for name, means in phases.HEALTHS.items() if means is phases.Outcome.FAILED]
+    committed = [name for name, means in phases.OUTCOMES.items() if means is phases.Outcome.SUCCEEDED]
+    return or_(members.c.phase.in_(by_phase), and_(members.c.phase.in_(committed), members.c.health.in_(by_health)))
+
+
+def evidence(connection: Connection, rollout: int, wave: int) -> list[Evidence]:
+    """What the judge sees: the devices of each wave up to this one, counted by the database.
+
+    A device that failed counts whatever has been decided about its slot since.
+    """
+    opened = (members.c.rollout == rollout) & (members.c.wave <= wave)
+    kinds = (members.c.wave, members.c.phase, members.c.health, members.c.counter.is_not(None).label("ordered"))
+    chosen = select(*kinds, func.count().label("devices")).where(opened, or_(members.c.current, failed()))
+    found = [Evidence() for _ in range(wave)]
+    for row in connection.execute(chosen.group_by(*kinds)):
+        before, means = found[row.wave - 1], phases.outcome(row.phase, row.health)
+        found[row.wave - 1] = Evidence(
+            devices=before.devices + row.devices,
+            committed=before.committed + row.devices * (means is phases.Outcome.SUCCEEDED),
+            failed=before.failed + row.devices * (means is phases.Outcome.FAILED),
+            unordered=before.unordered + row.devices * (not row.ordered),
+        )
+    return [
+        msgspec.structs.replace(one, examples=_examples(connection, rollout, number)) if one.failed else one
+        for number, one in enumerate(found, start=1)
+    ]
+
+
+def _examples(connection: Connection, rollout: int, wave: int) -> tuple[str, ...]:
+    mine = (members.c.rollout == rollout) & (members.c.wave == wave)
+    chosen = select(members.c.device, members.c.phase, members.c.health).where(mine, failed())
+    rows = connection.execute(chosen.order_by(members.c.device).limit(EXAMPLES))
+    return tuple(f"{row.device} {_failure(row.phase, row.health)}" for row in rows)
+
+
+def _failure(phase: str, health: str) -> str:
+    """How a member failed: a module that was committed may have become unfit since."""
+    return phase if phases.outcome(phase) is phases.Outcome.FAILED else f"{phase}, now {health}"
 
 
 def view(connection: Connection, rollout: int) -> list[dict[str, Any]]:
@@ -99,10 +131,11 @@ def view(connection: Connection, rollout: int) -> list[dict[str, Any]]:
 
 def _view(row: Any) -> dict[str, Any]:
     said = msgspec.json.decode(row.detail, type=SlotReport) if row.detail else None
-    told = msgspec.to_builtins(said) if said else {"reason": None, "serving": None, "times": [], "progress": None}
-    shown = {name: told[name] for name in ("reason", "serving", "times", "progress")}
+    told = msgspec.to_builtins(said) if said else {"times": []}
+    shown = {name: told.get(name) for name in ("reason", "serving", "current", "times", "progress")}
     phase = row.phase
-    if not row.current and row.phase != phases.WITHDRAWN and phases.outcome(row.phase) is not phases.Outcome.FAILED:
+    failed = phases.outcome(row.phase, row.health) is phases.Outcome.FAILED
+    if not row.current and row.phase != phases.WITHDRAWN and not failed:
         phase = "superseded"
         newer = f"rollout {row.superseded_by} decides about it now" if row.superseded_by else "it was emptied"
         shown["reason"] = {"code": "superseded", "message": f"the slot does not belong to this rollout: {newer}"}

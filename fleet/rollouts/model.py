@@ -4,8 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from fleet.rollouts.phases import Outcome
-from modules.names import DeviceField, DeviceId
+from modules.names import DeviceField
 
 PercentNumber = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
@@ -48,17 +47,19 @@ class Candidate(msgspec.Struct, frozen=True):
     labels: dict[str, str]
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """One device of the open waves: what its last report means.
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The devices of one open wave whose slot still belongs to the rollout, counted by what they last reported.
 
-    ``superseded`` says that its slot belongs to something newer: it is accounted for, and evidence of nothing.
+    ``unordered`` have no order yet. ``examples`` are a few of those that failed, in words.
     """
 
-    device: DeviceId
-    outcome: Outcome
-    phase: str
-    ordered: bool
-    superseded: bool = False
+    devices: int = 0
+    committed: int = 0
+    failed: int = 0
+    unordered: int = 0
+    examples: tuple[str, ...] = ()
 
 
 MAX_WAVES: Final = 100
+# How many devices that failed are named in a reason.
+EXAMPLES: Final = 5

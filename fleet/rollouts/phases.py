@@ -50,6 +50,19 @@ NEXT: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def outcome(phase: str) -> Outcome:
-    """What a reported phase means; one that only newer devices know is no success and no failure."""
-    return OUTCOMES.get(phase, Outcome.WORKING)
+# What a device says of the module that it has committed (``SlotReport.current``); one of before says nothing.
+HEALTHS: Final[dict[str, Outcome]] = {
+    "": Outcome.SUCCEEDED,
+    "up": Outcome.SUCCEEDED,
+    "restarting": Outcome.WORKING,
+    "degraded": Outcome.FAILED,
+}
+
+
+def outcome(phase: str, health: str = "") -> Outcome:
+    """What a reported phase means, and for a committed module its health.
+
+    A phase or health that only newer devices know is no success and no failure.
+    """
+    found = OUTCOMES.get(phase, Outcome.WORKING)
+    return HEALTHS.get(health, Outcome.WORKING) if found is Outcome.SUCCEEDED else found

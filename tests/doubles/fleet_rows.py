@@ -116,12 +116,16 @@ class SmallFleet:
         envelope = sign(payload, payload_type=payload_type, signers=[signer_from_pem(key)])
         return Inbound(DeviceId(name), kind, envelope)
 
-    def report(self, name, phase, *, number=None, slot="digits", order=None, **more):
+    def report(self, name, phase, *, number=None, slot="digits", order=None, current=None, **more):
         """What a device says of the module that its order names for a slot, committed and ticked; the receipts."""
         ordered = self.order(name)
         wanted = ordered.slots[slot]
         said = SlotReport(
-            slot=Slug(slot), phase=phase, module=str(ModuleRef.from_target(wanted.manifest)), digest=wanted.digest
+            slot=Slug(slot),
+            phase=phase,
+            module=str(ModuleRef.from_target(wanted.manifest)),
+            digest=wanted.digest,
+            current=current,
         )
         return self.send(name, [said], number=number, order=ordered.counter if order is None else order, **more)
 

@@ -10,10 +10,11 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Device
 from fleet.client.api import Fleet
-from fleet.client.rollout_view import running
+from fleet.client.rollout_view import health, running
 from fleet.client.screen import Json, Screen, when
 from modules import canonical
 from modules.names import device_id, slot_name
+from modules.protocol.report import SlotReport
 
 app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label and empty them.")
 _ASK_AGAIN_S: Final = 1.0
@@ -113,7 +114,13 @@ def _labels(labels: dict[str, str]) -> str:
 
 def _runs(device: Device) -> str:
     slots = device.report.slots if device.report else ()
-    return ", ".join(f"{one.slot}: {one.module} ({one.phase})" for one in slots)
+    return ", ".join(f"{one.slot}: {one.module} ({_state(one)})" for one in slots)
+
+
+def _state(slot: SlotReport) -> str:
+    """The phase, and how the committed module is where it is not simply up."""
+    known = "" if slot.current is None or slot.current.state in {"up", slot.phase} else f", {slot.current.state}"
+    return slot.phase + known + ("" if slot.serving else ", nobody serves")
 
 
 def _show(screen: Screen, device: Device) -> None:
@@ -134,9 +141,16 @@ def _show(screen: Screen, device: Device) -> None:
     )
     slots = device.report.slots if device.report else ()
     screen.table(
-        ("SLOT", "MODULE", "PHASE", "SERVING", "REASON"),
+        ("SLOT", "MODULE", "PHASE", "SERVING", "HEALTH", "REASON"),
         (
-            (one.slot, one.module, one.phase, running(one.serving), one.reason.message if one.reason else "")
+            (
+                one.slot,
+                one.module,
+                one.phase,
+                running(one.serving) or "nobody",
+                health(one.current),
+                one.reason.message if one.reason else "",
+            )
             for one in slots
         ),
         empty="It has reported no modules.",

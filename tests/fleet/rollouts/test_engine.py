@@ -1,16 +1,18 @@
 """Rollouts from start to end, on a real database."""
 
 import pytest
+from sqlalchemy import update
 
 from fleet import revisions
 from fleet.ingest import order_name
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control, members
 from fleet.rollouts.model import Count, Policy
+from fleet.tables import members as rows
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
 from modules.names import Slug
-from modules.protocol.report import Reason, Refusal
+from modules.protocol.report import Health, Reason, Refusal
 
 TWO_WAVES = Policy(waves=(Count(1),))
 
@@ -63,6 +65,64 @@ def test_a_device_that_goes_back_later_reopens_a_rollout_that_was_done(fleet):
     view = fleet.view(rollout)
     assert view["state"] == "failed"
     assert any("open again" in entry["what"] for entry in view["history"])
+
+
+def test_a_committed_module_that_does_not_stay_up_is_no_success(fleet):
+    """The canary committed and fails again and again: the next wave stays closed, and the operator reads why."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
+    fleet.report("dev-a", "committed", current=Health(state="restarting", restarts=1))
+    assert fleet.view(rollout)["state"] == "running"
+    assert fleet.order("dev-b") is None
+
+    fleet.report("dev-a", "committed", current=Health(state="degraded", restarts=6))
+    view = fleet.view(rollout)
+    assert view["state"] == "failed"
+    assert view["history"][-1]["what"] == "failed: 1 of 1 devices failed (dev-a committed, now degraded)"
+    assert view["devices"][0]["current"] == {"state": "degraded", "restarts": 6, "reason": None}
+    assert fleet.order("dev-b") is None
+
+
+def test_a_module_that_degrades_later_reopens_a_rollout_that_was_done(fleet):
+    """The phase stays committed; its health alone says that it is not well."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+    fleet.report("dev-a", "committed", current=Health(state="up"))
+    assert fleet.view(rollout)["state"] == "done"
+
+    fleet.report("dev-a", "committed", current=Health(state="degraded", restarts=6))
+    assert fleet.view(rollout)["state"] == "failed"
+
+
+def test_a_device_of_before_commits_without_a_word_of_its_health(fleet):
+    """Agents that know no health are judged by their phase, as ever."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
+    fleet.report("dev-a", "committed")
+    assert fleet.phases(rollout)["dev-b"] == "ordered"
+
+
+def test_a_wave_is_judged_by_those_that_are_left(fleet):
+    """A hotfix on one of three canaries leaves two to judge by."""
+    for name in ("dev-c", "dev-d"):
+        fleet.add_device(name)
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=(Count(3),)))
+    fleet.start(fleet.add_module("digits"), devices=("dev-a",))
+    fleet.report("dev-b", "committed")
+    assert fleet.order("dev-d") is None
+
+    fleet.report("dev-c", "committed")
+    assert fleet.phases(rollout)["dev-d"] == "ordered"
+
+
+def test_a_large_wave_is_judged_by_a_few_rows(small_fleet):
+    """What the judge is handed does not grow with the fleet: counts, and five names of those that failed."""
+    for number in range(60):
+        small_fleet.add_device(f"dev-{number:03}")
+    rollout = small_fleet.start(small_fleet.add_module("digits"))
+    with small_fleet.database.write() as connection:
+        connection.execute(update(rows).where(rows.c.device < "dev-020").values(phase="reverted"))
+        connection.execute(update(rows).where(rows.c.device >= "dev-050").values(phase="committed", health="degraded"))
+        [found] = members.evidence(connection, rollout, 1)
+    assert (found.devices, found.committed, found.failed, found.unordered) == (60, 0, 30, 0)
+    assert found.examples == tuple(f"dev-00{number} reverted" for number in range(5))
 
 
 def test_a_paused_rollout_opens_no_wave_until_it_is_resumed(fleet):
