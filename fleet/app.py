@@ -14,7 +14,7 @@ from fleet import errors
 from fleet.api import blobs as blobs_api
 from fleet.api import devices, enrol, events, health, modules, rollouts, tuf
 from fleet.attempts import Attempts
-from fleet.authority import Authority
+from fleet.authority import Authority, read_authorities
 from fleet.background import Background
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink, tls_context
@@ -34,7 +34,7 @@ from fleet.settings import Settings
 from fleet.setup import SERVICE
 from modules import __version__
 from modules.errors import BadSettings
-from modules.protocol.enrollment import Broker
+from modules.protocol.enrollment import SYSTEM, Broker
 from modules.protocol.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,12 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         mishaps=mishaps,
         tick_s=settings.tick_s,
     )
-    broker = Broker(host=settings.broker_host, port=settings.broker_port, prefix=topics.prefix)
+    broker = Broker(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        prefix=topics.prefix,
+        ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
+    )
     app.state.services = Services(
         settings=settings,
         clock=clock,
@@ -130,7 +135,11 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         registry=registry,
         metadata=metadata,
         enrolment=Enrolment(
-            authority, fleet=settings.url, broker=broker, certificate_life_s=settings.certificate_life_s
+            authority,
+            fleet=settings.url,
+            fleet_ca=_public_ca(settings),
+            broker=broker,
+            certificate_life_s=settings.certificate_life_s,
         ),
         orders=orders,
         link=link,
@@ -139,6 +148,13 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         wake=background.wake,
     )
     return background
+
+
+def _public_ca(settings: Settings) -> str:
+    """What a join bundle says of who certifies the server's address."""
+    if settings.public_ca is None or str(settings.public_ca) == SYSTEM:
+        return "" if settings.public_ca is None else SYSTEM
+    return read_authorities(settings.public_ca)
 
 
 def _ended(task: asyncio.Task[None], *, stop: Callable[[], None]) -> None:

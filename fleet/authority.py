@@ -22,6 +22,7 @@ from modules.errors import BadSettings, Invalid
 from modules.names import DeviceId, device_id
 
 CSR_LIMIT: Final = 8 << 10
+AUTHORITIES_LIMIT: Final = 64 << 10
 CA_LIFE: Final = dt.timedelta(days=3650)
 SERVER_LIFE: Final = dt.timedelta(days=825)
 # Clocks differ; a certificate is valid a little before it is made.
@@ -122,6 +123,27 @@ class Authority:
         ):
             builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def read_authorities(path: Path) -> str:
+    """The PEM certificates of other authorities, which devices are to believe.
+
+    Raises:
+        BadSettings: the file is not there, has no certificate, or is larger than a join bundle may carry.
+    """
+    try:
+        data = path.read_bytes()
+        certificates = x509.load_pem_x509_certificates(data)
+    except (OSError, ValueError) as error:
+        raise BadSettings(str(error), element=str(path), remedy="name a PEM file of CA certificates") from error
+    text = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in certificates)
+    if len(text) > AUTHORITIES_LIMIT:
+        raise BadSettings(
+            f"{len(text)} bytes of certificates are more than the {AUTHORITIES_LIMIT} that a join bundle carries",
+            element=str(path),
+            remedy="name only the authorities that this address needs",
+        )
+    return text
 
 
 def check_request(pem: str) -> ec.EllipticCurvePublicKey:

@@ -4,7 +4,8 @@
 - ``ingest``: batches of messages into the database, then their acknowledgements;
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
-- ``blocks``: answers pulls.
+- ``blocks``: answers pulls;
+- ``pulse``: tries the database, so that its trouble is known before somebody needs it.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ BATCH: Final = 200
 ORDERS_AT_ONCE: Final = 100
 RETRY_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05
+PULSE_S: Final = 5.0
 
 
 class Background:
@@ -80,6 +82,7 @@ class Background:
             group.create_task(self._ingesting(), name="ingest")
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
+            group.create_task(self._trying(), name="pulse")
 
     def _connected(self) -> None:
         # A broker that was started again has no retained orders.
@@ -181,6 +184,12 @@ class Background:
 
     async def _publish(self, one: orders.Outgoing) -> None:
         await self._link.publish(self._topics.order(one.device), one.envelope, qos=1, retain=True)
+
+    async def _trying(self) -> None:
+        while True:
+            with self._mishaps.alone("pulse", "database"):
+                await self._lasting(self._database.try_writing)
+            await asyncio.sleep(PULSE_S)
 
     def _unpublished(self) -> list[orders.Outgoing]:
         with self._database.read() as connection:

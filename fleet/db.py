@@ -44,6 +44,15 @@ class Database:
         with self.engine.connect().execution_options(write=True) as connection, connection.begin():
             yield connection
 
+    def try_writing(self) -> None:
+        """Take the writers' lock and give it back.
+
+        Raises:
+            OperationalError: it cannot be had: another program holds it, or nothing may be written.
+        """
+        with self.write():
+            pass
+
     def migrate(self) -> None:
         """Bring the tables to the newest revision; does nothing where they are."""
         with self.engine.connect() as connection:

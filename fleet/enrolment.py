@@ -20,9 +20,11 @@ ROLE: Final = "device"
 class Enrolment:
     """Makes join bundles and answers enrolment requests."""
 
-    def __init__(self, authority: Authority, *, fleet: str, broker: Broker, certificate_life_s: float) -> None:
+    def __init__(
+        self, authority: Authority, *, fleet: str, broker: Broker, certificate_life_s: float, fleet_ca: str = ""
+    ) -> None:
         self._authority = authority
-        self._fleet = fleet
+        self._fleet, self._fleet_ca = fleet, fleet_ca
         self._broker = broker
         self._life = dt.timedelta(seconds=certificate_life_s)
 
@@ -31,7 +33,14 @@ class Enrolment:
     ) -> JoinBundle:
         """A bundle with a new token, good for so many devices and seconds."""
         token = tokens.create(connection, now, kind="join", role=ROLE, uses=uses, life_s=life_s)
-        return JoinBundle(fleet=self._fleet, broker=self._broker, ca=self._authority.pem, root=root, token=token)
+        return JoinBundle(
+            fleet=self._fleet,
+            broker=self._broker,
+            ca=self._authority.pem,
+            root=root,
+            token=token,
+            fleet_ca=self._fleet_ca,
+        )
 
     def enrol(self, connection: Connection, now: float, request: EnrollRequest) -> EnrollAnswer:
         """Name a device and certify its key.

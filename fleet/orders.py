@@ -5,23 +5,27 @@ the same transaction, so that table and order never disagree. The newest order i
 the broker forgot it.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, union_all, update
 
 from fleet import events
 from fleet.refusals import Missing
-from fleet.tables import devices, slots
-from modules.errors import Refused
-from modules.names import DeviceId, Digest
+from fleet.tables import devices, members, rollouts, slots
+from modules.bounds import MAX_COUNT, MAX_TIME
+from modules.errors import Invalid, Refused
+from modules.names import DeviceId, Digest, Slug
 from modules.protocol import order as order_wire
 from modules.protocol.order import Order, SlotOrder
 from modules.signing import ORDER_TYPE, sign
 
 # An order is made anew when this share of its life is over, so that a device that comes back finds a good one.
 RENEW_AT: Final = 0.5
+# Bound variables of one statement.
+_TOGETHER: Final = 500
 
 
 class Outgoing(NamedTuple):
@@ -81,15 +85,65 @@ class Orders:
 
     def _order(self, device: DeviceId, counter: int, now: float, rows: Any) -> Order:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
-        waived = sorted({documents[row.slot].digest for row in rows if row.waiver is not None})
-        return Order(
-            device=device,
-            counter=counter,
-            issued=int(now),
-            expires=int(now) + self._life_s,
-            slots=documents,
-            waivers=tuple(Digest(one) for one in waived),
-        )
+        waived = {documents[row.slot].digest for row in rows if row.waiver is not None}
+        return _compose(device, counter, int(now), int(now) + self._life_s, documents, waived)
+
+
+def check(
+    connection: Connection, chosen: Sequence[DeviceId], slot: str, document: SlotOrder, *, waive: bool = False
+) -> None:
+    """Whether each of these devices could still read its order with ``slot`` filled so, beside all that is decided.
+
+    What other rollouts have decided counts before their wave opens.
+
+    Raises:
+        Invalid: one could not, as the writer of orders would find; names it.
+    """
+    for start in range(0, len(chosen), _TOGETHER):
+        some = chosen[start : start + _TOGETHER]
+        decided: dict[str, dict[str, SlotOrder]] = {}
+        waived: dict[str, set[str]] = {}
+        for row in connection.execute(_decided(some)).all():
+            one = msgspec.json.decode(row.document, type=SlotOrder)
+            decided.setdefault(row.device, {})[row.slot] = one
+            if row.waived:
+                waived.setdefault(row.device, set()).add(one.digest)
+        for device in some:
+            whole = decided.get(device, {}) | {slot: document}
+            given = waived.get(device, set()) | ({document.digest} if waive else set())
+            try:
+                # The largest numbers: what fits now still fits when the order is renewed in years.
+                order_wire.encode(_compose(device, MAX_COUNT, MAX_TIME, MAX_TIME, whole, given))
+            except Invalid as error:
+                raise Invalid(
+                    f"with it the order for {device} could not be read any more: {error.message}",
+                    element=f"{device}/{slot}",
+                    remedy="empty slots that the device does not need, or give shorter fallback addresses",
+                ) from error
+
+
+def _decided(chosen: Sequence[DeviceId]) -> Any:
+    """The newest documents of these devices' slots: in their orders, then those that wait for a wave."""
+    ordered = select(slots.c.device, slots.c.slot, slots.c.document, slots.c.waiver.is_not(None).label("waived"))
+    waiting = (
+        select(members.c.device, members.c.slot, rollouts.c.document, rollouts.c.waive.label("waived"))
+        .join(rollouts)
+        .where(members.c.current, members.c.counter.is_(None), rollouts.c.state.in_(("running", "paused")))
+    )
+    return union_all(ordered.where(slots.c.device.in_(chosen)), waiting.where(members.c.device.in_(chosen)))
+
+
+def _compose(
+    device: DeviceId, counter: int, issued: int, expires: int, documents: dict[str, SlotOrder], waived: Iterable[str]
+) -> Order:
+    return Order(
+        device=device,
+        counter=counter,
+        issued=issued,
+        expires=expires,
+        slots={Slug(name): documents[name] for name in sorted(documents)},
+        waivers=tuple(Digest(one) for one in sorted(waived)),
+    )
 
 
 def unpublished(connection: Connection, *, limit: int) -> list[Outgoing]:

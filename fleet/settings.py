@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     #: address that devices and operators are given, where it is another than host and port
     public_url: str | None = None
 
+    #: who certifies public_url, where it is not the fleet's own CA: a PEM file, or system for what devices trust anyway
+    public_ca: Path | None = None
+
     #: the broker as devices reach it
     broker_host: str = "localhost"
     #: the broker's listener for devices
@@ -44,7 +47,7 @@ class Settings(BaseSettings):
     broker_service_port: Port = 8884
     #: first levels of every topic
     broker_prefix: str = PREFIX
-    #: PEM file of the broker's authority, where it is not the fleet's own
+    #: PEM file of the broker's authority, where it is not the fleet's own; new join bundles carry it
     broker_ca: Path | None = None
     #: PEM file of the server's certificate for the broker, where it is not the one that init made
     broker_certificate: Path | None = None

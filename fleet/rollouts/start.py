@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from sqlalchemy import Connection, insert
 
-from fleet import devices
+from fleet import devices, orders
 from fleet.registry import Registry
 from fleet.rollouts import history, members, phases
 from fleet.rollouts.model import Candidate, Policy
@@ -52,7 +52,7 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
     Raises:
         Missing: no such module or device.
         Conflict: the module is a draft.
-        Invalid: settings, fallback, selector or policy do not hold.
+        Invalid: settings, fallback, selector or policy do not hold, or a device's order would become too large.
         Unfit: no selected device fits; lists the reasons.
     """
     manifest, digest = registry.signed(connection, wish.module)
@@ -61,6 +61,7 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
     if not fitting:
         raise Unfit(_why_none(misfits), element=str(wish.module), remedy="select other devices or change the module")
     waves = plan(fitting, wish.policy)
+    orders.check(connection, [one.device for one in fitting], wish.slot, document, waive=wish.waive)
     values = {
         "module": str(wish.module),
         "slot": wish.slot,

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from fleet import revisions
+from fleet import orders, revisions
 from fleet.ingest import order_name
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control, members
@@ -12,6 +12,8 @@ from fleet.tables import members as rows
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
 from modules.names import Slug
+from modules.protocol import order
+from modules.protocol.order import SlotOrder
 from modules.protocol.report import Health, Reason, Refusal
 
 TWO_WAVES = Policy(waves=(Count(1),))
@@ -368,6 +370,39 @@ def test_what_could_not_work_is_refused_before_any_order(fleet, parts, wish, err
     with pytest.raises(error, match=says):
         fleet.start(ref, **wish)
     assert fleet.order("dev-a") is None
+
+
+def test_an_order_that_no_device_could_read_is_refused_at_the_start(fleet):
+    """Sixty-four slots with the longest fallback fit; one more is refused, and no order, member or slot is made."""
+    ref = fleet.add_module("digits", fallback_hosts=("good.example",))
+    wish = {"devices": ("dev-a",), "fallback": "https://good.example/" + "a" * 1970}
+    for number in range(64):
+        rollout = fleet.start(ref, slot=Slug(f"slot-{number}"), **wish)
+        assert fleet.phases(rollout) == {"dev-a": "ordered"}
+    with pytest.raises(Invalid, match="the order for dev-a could not be read any more") as refused:
+        fleet.start(ref, slot=Slug("one-more"), **wish)
+    assert "empty slots" in refused.value.remedy
+    with pytest.raises(Missing):
+        fleet.view(rollout + 1)
+    fleet.start(ref, slot=Slug("slot-0"), **wish)
+    assert len(fleet.order("dev-a").slots) == 64
+
+
+def test_the_start_asks_what_the_writer_of_orders_asks(fleet):
+    """More than 256 KiB is refused by both, in the same words."""
+    big = SlotOrder(manifest="m" * order.LIMIT, digest="sha256:" + "0" * 64)
+    with fleet.database.read() as connection, pytest.raises(Invalid, match="more than the 262144 allowed"):
+        orders.check(connection, ["dev-a"], "digits", big)
+
+
+def test_what_waits_for_its_wave_counts_for_the_size_of_an_order(fleet):
+    """Sixty-four slots are the most: those that a later wave will fill are among them."""
+    ref = fleet.add_module("digits")
+    for number in range(64):
+        fleet.start(ref, slot=Slug(f"slot-{number}"), policy=TWO_WAVES)
+    assert fleet.order("dev-b") is None
+    with pytest.raises(Invalid, match="dev-b"):
+        fleet.start(ref, slot=Slug("one-more"), devices=("dev-b",))
 
 
 def test_settings_and_fallback_within_the_manifest_reach_the_device(fleet):
