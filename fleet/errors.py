@@ -1,7 +1,9 @@
 """The one place where an error becomes an HTTP status: problem documents (RFC 9457) from the tree of errors."""
 
+import errno
 import http
 import logging
+import os
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -13,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from fleet.db import in_words
 from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
-from modules.errors import EdgefleetError, Invalid, NeedsOperator, Refused, Transient, Unfit, Untrusted
+from modules.errors import EdgefleetError, Invalid, NeedsOperator, NoSpace, Refused, Transient, Unfit, Untrusted
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,14 @@ STATUS: Final[tuple[tuple[type[EdgefleetError], http.HTTPStatus], ...]] = (
     (EdgefleetError, http.HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 
+# What a disk answers that is no defect of ours, and what to do.
+_DISK: Final = {
+    errno.ENOSPC: "free disk space on the server, and ask again",
+    errno.EDQUOT: "raise the quota of the server's account, and ask again",
+    errno.EROFS: "mount the server's disk for writing, and ask again",
+    errno.EIO: "look at the server's disk and its log",
+}
+
 
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
@@ -42,6 +52,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _theirs)
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(PoolTimeout, _database)
+    app.add_exception_handler(OSError, _disk)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -70,6 +81,14 @@ async def _theirs(_request: Request, error: Exception) -> JSONResponse:
 async def _database(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SQLAlchemyError)  # noqa: S101 - for mypy; installed for this class only
     return _problem(http.HTTPStatus.SERVICE_UNAVAILABLE, "database", in_words(error), remedy="ask again afterwards")
+
+
+async def _disk(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)  # noqa: S101 - for mypy; installed for this class only
+    if error.errno not in _DISK:
+        raise error
+    said = f"the server's disk cannot take it: {os.strerror(error.errno)}"
+    return _problem(http.HTTPStatus.SERVICE_UNAVAILABLE, NoSpace.code, said, remedy=_DISK[error.errno])
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -1,13 +1,17 @@
 """A server that cannot work says so, with what to do: a database that another program holds, a disk that is full."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 import time
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from fleet import db
+from fleet import db, errors
 from fleet.client.cli import app
 from modules.protocol.topics import PREFIX
 from tests.doubles.publisher import checked
@@ -61,6 +65,32 @@ def test_a_locked_database_is_told_before_somebody_needs_it(server, monkeypatch,
         assert "locked by another program" in " ".join(words.split())
     assert "end that program" in said
     assert (status.exit_code, refused.status_code) == (1, 503)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "says"),
+    [
+        (errno.ENOSPC, 503, "free disk space"),
+        (errno.EDQUOT, 503, "raise the quota"),
+        (errno.EROFS, 503, "mount the server's disk"),
+        (errno.EIO, 503, "look at the server's disk"),
+        (errno.ENOENT, 500, ""),
+    ],
+)
+async def test_what_the_disk_refuses_is_said_as_such(number, status, says):
+    """An upload that meets a full disk is told so, with what to do; another failure is a defect, as before."""
+
+    async def upload():
+        raise OSError(number, os.strerror(number))
+
+    served = FastAPI()
+    errors.install(served)
+    served.put("/upload")(upload)
+    transport = httpx.ASGITransport(served, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://fleet") as http:
+        answer = await http.put("/upload")
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert says in answer.json()["remedy"]
 
 
 def test_a_disk_without_room_is_trouble(tmp_path, monkeypatch):
