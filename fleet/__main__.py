@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import resource
 import socket
 import sys
 import time
@@ -12,13 +13,16 @@ import uvicorn
 from fleet import tokens
 from fleet.app import create_app
 from fleet.auth import ROLES
-from fleet.broker_config import render
+from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
+from fleet.connections import Pace, paced
 from fleet.db import Database
 from fleet.folder import Folder, held
 from fleet.settings import Settings
 from fleet.setup import initialise
 from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines
+
+log = logging.getLogger("fleet")
 
 
 class _Server(uvicorn.Server):
@@ -30,6 +34,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.started:
+            log.info("serves %s, and listens at %s", self._url, _where(self.servers[0].sockets[0]))
         if self.started and self._ready is not None:
             # Renamed into place, so that whoever waits for the file never reads half of it.
             draft = self._ready.with_name(self._ready.name + ".new")
@@ -81,6 +87,8 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
         prefix=settings.broker_prefix,
         host=options.listen,
         user=options.user,
+        connections=options.connections,
+        memory_mb=options.memory_mb,
     )
     print(f"mosquitto -c {configuration}")
     return 0
@@ -88,6 +96,7 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     folder = _fleet(settings)
+    _open_many_files()
     listener = _listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     servers: list[_Server] = []
@@ -96,6 +105,8 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         app,
         ssl_certfile=folder.server if settings.tls else None,
         ssl_keyfile=folder.key(folder.server) if settings.tls else None,
+        http=paced(Pace(settings.head_s, settings.body_s, frozenset(settings.trusted_proxies.split(",")))),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -112,6 +123,17 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         listener.close()
     return 0 if servers[0].started else 1
+
+
+def _where(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _open_many_files() -> None:
+    """Each connection is a file: as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -160,11 +182,27 @@ def _parser() -> argparse.ArgumentParser:
     broker = _command(commands, "broker-config", "write mosquitto's configuration for this fleet", _broker_config)
     broker.add_argument("folder", type=Path)
     broker.add_argument("--listen", default="0.0.0.0", help="address that the broker listens on")
+    broker.add_argument(
+        "--connections", type=_count, default=CONNECTIONS, help="the most devices at a time (default %(default)s)"
+    )
+    broker.add_argument(
+        "--memory-mb",
+        type=_count,
+        default=MEMORY_MB,
+        help="the most memory of the broker, in MiB (default %(default)s)",
+    )
     broker.add_argument("--user", help="account that mosquitto runs as; without it, this one")
     for name in ("--broker-port", "--broker-service-port"):
         broker.add_argument(name, type=int)
     broker.add_argument("--broker-prefix")
     return parser
+
+
+def _count(text: str) -> int:
+    """A number of things, of which there is at least one."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {1 << 20}")
+    return int(text)
 
 
 def _command(

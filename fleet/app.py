@@ -14,7 +14,7 @@ from fleet import errors
 from fleet.api import blobs as blobs_api
 from fleet.api import devices, enrol, events, health, modules, rollouts, tuf
 from fleet.attempts import Attempts
-from fleet.authority import Authority, read_authorities
+from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink, tls_context
@@ -26,6 +26,7 @@ from fleet.ingest import Ingest
 from fleet.metadata import Metadata
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
+from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
 from fleet.registry import Registry
 from fleet.rollouts.engine import Engine
@@ -57,6 +58,8 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
         max_body_size=BODY_LIMIT,
     )
     errors.install(app)
+    own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
+    app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     for room in (health, enrol, devices, blobs_api, modules, tuf, rollouts, events):
         app.include_router(room.router)
     return app

@@ -125,6 +125,25 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def certified_names(path: Path) -> list[str]:
+    """The DNS names and addresses in a server's certificate; none where the file is not there.
+
+    Raises:
+        BadSettings: it is there and is no certificate.
+    """
+    if not path.exists():
+        return []
+    try:
+        extensions = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+    except (OSError, ValueError) as error:
+        raise BadSettings(str(error), element=str(path), remedy="name a PEM certificate") from error
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
 def read_authorities(path: Path) -> str:
     """The PEM certificates of other authorities, which devices are to believe.
 

@@ -16,6 +16,9 @@ from fleet.folder import Folder, write_secret
 from modules.errors import BadSettings
 from modules.protocol.topics import Topics
 
+# Of devices, and of all memory: a session costs some 20 KiB, and a device's retained messages seldom as much again.
+CONNECTIONS: Final = 10_000
+MEMORY_MB: Final = 1024
 _PLACES: Final = (
     Path(__file__).parents[1] / "deploy" / "broker",
     Path(sysconfig.get_path("data")) / "share" / "edgefleet" / "deploy" / "broker",
@@ -30,6 +33,8 @@ def render(
     service_port: int,
     prefix: str,
     host: str = "0.0.0.0",
+    connections: int = CONNECTIONS,
+    memory_mb: int = MEMORY_MB,
     user: str | None = None,
 ) -> Path:
     """Write configuration, access rules and certificates below ``target``; returns the configuration's path.
@@ -51,6 +56,7 @@ def render(
     }
     values = {"HOST": host, "DEVICE_PORT": str(device_port), "SERVICE_PORT": str(service_port)}
     values |= {"USER": account.pw_name, "PREFIX": Topics(prefix).prefix}
+    values |= {"MAX_CONNECTIONS": str(connections), "MEMORY_LIMIT": str(memory_mb << 20)}
     for name, (source, file) in copies.items():
         values[name] = str(_copy(source, target / file))
     for name, file in (("DEVICE_ACL", "devices.acl"), ("SERVICE_ACL", "services.acl")):

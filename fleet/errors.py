@@ -62,25 +62,25 @@ def status(error: EdgefleetError) -> http.HTTPStatus:
 
 async def _ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, EdgefleetError)  # noqa: S101 - for mypy; installed for this class only
-    return _problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
+    return problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
 
 
 async def _bad_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for mypy; installed for this class only
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return _problem(http.HTTPStatus.UNPROCESSABLE_ENTITY, Invalid.code, str(first["msg"]), element=where)
+    return problem(http.HTTPStatus.UNPROCESSABLE_ENTITY, Invalid.code, str(first["msg"]), element=where)
 
 
 async def _theirs(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for mypy; installed for this class only
     found = http.HTTPStatus(error.status_code)
-    return _problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
+    return problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SQLAlchemyError)  # noqa: S101 - for mypy; installed for this class only
-    return _problem(http.HTTPStatus.SERVICE_UNAVAILABLE, "database", in_words(error), remedy="ask again afterwards")
+    return problem(http.HTTPStatus.SERVICE_UNAVAILABLE, "database", in_words(error), remedy="ask again afterwards")
 
 
 async def _disk(_request: Request, error: Exception) -> JSONResponse:
@@ -88,15 +88,16 @@ async def _disk(_request: Request, error: Exception) -> JSONResponse:
     if error.errno not in _DISK:
         raise error
     said = f"the server's disk cannot take it: {os.strerror(error.errno)}"
-    return _problem(http.HTTPStatus.SERVICE_UNAVAILABLE, NoSpace.code, said, remedy=_DISK[error.errno])
+    return problem(http.HTTPStatus.SERVICE_UNAVAILABLE, NoSpace.code, said, remedy=_DISK[error.errno])
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
+    return problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
 
 
-def _problem(code: http.HTTPStatus, name: str, detail: str, *, element: str = "", remedy: str = "") -> JSONResponse:
+def problem(code: http.HTTPStatus, name: str, detail: str, *, element: str = "", remedy: str = "") -> JSONResponse:
+    """The answer to what was refused or failed."""
     document = {
         "type": f"urn:edgefleet:error:{name}",
         "title": code.phrase,

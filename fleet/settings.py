@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     tls: bool = True
     #: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between
     trusted_proxies: str = ""
+    #: names under which it may be asked besides its certificate's, public_url's and loopback, with commas between
+    allowed_hosts: str = ""
+    #: how long the head of a request may take
+    head_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    #: how long a body may take, beside a second for each 4 KiB
+    body_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     #: address that devices and operators are given, where it is another than host and port
     public_url: str | None = None
 
@@ -64,6 +70,11 @@ class Settings(BaseSettings):
     tick_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     #: threads that read blocks for devices
     block_workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @property
+    def more_hosts(self) -> frozenset[str]:
+        """The hosts of ``allowed_hosts``."""
+        return frozenset(one.strip() for one in self.allowed_hosts.split(",") if one.strip())
 
     @property
     def url(self) -> str:

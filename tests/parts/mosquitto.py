@@ -29,14 +29,21 @@ class Broker(NamedTuple):
 
 @contextmanager
 def broker(
-    folder: Path, data: Folder, *, prefix: str = PREFIX, device_port: int | None = None, service_port: int | None = None
+    folder: Path,
+    data: Folder,
+    *,
+    prefix: str = PREFIX,
+    device_port: int | None = None,
+    service_port: int | None = None,
+    **limits: int,
 ) -> Iterator[Broker]:
     """Render into ``folder`` from the fleet's data folder, start, wait until it listens, stop at the end.
 
     Ports can be named, to start a broker again where it was.
     """
     ports = (device_port or free_port(), service_port or free_port())
-    configuration = render(folder, data, device_port=ports[0], service_port=ports[1], prefix=prefix, host=HOST)
+    named = {"device_port": ports[0], "service_port": ports[1], "prefix": prefix, "host": HOST}
+    configuration = render(folder, data, **named, **limits)
     executable = program("mosquitto")
     assert executable is not None, "mosquitto is not installed: mark the test with needs('mosquitto')"
     process = subprocess.Popen([executable, "-c", str(configuration)], stderr=subprocess.PIPE, text=True)
