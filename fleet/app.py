@@ -29,6 +29,7 @@ from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
 from fleet.registry import Registry
+from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
@@ -74,6 +75,7 @@ async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Cal
     try:
         await asyncio.to_thread(database.migrate)
         background = _build(app, settings, folder, database, clock)
+        await asyncio.to_thread(_tell_revoked, app.state.services)
         task = asyncio.create_task(background.run(), name="background")
         task.add_done_callback(partial(_ended, stop=stop))
         try:
@@ -148,9 +150,17 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         link=link,
         attempts=Attempts(),
         mishaps=mishaps,
+        revocations=Revocations(authority, folder),
         wake=background.wake,
+        devices_changed=background.devices_changed,
     )
     return background
+
+
+def _tell_revoked(use: Services) -> None:
+    """The list of revoked certificates is there from the first start on, and again after a restore."""
+    with use.database.read() as connection:
+        use.revocations.publish(connection, use.clock())
 
 
 def _public_ca(settings: Settings) -> str:

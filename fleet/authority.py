@@ -6,7 +6,7 @@ names and addresses and serverAuth only, so neither passes for the other.
 
 import datetime as dt
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -104,6 +104,21 @@ class Authority:
         name = device_id(device)
         san = [x509.UniformResourceIdentifier(f"urn:edgefleet:device:{name}")]
         return self._leaf(name, public_key, san, ExtendedKeyUsageOID.CLIENT_AUTH, life)
+
+    def revocations(self, listed: Mapping[int, float]) -> bytes:
+        """The PEM list of revoked certificates: serial numbers and when, in Unix seconds.
+
+        It holds as long as the authority, for a broker refuses everybody once its list has expired.
+        """
+        now = dt.datetime.now(dt.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(now - BACKDATE).next_update(self.certificate.not_valid_after_utc)
+        for serial, at in sorted(listed.items()):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial)
+            builder = builder.add_revoked_certificate(
+                entry.revocation_date(dt.datetime.fromtimestamp(at, dt.UTC)).build()
+            )
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _leaf(
         self,

@@ -5,6 +5,7 @@
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
+- ``partings``: lets the broker forget devices that were removed;
 - ``pulse``: tries the database, so that its trouble is known before somebody needs it.
 """
 
@@ -14,6 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -26,8 +28,10 @@ from fleet.metadata import Metadata
 from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
 from fleet.rollouts.engine import Engine
+from fleet.tables import devices
 from modules import canonical
 from modules.errors import EdgefleetError, LinkLost
+from modules.names import DeviceId
 from modules.protocol.report import Ack
 from modules.protocol.topics import Parsed, Topics
 
@@ -41,6 +45,8 @@ ORDERS_AT_ONCE: Final = 100
 RETRY_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05
 PULSE_S: Final = 5.0
+# After it was told of a revoked certificate, the broker has read its list again.
+REREAD_S: Final = 1.0
 
 
 class Background:
@@ -66,13 +72,18 @@ class Background:
         self._mishaps = mishaps
         self._tick_s = tick_s
         self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
-        self._look, self._send = asyncio.Event(), asyncio.Event()
+        self._look, self._send, self._part = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._removed: frozenset[str] = frozenset()
         self._forget = False
         self._loop = asyncio.get_running_loop()
 
     def wake(self) -> None:
         """Something changed that the rollout engine should see now."""
         self._loop.call_soon_threadsafe(self._look.set)
+
+    def devices_changed(self) -> None:
+        """Devices joined or were removed; from any thread."""
+        self._loop.call_soon_threadsafe(self._part.set)
 
     async def run(self) -> None:
         """Everything, until cancelled. What goes wrong with one message or row ends nothing else."""
@@ -83,18 +94,24 @@ class Background:
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._trying(), name="pulse")
+            group.create_task(self._parting(), name="partings")
 
     def _connected(self) -> None:
         # A broker that was started again has no retained orders.
         self._forget = True
         self._send.set()
+        self._part.set()
 
     async def _arrived(self, topic: Parsed, payload: bytes) -> None:
         with self._mishaps.alone("message", f"{'/'.join(topic.rest)} of {topic.device}"):
             await self._sort(topic, payload)
 
     async def _sort(self, topic: Parsed, payload: bytes) -> None:
+        if not payload:
+            return  # a retained message was cleared
         if topic.rest == ("blob", "get"):
+            if topic.device in self._removed:
+                return
             await self._publisher.take(topic.device, payload)
         elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
             await self._inbox.put(Inbound(topic.device, topic.rest[0], payload))
@@ -190,6 +207,32 @@ class Background:
             with self._mishaps.alone("pulse", "database"):
                 await self._lasting(self._database.try_writing)
             await asyncio.sleep(PULSE_S)
+
+    async def _parting(self) -> None:
+        while True:
+            with self._mishaps.alone("parting", "removed devices"):
+                self._removed, waiting = await self._lasting(self._partings)
+                try:
+                    if waiting:
+                        await asyncio.sleep(REREAD_S)
+                    for device in waiting:
+                        await self._link.part(device)
+                        await self._lasting(self._parted, device)
+                except LinkLost as error:
+                    log.debug("removed devices stay with the broker until it is back: %s", error)
+            await self._part.wait()
+            self._part.clear()
+
+    def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(devices.c.id, devices.c.parting).where(devices.c.removed.is_not(None))
+            ).all()
+        return frozenset(row.id for row in rows), [DeviceId(row.id) for row in rows if row.parting]
+
+    def _parted(self, device: DeviceId) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(devices).where(devices.c.id == device).values(parting=False))
 
     def _unpublished(self) -> list[orders.Outgoing]:
         with self._database.read() as connection:

@@ -67,6 +67,20 @@ class Blobs:
         except FileNotFoundError as error:
             raise Missing("there is no such blob", element=name) from error
 
+    def find(self, name: Digest) -> bytes | None:
+        """All of a small blob, None where there is none."""
+        try:
+            return self.path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: Digest) -> None:
+        """Forget a blob; whoever reads it meanwhile has it to the end."""
+        path = self.path(name)
+        # The blob first: one that is visible has its index.
+        path.unlink(missing_ok=True)
+        _note(path).unlink(missing_ok=True)
+
     def read_blocks(self, name: Digest, numbers: Iterable[int]) -> tuple[int, list[tuple[int, bytes]]]:
         """The blob's length and those of the asked 64 KiB blocks that it has, with their numbers.
 

@@ -16,6 +16,7 @@ from typing import Final
 import aiomqtt
 
 from modules.errors import BadSettings, Invalid, LinkLost
+from modules.names import DeviceId
 from modules.protocol.topics import Parsed, Topics
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,22 @@ class BrokerLink:
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
+    async def part(self, device: DeviceId) -> None:
+        """End a device's session, and let the broker forget what is retained of it.
+
+        The session that has a device's name is this one for a moment: so the broker ends the device's own, which comes
+        again only if the broker accepts its certificate.
+
+        Raises:
+            LinkLost: the broker does not answer, or not to the end.
+        """
+        try:
+            async with self._session(device) as client:
+                for topic in self._topics.retained(device):
+                    await client.publish(topic, b"", qos=1, retain=True)
+        except (aiomqtt.MqttError, OSError) as error:
+            raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
+
     async def run(self, connected: Callable[[], None], arrived: Callable[[Parsed, bytes], Awaitable[None]]) -> None:
         """Connect, subscribe to what devices say, hand over each message; again whenever the session ends."""
         wait, told = FIRST_WAIT_S, False
@@ -102,11 +119,11 @@ class BrokerLink:
         if isinstance(payload, bytes | bytearray):
             await arrived(parsed, bytes(payload))
 
-    def _session(self) -> aiomqtt.Client:
+    def _session(self, identifier: str | None = None) -> aiomqtt.Client:
         return aiomqtt.Client(
             self._host,
             self._port,
-            identifier=self._identifier,
+            identifier=identifier or self._identifier,
             protocol=aiomqtt.ProtocolVersion.V311,
             tls_context=self._tls,
             timeout=PUBLISH_TIMEOUT_S,

@@ -12,7 +12,9 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from fleet.folder import Folder, write_secret
+from fleet.authority import Authority
+from fleet.folder import Folder, replace_file, write_secret
+from fleet.revocation import FILE, PID_FILE
 from modules.errors import BadSettings
 from modules.protocol.topics import Topics
 
@@ -46,6 +48,7 @@ def render(
         BadSettings: the data folder has no certificates, there is no such account, or it cannot be given the files.
         Invalid: ``prefix`` is no topic prefix.
     """
+    target = target.absolute()
     account = _account(user)
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     copies = {
@@ -56,6 +59,9 @@ def render(
     }
     values = {"HOST": host, "DEVICE_PORT": str(device_port), "SERVICE_PORT": str(service_port)}
     values |= {"USER": account.pw_name, "PREFIX": Topics(prefix).prefix}
+    if not folder.revoked.exists():
+        replace_file(folder.revoked, Authority.load(folder.ca).revocations({}))
+    values |= {"REVOKED": str(_copy(folder.revoked, target / FILE)), "PID_FILE": str(target / PID_FILE)}
     values |= {"MAX_CONNECTIONS": str(connections), "MEMORY_LIMIT": str(memory_mb << 20)}
     for name, (source, file) in copies.items():
         values[name] = str(_copy(source, target / file))
@@ -63,6 +69,7 @@ def render(
         values[name] = str(_fill(file, target / file, values))
     configuration = _fill("mosquitto.conf", target / "mosquitto.conf", values)
     _give(target, account)
+    replace_file(folder.broker_place, f"{target}\n".encode())
     return configuration
 
 

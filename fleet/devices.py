@@ -1,7 +1,7 @@
 """The fleet's devices: what is known of each, which a selector means, and their labels."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, select, update
@@ -16,6 +16,8 @@ from modules.protocol.facts import Facts
 from modules.protocol.order import SlotOrder
 from modules.protocol.report import Report
 
+LIVE: Final = devices.c.removed.is_(None)
+
 
 def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
     """One device as the API shows it.
@@ -23,7 +25,7 @@ def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
     Raises:
         Missing: there is no such device.
     """
-    row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
+    row = connection.execute(select(devices).where(devices.c.id == device, LIVE)).one_or_none()
     if row is None:
         raise Missing("there is no such device", element=device)
     return _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
@@ -34,7 +36,8 @@ def view_all(connection: Connection) -> list[dict[str, Any]]:
     ordered: dict[str, list[Row[Any]]] = {}
     for row in connection.execute(select(slots)):
         ordered.setdefault(row.device, []).append(row)
-    return [_view(row, ordered.get(row.id, [])) for row in connection.execute(select(devices).order_by(devices.c.id))]
+    rows = connection.execute(select(devices).where(LIVE).order_by(devices.c.id))
+    return [_view(row, ordered.get(row.id, [])) for row in rows]
 
 
 def set_labels(connection: Connection, device: DeviceId, labels: dict[str, str]) -> None:
@@ -44,7 +47,7 @@ def set_labels(connection: Connection, device: DeviceId, labels: dict[str, str])
         Missing: there is no such device.
         Invalid: a label that no selector could name.
     """
-    changed = update(devices).where(devices.c.id == device).values(labels=selectors.check_labels(labels))
+    changed = update(devices).where(devices.c.id == device, LIVE).values(labels=selectors.check_labels(labels))
     if connection.execute(changed).rowcount != 1:
         raise Missing("there is no such device", element=device)
 
@@ -61,7 +64,8 @@ def chosen(
         Invalid: the selector is unreadable.
     """
     wanted = selectors.parse(selector)
-    rows = {row.id: row for row in connection.execute(select(devices.c.id, devices.c.labels, devices.c.facts))}
+    every = select(devices.c.id, devices.c.labels, devices.c.facts).where(LIVE)
+    rows = {row.id: row for row in connection.execute(every)}
     if only is not None:
         for device in only:
             if device not in rows:

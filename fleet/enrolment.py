@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Connection, insert, select, update
 
-from fleet import events, tokens
+from fleet import events, revocation, tokens
 from fleet.authority import Authority, check_request
 from fleet.refusals import Conflict
 from fleet.tables import devices
@@ -57,15 +57,27 @@ class Enrolment:
         public = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
         device = request.name or _name_of(key)
         certificate = self._authority.device(device, key, self._life).decode()
-        known = connection.execute(select(devices.c.public_key).where(devices.c.id == device)).scalar_one_or_none()
+        columns = (devices.c.public_key, devices.c.removed, devices.c.order_counter)
+        mine = devices.c.id == device
+        known = connection.execute(select(*columns).where(mine)).one_or_none()
         if known is None:
             tokens.spend(connection, request.token)
             connection.execute(insert(devices).values(**_new_device(device, certificate, public, now)))
             events.record(connection, now, "enrolled", "the device joined the fleet", device=device)
-        elif known == public:
-            connection.execute(update(devices).where(devices.c.id == device).values(certificate=certificate))
+        elif known.removed is not None:
+            tokens.spend(connection, request.token)
+            fresh = _new_device(device, certificate, public, now) | _joined_again(known.order_counter)
+            connection.execute(update(devices).where(mine).values(**fresh))
+            events.record(connection, now, "enrolled", "a removed device's name joined the fleet again", device=device)
+        elif known.public_key == public:
+            connection.execute(update(devices).where(mine).values(certificate=certificate))
         else:
-            raise Conflict("another device has this name", element=device, remedy="enrol under another name")
+            raise Conflict(
+                "another device has this name",
+                element=device,
+                remedy="enrol under another name, or remove the other device first: edgefleet devices remove NAME",
+            )
+        revocation.issued(connection, device, certificate)
         return EnrollAnswer(device=device, certificate=certificate)
 
 
@@ -90,3 +102,10 @@ def _new_device(device: DeviceId, certificate: str, public: str, now: float) -> 
         "order_counter": 0,
         "order_published": 0,
     }
+
+
+def _joined_again(counter: int) -> dict[str, object]:
+    """The columns in which a device under the name of a removed one differs from a new one: orders count on."""
+    numbers = {"order_counter": counter, "order_published": counter}
+    epochs = {"epoch": "", "status_epoch": "", "retired_epochs": {}}
+    return numbers | epochs | {"removed": None, "parting": False, "facts": None, "report": None, "last_seen": None}

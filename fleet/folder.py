@@ -1,9 +1,10 @@
 """The data folder: which file lies where, and that only its owner can read it."""
 
+import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,16 @@ class Folder:
     def broker(self) -> Path:
         return self.root / "broker.pem"
 
+    @property
+    def revoked(self) -> Path:
+        """The list of revoked certificates."""
+        return self.root / "revoked.pem"
+
+    @property
+    def broker_place(self) -> Path:
+        """Says in which folder of this machine the broker's configuration was written last."""
+        return self.root / "broker-folder"
+
     def online_key(self, role: str) -> Path:
         return self.root / f"tuf-{role}.key"
 
@@ -64,7 +75,7 @@ class Folder:
         return certificate.with_suffix(".key")
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(folder: Folder) -> Iterator[None]:
     """Only one server at a time works with a data folder; the lock goes with the process, however it ends.
 
@@ -94,3 +105,19 @@ def write_secret(path: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one step, for the owner of its folder: the broker's may be another account."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        owner = path.parent.stat()
+        if owner.st_uid != os.geteuid():
+            os.chown(draft, owner.st_uid, owner.st_gid)
+        Path(draft).replace(path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            Path(draft).unlink()
+        raise

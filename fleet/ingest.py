@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # Messages of one device and kind in one batch; of a flood only the newest are looked at.
 OF_ONE_KIND: Final = 20
+# What a device that was just removed still says is its goodbye.
+PARTING_S: Final = 60.0
 # What a message says: a status, or a signed document with its bytes; or why it says nothing.
 Document = Status | tuple[Facts | Report, bytes] | Exception
 
@@ -109,13 +111,20 @@ class Ingest:
             return error
 
     def _take(self, connection: Connection, message: Inbound, document: Document) -> Receipt | None:
-        if isinstance(document, Exception):
-            raise document
-        row = connection.execute(select(devices).where(devices.c.id == message.device)).one()
+        row = connection.execute(select(devices).where(devices.c.id == message.device)).one_or_none()
+        if row is not None and row.removed is not None:
+            if self._clock() - row.removed > PARTING_S:
+                self._event(connection, "removed-device", "a removed device still reaches the broker", row.id)
+            return None
+        if row is None or isinstance(document, Exception):
+            raise document if isinstance(document, Exception) else Untrusted("no such device", element=message.device)
         if isinstance(document, Status):
             self._status(connection, row, document)
             return None
-        said, data = document
+        return self._take_signed(connection, row, *document)
+
+    def _take_signed(self, connection: Connection, row: Row[Any], said: Facts | Report, data: bytes) -> Receipt | None:
+        """A document that the device signed: its number says whether it is news."""
         last = row.facts_number if isinstance(said, Facts) else row.report_number
         match epochs.judge(row, said.epoch, said.number, last):
             case News.CLONE:

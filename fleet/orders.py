@@ -50,7 +50,8 @@ class Orders:
             Missing: there is no such device.
             Invalid: the order would be larger than a device reads, or something in it out of bounds.
         """
-        counter = connection.execute(select(devices.c.order_counter).where(devices.c.id == device)).scalar_one_or_none()
+        mine = (devices.c.id == device) & devices.c.removed.is_(None)
+        counter = connection.execute(select(devices.c.order_counter).where(mine)).scalar_one_or_none()
         if counter is None:
             raise Missing("there is no such device", element=device)
         wanted = select(slots.c.slot, slots.c.document, slots.c.waiver).where(slots.c.device == device)
@@ -150,7 +151,7 @@ def unpublished(connection: Connection, *, limit: int) -> list[Outgoing]:
     """Orders that the broker has not taken yet, oldest devices first."""
     waiting = (
         select(devices.c.id, devices.c.order_counter, devices.c.order_envelope)
-        .where(devices.c.order_counter > devices.c.order_published)
+        .where(devices.c.order_counter > devices.c.order_published, devices.c.order_envelope.is_not(None))
         .order_by(devices.c.id)
         .limit(limit)
     )

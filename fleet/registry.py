@@ -18,7 +18,7 @@ from modules.errors import Invalid
 from modules.manifest import Manifest
 from modules.names import Digest, ModuleRef, Slug, Version
 
-RESERVED, DRAFT, SIGNED = "reserved", "draft", "signed"
+RESERVED, DRAFT, SIGNED, REMOVED = "reserved", "draft", "signed", "removed"
 _SHOWN = 20
 
 
@@ -43,12 +43,14 @@ class Registry:
 
         Raises:
             Invalid: no manifest, another module's, or blobs that it names are missing (it lists them).
-            Conflict: the version exists with other bytes.
+            Conflict: the version exists with other bytes, or was removed.
         """
         manifest = manifests.decode(data)
         if str(manifest.ref) != str(ref):
             raise Invalid(f"the manifest is {manifest.ref}'s", element=str(ref))
         row = self._find(connection, ref)
+        if row is not None and row.state == REMOVED:
+            raise Conflict("this version was removed", element=str(ref), remedy="register a new version")
         if row is not None and row.digest is not None:
             if row.digest != sha256(data):
                 raise Conflict("this version has another content", element=str(ref), remedy="register a new version")
@@ -76,6 +78,8 @@ class Registry:
             raise Invalid("it is signed, but no such draft is here", element=str(ref), remedy="upload the module first")
         if (row.digest, row.length) != (digest, length):
             raise Invalid(f"what was signed is {digest}, the draft is {row.digest}", element=str(ref))
+        if row.state == REMOVED:  # the team's metadata lists it for ever
+            return False
         connection.execute(update(modules).where(modules.c.id == row.id).values(state=SIGNED))
         return bool(row.state != SIGNED)
 
@@ -90,7 +94,9 @@ class Registry:
 
     def view_all(self, connection: Connection) -> list[dict[str, Any]]:
         """Every draft and signed module, newest versions first."""
-        rows = connection.execute(select(modules).where(modules.c.digest.is_not(None))).all()
+        rows = connection.execute(
+            select(modules).where(modules.c.digest.is_not(None), modules.c.state != REMOVED)
+        ).all()
         ordered = sorted(rows, key=lambda row: Version.parse(row.version), reverse=True)
         return [_view(row) for row in sorted(ordered, key=lambda row: (row.team, row.name))]
 
@@ -114,9 +120,47 @@ class Registry:
             raise Conflict("nobody signed this module", element=str(ref), remedy=f"run: edgefleet modules sign {ref}")
         return manifests.decode(self._blobs.read(row.digest)), Digest(row.digest)
 
+    def digest(self, connection: Connection, ref: ModuleRef) -> Digest:
+        """The digest of a module's manifest.
+
+        Raises:
+            Missing: there is no such module.
+        """
+        return Digest(self._existing(connection, ref).digest)
+
+    def remove(self, connection: Connection, ref: ModuleRef) -> None:
+        """Mark a module as removed; its number is never given again.
+
+        Raises:
+            Missing: there is no such module.
+        """
+        row = self._existing(connection, ref)
+        connection.execute(update(modules).where(modules.c.id == row.id).values(state=REMOVED))
+
+    def discard(self, connection: Connection, removed: Digest) -> None:
+        """Delete the blobs of a removed module that no other module names.
+
+        Call it in a transaction of its own after the removal's commit: it holds the lock that a draft would need, and
+        what fails half way leaves no module without its bytes.
+        """
+        data = self._blobs.find(removed)
+        if data is None:
+            return
+        others = connection.scalars(
+            select(modules.c.digest).where(modules.c.digest.is_not(None), modules.c.state != REMOVED)
+        )
+        kept: set[Digest] = set()
+        for other in map(Digest, others.all()):
+            if other == removed:
+                return
+            kept.add(other)
+            kept.update(_named(manifests.decode(self._blobs.read(other))))
+        for name in {removed, *_named(manifests.decode(data))} - kept:
+            self._blobs.remove(name)
+
     def _existing(self, connection: Connection, ref: ModuleRef) -> Row[Any]:
         row = self._find(connection, ref)
-        if row is None or row.digest is None:
+        if row is None or row.digest is None or row.state == REMOVED:
             raise Missing("there is no such module", element=str(ref))
         return row
 
@@ -134,6 +178,12 @@ def named_blobs(manifest: Manifest) -> Iterable[Blob]:
             yield runtime.image.manifest
             yield runtime.image.config
             yield from runtime.image.layers
+
+
+def _named(manifest: Manifest) -> Iterable[Digest]:
+    for blob in named_blobs(manifest):
+        yield blob.sha256
+        yield blob.blocks
 
 
 def _view(row: Row[Any]) -> dict[str, Any]:

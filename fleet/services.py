@@ -16,12 +16,16 @@ from fleet.metadata import Metadata
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
+from fleet.revocation import Revocations
 from fleet.settings import Settings
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts; ``wake`` makes the rollout engine look now, from any thread."""
+    """The parts; ``wake`` makes the rollout engine look now, from any thread.
+
+    ``devices_changed`` says that devices joined or were removed, likewise.
+    """
 
     settings: Settings
     clock: Clock
@@ -34,7 +38,9 @@ class Services:
     link: BrokerLink
     attempts: Attempts
     mishaps: Mishaps
+    revocations: Revocations
     wake: Callable[[], None]
+    devices_changed: Callable[[], None]
 
 
 def services(request: Request) -> Services:

@@ -61,6 +61,19 @@ devices = Table(
     Column("epoch", String(16), nullable=False, server_default=""),
     Column("status_epoch", String(16), nullable=False, server_default=""),
     Column("retired_epochs", JSON, nullable=False, server_default="{}"),
+    # Taken out of the fleet at that time; ``parting``: the broker has still to forget it.
+    Column("removed", Float),
+    Column("parting", Boolean, nullable=False, server_default="0"),
+)
+
+# Every certificate that was issued to a device, by its serial number in hexadecimal.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", String(40), primary_key=True),
+    Column("device", ForeignKey("devices.id"), nullable=False, index=True),
+    Column("expires", Float, nullable=False),
+    Column("revoked", Float),
 )
 
 # What a device's order says now: the newest revision of each of its slots.
@@ -98,7 +111,7 @@ modules = Table(
     Column("version", String(40), nullable=False),
     Column("digest", String(71)),  # None while the version is only reserved
     Column("length", Integer),
-    Column("state", String(16), nullable=False),  # "reserved", "draft" or "signed"
+    Column("state", String(16), nullable=False),  # "reserved", "draft", "signed" or "removed"
     Column("created", Float, nullable=False),
     UniqueConstraint("team", "name", "version"),
 )

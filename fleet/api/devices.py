@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Depends, Response
 
-from fleet import devices
+from fleet import devices, removal, revocation
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
 from fleet.auth import By, need
@@ -40,6 +40,17 @@ def change_device(device: DevicePath, body: Change, use: Use) -> dict[str, Any]:
     with use.database.write() as connection:
         devices.set_labels(connection, device, body.labels)
         return devices.view(connection, device)
+
+
+@router.delete("/{device}", dependencies=[Depends(need("device:write"))])
+def remove_device(device: DevicePath, use: Use, by: By) -> dict[str, str]:
+    now = use.clock()
+    with use.database.write() as connection:
+        removal.remove_device(connection, now, device, by=by)
+    with use.database.write() as connection:  # one list after the other
+        told = use.revocations.publish(connection, now)
+    use.devices_changed()
+    return {"device": device, "broker": revocation.TOLD if told else revocation.UNTOLD}
 
 
 @router.delete("/{device}/slots/{slot}", dependencies=[Depends(need("rollout:write"))])

@@ -31,6 +31,7 @@ class JoinRequest(Body):
 async def enroll(request: Request, use: Use) -> Response:
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
     answer = await run_in_threadpool(_enrol, use, body, address(request))
+    use.devices_changed()
     return Response(canonical.encode(answer), media_type="application/json")
 
 

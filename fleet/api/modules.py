@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from fleet import removal
 from fleet.api.paths import ModelPath, TeamPath
-from fleet.auth import need
+from fleet.auth import By, need
 from fleet.services import Services, Use
 from modules.manifest import LIMIT
 from modules.names import ModuleRef, Version, slug
@@ -51,6 +52,16 @@ def show_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> dict[str,
 def manifest(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> Response:
     with use.database.read() as connection:
         return Response(use.registry.manifest_bytes(connection, ref), media_type="application/json")
+
+
+@router.delete("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))])
+def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By) -> dict[str, str]:
+    with use.database.write() as connection:
+        digest = use.registry.digest(connection, ref)
+        removal.remove_module(connection, use.clock(), use.registry, ref, by=by)
+    with use.database.write() as connection:
+        use.registry.discard(connection, digest)
+    return {"ref": str(ref), "state": "removed"}
 
 
 def _draft(use: Services, ref: ModuleRef, data: bytes) -> tuple[bool, dict[str, Any]]:

@@ -101,6 +101,10 @@ class Fleet:
         """The bytes that were, or will be, signed."""
         return self._call("GET", f"{_module(ref)}/manifest").content
 
+    def remove_module(self, ref: ModuleRef) -> None:
+        """Take a module version out, unless something uses it."""
+        self._call("DELETE", _module(ref))
+
     # Trust
 
     def tuf(self, name: str) -> bytes | None:
@@ -137,6 +141,10 @@ class Fleet:
         """Replace the device's labels."""
         self._call("PATCH", f"{_V1}/devices/{device}", json={"labels": labels})
         return self.device(device)
+
+    def remove_device(self, device: str) -> dict[str, str]:
+        """Take a device out of the fleet; says whether the broker refuses its certificate from now on."""
+        return self._decode(self._call("DELETE", f"{_V1}/devices/{device}"), dict[str, str])
 
     def empty_slot(self, device: str, slot: str) -> None:
         """Order the device to stop and forget what runs in a slot."""

@@ -11,19 +11,22 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from modules import canonical, manifest
+from modules.digests import Blob
 from modules.errors import Invalid, NeedsOperator
 from modules.manifest import Image, Manifest
 from modules.names import ModuleRef
+from modules.oci import blob_path
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"
 _IMAGES_LIMIT: Final = 16 << 20
+_SHOWN: Final = 5
 
 
 class Workspace:
@@ -75,11 +78,40 @@ class Workspace:
 
     def keep_image(self, image: Image) -> None:
         """Add an image to the list; one of the same name is replaced."""
-        images = {one.name: one for one in self.images()} | {image.name: image}
+        self._write_images([*(one for one in self.images() if one.name != image.name), image])
+
+    def _write_images(self, images: Iterable[Image]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         fresh = self.root / f"images.json.{os.getpid()}"
-        fresh.write_bytes(canonical.encode([images[name] for name in sorted(images)]))
+        fresh.write_bytes(canonical.encode(sorted(images, key=lambda one: one.name)))
         fresh.replace(self.root / "images.json")
+
+    def forget_image(self, name: str) -> Image:
+        """Take an image off the list, with the blobs that no other image has; returns it.
+
+        Raises:
+            Invalid: there is no such image.
+            NeedsOperator: modules that are packed here run in it.
+        """
+        image = self.image(name)
+        left = [one for one in self.images() if one.name != name]
+        using = [str(ref) for ref in self.modules() if _runs_in(self.manifest(ref)[0], image)]
+        if using and not any(one.manifest == image.manifest for one in left):
+            raise NeedsOperator(
+                f"it is in use by {', '.join(using[:_SHOWN])}" + (" and more" if len(using) > _SHOWN else ""),
+                element=name,
+                remedy="remove those modules first: edgefleet modules remove MODULE",
+            )
+        self._write_images(left)
+        kept = {blob.sha256 for one in left for blob in _blobs(one)}
+        for blob in _blobs(image):
+            if blob.sha256 not in kept:
+                blob_path(self.blobs, blob.sha256).unlink(missing_ok=True)
+        return image
+
+    def forget_module(self, ref: ModuleRef) -> None:
+        """Remove the publisher's own files of a module version, where they are."""
+        shutil.rmtree(self.module(ref), ignore_errors=True)
 
     def module(self, ref: ModuleRef) -> Path:
         """Where the publisher's own files of a module version are, there or not."""
@@ -138,3 +170,13 @@ class Workspace:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(place)
         return place
+
+
+def _runs_in(module: Manifest, image: Image) -> bool:
+    return any(one.image is not None and one.image.manifest == image.manifest for one in module.runtimes)
+
+
+def _blobs(image: Image) -> Iterator[Blob]:
+    yield image.manifest
+    yield image.config
+    yield from image.layers

@@ -56,6 +56,10 @@ class Topics:
     def answer(self, device: DeviceId, name: str, ident: str) -> str:
         return self.up(device, "cmd", name, ident)
 
+    def retained(self, device: DeviceId) -> tuple[str, ...]:
+        """Where the broker keeps the newest message of or for a device."""
+        return self.order(device), self.report(device), self.facts(device), self.status(device)
+
     def down(self, device: DeviceId, *rest: str) -> str:
         return "/".join((self.prefix, device, "down", *rest))
 

@@ -233,7 +233,8 @@ def test_the_rendered_folder_holds_no_ca_key_and_nothing_for_others_to_read(site
     """Whoever breaks into the broker gets its own key, and cannot issue certificates."""
     folder = site.folder / "broker"
     assert {path.name for path in folder.iterdir()} == {
-        "broker.key", "broker.pem", "ca.pem", "devices.acl", "mosquitto.conf", "service-ca.pem", "services.acl"
+        "broker.key", "broker.pem", "ca.pem", "devices.acl", "mosquitto.conf", "mosquitto.pid", "revoked.pem",
+        "service-ca.pem", "services.acl",
     }  # fmt: skip
     assert folder.stat().st_mode & 0o077 == 0
     for certificate in ("ca.pem", "service-ca.pem"):

@@ -16,7 +16,7 @@ from modules import canonical
 from modules.names import device_id, slot_name
 from modules.protocol.report import SlotReport
 
-app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label and empty them.")
+app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label, empty and remove them.")
 _ASK_AGAIN_S: Final = 1.0
 
 
@@ -106,6 +106,14 @@ def empty(
         fleet.empty_slot(device_id(device), slot_name(slot))
     document = {"device": device, "slot": slot}
     Screen(as_json=as_json).show(document, lambda it: it.say(f"{device} is ordered to empty {slot}"))
+
+
+@app.command()
+def remove(device: Annotated[str, typer.Argument(help="The device's id.")], *, as_json: Json = False) -> None:
+    """Take a device out of the fleet: it gets no more orders, and its certificate connects no more."""
+    with Fleet(config.load()) as fleet:
+        done = fleet.remove_device(device_id(device))
+    Screen(as_json=as_json).show(done, lambda it: it.say(f"{device} is removed; {done['broker']}"))
 
 
 def _labels(labels: dict[str, str]) -> str:

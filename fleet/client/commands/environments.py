@@ -14,7 +14,7 @@ from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid
 
-app = typer.Typer(no_args_is_help=True, help="Build, list, show and save what entry scripts run in.")
+app = typer.Typer(no_args_is_help=True, help="Build, list, show, save and remove what entry scripts run in.")
 _NAME_ONE = "name --conda-file, --requirements, --environment or --base-image"
 
 
@@ -106,6 +106,16 @@ def save(
     environment = Environment.get(name)
     environment.save_to_directory(folder, overwrite=overwrite)
     Screen(as_json=as_json).show(_document(environment), lambda it: it.say(str(folder)))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="An environment kept on this machine.")], *, as_json: Json = False
+) -> None:
+    """Forget an environment and its lock; an image that was made of it stays until it is removed itself."""
+    environment = Environment.get(name)
+    environment.forget()
+    Screen(as_json=as_json).show(_document(environment), lambda it: it.say(f"{name} is removed"))
 
 
 def _lock(environment: Environment) -> list[str]:

@@ -12,7 +12,9 @@ from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import Workspace
 from modules.manifest import Image
 
-app = typer.Typer(no_args_is_help=True, help="Build, add, list and save the container images that modules run in.")
+app = typer.Typer(
+    no_args_is_help=True, help="Build, add, list, save and remove the container images that modules run in."
+)
 
 
 @app.command("build")
@@ -62,6 +64,13 @@ def save(
     with screen.progress() as step:
         write(image, file, _workspace(), step)
     _show(screen, image)
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="An image of the workspace.")], *, as_json: Json = False) -> None:
+    """Take an image out of the workspace, unless a module that is packed there runs in it."""
+    image = _workspace().forget_image(name)
+    Screen(as_json=as_json).show(_document(image), lambda it: it.say(f"{name} is removed from the workspace"))
 
 
 @app.command("list")

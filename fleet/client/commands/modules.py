@@ -21,7 +21,7 @@ from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.names import ModuleRef
 
-app = typer.Typer(no_args_is_help=True, help="Sign, check, list and rebase modules.")
+app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules.")
 
 
 @app.command()
@@ -61,6 +61,17 @@ def show(module: Ref, *, as_json: Json = False) -> None:
     with Fleet(config.load()) as fleet:
         found = fleet.module(ModuleRef.parse(module))
     Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
+
+
+@app.command()
+def remove(module: Ref, *, as_json: Json = False) -> None:
+    """Take a module version out of the server and out of this workspace, unless something uses it."""
+    ref = ModuleRef.parse(module)
+    with Fleet(config.load()) as fleet:
+        fleet.remove_module(ref)
+    _workspace().forget_module(ref)
+    document = {"ref": str(ref), "state": "removed"}
+    Screen(as_json=as_json).show(document, lambda it: it.say(f"{ref} is removed"))
 
 
 @app.command()

@@ -149,6 +149,10 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
                 f"cannot be written: {error.strerror}", element=str(path), remedy="name another folder"
             ) from error
 
+    def forget(self) -> None:
+        """Remove what is kept of it on this machine."""
+        shutil.rmtree(_folder(self.name))
+
     def keep(self) -> Path:
         """Keep it on this machine under its name, for :meth:`get`; returns the folder."""
         folder = _folder(self.name)

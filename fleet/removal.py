@@ -1,0 +1,118 @@
+"""What is taken out of the fleet: devices and module versions, unless something uses them, and then it is named.
+
+Nothing of history goes: rollouts, revisions and events keep their rows, and a device's number of orders counts on, so
+that a device which joins under the same name again never takes an old order for a new one.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, select, update
+
+from fleet import events, revisions, revocation
+from fleet.refusals import Conflict, Missing
+from fleet.registry import Registry
+from fleet.rollouts import members
+from fleet.rollouts.phases import PAUSED, RUNNING
+from fleet.tables import devices, rollouts, slot_revisions, slots
+from fleet.tables import members as member_rows
+from modules.names import DeviceId, Digest, ModuleRef
+from modules.protocol.order import SlotOrder
+from modules.protocol.report import Report
+
+_SHOWN: Final = 5
+_OPEN: Final = (RUNNING, PAUSED)
+
+
+def remove_device(connection: Connection, now: float, device: DeviceId, *, by: str = "") -> None:
+    """Take a device out: its slots, its order and its certificates hold no more, and what it says counts no more.
+
+    Raises:
+        Missing: there is no such device.
+        Conflict: an open rollout waits for it.
+    """
+    mine = (devices.c.id == device) & devices.c.removed.is_(None)
+    if connection.execute(select(devices.c.id).where(mine)).one_or_none() is None:
+        raise Missing("there is no such device", element=device)
+    waiting = select(rollouts.c.id).join(member_rows).where(member_rows.c.device == device, member_rows.c.current)
+    if using := connection.scalars(waiting.where(rollouts.c.state.in_(_OPEN)).order_by(rollouts.c.id)).all():
+        raise Conflict(
+            f"it is in use by {_listed(f'rollout {one}' for one in using)}",
+            element=device,
+            remedy="cancel the rollout, or wait for its end: edgefleet rollouts cancel ID",
+        )
+    for slot in connection.scalars(select(slots.c.slot).where(slots.c.device == device)).all():
+        revisions.empty(connection, now, by, device, slot)
+        members.retire(connection, [device], slot)
+    revocation.revoke(connection, now, device)
+    gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}
+    ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}
+    connection.execute(update(devices).where(mine).values(**gone, **ordered))
+    events.record(connection, now, "device-removed", "the device was taken out of the fleet", device=device, by=by)
+
+
+def remove_module(connection: Connection, now: float, registry: Registry, ref: ModuleRef, *, by: str = "") -> None:
+    """Take a module version out; its number stays taken. Its blobs go with :meth:`Registry.discard`.
+
+    Raises:
+        Missing: there is no such module.
+        Conflict: a device runs it or is ordered to, or an open rollout brings it or could go back to it.
+    """
+    digest = registry.digest(connection, ref)
+    using = dict.fromkeys((*_on_devices(connection, ref, digest), *_in_rollouts(connection, ref)))
+    if using:
+        raise Conflict(
+            f"it is in use by {_listed(using)}",
+            element=str(ref),
+            remedy="roll out another version there, empty the slots, or cancel the rollout",
+        )
+    registry.remove(connection, ref)
+    events.record(connection, now, "module-removed", str(ref), by=by)
+
+
+def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[str]:
+    ordered = select(slots.c.device, slots.c.slot, slots.c.document).order_by(slots.c.device, slots.c.slot)
+    for row in connection.execute(ordered):
+        if _names(row.document, ref):
+            yield f"device {row.device}, slot {row.slot}"
+    said = select(devices.c.id, devices.c.report).where(devices.c.report.is_not(None)).order_by(devices.c.id)
+    for device, data in connection.execute(said):
+        if digest.encode() not in data:
+            continue  # decoding the reports of thousands takes seconds
+        for slot in msgspec.json.decode(data, type=Report).slots:
+            serves = slot.serving is not None and slot.serving.digest == digest
+            if serves or slot.digest == digest:
+                yield f"device {device}, slot {slot.slot}"
+
+
+def _in_rollouts(connection: Connection, ref: ModuleRef) -> Iterator[str]:
+    brings = select(rollouts.c.id).where(rollouts.c.module == str(ref), rollouts.c.state.in_(_OPEN))
+    for rollout in connection.scalars(brings.order_by(rollouts.c.id)):
+        yield f"rollout {rollout}"
+    # A cancel orders again what stood in the slot before.
+    before = (
+        select(rollouts.c.id, slot_revisions.c.document)
+        .join(member_rows, member_rows.c.rollout == rollouts.c.id)
+        .join(
+            slot_revisions,
+            (slot_revisions.c.device == member_rows.c.device)
+            & (slot_revisions.c.slot == member_rows.c.slot)
+            & (slot_revisions.c.revision == member_rows.c.revision - 1),
+        )
+        .where(rollouts.c.state.in_(_OPEN), member_rows.c.current, slot_revisions.c.document.is_not(None))
+    )
+    for rollout, document in connection.execute(before.distinct()):
+        if _names(document, ref):
+            yield f"rollout {rollout}, whose cancel goes back to it"
+
+
+def _names(document: bytes, ref: ModuleRef) -> bool:
+    target: str = msgspec.json.decode(document, type=SlotOrder).manifest
+    return target == ref.target
+
+
+def _listed(things: Iterable[Any]) -> str:
+    every = list(things)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return "; ".join(map(str, every[:_SHOWN])) + more
