@@ -1,0 +1,249 @@
+"""Rollouts under whatever happens in whatever order: a random walk on a real database, and what holds after each step.
+
+Devices report late, twice, and out of turn; operators start hotfixes, pause, resume, cancel and empty slots; the engine
+ticks when it likes. The rules below are written from the rows alone, without the judge's own code.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select
+
+from fleet.db import Database
+from fleet.refusals import Conflict, Missing
+from fleet.rollouts import control
+from fleet.rollouts.model import Count, Percent, Policy
+from fleet.rollouts.start import Wish, start
+from fleet.tables import devices, events, history, members, rollouts, slot_revisions, slots
+from modules import canonical
+from modules.names import ModuleRef, Slug
+from modules.protocol.report import Health, Report, SlotReport
+from modules.signing import REPORT_TYPE
+from tests.doubles.fleet_rows import SmallFleet
+
+DEVICES = ("dev-a", "dev-b", "dev-c", "dev-d")
+SLOT = Slug("digits")
+POLICIES = (
+    Policy(),
+    Policy(waves=(Count(1),)),
+    Policy(waves=(Count(1), Count(1), Count(1))),
+    Policy(waves=(Percent(50.0),), success_percent=50.0, failure_percent=50.0),
+    Policy(waves=(Count(2),), success_percent=0.0, failure_percent=100.0),
+)
+PHASES = ("accepted", "fetching", "starting", "probation", "committed", "reverted", "rejected", "degraded", "new-phase")
+HEALTHS = (None, "up", "restarting", "degraded", "new-health")
+FAILED = {"reverting", "reverted", "rejected", "degraded"}
+ENDED = {"failed", "cancelled"}
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A file with the newest tables, to be copied: migrating for each walk would take most of the time."""
+    path = tmp_path_factory.mktemp("empty") / "fleet.sqlite"
+    made = Database.at(path)
+    made.migrate()
+    made.close()
+    return path
+
+
+def good(row):
+    """Committed and, as far as the device says, up."""
+    return row.current and row.phase == "committed" and row.health in {"", "up"}
+
+
+def bad(row):
+    return row.phase in FAILED or (row.phase == "committed" and row.health == "degraded")
+
+
+class Walk(RuleBasedStateMachine):
+    """One fleet of four devices; ``template`` is set by the test."""
+
+    template: Path
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        shutil.copy(self.template, self.folder / "fleet.sqlite")
+        self.database = Database.at(self.folder / "fleet.sqlite")
+        self.fleet = SmallFleet(self.folder, self.database)
+        for name in DEVICES:
+            self.fleet.add_device(name)
+        self.modules = [self.fleet.add_module("digits") for _ in range(3)]
+        self.said = []
+        self.orders = {name: [] for name in DEVICES}
+        self.before = self.rows()
+
+    def teardown(self):
+        self.database.close()
+        shutil.rmtree(self.folder)
+
+    def rows(self):
+        """Every table that the rules look at."""
+        tables = (rollouts, members, slots, slot_revisions, history, events)
+        with self.database.read() as connection:
+            found = {one.name: connection.execute(select(one)).all() for one in tables}
+            counters = dict(connection.execute(select(devices.c.id, devices.c.order_counter)).all())
+        return found | {"counters": counters}
+
+    @rule(
+        module=st.integers(0, 2),
+        chosen=st.sets(st.sampled_from(DEVICES), min_size=1),
+        policy=st.sampled_from(POLICIES),
+        waive=st.booleans(),
+    )
+    def start(self, module, chosen, policy, waive):
+        """A rollout, or a hotfix into the middle of another."""
+        wish = Wish(
+            module=self.modules[module],
+            slot=SLOT,
+            engine="process",
+            devices=tuple(sorted(chosen)),
+            policy=policy,
+            waive=waive,
+        )
+        with self.database.write() as connection:
+            start(connection, self.fleet.now, self.fleet.registry, wish)
+
+    @rule(number=st.integers(1, 8), action=st.sampled_from(("pause", "resume", "cancel")))
+    def steer(self, number, action):
+        """What an operator does, allowed or not."""
+        try:
+            with self.database.write() as connection:
+                control.act(connection, self.fleet.now, number, action)
+        except (Conflict, Missing):
+            pass
+
+    @rule(name=st.sampled_from(DEVICES))
+    def empty(self, name):
+        """An operator empties a slot, if there is something in it."""
+        try:
+            with self.database.write() as connection:
+                control.empty_slot(connection, self.fleet.now, self.fleet.orders, name, SLOT)
+        except Missing:
+            pass
+
+    @rule(times=st.integers(1, 3))
+    def tick(self, times):
+        """The engine works; each tick is looked at by itself."""
+        for _ in range(times):
+            before = self.rows()
+            self.fleet.engine.tick()
+            self.opened_with_evidence(before, self.rows())
+
+    @rule(days=st.floats(0.1, 1.0))
+    def later(self, days):
+        """Orders are renewed at the next tick."""
+        self.fleet.now += days * 86400
+
+    @rule(name=st.sampled_from(DEVICES))
+    def receive(self, name):
+        """A device takes the newest order."""
+        order = self.fleet.order(name)
+        if order is not None and order not in self.orders[name]:
+            self.orders[name].append(order)
+
+    @rule(
+        name=st.sampled_from(DEVICES),
+        which=st.integers(1, 3),
+        phase=st.sampled_from(PHASES),
+        health=st.sampled_from(HEALTHS),
+        same_number=st.booleans(),
+    )
+    def report(self, name, which, phase, health, same_number):
+        """A device speaks of its newest order, or of one before it; sometimes under a number that it has used."""
+        if len(self.orders[name]) < which or SLOT not in self.orders[name][-which].slots:
+            return
+        order = self.orders[name][-which]
+        slot = order.slots[SLOT]
+        said = SlotReport(
+            slot=SLOT,
+            phase=phase,
+            module=str(ModuleRef.from_target(slot.manifest)),
+            digest=slot.digest,
+            current=Health(state=health) if health else None,
+        )
+        number = self.fleet.numbers[name] = max(1, self.fleet.numbers.get(name, 0) + (not same_number))
+        report = Report(device=name, number=number, issued=0, order=order.counter, agent="0", slots=(said,))
+        self.said.append(self.fleet.said(name, "report", report, REPORT_TYPE))
+        self.fleet.ingest.commit([self.said[-1]])
+
+    @precondition(lambda self: self.said)
+    @rule(data=st.data())
+    def repeat(self, data):
+        """The broker brings something again, or late."""
+        self.fleet.ingest.commit([data.draw(st.sampled_from(self.said))])
+
+    def opened_with_evidence(self, before, after):
+        """A wave opens only if each wave so far has a good device that is still its own, and not too many bad ones."""
+        was = {one.id: one.wave for one in before["rollouts"]}
+        for one in after["rollouts"]:
+            if one.wave == was[one.id]:
+                continue
+            policy = next(each for each in POLICIES if canonical.encode(each) == one.policy)
+            assert one.wave == was[one.id] + 1
+            for wave in range(1, one.wave):
+                mine = [row for row in before["members"] if row.rollout == one.id and row.wave == wave]
+                counted = [row for row in mine if row.current or bad(row)]
+                assert any(good(row) for row in mine), f"rollout {one.id} opened wave {one.wave} without evidence"
+                assert sum(map(bad, counted)) * 100 <= policy.failure_percent * len(counted)
+                assert sum(map(good, counted)) * 100 >= policy.success_percent * len(counted)
+
+    @invariant()
+    def holds(self):
+        """What is true at every moment, and against the moment before."""
+        before, after = self.before, self.rows()
+        self.before = after
+        self.history_never_shrinks(before, after)
+        self.nothing_is_ordered_beyond_the_open_wave(before, after)
+        self.a_slot_belongs_to_the_newest_that_was_decided(after)
+        assert self.fleet.mishaps.counts == {}
+
+    def history_never_shrinks(self, before, after):
+        """Rows of the past stay as they are, numbers of orders only grow, and what ended does not begin again."""
+        for name in ("history", "slot_revisions", "events"):
+            assert set(before[name]) <= set(after[name])
+        assert all(number <= after["counters"][name] for name, number in before["counters"].items())
+        states = {one.id: one.state for one in after["rollouts"]}
+        assert all(states[one.id] == one.state for one in before["rollouts"] if one.state in ENDED)
+        waves = {one.id: one.wave for one in after["rollouts"]}
+        assert all(waves[one.id] >= one.wave for one in before["rollouts"])
+
+    def nothing_is_ordered_beyond_the_open_wave(self, before, after):
+        """Neither by a rollout that runs nor by one that does not, whatever wave it had reached."""
+        found = {one.id: one for one in after["rollouts"]}
+        assert all(one.wave <= found[one.rollout].wave for one in after["members"] if one.counter is not None)
+        open_before = {one.id: one.state for one in before["rollouts"]}
+        ordered = {(one.rollout, one.device) for one in before["members"] if one.counter is not None}
+        for one in after["members"]:
+            if one.counter is not None and (one.rollout, one.device) not in ordered:
+                assert open_before[one.rollout] in {"running", "done"}
+
+    def a_slot_belongs_to_the_newest_that_was_decided(self, after):
+        """Of a device's rollouts the newest alone may be current, and its content stands in slot and order."""
+        held = {one.device: one for one in after["slots"]}
+        for name in DEVICES:
+            mine = sorted((one for one in after["members"] if one.device == name), key=lambda one: one.rollout)
+            current = [one for one in mine if one.current]
+            assert current in ([], mine[-1:])
+            if current and current[0].revision is not None:
+                assert (held[name].rollout, held[name].revision) == (current[0].rollout, current[0].revision)
+            order = self.fleet.order(name)
+            ordered = {} if order is None else {slot: one.digest for slot, one in order.slots.items()}
+            digests = {one.rollout: one.digest for one in mine}
+            assert ordered == ({SLOT: digests[held[name].rollout]} if name in held else {})
+
+
+def test_nothing_that_happens_breaks_the_rules(empty_database):
+    """Forty steps at a time, in any order that a search for trouble comes up with."""
+    walk = type("FleetWalk", (Walk,), {"template": empty_database})
+    run_state_machine_as_test(
+        walk,
+        settings=settings(
+            max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,82 @@
+"""Each route asks for the permission that the docs name, and for no other: tried on every route with two roles."""
+
+import re
+import time
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from fleet import auth, setup, tokens
+from fleet.app import create_app
+from fleet.auth import PERMISSIONS, Need
+from fleet.db import Database
+from fleet.folder import Folder
+from fleet.settings import Settings
+from tests.house.tree import ROOT
+from tests.parts.mosquitto import free_port
+
+DOCUMENTED = re.compile(r"^- `(\w+) (/[^`]*)` \((\w+:\w+)\)", re.MULTILINE)
+# Something for each name in a path; nothing of it exists.
+NAMES = {"device": "dev-none", "digest": "sha256:" + "0" * 64, "rollout": "999", "action": "pause", "version": "1"}
+
+
+def routes(router):
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif hasattr(route, "original_router"):
+            yield from routes(route.original_router)
+
+
+def asked():
+    """Method, path and permission of every route of the code that needs one."""
+    for route in routes(create_app(Settings())):
+        for one in route.dependant.dependencies:
+            if isinstance(one.call, Need):
+                for method in route.methods:
+                    yield method, route.path, one.call.permission
+
+
+@pytest.fixture
+async def ask(tmp_path, monkeypatch):
+    """Asks a route of a real application as a role of all permissions but one, and as a role of that one alone."""
+    folder = Folder(tmp_path / "data")
+    setup.initialise(folder, time.time)
+    roles = {f"no {one}": PERMISSIONS - {one} for one in PERMISSIONS} | {one: frozenset({one}) for one in PERMISSIONS}
+    monkeypatch.setattr(auth, "ROLES", roles)
+    database = Database.at(folder.database)
+    with database.write() as connection:
+        held = {role: tokens.create(connection, time.time(), kind="api", role=role) for role in roles}
+    database.close()
+    application = create_app(Settings(data=folder.root, broker_host="127.0.0.1", broker_service_port=free_port()))
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=transport, base_url="https://localhost") as http,
+    ):
+
+        async def answer(method, path, role):
+            shape = re.sub(r"{name}", NAMES["digest"] if "/blobs/" in path else "none", path)
+            place = re.sub(r"{(\w+)}", lambda match: NAMES.get(match[1], "none"), shape)
+            return await http.request(method, place, headers={"Authorization": f"Bearer {held[role]}"})
+
+        yield answer
+
+
+def test_the_docs_name_the_permission_of_every_route():
+    """The list in docs/http.md is the one that the code asks."""
+    documented = set(DOCUMENTED.findall((ROOT / "docs/http.md").read_text(encoding="utf-8")))
+    assert documented == set(asked())
+    assert {permission for _, _, permission in documented} == PERMISSIONS
+
+
+async def test_every_route_is_closed_without_its_permission_and_open_with_it_alone(ask):
+    """403 that names the permission for whoever has all the others; no 401 or 403 for whoever has this one."""
+    wrong = []
+    for method, path, permission in asked():
+        without, alone = await ask(method, path, f"no {permission}"), await ask(method, path, permission)
+        named = method == "HEAD" or permission in without.text
+        if without.status_code != 403 or not named or alone.status_code in {401, 403, 500}:
+            wrong.append((method, path, without.status_code, alone.status_code))
+    assert wrong == []
