@@ -70,7 +70,7 @@ class Authority:
         except (OSError, ValueError) as error:
             raise BadSettings(str(error), element=str(path), remedy="make the data folder with: init") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise BadSettings("this is no P-256 key", element=str(Folder.key(path)))
+            raise BadSettings("this is not a P-256 key", element=str(Folder.key(path)))
         return cls(certificate, key)
 
     @property
@@ -144,7 +144,7 @@ def certified_names(path: Path) -> list[str]:
     """The DNS names and addresses in a server's certificate; none where the file is not there.
 
     Raises:
-        BadSettings: it is there and is no certificate.
+        BadSettings: it is there and is not a certificate.
     """
     if not path.exists():
         return []
@@ -194,7 +194,7 @@ def check_request(pem: str) -> ec.EllipticCurvePublicKey:
         key = request.public_key()
         signed = request.is_signature_valid
     except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise Invalid("this is no certificate signing request", element="csr") from error
+        raise Invalid("this is not a certificate signing request", element="csr") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Invalid("the key is not of the curve P-256", element="csr", remedy="make a P-256 key")
     if not signed:

@@ -46,7 +46,7 @@ def render(
 
     Raises:
         BadSettings: the data folder has no certificates, there is no such account, or it cannot be given the files.
-        Invalid: ``prefix`` is no topic prefix.
+        Invalid: ``prefix`` is not a valid topic prefix.
     """
     target = target.absolute()
     account = _account(user)

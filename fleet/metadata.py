@@ -82,7 +82,7 @@ class Metadata:
 
         Raises:
             Conflict: there is a root already.
-            Invalid: a file is no metadata, names other online keys, or ``director`` is not what targets lists.
+            Invalid: a file is not metadata, names other online keys, or ``director`` is not what targets lists.
             Untrusted: something is not signed as it must be.
         """
         self._check_director(targets, director)
@@ -106,7 +106,7 @@ class Metadata:
 
         Raises:
             Conflict: there is no root yet.
-            Invalid: it is no metadata, drops or changes what was published, or lists a module that is no draft here.
+            Invalid: it is not metadata, drops or changes what was published, or lists what is not a draft here.
             Untrusted: it is not signed by a team that targets names, or is not the next version.
         """
         role = roles.team_role(team)
@@ -231,5 +231,5 @@ def _version(data: bytes) -> int:
 def _targets(data: bytes) -> Targets:
     signed = _envelope(data).signed
     if not isinstance(signed, Targets):
-        raise Invalid("this is no targets metadata", element="metadata")
+        raise Invalid("this is not targets metadata", element="metadata")
     return signed

@@ -71,7 +71,7 @@ class Registry:
         """Mark a module as listed in its team's metadata; False if it was already.
 
         Raises:
-            Invalid: the metadata lists a module that is no draft here, or other bytes.
+            Invalid: the metadata lists a module that is not a draft here, or other bytes.
         """
         row = self._find(connection, ref)
         if row is None or row.digest is None:

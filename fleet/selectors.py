@@ -60,7 +60,7 @@ def parse(text: str) -> Selector:
     if text.strip() == "*":
         return Selector(())
     if not text.strip() or len(text) > LIMIT:
-        raise Invalid("this is no selector", element="selector", remedy=_REMEDY)
+        raise Invalid(f"{text[:40]!r} is not a valid selector", element="selector", remedy=_REMEDY)
     terms, position = [], 0
     while position < len(text):
         match = _TERM.match(text, position)
@@ -84,7 +84,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     for key, value in labels.items():
         if key == "id" or not KEY.fullmatch(key) or not VALUE.fullmatch(value):
             raise Invalid(
-                f"{key[:80]}={value[:80]} is no label",
+                f"{key[:80]}={value[:80]} is not a valid label",
                 element="labels",
                 remedy="use lower-case keys other than id, and values of letters, digits and ._-",
             )

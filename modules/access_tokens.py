@@ -40,7 +40,7 @@ def check(secret: bytes, token: str, *, now: float) -> None:
         or not expiry.isdigit()
         or not hmac.compare_digest(mac.encode(), _mac(secret, head).encode())
     ):
-        raise Untrusted("this is no token of this endpoint", element="Authorization")
+        raise Untrusted("this is not a token of this endpoint", element="Authorization")
     if int(expiry) <= now:
         raise Untrusted("the token has expired", element="Authorization", remedy="fetch a new one")
 

@@ -115,7 +115,7 @@ class _Archive:
                         self._take(path, content)
         except (tarfile.TarError, zlib.error, EOFError) as error:
             raise Invalid(
-                f"this is no image archive: {error}",
+                f"this is not an image archive: {error}",
                 element="archive",
                 remedy="write one with docker save or podman save",
             ) from error

@@ -303,7 +303,7 @@ def _check_set(manifest: Manifest, several: ModelSet) -> None:
             raise Invalid("there is no model in it", element=element)
         for member in members:
             if member not in graphs:
-                raise Invalid(f"{member} is no graph of this module", element=element)
+                raise Invalid(f"{member} is not a graph of this module", element=element)
         if isinstance(one, Ensemble) and len(one.weights) not in {0, len(members)}:
             raise Invalid(f"one weight for each of the {len(members)} models, or none", element=f"{element}.weights")
         if isinstance(one, Pipeline):
@@ -342,6 +342,6 @@ def check_setting(name: str, setting: Adjustable, value: object) -> None:
         if not low <= value <= high:
             raise Invalid(f"{value!r} is outside {low:g} to {high:g}", element=element)
     elif type(value) is not type(setting.default):
-        raise Invalid(f"{value!r} is no {type(setting.default).__name__}", element=element)
+        raise Invalid(f"{value!r} is not a value of type {type(setting.default).__name__}", element=element)
     if setting.choices and value not in setting.choices:
         raise Invalid(f"{value!r} is none of {', '.join(setting.choices)}", element=element)

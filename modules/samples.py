@@ -90,7 +90,7 @@ def differences(sample: Sample, status: int, body: bytes) -> list[str]:
     try:
         got, expected = msgspec.json.decode(body), msgspec.json.decode(sample.answer)
     except (msgspec.DecodeError, RecursionError):
-        return [f"{sample.name}: the answer is no JSON: {body[:_SHOWN]!r}"]
+        return [f"{sample.name}: the answer is not JSON: {body[:_SHOWN]!r}"]
     if isinstance(sample.compare, TopK):
         return [f"{sample.name}: {problem}" for problem in _top_k(sample.compare, got, expected)]
     return [f"{sample.name}: {problem}" for problem in _numeric(sample.compare, got, expected, "$")]

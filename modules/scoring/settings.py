@@ -179,7 +179,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("give either --unix SOCKET or --host and --port")
     for port in (line.port, line.grpc_port):
         if port is not None and not 0 <= port <= MAX_PORT:
-            parser.error(f"{port} is no port")
+            parser.error(f"{port} is not a valid port")
     if line.grpc_port is not None and line.unix:
         parser.error("--grpc-port goes with --host and --port")
     if line.unix and len(str(line.unix).encode()) > MAX_UNIX_PATH:

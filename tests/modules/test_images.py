@@ -186,7 +186,7 @@ class TestImport:
     @pytest.mark.parametrize(
         ("data", "why"),
         [
-            pytest.param(b"no tar at all" * 100, "no image archive", id="when it is no tar"),
+            pytest.param(b"no tar at all" * 100, "not an image archive", id="when it is no tar"),
             pytest.param(tar([("a", b"b")]), "neither manifest.json nor index.json", id="when it is some other tar"),
             pytest.param(
                 docker_before_25(layers=LAYERS[::-1]), "the configuration lists", id="when layers are swapped"
@@ -209,7 +209,7 @@ class TestImport:
             pytest.param(
                 oci_layout(compress=lambda data: gzip.compress(data)[:-100]), "too early", id="when a gzip layer is cut"
             ),
-            pytest.param(docker_before_25()[:300_000], "no image archive", id="when the archive is cut"),
+            pytest.param(docker_before_25()[:300_000], "not an image archive", id="when the archive is cut"),
             pytest.param(
                 tar([("manifest.json", "b"), ("b", "manifest.json"), ("index.json", b"{}")]),
                 "index.json",

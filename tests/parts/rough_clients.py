@@ -132,7 +132,7 @@ class RoughClients:
     async def _nonsense(self):
         """What is no HTTP is 400 with a reason."""
         reader, writer = await connect(self._path)
-        await self._asked(reader, writer, os.urandom(64) + b"\r\n\r\n", 400, "no HTTP request")
+        await self._asked(reader, writer, os.urandom(64) + b"\r\n\r\n", 400, "not an HTTP request")
         await close(writer)
 
     async def _asked(self, reader, writer, request, expected, said):

@@ -164,7 +164,7 @@ def _varint(stream: BinaryIO) -> int | None:
 
 def _not_onnx(path: Path) -> Invalid:
     return Invalid(
-        "this is no ONNX graph",
+        "this is not an ONNX graph",
         element=str(path),
         remedy="export the model to ONNX; a Git LFS pointer is not the model",
     )

@@ -38,14 +38,14 @@ def only(body: Buffer, tensor: Tensor, shape: str = "") -> Array:
         try:
             sizes = tuple(int(one) for one in shape.split(","))
         except ValueError as error:
-            raise BadInput(f"{shape!r} is no shape such as 2,64", element=tensor.name) from error
+            raise BadInput(f"{shape!r} is not a shape such as 2,64", element=tensor.name) from error
         return read(memoryview(body), tensor, sizes)
     if tensor.dtype == "string":
         found = _strings(memoryview(body), tensor)
         return shaped(found.reshape(_inferred(tensor, len(found))), tensor)
     width = bfloat16.WIDTH if tensor.dtype == bfloat16.NAME else np.dtype(tensor.dtype).itemsize
     if len(body) % width:
-        raise BadInput(f"{len(body)} bytes are no whole number of {tensor.dtype} values", element=tensor.name)
+        raise BadInput(f"{len(body)} bytes are not a whole number of {tensor.dtype} values", element=tensor.name)
     return read(memoryview(body), tensor, _inferred(tensor, len(body) // width))
 
 

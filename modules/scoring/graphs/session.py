@@ -135,7 +135,7 @@ class Session:
         known, here = onnxruntime.get_all_providers(), onnxruntime.get_available_providers()
         for name, _ in self._providers:
             if name not in {*known, *here}:
-                raise BadSettings(f"{name} is no execution provider", element="EDGEFLEET_PROVIDERS")
+                raise BadSettings(f"{name} is not an execution provider", element="EDGEFLEET_PROVIDERS")
             if name not in here:
                 log.warning("%s is not in this onnxruntime build", name)
         usable = [choice for choice in self._providers if choice[0] in here]

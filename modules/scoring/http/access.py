@@ -70,7 +70,7 @@ class Access:
         if sum(hmac.compare_digest(key, bearer) for key in self._keys):
             return
         if not self._secret:
-            raise message(401, "this is no key of this endpoint", _CHALLENGE)
+            raise message(401, "this is not a key of this endpoint", _CHALLENGE)
         try:
             access_tokens.check(self._secret, bearer.decode("latin-1"), now=time.time())
         except Untrusted as error:

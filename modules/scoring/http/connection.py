@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._refuse_rest(message(400, "this server speaks HTTP/1.1 and upgrades to nothing else", close=True))
         except httptools.HttpParserError as error:
-            self._refuse_rest(message(400, f"this is no HTTP request: {error}", close=True))
+            self._refuse_rest(message(400, f"this is not an HTTP request: {error}", close=True))
         if self._heading is not None:
             # The parser tells of a header when it is whole: what never ends is seen only here.
             self._heading += len(data)

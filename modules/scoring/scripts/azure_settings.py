@@ -110,7 +110,7 @@ def read(environment: Mapping[str, str], file: Path | None) -> tuple[AzureSettin
     level = _LEVELS.get(settings.log_level.lower())
     if level is None:
         raise BadSettings(
-            f"{settings.log_level!r} is no level", element="AZUREML_LOG_LEVEL", remedy=f"one of {', '.join(_LEVELS)}"
+            f"{settings.log_level!r} is not a level", element="AZUREML_LOG_LEVEL", remedy=f"one of {', '.join(_LEVELS)}"
         )
     return msgspec.structs.replace(settings, log_level=level), unknown
 

@@ -104,7 +104,7 @@ def _read(kind: Any, body: bytes) -> Any:
     try:
         return kind.FromString(body)
     except DecodeError as error:
-        raise failure(400, f"the body is no {kind.DESCRIPTOR.name}: {error}") from error
+        raise failure(400, f"the body is not a valid {kind.DESCRIPTOR.name}: {error}") from error
 
 
 def _bytes(message: Any) -> bytes:

@@ -48,11 +48,11 @@ def with_weight(graph, location):
     ("content", "said"),
     [
         pytest.param(b"", "the file is empty", id="when it is empty"),
-        pytest.param(b"not a graph at all, but some text", "this is no ONNX graph", id="when it is text"),
+        pytest.param(b"not a graph at all, but some text", "this is not an ONNX graph", id="when it is text"),
         pytest.param(
             b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", id="when it is a Git LFS pointer"
         ),
-        pytest.param(b"PK\x03\x04" + bytes(100), "this is no ONNX graph", id="when it is a zip"),
+        pytest.param(b"PK\x03\x04" + bytes(100), "this is not an ONNX graph", id="when it is a zip"),
         pytest.param(None, "cannot be read: No such file", id="when it is missing"),
     ],
 )
@@ -118,7 +118,7 @@ def test_newer_opset(start, graph):
     ("variable", "value", "said"),
     [
         ("EDGEFLEET_PROVIDERS", '["CUDAExecutionProvider"]', "CUDAExecutionProvider: this onnxruntime has only"),
-        ("EDGEFLEET_PROVIDERS", '["FastExecutionProvider"]', "FastExecutionProvider is no execution provider"),
+        ("EDGEFLEET_PROVIDERS", '["FastExecutionProvider"]', "FastExecutionProvider is not an execution provider"),
         ("EDGEFLEET_PROVIDERS", "CPU", "EDGEFLEET_PROVIDERS"),
         ("EDGEFLEET_SETTINGS", '{"score_timeout_ms": 0}', "0 is outside 1 to"),
         ("EDGEFLEET_SETTINGS", '{"mounts": "/"}', "'mounts' is not adjustable"),

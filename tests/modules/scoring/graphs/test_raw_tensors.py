@@ -38,12 +38,12 @@ def test_answer_in_bytes(server):
 @pytest.mark.parametrize(
     ("body", "shape", "said"),
     [
-        pytest.param(b"\0" * 7, "", "7 bytes are no whole number of float32", id="when a value is cut"),
+        pytest.param(b"\0" * 7, "", "7 bytes are not a whole number of float32", id="when a value is cut"),
         pytest.param(b"\0" * 20, "", "expected float32[N, 4], got 5 values", id="when a row is cut"),
         pytest.param(b"\0" * 16, "2,4", "expected 32 bytes for shape [2, 4]", id="when the shape asks for more"),
         pytest.param(b"\0" * 16, "2,2", "got shape [2, 2]", id="when the graph does not take the shape"),
         pytest.param(b"\0" * 16, "-1,4", "expected", id="when a length is negative"),
-        pytest.param(b"\0" * 16, "one", "is no shape", id="when the shape is none"),
+        pytest.param(b"\0" * 16, "one", "is not a shape", id="when the shape is none"),
     ],
 )
 def test_refusals(server, body, shape, said):

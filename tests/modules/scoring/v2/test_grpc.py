@@ -228,7 +228,7 @@ def test_no_message(line):
     path = "/inference.GRPCInferenceService/"
     code, text = refused(line[1].channel.unary_unary(f"{path}ModelInfer"), b"\xff\xff", timeout=30)
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert text.startswith("the body is no ModelInferRequest")
+    assert text.startswith("the body is not a valid ModelInferRequest")
     code, _ = refused(line[1].channel.unary_unary(f"{path}ModelStatistics"), b"", timeout=30)
     assert code == grpc.StatusCode.UNIMPLEMENTED
 

@@ -203,7 +203,7 @@ def test_keys_and_tokens(serve, relu, connect, tmp_path):
         assert calls.ModelInfer(REQUEST, **bearer(good)).model_name == "graph"
     for given, said in (
         ({}, "send a key or a token"),
-        (bearer("wrong-wrong-wrong"), "no token of this endpoint"),
+        (bearer("wrong-wrong-wrong"), "not a token of this endpoint"),
         (bearer(access_tokens.make(SECRET, expires=1)), "has expired"),
     ):
         for call, request in (
@@ -290,8 +290,8 @@ def test_metrics(serve, relu, connect):
     ("arguments", "said"),
     [
         (["--unix", "s.sock", "--grpc-port", "0"], "--grpc-port goes with --host and --port"),
-        (["--port", "0", "--grpc-port", "70000"], "70000 is no port"),
-        (["--port", "0", "--grpc-port", "-1"], "-1 is no port"),
+        (["--port", "0", "--grpc-port", "70000"], "70000 is not a valid port"),
+        (["--port", "0", "--grpc-port", "-1"], "-1 is not a valid port"),
     ],
 )
 def test_bad_port(relu, arguments, said):
