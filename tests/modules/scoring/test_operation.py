@@ -136,7 +136,9 @@ def test_keys_and_tokens(guarded):
         pytest.param({"Authorization": "Basic abc"}, "send a key or a token", id="when it is another scheme"),
         pytest.param(bearer("wrong-wrong-wrong"), "not a token of this endpoint", id="when the key is wrong"),
         pytest.param(bearer(access_tokens.make(SECRET, expires=1)), "has expired", id="when the token has expired"),
-        pytest.param(bearer(access_tokens.make(b"x" * 32, expires=1 << 40)), "not a token", id="when another signed it"),
+        pytest.param(
+            bearer(access_tokens.make(b"x" * 32, expires=1 << 40)), "not a token", id="when another signed it"
+        ),
         pytest.param(bearer("et1.²." + "a" * 43), "not a token", id="when its expiry is no number"),
     ],
 )
