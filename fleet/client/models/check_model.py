@@ -1,4 +1,8 @@
-"""Is this file an ONNX model that can travel: whole, valid, and with nothing outside its own folder?"""
+"""Is this file an ONNX model that can travel: whole, and with nothing outside its own folder?
+
+Whether it runs is for the scoring server to say, which every model is tried in: it serves graphs that ONNX's own
+checker refuses. The checker is asked only where the server fails, for it often says more clearly why.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -6,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fleet.client.models.links import followed
 from modules.errors import Invalid
 
 # The first bytes of files that people take for ONNX models.
@@ -22,78 +27,82 @@ _SIGNATURES: Final = (
 )
 # Every ModelProto that ONNX has written begins with its field 1, the IR version.
 _IR_VERSION_TAG: Final = b"\x08"
-_EXPORT: Final = "export it to ONNX, for instance with torch.onnx, tf2onnx or skl2onnx"
+# ONNX Runtime's own format says so in its fifth to eighth byte.
+_ORT_FORMAT: Final = b"ORTM"
+EXPORT: Final = "export it to ONNX, for instance with torch.onnx, tf2onnx or skl2onnx"
 _WHOLE: Final = "copy or export it again; it is probably cut off"
 
 
-class Input(msgspec.Struct, frozen=True):
-    """One input of a graph: its NumPy type, and its shape with None where a size is free; no type: not a tensor."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
 class OnnxModel(msgspec.Struct, frozen=True):
-    """A model that passed: the graph's file, the files of its external data beside or below it, and its inputs."""
+    """A model that passed: the graph's file, and the files of its external data by their places beside or below it.
+
+    ``inputs`` has the inputs' names; None where only ONNX Runtime can read the file.
+    """
 
     file: Path
-    external: tuple[str, ...]
-    inputs: tuple[Input, ...]
+    external: dict[str, Path]
+    inputs: tuple[str, ...] | None
 
 
 def check_onnx(file: Path) -> OnnxModel:
-    """Accept an ONNX file.
+    """Accept an ONNX file, or one in ONNX Runtime's own format.
 
     Raises:
-        Invalid: not ONNX, cut off, refused by ONNX's own checker, or external data missing, short, or outside the
-            folder of the model.
+        Invalid: neither, cut off, or external data missing, short, or outside the folder of the model.
     """
+    data = _read(file)
+    if data[4:8] == _ORT_FORMAT:
+        return OnnxModel(file, {}, None)
+    model = _parse(data, file)
+    external = dict(sorted(_external(model, file)))
+    initial = {tensor.name for tensor in model.graph.initializer}
+    return OnnxModel(file, external, tuple(one.name for one in model.graph.input if one.name not in initial))
+
+
+def checker_says(file: Path) -> str:
+    """What ONNX's own checker has against a graph, in a line; nothing where it has no objection."""
     import onnx  # noqa: PLC0415  a third of a second, for registering alone
 
-    model = _parse(file)
-    external = tuple(sorted(set(_external(model, file))))
     try:
         onnx.checker.check_model(str(file))
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise Invalid(
-            f"ONNX's checker refuses it: {str(error).strip().splitlines()[0]}", element=str(file), remedy=_EXPORT
-        ) from error
-    initial = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(_input(value) for value in model.graph.input if value.name not in initial)
-    return OnnxModel(file, external, inputs)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""
 
 
-def _parse(file: Path) -> Any:
-    import onnx  # noqa: PLC0415  as above
-    from google.protobuf.message import (  # type: ignore[import-untyped]  # noqa: PLC0415  comes with onnx, no stubs
-        DecodeError,
-    )
-
+def _read(file: Path) -> bytes:
     try:
         data = file.read_bytes()
     except OSError as error:
         raise Invalid(f"cannot be read: {error.strerror}", element=str(file)) from error
     if not data:
         raise Invalid("the file is empty", element=str(file), remedy=_WHOLE)
+    return data
+
+
+def _parse(data: bytes, file: Path) -> Any:
+    import onnx  # noqa: PLC0415  as above
+    from google.protobuf.message import (  # type: ignore[import-untyped]  # noqa: PLC0415  comes with onnx, no stubs
+        DecodeError,
+    )
+
     for signature, what in _SIGNATURES:
         if data.startswith(signature):
-            raise Invalid(f"this is no ONNX model, but {what}", element=str(file), remedy=_EXPORT)
+            raise Invalid(f"this is not an ONNX model but {what}", element=str(file), remedy=EXPORT)
     try:
         model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError) as error:
         if data.startswith(_IR_VERSION_TAG):
             raise Invalid("the ONNX file is truncated or damaged", element=str(file), remedy=_WHOLE) from error
-        raise Invalid("this is no ONNX model", element=str(file), remedy=_EXPORT) from error
+        raise Invalid("this is not an ONNX model", element=str(file), remedy=EXPORT) from error
     if not model.ir_version or not model.HasField("graph"):
-        what = "the ONNX file is truncated: it has no graph" if model.ir_version else "this is no ONNX model"
-        raise Invalid(what, element=str(file), remedy=_WHOLE if model.ir_version else _EXPORT)
+        what = "the ONNX file is truncated: it has no graph" if model.ir_version else "this is not an ONNX model"
+        raise Invalid(what, element=str(file), remedy=_WHOLE if model.ir_version else EXPORT)
     return model
 
 
-def _external(model: Any, file: Path) -> Iterator[str]:
-    """The files that tensors are kept in, as paths below the model's folder, each checked."""
-    folder = file.resolve().parent
+def _external(model: Any, file: Path) -> Iterator[tuple[str, Path]]:
+    """The files that tensors are kept in, with their paths below the model's folder, each checked."""
     for tensor in _tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if not entries:
@@ -101,19 +110,28 @@ def _external(model: Any, file: Path) -> Iterator[str]:
         location = entries.get("location", "")
         where = f"{file}: tensor {tensor.name!r}"
         path = PurePosixPath(location.replace("\\", "/"))
+        if not location or path.is_absolute() or ".." in path.parts:
+            raise _outside(location, where)
+        # A model that is a link itself may have its weights beside the link, or beside the file.
+        folder = file.parent if (file.parent / path).exists() else file.resolve().parent
         inside = folder / path
-        if not location or path.is_absolute() or ".." in path.parts or not inside.resolve().is_relative_to(folder):
-            raise Invalid(
-                f"its data is outside the model's folder, at {location!r}",
-                element=where,
-                remedy="save the model with its external data beside it, for instance with onnx.save_model",
-            )
+        if not followed(inside, folder):
+            raise _outside(location, where)
         if not inside.is_file():
-            raise Invalid(f"its data file {location!r} is missing", element=where, remedy=f"put it into {folder}")
+            raise Invalid(f"its data file {location!r} is missing", element=where, remedy=f"put it into {file.parent}")
         end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
         if inside.stat().st_size < end:
             raise Invalid(f"its data file {location!r} is shorter than {end} bytes", element=where, remedy=_WHOLE)
-        yield str(path)
+        yield str(path), inside
+
+
+def _outside(location: str, where: str) -> Invalid:
+    return Invalid(
+        f"its data is outside the model's folder, at {location!r}",
+        element=where,
+        remedy="put it beside the model: copy a linked file itself (cp -L), or save the model again with "
+        "onnx.save_model",
+    )
 
 
 def _tensors(model: Any) -> Iterator[Any]:
@@ -136,15 +154,3 @@ def _node_tensors(nodes: Any) -> Iterator[Any]:
             yield from (attribute.t, *attribute.tensors)
             for graph in (attribute.g, *attribute.graphs):
                 yield from _graph_tensors(graph)
-
-
-def _input(value: Any) -> Input:
-    import onnx  # noqa: PLC0415  as above
-
-    if not value.type.HasField("tensor_type"):
-        return Input(value.name, "", ())
-    tensor = value.type.tensor_type
-    kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-    dtype = {"FLOAT": "float32", "DOUBLE": "float64"}.get(kind, kind.lower())
-    shape = tuple(one.dim_value if one.HasField("dim_value") else None for one in tensor.shape.dim)
-    return Input(value.name, dtype, shape)

@@ -10,7 +10,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from fleet.client.models.check_model import Input
 from fleet.client.models.sample_requests import Request
 from modules.errors import BadSettings, Invalid, NeedsOperator, WrongAnswer
 from modules.samples import Sample, Samples
@@ -100,7 +99,7 @@ def convert(original: Original, requests: tuple[Request, ...], folder: Path) -> 
 
 
 def answers(
-    original: Original, converted: Converted, requests: tuple[Request, ...], inputs: tuple[Input, ...]
+    original: Original, converted: Converted, requests: tuple[Request, ...], inputs: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """What the original itself answers to the same requests, by the names of the graph's outputs.
 
@@ -192,14 +191,14 @@ def _columns(request: Request) -> list[list[Any]]:
     return found
 
 
-def _inputs(request: Request, inputs: tuple[Input, ...]) -> dict[str, Any]:
+def _inputs(request: Request, inputs: tuple[str, ...]) -> dict[str, Any]:
     """The request by the names of the graph's inputs."""
     document = _document(request)
     if len(inputs) == 1 and len(document) == 1:
-        return {inputs[0].name: next(iter(document.values()))}
-    if document.keys() != {one.name for one in inputs}:
+        return {inputs[0]: next(iter(document.values()))}
+    if document.keys() != set(inputs):
         raise Invalid(
-            f"it has the keys {', '.join(document)}, the graph takes {', '.join(one.name for one in inputs)}",
+            f"it has the keys {', '.join(document)}, the graph takes {', '.join(inputs)}",
             element=f"sample {request.name}",
             remedy="write a key for each input",
         )

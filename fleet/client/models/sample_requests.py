@@ -1,4 +1,4 @@
-"""The requests that become samples: the user's files, or seeded random inputs for a bare graph."""
+"""The requests that become samples: the user's files, or seeded random values for a bare graph."""
 
 import mimetypes
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from fleet.client.models.check_model import Input
 from modules.errors import Invalid
 from modules.samples import Comparison, Exact, Numeric
 
@@ -132,20 +131,31 @@ def _described(name: str, described: _SampleFile) -> Request:
     )  # fmt: skip
 
 
-def random_requests(inputs: tuple[Input, ...]) -> tuple[Request, ...]:
-    """Requests for a bare graph, the same for the same graph: seeded values, free dimensions 1.
+def graph_requests(http: httpx.Client) -> tuple[Request, ...]:
+    """Requests for a bare graph: its own example with seeded values, the same for the same graph.
+
+    The example is the scoring server's, which has tried for which sizes of free dimensions the graph runs.
 
     Raises:
-        Invalid: an input is no tensor that JSON can carry, or too large.
+        Invalid: the server has no example, or one that is too large.
     """
     import numpy as np  # noqa: PLC0415  a tenth of a second, for registering alone
 
+    example = _declared(http)
+    if example is msgspec.UNSET:
+        raise Invalid(
+            "no sizes were found for which the graph runs, so no request can be made up",
+            element="sample",
+            remedy=_GIVE_SAMPLES,
+        )
+    count = _count(example)
+    if count > MAX_VALUES:
+        raise Invalid(f"{count} values are too many for a random sample", element="sample", remedy=_GIVE_SAMPLES)
     generator = np.random.Generator(np.random.PCG64(SEED))
-    requests = []
-    for number in range(1, RANDOM_COUNT + 1):
-        body = {one.name: _values(one, generator) for one in inputs}
-        requests.append(Request(name=f"random-{number}", body=msgspec.json.encode(body)))
-    return tuple(requests)
+    return tuple(
+        Request(name=f"random-{number}", body=msgspec.json.encode(_varied(example, generator)))
+        for number in range(1, RANDOM_COUNT + 1)
+    )
 
 
 def script_request(http: httpx.Client) -> Request:
@@ -154,13 +164,9 @@ def script_request(http: httpx.Client) -> Request:
     Raises:
         Invalid: it declares none.
     """
-    answer = http.get("/swagger.json", params={"version": "3"})
-    try:
-        example = msgspec.json.decode(answer.content, type=_OpenApi).example()
-    except (msgspec.DecodeError, KeyError):
-        example = msgspec.UNSET
+    example = _declared(http)
     # A script that declares nothing has an example too: an empty object.
-    if not answer.is_success or not example or example is msgspec.UNSET:
+    if not example or example is msgspec.UNSET:
         raise Invalid(
             "the entry script declares no sample input, so no device could prove that it works",
             element="/swagger.json",
@@ -169,31 +175,32 @@ def script_request(http: httpx.Client) -> Request:
     return Request(name="declared", body=msgspec.json.encode(example))
 
 
-def _values(one: Input, generator: Any) -> Any:
-    shape = tuple(size if size is not None else 1 for size in one.shape)
-    count = 1
-    for size in shape:
-        count *= size
-    if count > MAX_VALUES:
-        raise Invalid(f"{count} values are too many for a random sample", element=one.name, remedy=_GIVE_SAMPLES)
-    if one.dtype.startswith("float") or one.dtype == "bfloat16":
-        return generator.random(shape).round(_DECIMALS).tolist()
-    if one.dtype.startswith(("int", "uint")):
-        # Zeros and ones: what an index, a mask and a count have in common.
-        return generator.integers(0, 2, shape).tolist()
-    if one.dtype == "bool":
-        return (generator.random(shape) < 0.5).tolist()  # noqa: PLR2004  even odds
-    if one.dtype == "string":
-        return _words(shape)
-    raise Invalid(
-        f"no random sample can be made for an input of type {one.dtype or 'sequence or map'}",
-        element=one.name,
-        remedy=_GIVE_SAMPLES,
-    )
+def _declared(http: httpx.Client) -> Any:
+    """The example in the server's OpenAPI document; UNSET where there is none."""
+    answer = http.get("/swagger.json", params={"version": "3"})
+    try:
+        return msgspec.json.decode(answer.content, type=_OpenApi).example() if answer.is_success else msgspec.UNSET
+    except (msgspec.DecodeError, KeyError):
+        return msgspec.UNSET
 
 
-def _words(shape: tuple[int, ...]) -> Any:
-    """Nested lists of that shape, of one word."""
-    if not shape:
+def _count(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return sum(map(_count, value.values() if isinstance(value, dict) else value))
+    return 1
+
+
+def _varied(value: Any, generator: Any) -> Any:
+    """The same lists and keys around other values of the same kind."""
+    if isinstance(value, dict):
+        return {key: _varied(one, generator) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_varied(one, generator) for one in value]
+    if isinstance(value, str):
         return "sample"
-    return [_words(shape[1:]) for _ in range(shape[0])]
+    if isinstance(value, bool):
+        return bool(generator.random() < 0.5)  # noqa: PLR2004  even odds
+    if isinstance(value, int):
+        # Zeros and ones: what an index, a mask and a count have in common.
+        return int(generator.integers(0, 2))
+    return round(float(generator.random()), _DECIMALS)

@@ -1,11 +1,14 @@
 """Files into a module's folder, each named by digest: the same input gives the same manifest, byte for byte."""
 
 import os
+import re
 import shutil
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fleet.client.models.check_model import OnnxModel
+from fleet.client.models.links import followed
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, MANIFEST
 from modules import manifest as manifests
@@ -16,6 +19,8 @@ from modules.names import module_path
 
 MODEL: Final = "model"
 SOURCE: Final = "source"
+# What no path of a module may have.
+_ODD: Final = re.compile(r"[^A-Za-z0-9._@+=,() -]")
 # What editors, version control and interpreters leave in a folder; never part of a model.
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
 
@@ -23,16 +28,42 @@ Sources = dict[str, Path]
 
 
 def graph_sources(model: OnnxModel) -> Sources:
-    """An ONNX graph and its external data, at the same places relative to each other."""
-    folder = model.file.parent
-    return {f"{MODEL}/{name}": folder / name for name in (model.file.name, *model.external)}
+    """An ONNX graph below ``model/`` and its external data, at the same places relative to each other.
+
+    Raises:
+        Invalid: as :func:`weights_sources`.
+    """
+    return {graph_path(model.file.name): model.file} | weights_sources(model, MODEL)
+
+
+def graph_path(name: str) -> str:
+    """Where a graph's file goes: its own path, in letters that every system has."""
+    letters = (one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
+    parts = "".join(letters).split("/")
+    return module_path("/".join([MODEL, *(_ODD.sub("_", part) for part in parts)]))
+
+
+def weights_sources(model: OnnxModel, below: str) -> Sources:
+    """A graph's external data as paths in the module; the graph names them, so they keep their names.
+
+    Raises:
+        Invalid: a name that not every system can hold.
+    """
+    try:
+        return {module_path((PurePosixPath(below) / name).as_posix()): path for name, path in model.external.items()}
+    except Invalid as error:
+        raise Invalid(
+            error.message,
+            element=f"{model.file}: its external data",
+            remedy="save the model again with a plain name: onnx.save_model(..., location='weights.bin')",
+        ) from error
 
 
 def folder_sources(folder: Path, below: str) -> Sources:
     """Every plain file of a folder, hidden ones and caches left out, as paths below ``below`` in the module.
 
     Raises:
-        Invalid: a link, or a name that not every system can hold.
+        Invalid: a link that leads elsewhere than into the folder or a cache, or a name that not every system can hold.
     """
     found: Sources = {}
     for place, folders, files in os.walk(folder):
@@ -41,9 +72,11 @@ def folder_sources(folder: Path, below: str) -> Sources:
             path = Path(place, name)
             if name.startswith(".") or name.endswith(".pyc"):
                 continue
-            if path.is_symlink() or not path.is_file():
+            if not path.is_file() or not followed(path, folder):
                 raise Invalid(
-                    "only plain files can be packed", element=str(path), remedy="replace the link by the file"
+                    "only plain files can be packed",
+                    element=str(path),
+                    remedy="replace the link by the file itself (cp -L)",
                 )
             found[module_path(f"{below}/{path.relative_to(folder).as_posix()}")] = path
         if len(found) > MAX_FILES:

@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,16 +12,16 @@ import msgspec
 from fleet.client.api import Fleet
 from fleet.client.local import references
 from fleet.client.local.scorers import ContainerScorer, Scorer, container_scorer, process_scorer
-from fleet.client.models.check_model import Input, check_onnx
+from fleet.client.models.check_model import EXPORT, check_onnx, checker_says
 from fleet.client.models.conversion import Framework, Original, answers, convert, framework_of, largest_difference
-from fleet.client.models.sample_requests import Request, random_requests, read_request, script_request
+from fleet.client.models.sample_requests import Request, graph_requests, read_request, script_request
 from fleet.client.publishing import pack
 from fleet.client.publishing.publish import Registered, publish
 from fleet.client.publishing.serve_file import read_serve
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
-from modules.errors import Invalid
+from modules.errors import Invalid, NotReady
 from modules.images import read_config
 from modules.manifest import (
     Adjustable,
@@ -39,6 +40,7 @@ from modules.names import Slug, module_path
 # The manifest that the scoring server reads while references are computed has no number yet.
 _UNNUMBERED: Final = "0"
 _SAMPLES: Final = "samples.json"
+_GRAPHS: Final = (".onnx", ".ort")
 # A container's limit on a device is what its module needs, so there is room above what the samples took.
 _HEADROOM: Final = 1.5
 _MEMORY_STEP: Final = 64 << 20
@@ -113,12 +115,11 @@ def prepare(model: Model, image: Image | None, blobs: Path, folder: Path, step: 
         given = tuple(read_request(file) for file in model.samples)
         converted = convert(original, given, Path(scratch))
         as_graph = msgspec.structs.replace(model, path=converted.file, framework="onnx")
-        graph = check_onnx(converted.file)
-        requests = _requests(as_graph, graph.inputs) or ()
-        step("asking the original", 0, 0)
-        originals = answers(original, converted, requests, graph.inputs)
         manifest = _pack(as_graph, image, blobs, folder, step)
         samples = samples_file.decode((folder / FILES / _SAMPLES).read_bytes())
+        asked = tuple(Request(name=one.name, body=one.body) for one in samples.samples)
+        step("asking the original", 0, 0)
+        originals = answers(original, converted, asked, check_onnx(converted.file).inputs or ())
         apart = largest_difference(samples, originals, converted)
     made = {
         CONVERTED_FROM: converted.library,
@@ -147,8 +148,8 @@ def _original(model: Model) -> Original | None:
 
 def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: Step) -> Manifest:
     """As :func:`prepare`, for what the scoring server serves as it is."""
-    serve, sources, inputs = _sources(model)
-    requests = _requests(model, inputs)
+    serve, sources = _sources(model)
+    requests = _requests(model)
     pack.copy_in(sources, folder, step)
     runtime = Runtime(image=image, platform=read_config(image, blobs).platform) if image else Runtime()
     unproved = Manifest(
@@ -169,9 +170,10 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
     )
     pack.write_manifest(unproved, folder)
     step("starting the scoring server", 0, 0)
-    with _scorer(model, image, blobs, folder, step) as scorer:
+    with _graphs_explained(serve, sources), _scorer(model, image, blobs, folder, step) as scorer:
         if requests is None:
-            requests = (script_request(scorer.http),)
+            script = isinstance(serve, EntryScript)
+            requests = (script_request(scorer.http),) if script else graph_requests(scorer.http)
         if not requests:
             return unproved
         samples = references.compute(requests, scorer, step)
@@ -181,22 +183,35 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
     return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof, needs=needs)
 
 
-def _sources(model: Model) -> tuple[Serve, pack.Sources, tuple[Input, ...] | None]:
-    """What serves, which files go where, and what it takes, if anybody but an entry script knows that."""
+@contextmanager
+def _graphs_explained(serve: Serve, sources: pack.Sources) -> Iterator[None]:
+    """Add to the server's reason for not starting what ONNX's own checker has against the graphs."""
+    try:
+        yield
+    except NotReady as error:
+        if isinstance(serve, EntryScript):
+            raise
+        graphs = [file for path, file in sources.items() if path.endswith(_GRAPHS)]
+        says = "".join(f"\nONNX's checker says: {why}" for file in graphs if (why := checker_says(file)))
+        raise NotReady(error.message + says, element=error.element, remedy=EXPORT) from error
+
+
+def _sources(model: Model) -> tuple[Serve, pack.Sources]:
+    """What serves, and which files go where."""
     if model.serve is not None:
         if model.entry_script or model.source_dir:
             raise Invalid(
                 "an entry script, and a declaration of graphs", element="--serve", remedy="keep one of the two"
             )
         declared = read_serve(model.serve, model.path)
-        return declared.serve, declared.sources, declared.inputs
+        return declared.serve, declared.sources
     if model.entry_script is None:
         if model.source_dir is not None:
             raise Invalid(
                 "a source folder without an entry script", element="--source-dir", remedy="add --entry-script"
             )
         graph = check_onnx(_onnx_file(model.path))
-        return OnnxGraph(file=module_path(f"{pack.MODEL}/{graph.file.name}")), pack.graph_sources(graph), graph.inputs
+        return OnnxGraph(file=pack.graph_path(graph.file.name)), pack.graph_sources(graph)
     folder = model.source_dir or model.entry_script.parent
     script = model.entry_script if model.source_dir is None else folder / model.entry_script
     if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):
@@ -207,13 +222,13 @@ def _sources(model: Model) -> tuple[Serve, pack.Sources, tuple[Input, ...] | Non
         )
     name = module_path(f"{pack.SOURCE}/{script.resolve().relative_to(folder.resolve()).as_posix()}")
     source = pack.folder_sources(folder, pack.SOURCE) if model.source_dir else {name: script}
-    return EntryScript(script=name), pack.model_sources(model.path) | source, None
+    return EntryScript(script=name), pack.model_sources(model.path) | source
 
 
 def _onnx_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = sorted(path.rglob("*.onnx"))
+    found = sorted(file for ending in _GRAPHS for file in path.rglob(f"*{ending}"))
     if len(found) != 1:
         raise Invalid(
             f"{len(found)} ONNX files in the folder, and no entry script to choose",
@@ -223,16 +238,14 @@ def _onnx_file(path: Path) -> Path:
     return found[0]
 
 
-def _requests(model: Model, inputs: tuple[Input, ...] | None) -> tuple[Request, ...] | None:
-    """The sample requests; none where no proof is wanted, None where only the entry script itself may know one."""
+def _requests(model: Model) -> tuple[Request, ...] | None:
+    """The sample requests; none where no proof is wanted, None where the scoring server is to be asked for some."""
     if model.samples:
         requests = tuple(read_request(file) for file in model.samples)
         if len({request.name for request in requests}) != len(requests):
             raise Invalid("two samples have the same file name", element="--sample", remedy="rename one")
         return requests
-    if model.prove == "ready-only":
-        return ()
-    return None if inputs is None else random_requests(inputs)
+    return () if model.prove == "ready-only" else None
 
 
 def _needs(model: Model, scorer: Scorer | None = None) -> Needs:

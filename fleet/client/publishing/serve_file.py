@@ -4,28 +4,25 @@ The file is the part ``serve`` of a manifest (docs/modules.md), in JSON or YAML,
 below the registered folder.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 import yaml
 
-from fleet.client.models.check_model import Input, OnnxModel, check_onnx
-from fleet.client.publishing.pack import MODEL, Sources
+from fleet.client.models.check_model import OnnxModel, check_onnx
+from fleet.client.publishing.pack import Sources, graph_path, weights_sources
 from modules.errors import Invalid
 from modules.manifest import Ensemble, ModelSet, OnnxGraph, Pipeline
-from modules.names import module_path
 
 LIMIT: Final = 1 << 20
-_INPUT: Final = "input."
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """``serve`` with paths in the module, the files that go there, and what ``/score`` takes."""
+    """``serve`` with paths in the module, and the files that go there."""
 
     serve: OnnxGraph | ModelSet
     sources: Sources
-    inputs: tuple[Input, ...]
 
 
 def read_serve(file: Path, model: Path) -> Declared:
@@ -44,12 +41,11 @@ def read_serve(file: Path, model: Path) -> Declared:
         if not isinstance(one, OnnxGraph):
             placed[name] = one
             continue
-        inside = module_path(f"{MODEL}/{one.file}")
-        checked[name] = check_onnx(folder / one.file)
-        placed[name] = msgspec.structs.replace(one, file=inside)
-        beside = Path(inside).parent
-        graph = checked[name]
-        sources |= {str(beside / path): graph.file.parent / path for path in (graph.file.name, *graph.external)}
+        inside, graph = graph_path(one.file), check_onnx(folder / one.file)
+        if sources.get(inside, graph.file) != graph.file:
+            raise Invalid(f"two graphs would both become {inside}", element=one.file, remedy="rename one of the files")
+        checked[name], placed[name] = graph, msgspec.structs.replace(one, file=inside)
+        sources |= {inside: graph.file} | weights_sources(graph, str(PurePosixPath(inside).parent))
     if isinstance(serve, ModelSet):
         main = placed.get(serve.main)
         if main is None:
@@ -57,12 +53,11 @@ def read_serve(file: Path, model: Path) -> Declared:
             raise Invalid(
                 f"{serve.main} is none of its models ({names})", element=f"{file}: main", remedy="name one of them"
             )
-        where = f"{file}: models.{serve.main}"
-        declared = msgspec.structs.replace(serve, models=placed)
-        return Declared(declared, sources, _inputs(main, serve.main, checked, where))
+        _check_steps(main, checked, f"{file}: models.{serve.main}")
+        return Declared(msgspec.structs.replace(serve, models=placed), sources)
     (graph_part,) = placed.values()
     assert isinstance(graph_part, OnnxGraph)  # noqa: S101  it was one before it got its path
-    return Declared(graph_part, sources, checked[""].inputs)
+    return Declared(graph_part, sources)
 
 
 def _decode(file: Path) -> OnnxGraph | ModelSet:
@@ -76,34 +71,27 @@ def _decode(file: Path) -> OnnxGraph | ModelSet:
         raise Invalid(f"cannot be read: {error.strerror}", element=str(file)) from error
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeError, RecursionError) as error:
         raise Invalid(
-            f"this is no declaration of what to serve: {' '.join(str(error).split())}",
+            f"this does not declare what to serve: {' '.join(str(error).split())}",
             element=str(file),
             remedy="write kind: onnx with file, or kind: models with models and main, as docs/modules.md has it",
         ) from error
     return found
 
 
-def _inputs(
-    one: OnnxGraph | Pipeline | Ensemble, name: str, graphs: dict[str, OnnxModel], where: str
-) -> tuple[Input, ...]:
-    """What a graph, an ensemble's members, or a pipeline's steps take from outside."""
-    if isinstance(one, OnnxGraph):
-        return graphs[name].inputs
+def _check_steps(one: OnnxGraph | Pipeline | Ensemble, graphs: dict[str, OnnxModel], where: str) -> None:
+    """Each step names a graph of the module, and inputs that this graph has."""
     if isinstance(one, Ensemble):
-        return _graph(one.models[0] if one.models else "", graphs, where).inputs
-    found: dict[str, Input] = {}
-    for step in one.steps:
-        taken = {each.name: each for each in _graph(step.model, graphs, where).inputs}
-        for theirs, source in step.inputs.items():
+        _graph(one.models[0] if one.models else "", graphs, where)
+    for step in one.steps if isinstance(one, Pipeline) else ():
+        taken = _graph(step.model, graphs, where).inputs
+        if taken is None:
+            continue
+        for theirs in step.inputs:
             if theirs not in taken:
                 raise Invalid(f"{step.model} has no input {theirs}", element=where, remedy=f"it has {', '.join(taken)}")
-            if source.startswith(_INPUT):
-                ours = source.removeprefix(_INPUT)
-                found.setdefault(ours, msgspec.structs.replace(taken[theirs], name=ours))
-    return tuple(found.values())
 
 
 def _graph(name: str, graphs: dict[str, OnnxModel], where: str) -> OnnxModel:
     if name not in graphs:
-        raise Invalid(f"{name or 'nothing'} is no graph of this module", element=where, remedy=", ".join(graphs))
+        raise Invalid(f"{name or 'nothing'} is not a graph of this module", element=where, remedy=", ".join(graphs))
     return graphs[name]

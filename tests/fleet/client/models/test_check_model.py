@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from fleet.client.models.check_model import Input, check_onnx
+from fleet.client.models.check_model import check_onnx, checker_says
 from modules.errors import Invalid
 
 LARGE = np.ones((3, 2000), dtype=np.float32)
@@ -35,16 +35,18 @@ def external(linear, folder, location="weights.bin"):
 
 
 def test_a_valid_model_passes_with_its_inputs(linear_file):
-    """A graph's inputs are found with type and shape, free sizes as None, weights left out."""
+    """A graph's inputs are found by name, weights left out."""
     model = check_onnx(linear_file)
 
-    assert model.inputs == (Input("x", "float32", (None, 3)),)
-    assert model.external == ()
+    assert model.inputs == ("x",)
+    assert model.external == {}
 
 
 def test_external_data_beside_the_model_is_found(linear, tmp_path):
     """Weights kept in a file beside the graph belong to the model."""
-    assert check_onnx(external(linear, tmp_path / "big")).external == ("weights.bin",)
+    file = external(linear, tmp_path / "big")
+
+    assert check_onnx(file).external == {"weights.bin": file.parent / "weights.bin"}
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin"])
@@ -64,6 +66,31 @@ def test_external_data_through_a_link_is_refused(linear, tmp_path):
 
     with pytest.raises(Invalid, match="outside the model's folder"):
         check_onnx(file)
+
+
+CACHES = {"blobs": "snapshots/0a1b", ".dvc/cache/files/md5/0a": "model", ".git/annex/objects/zz": "model"}
+
+
+@pytest.mark.parametrize(("cache", "folder"), CACHES.items(), ids=["huggingface", "dvc", "annex"])
+def test_weights_behind_the_links_of_a_cache_are_found(linear, tmp_path, cache, folder):
+    """Model hubs keep whole files by digest and put links in their place; those are followed."""
+    whole = external(linear, tmp_path / "whole")
+    (tmp_path / cache).mkdir(parents=True)
+    named = tmp_path / folder
+    named.mkdir(parents=True)
+    for number, name in enumerate(("model.onnx", "weights.bin")):
+        (named / name).symlink_to((whole.parent / name).rename(tmp_path / cache / str(number)))
+
+    assert check_onnx(named / "model.onnx").external == {"weights.bin": named / "weights.bin"}
+
+
+def test_a_link_to_a_whole_model_has_its_weights_beside_it(linear, tmp_path):
+    """A model that is named through a link of the user's keeps its weights where they are."""
+    file = external(linear, tmp_path / "big")
+    link = tmp_path / "today.onnx"
+    link.symlink_to(file)
+
+    assert check_onnx(link).external == {"weights.bin": file.parent / "weights.bin"}
 
 
 def test_missing_external_data_is_named(linear, tmp_path):
@@ -94,7 +121,7 @@ def test_short_external_data_is_refused(linear, tmp_path):
         (b"<html>not found</html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"", "the file is empty"),
-        (b"weights,1,2,3\n", "this is no ONNX model"),
+        (b"weights,1,2,3\n", "this is not an ONNX model"),
     ],
     ids=["pickle", "zip", "hdf5", "html", "lfs", "empty", "text"],
 )
@@ -116,12 +143,12 @@ def test_a_truncated_model_is_refused(linear_file, keep):
     whole = linear_file.read_bytes()
     linear_file.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
 
-    with pytest.raises(Invalid, match=r"truncated|no graph|refuses"):
+    with pytest.raises(Invalid, match=r"truncated|no graph"):
         check_onnx(linear_file)
 
 
-def test_a_graph_that_contradicts_itself_is_refused(tmp_path):
-    """ONNX's own checker is asked, and quoted."""
+def test_the_checker_of_onnx_can_be_quoted(tmp_path, linear_file):
+    """What ONNX's own checker has against a graph is a line; a good graph has none."""
     graph = helper.make_graph(
         [helper.make_node("NoSuchOperator", ["x"], ["y"])],
         "bad",
@@ -131,8 +158,8 @@ def test_a_graph_that_contradicts_itself_is_refused(tmp_path):
     file = tmp_path / "bad.onnx"
     file.write_bytes(helper.make_model(graph).SerializeToString())
 
-    with pytest.raises(Invalid, match="NoSuchOperator"):
-        check_onnx(file)
+    assert "NoSuchOperator" in checker_says(file)
+    assert checker_says(linear_file) == ""
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

@@ -2,10 +2,10 @@
 
 import json
 
+import httpx
 import pytest
 
-from fleet.client.models.check_model import Input
-from fleet.client.models.sample_requests import random_requests, read_request
+from fleet.client.models.sample_requests import graph_requests, read_request
 from modules.errors import Invalid
 from modules.samples import TopK
 
@@ -61,33 +61,36 @@ def test_a_file_that_is_no_sample_is_refused(tmp_path, content):
     assert caught.value.element == str(file)
 
 
-def test_random_samples_are_the_same_each_time():
-    """The same graph gives the same samples, within types and shapes."""
-    inputs = (
-        Input("x", "float32", (None, 2)),
-        Input("ids", "int64", (3,)),
-        Input("mask", "bool", (1,)),
-        Input("text", "string", (None, 1)),
-        Input("scalar", "float32", ()),
+def server(example):
+    """A scoring server that describes itself with this example; with None it has found no sizes that run."""
+    content = {"schema": {}} if example is None else {"schema": {}, "example": example}
+    document = {"paths": {"/score": {"post": {"requestBody": {"content": {"application/json": content}}}}}}
+    return httpx.Client(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json=document)), base_url="http://scoring"
     )
 
-    first, again = random_requests(inputs), random_requests(inputs)
+
+def test_random_samples_are_the_same_each_time():
+    """The same graph gives the same samples, with the sizes and kinds of values of the server's own example."""
+    example = {"x": [[0.0] * 224], "ids": [0, 0, 0], "mask": [False], "text": [[""]], "map": {"3": 0.0}, "scalar": 0.0}
+
+    first, again = graph_requests(server(example)), graph_requests(server(example))
     body = json.loads(first[0].body)
 
     assert first == again
     assert len({request.body for request in first}) == len(first)
-    assert len(body["x"][0]) == 2
+    assert len(body["x"][0]) == 224
     assert set(body["ids"]) <= {0, 1}
+    assert {type(one) for one in body["mask"]} == {bool}
     assert body["text"] == [["sample"]]
+    assert list(body["map"]) == ["3"]
     assert isinstance(body["scalar"], float)
 
 
-@pytest.mark.parametrize(
-    "one", [Input("s", "", ()), Input("x", "float32", (5000, 5000)), Input("c", "complex64", (1,))]
-)
-def test_what_cannot_be_made_up_asks_for_a_sample(one):
-    """Sequences, huge tensors and complex numbers need a sample of the user's own."""
+@pytest.mark.parametrize("example", [None, {"x": [[0.0] * 1024] * 1025}], ids=["none", "huge"])
+def test_what_cannot_be_made_up_asks_for_a_sample(example):
+    """A graph that runs with no size tried, and huge tensors, need a sample of the user's own."""
     with pytest.raises(Invalid) as caught:
-        random_requests((one,))
+        graph_requests(server(example))
 
     assert "--sample" in caught.value.remedy

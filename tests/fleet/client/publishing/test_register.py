@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from fleet.client.local.scorers import process_scorer
 from fleet.client.models.sample_requests import script_request
@@ -65,6 +68,89 @@ def test_a_bare_graph_gets_random_samples_with_the_servers_answers(pack, linear_
     assert manifest.serve == OnnxGraph(file="model/linear.onnx")
     assert [entry.path for entry in manifest.files] == ["model/linear.onnx", "samples.json"]
     assert json.loads(first.answer)["y"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def served(linear, change):
+    """A graph that ONNX's own exporters would not write, and that the scoring server serves all the same."""
+    model = linear()
+    change(model.graph)
+    return model.SerializeToString()
+
+
+def _minus_one(graph):
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+
+
+def _unsorted(graph):
+    graph.node[0].output[0] = "z"
+    graph.node.insert(0, helper.make_node("Relu", ["z"], ["y"]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_minus_one, lambda graph: graph.output[0].ClearField("type"), _unsorted],
+    ids=["axis-written-as-minus-one", "output-without-a-type", "unsorted-nodes"],
+)
+def test_what_the_server_serves_can_be_registered(pack, linear, tmp_path, change):
+    """Registering is no stricter than serving: whether a graph is good is for the scoring server to say."""
+    file = tmp_path / "odd.onnx"
+    file.write_bytes(served(linear, change))
+
+    _, folder = pack(graph(file))
+
+    assert len(json.loads(read_samples(folder)[0].body)["x"][0]) == 3
+
+
+def test_the_servers_own_format_can_be_registered(pack, linear_file, tmp_path):
+    """A graph in ONNX Runtime's format, which nobody else reads, gets its samples as any other."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "linear.ort")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession(linear_file, options, providers=["CPUExecutionProvider"])
+
+    manifest, folder = pack(graph(tmp_path / "linear.ort"))
+
+    assert manifest.serve == OnnxGraph(file="model/linear.ort")
+    assert len(read_samples(folder)) == 3
+
+
+@pytest.mark.parametrize("name", ["modèle für.onnx", "模型.onnx", "a:b.onnx", "größe ±1.onnx"])
+def test_a_graphs_file_may_have_any_name(pack, linear_file, name):
+    """A file name that not every system has is written in letters that every system has."""
+    manifest, _ = pack(graph(linear_file.rename(linear_file.with_name(name))))
+
+    assert manifest.serve.file.isascii()
+    assert manifest.serve.file.endswith(".onnx")
+
+
+def test_random_samples_have_sizes_for_which_the_graph_runs(pack, tmp_path):
+    """A graph that takes no image of one pixel gets larger ones, as in the server's own example."""
+    nodes = [helper.make_node("Conv", ["x", "k"], ["y"])]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, "H", "W"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    kernel = numpy_helper.from_array(np.ones((1, 1, 5, 5), np.float32), "k")
+    model = helper.make_model(
+        helper.make_graph(nodes, "conv", inputs, outputs, [kernel]),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    (tmp_path / "conv.onnx").write_bytes(model.SerializeToString())
+
+    _, folder = pack(graph(tmp_path / "conv.onnx"))
+
+    pixels = np.array(json.loads(read_samples(folder)[0].body)["x"])
+    assert pixels.shape[2] >= 5
+    assert 0 < pixels.std() < 1
+
+
+def test_a_graph_that_contradicts_itself_is_explained(pack, linear, tmp_path):
+    """Where the server cannot load a graph, ONNX's own checker is quoted, and nobody is sent to an entry script."""
+    (tmp_path / "bad.onnx").write_bytes(served(linear, lambda one: setattr(one.node[0], "op_type", "NoSuchOperator")))
+
+    with pytest.raises(NotReady, match=r"ONNX's checker says: .*NoSuchOperator") as caught:
+        pack(graph(tmp_path / "bad.onnx"))
+
+    assert "export it" in caught.value.remedy
 
 
 def test_packing_twice_gives_the_same_bytes(pack, linear_file):

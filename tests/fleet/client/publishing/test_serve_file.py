@@ -69,7 +69,7 @@ def test_a_pipeline_is_packed_and_proved(folder, declare, tmp_path, workspace, s
 
 
 def test_an_ensemble_in_json(folder, declare):
-    """JSON will do as well, and an ensemble takes what its members take."""
+    """JSON will do as well, and a graph that two models share travels once."""
     members = {name: {"kind": "onnx", "file": file} for name, file in (("a", "first.onnx"), ("b", "first.onnx"))}
     both = {"kind": "ensemble", "models": ["a", "b"]}
     document = {"kind": "models", "main": "both", "models": {**members, "both": both}}
@@ -77,8 +77,17 @@ def test_an_ensemble_in_json(folder, declare):
     declared = read_serve(declare(json.dumps(document), "serve.json"), folder)
 
     assert declared.serve.models["both"] == Ensemble(models=("a", "b"))
-    assert [(one.name, one.shape) for one in declared.inputs] == [("x", (None, 3))]
     assert set(declared.sources) == {"model/first.onnx"}
+
+
+def test_two_graphs_that_would_take_one_place_are_refused(folder, declare):
+    """File names that differ only in letters that not every system has never stand for one another."""
+    for name in ("ä.onnx", "a.onnx"):
+        (folder / name).write_bytes((folder / "first.onnx").read_bytes())
+    graphs = {name: {"kind": "onnx", "file": f"{letter}.onnx"} for name, letter in (("one", "ä"), ("two", "a"))}
+
+    with pytest.raises(Invalid, match="would both become"):
+        read_serve(declare(json.dumps({"kind": "models", "main": "one", "models": graphs})), folder)
 
 
 def test_a_graph_that_takes_images(folder, declare):
@@ -97,9 +106,9 @@ def test_a_graph_that_takes_images(folder, declare):
         pytest.param("{kind: onnx, file: none.onnx}", "none.onnx", id="no file"),
         pytest.param("{kind: onnx, file: ../first.onnx}", "\\.\\.", id="outside"),
         pytest.param("{kind: onnx, file: first.onnx, imaeg: {}}", "imaeg", id="unknown key"),
-        pytest.param("kind: [", "no declaration", id="no YAML"),
+        pytest.param("kind: [", "does not declare", id="no YAML"),
         pytest.param(CHAIN.replace("x: input.pixels", "z: input.pixels"), "first has no input z", id="no such input"),
-        pytest.param(CHAIN.replace("model: first", "model: third"), "third is no graph", id="no such model"),
+        pytest.param(CHAIN.replace("model: first", "model: third"), "third is not a graph", id="no such model"),
     ],
 )
 def test_a_declaration_that_cannot_be_used(folder, declare, text, said):
