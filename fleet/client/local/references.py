@@ -1,6 +1,8 @@
 """Reference answers, asked of the very scoring server that will serve, for devices to be held to."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import httpx
 
@@ -10,9 +12,19 @@ from fleet.client.screen import Step
 from modules.errors import Unproved, WrongAnswer
 from modules.samples import Comparison, Sample, Samples, differences
 
-_SUCCESS = range(200, 300)
-_SHOWN = 400
-_LOG_LINES = 15
+_SUCCESS: Final = range(200, 300)
+_SHOWN: Final = 400
+_LOG_LINES: Final = 15
+# What a run() says that was written for a request and was given the request's body.
+_WANTS_REQUEST: Final = re.compile(
+    r"'(?:str|bytes|dict|list)' object has no attribute '(?:args|cookies|data|files|form|get_data|get_json|headers|json"
+    r"|method|mimetype|path|stream|url|values)'|name 'request' is not defined|[Ww]orking outside of request context"
+)
+_RAWHTTP: Final = (
+    "put @rawhttp above run() (from azureml.contrib.services.aml_request import rawhttp), which then gets the request "
+    "itself; without it run() gets the body"
+)
+_OTHER_SAMPLES: Final = "give requests that the model takes: --sample FILE.json"
 
 
 def compute(requests: Sequence[Request], scorer: Scorer, step: Step) -> Samples:
@@ -76,7 +88,7 @@ def _ask(request: Request, scorer: Scorer) -> httpx.Response:
         raise Unproved(
             f"the model answers {answer.status_code}: {answer.text[:_SHOWN]}{_log(scorer)}",
             element=f"sample {request.name}",
-            remedy="give requests that the model takes: --sample FILE.json",
+            remedy=_RAWHTTP if _WANTS_REQUEST.search(answer.text) else _OTHER_SAMPLES,
         )
     return answer
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fleet.client.models.conversion import framework_of
 from fleet.client.workspace import MANIFEST
 from modules.errors import BadSettings, EdgefleetError, Invalid, NotReady
 
@@ -29,6 +30,13 @@ _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
 # What a running script writes beside itself must not start it again.
 _WRITTEN: Final = (".log", ".pyc", ".tmp")
 _ENDS_WITH_US: Final = (signal.SIGINT, signal.SIGTERM)
+
+_LIBRARIES: Final = {
+    "sklearn": "scikit-learn (a pickle)",
+    "tensorflow": "TensorFlow",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+}
 
 Say = Callable[[str], None]
 Seen = dict[Path, tuple[int, int]]
@@ -45,12 +53,20 @@ def target_of(path: Path, *, model_dir: Path | None = None) -> Target:
     """A module's folder, an entry script, or an ONNX file.
 
     Raises:
-        Invalid: it is none of them.
+        Invalid: it is none of them; a model of another library is told how it gets there.
     """
+    if path.exists() and (framework := framework_of(path)) != "onnx":
+        trusted = " --trusted-pickle" if framework == "sklearn" else ""
+        raise Invalid(
+            f"this is a model of {_LIBRARIES[framework]}, which is converted to ONNX when it is registered",
+            element=str(path),
+            remedy=f"edgefleet models register {path} -n NAME --team TEAM{trusted}, and serve that module; "
+            "or serve an entry script that opens the file",
+        )
     if path.is_dir():
         if (path / MANIFEST).is_file():
             return Target(("--module", str(path)), (path,))
-        graphs = sorted(path.glob("*.onnx"))
+        graphs = [file for file in sorted(path.iterdir()) if file.suffix in {".onnx", ".ort"}]
         if len(graphs) == 1:
             return Target(("--model", str(graphs[0])), (path,))
     elif path.suffix == ".py" and path.is_file():

@@ -25,7 +25,7 @@ _PROGRAMS: Final = {
 }
 _EXTRAS: Final = {"sklearn": "sklearn", "tensorflow": "tensorflow", "xgboost": "boosting", "lightgbm": "boosting"}
 _LIMIT_S: Final = 900
-_SHOWN: Final = 2000
+_SHOWN: Final = 600
 _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".sav")
 # Conversions compute with 32 bits where most libraries have 64.
 ABSOLUTE: Final = 1e-4
@@ -232,7 +232,7 @@ def _run(original: Original, job: dict[str, Any]) -> dict[str, Any]:
     if done.returncode == 0:
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return told
-    why = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1][-_SHOWN:]
+    why = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1]
     if why.startswith(("ModuleNotFoundError", "ImportError")):
         extra = _EXTRAS[original.framework]
         raise BadSettings(
@@ -240,4 +240,7 @@ def _run(original: Original, job: dict[str, Any]) -> dict[str, Any]:
             element=python,
             remedy=f"install edgefleet[{extra}], or name a Python that has it: --converter PATH",
         )
+    if len(why) > _SHOWN:
+        # What went wrong stands first; behind it may come pages of numbers.
+        why = f"{why[:_SHOWN]}..."
     raise Invalid(why, element=str(original.path), remedy="serve it with an entry script, or convert it elsewhere")

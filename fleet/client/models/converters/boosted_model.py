@@ -13,7 +13,11 @@ import numpy as np
 
 def main() -> None:
     job = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
-    told = {"convert": convert, "predict": predict}[job["task"]](job)
+    try:
+        told = {"convert": convert, "predict": predict}[job["task"]](job)
+    except Exception as error:
+        # One line, so that whoever reads the last one has all of it.
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     sys.stdout.write("\n" + json.dumps(told) + "\n")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import onnx
 import sklearn
 
 OLDER = {"": 18, "ai.onnx.ml": 3}
@@ -22,7 +23,13 @@ OLDER = {"": 18, "ai.onnx.ml": 3}
 
 def main() -> None:
     job = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
-    told = {"convert": convert, "predict": predict}[job["task"]](job)
+    # Before the converter takes it from there.
+    onnx.helper.make_attribute = attribute_of(onnx.helper.make_attribute)
+    try:
+        told = {"convert": convert, "predict": predict}[job["task"]](job)
+    except Exception as error:
+        # One line, so that whoever reads the last one has all of it.
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     sys.stdout.write("\n" + json.dumps(told) + "\n")
 
 
@@ -55,22 +62,53 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
         columns = [["X", "number", int(width)]]
     kinds = {"number": FloatTensorType, "text": StringTensorType}
     inputs = [(name, kinds[kind]([None, width])) for name, kind, width in columns]
-    # Probabilities as a tensor, not as a list of maps.
-    options = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
-    try:
-        graph = skl2onnx.convert_sklearn(model, initial_types=inputs, options=options)
-    except Exception as newest:  # noqa: BLE001  each converter has errors of its own
-        try:
-            # Some estimators have no form in the newest operators yet.
-            graph = skl2onnx.convert_sklearn(model, initial_types=inputs, options=options, target_opset=OLDER)
-        except Exception:  # noqa: BLE001  each converter has errors of its own
-            text = " ".join(str(newest).split())
-            raise SystemExit(f"skl2onnx {skl2onnx.__version__}: {type(newest).__name__}: {text}") from newest
+    graph = written(model, inputs)
     pathlib.Path(job["onnx"]).write_bytes(graph.SerializeToString())
     return {
         "made_by": f"skl2onnx {skl2onnx.__version__}", "library": f"scikit-learn {sklearn.__version__}", "notes": notes,
         "outputs": [one.name for one in graph.graph.output],
     }  # fmt: skip
+
+
+def written(model: Any, inputs: list[Any]) -> Any:
+    """The graph: probabilities as a tensor where the converter can, not as a list of maps; else in older operators."""
+    import skl2onnx  # noqa: PLC0415  as above
+
+    if hasattr(last(model), "flatten_transform"):
+        # Only for transform(), which nobody asks of a classifier; the converter refuses it.
+        last(model).flatten_transform = False
+    first: Exception | None = None
+    for opset in (None, OLDER):
+        # Some have no form in the newest operators yet; some no zipmap, of which a pipeline must be told.
+        tries: list[dict[Any, Any]] = [{id(model): {"zipmap": False}}, {type(last(model)): {}}]
+        for options in tries:
+            try:
+                return skl2onnx.convert_sklearn(model, initial_types=inputs, options=options, target_opset=opset)
+            except Exception as error:  # noqa: BLE001  each converter has errors of its own
+                if "zipmap" not in str(error):
+                    first = first or error
+                    break
+    text = " ".join(str(first).split())
+    raise SystemExit(f"skl2onnx {skl2onnx.__version__}: {type(first).__name__}: {text}") from first
+
+
+def last(model: Any) -> Any:
+    """A pipeline's last step, else the estimator itself."""
+    while hasattr(model, "steps"):
+        model = model.steps[-1][1]
+    return model
+
+
+def attribute_of(make: Any) -> Any:
+    """ONNX's own maker of attributes, given Python's numbers: some trees have NumPy's among them, which it refuses."""
+
+    def run(key: str, value: Any, *rest: Any, **more: Any) -> Any:
+        if isinstance(value, list | tuple):
+            value = [one.item() if isinstance(one, np.generic) else one for one in value]
+            value = [int(one) if isinstance(one, bool) else one for one in value]
+        return make(key, value, *rest, **more)
+
+    return run
 
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +122,14 @@ def answer(model: Any, inputs: dict[str, Any], outputs: list[str]) -> dict[str, 
     except ValueError:
         # Some that were fitted with 32-bit numbers take no others.
         found = list(results(model, table(model, inputs, np.float32)))
-    return {
-        name: np.asarray(value.toarray() if hasattr(value, "toarray") else value).tolist()
-        for name, value in zip(outputs, found, strict=False)
-    }
+    return {name: plain(value) for name, value in zip(outputs, found, strict=False)}
+
+
+def plain(value: Any) -> Any:
+    """Nested lists; several outputs are a list of arrays, which need not be equally wide."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return np.asarray(value.toarray() if hasattr(value, "toarray") else value).tolist()
 
 
 def table(model: Any, inputs: dict[str, Any], number: Any) -> Any:

@@ -6,6 +6,7 @@ Jobs and answers are as sklearn_model.py's; ``signature`` in the job names one o
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -14,12 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 OPSET = 18
-SHOWN = 1500
+ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
 def main() -> None:
     job = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
-    told = {"convert": convert, "predict": predict}[job["task"]](job)
+    try:
+        told = {"convert": convert, "predict": predict}[job["task"]](job)
+    except Exception as error:
+        # One line, so that whoever reads the last one has all of it.
+        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     sys.stdout.write("\n" + json.dumps(told) + "\n")
 
 
@@ -47,11 +52,18 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own list
     if done.returncode or not pathlib.Path(job["onnx"]).is_file():
-        raise SystemExit(f"tf2onnx {tf2onnx.__version__}: {' '.join(done.stderr.split())[-SHOWN:]}")
+        raise SystemExit(f"tf2onnx {tf2onnx.__version__}: {said(done.stderr)}")
     return {
         "made_by": f"tf2onnx {tf2onnx.__version__}", "library": f"TensorFlow {tf.__version__}", "notes": [],
         "outputs": list(function.structured_outputs),
     }  # fmt: skip
+
+
+def said(log: str) -> str:
+    """The last error in a log, with what it says; else the log's last line."""
+    lines = [line for line in log.splitlines() if line.strip()] or ["it wrote no graph"]
+    errors = [number for number, line in enumerate(lines) if ERROR.match(line)]
+    return " ".join(" ".join(lines[errors[-1] if errors else -1 :]).split())
 
 
 def predict(job: dict[str, Any]) -> dict[str, Any]:

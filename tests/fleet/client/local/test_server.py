@@ -57,6 +57,16 @@ def served(path, tmp_path, *more):
         process.stdout.close()
 
 
+def test_a_model_of_another_library_is_told_the_way(tmp_path):
+    """A pickle is not served as it is; the error says how it becomes a module, and that somebody must trust it."""
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04.")
+
+    with pytest.raises(Invalid, match="scikit-learn") as refused:
+        target_of(tmp_path / "model.pkl")
+
+    assert "--trusted-pickle" in refused.value.remedy
+
+
 def test_a_changed_script_is_taken_in_and_a_broken_one_is_not(script, tmp_path):
     """One address throughout: a new version serves once it is ready, one that does not start is said and left aside."""
     with served(script(), tmp_path) as (http, said):

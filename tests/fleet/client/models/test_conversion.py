@@ -13,11 +13,21 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
 
 from fleet.client.models.conversion import Converted, framework_of, largest_difference
 from fleet.client.publishing.register import Model, prepare
@@ -32,6 +42,7 @@ PACKAGES = {
 }
 FLOWERS, KINDS = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
+TWO = np.stack([KINDS, KINDS[::-1]], axis=1)
 PEOPLE = pd.DataFrame({"age": [20.0, 30, 40, 50] * 5, "city": ["Bern", "Rome", "Bern", "Oslo"] * 5})
 
 
@@ -87,15 +98,37 @@ def test_a_classifier_answers_labels_and_probabilities(save, convert):
         GradientBoostingRegressor(n_estimators=10, random_state=0).fit(*load_diabetes(return_X_y=True)),
         KMeans(3, n_init=1, random_state=0).fit(FLOWERS),
         IsolationForest(n_estimators=5, random_state=0).fit(FLOWERS),
+        LinearSVC().fit(FLOWERS, KINDS),
+        make_pipeline(StandardScaler(), LinearSVC()).fit(FLOWERS, NAMES[KINDS]),
+        RidgeClassifier().fit(FLOWERS, KINDS),
+        Perceptron().fit(FLOWERS, KINDS),
+        SGDClassifier(random_state=0).fit(FLOWERS, KINDS),
+        VotingClassifier([("one", LogisticRegression(max_iter=500)), ("two", GaussianNB())]).fit(FLOWERS, KINDS),
+        MultiOutputClassifier(LogisticRegression(max_iter=500)).fit(FLOWERS, TWO),
+        RandomForestClassifier(5, random_state=0).fit(FLOWERS, TWO),
+        HistGradientBoostingClassifier(max_iter=3).fit(FLOWERS, KINDS),
+        HistGradientBoostingRegressor(max_iter=3).fit(FLOWERS, FLOWERS[:, 0]),
     ],
-    ids=lambda model: type(model).__name__,
+    ids=lambda model: type(getattr(model, "steps", [["", model]])[-1][1]).__name__,
 )
 def test_estimators_of_every_kind(save, convert, model):
-    """Regressors, clusters and outliers are converted without a word about their inputs."""
+    """Regressors, clusters, classifiers without probabilities and of several outputs: each without a word of help."""
     manifest, samples = convert(save(model))
 
     assert len(samples) == 3
     assert float(manifest.properties["largest_difference"]) < 1e-3
+
+
+def test_why_a_model_cannot_be_converted_stands_first(save, convert, tmp_path):
+    """Of an error that goes on for pages its head is shown, where the reason is."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"ValueError: the reason: $(seq -s ', ' 9999)\" >&2\nexit 1\n")
+    python.chmod(0o755)
+
+    with pytest.raises(Invalid, match=r"^[^ ]*: ValueError: the reason: 1, 2, 3") as refused:
+        convert(save(StandardScaler().fit(FLOWERS)), converter=str(python))
+
+    assert len(refused.value.message) < 1000
 
 
 def test_a_table_with_numbers_and_words(save, convert):

@@ -231,6 +231,20 @@ def test_a_script_that_cannot_start_shows_the_servers_own_words(pack, tmp_path, 
         pack(script(tmp_path, code, samples=sample(tmp_path, {"data": [1]})))
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["request.get_json()", "request.method", "{'length': len(request.get_data())}"],
+)
+def test_a_script_that_takes_its_body_for_a_request_is_told(pack, tmp_path, body):
+    """A run() that was written for a request, and gets the body, hears of @rawhttp."""
+    code = f"def init():\n    pass\n\n\ndef run(request):\n    return {body}\n"
+
+    with pytest.raises(Unproved, match="has no attribute") as refused:
+        pack(script(tmp_path, code, samples=sample(tmp_path, {"data": [1]})))
+
+    assert "@rawhttp" in refused.value.remedy
+
+
 def test_a_script_that_answers_by_chance_is_refused(pack, tmp_path):
     """An answer that nobody could repeat proves nothing on a device."""
     code = "import random\n\n\ndef init():\n    pass\n\n\ndef run(data):\n    return random.random()\n"
