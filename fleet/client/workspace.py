@@ -4,6 +4,7 @@
 
     workspace/
       images.json                          the images by name
+      environments.json                    names of those that were made for the packages of one script
       blobs/                               OCI blobs, as modules.images stores them
       modules/<team>/<name>/<version>/     manifest.json and files/: the very bytes that will be signed
 """
@@ -25,6 +26,8 @@ from modules.oci import blob_path
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"
+# What ``edgefleet images build`` makes where nobody gives another name.
+SCORING_IMAGE: Final = "edgefleet-scoring:cpu"
 _IMAGES_LIMIT: Final = 16 << 20
 _SHOWN: Final = 5
 
@@ -54,7 +57,7 @@ class Workspace:
         return canonical.decode(file.read_bytes(), tuple[Image, ...], limit=_IMAGES_LIMIT, what=str(file))
 
     def image(self, name: str | None) -> Image:
-        """The image of that name, or the only one there is.
+        """The image of that name; without one the only image that is no environment's, or the usual scoring image.
 
         Raises:
             Invalid: there is no such image, or the choice is not clear.
@@ -63,8 +66,12 @@ class Workspace:
         known = ", ".join(images) or "none"
         bring = "bring it in with: edgefleet images build, or: edgefleet images add IMAGE"
         if name is None:
-            if len(images) == 1:
-                return next(iter(images.values()))
+            made_for_one = self._environments()
+            general = [one for one in images if one not in made_for_one] or list(images)
+            if len(general) == 1:
+                return images[general[0]]
+            if SCORING_IMAGE in images:
+                return images[SCORING_IMAGE]
             remedy = "say which: --image NAME" if images else f"{bring}; or use --engine process"
             raise Invalid(f"no single image to run in (there are: {known})", element="image", remedy=remedy)
         if name not in images:
@@ -76,15 +83,25 @@ class Workspace:
             )
         return images[name]
 
-    def keep_image(self, image: Image) -> None:
-        """Add an image to the list; one of the same name is replaced."""
-        self._write_images([*(one for one in self.images() if one.name != image.name), image])
+    def keep_image(self, image: Image, *, environment: bool = False) -> None:
+        """Add an image to the list, perhaps as an environment's; one of the same name is replaced."""
+        images = {one.name: one for one in self.images()} | {image.name: image}
+        self._write("images.json", [images[name] for name in sorted(images)])
+        known = self._environments()
+        if environment != (image.name in known):
+            self._write("environments.json", sorted(known ^ {image.name}))
 
-    def _write_images(self, images: Iterable[Image]) -> None:
+    def _environments(self) -> frozenset[str]:
+        file = self.root / "environments.json"
+        if not file.exists():
+            return frozenset()
+        return frozenset(canonical.decode(file.read_bytes(), tuple[str, ...], limit=_IMAGES_LIMIT, what=str(file)))
+
+    def _write(self, name: str, content: object) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        fresh = self.root / f"images.json.{os.getpid()}"
-        fresh.write_bytes(canonical.encode(sorted(images, key=lambda one: one.name)))
-        fresh.replace(self.root / "images.json")
+        fresh = self.root / f"{name}.{os.getpid()}"
+        fresh.write_bytes(canonical.encode(content))
+        fresh.replace(self.root / name)
 
     def forget_image(self, name: str) -> Image:
         """Take an image off the list, with the blobs that no other image has; returns it.
@@ -102,7 +119,8 @@ class Workspace:
                 element=name,
                 remedy="remove those modules first: edgefleet modules remove MODULE",
             )
-        self._write_images(left)
+        self._write("images.json", sorted(left, key=lambda one: one.name))
+        self._write("environments.json", sorted(self._environments() - {name}))
         kept = {blob.sha256 for one in left for blob in _blobs(one)}
         for blob in _blobs(image):
             if blob.sha256 not in kept:

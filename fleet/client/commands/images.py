@@ -9,7 +9,7 @@ from fleet.client import config
 from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
-from fleet.client.workspace import Workspace
+from fleet.client.workspace import SCORING_IMAGE, Workspace
 from modules.manifest import Image
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 @app.command("build")
 def build_image(
-    name: Annotated[str, typer.Option(help="The image's name in the workspace.")] = "edgefleet-scoring:cpu",
+    name: Annotated[str, typer.Option(help="The image's name in the workspace.")] = SCORING_IMAGE,
     extra: Annotated[
         list[str] | None, typer.Option("--with", help="A package that entry scripts import, as pip writes it.")
     ] = None,

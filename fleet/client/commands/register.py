@@ -37,7 +37,8 @@ def register(
     name: Annotated[str, typer.Option("--name", "-n", help="The model's name.")],
     team: Annotated[str, typer.Option(help="The team that will sign it.")],
     image: Annotated[
-        str | None, typer.Option(help="Image of the workspace to run it in (default: the only one).")
+        str | None,
+        typer.Option(help="Image of the workspace to run it in (default: the only one that is no environment's)."),
     ] = None,
     sample: Annotated[
         list[Path] | None,

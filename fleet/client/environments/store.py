@@ -27,4 +27,4 @@ def build_environment(
     """
     with docker_engine() as engine:
         built = environment.build_image(client=engine, upgrade=upgrade, progress=line)
-        return take(engine, built.image_id, workspace, step, environment.name), built
+        return take(engine, built.image_id, workspace, step, environment.name, environment=True), built

@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import msgspec
+
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.images.image_build import build_scoring_image
 from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
-from modules.errors import BadSettings, Invalid
+from modules.errors import BadSettings, EdgefleetError, Invalid
 from modules.image_import import import_archive
-from modules.images import archive, read_config
+from modules.images import archive, check_held, image_ids, read_config
 from modules.manifest import Image
+from modules.oci import blob_path
 
 
 class _Counted(io.RawIOBase):
@@ -91,8 +94,10 @@ def build(name: str, extra: tuple[str, ...], workspace: Workspace, step: Step, *
         return take(engine, image_id, workspace, step, name)
 
 
-def take(engine: Any, reference: str, workspace: Workspace, step: Step, name: str) -> Image:
-    """Bring in an image of an engine that is open already.
+def take(
+    engine: Any, reference: str, workspace: Workspace, step: Step, name: str, *, environment: bool = False
+) -> Image:
+    """Bring in an image of an engine that is open already; nothing is read where the workspace has it.
 
     Raises:
         Invalid: as :func:`add_from_engine`.
@@ -107,10 +112,36 @@ def take(engine: Any, reference: str, workspace: Workspace, step: Step, name: st
             element=reference,
             remedy="check the name with docker images, or pull it first",
         ) from error
-    return _keep(found.save(), int(found.attrs.get("Size") or 0), workspace, step, name)
+    for image in workspace.images():
+        if _same(image, found.attrs, workspace):
+            named = msgspec.structs.replace(image, name=name)
+            workspace.keep_image(named, environment=environment)
+            return named
+    return _keep(found.save(), int(found.attrs.get("Size") or 0), workspace, step, name, environment=environment)
 
 
-def _keep(chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step, name: str) -> Image:
+def _same(image: Image, held: dict[str, Any], workspace: Workspace) -> bool:
+    """Whether the engine's image is this one of the workspace, all of whose blobs are there."""
+    parts = {blob_path(workspace.blobs, blob.sha256): blob for blob in (image.manifest, image.config, *image.layers)}
+    if held["Id"] not in image_ids(image):
+        return False
+    if not all(path.is_file() and path.stat().st_size == blob.length for path, blob in parts.items()):
+        return False
+    try:
+        check_held(
+            image,
+            read_config(image, workspace.blobs),
+            engine_id=held["Id"],
+            engine_layers=(held.get("RootFS") or {}).get("Layers") or (),
+        )
+    except EdgefleetError:
+        return False
+    return True
+
+
+def _keep(
+    chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step, name: str, *, environment: bool = False
+) -> Image:
     stream = io.BufferedReader(_Counted(chunks, total, step, "reading the image"))
     image = import_archive(cast("BinaryIO", stream), workspace.blobs, name=name)
     run = read_config(image, workspace.blobs).config
@@ -120,5 +151,5 @@ def _keep(chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step,
             element=image.name or "image",
             remedy="build it without VOLUME; a module writes to /tmp alone",
         )
-    workspace.keep_image(image)
+    workspace.keep_image(image, environment=environment)
     return image

@@ -14,6 +14,7 @@ from fleet.client.publishing.register import Model, prepare
 from fleet.client.workspace import Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid, NoEngine, NotReady, Unproved, WrongAnswer
+from modules.oci import blob_path
 from modules.samples import Samples
 from tests.parts import docker as parts
 
@@ -69,6 +70,22 @@ def test_an_image_is_brought_in_once_by_its_own_digest(engine, image_id, image, 
     assert again == image
     assert image.config.sha256 == image_id
     assert image in workspace.images()
+
+
+def test_an_image_that_is_there_is_not_read_again(engine, image_id, image, workspace):
+    """Nothing of an image that the workspace has whole is read from the engine, under whatever name; else all of it."""
+    said = []
+
+    again = image_store.add_from_engine(image_id, workspace, lambda what, *_: said.append(what), name="again")
+
+    assert said == []
+    assert msgspec.structs.replace(again, name="scoring") == image
+    assert {again, image} <= set(workspace.images())
+    blob = blob_path(workspace.blobs, image.layers[-1].sha256)
+    blob.rename(blob.with_suffix(".away"))
+    assert image_store.add_from_engine(image_id, workspace, lambda what, *_: said.append(what), name="again") == again
+    assert set(said) == {"reading the image"}
+    assert blob.is_file()
 
 
 def test_references_come_from_the_image_without_a_network(image, workspace, linear_file, tmp_path, silent):
