@@ -7,8 +7,10 @@ from typing import Final
 from modules.adjustable import is_fallback_pattern
 from modules.errors import Invalid
 from modules.manifest import Adjustable
+from modules.names import ModuleRef, Slug, slug
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_OTHER_MARKS: Final = re.compile(r"[._]+")
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
 
 
@@ -26,6 +28,26 @@ def pairs(words: Iterable[str], *, option: str) -> dict[str, str]:
             raise Invalid(f"{word!r} {problem}", element=option, remedy=f"write {option} key=value, each key once")
         found[key] = value
     return found
+
+
+def model_name(text: str) -> Slug:
+    """A model's name as modules have it; Azure ML's, with capitals, underscores and dots, becomes one with hyphens.
+
+    Raises:
+        Invalid: it is none of them.
+    """
+    return slug(_OTHER_MARKS.sub("-", text.lower()), what="model name")
+
+
+def module_ref(text: str) -> ModuleRef:
+    """``team/name:version``, the name as :func:`model_name` reads it.
+
+    Raises:
+        Invalid: it is not of that form.
+    """
+    team, slash, rest = text.partition("/")
+    name, colon, version = rest.partition(":")
+    return ModuleRef.parse(f"{team}{slash}{_OTHER_MARKS.sub('-', name.lower())}{colon}{version}")
 
 
 def value(text: str) -> float | str | bool:
@@ -46,7 +68,9 @@ def seconds(text: str, *, option: str) -> float:
     """
     match = _DURATION.fullmatch(text)
     if not match:
-        raise Invalid(f"{text!r} is no duration", element=option, remedy="write for instance 90, 90s, 15m, 24h or 7d")
+        raise Invalid(
+            f"{text!r} is not a duration", element=option, remedy="write for instance 90, 90s, 15m, 24h or 7d"
+        )
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import config
+from fleet.client import arguments, config
 from fleet.client.answers import Module
 from fleet.client.api import Fleet
 from fleet.client.commands.profile import profile
 from fleet.client.commands.register import register
 from fleet.client.publishing.download import download as download_files
 from fleet.client.screen import Json, Screen, size, when
+from modules.errors import Invalid
 from modules.manifest import Manifest
 from modules.names import ModuleRef
 
@@ -48,22 +49,43 @@ def list_models(*, as_json: Json = False) -> None:
 def show(model: Ref, *, as_json: Json = False) -> None:
     """Show one version of a model: what it serves, its files, what it runs on."""
     with Fleet(config.load()) as fleet:
-        found = fleet.module(ModuleRef.parse(model))
+        found = fleet.module(arguments.module_ref(model))
     Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
 
 
 @app.command()
 def download(
-    model: Ref,
-    to: Annotated[Path, typer.Option("--to", help="Folder to write to; made if it is not there.")] = Path(),
+    model: Annotated[str, typer.Argument(help="team/name:version.")] = "",
+    to: Annotated[
+        Path, typer.Option("--to", "--target-dir", "-t", help="Folder to write to; made if it is not there.")
+    ] = Path(),
     *,
+    model_id: Annotated[str, typer.Option("--model-id", "-i", help="The model, as az ml names it: name:version.")] = "",
     as_json: Json = False,
 ) -> None:
     """Get the files of a model back, each checked against its digest."""
     screen = Screen(as_json=as_json)
+    if not (model or model_id):
+        raise typer.BadParameter("name the model: team/name:version, or --model-id name:version")
     with Fleet(config.load()) as fleet, screen.progress() as step:
-        written = download_files(ModuleRef.parse(model), fleet, to, step)
+        ref = arguments.module_ref(model) if model else _by_id(model_id, fleet)
+        written = download_files(ref, fleet, to, step)
     screen.show([str(path) for path in written], lambda it: it.say("\n".join(map(str, written))))
+
+
+def _by_id(model_id: str, fleet: Fleet) -> ModuleRef:
+    """The module that ``name:version`` means, where one team alone has it."""
+    if "/" in model_id:
+        return arguments.module_ref(model_id)
+    wanted = str(arguments.module_ref(f"team/{model_id}")).removeprefix("team/")
+    found = [one.ref for one in fleet.modules() if one.ref.partition("/")[2] == wanted]
+    if len(found) != 1:
+        raise Invalid(
+            f"several teams have it: {', '.join(found)}" if found else "the fleet has no such model",
+            element=f"--model-id {model_id}",
+            remedy="name it with its team: team/name:version (edgefleet models list)",
+        )
+    return ModuleRef.parse(found[0])
 
 
 def show_module(screen: Screen, module: Module) -> None:

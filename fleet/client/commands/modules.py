@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import config
+from fleet.client import arguments, config
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
@@ -32,7 +32,7 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Hash your own files again, and sign the draft if it is the same."""
-    screen, ref = Screen(as_json=as_json), ModuleRef.parse(module)
+    screen, ref = Screen(as_json=as_json), arguments.module_ref(module)
     signers = team_signers(keys, ref.team)
     with Fleet(config.load()) as fleet, screen.progress() as step:
         trusted = Trusted(fleet, config.home())
@@ -59,7 +59,7 @@ def list_modules(*, as_json: Json = False) -> None:
 def show(module: Ref, *, as_json: Json = False) -> None:
     """Show one module version."""
     with Fleet(config.load()) as fleet:
-        found = fleet.module(ModuleRef.parse(module))
+        found = fleet.module(arguments.module_ref(module))
     Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
 
 
@@ -84,7 +84,7 @@ def verify(
         found = _verify_file(Path(module))
     else:
         with Fleet(config.load()) as fleet, screen.progress() as step:
-            found = _verify_ref(ModuleRef.parse(module), fleet, step)
+            found = _verify_ref(arguments.module_ref(module), fleet, step)
     screen.show(found, lambda it: it.fields(found.items()))
 
 
@@ -99,7 +99,7 @@ def rebase(
 ) -> None:
     """Make the next version with only the image changed, once the new image gives the same answers."""
     screen, workspace = Screen(as_json=as_json), _workspace()
-    ref, chosen = ModuleRef.parse(module), workspace.image(image)
+    ref, chosen = arguments.module_ref(module), workspace.image(image)
     signers = team_signers(keys, ref.team) if keys else ()
     with Fleet(config.load()) as fleet, screen.progress() as step:
         done = rebase_module(ref, chosen, fleet, workspace, step, accelerator=accelerator)

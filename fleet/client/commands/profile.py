@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fleet.client import config
+from fleet.client import arguments, config
 from fleet.client.local.profile import CONNECTIONS, Profile, Run, profile_module
 from fleet.client.models.sample_requests import Request, read_request
 from fleet.client.publishing.register import Model, prepare
@@ -16,7 +16,7 @@ from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid
 from modules.manifest import Image, Manifest
-from modules.names import ModuleRef, slug
+from modules.names import slug
 
 
 def profile(
@@ -60,7 +60,7 @@ def profile(
             chosen = workspace.image(image)
             manifest = prepare(described, chosen, workspace.blobs, folder, step)
         else:
-            ref = ModuleRef.parse(model)
+            ref = arguments.module_ref(model)
             folder, (manifest, _) = workspace.module(ref), workspace.manifest(ref)
             chosen = _image(manifest)
         found = profile_module(

@@ -1,7 +1,7 @@
 """``edgefleet models register``: a model of any kind becomes a module's draft; its many options are read here."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import typer
@@ -13,6 +13,7 @@ from fleet.client.environments.environment import Environment
 from fleet.client.environments.inference_config import read_inference_config
 from fleet.client.environments.store import build_environment
 from fleet.client.images.base_image import Registry
+from fleet.client.models.failed_answers import reads_like_failure
 from fleet.client.publishing.publish import Registered
 from fleet.client.publishing.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
 from fleet.client.publishing.register import register as register_model
@@ -20,21 +21,28 @@ from fleet.client.screen import Json, Screen, Step, size
 from fleet.client.signing.offline_keys import team_signers
 from fleet.client.signing.sign import sign
 from fleet.client.signing.trusted import Trusted
-from fleet.client.workspace import Workspace
+from fleet.client.workspace import FILES, Workspace
+from modules import samples as samples_file
 from modules.errors import Invalid
 from modules.names import slug
+from modules.samples import Sample
+
+# Of a request and an answer, on a terminal.
+_SHOWN: Final = 120
 
 
 def register(
     path: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="An ONNX file; a pickled scikit-learn model, a SavedModel, a model file of XGBoost or LightGBM; "
             "with --entry-script any file or folder."
         ),
-    ],
+    ] = None,
     *,
-    name: Annotated[str, typer.Option("--name", "-n", help="The model's name.")],
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="The model's name; capitals, underscores and dots become hyphens.")
+    ],
     team: Annotated[str, typer.Option(help="The team that will sign it.")],
     image: Annotated[
         str | None,
@@ -84,9 +92,12 @@ def register(
     prove: Annotated[
         Literal["samples", "ready-only"], typer.Option(help="ready-only: go without samples; reports say unproved.")
     ] = "samples",
+    path_option: Annotated[Path | None, typer.Option("--path", "-p", help="PATH, as az ml names it.")] = None,
+    asset_path: Annotated[str, typer.Option(help="Of az ml: only says what to do instead.", hidden=True)] = "",
+    run_id: Annotated[str, typer.Option(help="Of az ml: only says what to do instead.", hidden=True)] = "",
     tag: Annotated[list[str] | None, typer.Option(help="key=value; may be repeated.")] = None,
     model_property: Annotated[list[str] | None, typer.Option("--property", help="key=value; may be repeated.")] = None,
-    description: Annotated[str, typer.Option(help="A sentence or two.")] = "",
+    description: Annotated[str, typer.Option("--description", "-d", help="A sentence or two.")] = "",
     probation: Annotated[str | None, typer.Option(help="How long it must stay healthy on a device: 30s, 5m.")] = None,
     memory_mb: Annotated[int | None, typer.Option(min=16, help="Memory it needs and may use, in MiB.")] = None,
     adjustable: Annotated[
@@ -103,7 +114,8 @@ def register(
     """Check a model, compute its reference answers, pack it, and send it as a draft."""
     screen = Screen(as_json=as_json)
     model = Model(
-        path=path, team=slug(team, what="team"), name=slug(name, what="model name"), engine=engine, image=image,
+        path=_path(path or path_option, asset_path or run_id), team=slug(team, what="team"),
+        name=arguments.model_name(name), engine=engine, image=image,
         interpreter=interpreter, entry_script=entry_script, source_dir=source_dir, serve=serve,
         samples=tuple(sample or ()), prove=prove,
         probation_s=None if probation is None else arguments.seconds(probation, option="--probation"),
@@ -126,6 +138,9 @@ def register(
     workspace = Workspace(config.home() / "workspace")
     with Fleet(config.load()) as fleet, screen.progress() as step:
         trusted = Trusted(fleet, config.home())
+        trusted.expect_team(model.team)
+        if model.name != name:
+            screen.remark(f"{name} is called {model.name} here")
         if environment is not None:
             model = _with_environment(model, environment, workspace, screen, step, upgrade=upgrade)
         done = register_model(model, fleet, workspace, step)
@@ -134,7 +149,29 @@ def register(
             module = sign(
                 done.manifest.ref, signers=signers, fleet=fleet, trusted=trusted, workspace=workspace, step=step
             )
-    screen.show(_document(done, module.state, environment), lambda it: _registered(it, done, module.state))
+    samples = _samples(done)
+    screen.show(
+        _document(done, module.state, environment, samples), lambda it: _registered(it, done, module.state, samples)
+    )
+    for one in samples:
+        if reads_like_failure(one.answer):
+            screen.remark(
+                f"Warning: the answer to sample {one.name} reads like a failure, and devices will be held to it: "
+                f"{_shown(one.answer)}\nCorrect the script or the sample, and register again."
+            )
+
+
+def _path(path: Path | None, of_a_run: str) -> Path:
+    """The model's file or folder; what only Azure ML has is told how it gets here."""
+    if of_a_run:
+        raise Invalid(
+            "the files of a run are in Azure ML, which nothing here asks",
+            element="--asset-path and --run-id",
+            remedy="fetch them (az ml job download, or run.download_file), then register the file: --path FILE",
+        )
+    if path is None:
+        raise typer.BadParameter("name the model's file or folder: PATH, or --path PATH")
+    return path
 
 
 def _configured(model: Model, file: Path) -> tuple[Model, Environment | None]:
@@ -170,7 +207,20 @@ def _with_environment(
     return msgspec.structs.replace(model, image=image.name)
 
 
-def _document(done: Registered, state: str, environment: Environment | None) -> dict[str, Any]:
+def _samples(done: Registered) -> tuple[Sample, ...]:
+    """What devices will be held to."""
+    place = done.folder / FILES / done.manifest.proof.samples
+    return samples_file.decode(place.read_bytes()).samples if done.manifest.proof.prove == "samples" else ()
+
+
+def _shown(content: bytes) -> str:
+    text = content.decode("utf-8", "replace")
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _document(
+    done: Registered, state: str, environment: Environment | None, samples: tuple[Sample, ...]
+) -> dict[str, Any]:
     properties = done.manifest.properties
     entries = environment.requirements.entries if environment else ()
     return {
@@ -182,11 +232,14 @@ def _document(done: Registered, state: str, environment: Environment | None) -> 
         "folder": str(done.folder),
         "converted_from": properties.get(CONVERTED_FROM),
         "largest_difference": properties.get(LARGEST_DIFFERENCE),
+        "samples": [
+            {"name": one.name, "status": one.status, "answer": one.answer.decode("utf-8", "replace")} for one in samples
+        ],
         "environment": [{"entry": one.text, "became": one.became, "note": one.note} for one in entries],
     }
 
 
-def _registered(screen: Screen, done: Registered, state: str) -> None:
+def _registered(screen: Screen, done: Registered, state: str, samples: tuple[Sample, ...]) -> None:
     ref, properties = done.manifest.ref, done.manifest.properties
     proof = "unproved: ready is all that devices check" if done.manifest.proof.prove == "ready-only" else "samples"
     screen.fields(
@@ -201,5 +254,8 @@ def _registered(screen: Screen, done: Registered, state: str) -> None:
             ("differs from it by", f"at most {properties[LARGEST_DIFFERENCE]}" if CONVERTED_FROM in properties else ""),
         ]
     )
+    if samples:
+        rows = ((one.name, _shown(one.body), _shown(one.answer)) for one in samples)
+        screen.table(("SAMPLE", "REQUEST", "ANSWER"), rows, empty="")
     if state == "draft":
         screen.remark(f"Next: edgefleet modules sign {ref} --keys FOLDER")

@@ -8,7 +8,7 @@ from fleet.client import arguments, config
 from fleet.client.api import Fleet
 from fleet.client.rollout_view import show_rollout, watch
 from fleet.client.screen import Json, Screen, when
-from modules.names import ModuleRef, device_id, slot_name
+from modules.names import device_id, slot_name
 
 app = typer.Typer(no_args_is_help=True, help="Bring a signed module to devices, and watch it arrive.")
 Id = Annotated[str, typer.Argument(help="The rollout's id.")]
@@ -36,7 +36,7 @@ def start(
     screen = Screen(as_json=as_json)
     settings = {key: arguments.value(text) for key, text in arguments.pairs(setting or (), option="--setting").items()}
     request = {
-        "module": str(ModuleRef.parse(module)),
+        "module": str(arguments.module_ref(module)),
         "slot": slot_name(slot),
         "selector": selector if selector is not None else "*",
         "devices": [device_id(one) for one in device] if device else None,

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fleet.client import config
+from fleet.client import arguments, config
 from fleet.client.environments.environment import Environment
 from fleet.client.local.server import LocalServer, target_of
 from fleet.client.screen import Json, Screen
 from fleet.client.workspace import Workspace
-from modules.names import ModuleRef
 
 app = typer.Typer()
 
@@ -54,4 +53,4 @@ def _place(text: str) -> Path:
     path = Path(text)
     if path.exists() or ":" not in text:
         return path
-    return Workspace(config.home() / "workspace").module(ModuleRef.parse(text))
+    return Workspace(config.home() / "workspace").module(arguments.module_ref(text))

@@ -10,7 +10,7 @@ from typing import Final
 
 from fleet.client.api import Fleet
 from modules.errors import BadSettings, LinkLost, Untrusted
-from modules.names import ModuleRef
+from modules.names import ModuleRef, Slug
 from modules.trust import roles
 from modules.trust.client import Client, explained
 
@@ -49,6 +49,29 @@ class Trusted:
                 remedy="if the server was set up anew on purpose, remove that file and the folder beside it",
             )
         self.root_file.write_bytes(root)
+
+    def expect_team(self, team: Slug) -> None:
+        """Only a team that the fleet's owner has named can ever sign; a fleet without a root has named none yet.
+
+        Raises:
+            BadSettings: the fleet has a root of trust, and does not know the team.
+            Untrusted: its metadata does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        if not self.root_file.exists() and self._fleet.tuf("1.root.json") is None:
+            return
+        with explained():
+            delegations = self._client(_LONG_AGO).top_level_targets.delegations
+        prefix = roles.team_role(Slug(""))
+        named = delegations.roles if delegations and delegations.roles else {}
+        known = sorted(role.removeprefix(prefix) for role in named if role.startswith(prefix))
+        if team not in known:
+            names = ", ".join(known) or "none"
+            raise BadSettings(
+                f"this fleet has no team {team}, so nobody could sign the module (its teams are: {names})",
+                element="--team",
+                remedy="name one of them; the owner names all teams when making the keys: edgefleet keys init --team",
+            )
 
     def team_metadata(self, ref: ModuleRef) -> bytes:
         """The newest metadata of the module's team, verified; expiry does not count.
