@@ -1,6 +1,7 @@
 """``edgefleet``, also as ``python -m fleet.client``."""
 
 from fleet.client.cli import app
+from modules.program import run
 
 
 def main() -> None:
@@ -8,4 +9,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("edgefleet", main)

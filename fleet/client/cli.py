@@ -1,13 +1,19 @@
 """The command ``edgefleet``: its nouns are listed here and loaded one at a time, so that ``--help`` stays quick."""
 
 import importlib
-from typing import Any, Final
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
-from fleet.client.screen import show_error
-from modules.errors import EdgefleetError
+from fleet.client.screen import show_error, show_problem
+from modules import __version__
+from modules.errors import BadSettings, EdgefleetError
+from modules.program import unread_ends
 
 NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
@@ -24,12 +30,21 @@ NOUNS: Final = {
 }
 
 
+# Where typer has it depends on its version.
+_USAGE: Final[Any] = typer.BadParameter.__base__
+
+
 class Nouns(TyperGroup):
     """Lists the nouns, loads one from ``fleet.client.commands`` when it is called; our errors become exit code 1."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands.update({name: TyperCommand(name, help=line) for name, line in NOUNS.items()})
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        # typer would end with status 1 where the reader of the help is gone.
+        with unread_ends(), _usage_told(as_json="--json" in sys.argv):
+            return super().make_context(*args, **more)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
@@ -38,19 +53,60 @@ class Nouns(TyperGroup):
         room = importlib.import_module(f"fleet.client.commands.{str(listed.name).replace('-', '_')}")
         command = typer.main.get_command(room.app)
         command.name = name
+        _literally(command)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
+        # Behind the noun, which has not been read yet.
+        as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            with unread_ends(), _usage_told(as_json=as_json):
+                return super().invoke(ctx)
         except EdgefleetError as error:
-            show_error(ctx, error)
+            show_error(error, as_json=as_json)
             raise typer.Exit(1) from error
+        except OSError as error:
+            # Without a file's name it is about the output itself, of which modules.program tells.
+            if error.filename is None:
+                raise
+            show_error(BadSettings(str(error.strerror), element=str(error.filename)), as_json=as_json)
+            raise typer.Exit(1) from error
+
+
+@contextmanager
+def _usage_told(*, as_json: bool) -> Iterator[None]:
+    """Wrong usage is a document too, beside the words of typer's on stderr."""
+    try:
+        yield
+    except _USAGE as error:
+        if as_json:
+            show_problem("usage", error.format_message(), remedy="see --help")
+        raise
+
+
+def _literally(command: Any) -> None:
+    """Have help shown as it is written: brackets in it are no markup."""
+    for one in (command, *command.params):
+        if getattr(one, "help", None):
+            one.help = escape(one.help)
+    for inner in getattr(command, "commands", {}).values():
+        _literally(inner)
 
 
 app = typer.Typer(cls=Nouns, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        typer.echo(f"edgefleet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def edgefleet() -> None:
+def edgefleet(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
     """Publish models as signed modules, and run them on a fleet of devices."""

@@ -13,29 +13,57 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from modules.errors import EdgefleetError
 from modules.words import printable
 
 _WIDE: Final = 4096
+_DIGEST_SHOWN: Final = len("sha256:") + 12
 _UNIT: Final = 1024
 _UNITS: Final = ("KiB", "MiB", "GiB")
-_JSON_KEY: Final = "edgefleet.json"
 
 # Called as work goes on: what is being done, bytes done so far, bytes in all (0: not known).
 Step = Callable[[str, int, int], None]
 
 
-def _remember(context: typer.Context, value: bool) -> bool:  # noqa: FBT001  typer calls it so
-    context.meta[_JSON_KEY] = value
-    return value
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document to stdout.", callback=_remember, is_eager=True)
-]
+class Counted(str):
+    """What a step counts, where that is not bytes: samples for instance."""
+
+    __slots__ = ()
+
+
+class _Amount(ProgressColumn):
+    """Bytes as sizes; what is counted as ``2/3``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes = DownloadColumn()
+
+    def render(self, task: Task) -> Text:
+        if task.fields.get("counted"):
+            return Text(f"{task.completed:.0f}/{task.total or 0:.0f}")
+        return self._bytes.render(task)
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Say so, instead of ending here with status 1: modules.program ends as other programs do."""
+        raise  # noqa: PLE0704  rich calls this while it handles the error
 
 
 class Screen:
@@ -64,13 +92,15 @@ class Screen:
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Names and values, one pair a line; values that say nothing are left out."""
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, value in pairs:
-            if value not in ("", None, (), [], {}):
-                table.add_row(name, escape(printable(str(value))))
-        self.out.print(table)
+        said = [(name, printable(str(value))) for name, value in pairs if value not in ("", None, (), [], {})]
+        width = max((len(name) for name, _ in said), default=0)
+        for name, value in said:
+            # The terminal breaks a long line where it must, so that what is copied from it is whole.
+            self.out.print(f"[bold]{name:<{width}}[/]  {escape(value)}", soft_wrap=True)
+
+    def digest(self, text: str) -> str:
+        """A digest in a table: its beginning on a terminal, where it would break every row; whole elsewhere."""
+        return text[:_DIGEST_SHOWN] if self.out.is_terminal else text
 
     def say(self, sentence: str) -> None:
         """A result in words, for people."""
@@ -87,7 +117,7 @@ class Screen:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
+            _Amount(),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self.err, transient=True, disable=not sys.stderr.isatty()) as bars:
@@ -95,7 +125,8 @@ class Screen:
 
             def step(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(escape(what), total=total or None)
+                    counted = isinstance(what, Counted)
+                    tasks[what] = bars.add_task(escape(what), total=total or None, counted=counted)
                 bars.update(tasks[what], completed=done, total=total or None)
 
             yield step
@@ -107,10 +138,10 @@ def _lines(text: str) -> str:
 
 def _console(stream: TextIO) -> Console:
     """A terminal's own width; a file or pipe gets one line for each row, however long."""
-    return Console(file=stream) if stream.isatty() else Console(file=stream, width=_WIDE)
+    return _Terminal(file=stream) if stream.isatty() else _Terminal(file=stream, width=_WIDE)
 
 
-def show_error(context: typer.Context, error: EdgefleetError) -> None:
+def show_error(error: EdgefleetError, *, as_json: bool) -> None:
     """One block on stderr: what, where, what to do; with ``--json`` the same as a document on stdout."""
     err = _console(sys.stderr)
     err.print("[bold red]Error:[/] " + escape(printable(error.message)), highlight=False)
@@ -118,9 +149,14 @@ def show_error(context: typer.Context, error: EdgefleetError) -> None:
         err.print("  [bold]where:[/] " + escape(printable(error.element)), highlight=False)
     if error.remedy:
         err.print("  [bold]what to do:[/] " + escape(printable(error.remedy)), highlight=False)
-    if context.meta.get(_JSON_KEY):
-        problem = {"code": error.code, "message": error.message, "element": error.element, "remedy": error.remedy}
-        sys.stdout.write(msgspec.json.encode({"error": problem}).decode() + "\n")
+    if as_json:
+        show_problem(error.code, error.message, element=error.element, remedy=error.remedy)
+
+
+def show_problem(code: str, message: str, *, element: str = "", remedy: str = "") -> None:
+    """What went wrong, as the one JSON document on stdout."""
+    problem = {"code": code, "message": message, "element": element, "remedy": remedy}
+    sys.stdout.write(msgspec.json.encode({"error": problem}).decode() + "\n")
 
 
 def size(length: int) -> str:

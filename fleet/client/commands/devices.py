@@ -1,7 +1,10 @@
 """``edgefleet devices``: let devices join, and see what they are and run."""
 
 import os
+import stat
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +16,7 @@ from fleet.client.api import Fleet
 from fleet.client.rollout_view import health, running
 from fleet.client.screen import Json, Screen, when
 from modules import canonical
+from modules.errors import BadSettings
 from modules.names import device_id, slot_name
 from modules.protocol.report import SlotReport
 
@@ -30,11 +34,9 @@ def join(
 ) -> None:
     """Write a join bundle, with which a device enrols itself."""
     expires_s = int(arguments.seconds(expires, option="--expires"))
-    with Fleet(config.load()) as fleet:
+    with Fleet(config.load()) as fleet, _secret_file(out) as write:
         bundle = fleet.join_bundle(uses=uses, expires_s=expires_s)
-    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(canonical.encode(bundle))
+        write(canonical.encode(bundle))
     Screen(as_json=as_json).show(
         {"file": str(out), "fleet": bundle.fleet, "uses": uses, "expires_s": expires_s},
         lambda it: it.say(
@@ -114,6 +116,34 @@ def remove(device: Annotated[str, typer.Argument(help="The device's id.")], *, a
     with Fleet(config.load()) as fleet:
         done = fleet.remove_device(device_id(device))
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{device} is removed; {done['broker']}"))
+
+
+@contextmanager
+def _secret_file(out: Path) -> Iterator[Callable[[bytes], None]]:
+    """Open a file that this user alone may read, before anything is asked for; gone again if nothing gets into it."""
+    before = out.exists()
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise BadSettings(
+            f"cannot be written: {error.strerror}", element=str(out), remedy="name another file: --out FILE"
+        ) from error
+    with os.fdopen(descriptor, "wb") as stream:
+        plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+        def write(data: bytes) -> None:
+            if plain:
+                os.fchmod(descriptor, 0o600)
+                stream.truncate(0)
+            stream.write(data)
+            stream.flush()
+
+        try:
+            yield write
+        except BaseException:
+            if not before:
+                out.unlink(missing_ok=True)
+            raise
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -84,8 +84,8 @@ def list_images(*, as_json: Json = False) -> None:
             (
                 (
                     image.name,
-                    image.config.sha256[:19],
-                    image.manifest.sha256[:19],
+                    it.digest(image.config.sha256),
+                    it.digest(image.manifest.sha256),
                     len(image.layers),
                     size(_size(image)),
                 )

@@ -101,7 +101,7 @@ def show_module(screen: Screen, module: Module) -> None:
         ]
     )
     if manifest:
-        rows = ((one.path, size(one.length), one.sha256) for one in manifest.files)
+        rows = ((one.path, size(one.length), screen.digest(one.sha256)) for one in manifest.files)
         screen.table(("FILE", "SIZE", "DIGEST"), rows, empty="")
 
 

@@ -49,7 +49,7 @@ def list_modules(*, as_json: Json = False) -> None:
         modules,
         lambda it: it.table(
             ("MODULE", "STATE", "CREATED", "DIGEST"),
-            ((one.ref, one.state, when(one.created), one.digest) for one in modules),
+            ((one.ref, one.state, when(one.created), it.digest(one.digest)) for one in modules),
             empty="No modules yet: edgefleet models register FILE -n NAME --team TEAM",
         ),
     )

@@ -8,7 +8,7 @@ import httpx
 
 from fleet.client.local.scorers import Scorer
 from fleet.client.models.sample_requests import Request
-from fleet.client.screen import Step
+from fleet.client.screen import Counted, Step
 from modules.errors import Unproved, WrongAnswer
 from modules.samples import Comparison, Sample, Samples, differences
 
@@ -36,7 +36,7 @@ def compute(requests: Sequence[Request], scorer: Scorer, step: Step) -> Samples:
     """
     samples = []
     for number, request in enumerate(requests):
-        step("computing reference answers", number, len(requests))
+        step(Counted("computing reference answers"), number, len(requests))
         samples.append(_sample(request, scorer))
     return Samples(tuple(samples))
 

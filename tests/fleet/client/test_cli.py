@@ -1,8 +1,10 @@
 """The command itself: quick help, exit codes, and errors in one clear block."""
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -91,3 +93,67 @@ def test_an_empty_workspace_says_how_to_begin(run):
     """No images: the next command is named; as JSON the list is empty."""
     assert "edgefleet images build" in run("images", "list").stdout
     assert json.loads(run("images", "list", "--json").stdout) == []
+
+
+def test_help_shows_brackets(run):
+    """What stands in brackets in a help text is text: nobody is sent to install half a name."""
+    assert "[scoring]" in "".join(run("serve-local", "--help").stdout.split())
+    assert "[scoring]" in "".join(run("models", "register", "--help").stdout.split())
+
+
+@pytest.mark.parametrize("words", [("images", "nope"), ("devices", "show"), ("nope",), ("images", "list", "--nope")])
+def test_wrong_usage_is_a_document_for_programs(run, words):
+    """With --json also a command line that cannot be understood is answered with one document."""
+    done = run(*words, "--json")
+
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+
+
+def test_the_version(run):
+    """``--version`` is a word like another."""
+    assert run("--version").stdout.startswith("edgefleet ")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_with_its_name(run, tmp_path, monkeypatch):
+    """A folder that is not there is no traceback, and the server is not asked for a secret that nobody would see."""
+    for name, value in {"URL": "http://127.0.0.1:9", "TOKEN": "t"}.items():
+        monkeypatch.setenv(f"EDGEFLEET_{name}", value)
+
+    done = run("devices", "join", "--out", str(tmp_path / "no/such/j.json"), "--json")
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["error"]["element"].endswith("j.json")
+
+
+def test_a_secret_file_is_there_only_with_the_secret_in_it(run, tmp_path, monkeypatch):
+    """Where the server does not answer, no empty file stays, and one that was there is as it was."""
+    for name, value in {"URL": "http://127.0.0.1:9", "TOKEN": "t"}.items():
+        monkeypatch.setenv(f"EDGEFLEET_{name}", value)
+    (tmp_path / "old.json").write_text("old")
+
+    for name in ("new.json", "old.json"):
+        assert run("devices", "join", "--out", str(tmp_path / name)).exit_code == 1
+
+    assert [(one.name, one.read_text()) for one in tmp_path.glob("*.json")] == [("old.json", "old")]
+
+
+@pytest.mark.parametrize("words", [("images", "list"), ("images", "list", "--json"), ("status",)])
+def test_a_reader_that_goes_away_is_no_error(home, words):
+    """``| head`` leaves no traceback of any library's."""
+    command = [sys.executable, "-m", "fleet.client", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        program.stdout.close()
+        said = program.stderr.read()
+
+    assert program.returncode == (1 if words == ("status",) else -signal.SIGPIPE)
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_is_one_line(home):
+    """Output that cannot be written is an error, not a success."""
+    command = [sys.executable, "-m", "fleet.client", "images", "list", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "edgefleet: the output cannot be written: No space left on device\n")

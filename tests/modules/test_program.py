@@ -1,0 +1,103 @@
+"""No program of ours ends in a traceback at a shell: closed streams, full disks, lost readers, missing extras."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from modules import __version__
+from tests.parts.programs import ROOT
+
+PROGRAMS = {
+    "edgefleet": ("edgefleet", "client"),
+    "edgefleet-agent": ("edgefleet_agent", "agent"),
+    "edgefleet-gateway": ("edgefleet_gateway", "agent"),
+    "edgefleet-fleet": ("edgefleet_fleet", "fleet"),
+}
+SAYS = "from modules.program import run; run('it', lambda: print('x' * 100_000))"
+
+
+def shell(code, redirection="", *options):
+    """A program in Python, started by a shell with some redirection."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *options]
+    return subprocess.run([*command, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["in the last flush", "while it prints"])
+def test_a_reader_that_goes_away_ends_it_by_the_usual_signal(lines):
+    """``| head`` is no error: not a word, and the status that a shell gives to a program ended by SIGPIPE."""
+    code = (
+        "import sys; from modules.program import run\n"
+        f"run('it', lambda: [print(sys.stdin.read()) for _ in range({lines})] and 0)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        program.stdout.close()
+        program.stdin.write("words")
+        program.stdin.close()
+        said = program.stderr.read()
+
+    assert program.returncode == -signal.SIGPIPE
+    assert said == ""
+
+
+def test_another_pipe_that_ends_is_an_error_as_ever():
+    """A connection that breaks is not taken for the reader of the output."""
+    code = (
+        "from modules.program import run\ndef main(): raise BrokenPipeError(32, 'the server hung up')\nrun('it', main)"
+    )
+
+    done = shell(code)
+
+    assert done.returncode == 1
+    assert "the server hung up" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor"), ("<&- >&-", "Bad file descriptor")],
+)
+def test_output_that_cannot_be_written_is_one_line_and_status_1(redirection, why):
+    """A full disk and a closed descriptor are told, and seen in the status."""
+    done = shell(SAYS, redirection)
+
+    assert (done.returncode, done.stderr) == (1, f"it: the output cannot be written: {why}\n")
+
+
+def test_without_standard_error_it_works_as_ever():
+    """Who wants no words gets none, and none lands in a file that was opened since."""
+    code = (
+        "import sys; from modules.program import run\n"
+        "def main(): sys.stderr.write('words'); print(open('/dev/null').fileno() > 2); return 3\n"
+        "run('it', main)"
+    )
+
+    done = shell(code, "2>&-")
+
+    assert (done.returncode, done.stdout) == (3, "True\n")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_says_its_version(name):
+    """``--version`` needs nothing that is not installed with every part."""
+    code = f"import sys; sys.argv[1:] = ['--version']; from modules.program import {PROGRAMS[name][0]} as it; it()"
+
+    done = shell(code, "", "-S")
+
+    assert (done.returncode, done.stdout) == (0, f"{name} {__version__}\n")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_not_installed_is_named_with_its_extra(name):
+    """Without its packages a program says in words what to install."""
+    function, extra = PROGRAMS[name]
+
+    done = shell(f"from modules.program import {function} as it; it()", "", "-S")
+
+    assert done.returncode == 1
+    assert "is not installed" in done.stderr
+    assert f"edgefleet[{extra}]" in done.stderr
+    assert "Traceback" not in done.stderr
