@@ -19,7 +19,8 @@ from typing import Any
 import docker
 import docker.errors
 
-from fleet.client.images.image_build import BASE, DOCKERFILE, LOCK, SOURCE, build_scoring_image
+from fleet.client.images.image_build import BASE, DOCKERFILE, LOCK, build_scoring_image
+from fleet.client.images.own_wheel import SOURCE
 from tests.parts.presence import engine_answers, engine_socket, program
 
 REPOSITORY = "edgefleet-test/scoring"

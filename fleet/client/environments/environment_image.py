@@ -11,10 +11,10 @@ from fleet.client.environments.requirements import Requirements
 from fleet.client.environments.wheels import WheelSet, forget, locked
 from fleet.client.images.base_image import BASE, OLDEST_PYTHON, Progress, Registry, ask, make_sure_of_base
 from fleet.client.images.docker_build import build, made_before, tag_of
-from fleet.client.images.image_build import SOURCE, build_scoring_image, server_pins
+from fleet.client.images.image_build import DEPLOY, build_scoring_image, server_pins
 from modules.errors import Invalid, NeedsOperator
 
-DOCKERFILE: Final = SOURCE / "deploy/images/environment.Dockerfile"
+DOCKERFILE: Final = DEPLOY / "images/environment.Dockerfile"
 _NEWEST_PYTHON: Final = 14
 # Steps fetch things, as apt-get does; packages never need a network.
 STEPS_NETWORK: Final = "default"

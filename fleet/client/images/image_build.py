@@ -16,15 +16,13 @@ from packaging.requirements import Requirement
 
 from fleet.client.images.base_image import BASE, Progress, ask, make_sure_of_base
 from fleet.client.images.docker_build import build, made_before
+from fleet.client.images.own_wheel import deploy_folder, ingredients, make_own_wheel
 from fleet.client.images.pip import Inside, pip
 from modules.errors import NeedsOperator
 
-SOURCE: Final = Path(__file__).resolve().parents[3]
-DOCKERFILE: Final = SOURCE / "deploy/images/scoring.Dockerfile"
-LOCK: Final = SOURCE / "deploy/locks/scoring.txt"
-
-# What decides what runs in the image, beside the base image and the packages asked for.
-INGREDIENTS: Final = ("pyproject.toml", "deploy/locks/scoring.txt", "deploy/images/scoring.Dockerfile")
+DEPLOY: Final = deploy_folder()
+DOCKERFILE: Final = DEPLOY / "images/scoring.Dockerfile"
+LOCK: Final = DEPLOY / "locks/scoring.txt"
 
 
 def build_scoring_image(
@@ -45,14 +43,14 @@ def build_scoring_image(
         progress: is told each step in a line.
 
     Raises:
-        NeedsOperator: no base image, no source tree, or a package that cannot be had; the message has the last words of
-            the program that failed.
+        NeedsOperator: no base image, a broken installation, or a package that cannot be had; the message has the last
+            words of the program that failed.
     """
-    if not DOCKERFILE.is_file() or not (SOURCE / "pyproject.toml").is_file():
+    if not DOCKERFILE.is_file():
         raise NeedsOperator(
-            "edgefleet was installed without its source, from which the image's wheel is built",
-            element=str(SOURCE),
-            remedy="run this in a checkout of edgefleet",
+            "edgefleet was installed without the image's Dockerfile",
+            element=str(DOCKERFILE),
+            remedy="install edgefleet[client] with pip, or run this in a checkout",
         )
     base = base or BASE
     base_id = make_sure_of_base(client, base, progress)
@@ -70,11 +68,11 @@ def build_scoring_image(
 
 def _content(base: str, extra: Sequence[str]) -> str:
     """A digest of what the image is built from: base image, packages, recipe, and the code that runs in it."""
-    files = [*(SOURCE / name for name in INGREDIENTS), Path(__file__), *sorted((SOURCE / "modules").rglob("*.py"))]
+    files = {"lock": LOCK, "Dockerfile": DOCKERFILE, "build": Path(__file__), **ingredients()}
     whole = hashlib.sha256("\0".join((base, *sorted(extra), "")).encode())
-    for file in files:
+    for name, file in files.items():
         if file.is_file():
-            whole.update(file.relative_to(SOURCE).as_posix().encode() + b"\0")
+            whole.update(name.encode() + b"\0")
             whole.update(hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
 
@@ -83,8 +81,7 @@ def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Prog
     """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
-    pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(SOURCE))
-    (own,) = wheels.glob("edgefleet-*.whl")
+    own = make_own_wheel(wheels)
     progress(f"fetching wheels for {inside}")
     fetch = ("download", f"--dest={wheels}", *inside.pip_options)
     pins = context / "pins.txt"

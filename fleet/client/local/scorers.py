@@ -1,6 +1,7 @@
 """The scoring server on the publisher's machine, for one module's folder: as a child process, or in its own image."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -30,8 +31,21 @@ _MODULE_MOUNT: Final = "/module"
 _SOCKET_MOUNT: Final = "/run/edgefleet"
 _NO_TELEMETRY: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 _PIDS: Final = 128
+_NOT_INSTALLED: Final = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
+# What the server itself imports (the extra scoring).
+_SCORING: Final = frozenset(
+    {"httptools", "msgspec", "modules", "numpy", "onnxruntime", "orjson", "simdjson", "werkzeug"}
+)
 _IN_PROCESS: Final = "correct the entry script, or name a Python that has edgefleet[scoring]: --interpreter PATH"
 _IN_IMAGE: Final = "correct the entry script, or build an image with what it imports: edgefleet images build --with"
+
+
+def missing_extra(said: str) -> str:
+    """What to do where the last line of a server that ended names a package of its own that is not installed."""
+    found = _NOT_INSTALLED.match(said.strip().rpartition("\n")[2])
+    if not found or found[1] not in _SCORING:
+        return ""
+    return "install edgefleet[scoring] where edgefleet runs, or name a Python that has it: --interpreter PATH"
 
 
 class Scorer(Protocol):
@@ -247,5 +261,5 @@ def _not_ready(message: str, scorer: _Process | ContainerScorer) -> EdgefleetErr
     return NotReady(
         f"{message}\nlast lines of its log:\n{lines}" if lines else message,
         element="scoring server",
-        remedy=scorer.remedy,
+        remedy=missing_extra(lines) or scorer.remedy,
     )

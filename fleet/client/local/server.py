@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fleet.client.local.scorers import missing_extra
 from fleet.client.models.conversion import framework_of
 from fleet.client.workspace import MANIFEST
 from modules.errors import BadSettings, EdgefleetError, Invalid, NotReady
@@ -104,6 +105,7 @@ class _Version:
     def __init__(self, process: asyncio.subprocess.Process, path: Path) -> None:
         self.path = path
         self._process = process
+        self._said = ""
         self._reading = asyncio.create_task(self._read(), name="read the server's log")
 
     @classmethod
@@ -146,7 +148,7 @@ class _Version:
             raise NotReady(
                 f"it ended with exit code {self._process.returncode}",
                 element="scoring server",
-                remedy="the last line that it printed says why",
+                remedy=missing_extra(self._said) or "the last line that it printed says why",
             )
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.path))
@@ -175,7 +177,8 @@ class _Version:
     async def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  it was asked for
         while line := await self._process.stdout.readline():
-            sys.stderr.write(line.decode("utf-8", "replace"))
+            self._said = line.decode("utf-8", "replace")
+            sys.stderr.write(self._said)
 
 
 class LocalServer:

@@ -132,11 +132,11 @@ def test_package_that_cannot_be_had(client):
     assert "msgspec==0.0.0.dev0" in refusal.value.message
 
 
-def test_without_its_source(client, tmp_path, monkeypatch):
-    """Where edgefleet was installed without its source, that is what the message says."""
-    monkeypatch.setattr(image_build, "SOURCE", tmp_path)
+def test_without_its_dockerfile(client, tmp_path, monkeypatch):
+    """Where edgefleet was copied, and not installed, that is what the message says."""
+    monkeypatch.setattr(image_build, "DOCKERFILE", tmp_path / "scoring.Dockerfile")
 
-    with pytest.raises(NeedsOperator, match="checkout"):
+    with pytest.raises(NeedsOperator, match="without the image's Dockerfile"):
         build_scoring_image(client=client, name="edgefleet-test/never:1", progress=print)
 
 

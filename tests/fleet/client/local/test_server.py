@@ -67,6 +67,29 @@ def test_a_model_of_another_library_is_told_the_way(tmp_path):
     assert "--trusted-pickle" in refused.value.remedy
 
 
+def test_without_the_servers_packages_the_extra_is_named(script, tmp_path):
+    """Where only edgefleet[client] is installed, nobody has to guess from the name of a package what is missing."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
+    command = [
+        sys.executable,
+        "-m",
+        "fleet.client",
+        "serve-local",
+        str(script()),
+        "--interpreter",
+        str(bare / "bin/python"),
+    ]
+    environment = os.environ | {"EDGEFLEET_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [*command, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    assert "install edgefleet[scoring]" in json.loads(done.stdout)["error"]["remedy"]
+
+
 def test_a_changed_script_is_taken_in_and_a_broken_one_is_not(script, tmp_path):
     """One address throughout: a new version serves once it is ready, one that does not start is said and left aside."""
     with served(script(), tmp_path) as (http, said):
