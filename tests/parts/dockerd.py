@@ -1,8 +1,10 @@
 """A container engine with nothing in it, for a device of its own: modules need no network, so it makes none."""
 
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,16 @@ class Dockerd(NamedTuple):
         self.program.start(ready=lambda: answers(self.socket))
 
 
+def _end_shims(root: Path) -> None:
+    """An engine that was killed forgets a container that it was just making; the process that holds it stays."""
+    address = f"{root / 'c'}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if b"containerd-shim" in command[0] and address in command:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 @contextmanager
 def dockerd() -> Iterator[Dockerd]:
     """An empty engine, which is stopped by its process id at the end, and its data removed."""
@@ -51,3 +63,4 @@ def dockerd() -> Iterator[Dockerd]:
         finally:
             engine.program.stop()
             containerd.stop()
+            _end_shims(root)

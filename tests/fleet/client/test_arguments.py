@@ -27,8 +27,8 @@ def test_durations_have_units(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "h", "-1", "1w", "1h30m", "1e3"])
 def test_other_durations_are_refused(text):
-    """What is no duration is an error, not zero."""
-    with pytest.raises(Invalid, match="no duration"):
+    """What is not a duration is an error, not zero."""
+    with pytest.raises(Invalid, match="not a duration"):
         arguments.seconds(text, option="--expires")
 
 
