@@ -36,7 +36,7 @@ class Fleet:
         try:
             trusted = ssl.create_default_context(cadata=config.ca) if config.ca else ssl.create_default_context()
         except ssl.SSLError as error:
-            raise BadSettings("the fleet's CA is no usable PEM certificate", remedy="log in again") from error
+            raise BadSettings("the fleet's CA is not a usable PEM certificate", remedy="log in again") from error
         self._http = httpx.Client(
             base_url=config.url,
             verify=trusted,

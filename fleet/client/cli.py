@@ -85,7 +85,7 @@ def _usage_told(*, as_json: bool) -> Iterator[None]:
 
 
 def _literally(command: Any) -> None:
-    """Have help shown as it is written: brackets in it are no markup."""
+    """Have help shown as it is written: brackets in it are not markup."""
     for one in (command, *command.params):
         if getattr(one, "help", None):
             one.help = escape(one.help)

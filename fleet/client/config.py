@@ -89,7 +89,7 @@ def check_url(url: str) -> str:
     """
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise BadSettings("this is no web address", element=url, remedy="write https://host:port")
+        raise BadSettings("this is not a web address", element=url, remedy="write https://host:port")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise BadSettings("the token would travel in clear", element=url, remedy="use https://")
     return url.rstrip("/")

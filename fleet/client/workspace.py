@@ -57,7 +57,7 @@ class Workspace:
         return canonical.decode(file.read_bytes(), tuple[Image, ...], limit=_IMAGES_LIMIT, what=str(file))
 
     def image(self, name: str | None) -> Image:
-        """The image of that name; without one the only image that is no environment's, or the usual scoring image.
+        """The image of that name; without one the only image that is not an environment's, or the usual scoring image.
 
         Raises:
             Invalid: there is no such image, or the choice is not clear.
@@ -145,7 +145,7 @@ class Workspace:
 
         Raises:
             NeedsOperator: it was not packed on this machine.
-            Invalid: the file was changed into something that is no manifest.
+            Invalid: the file was changed into something that is not a manifest.
         """
         file = self.module(ref) / MANIFEST
         if not file.exists():

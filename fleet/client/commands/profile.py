@@ -30,7 +30,7 @@ def profile(
     ] = None,
     image: Annotated[
         str | None,
-        typer.Option(help="Image of the workspace, for a file (default: the only one that is no environment's)."),
+        typer.Option(help="Image of the workspace, for a file (default: the only one that is not an environment's)."),
     ] = None,
     entry_script: Annotated[Path | None, typer.Option(help="Script with init() and run(data), for a file.")] = None,
     source_dir: Annotated[Path | None, typer.Option(help="Folder with the entry script and what it imports.")] = None,

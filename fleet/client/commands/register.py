@@ -46,7 +46,7 @@ def register(
     team: Annotated[str, typer.Option(help="The team that will sign it.")],
     image: Annotated[
         str | None,
-        typer.Option(help="Image of the workspace to run it in (default: the only one that is no environment's)."),
+        typer.Option(help="Image of the workspace to run it in (default: the only one that is not an environment's)."),
     ] = None,
     sample: Annotated[
         list[Path] | None,

@@ -47,7 +47,7 @@ def read_conda(data: bytes, *, where: str) -> tuple[str, Requirements]:
         file = msgspec.convert(yaml.safe_load(data) or {}, _File)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeError, RecursionError) as error:
         raise Invalid(
-            f"this is no conda environment file: {' '.join(str(error).split())}",
+            f"this is not a conda environment file: {' '.join(str(error).split())}",
             element=where,
             remedy="write name: and a list dependencies:, with the entries of pip in a list pip: at its end",
         ) from error
@@ -80,7 +80,7 @@ def _translate(text: str, where: str) -> Entry:
     match = _MATCH.fullmatch(text.strip())
     element = f"{where}: {text}"
     if match is None:
-        raise Invalid("this is no package", element=element, remedy="write name, name=version or name>=version")
+        raise Invalid("this is not a package", element=element, remedy="write name, name=version or name>=version")
     channel, name, rest = match["channel"], match["name"].lower(), match["rest"].strip()
     if channel and channel.removeprefix("conda-forge/label/") not in PUBLIC_CHANNELS:
         raise Invalid(

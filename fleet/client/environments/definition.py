@@ -104,7 +104,7 @@ def _python(value: Any, where: str, folder: Path) -> Environment:
 def _image(value: Any, where: str) -> tuple[str, tuple[Entry, ...]]:
     """The base image, and a note where it is one of theirs: made for their servers, and on their registry alone."""
     if not isinstance(value or "", str):
-        raise Invalid("this is no image's name", element=where, remedy="write it as text")
+        raise Invalid("this is not the name of an image", element=where, remedy="write it as text")
     if value and value.startswith(_THEIRS):
         return "", (Entry(text=value, became="", note="Azure ML's own base image: the usual one stands in its place"),)
     return value or "", ()
@@ -112,7 +112,7 @@ def _image(value: Any, where: str) -> tuple[str, tuple[Entry, ...]]:
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Invalid("this is no JSON object", element=where)
+        raise Invalid("this is not a JSON object", element=where)
     return value
 
 

@@ -255,7 +255,9 @@ def _folders() -> Path:
 
 def _folder(name: str) -> Path:
     if not name or "/" in name or name.startswith("."):
-        raise Invalid("this is no name for an environment", element=repr(name), remedy="use letters, digits, - and _")
+        raise Invalid(
+            "this is not a name for an environment", element=repr(name), remedy="use letters, digits, - and _"
+        )
     return _folders() / name
 
 

@@ -82,7 +82,7 @@ def _decode(file: Path) -> _File:
         raise Invalid(f"cannot be read: {error.strerror}", element=str(file)) from error
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(
-            f"this is no inferenceconfig.json: {error}",
+            f"this is not an inferenceconfig.json: {error}",
             element=str(file),
             remedy="its keys are entryScript, sourceDirectory, runtime, condaFile, environment, extraDockerfileSteps, "
             "enableGpu, cudaVersion, baseImage and baseImageRegistry",
@@ -130,7 +130,7 @@ def _named(text: str, places: list[Path]) -> Environment:
             try:
                 document = msgspec.json.decode(theirs.read_bytes(), type=dict[str, Any])
             except msgspec.MsgspecError as error:
-                raise Invalid(f"this is no environment: {error}", element=str(theirs)) from error
+                raise Invalid(f"this is not an environment: {error}", element=str(theirs)) from error
             return read_definition(document, where=str(theirs), folder=folder)
     return Environment.get(text)
 

@@ -73,7 +73,7 @@ def _lines(file: Path, depth: int) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise Invalid(f"cannot be read: {reason}", element=str(file)) from error
     found: list[str] = []
     for line in text.replace("\\\n", " ").splitlines():
@@ -89,7 +89,7 @@ def read_lines(lines: Iterable[str], *, where: str) -> Requirements:
     """Lines as pip takes them.
 
     Raises:
-        Invalid: a line that is no requirement, or one that no lock can hold.
+        Invalid: a line that is not a requirement, or one that no lock can hold.
     """
     entries: list[Entry] = []
     options: list[str] = []
@@ -142,7 +142,7 @@ def _parsed(text: str, element: str = "") -> Requirement:
         return Requirement(re.sub(r"\s--hash=\S+", "", text).strip())
     except (InvalidRequirement, InvalidSpecifier) as error:
         raise Invalid(
-            f"this is no requirement of pip's: {str(error).splitlines()[0]}",
+            f"this is not a requirement as pip writes it: {str(error).splitlines()[0]}",
             element=element or text,
             remedy="write name, name==1.2.3 or name>=1.2,<2; folders and sources are built to a wheel first",
         ) from error

@@ -111,7 +111,7 @@ def read_request(file: Path) -> Request:
         return _described(name, described)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(
-            f"this is no sample: {error}",
+            f"this is not a sample: {error}",
             element=str(file),
             remedy='write {"body": REQUEST, "expect": ANSWER}; a request with a key "body" of its own goes inside body',
         ) from error

@@ -51,7 +51,7 @@ def read_serve(file: Path, model: Path) -> Declared:
         if main is None:
             names = ", ".join(models) or "it has none"
             raise Invalid(
-                f"{serve.main} is none of its models ({names})", element=f"{file}: main", remedy="name one of them"
+                f"{serve.main} is not one of its models ({names})", element=f"{file}: main", remedy="name one of them"
             )
         _check_steps(main, checked, f"{file}: models.{serve.main}")
         return Declared(msgspec.structs.replace(serve, models=placed), sources)

@@ -128,7 +128,7 @@ def load_signer(path: Path, passphrase: str | None) -> CryptoSigner:
     """Sign with a key file.
 
     Raises:
-        BadSettings: no such file, others may read it, it is no key of ours, or the passphrase is wrong; names the file.
+        BadSettings: no such file, others may read it, not one of our keys, or the wrong passphrase; names the file.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -139,7 +139,7 @@ def load_signer(path: Path, passphrase: str | None) -> CryptoSigner:
     try:
         mode = os.fstat(file).st_mode
         if not stat.S_ISREG(mode):
-            raise BadSettings("this is no plain file", element=str(path), remedy="name the file of the role's key")
+            raise BadSettings("this is not a plain file", element=str(path), remedy="name the file of the role's key")
         if mode & 0o077:
             raise BadSettings("others may read this key", element=str(path), remedy=f"chmod 600 {path}")
         pem = os.read(file, _LARGEST_KEY_FILE)

@@ -45,7 +45,9 @@ def load(path: str) -> tuple[Any, list[str]]:
             ) from error
     old = {str(one.message).split(" This might")[0] for one in seen if "Inconsistent" in one.category.__name__}
     if not (hasattr(model, "predict") or hasattr(model, "transform")):
-        raise SystemExit(f"the file holds a {type(model).__name__}, no estimator with predict() or transform()")
+        raise SystemExit(
+            f"the file holds a {type(model).__name__}, which is not an estimator: it has no predict() or transform()"
+        )
     return model, sorted(old)
 
 

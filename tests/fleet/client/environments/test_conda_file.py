@@ -116,7 +116,7 @@ def test_what_pip_has_not_got_is_refused_by_name(entry, says):
 )
 def test_what_is_no_environment_file(text):
     """Another file is refused with what its lines should be, and nothing in it is executed."""
-    with pytest.raises(Invalid, match="no conda environment file"):
+    with pytest.raises(Invalid, match="not a conda environment file"):
         read_conda(text.encode(), where="env.yml")
 
 

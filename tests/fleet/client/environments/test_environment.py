@@ -50,7 +50,7 @@ def test_one_that_is_not_kept(environment):
 @pytest.mark.parametrize("name", ["", "../other", ".hidden"])
 def test_a_name_stays_in_its_folder(home, name):
     """No name reads or writes elsewhere."""
-    with pytest.raises(Invalid, match="no name for an environment"):
+    with pytest.raises(Invalid, match="not a name for an environment"):
         Environment(name=name).keep()
 
 

@@ -173,7 +173,7 @@ def test_a_pickle_is_opened_only_when_it_is_trusted(tmp_path, convert):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"\x80\x04]\x94.", "no estimator"),
+        (b"\x80\x04]\x94.", "not an estimator"),
         (b"\x80\x04\x8c\x07nowhere\x8c\x01x\x93.", "nowhere"),
         (b"zz", "cannot be loaded"),
     ],

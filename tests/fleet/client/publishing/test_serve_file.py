@@ -102,7 +102,7 @@ def test_a_graph_that_takes_images(folder, declare):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("kind: models\nmain: x\nmodels: {}", "x is none of its models", id="no main"),
+        pytest.param("kind: models\nmain: x\nmodels: {}", "x is not one of its models", id="no main"),
         pytest.param("{kind: onnx, file: none.onnx}", "none.onnx", id="no file"),
         pytest.param("{kind: onnx, file: ../first.onnx}", "\\.\\.", id="outside"),
         pytest.param("{kind: onnx, file: first.onnx, imaeg: {}}", "imaeg", id="unknown key"),
