@@ -21,6 +21,7 @@ from deploy.demo import brokers, left
 from deploy.demo.picture import picture
 from deploy.demo.programs import HOST, Failed
 from deploy.demo.steps import IMAGE, Demo, console, digits
+from modules.program import run
 
 FOLDER: Final = Path(__file__).parents[2] / ".demo"
 # Which of the committed images is shown: a 7.
@@ -162,4 +163,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("demo", main)
