@@ -5,6 +5,7 @@
     workspace/
       images.json                          the images by name
       environments.json                    names of those that were made for the packages of one script
+      engine.json                          the ids under which an engine held an image, with that image's config
       blobs/                               OCI blobs, as modules.images stores them
       modules/<team>/<name>/<version>/     manifest.json and files/: the very bytes that will be signed
 """
@@ -90,6 +91,17 @@ class Workspace:
         known = self._environments()
         if environment != (image.name in known):
             self._write("environments.json", sorted(known ^ {image.name}))
+
+    def engine_ids(self) -> dict[str, str]:
+        """The config's digest of each image that was brought in from an engine, by the engine's own id of it."""
+        file = self.root / "engine.json"
+        if not file.exists():
+            return {}
+        return canonical.decode(file.read_bytes(), dict[str, str], limit=_IMAGES_LIMIT, what=str(file))
+
+    def keep_engine_id(self, engine_id: str, image: Image) -> None:
+        """Remember what an engine calls an image: newer ones name it by a manifest of their own."""
+        self._write("engine.json", self.engine_ids() | {engine_id: image.config.sha256})
 
     def _environments(self) -> frozenset[str]:
         file = self.root / "environments.json"

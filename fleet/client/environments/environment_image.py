@@ -15,6 +15,8 @@ from fleet.client.images.image_build import DEPLOY, build_scoring_image, server_
 from modules.errors import Invalid, NeedsOperator
 
 DOCKERFILE: Final = DEPLOY / "images/environment.Dockerfile"
+# The engine's names belong to everybody: an environment takes none that somebody may have given to an image.
+TAG_PREFIX: Final = "edgefleet-environment/"
 _NEWEST_PYTHON: Final = 14
 # Steps fetch things, as apt-get does; packages never need a network.
 STEPS_NETWORK: Final = "default"
@@ -63,7 +65,7 @@ def build_environment_image(
     if upgrade:
         forget(recipe.requirements, inside, pins, store)
     wheels = locked(recipe.requirements, inside, pins, store, progress)
-    tag = tag_of(recipe.name)
+    tag = tag_of(TAG_PREFIX + recipe.name)
     with tempfile.TemporaryDirectory(prefix="edgefleet-environment-") as folder:
         context = Path(folder)
         _collect(context, recipe, wheels.beside(pins))

@@ -13,7 +13,7 @@ from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
 from modules.errors import BadSettings, EdgefleetError, Invalid
 from modules.image_import import import_archive
-from modules.images import archive, check_held, image_ids, read_config
+from modules.images import archive, image_ids, read_config
 from modules.manifest import Image
 from modules.oci import blob_path
 
@@ -117,26 +117,25 @@ def take(
             named = msgspec.structs.replace(image, name=name)
             workspace.keep_image(named, environment=environment)
             return named
-    return _keep(found.save(), int(found.attrs.get("Size") or 0), workspace, step, name, environment=environment)
+    image = _keep(found.save(), int(found.attrs.get("Size") or 0), workspace, step, name, environment=environment)
+    if found.attrs["Id"] not in image_ids(image):
+        workspace.keep_engine_id(found.attrs["Id"], image)
+    return image
 
 
 def _same(image: Image, held: dict[str, Any], workspace: Workspace) -> bool:
     """Whether the engine's image is this one of the workspace, all of whose blobs are there."""
-    parts = {blob_path(workspace.blobs, blob.sha256): blob for blob in (image.manifest, image.config, *image.layers)}
-    if held["Id"] not in image_ids(image):
+    known = workspace.engine_ids().get(held["Id"])
+    if held["Id"] not in image_ids(image) and known != image.config.sha256:
         return False
+    parts = {blob_path(workspace.blobs, blob.sha256): blob for blob in (image.manifest, image.config, *image.layers)}
     if not all(path.is_file() and path.stat().st_size == blob.length for path, blob in parts.items()):
         return False
     try:
-        check_held(
-            image,
-            read_config(image, workspace.blobs),
-            engine_id=held["Id"],
-            engine_layers=(held.get("RootFS") or {}).get("Layers") or (),
-        )
+        layers = read_config(image, workspace.blobs).rootfs.diff_ids
     except EdgefleetError:
         return False
-    return True
+    return tuple((held.get("RootFS") or {}).get("Layers") or ()) == layers
 
 
 def _keep(

@@ -1,6 +1,7 @@
 """The very scoring image on the publisher's machine: brought in, asked for references, replaced by a newer one."""
 
 import io
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -86,6 +87,25 @@ def test_an_image_that_is_there_is_not_read_again(engine, image_id, image, works
     assert image_store.add_from_engine(image_id, workspace, lambda what, *_: said.append(what), name="again") == again
     assert set(said) == {"reading the image"}
     assert blob.is_file()
+
+
+def test_an_engine_with_ids_of_its_own_is_recognised(engine, image_id, tmp_path):
+    """Docker with containerd's store names an image by a manifest that is not ours; it is read once all the same."""
+    own = Workspace(tmp_path / "workspace")
+    small = engine.images.build(fileobj=io.BytesIO(f"FROM {parts.BASE}\nLABEL small=yes\n".encode()), rm=True)[0]
+    shown = SimpleNamespace(attrs=small.attrs | {"Id": "sha256:" + "0" * 64}, save=small.save)
+    theirs = SimpleNamespace(images=SimpleNamespace(get=lambda _: shown))
+    said = []
+    try:
+        first = image_store.take(theirs, "small", own, lambda what, *_: said.append(what), "one")
+        read = len(said)
+        again = image_store.take(theirs, "small", own, lambda what, *_: said.append(what), "two")
+    finally:
+        engine.images.remove(small.id)
+
+    assert read > 0
+    assert len(said) == read
+    assert msgspec.structs.replace(again, name="one") == first
 
 
 def test_references_come_from_the_image_without_a_network(image, workspace, linear_file, tmp_path, silent):

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.client.environments import environment_image
 from fleet.client.environments.environment import Environment
-from fleet.client.environments.environment_image import Recipe, build_environment_image
+from fleet.client.environments.environment_image import TAG_PREFIX, Recipe, build_environment_image
 from fleet.client.environments.requirements import Requirements, read_lines
 from fleet.client.images.base_image import BASE, Registry, make_sure_of_base
 from modules.errors import Invalid, NeedsOperator
@@ -49,15 +49,29 @@ def build(engine, tmp_path, monkeypatch):
     made = []
 
     def run(requirements, told=None, **more):
-        recipe = Recipe(name=f"edgefleet-test/env-{secrets.token_hex(4)}", requirements=requirements, **more)
+        more = {"name": f"edgefleet-test/env-{secrets.token_hex(4)}"} | more
+        recipe = Recipe(requirements=requirements, **more)
         progress = (told if told is not None else []).append
         made.append(recipe.name)
         return build_environment_image(recipe, client=engine, store=tmp_path / "wheels", progress=progress)
 
     yield run
     for name in made:
-        for image in engine.images.list(name):
+        for image in engine.images.list(TAG_PREFIX + name):
             engine.images.remove(image.id, force=True)
+
+
+def test_an_environment_takes_no_tag_of_somebody_else(engine, build):
+    """An image of the same name stays what it is: the environment's has a name of ours."""
+    name = f"edgefleet-test/theirs-{secrets.token_hex(4)}"
+    theirs = engine.images.get(parts.scoring_image(engine))
+    theirs.tag(name)
+    try:
+        made = build(lines(), name=name)
+
+        assert engine.images.get(name).id == theirs.id != made.image_id
+    finally:
+        engine.images.remove(name)
 
 
 def inside(engine, image):
