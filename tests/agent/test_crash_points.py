@@ -25,11 +25,12 @@ from tests.agent.crashing import Crashing, Dead
 from tests.agent.workbench import FACTS, bench
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
+from tests.parts.pace import stretched
 
 OLD, GOOD, NEW = (make(f"acme/digits:{version}") for version in (1, 2, 3))
 FLOWING_S = 20.0
 DAY_S = 86_400
-WITHIN_S = 10.0
+WITHIN_S = stretched(10.0)
 LOOK_S = 0.002
 
 

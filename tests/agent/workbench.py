@@ -32,9 +32,10 @@ from tests.doubles.engine import SimulatedEngine
 from tests.doubles.keys import device_pem
 from tests.doubles.link import RecordingLink
 from tests.doubles.release import Release
+from tests.parts.pace import stretched
 
 DEVICE = device_id("bench-1")
-WITHIN_S = 5.0
+WITHIN_S = stretched(5.0)
 LOOK_S = 0.005
 FACTS = HostFacts(platform="linux/amd64", cores=2, memory_mb=4096, disk_free_mb=4096, engines=(Engine(name="docker"),))
 

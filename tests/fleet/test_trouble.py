@@ -17,8 +17,9 @@ from modules.protocol.topics import PREFIX
 from tests.doubles.publisher import checked
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import HOST, Broker, free_port
+from tests.parts.pace import stretched
 
-WITHIN_S = 30
+WITHIN_S = stretched(30)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from fleet.broker_config import render
 from fleet.folder import Folder
 from modules.protocol.topics import PREFIX
+from tests.parts.pace import stretched
 from tests.parts.presence import program
 
-STARTS_WITHIN_S = 20
+STARTS_WITHIN_S = stretched(20)
 HOST = "127.0.0.1"
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.parts.left_running import owner, started_for
+from tests.parts.pace import stretched
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 60.0
-STOPS_WITHIN_S = 30.0
+STOPS_WITHIN_S = stretched(30.0)
 _LOOK_S = 0.05
 _TAIL = 6000
 
@@ -105,7 +106,11 @@ def run(*arguments: str | Path, environment: Mapping[str, str] | None = None, wi
 
 
 def until(look: Callable[[], T], what: str, *, within_s: float, said: Callable[[], str] = str) -> T:
-    """The first true thing that ``look`` returns; where it takes too long, fails with what the programs said."""
+    """The first true thing that ``look`` returns; where it takes too long, fails with what the programs said.
+
+    ``within_s`` is for the usual machine.
+    """
+    within_s = stretched(within_s)
     ends = time.monotonic() + within_s
     while not (found := look()):
         assert time.monotonic() < ends, f"not within {within_s:g} s: {what}\n{said()}"
