@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _MAX_WAIT_S: Final = 300.0
 # A session that held this long was a good one: the next outage begins with the shortest wait again.
 _GOOD_SESSION_S: Final = 30.0
+# So many that ended soon, one after another, are more than a bad link: somebody takes them over.
+_TAKEN: Final = 5
 # A dead network must not hold up the agent's end; the broker then has the will.
 _GOODBYE_S: Final = 2.0
 # On a slow link a receipt waits behind blocks that are under way.
@@ -59,6 +61,9 @@ class Link:
         self._keepalive_s = keepalive_s
         self._clock = clock
         self._client: aiomqtt.Client | None = None
+        self._was_connected = False
+        # Sessions in a row that began well and ended soon.
+        self._taken = 0
         self._outage_logged = False
         # Kinds of defects that messages have met, each of which is said once.
         self._met: set[str] = set()
@@ -93,8 +98,15 @@ class Link:
                     _log.warning("%s: broker lost, serving goes on: %s", self._where, error)
                     self._outage_logged = True
             finally:
-                self._client = None
+                self._was_connected, self._client = self._client is not None, None
             failures = 1 if self._clock.monotonic() - began > _GOOD_SESSION_S else failures + 1
+            self._taken = 0 if failures == 1 else self._taken + self._was_connected
+            if self._was_connected and self._taken == _TAKEN:
+                _log.error(
+                    "%s: sessions begin and end within seconds, again and again: does another agent run with this "
+                    "device's identity, from a copy of its disk? Enrol one of them anew",
+                    self._where,
+                )
             await self._clock.sleep(backoff(failures, most_s=_MAX_WAIT_S))
 
     def _hand_over(self, message: aiomqtt.Message) -> None:

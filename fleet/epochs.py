@@ -2,7 +2,8 @@
 
 A device that has lost its database begins a new epoch with its numbers at 1. An epoch never seen before is the newest;
 the ones before it are retired, with the last number of each, and count no more. A retired one that goes on counting is
-a second device with the same identity: the disk was cloned.
+a second device with the same identity: the disk was cloned. So is a number of the present epoch that comes twice, with
+other words (``fleet/ingest.py``).
 """
 
 from enum import Enum

@@ -129,11 +129,13 @@ class Ingest:
         match epochs.judge(row, said.epoch, said.number, last):
             case News.CLONE:
                 self._change(connection, row.id, **epochs.cloned(row, said.epoch, said.number))
-                self._event(connection, "cloned-identity", "two agents speak with this device's identity", row.id)
+                self._cloned(connection, row)
                 return None
             case News.RETIRED:
                 return None
             case News.KNOWN:  # its acknowledgement may have been lost
+                if isinstance(said, Report) and said.number == row.report_number and data != row.report:
+                    self._cloned(connection, row)  # one agent gives no number twice
                 return Receipt(row.id, row.report_number, said.epoch) if isinstance(said, Report) else None
             case News.NEW_EPOCH:
                 self._change(connection, row.id, **epochs.begun(row, said.epoch))
@@ -146,6 +148,9 @@ class Ingest:
             return None
         self._report(connection, row, said, data)
         return Receipt(row.id, said.number, said.epoch)
+
+    def _cloned(self, connection: Connection, row: Row[Any]) -> None:
+        self._event(connection, "cloned-identity", "two agents speak with this device's identity", row.id)
 
     def _status(self, connection: Connection, row: Row[Any], status: Status) -> None:
         if status.epoch in row.retired_epochs:

@@ -5,6 +5,7 @@ import datetime as dt
 import shutil
 from contextlib import ExitStack
 
+import aiomqtt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -118,6 +119,25 @@ async def test_a_session_delivers_and_comes_back_after_an_outage(site, caplog):
     lost = [record for record in caplog.records if "broker lost" in record.message]
     back = [record for record in caplog.records if "broker back" in record.message]
     assert (len(lost), len(back)) == (1, 1)
+
+
+@pytest.mark.parametrize(("lasts_s", "told"), [(5.0, 1), (60.0, 0)])
+async def test_sessions_that_somebody_takes_over_are_told_of(site, caplog, monkeypatch, lasts_s, told):
+    """Two agents of a cloned disk end each other's sessions within seconds: the log asks, once, for the other one."""
+    session = Session(site, 1)
+    began = []
+
+    async def taken_over():
+        began.append(True)
+        session.link._client = object()
+        session.link._clock.advance(lasts_s)
+        raise aiomqtt.MqttError("taken over")
+
+    monkeypatch.setattr(session.link, "_session", taken_over)
+    async with session:
+        await session.until(lambda: len(began) > 20)
+
+    assert caplog.text.count("does another agent run with this device's identity") == told
 
 
 async def test_no_message_ends_the_session(site, caplog):

@@ -35,7 +35,7 @@ from tests.doubles.release import Release
 from tests.parts.pace import stretched
 
 DEVICE = device_id("bench-1")
-WITHIN_S = stretched(5.0)
+WITHIN_S = stretched(10.0)
 LOOK_S = 0.005
 FACTS = HostFacts(platform="linux/amd64", cores=2, memory_mb=4096, disk_free_mb=4096, engines=(Engine(name="docker"),))
 

@@ -178,6 +178,18 @@ def test_two_agents_with_one_identity_are_told_of(fleet):
     assert (row(fleet).epoch, row(fleet).report_number) == (second, 1)
 
 
+def test_a_cloned_disk_is_told_of(fleet):
+    """Two agents of one database give the same number to other words; an honest one only repeats what it said."""
+    epoch = "a" * 16
+    fleet.send(NAME, [], number=5, order=1, epoch=epoch)
+    fleet.send(NAME, [], number=5, order=1, epoch=epoch)
+    assert kinds(fleet) == []
+
+    assert fleet.send(NAME, [], number=5, order=2, epoch=epoch) == [(NAME, 5, epoch)]
+    assert kinds(fleet) == ["cloned-identity"]
+    assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 1
+
+
 def test_an_agent_from_before_epochs_counts_on(fleet):
     """Without an epoch nothing begins anew, neither before an update of the agent nor after going back."""
     fleet.send(NAME, [], number=5)
