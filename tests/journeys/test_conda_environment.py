@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from fleet.client.environments.environment_image import TAG_PREFIX
 from tests.parts import docker as docker_parts
 
 SLOT = "visits"
@@ -78,7 +79,7 @@ def registered(system, visits):
     command = ("models", "register", visits / "visits.pkl", "--name", "visits", "--team", "acme", "--probation", "1s")
     yield system.cli(*command, "--ic", visits / "inferenceconfig.json")
     with closing(docker_parts.client()) as engine:
-        engine.images.remove("visits", force=True)
+        engine.images.remove(f"{TAG_PREFIX}visits", force=True)
 
 
 def test_what_became_of_the_conda_file(registered):

@@ -214,7 +214,7 @@ def _samples(done: Registered) -> tuple[Sample, ...]:
 
 
 def _shown(content: bytes) -> str:
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8", "replace").strip()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
