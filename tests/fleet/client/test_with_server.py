@@ -3,7 +3,6 @@
 import base64
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -19,64 +18,7 @@ from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid, LinkLost, Refused, Untrusted
 from modules.names import ModuleRef
-from modules.protocol.topics import PREFIX
-from tests.parts.fleet_server import fleet_server, initialise
-from tests.parts.mosquitto import HOST, Broker, free_port
-
-PASSPHRASE = "five words that nobody guesses"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server of its own for this file; it has no broker, which none of these commands needs."""
-    data = initialise(tmp_path_factory.mktemp("fleet") / "data")
-    absent = Broker(HOST, free_port(), free_port(), PREFIX, None)
-    with fleet_server(data, absent) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def user(server, tmp_path_factory):
-    """One engineer who has logged in and made the keys; the environment to give a command, and the keys' folder."""
-    home = tmp_path_factory.mktemp("user")
-    environment = {"EDGEFLEET_HOME": str(home / "config"), "EDGEFLEET_PASSPHRASE": PASSPHRASE}
-    login = ["login", server.url, "--token", server.token, "--ca", str(server.data.ca)]
-    founded = ["keys", "init", str(home / "keys"), "--team", "acme", "--team", "other"]
-    for words in (login, founded):
-        done = CliRunner().invoke(app, words, env=environment)
-        assert done.exit_code == 0, done.output
-    return SimpleNamespace(environment=environment, keys=home / "keys", home=home / "config")
-
-
-@pytest.fixture
-def run(user, monkeypatch):
-    """Runs a command as that engineer; returns its JSON document."""
-    for name, value in user.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def invoke(*words, code=0):
-        done = CliRunner().invoke(app, [*map(str, words), "--json"])
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout)
-
-    return invoke
-
-
-@pytest.fixture
-def draft(run, linear_file):
-    """Registers a model and returns its reference; each name is a model of its own."""
-
-    def make(name, *more):
-        words = ("models", "register", linear_file, "-n", name, "--team", "acme", "--engine", "process", *more)
-        return run(*words)["ref"]
-
-    return make
-
-
-@pytest.fixture
-def fleet(run):
-    with Fleet(config.load()) as found:
-        yield found
+from tests.parts.mosquitto import HOST, free_port
 
 
 def test_a_model_goes_from_file_to_signed_module(run, draft, user):
@@ -93,101 +35,11 @@ def test_a_model_goes_from_file_to_signed_module(run, draft, user):
     assert manifest["proof"]["limits"]["memory_mb"] == 64
 
 
-def test_a_graph_with_a_declaration(run, draft, tmp_path):
-    """``--serve`` puts what an engineer declares into the manifest."""
-    declared = tmp_path / "serve.yaml"
-    declared.write_text("{kind: models, main: one, models: {one: {kind: onnx, file: linear.onnx}}}")
-
-    serve = run("models", "show", draft("declared", "--serve", declared))["manifest"]["serve"]
-
-    assert (serve["main"], serve["models"]["one"]["file"]) == ("one", "model/linear.onnx")
-
-
-def test_a_team_that_the_fleet_has_not_got_is_refused_at_once(run, linear_file):
-    """A module that nobody could ever sign is not registered; the error names the teams that can."""
-    words = ("models", "register", linear_file, "-n", "orphan", "--team", "nobody", "--engine", "process")
-
-    error = run(*words, code=1)["error"]
-
-    assert "acme, other" in error["message"]
-    assert not [one for one in run("modules", "list") if "orphan" in one["ref"]]
-
-
-def test_each_sample_is_shown_with_its_answer(run, linear_file):
-    """Whoever registers a model sees what devices will be held to."""
-    words = ("models", "register", linear_file, "-n", "shown", "--team", "acme", "--engine", "process")
-
-    done = CliRunner().invoke(app, [*map(str, words)])
-
-    assert done.exit_code == 0
-    assert "random-3" in done.stdout
-    assert '{"y":[[' in done.stdout
-    assert [one["name"] for one in run(*words)["samples"]] == ["random-1", "random-2", "random-3"]
-
-
-def test_an_answer_that_reads_like_a_failure_is_warned_of(user, tmp_path, monkeypatch):
-    """A script that catches every exception and answers with its text is registered, and not silently."""
-    for name, value in user.environment.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "score.py").write_text(
-        "def init():\n    pass\n\n\ndef run(data):\n    return {'error': 'could not convert string to float'}\n"
-    )
-    (tmp_path / "weights.bin").write_bytes(b"w")
-    (tmp_path / "one.json").write_text('{"data": ["a"]}')
-    words = (
-        "models", "register", tmp_path / "weights.bin", "-n", "failing", "--team", "acme", "--engine", "process",
-        "--entry-script", tmp_path / "score.py", "--sample", tmp_path / "one.json",
-    )  # fmt: skip
-
-    done = CliRunner().invoke(app, [*map(str, words)])
-
-    assert done.exit_code == 0
-    assert "Warning: the answer to sample one reads like a failure" in done.stderr
-
-
-def test_names_and_options_of_az_ml(run, linear_file, tmp_path):
-    """A name as Azure ML has it becomes one of ours, which can be asked for either way; its options are understood."""
-    words = ("models", "register", "-p", linear_file, "-n", "Onnx_mnist.v2", "--team", "acme", "--engine", "process")
-
-    assert run(*words)["ref"] == "acme/onnx-mnist-v2:1"
-    assert run("models", "show", "acme/Onnx_mnist.v2:1")["ref"] == "acme/onnx-mnist-v2:1"
-    run("models", "download", "--model-id", "Onnx_mnist.v2:1", "--target-dir", tmp_path / "got")
-    assert (tmp_path / "got/model/linear.onnx").is_file()
-    assert "no such model" in run("models", "download", "--model-id", "other:1", code=1)["error"]["message"]
-
-
-def test_what_only_azure_ml_has_is_told_how_it_gets_here(run):
-    """Files of a run cannot be named; the error says to fetch them first."""
-    words = (
-        "models",
-        "register",
-        "--asset-path",
-        "outputs/model.onnx",
-        "--run-id",
-        "run_7",
-        "-n",
-        "a",
-        "--team",
-        "acme",
-    )
-
-    assert "--path" in run(*words, code=1)["error"]["remedy"]
-
-
 def test_signing_twice_changes_nothing(run, draft, user):
     """A repeated command finds the module signed."""
     ref = draft("twice", "--key", user.keys)
 
     assert run("modules", "sign", ref, "--keys", user.keys)["state"] == "signed"
-
-
-def test_the_same_model_again_uploads_nothing(run, linear_file, draft):
-    """A second version of the same files moves no bytes."""
-    draft("again")
-    words = ("models", "register", linear_file, "-n", "again", "--team", "acme", "--engine", "process")
-    second = run(*words)
-
-    assert (second["ref"], second["uploaded"]) == ("acme/again:2", 0)
 
 
 def test_a_download_is_the_registered_file(run, draft, linear_file, tmp_path):
@@ -270,7 +122,7 @@ class Interrupted(Trusted):
 def test_signing_is_repeated_when_somebody_signed_in_between(draft, user, fleet, silent):
     """Two publishers of a team at once both get their module signed."""
     mine, theirs = ModuleRef.parse(draft("mine")), ModuleRef.parse(draft("theirs"))
-    signers = [load_signer(key_file(user.keys, "team-acme"), PASSPHRASE)]
+    signers = [load_signer(key_file(user.keys, "team-acme"), user.environment["EDGEFLEET_PASSPHRASE"])]
     parts = {"signers": signers, "fleet": fleet, "workspace": Workspace(user.home / "workspace"), "step": silent}
     plain = Trusted(fleet, user.home)
     interrupted = Interrupted(fleet, user.home, between=lambda: sign(theirs, trusted=plain, **parts))
@@ -290,7 +142,7 @@ class Hostile(Fleet):
 def test_metadata_that_the_team_did_not_sign_is_never_extended(draft, user, fleet, silent, tmp_path):
     """A hostile server cannot have its own entries signed along with a new module."""
     ref = ModuleRef.parse(draft("hostile", "--key", user.keys))
-    signers = [load_signer(key_file(user.keys, "team-acme"), PASSPHRASE)]
+    signers = [load_signer(key_file(user.keys, "team-acme"), user.environment["EDGEFLEET_PASSPHRASE"])]
     workspace = Workspace(user.home / "workspace")
 
     with Hostile(config.load()) as hostile, pytest.raises(Untrusted):
