@@ -18,7 +18,7 @@ import msgspec
 from agent.occupied import occupied
 from agent.owner import act_as_owner
 from agent.settings import Settings, load
-from modules import __version__
+from modules import __version__, program
 from modules.errors import EdgefleetError
 from modules.names import device_id
 from modules.words import log_lines
@@ -116,4 +116,4 @@ def _settings(_: argparse.Namespace, settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run("edgefleet-agent", main)

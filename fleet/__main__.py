@@ -19,6 +19,7 @@ from fleet.db import Database
 from fleet.folder import Folder, held
 from fleet.settings import Settings
 from fleet.setup import initialise
+from modules import program
 from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines
 
@@ -215,4 +216,4 @@ def _command(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run("edgefleet-fleet", main)

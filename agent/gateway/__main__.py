@@ -14,6 +14,7 @@ from agent import settings as agent_settings
 from agent.gateway.listening import own_socket, passed_socket
 from agent.gateway.server import run
 from agent.gateway.settings import Settings
+from modules import program
 from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines
 
@@ -88,4 +89,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run("edgefleet-gateway", main)
