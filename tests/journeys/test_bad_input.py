@@ -41,7 +41,7 @@ def stored(system):
 def not_onnx(folder):
     path = folder / "model.onnx"
     path.write_bytes(b"this is a text")
-    return path, "no ONNX model"
+    return path, "not an ONNX model"
 
 
 def truncated(folder):

@@ -56,7 +56,15 @@ def test_every_topic_method_is_pinned_above():
     }
     public = {name for name, _ in inspect.getmembers(Topics, inspect.isfunction) if not name.startswith("_")}
 
-    assert public - pinned == {"down", "up", "all_up", "parse"}
+    assert public - pinned == {"down", "up", "all_up", "parse", "retained"}
+
+
+def test_what_the_broker_keeps_of_a_device():
+    """These are cleared when the device is removed: what was retained under them would greet its successor."""
+    topics = Topics()
+    kept = (topics.order("edge-1"), topics.report("edge-1"), topics.facts("edge-1"), topics.status("edge-1"))
+
+    assert topics.retained("edge-1") == kept
 
 
 @pytest.mark.parametrize("prefix", ["", "/a", "a/", "a/+", "#", "$share/x", "a\0b"])

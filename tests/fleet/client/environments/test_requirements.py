@@ -49,8 +49,8 @@ def test_where_packages_come_from_is_passed_on():
         ("--no-binary :all:", "no meaning for an image"),
         ("git+https://example.org/x.git", "version control"),
         ("x @ git+https://example.org/x.git", "version control"),
-        ("./folder", "no requirement of pip's"),
-        ("numpy=1.2", "no requirement of pip's"),
+        ("./folder", "not a requirement as pip writes it"),
+        ("numpy=1.2", "not a requirement as pip writes it"),
         ("missing-1.0-py3-none-any.whl", "no such wheel"),
     ],
 )

@@ -190,7 +190,7 @@ def test_pipeline_that_does_not_fit(start, module, graphs, steps, said):
     [
         ({}, "other", "there is no such model"),
         ({"p": Pipeline(steps=())}, "g", "there is no model in it"),
-        ({"p": Pipeline(steps=(Step(model="q", inputs={}),))}, "g", "q is no graph"),
+        ({"p": Pipeline(steps=(Step(model="q", inputs={}),))}, "g", "q is not a graph"),
         ({"p": Pipeline(steps=(Step(model="g", inputs={"x": "later.y"}),))}, "g", "'later.y' is neither"),
         ({"p": Pipeline(steps=(Step(model="g", inputs={}),) * 2)}, "g", "stands in it twice"),
         ({"e": Ensemble(models=("g",), weights=(1, 2))}, "g", "one weight for each"),
