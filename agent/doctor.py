@@ -14,6 +14,7 @@ import msgspec
 from cryptography import x509
 
 from agent import identity as identities
+from agent import installation as installations
 from agent.answering import answering, gateway
 from agent.broker_tls import broker_context
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
@@ -58,7 +59,8 @@ async def _all(settings: Settings) -> list[Finding]:
     findings += [_identity(settings, identity), _agent(settings), *await _slots(settings)]
     findings.append(await asyncio.to_thread(_gateway, settings))
     findings.append(await asyncio.to_thread(_broker, settings, identity))
-    engine_findings = [await _engine(name, engine) for name, engine in engines(settings, identity).items()]
+    known = engines(settings, identity, installations.look(settings))
+    engine_findings = [await _engine(name, engine) for name, engine in known.items()]
     # One engine that answers is enough.
     any_ok = any(finding.ok for finding in engine_findings)
     return findings + [msgspec.structs.replace(one, ok=one.ok or any_ok) for one in engine_findings]

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent import identity as identities
+from agent import installation as installations
 from agent.occupied import occupied
 from agent.settings import Settings
 from agent.wiring import engines
@@ -34,7 +35,7 @@ def halt(settings: Settings, *, as_json: bool) -> int:
 async def _stop_all(settings: Settings) -> list[str]:
     identity = identities.load(settings.identity)
     stopped = []
-    for name, engine in engines(settings, identity).items():
+    for name, engine in engines(settings, identity, installations.look(settings)).items():
         try:
             for one in await engine.list():
                 await engine.stop(one.instance, grace_s=settings.stop_grace_s)

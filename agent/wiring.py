@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from agent import identity as identities
+from agent import installation as installations
 from agent.blobs import BlobStore
 from agent.clock import Clock, SystemClock
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
@@ -19,6 +20,7 @@ from agent.hands import Hands
 from agent.host import Host
 from agent.identity import KEY, ROOT, Identity
 from agent.inbox import Inbox
+from agent.installation import Installation
 from agent.launch import Launcher
 from agent.link import Link
 from agent.loop import Loop
@@ -35,10 +37,11 @@ from modules import signing
 from modules.protocol.topics import Parsed
 
 
-def engines(settings: Settings, identity: Identity) -> dict[str, ContainerEngine]:
+def engines(settings: Settings, identity: Identity, installation: Installation) -> dict[str, ContainerEngine]:
     """The engines that this device's settings allow; whether they answer is found out at each look."""
+    api = DockerApi(settings.docker_socket)
     found: dict[str, ContainerEngine] = {
-        "docker": DockerEngine(identity.device, DockerApi(settings.docker_socket), reserve=settings.disk_reserve),
+        "docker": DockerEngine(identity.device, installation, api, reserve=settings.disk_reserve),
     }
     if settings.process_interpreter:
         found["process"] = ProcessEngine(Path(settings.state) / "processes", settings.process_interpreter)
@@ -105,7 +108,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         fallback_hosts=settings.fallback_hosts,
         now=clock.now,
     )
-    known = engines(settings, identity)
+    known = engines(settings, identity, installations.ensure(settings))
     host = Host(known, Path(settings.state))
     router = Router(settings.table, store, settings.identity, settings.gateway_address)
     outbox = Outbox(device=identity.device, store=store, link=link, signer=signer, now=clock.now)

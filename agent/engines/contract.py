@@ -1,8 +1,8 @@
 """What the agent asks of whatever starts modules; ``docker`` and ``process`` answer it.
 
 An engine holds no memory of its own: :meth:`ContainerEngine.list` finds what runs after any restart of the agent, and
-nothing that serves is a child whose life hangs on the agent's. Each engine sees only the instances of the device id it
-was made with, so that two agents on one machine leave each other alone.
+nothing that serves is a child whose life hangs on the agent's. Each engine sees only the instances of the installation
+it was made for (agent/installation.py), so that two agents on one machine leave each other alone.
 """
 
 from pathlib import Path
@@ -164,7 +164,7 @@ class ContainerEngine(Protocol):
         ...
 
     async def list(self) -> list[Instance]:
-        """Every instance of this device, ended ones included."""
+        """Every instance of this installation, ended ones included."""
         ...
 
     async def logs(self, instance: str, *, tail_bytes: int) -> str:

@@ -2,21 +2,26 @@
 
 Docker and Podman (its compatible socket) alike. The agent supervises, the engine does not: no restart policy and no
 health check, so that exactly one party decides what runs. ``docker_spec`` says what a container is given.
+
+Containers are found by their labels and addressed by their ids. Their names are for people, who may change them, and
+several agents may use one engine: agent/installation.py says which containers are whose.
 """
 
 import asyncio
 import http.client
 import json
+import logging
 import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from agent.engines.contract import Instance, Launch, Usage
+from agent.engines.contract import MODULE_MOUNT, Instance, Launch, Usage
 from agent.engines.docker_api import CALL_S, ApiError, DockerApi, demultiplexed, segment
 from agent.engines.docker_images import declared_volumes, engine_id, has_image, load_image, remove_image
 from agent.engines.docker_spec import LABEL, container_name, container_spec
+from agent.installation import Installation
 from modules.errors import EngineBusy, NoSpace, NotReady, Untrusted
 from modules.manifest import Image
 from modules.names import DeviceId, Digest
@@ -29,10 +34,13 @@ _MIB: Final = 1 << 20
 _NANO: Final = 1_000_000_000
 _NOT_STARTED: Final = {"created", "configured", "initialized"}
 _RUNNING: Final = {"running", "paused", "restarting", "stopping", "removing"}
+# In the words of Docker and of Podman about a name.
+_TAKEN: Final = "already in use"
+_log = logging.getLogger(__name__)
 
 
 class DockerEngine:
-    """One device's containers on one engine; implements :class:`agent.engines.contract.ContainerEngine`.
+    """One installation's containers on one engine; implements :class:`agent.engines.contract.ContainerEngine`.
 
     Each call runs in a worker thread. A cancelled call goes on in its thread until its time limit, and the next
     observation finds what it did.
@@ -40,8 +48,9 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, device: DeviceId, api: DockerApi, *, reserve: int = 0) -> None:
+    def __init__(self, device: DeviceId, installation: Installation, api: DockerApi, *, reserve: int = 0) -> None:
         self._device = device
+        self._installation = installation
         #: bytes of the engine's disk that no image may take
         self.reserve = reserve
         self._api = api
@@ -96,90 +105,112 @@ class DockerEngine:
             # Podman would make a missing one.
             if not Path(folder).is_dir():
                 raise NotReady("the folder to be mounted is missing", element=folder)
-        path = self._path(launch.instance)
-        existing = self._inspect(launch.instance)
-        if existing is not None:
-            found = self._instance(existing)
+        there = self._found(launch.instance)
+        if len(there) == 1:
+            found = self._instance(there[0])
             if found.state == "running" and found.digest == launch.digest:
                 return found
-            self._remove(launch.instance)
+        self._remove(launch.instance)
         try:
             volumes = declared_volumes(self._api, image)
-            body = container_spec(self._device, launch, image_id=image_id, volumes=volumes)
-            self._api.post("/containers/create", body, name=container_name(self._device, launch.instance))
-            self._api.post(f"{path}/start")
+            body = container_spec(self._device, self._installation.id, launch, image_id=image_id, volumes=volumes)
+            made = self._create(body, container_name(self._device, self._installation.id, launch.instance))
+            self._api.post(f"{_path(made)}/start")
         except ApiError as error:
             self._remove(launch.instance)
             if "no space left" in error.message.lower():
                 raise NoSpace(error.message, element=launch.instance, remedy="free disk space on the device") from error
             raise NotReady(f"the engine could not start it: {error.message}", element=launch.instance) from error
-        started = self._inspect(launch.instance)
+        started = self._inspect(made)
         if started is None:
             raise NotReady("it was removed while it started", element=launch.instance)
         return self._instance(started)
 
-    def _stop(self, instance: str, grace_s: float) -> None:
-        if self._inspect(instance) is None:
-            return
-        seconds = math.ceil(grace_s)
+    def _create(self, body: dict[str, Any], name: str) -> str:
+        """Make the container and return its id.
+
+        A container of somebody else's may have the name. It is left alone, and ours serves under one of the engine's.
+        """
         try:
-            self._api.post(f"{self._path(instance)}/stop", timeout=seconds + CALL_S, t=str(seconds))
+            return str(self._api.post("/containers/create", body, name=name)["Id"])
         except ApiError as error:
-            # Removing by force is the next thing anyway.
-            if error.status != http.client.NOT_FOUND and error.status < http.client.INTERNAL_SERVER_ERROR:
-                raise EngineBusy(f"the engine could not stop it: {error.message}", element=instance) from error
+            if _TAKEN not in error.message:
+                raise
+            _log.warning("a container that is not ours has the name %s: ours gets a name from the engine", name)
+        return str(self._api.post("/containers/create", body)["Id"])
+
+    def _stop(self, instance: str, grace_s: float) -> None:
+        seconds = math.ceil(grace_s)
+        for one in self._ids(instance):
+            try:
+                self._api.post(f"{_path(one)}/stop", timeout=seconds + CALL_S, t=str(seconds))
+            except ApiError as error:
+                # Removing by force is the next thing anyway.
+                if error.status != http.client.NOT_FOUND and error.status < http.client.INTERNAL_SERVER_ERROR:
+                    raise EngineBusy(f"the engine could not stop it: {error.message}", element=instance) from error
         self._remove(instance)
 
     def _remove(self, instance: str) -> None:
-        try:
-            self._api.delete(self._path(instance), force="1", v="1")
-        except ApiError as error:
-            if error.status != http.client.NOT_FOUND:
-                raise EngineBusy(f"the engine could not remove it: {error.message}", element=instance) from error
+        for one in self._ids(instance):
+            try:
+                self._api.delete(_path(one), force="1", v="1")
+            except ApiError as error:
+                if error.status != http.client.NOT_FOUND:
+                    raise EngineBusy(f"the engine could not remove it: {error.message}", element=instance) from error
 
     def _all(self) -> Sequence[Instance]:
-        filters = json.dumps({"label": [f"{LABEL}device={self._device}"]})
+        # Somebody may have made a second container out of one of ours: of two the one that runs is the instance.
+        found = {one.instance: one for one in map(self._instance, self._found())}
+        return [found[name] for name in sorted(found)]
+
+    def _found(self, instance: str | None = None) -> Sequence[dict[str, Any]]:
+        """The engine's words about our containers, those that run last; all of them, or those of one instance."""
+        inspected = [self._inspect(one) for one in self._ids(instance)]
+        # One that went away between the two questions is gone.
+        return sorted((one for one in inspected if one is not None), key=lambda one: _state(one) == "running")
+
+    def _ids(self, instance: str | None = None) -> Sequence[str]:
+        label = f"{LABEL}instance" if instance is None else f"{LABEL}instance={instance}"
         try:
-            listed = self._api.get("/containers/json", all="1", filters=filters)
+            listed = self._api.get("/containers/json", all="1", filters=json.dumps({"label": [label]}))
         except ApiError as error:
             raise EngineBusy(f"the engine could not list containers: {error.message}") from error
-        names = [container["Labels"].get(f"{LABEL}instance", "") for container in listed]
-        inspected = [self._inspect(name) for name in sorted(names) if name]
-        # One that went away between the two questions is gone.
-        return [self._instance(one) for one in inspected if one is not None]
+        return [one["Id"] for one in listed if self._is_ours(one)]
 
-    def _inspect(self, instance: str) -> dict[str, Any] | None:
-        """The engine's words about one instance; None if there is none.
+    def _is_ours(self, listed: dict[str, Any]) -> bool:
+        """Whether a container is this installation's: by its label, else by the module that it runs."""
+        labels = listed["Labels"]
+        if not labels.get(f"{LABEL}instance"):
+            return False
+        if self._installation.id and labels.get(f"{LABEL}installation") == self._installation.id:
+            return True
+        # Older Podman lists no mounts.
+        mounts = listed.get("Mounts") or (self._inspect(listed["Id"]) or {}).get("Mounts") or ()
+        sources = [one.get("Source", "") for one in mounts if one.get("Destination") == MODULE_MOUNT]
+        return any(source and self._installation.runs_from_here(source) for source in sources)
 
-        Raises:
-            NotReady: a container has this name and is not this device's.
-        """
+    def _inspect(self, container: str) -> dict[str, Any] | None:
+        """The engine's words about one container; None if there is none."""
         try:
-            found: dict[str, Any] = self._api.get(f"{self._path(instance)}/json")
+            found: dict[str, Any] = self._api.get(f"{_path(container)}/json")
         except ApiError as error:
             if error.status == http.client.NOT_FOUND:
                 return None
-            raise EngineBusy(f"the engine could not show it: {error.message}", element=instance) from error
-        if (found["Config"].get("Labels") or {}).get(f"{LABEL}device") != self._device:
-            raise NotReady(
-                "a container that is not ours has this name",
-                element=container_name(self._device, instance),
-                remedy="remove or rename it",
-            )
+            raise EngineBusy(f"the engine could not show it: {error.message}", element=container) from error
         return found
 
     def _instance(self, inspected: dict[str, Any]) -> Instance:
         state, labels = inspected["State"], inspected["Config"]["Labels"]
-        status, exit_code = state["Status"].lower(), state.get("ExitCode", 0)
-        name = "created" if status in _NOT_STARTED else "running" if status in _RUNNING else "exited"
+        name, exit_code = _state(inspected), state.get("ExitCode", 0)
         ended = name == "exited"
         # Podman forgets why; whatever we end ourselves is removed, so what lies here killed was killed by the kernel.
         oom = bool(state.get("OOMKilled")) or (self._api.is_podman and ended and exit_code == KILLED)
         return Instance(
             instance=labels[f"{LABEL}instance"],
-            slot=labels[f"{LABEL}slot"],
-            digest=Digest(labels[f"{LABEL}digest"]),
-            state=name,  # type: ignore[arg-type]  # one of the three by construction
+            # A container that a person has labelled may lack them.
+            slot=labels.get(f"{LABEL}slot", ""),
+            digest=Digest(labels.get(f"{LABEL}digest", "")),
+            state=name,
             exit_code=exit_code if ended else None,
             oom=oom,
             started_at=_unix(state.get("StartedAt", "")),
@@ -188,20 +219,23 @@ class DockerEngine:
         )
 
     def _logs(self, instance: str, tail_bytes: int) -> str:
-        if self._inspect(instance) is None:
+        found = self._ids(instance)
+        if not found:
             return ""
         try:
-            stream = self._api.raw(f"{self._path(instance)}/logs", stdout="1", stderr="1", tail=str(LOG_LINES))
+            stream = self._api.raw(f"{_path(found[-1])}/logs", stdout="1", stderr="1", tail=str(LOG_LINES))
         except ApiError as error:
+            if error.status == http.client.NOT_FOUND:
+                return ""
             raise EngineBusy(f"the engine could not show its log: {error.message}", element=instance) from error
         return b"".join(demultiplexed(stream))[-tail_bytes:].decode(errors="replace")
 
     def _usage(self, instance: str) -> Usage | None:
-        inspected = self._inspect(instance)
-        if inspected is None or self._instance(inspected).state != "running":
+        found = self._found(instance)
+        if not found or _state(found[-1]) != "running":
             return None
         try:
-            stats = self._api.get(f"{self._path(instance)}/stats", stream="false", **{"one-shot": "true"})
+            stats = self._api.get(f"{_path(found[-1]['Id'])}/stats", stream="false", **{"one-shot": "true"})
         except ApiError as error:
             if error.status in {http.client.NOT_FOUND, http.client.CONFLICT}:
                 return None
@@ -219,8 +253,14 @@ class DockerEngine:
             tasks=(stats.get("pids_stats") or {}).get("current", 0),
         )
 
-    def _path(self, instance: str) -> str:
-        return f"/containers/{segment(container_name(self._device, instance))}"
+
+def _path(container: str) -> str:
+    return f"/containers/{segment(container)}"
+
+
+def _state(inspected: dict[str, Any]) -> Literal["created", "running", "exited"]:
+    status = inspected["State"]["Status"].lower()
+    return "created" if status in _NOT_STARTED else "running" if status in _RUNNING else "exited"
 
 
 def _unix(timestamp: str) -> float:

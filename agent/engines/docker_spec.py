@@ -21,22 +21,28 @@ _EMPTY: Final = {"SizeBytes": 4096, "Mode": 0o755}
 _NANO: Final = 1_000_000_000
 
 
-def container_name(device: DeviceId, instance: str) -> str:
-    """The container's name; a dot separates, which no device id has, so that no two devices can meet in one name."""
-    return f"edgefleet.{device}.{instance}"
+def container_name(device: DeviceId, installation: str, instance: str) -> str:
+    """The container's name, for people: nothing is found by it, because anybody can rename a container.
+
+    A dot separates, which no part has, so that no two installations can meet in one name.
+    """
+    return f"edgefleet.{device}.{installation}.{instance}"
 
 
-def labels(device: DeviceId, launch: Launch) -> dict[str, str]:
-    """What :meth:`list` finds the container by, and reads back."""
+def labels(device: DeviceId, installation: str, launch: Launch) -> dict[str, str]:
+    """What the container is found by, and what is read back of it."""
     return {
         f"{LABEL}device": device,
+        f"{LABEL}installation": installation,
         f"{LABEL}instance": launch.instance,
         f"{LABEL}slot": launch.slot,
         f"{LABEL}digest": launch.digest,
     }
 
 
-def container_spec(device: DeviceId, launch: Launch, *, image_id: str, volumes: Iterable[str] = ()) -> dict[str, Any]:
+def container_spec(
+    device: DeviceId, installation: str, launch: Launch, *, image_id: str, volumes: Iterable[str] = ()
+) -> dict[str, Any]:
     """The body of ``POST /containers/create``; ``volumes`` are those that the image's configuration declares.
 
     Raises:
@@ -48,7 +54,7 @@ def container_spec(device: DeviceId, launch: Launch, *, image_id: str, volumes: 
         "User": f"{USER}:{launch.group}",
         "Cmd": ["--module", MODULE_MOUNT, "--unix", f"{SOCKET_MOUNT}/{SOCKET}"],
         "Env": [f"{name}={value}" for name, value in launch.server_environment.items()],
-        "Labels": labels(device, launch),
+        "Labels": labels(device, installation, launch),
         # The image's own check would run whatever its publisher wrote there, as often as he likes.
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": _host(launch, volumes),

@@ -5,7 +5,8 @@ network, and no limit of memory, CPU or processes holds it (the proof's memory l
 device's own settings must name an interpreter for it, and a rollout must ask for it by name.
 
 An instance is a session of its own and outlives the agent (under systemd with ``KillMode=process``); the next agent
-finds it by the record in the state folder, ``<instance>/record.json``, written before the process is started.
+finds it by the record in the state folder, ``<instance>/record.json``, written before the process is started, and by the
+name of that folder among the process's variables. No two agents share a state folder, so none finds the other's.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ KILL_S: Final = 10.0
 LOG_LIMIT: Final = 2 << 20
 _MIB: Final = 1 << 20
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
+# The variable by which a process says whose it is.
+_RECORD: Final = "EDGEFLEET_RECORD"
 _ASK: Final = """
 import importlib.metadata, json, platform
 from importlib.util import find_spec
@@ -55,6 +58,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     slot: str
     digest: Digest
+    # Nothing reads it any more; an older agent, put back, must.
     socket: str
     interpreter: str
     process: processes.Identity | None = None
@@ -155,6 +159,7 @@ class ProcessEngine:
 
     def _spawn(self, launch: Launch) -> int:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | launch.server_environment
+        environment[_RECORD] = str(self._folder(launch.instance))
         # -P: nothing is imported from the folder that the agent happens to stand in.
         command = [
             self._interpreter,
@@ -271,7 +276,9 @@ class ProcessEngine:
             record = msgspec.json.decode((self._folder(instance) / "record.json").read_bytes(), type=_Record)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if record.process is None and (found := processes.find(record.socket)) is not None:
+        # Somebody may have renamed the folder: it goes by the name that it has now, under which it can be stopped.
+        record = msgspec.structs.replace(record, instance=instance)
+        if record.process is None and (found := processes.find(f"{_RECORD}={self._folder(instance)}")) is not None:
             # The agent ended between starting the process and writing that down.
             record = msgspec.structs.replace(record, process=found)
             self._keep(record)

@@ -80,11 +80,11 @@ def session(leader: Identity) -> list[Stat]:
     return [stat for stat in _all() if stat.session == leader.pid] if is_alive(leader) else []
 
 
-def find(argument: str) -> Identity | None:
-    """The session leader that was started with this argument on its command line."""
-    wanted = argument.encode()
+def find(variable: str) -> Identity | None:
+    """The session leader that was started with this among its variables, as ``NAME=value``."""
+    wanted = variable.encode()
     for stat in _all():
-        if stat.session == stat.pid and wanted in _command_line(stat.pid):
+        if stat.session == stat.pid and wanted in _variables(stat.pid):
             return identity(stat.pid)
     return None
 
@@ -132,8 +132,8 @@ def _all() -> Iterator[Stat]:
             yield stat
 
 
-def _command_line(pid: int) -> list[bytes]:
+def _variables(pid: int) -> list[bytes]:
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return []

@@ -12,7 +12,7 @@ from docker.errors import ImageNotFound
 from agent.engines.contract import Launch
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
-from agent.engines.docker_spec import container_name
+from agent.installation import Installation
 from modules.digests import sha256
 from modules.images import archive_tag, import_archive
 from modules.manifest import Runtime
@@ -56,10 +56,28 @@ def device():
 
 
 @pytest.fixture
-def docker_engine(engine_socket, engine_client, device):
-    yield DockerEngine(device, DockerApi(engine_socket))
+def installation(tmp_path):
+    """Its modules are elsewhere than those of the launches, so that a container is known by its label alone."""
+    return Installation(id=uuid.uuid4().hex[:12], modules=tmp_path / "modules")
+
+
+@pytest.fixture
+def docker_engine(engine_socket, engine_client, device, installation):
+    yield DockerEngine(device, installation, DockerApi(engine_socket))
     for container in engine_client.containers.list(all=True, filters={"label": f"edgefleet.device={device}"}):
         container.remove(force=True)
+
+
+@pytest.fixture
+def container(engine_client, device):
+    """Finds the container of an instance, whatever its name."""
+
+    def find(instance: str):
+        labels = [f"edgefleet.device={device}", f"edgefleet.instance={instance}"]
+        (found,) = engine_client.containers.list(all=True, filters={"label": labels})
+        return found
+
+    return find
 
 
 @pytest.fixture
@@ -93,22 +111,22 @@ def launch(probe, tmp_path):
 
 
 @pytest.fixture
-def ended(engine_client, device):
+def ended(container):
     """Waits until an instance has ended by itself."""
 
     def wait(instance: str) -> None:
-        engine_client.containers.get(container_name(device, instance)).wait(timeout=60)
+        container(instance).wait(timeout=60)
 
     return wait
 
 
 @pytest.fixture
-def said(engine_client, device):
+def said(container):
     """Waits for an instance's first line of output."""
 
     def wait(instance: str) -> str:
-        container, deadline = engine_client.containers.get(container_name(device, instance)), time.monotonic() + 30
-        while not (output := container.logs()):
+        found, deadline = container(instance), time.monotonic() + 30
+        while not (output := found.logs()):
             assert time.monotonic() < deadline, "it says nothing"
             time.sleep(0.02)
         return output.decode()

@@ -1,15 +1,19 @@
 import socket
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import ApiError, DockerApi, demultiplexed
+from agent.installation import Installation
 from modules.errors import EngineBusy, NoEngine
 from modules.names import device_id
 
 DEVICE = device_id("device-1")
+INSTALLATION = Installation(id="0123456789ab", modules=Path("/nowhere/modules"))
+LISTED = b'[{"Id":"c0","Labels":{"edgefleet.instance":"a","edgefleet.installation":"0123456789ab"}}]'
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def http(body: bytes, status: str = "200 OK") -> bytes:
 async def test_nobody_listens(tmp_path):
     """Without a socket the operator is told to start an engine."""
     with pytest.raises(NoEngine, match="install and start") as missing:
-        await DockerEngine(DEVICE, DockerApi(str(tmp_path / "no.sock"))).facts()
+        await DockerEngine(DEVICE, INSTALLATION, DockerApi(str(tmp_path / "no.sock"))).facts()
 
     assert missing.value.element.endswith("no.sock")
 
@@ -66,7 +70,7 @@ async def test_dead_socket(tmp_path):
         dead.bind(str(tmp_path / "dead.sock"))
 
     with pytest.raises(NoEngine):
-        await DockerEngine(DEVICE, DockerApi(str(tmp_path / "dead.sock"))).facts()
+        await DockerEngine(DEVICE, INSTALLATION, DockerApi(str(tmp_path / "dead.sock"))).facts()
 
 
 async def test_silent_engine(answering):
@@ -74,7 +78,7 @@ async def test_silent_engine(answering):
     path, _ = answering(None)
 
     with pytest.raises(EngineBusy, match="in time"):
-        await DockerEngine(DEVICE, DockerApi(path, call_s=0.2)).list()
+        await DockerEngine(DEVICE, INSTALLATION, DockerApi(path, call_s=0.2)).list()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ async def test_nonsense(answer, answering):
     path, _ = answering(answer)
 
     with pytest.raises(EngineBusy):
-        await DockerEngine(DEVICE, DockerApi(path)).facts()
+        await DockerEngine(DEVICE, INSTALLATION, DockerApi(path)).facts()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ async def test_version_is_negotiated(version, prefix, answering):
     """We speak the version that we know, or the oldest that a newer engine still does."""
     path, asked = answering(http(version), http(b"[]"))
 
-    assert await DockerEngine(DEVICE, DockerApi(path)).list() == []
+    assert await DockerEngine(DEVICE, INSTALLATION, DockerApi(path)).list() == []
 
     assert asked[1].split()[1].startswith(f"{prefix}/containers/json?")
 
@@ -116,21 +120,19 @@ async def test_engine_too_old(answering):
     path, _ = answering(http(b'{"ApiVersion":"1.24"}'))
 
     with pytest.raises(NoEngine, match="update it"):
-        await DockerEngine(DEVICE, DockerApi(path)).facts()
+        await DockerEngine(DEVICE, INSTALLATION, DockerApi(path)).facts()
 
 
 async def test_podman_forgets_why(answering):
     """On Podman, which keeps no mark of it, an instance that was killed is taken as killed for memory."""
     inspected = (
-        b'{"Image":"00","Config":{"Labels":{"edgefleet.device":"device-1","edgefleet.instance":"a","edgefleet.slot":"a",'
+        b'{"Id":"c0","Image":"00","Config":{"Labels":{"edgefleet.device":"device-1","edgefleet.instance":"a","edgefleet.slot":"a",'
         b'"edgefleet.digest":"sha256:0"}},"State":{"Status":"exited","ExitCode":137,"OOMKilled":false,'
         b'"StartedAt":"2026-01-01T00:00:00.123456789Z"}}'
     )
     version = b'{"ApiVersion":"1.41","Version":"4.3.1","Components":[{"Name":"Podman Engine"}]}'
-    path, _ = answering(
-        http(version), http(b'{"Driver":"overlay"}'), http(b'[{"Labels":{"edgefleet.instance":"a"}}]'), http(inspected)
-    )
-    engine = DockerEngine(DEVICE, DockerApi(path))
+    path, _ = answering(http(version), http(b'{"Driver":"overlay"}'), http(LISTED), http(inspected))
+    engine = DockerEngine(DEVICE, INSTALLATION, DockerApi(path))
 
     facts = await engine.facts()
     (instance,) = await engine.list()
@@ -140,15 +142,30 @@ async def test_podman_forgets_why(answering):
     assert instance.started_at == pytest.approx(1767225600.123456)
 
 
+async def test_podman_lists_no_mounts(answering):
+    """On Podman, whose list may be without mounts, a container from before is known by its module all the same."""
+    listed = b'[{"Id":"c0","Labels":{"edgefleet.instance":"a"}},{"Id":"c1","Labels":{"edgefleet.instance":"b"}}]'
+    inspected = (
+        b'{"Id":"c%d","Image":"00","Config":{"Labels":{"edgefleet.instance":"%c"}},"State":{"Status":"running"},'
+        b'"Mounts":[{"Source":"/%s/modules/0","Destination":"/module"}]}'
+    )
+    ours, another = inspected % (0, b"a", b"nowhere"), inspected % (1, b"b", b"elsewhere")
+    path, _ = answering(http(b'{"ApiVersion":"1.41"}'), http(listed), http(ours), http(another), http(ours))
+
+    (instance,) = await DockerEngine(DEVICE, INSTALLATION, DockerApi(path)).list()
+
+    assert instance.instance == "a"
+
+
 async def test_podman_has_no_figures_of_the_ended(answering):
     """On Podman, which answers nothing about an instance that ends meanwhile, there is no usage, and no crash."""
     inspected = (
-        b'{"Image":"00","Config":{"Labels":{"edgefleet.device":"device-1","edgefleet.instance":"a","edgefleet.slot":"a",'
+        b'{"Id":"c0","Image":"00","Config":{"Labels":{"edgefleet.device":"device-1","edgefleet.instance":"a","edgefleet.slot":"a",'
         b'"edgefleet.digest":"sha256:0"}},"State":{"Status":"running"}}'
     )
-    path, _ = answering(http(b'{"ApiVersion":"1.41"}'), http(inspected), http(b"null"))
+    path, _ = answering(http(b'{"ApiVersion":"1.41"}'), http(LISTED), http(inspected), http(b"null"))
 
-    assert await DockerEngine(DEVICE, DockerApi(path)).usage("a") is None
+    assert await DockerEngine(DEVICE, INSTALLATION, DockerApi(path)).usage("a") is None
 
 
 def test_refusal_of_an_archive(answering):

@@ -104,6 +104,11 @@ async def serves(launch: Launch) -> bool:
     return status == http.client.OK
 
 
+def mark(tmp_path: Path) -> str:
+    """The variable by which the instance's process says whose it is."""
+    return f"EDGEFLEET_RECORD={record(tmp_path).parent}"
+
+
 def record(tmp_path: Path) -> Path:
     return tmp_path / "state/echo-01234567-1/record.json"
 
@@ -123,7 +128,7 @@ class TestLife:
         assert 10 < usage.memory_mb < 1000
         assert usage.tasks >= 1
         assert await engine.logs(wanted.instance, tail_bytes=10_000)
-        leader = processes.find(wanted.socket)
+        leader = processes.find(mark(tmp_path))
         members = processes.session(leader)
         await engine.stop(wanted.instance, grace_s=10)
         assert await engine.list() == []
@@ -198,7 +203,7 @@ class TestLife:
         wanted = launch()
         await engine.start(wanted)
         await until(lambda: engine.logs(wanted.instance, tail_bytes=100))
-        leader = processes.find(wanted.socket)
+        leader = processes.find(mark(tmp_path))
         members = processes.session(leader)
         before = time.monotonic()
 
@@ -214,7 +219,7 @@ class TestSafety:
         """A process that got the id of one of ours is neither taken for it nor stopped for it."""
         wanted = launch()
         await engines(interpreter).start(wanted)
-        stranger = processes.find(wanted.socket)
+        stranger = processes.find(mark(tmp_path))
         path = record(tmp_path)
         known = json.loads(path.read_bytes())
         earlier = known["process"] | {"ticks": stranger.ticks - 1}
@@ -232,7 +237,7 @@ class TestSafety:
         """After a reboot nothing is taken to run on the word of an old record."""
         wanted = launch()
         await engines(interpreter).start(wanted)
-        alive = processes.find(wanted.socket)
+        alive = processes.find(mark(tmp_path))
         path = record(tmp_path)
         known = json.loads(path.read_bytes())
         path.write_text(json.dumps(known | {"process": known["process"] | {"boot": "another"}}))

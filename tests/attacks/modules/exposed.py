@@ -16,7 +16,7 @@ from typing import NamedTuple
 from agent.clock import SystemClock
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
-from agent.engines.docker_spec import container_name
+from agent.installation import Installation
 from modules.names import device_id
 from modules.protocol.phases import Phase
 from modules.protocol.report import LIMIT as REPORT_LIMIT
@@ -51,8 +51,9 @@ class Exposed(Bench):
     within_s = 30.0
     group = 4242 if os.geteuid() == 0 else os.getgid()
 
-    def __init__(self, folder: Path, ground: Ground, *, probe_timeout_s: float) -> None:
+    def __init__(self, folder: Path, ground: Ground, *, probe_timeout_s: float, device: str = "") -> None:
         self.ground, self.probe_timeout_s = ground, probe_timeout_s
+        self.installation = Installation(id=uuid.uuid4().hex[:12], modules=folder / "modules")
         ready = folder / "gateway-ready"
         self.program = Program(
             "gateway",
@@ -63,12 +64,12 @@ class Exposed(Bench):
             folder / "gateway.log",
         )
         self.program.start(ready=ready.exists)
-        device = device_id(f"evil-{uuid.uuid4().hex[:12]}")
+        known = device_id(device or f"evil-{uuid.uuid4().hex[:12]}")
         super().__init__(
             folder,
-            device=device,
+            device=known,
             clock=FlowingClock(),
-            engine=DockerEngine(device, DockerApi(ground.socket)),
+            engine=DockerEngine(known, self.installation, DockerApi(ground.socket)),
             gateway=ready.read_text().strip(),
         )
 
@@ -123,11 +124,13 @@ class Exposed(Bench):
 
     def container(self, slot: str = "evil"):
         """The engine's own client's view of it."""
-        return self.ground.client.containers.get(container_name(self.device, self.placed(slot).instance))
+        (found,) = self.containers(self.placed(slot).instance)
+        return found
 
-    def containers(self) -> list:
-        label = {"label": f"edgefleet.device={self.device}"}
-        return self.ground.client.containers.list(all=True, filters=label, ignore_removed=True)
+    def containers(self, instance: str = "") -> list:
+        labels = [f"edgefleet.installation={self.installation.id}"]
+        labels += [f"edgefleet.instance={instance}"] if instance else []
+        return self.ground.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
     def socket_folder(self, slot: str = "evil") -> Path:
         return Path(self.placed(slot).socket).parent
