@@ -105,7 +105,8 @@ def _run(_: argparse.Namespace, settings: Settings) -> int:
     log_lines(settings.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     wiring = _part("wiring", settings, make=True)
     _log.info("edgefleet-agent %s, state in %s", __version__, settings.state)
-    with occupied(Path(settings.state)):
+    ours = occupied(Path(settings.runtime), make=True, otherwise="set a runtime folder of its own for each agent")
+    with occupied(Path(settings.state)), ours:
         asyncio.run(wiring.run(settings))
     return 0
 

@@ -18,6 +18,7 @@ from agent import installation as installations
 from agent.answering import answering, gateway
 from agent.broker_tls import broker_context
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
+from agent.engines.docker import DockerEngine
 from agent.identity import CERTIFICATE, Identity
 from agent.occupied import LOCK, holder
 from agent.settings import Settings
@@ -187,6 +188,11 @@ def _broker(settings: Settings, identity: Identity) -> Finding:
 async def _engine(name: str, engine: ContainerEngine) -> Finding:
     try:
         facts = await engine.facts()
+        namesakes = await engine.namesakes() if isinstance(engine, DockerEngine) else ()
     except EdgefleetError as error:
         return Finding(f"engine {name}", ok=False, found=str(error))
-    return Finding(f"engine {name}", ok=True, found=f"{facts.version} {facts.detail}".strip())
+    found = f"{facts.version} {facts.detail}".strip()
+    if namesakes:
+        found += f"; not of this state folder, though of a device of this name: {', '.join(namesakes)}"
+        found += " (if no other agent runs here: docker rm --force them)"
+    return Finding(f"engine {name}", ok=True, found=found)

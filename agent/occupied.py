@@ -1,7 +1,8 @@
-"""One agent for each state folder: a lock that its process holds, and that says who.
+"""One agent for each state folder and each runtime folder: a lock that its process holds, and that says who.
 
-A second agent on the same folder would take the broker session from the first, and both would write the same rows. The
-kernel lets go of the lock when the process ends, however it ends.
+A second agent on the same state folder would take the broker session from the first, and both would write the same
+rows; on the same runtime folder it would remove the sockets of the first one's modules. The kernel lets go of the lock
+when the process ends, however it ends.
 """
 
 import errno
@@ -18,22 +19,26 @@ LOCK: Final = "agent.lock"
 
 
 @contextmanager
-def occupied(state: Path) -> Iterator[None]:
-    """Hold the state folder while the ``with`` body runs.
+def occupied(
+    folder: Path, *, make: bool = False, otherwise: str = "stop it first: systemctl stop edgefleet-agent"
+) -> Iterator[None]:
+    """Hold the folder while the ``with`` body runs; with ``make``, one that is missing is made.
 
     On a folder that is read-only the lock cannot be had; the agent goes on without, for what serves must go on.
 
     Raises:
-        BadSettings: another agent runs on this folder; the message names its process.
+        BadSettings: another agent runs on this folder; the message names its process, and what to do: ``otherwise``.
     """
     try:
-        descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         if error.errno == errno.EROFS:
             yield
             return
         raise BadSettings(
-            f"the state folder cannot be written: {error.strerror}", element=str(state), remedy="run it as its owner"
+            f"this folder cannot be written: {error.strerror}", element=str(folder), remedy="run it as its owner"
         ) from error
     try:
         try:
@@ -41,8 +46,8 @@ def occupied(state: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise BadSettings(
                 f"an agent runs on this folder already (process {_pid(descriptor) or 'unknown'})",
-                element=str(state),
-                remedy="stop it first: systemctl stop edgefleet-agent",
+                element=str(folder),
+                remedy=otherwise,
             ) from error
         # Who holds it is for people alone: on a full disk the lock holds all the same.
         _say(descriptor)

@@ -26,9 +26,9 @@ Level = Annotated[str, msgspec.Meta(pattern="^(?i:debug|info|warning|error)$")]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting, with its default. Folders are absolute; times in seconds, sizes in bytes."""
 
-    #: survives restarts: database, identity, trust, modules, blobs
+    #: survives restarts: database, identity, trust, modules, blobs; each agent of a machine needs its own
     state: str = "/var/lib/edgefleet"
-    #: does not survive: the modules' sockets, the routing table; short, because a socket's path holds 107 bytes
+    #: does not survive: the modules' sockets, the routing table; each agent's own; short, as a socket's path is
     runtime: str = "/run/edgefleet"
     #: the routing table, if it is to be elsewhere than in the runtime folder
     gateway_table: str = ""

@@ -76,6 +76,10 @@ class DockerEngine:
     async def list(self) -> list[Instance]:
         return list(await asyncio.to_thread(self._all))
 
+    async def namesakes(self) -> Sequence[str]:
+        """Names of containers that say they are this device's, and are another installation's."""
+        return await asyncio.to_thread(self._namesakes)
+
     async def logs(self, instance: str, *, tail_bytes: int) -> str:
         return await asyncio.to_thread(self._logs, instance, tail_bytes)
 
@@ -171,11 +175,20 @@ class DockerEngine:
 
     def _ids(self, instance: str | None = None) -> Sequence[str]:
         label = f"{LABEL}instance" if instance is None else f"{LABEL}instance={instance}"
+        return [one["Id"] for one in self._labelled(label) if self._is_ours(one)]
+
+    def _namesakes(self) -> Sequence[str]:
+        listed = self._labelled(f"{LABEL}device={self._device}")
+        return sorted((one.get("Names") or [one["Id"]])[0].lstrip("/") for one in listed if not self._is_ours(one))
+
+    def _labelled(self, label: str) -> Sequence[dict[str, Any]]:
         try:
-            listed = self._api.get("/containers/json", all="1", filters=json.dumps({"label": [label]}))
+            listed: Sequence[dict[str, Any]] = self._api.get(
+                "/containers/json", all="1", filters=json.dumps({"label": [label]})
+            )
         except ApiError as error:
             raise EngineBusy(f"the engine could not list containers: {error.message}") from error
-        return [one["Id"] for one in listed if self._is_ours(one)]
+        return listed
 
     def _is_ours(self, listed: dict[str, Any]) -> bool:
         """Whether a container is this installation's: by its label, else by the module that it runs."""

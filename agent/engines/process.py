@@ -5,8 +5,8 @@ network, and no limit of memory, CPU or processes holds it (the proof's memory l
 device's own settings must name an interpreter for it, and a rollout must ask for it by name.
 
 An instance is a session of its own and outlives the agent (under systemd with ``KillMode=process``); the next agent
-finds it by the record in the state folder, ``<instance>/record.json``, written before the process is started, and by the
-name of that folder among the process's variables. No two agents share a state folder, so none finds the other's.
+finds it by the record in the state folder, ``<instance>/record.json``, written before the process is started, and the
+process by that folder's name among its variables. No two agents share a state folder, so neither finds the other's.
 """
 
 import asyncio

@@ -27,6 +27,18 @@ def test_a_second_agent_on_one_folder_is_refused_with_the_first_ones_process(tmp
         pytest.fail("two agents on one folder")
 
 
+def test_a_second_agent_on_one_runtime_folder_is_refused(tmp_path, monkeypatch, capsys):
+    """With a state folder of its own it would still remove the sockets of the first one's modules."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path))
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", str(tmp_path / "run"))
+    with occupied(tmp_path / "run", make=True):
+        assert main(["run"]) == 1
+
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'run'}: an agent runs on this folder already (process {os.getpid()})" in told
+    assert "set a runtime folder of its own for each agent" in told
+
+
 def test_the_folder_is_free_again_however_the_agent_ended(tmp_path):
     """After SIGKILL nothing has to be removed by hand."""
     hold = f"from agent.occupied import occupied\nfrom pathlib import Path\nwith occupied(Path({str(tmp_path)!r})):"

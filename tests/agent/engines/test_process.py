@@ -215,6 +215,38 @@ class TestLife:
 
 
 class TestSafety:
+    async def test_a_renamed_record_is_no_lost_process(self, engines, interpreter, launch, tmp_path):
+        """Whoever renames an instance's folder does not hide its process: it is shown, and stopped, under that name."""
+        wanted = launch()
+        await engines(interpreter).start(wanted)
+        leader = processes.find(mark(tmp_path))
+        record(tmp_path).parent.rename(tmp_path / "state" / "bobs")
+        engine = engines(interpreter)
+
+        (instance,) = await engine.list()
+        assert (instance.instance, instance.state) == ("bobs", "running")
+        await engine.stop("bobs", grace_s=5)
+
+        assert await engine.list() == []
+        assert not processes.is_alive(leader)
+
+    def test_who_names_the_socket_is_not_the_instance(self, engines, launch, tmp_path):
+        """A start that was not written down is known by its own mark: a person's program on that socket is not it."""
+        wanted = launch()
+        engine = engines(program(tmp_path / "short", "exit 0"))
+        asyncio.run(engine.start(wanted))
+        asyncio.run(until(lambda: ended(engine)))
+        path = record(tmp_path)
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"process": None, "exit_code": None}))
+        command = [sys.executable, "-c", "input()", wanted.socket]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as stranger:
+            (instance,) = asyncio.run(engines(str(tmp_path / "short")).list())
+            asyncio.run(engine.stop(wanted.instance, grace_s=0))
+
+            assert instance.state == "exited"
+            assert stranger.poll() is None
+            stranger.communicate(b"\n")
+
     async def test_reused_process_id(self, engines, interpreter, launch, tmp_path):
         """A process that got the id of one of ours is neither taken for it nor stopped for it."""
         wanted = launch()
