@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from agent.engines.contract import MODULE_MOUNT, Instance, Launch, Usage
+from agent.engines.contract import Instance, Launch, Usage
 from agent.engines.docker_api import CALL_S, ApiError, DockerApi, demultiplexed, segment
 from agent.engines.docker_images import declared_volumes, engine_id, has_image, load_image, remove_image
 from agent.engines.docker_spec import LABEL, container_name, container_spec
@@ -199,7 +199,7 @@ class DockerEngine:
             return True
         # Older Podman lists no mounts.
         mounts = listed.get("Mounts") or (self._inspect(listed["Id"]) or {}).get("Mounts") or ()
-        sources = [one.get("Source", "") for one in mounts if one.get("Destination") == MODULE_MOUNT]
+        sources = [one.get("Source") for one in mounts]
         return any(source and self._installation.runs_from_here(source) for source in sources)
 
     def _inspect(self, container: str) -> dict[str, Any] | None:

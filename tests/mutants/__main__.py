@@ -37,6 +37,8 @@ TESTS: Final = {
     "agent/keep.py": _PASSES,
     "agent/health.py": ("tests/agent/test_module_client.py", *_PASSES),
     "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
+    "agent/installation.py": ("tests/agent/test_installation.py", f"{_ENGINES}_owners.py"),
+    "agent/engines/docker.py": (f"{_ENGINES}_api.py", f"{_ENGINES}_owners.py", f"{_ENGINES}.py"),
     "agent/engines/docker_spec.py": (f"{_ENGINES}.py",),
     "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
     "fleet/ingest.py": ("tests/fleet/test_ingest.py", "tests/fleet/rollouts/test_engine.py"),

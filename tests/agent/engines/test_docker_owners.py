@@ -137,7 +137,9 @@ class TestRenamed:
 
 
 class TestTwoInstallations:
-    async def test_the_same_device_name_twice_on_one_engine(self, docker_engine, neighbour, launch):
+    async def test_the_same_device_name_twice_on_one_engine(
+        self, docker_engine, neighbour, engine_client, device, installation, launch
+    ):
         """Two agents see, measure and stop only their own instances, though device and instance are called alike."""
         wanted = launch(HELLO)
         ours, theirs = await docker_engine.start(wanted), await neighbour.start(wanted)
@@ -145,6 +147,10 @@ class TestTwoInstallations:
         assert await docker_engine.list() == [ours]
         assert await neighbour.list() == [theirs]
         assert ours != theirs
+        labels = {"label": f"edgefleet.device={device}"}
+        named = [one.name.split(".") for one in engine_client.containers.list(filters=labels)]
+        assert [parts for parts in named if parts[:2] != ["edgefleet", device] or parts[3:] != [INSTANCE]] == []
+        assert installation.id in {parts[2] for parts in named}
         await neighbour.stop(INSTANCE, grace_s=0)
         assert await neighbour.list() == []
         assert await neighbour.usage(INSTANCE) is None
@@ -153,10 +159,12 @@ class TestTwoInstallations:
         assert await docker_engine.list() == [ours]
 
     async def test_an_agent_that_has_no_id_yet_owns_nobodys(
-        self, docker_engine, device, engine_socket, launch, tmp_path
+        self, docker_engine, engine_client, device, engine_socket, launch, probe, tmp_path
     ):
         """A look before the agent's first run takes no container for its own."""
         await docker_engine.start(launch(HELLO))
+        labels = {"edgefleet.device": device, "edgefleet.instance": "mine", "edgefleet.installation": ""}
+        engine_client.containers.create(probe[0].config.sha256, labels=labels)
         none = DockerEngine(device, Installation(id="", modules=tmp_path / "modules"), DockerApi(engine_socket))
 
         assert await none.list() == []
