@@ -166,6 +166,23 @@ def test_an_agent_that_dies_is_not_noticed(edge, serving):
     serving()
 
 
+def test_renamed_containers_and_a_lost_id_are_not_noticed(system, edge, serving):
+    """Somebody renames the containers, and the agent loses its installation's id: it knows them all the same."""
+    kept = edge.state / "installation"
+    edge.agent.kill()
+    with edge.containers() as containers:
+        assert {one.labels["edgefleet.installation"] for one in containers} == {kept.read_text().strip()}
+        for container in containers:
+            container.rename(f"bobs-{container.id[:12]}")
+    kept.unlink()
+    serving()
+    boots = edge.agent.said().count("edgefleet-agent ")
+    edge.agent.start()
+    edge.until(lambda: edge.agent.said().count("edgefleet-agent ") > boots and kept.exists(), "it has another id")
+    known_as_online(system, edge)
+    serving()
+
+
 def test_a_broker_that_dies_is_not_noticed(system, edge, serving):
     """Applications are served while the broker is away; that it comes back, with nothing retained, is a no-op."""
     system.kill_broker()
