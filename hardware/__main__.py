@@ -1,12 +1,12 @@
 """``python -m hardware [--json] [--folder DIR]``: what this machine has, and why we think so."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import msgspec
 
 from hardware.probe import Examination, examine
+from modules import program
 
 
 def as_text(examination: Examination) -> str:
@@ -37,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run("hardware", main)

@@ -4,22 +4,23 @@
 - What is not installed is named, with the extra that brings it.
 - A reader that goes away (``| head``) ends a program without a word, by the signal that ends others then (status 141).
 - Output that cannot be written (a full disk, a closed descriptor) is an error in one line, and status 1.
+
+Both hold for what libraries print, too: argparse passes over an error in writing its help, and typer and rich end the
+program with a status of their own. So the streams themselves remember that they failed.
 """
 
 import contextlib
-import errno
 import importlib
+import io
 import os
-import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TextIO
 
 from modules import __version__
 
 _OURS: Final = frozenset({"agent", "fleet", "hardware", "modules"})
-_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EBADF, errno.EIO})
 _STDIN, _STDOUT, _STDERR = range(3)
 
 Main = Callable[[], int | None]
@@ -67,50 +68,61 @@ def start(name: str, module: str, *, extra: str) -> NoReturn:
 def run(name: str, main: Main) -> NoReturn:
     """Run a program to its end; ``main`` returns its exit status."""
     _open_streams()
+    sys.stdout, out = _remembering(sys.stdout, _STDOUT)
+    sys.stderr, err = _remembering(sys.stderr, _STDERR)
+    status: Any
     try:
-        with unread_ends():
-            try:
-                status = main() or 0
-            except SystemExit as ended:
-                _flush()
-                raise ended from None
-            _flush()
+        status = main() or 0
+    except SystemExit as ended:
+        status = ended.code
     except OSError as error:
-        if error.filename is not None or error.errno not in _UNWRITABLE:
+        if error is not out.failed and error is not err.failed:
             raise
-        _discard(_STDOUT)
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{name}: the output cannot be written: {error.strerror}\n")
-            sys.stderr.flush()
+        status = 1
+    _flush()
+    for stream in (out, err):
+        if stream.failed:
+            # What is still to be written must not be tried again on the way out.
+            _discard(stream.fileno())
+    # A program that went on without a reader of its log has not failed for that.
+    if isinstance(out.failed, BrokenPipeError) or (isinstance(err.failed, BrokenPipeError) and status):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    if out.failed:
+        sys.stderr.write(f"{name}: the output cannot be written: {out.failed.strerror}\n")
+        _flush()
         status = 1
     sys.exit(status)
 
 
-@contextlib.contextmanager
-def unread_ends() -> Iterator[None]:
-    """End the program where the reader of its output is gone; another pipe's end is the caller's affair."""
-    try:
-        yield
-    except BrokenPipeError:
-        if not any(_gone(one) for one in (_STDOUT, _STDERR)):
+class _Descriptor(io.FileIO):
+    """A standard stream's descriptor; it remembers that it could not be written, whoever passes over the error."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = error
             raise
-        # What is still to be written must not be tried again on the way out.
-        _discard(_STDOUT)
-        _discard(_STDERR)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGPIPE)
 
 
-def _gone(descriptor: int) -> bool:
-    """Whether nobody reads the pipe or socket that this is."""
-    asked = select.poll()
-    asked.register(descriptor, 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+def _remembering(stream: TextIO, descriptor: int) -> tuple[TextIO, _Descriptor]:
+    """The same stream as before, over a descriptor that remembers."""
+    stream.flush()
+    raw = _Descriptor(descriptor, "w", closefd=False)
+    by_line = bool(stream.line_buffering or getattr(stream, "write_through", False))
+    text = io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=by_line
+    )
+    return text, raw
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def _discard(descriptor: int) -> None:

@@ -13,7 +13,6 @@ from typer.core import TyperCommand, TyperGroup
 from fleet.client.screen import show_error, show_problem
 from modules import __version__
 from modules.errors import BadSettings, EdgefleetError
-from modules.program import unread_ends
 
 NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
@@ -42,8 +41,7 @@ class Nouns(TyperGroup):
         self.commands.update({name: TyperCommand(name, help=line) for name, line in NOUNS.items()})
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        # typer would end with status 1 where the reader of the help is gone.
-        with unread_ends(), _usage_told(as_json="--json" in sys.argv):
+        with _usage_told(as_json="--json" in sys.argv):
             return super().make_context(*args, **more)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -60,7 +58,7 @@ class Nouns(TyperGroup):
         # Behind the noun, which has not been read yet.
         as_json = "--json" in ctx.args
         try:
-            with unread_ends(), _usage_told(as_json=as_json):
+            with _usage_told(as_json=as_json):
                 return super().invoke(ctx)
         except EdgefleetError as error:
             show_error(error, as_json=as_json)

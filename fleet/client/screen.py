@@ -60,12 +60,6 @@ class _Amount(ProgressColumn):
         return self._bytes.render(task)
 
 
-class _Terminal(Console):
-    def on_broken_pipe(self) -> None:
-        """Say so, instead of ending here with status 1: modules.program ends as other programs do."""
-        raise  # noqa: PLE0704  rich calls this while it handles the error
-
-
 class Screen:
     """Where one command shows what it found; ``as_json`` decides for whom."""
 
@@ -138,7 +132,7 @@ def _lines(text: str) -> str:
 
 def _console(stream: TextIO) -> Console:
     """A terminal's own width; a file or pipe gets one line for each row, however long."""
-    return _Terminal(file=stream) if stream.isatty() else _Terminal(file=stream, width=_WIDE)
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=_WIDE)
 
 
 def show_error(error: EdgefleetError, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from typing import Final
 
+from modules import program
 from modules.errors import EdgefleetError
 from modules.manifest import Ensemble, Pipeline
 from modules.scoring import logs
@@ -106,4 +107,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run("edgefleet-scoring", main)

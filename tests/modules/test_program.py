@@ -1,8 +1,10 @@
 """No program of ours ends in a traceback at a shell: closed streams, full disks, lost readers, missing extras."""
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,22 @@ PROGRAMS = {
     "edgefleet-agent": ("edgefleet_agent", "agent"),
     "edgefleet-gateway": ("edgefleet_gateway", "agent"),
     "edgefleet-fleet": ("edgefleet_fleet", "fleet"),
+}
+# How each program is started, and its name in what it says of itself.
+STARTED = {
+    **{f"from modules.program import {function} as it; it()": name for name, (function, _) in PROGRAMS.items()},
+    **{
+        f"import runpy; runpy.run_module('{module}', run_name='__main__', alter_sys=True)": name
+        for module, name in {
+            "fleet.client": "edgefleet",
+            "agent": "edgefleet-agent",
+            "agent.gateway": "edgefleet-gateway",
+            "fleet": "edgefleet-fleet",
+            "hardware": "hardware",
+            "modules.scoring": "edgefleet-scoring",
+            "deploy.demo": "demo",
+        }.items()
+    },
 }
 SAYS = "from modules.program import run; run('it', lambda: print('x' * 100_000))"
 
@@ -42,6 +60,49 @@ def test_a_reader_that_goes_away_ends_it_by_the_usual_signal(lines):
 
     assert program.returncode == -signal.SIGPIPE
     assert said == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["in the last flush", "at once"])
+@pytest.mark.parametrize("start", STARTED, ids=lambda start: start.split()[-3 if "runpy" in start else 3].strip("(',"))
+def test_help_that_nobody_reads_or_that_cannot_be_written(start, unbuffered):
+    """``--help | true`` ends every program by the usual signal; ``--help >/dev/full`` is told, and status 1."""
+    code = f"import sys; sys.argv[1:] = ['--help']; {start}"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    unread = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    with Path("/dev/full").open("w") as full:
+        unwritten = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    os.close(writing)
+
+    assert (unread.returncode, unread.stderr) == (-signal.SIGPIPE, "")
+    assert unwritten.returncode == 1
+    assert unwritten.stderr == f"{STARTED[start]}: the output cannot be written: No space left on device\n"
+
+
+def test_a_program_that_served_without_a_reader_of_its_log_has_not_failed():
+    """What runs for months does not take a lost log for its own end."""
+    code = (
+        "import logging; from modules.program import run\n"
+        "logging.raiseExceptions = False\n"
+        "def main(): logging.basicConfig(); logging.warning('words'); print('served')\n"
+        "run('it', main)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=writing, timeout=60, check=False
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stdout) == (0, b"served\n")
 
 
 def test_another_pipe_that_ends_is_an_error_as_ever():
