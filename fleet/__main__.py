@@ -1,12 +1,15 @@
 """``python -m fleet init|serve|token|broker-config``: the fleet server's own commands."""
 
 import argparse
+import asyncio
 import logging
 import resource
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -27,13 +30,17 @@ log = logging.getLogger("fleet")
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does; whoever does not go on with TLS is cut after ``handshake_s``."""
 
-    def __init__(self, config: uvicorn.Config, ready: Path | None, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Path | None, url: str, *, handshake_s: float) -> None:
         super().__init__(config)
-        self._ready, self._url = ready, url
+        self._ready, self._url, self._handshake_s = ready, url, handshake_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:
+            # uvicorn has no setting for it, and asyncio waits for a minute.
+            loop: Any = asyncio.get_running_loop()
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._handshake_s)
         await super().startup(sockets)
         if self.started:
             log.info("serves %s, and listens at %s", self._url, _where(self.servers[0].sockets[0]))
@@ -117,7 +124,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         # A client that keeps an idle TLS connection and does not answer the goodbye holds the shut-down this long.
         timeout_graceful_shutdown=3,
     )
-    servers.append(_Server(config, options.ready_file, settings.url))
+    servers.append(_Server(config, options.ready_file, settings.url, handshake_s=settings.handshake_s))
     try:
         with held(folder):
             servers[0].run(sockets=[listener])

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     #: names under which it may be asked besides its certificate's, public_url's and loopback, with commas between
     allowed_hosts: str = ""
+    #: how long a client may take to agree on TLS
+    handshake_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     #: how long the head of a request may take
     head_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
     #: how long a body may take, beside a second for each 4 KiB

@@ -16,8 +16,10 @@ from tests.parts.rough_clients import many_files
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 BODY = b"POST /enroll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{"
-# A head and a body get two seconds here; whoever is cut is cut within so many more.
-QUICK = {"head_s": "2", "body_s": "2"}
+# The first bytes of a client's greeting in TLS: the record's head says that 512 are to come.
+GREETING = b"\x16\x03\x01\x02\x00\x01"
+# TLS, a head and a body get two seconds here; whoever is cut is cut within so many more.
+QUICK = {"handshake_s": "2", "head_s": "2", "body_s": "2"}
 SOON_S = 10
 
 
@@ -71,6 +73,16 @@ def test_half_heads_are_cut_and_keep_nobody_out(server):
         answers = [rest(one) for one in half]
         assert time.monotonic() - begun < 4 * SOON_S
     assert {problem(one)[0] for one in answers if one} == {408}
+
+
+@pytest.mark.parametrize("sent", [b"", GREETING], ids=["nothing", "half of a greeting"])
+def test_half_done_handshakes_are_cut(server, sent):
+    """Whoever connects and does not go on with TLS is gone as soon as one who sends half of a head."""
+    with socket.create_connection((HOST, int(server.url.rsplit(":", 1)[1])), timeout=SOON_S) as one:
+        one.sendall(sent)
+        begun = time.monotonic()
+        assert rest(one) == b""
+    assert time.monotonic() - begun < SOON_S
 
 
 def test_a_half_head_is_told_why(server):

@@ -63,6 +63,18 @@ async def test_half_requests_keep_nobody_out(folder):
                 writer.close()
 
 
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half of a greeting"])
+async def test_whoever_tries_tls_is_soon_gone(folder, sent):
+    """The gateway has no TLS: a client that begins with it, or says nothing, holds no connection beyond ``head_s``."""
+    async with Stage(folder) as stage:
+        gateway = await stage.gateway(head_s=0.3)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(sent)
+        async with asyncio.timeout(5):
+            assert b"400" in await reader.read() if sent else await reader.read() == b""
+        writer.close()
+
+
 async def test_a_kept_connection_is_not_taken_for_a_half_request(folder):
     """Who has asked once may wait longer than a newcomer."""
     async with Stage(folder) as stage:
