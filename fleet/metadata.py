@@ -101,6 +101,27 @@ class Metadata:
                 raise Invalid(error.message, element=error.element, remedy=error.remedy) from error
             events.record(connection, self._clock(), "trust-founded", f"root {_version(root)} was taken")
 
+    def add_team(self, team: Slug, *, targets: bytes, data: bytes) -> None:
+        """Take new targets metadata that names one more team, with that team's first metadata.
+
+        Raises:
+            Conflict: there is no root yet.
+            Invalid: something is not metadata, or targets changes more than that.
+            Untrusted: something is not signed as it must be, or is not the next version.
+        """
+        role = roles.team_role(team)
+        with self._database.write() as connection:
+            root, old = self._founded(connection)
+            present = _read(connection, role)
+            if (targets, data) == (old, present):
+                return  # sent again, because the answer was lost
+            publication.check_targets_update(root=root, old=old, new=targets, now=self._now())
+            publication.check_team_update(root=root, targets=targets, team=team, old=present, new=data, now=self._now())
+            _write(connection, roles.TARGETS, _version(targets), targets)
+            _write(connection, role, _version(data), data)
+            self._publish(connection)
+            events.record(connection, self._clock(), "team-added", role)
+
     def update_team(self, team: Slug, data: bytes) -> list[str]:
         """Take a team's new metadata; returns the modules that became signed.
 
@@ -111,9 +132,7 @@ class Metadata:
         """
         role = roles.team_role(team)
         with self._database.write() as connection:
-            root, targets = _read(connection, roles.ROOT), _read(connection, roles.TARGETS)
-            if root is None or targets is None:
-                raise Conflict("this fleet has no root of trust yet", element="root", remedy="run: edgefleet keys init")
+            root, targets = self._founded(connection)
             old = _read(connection, role)
             if data == old:
                 return []  # sent again, because the answer was lost
@@ -140,6 +159,13 @@ class Metadata:
             signed_at = Envelope[Timestamp].from_bytes(data).signed.expires - roles.life(roles.TIMESTAMP)
             if self._now() - signed_at >= RENEW_AFTER:
                 self._publish(connection)
+
+    def _founded(self, connection: Connection) -> tuple[bytes, bytes]:
+        """The newest root and targets."""
+        root, targets = _read(connection, roles.ROOT), _read(connection, roles.TARGETS)
+        if root is None or targets is None:
+            raise Conflict("this fleet has no root of trust yet", element="root", remedy="run: edgefleet keys init")
+        return root, targets
 
     def _publish(self, connection: Connection) -> None:
         """Sign snapshot and timestamp for what the database has now."""

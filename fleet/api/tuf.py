@@ -25,6 +25,14 @@ class Bootstrap(Body):
     teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000, default_factory=dict)]
 
 
+class NewTeam(Body):
+    """One more team: targets metadata that names it, and the first metadata of its own, base64."""
+
+    team: str
+    targets: Base64Bytes
+    metadata: Base64Bytes
+
+
 @router.get("/tuf/{name}", dependencies=[Depends(need("trust:read"))])
 def metadata_file(name: str, use: Use) -> Response:
     return Response(use.metadata.file(name), media_type="application/json")
@@ -40,6 +48,13 @@ def bootstrap(body: Bootstrap, use: Use) -> dict[str, str]:
     teams = {slug(team, what="team"): data for team, data in body.teams.items()}
     use.metadata.bootstrap(root=body.root, targets=body.targets, director=body.director, teams=teams)
     return {"state": "founded"}
+
+
+@router.post("/tuf-teams", dependencies=[Depends(need("trust:write"))], max_body_size=3 * TARGETS_LIMIT)
+def add_team(body: NewTeam, use: Use) -> dict[str, str]:
+    team = slug(body.team, what="team")
+    use.metadata.add_team(team, targets=body.targets, data=body.metadata)
+    return {"team": team, "state": "added"}
 
 
 @router.post("/tuf/teams/{team}", dependencies=[Depends(need("trust:write"))], max_body_size=TARGETS_LIMIT)

@@ -120,6 +120,11 @@ class Fleet:
         """Give a new server its first root, targets, director and teams; bytes values travel as base64."""
         self._call("POST", f"{_V1}/tuf-bootstrap", json=msgspec.to_builtins(document))
 
+    def add_team(self, team: str, *, targets: bytes, metadata: bytes) -> None:
+        """Send the owner's new targets metadata, which names one more team, and that team's first metadata."""
+        document = {"team": team, "targets": targets, "metadata": metadata}
+        self._call("POST", f"{_V1}/tuf-teams", json=msgspec.to_builtins(document))
+
     def put_team(self, team: str, metadata: bytes) -> None:
         """Send a team's newly signed metadata; the server checks it and publishes what it lists."""
         headers = {"Content-Type": "application/json"}

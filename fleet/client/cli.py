@@ -18,6 +18,7 @@ NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys.",
+    "teams": "Add and list the teams that may publish modules.",
     "images": "Build, add, list and save the container images that modules run in.",
     "environments": "Build, list, show and save what entry scripts run in.",
     "models": "Register models as modules; list, show and download them.",

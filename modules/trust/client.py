@@ -24,6 +24,7 @@ from tuf.api.metadata import Root, Signed, TargetFile, Targets
 
 from modules import names
 from modules.errors import BadSettings, LinkLost, Refused, Untrusted
+from modules.names import Slug
 from modules.trust import roles
 from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
 
@@ -146,6 +147,22 @@ class Client(Updater):
         if any(f"{role}.json" not in listed or role not in delegated for role, _ in responsible):
             return self.top_level_targets.targets.get(path)
         return self.get_targetinfo(path)
+
+    def teams(self) -> dict[Slug, tuple[str, ...]]:
+        """The publishing teams that targets names, with the key ids that may sign for each."""
+        prefix = roles.team_role(Slug(""))
+        return {
+            Slug(role.removeprefix(prefix)): _keyids(self.top_level_targets, role)
+            for role in self._delegated()
+            if role.startswith(prefix)
+        }
+
+    def team(self, team: Slug) -> Targets | None:
+        """What a team has signed, verified; None where it is not among what was published."""
+        role = roles.team_role(team)
+        if f"{role}.json" not in self._trusted_set.snapshot.meta:
+            return None
+        return self._load_targets(role, roles.TARGETS)
 
     def _delegated(self) -> tuple[str, ...]:
         delegations = self.top_level_targets.delegations

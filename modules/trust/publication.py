@@ -95,6 +95,37 @@ def check_team_update(
     file = metadata.read(new, Targets, role)
     metadata.verify(delegator.signed, role, file)
     before = metadata.read(old, Targets, role) if old is not None else None
+    _check_next(role, before, file, now)
+    if file.signed.delegations is not None:
+        raise Invalid("a team cannot delegate further", element=role, remedy="ask the owner for a team of its own")
+    for path, target in file.signed.targets.items():
+        _check_target(team, path, target)
+    for path, target in before.signed.targets.items() if before is not None else ():
+        _check_kept(path, target, file.signed.targets.get(path))
+    return file
+
+
+def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) -> None:
+    """What the server verifies before it takes new targets metadata of the owner's, in which a team may be new.
+
+    Raises:
+        Untrusted: not signed by the targets key that root names, expired, or not the version after the present one.
+        Invalid: no metadata, or it names other director keys, or lacks a team that was named.
+    """
+    file, before = (metadata.read(data, Targets, roles.TARGETS) for data in (new, old))
+    metadata.verify(metadata.read(root, Root, roles.ROOT).signed, roles.TARGETS, file)
+    _check_next(roles.TARGETS, before, file, now)
+    if file.signed.targets != before.signed.targets:
+        raise Invalid("it names other director keys", element=roles.TARGETS, remedy="add the team and nothing else")
+    if lost := sorted(_named(before.signed) - _named(file.signed)):
+        raise Invalid(
+            "it no longer names this team, whose modules devices would refuse",
+            element=lost[0],
+            remedy="fetch the present metadata and add to that",
+        )
+
+
+def _check_next(role: str, before: Metadata[Targets] | None, file: Metadata[Targets], now: datetime) -> None:
     due = _version_after(before) if before is not None else 1
     if file.signed.version != due:
         raise Untrusted(
@@ -104,13 +135,10 @@ def check_team_update(
         )
     if file.signed.is_expired(now):
         raise Untrusted(f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC", element=role, remedy="sign it again")
-    if file.signed.delegations is not None:
-        raise Invalid("a team cannot delegate further", element=role, remedy="ask the owner for a team of its own")
-    for path, target in file.signed.targets.items():
-        _check_target(team, path, target)
-    for path, target in before.signed.targets.items() if before is not None else ():
-        _check_kept(path, target, file.signed.targets.get(path))
-    return file
+
+
+def _named(targets: Targets) -> set[str]:
+    return set(targets.delegations.roles or ()) if targets.delegations else set()
 
 
 def _check_target(team: Slug, path: str, target: TargetFile) -> None:

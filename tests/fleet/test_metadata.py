@@ -5,7 +5,11 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata as Envelope
+from tuf.api.metadata import MetaFile
 
+from fleet import events, metadata
 from fleet.blobs import Blobs
 from fleet.db import Database
 from fleet.folder import Folder
@@ -16,7 +20,8 @@ from fleet.setup import initialise
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
-from modules.names import ModuleRef
+from modules.names import ModuleRef, Slug
+from modules.trust import repository
 from modules.trust.device import Trust
 from tests.doubles.keys import MemoryRoleVersions
 from tests.doubles.publisher import Publisher, module
@@ -169,3 +174,122 @@ def test_metadata_that_lists_a_module_which_is_not_here_is_refused_whole(site):
     site.metadata.update_team(site.owner.team, site.owner.signed_with(draft))
     with site.database.read() as connection:
         assert site.registry.view(connection, ModuleRef.parse("acme/digits:1"))["state"] == "signed"
+
+
+VISION = Slug("vision")
+
+
+class Second:
+    """The metadata of a second team, as the owner and the team's own new key sign it."""
+
+    def __init__(self, site):
+        self.now = datetime.fromtimestamp(int(site.now), UTC)
+        self.signer = CryptoSigner.generate_ed25519()
+        self.owner = [site.owner.targets_signer]
+        self.first = site.metadata.file("targets.json")
+        self.data = repository.create_team(team=VISION, signers=[self.signer], now=self.now)
+        self.targets = self.named()
+
+    def named(self, *, after=None, signers=None, team=VISION):
+        return repository.delegate_team(
+            after or self.first,
+            team=team,
+            keys=[self.signer.public_key],
+            signers=signers or self.owner,
+            now=self.now,
+        )
+
+
+def test_a_team_is_added_once_and_told(site, trust):
+    """Sent twice because an answer was lost, it is one new version and one event; devices go on."""
+    second = Second(site)
+    for _ in range(2):
+        site.metadata.add_team(VISION, targets=second.targets, data=second.data)
+
+    trust.refresh(datetime.fromtimestamp(site.now, UTC))
+    assert (site.version("targets.json"), site.version("team-vision.json")) == (2, 1)
+    with site.database.read() as connection:
+        told = [(one["kind"], one["message"]) for one in events.newest(connection)]
+    assert told.count(("team-added", "team-vision")) == 1
+
+
+def test_targets_that_do_more_than_name_a_team_are_refused_whole(site):
+    """Signed by another, of another version, with other director keys, or without a team: all is as before."""
+    site.found()
+    second = Second(site)
+    stranger = [CryptoSigner.generate_ed25519()]
+    alone = repository.create(
+        root_signers=site.owner.root_signers,
+        targets_signers=second.owner,
+        online=repository.OnlineKeys(*(signer.public_key for signer in site.owner.root_signers)),
+        teams={},
+        now=second.now,
+    ).targets
+    other_director, _ = repository.set_director_keys(
+        second.first, keys=[stranger[0].public_key], signers=second.owner, now=second.now
+    )
+    without_acme = Envelope.from_bytes(second.named())
+    del without_acme.signed.delegations.roles["team-acme"]
+    without_acme.signatures.clear()
+    without_acme.sign(second.owner[0])
+    for targets, why in (
+        (second.named(signers=stranger), "signatures hold"),
+        (second.first, "version 2 is next"),
+        (second.named(after=second.targets), "version 2 is next"),
+        (second.named(after=alone), "other director keys"),
+        (other_director, "other director keys"),
+        (without_acme.to_bytes(), "no longer names this team"),
+        (second.named(team=site.owner.team), "no role delegates it"),
+    ):
+        with pytest.raises((Invalid, Untrusted), match=why):
+            site.metadata.add_team(VISION, targets=targets, data=second.data)
+    with pytest.raises(Untrusted, match="signatures hold"):
+        site.metadata.add_team(
+            VISION,
+            targets=second.targets,
+            data=repository.create_team(team=VISION, signers=[site.owner.team_signer], now=second.now),
+        )
+    assert site.version("targets.json") == 1
+
+    site.metadata.add_team(VISION, targets=second.targets, data=second.data)
+
+
+def test_a_team_of_a_fleet_without_a_root(site):
+    """There is nothing yet that could name it."""
+    with pytest.raises(Conflict, match="keys init"):
+        site.metadata.add_team(VISION, targets=b"", data=b"")
+
+
+def test_the_first_teams_key_signs_nothing_of_the_second(site, trust):
+    """Even a server that ties such metadata together makes no device accept it."""
+    second = Second(site)
+    site.metadata.add_team(VISION, targets=second.targets, data=second.data)
+    stolen = module("vision", "eyes", "1", {"model.onnx": b"x"})
+    forged = repository.add_target(
+        second.data,
+        team=VISION,
+        path=stolen.ref.target,
+        data=manifests.encode(stolen),
+        signers=[site.owner.team_signer],
+        now=second.now,
+    )
+    with pytest.raises(Untrusted, match="signatures hold"):
+        site.metadata.update_team(VISION, forged)
+
+    with site.database.write() as connection:
+        metadata._write(connection, "team-vision", 2, forged)
+        meta = Envelope.from_bytes(site.metadata.file("snapshot.json"))
+        meta.signed.version += 1
+        meta.signed.meta["team-vision.json"] = MetaFile.from_data(2, forged, ["sha256"])
+        meta.signatures.clear()
+        meta.sign(site.metadata._signers["snapshot"])
+        metadata._write(connection, "snapshot", meta.signed.version, meta.to_bytes())
+        stamp = Envelope.from_bytes(site.metadata.file("timestamp.json"))
+        stamp.signed.version += 1
+        stamp.signed.snapshot_meta = MetaFile.from_data(meta.signed.version, meta.to_bytes(), ["sha256"])
+        stamp.signatures.clear()
+        stamp.sign(site.metadata._signers["timestamp"])
+        metadata._write(connection, "timestamp", stamp.signed.version, stamp.to_bytes())
+    trust.refresh(second.now)
+    with pytest.raises(Untrusted, match="team-vision was signed by 0/1 keys"):
+        trust.manifest_target(stolen.ref.target)

@@ -35,14 +35,27 @@ def team_signers(place: Path, team: Slug) -> Sequence[Signer]:
     Raises:
         BadSettings: no such key, others may read it, or the passphrase is wrong.
     """
-    file = key_file(place, roles.team_role(team)) if place.is_dir() else place
+    return _signers(place, roles.team_role(team), whose=f"of team {team}")
+
+
+def owner_signers(place: Path) -> Sequence[Signer]:
+    """Sign as the owner who names the teams, with the key ``targets.pem``.
+
+    Raises:
+        BadSettings: as :func:`team_signers`.
+    """
+    return _signers(place, roles.TARGETS, whose="that names the teams")
+
+
+def _signers(place: Path, role: str, *, whose: str) -> Sequence[Signer]:
+    file = key_file(place, role) if place.is_dir() else place
     try:
         encrypted = _ENCRYPTED in file.read_bytes()
     except OSError as error:
         raise BadSettings(
             f"the key cannot be read: {error.strerror}",
             element=str(file),
-            remedy=f"name the folder that holds {file.name}, the key of team {team}",
+            remedy=f"name the folder that holds {file.name}, the key {whose}",
         ) from error
     return (load_signer(file, _passphrase(file) if encrypted else None),)
 

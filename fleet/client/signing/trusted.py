@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from fleet.client.api import Fleet
 from modules.errors import BadSettings, LinkLost, Untrusted
 from modules.names import ModuleRef, Slug
@@ -16,6 +18,16 @@ from modules.trust.client import Client, explained
 
 # Nothing counts as expired: whoever signs metadata anew gives it a new life.
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_ADD_TEAM: Final = "edgefleet teams add {} --keys FOLDER"
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """A publishing team as the owner's key names it, and how far it has come; ``expires`` in Unix seconds."""
+
+    team: Slug
+    keys: tuple[str, ...]
+    releases: int = 0
+    expires: float | None = None
 
 
 class Trusted:
@@ -60,18 +72,44 @@ class Trusted:
         """
         if not self.root_file.exists() and self._fleet.tuf("1.root.json") is None:
             return
-        with explained():
-            delegations = self._client(_LONG_AGO).top_level_targets.delegations
-        prefix = roles.team_role(Slug(""))
-        named = delegations.roles if delegations and delegations.roles else {}
-        known = sorted(role.removeprefix(prefix) for role in named if role.startswith(prefix))
+        known = [one.team for one in self.teams()]
         if team not in known:
             names = ", ".join(known) or "none"
             raise BadSettings(
                 f"this fleet has no team {team}, so nobody could sign the module (its teams are: {names})",
                 element="--team",
-                remedy="name one of them; the owner names all teams when making the keys: edgefleet keys init --team",
+                remedy=f"name one of them, or have the owner add it: {_ADD_TEAM.format(team)}",
             )
+
+    def teams(self) -> list[Team]:
+        """The teams that the owner has named, by name.
+
+        Raises:
+            BadSettings: the fleet has no root yet.
+            Untrusted: something does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        with explained():
+            client = self._client(_LONG_AGO)
+            found = []
+            for team, keys in client.teams().items():
+                signed = client.team(team)
+                releases = sum(not roles.is_floor(path) for path in signed.targets) if signed else 0
+                expires = signed.expires.timestamp() if signed else None
+                found.append(Team(team=team, keys=keys, releases=releases, expires=expires))
+        return sorted(found, key=lambda one: one.team)
+
+    def targets_metadata(self) -> bytes:
+        """The owner's newest targets metadata, verified; expiry does not count.
+
+        Raises:
+            BadSettings: the fleet has no root yet.
+            Untrusted: it does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        with explained():
+            self._client(_LONG_AGO)
+        return (self._cache / f"{roles.TARGETS}.json").read_bytes()
 
     def team_metadata(self, ref: ModuleRef) -> bytes:
         """The newest metadata of the module's team, verified; expiry does not count.
@@ -89,7 +127,7 @@ class Trusted:
             raise BadSettings(
                 f"the fleet's owner has not made {ref.team} a publishing team",
                 element=role,
-                remedy="have the team's key delegated, or name another team",
+                remedy=f"name another team, or have the owner add it: {_ADD_TEAM.format(ref.team)}",
             )
         return (self._cache / f"{role}.json").read_bytes()
 

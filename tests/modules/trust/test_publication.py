@@ -1,5 +1,6 @@
 """The fleet server's part: what it refuses from a team, and how it ties the present files together."""
 
+import contextlib
 import json
 
 import pytest
@@ -279,3 +280,14 @@ class TestPublishOnline:
         document["signatures"] = document["signatures"][:1]
         with pytest.raises(Untrusted, match=roles.ROOT):
             publish(publisher, root=json.dumps(document).encode())
+
+
+def test_only_the_targets_key_names_a_team(publisher):
+    """New targets metadata of another key is no targets metadata, however well the rest of it is made."""
+    vision, stranger = Slug("vision"), signer()
+    for signers, taken in (([publisher.targets_signer], True), ([stranger], False), ([*publisher.root_signers], False)):
+        named = repository.delegate_team(
+            publisher.targets_metadata, team=vision, keys=[stranger.public_key], signers=signers, now=NOW
+        )
+        with contextlib.nullcontext() if taken else pytest.raises(Untrusted, match="0 of 1 signatures hold"):
+            publication.check_targets_update(root=publisher.root, old=publisher.targets_metadata, new=named, now=NOW)
