@@ -65,8 +65,9 @@ def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker", disk: 
     unmet = []
     if engine not in {one.name for one in facts.engines}:
         unmet.append(f"no {engine} engine (has: {', '.join(one.name for one in facts.engines) or 'none'})")
-    runtime, problems = _runtime(manifest, facts, engine)
-    unmet += problems
+    found = _runtime(manifest, facts, engine)
+    if isinstance(found, str):
+        unmet.append(found)
     needs = manifest.needs
     if needs.memory_mb > facts.memory_mb:
         unmet.append(f"needs {needs.memory_mb} MiB of memory, has {facts.memory_mb}")
@@ -75,21 +76,21 @@ def fits(manifest: Manifest, facts: HostFacts, *, engine: str = "docker", disk: 
         unmet.append(f"needs {disk_mb} MiB of disk, has {facts.disk_free_mb} free")
     if needs.cpu_cores > facts.cores:
         unmet.append(f"needs {needs.cpu_cores:g} cores, is granted {facts.cores:g}")
-    return Fit(runtime, engine, tuple(unmet))
+    return Fit(None if isinstance(found, str) else found, engine, tuple(unmet))
 
 
-def _runtime(manifest: Manifest, facts: HostFacts, engine: str) -> tuple[Runtime | None, list[str]]:
-    """The first runtime, in the publisher's order, that this host can run."""
+def _runtime(manifest: Manifest, facts: HostFacts, engine: str) -> Runtime | str:
+    """The first runtime, in the publisher's order, that this host can run, or why it can run none."""
     kinds = {"cpu"} | {one.kind for one in facts.accelerators}
     here = [one for one in manifest.runtimes if one.platform == facts.platform]
     if not here:
         offered = ", ".join(sorted({one.platform for one in manifest.runtimes}))
-        return None, [f"no runtime for {facts.platform} (offers: {offered})"]
+        return f"no runtime for {facts.platform} (offers: {offered})"
     fitting = [one for one in here if one.accelerator in kinds]
     if not fitting:
         wanted = ", ".join(sorted({one.accelerator for one in here}))
-        return None, [f"no accelerator of the kinds it runs on ({wanted}); has: {', '.join(sorted(kinds))}"]
+        return f"no accelerator of the kinds it runs on ({wanted}); has: {', '.join(sorted(kinds))}"
     runnable = [one for one in fitting if one.image is not None or engine == "process"]
     if not runnable:
-        return None, ["no image in its runtime, so only the process engine could run it"]
-    return runnable[0], []
+        return "no image in its runtime, so only the process engine could run it"
+    return runnable[0]

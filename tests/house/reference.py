@@ -18,6 +18,7 @@ from agent.__main__ import _parser as agent_parser
 from agent.gateway.__main__ import _parser as gateway_parser
 from fleet.__main__ import _parser as fleet_parser
 from fleet.client.cli import NOUNS
+from tests.house import messages
 from tests.house.tree import ROOT, syntax
 
 _PART: Final = re.compile(r"(<!-- made: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -140,6 +141,7 @@ PARTS: Final = {
     "edgefleet-gateway": lambda: program(gateway_parser()),
     "edgefleet-fleet": lambda: program(fleet_parser()),
     "routes": routes,
+    "messages": messages.shown,
 }
 
 
