@@ -76,8 +76,15 @@ def is_alive(process: Identity) -> bool:
 
 
 def session(leader: Identity) -> list[Stat]:
-    """The leader and every process of its session; empty if the leader has ended, as its id may be another's by now."""
-    return [stat for stat in _all() if stat.session == leader.pid] if is_alive(leader) else []
+    """Every process of its session, the leader's own end or not.
+
+    The kernel gives the leader's id to no other process while one of the session is there; but once all have ended it
+    may, and then that other process is there.
+    """
+    now = read_stat(leader.pid)
+    if leader.boot != boot_id() or (now is not None and now.ticks != leader.ticks):
+        return []
+    return [stat for stat in _all() if stat.session == leader.pid]
 
 
 def find(variable: str) -> Identity | None:

@@ -116,7 +116,8 @@ class Worker:
             process = await asyncio.create_subprocess_exec(
                 _interpreter(), "-P", "-u", str(HOST), str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),), cwd=source, env=_environment(settings), stdin=DEVNULL,
-                start_new_session=True,
+                # Of the server's session, by which the agent's process engine finds all that a module started.
+                process_group=0,
             )  # fmt: skip
         loop = asyncio.get_running_loop()
         _, link = await loop.create_connection(Link, sock=ours)

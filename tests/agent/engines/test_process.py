@@ -21,6 +21,13 @@ from modules.errors import Invalid, NoEngine, NotReady
 from modules.manifest import EntryScript, File, Manifest, Proof, Runtime, encode
 
 ROOT = Path(__file__).parents[3]
+PARALLEL = b"""
+import os
+from joblib import Parallel, delayed
+
+def run(data):
+    return Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(8))
+"""
 SCRIPT = b"def init():\n    pass\n\ndef run(data):\n    return data\n"
 
 
@@ -38,12 +45,12 @@ def interpreter(tmp_path):
 
 @pytest.fixture
 def launch(tmp_path):
-    def make(**changes) -> Launch:
+    def make(*, script=SCRIPT, **changes) -> Launch:
         module, sockets = tmp_path / "module", tmp_path / "run"
         (module / "files/source").mkdir(parents=True, exist_ok=True)
         sockets.mkdir(exist_ok=True)
-        (module / "files/source/score.py").write_bytes(SCRIPT)
-        blob = measure_bytes(SCRIPT)
+        (module / "files/source/score.py").write_bytes(script)
+        blob = measure_bytes(script)
         manifest = Manifest(
             team="acme", name="echo", version="1", serve=EntryScript(script="source/score.py"), runtimes=(Runtime(),),
             files=(File(path="source/score.py", sha256=blob.sha256, length=blob.length, blocks=blob.blocks),),
@@ -212,6 +219,23 @@ class TestLife:
         assert 0.3 <= time.monotonic() - before < 10
         assert len(members) >= 2
         assert all(not processes.is_alive(processes.Identity(one.pid, one.ticks, leader.boot)) for one in members)
+
+    @pytest.mark.parametrize("then", ["started again", "stopped"])
+    async def test_what_a_killed_server_leaves(self, engines, interpreter, launch, then):
+        """The script's worker and joblib's, which nobody ends with a killed server, end before it is started again."""
+        engine, wanted = engines(interpreter), launch(script=PARALLEL)
+        await engine.start(wanted)
+        await until(lambda: serves(wanted))
+        leader = processes.find(wanted.socket)
+        members = [processes.Identity(one.pid, one.ticks, leader.boot) for one in processes.session(leader)]
+        assert len(members) >= 4  # server, worker, two of joblib's
+        assert (await engine.usage(wanted.instance)).tasks >= len(members)
+
+        os.kill(leader.pid, signal.SIGKILL)
+        await until(lambda: ended(engine))
+        await (engine.start(wanted) if then == "started again" else engine.stop(wanted.instance, grace_s=0))
+
+        assert [one for one in members if processes.is_alive(one)] == []
 
 
 class TestSafety:
