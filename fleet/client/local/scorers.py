@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import httpx
 
 from fleet.client.images.docker_engine import docker_engine
+from fleet.client.local.ends_with_us import ends_with_us
 from fleet.client.screen import Step
 from modules.errors import BadSettings, EdgefleetError, NoEngine, NotReady
 from modules.images import archive, check_held, image_ids, read_config
@@ -122,10 +123,15 @@ def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
     """
     with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch:
         path, log = Path(scratch, _SOCKET), Path(scratch, "log")
-        command = [
-            interpreter or sys.executable, "-m", "modules.scoring",
-            "--module", str(folder.resolve()), "--unix", str(path),
-        ]  # fmt: skip
+        command = ends_with_us(
+            interpreter or sys.executable,
+            "-m",
+            "modules.scoring",
+            "--module",
+            str(folder.resolve()),
+            "--unix",
+            str(path),
+        )
         with log.open("wb") as stream:
             try:
                 child = subprocess.Popen(  # noqa: S603  the user's own interpreter, no shell

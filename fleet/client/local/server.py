@@ -1,7 +1,7 @@
 """The scoring server on the engineer's machine: one address, and whatever changes in its files is taken in.
 
 Each version of the files is a process of its own behind a Unix socket; this process owns the TCP address and hands each
-connection's bytes to the newest version that became ready. So a version that does not start takes nothing away.
+request's bytes to the newest version that became ready. So a version that does not start takes nothing away.
 """
 
 import asyncio
@@ -12,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from fleet.client.local.ends_with_us import ends_with_us
+from fleet.client.local.passing import Passing
 from fleet.client.local.scorers import missing_extra
 from fleet.client.models.conversion import framework_of
 from fleet.client.workspace import MANIFEST
@@ -25,7 +27,6 @@ READY_WITHIN_S: Final = 120.0
 _LOOK_S: Final = 0.5
 _ASK_AGAIN_S: Final = 0.05
 _STOP_WITHIN_S: Final = 35.0
-_CHUNK: Final = 1 << 16
 _LINE_LIMIT: Final = 1 << 20
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
 # What a running script writes beside itself must not start it again.
@@ -116,7 +117,7 @@ class _Version:
             BadSettings: the interpreter cannot be started.
             NotReady: it ended, or took too long.
         """
-        command = [python, "-m", "modules.scoring", *target.arguments, "--unix", str(path)]
+        command = ends_with_us(python, "-m", "modules.scoring", *target.arguments, "--unix", str(path))
         try:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
@@ -257,20 +258,8 @@ class LocalServer:
                 task.add_done_callback(self._ending.discard)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection's bytes, both ways, to the version that serves now."""
+        await Passing(reader, writer, self._newest).run()
+
+    def _newest(self) -> Path:
         assert self._version is not None  # noqa: S101  nobody listens before
-        try:
-            there_reader, there_writer = await asyncio.open_unix_connection(str(self._version.path))
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
-
-
-async def _copy(reader: asyncio.StreamReader, writer: Any) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(_CHUNK):
-            writer.write(data)
-            await writer.drain()
-    with contextlib.suppress(OSError):
-        writer.close()
+        return self._version.path

@@ -2,17 +2,15 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from fleet.client.local.server import seen, target_of
 from modules.errors import Invalid
+from tests.fleet.client.local.serving import served
 from tests.parts.programs import ROOT, until
 
 ANSWERS = "def init():\n    pass\n\n\ndef run(data):\n    return {answer!r}\n"
@@ -29,32 +27,6 @@ def script(tmp_path):
         return file
 
     return write
-
-
-@contextmanager
-def served(path, tmp_path, *more):
-    """The command as a process; gives a client and what it has printed so far."""
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "fleet.client", "serve-local", str(path), "--port", "0", "--json", *more]
-    environment = os.environ | {"EDGEFLEET_HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1"}
-    with log.open("wb") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors)
-    try:
-        assert process.stdout is not None
-        lines = []
-        while not lines or lines[-1].strip() != b"}":
-            line = process.stdout.readline()
-            assert line, log.read_text()
-            lines.append(line)
-        with httpx.Client(base_url=json.loads(b"".join(lines))["address"], timeout=10) as http:
-            yield http, log.read_text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        process.stdout.close()
 
 
 def test_a_model_of_another_library_is_told_the_way(tmp_path):
@@ -92,7 +64,7 @@ def test_without_the_servers_packages_the_extra_is_named(script, tmp_path):
 
 def test_a_changed_script_is_taken_in_and_a_broken_one_is_not(script, tmp_path):
     """One address throughout: a new version serves once it is ready, one that does not start is said and left aside."""
-    with served(script(), tmp_path) as (http, said):
+    with served(script(), tmp_path) as (http, said, _):
         assert http.post("/score", json={}).json() == "first"
 
         script("second")
@@ -114,7 +86,7 @@ def test_a_changed_script_is_taken_in_and_a_broken_one_is_not(script, tmp_path):
 
 def test_an_onnx_file_is_served_as_on_a_device(linear_file, tmp_path):
     """A graph needs no script, and the address has the other paths of the scoring server too."""
-    with served(linear_file, tmp_path) as (http, _):
+    with served(linear_file, tmp_path) as (http, _, _):
         assert http.post("/score", json={"x": [[1, 2, 3]]}).json() == {"y": [[16.0, 22.0]]}
         assert http.get("/").status_code == 200
         assert "/score" in http.get("/swagger.json").json()["paths"]
