@@ -19,7 +19,7 @@ from agent.occupied import occupied
 from agent.owner import act_as_owner
 from agent.settings import Settings, load
 from modules import __version__, program
-from modules.errors import EdgefleetError
+from modules.errors import BadSettings, EdgefleetError
 from modules.names import device_id
 from modules.words import log_lines
 
@@ -73,11 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     side = images.add_parser("import", help="bring an image in from a file instead of over the network")
     side.add_argument("file", type=Path, help="what docker save, podman save or edgefleet images save wrote")
     side.add_argument("--json", action="store_true", help="one JSON document")
-    side.set_defaults(
-        command=lambda arguments, settings: _part("side_load", settings).import_image(
-            arguments.file, settings, as_json=arguments.json
-        )
-    )
+    side.set_defaults(command=_import)
     return parser
 
 
@@ -99,6 +95,18 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
     identity = _part("enroll", settings, make=True).enroll(bundle, settings.identity, name=name)
     print(f"enrolled as {identity.device} at {identity.fleet}")
     return 0
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    # Opened before the program goes on as another user, who may not read what root has brought.
+    try:
+        archive = arguments.file.open("rb")
+    except OSError as error:
+        raise BadSettings(
+            str(error.strerror), element=str(arguments.file), remedy="name a file that can be read"
+        ) from error
+    with archive:
+        return int(_part("side_load", settings, make=True).import_image(archive, settings, as_json=arguments.json))
 
 
 def _run(_: argparse.Namespace, settings: Settings) -> int:

@@ -21,6 +21,7 @@ from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.identity import CERTIFICATE, Identity
 from agent.occupied import LOCK, holder
+from agent.owner import foreign, give_back
 from agent.settings import Settings
 from agent.store import Store
 from agent.verify import BUILT
@@ -79,6 +80,9 @@ def _disk(settings: Settings) -> Finding:
         return Finding("disk", ok=False, found=f"{folder} does not exist (create it, or set state)")
     if problem := _unwritable(folder):
         return Finding("disk", ok=False, found=problem)
+    if strange := foreign(folder):
+        found = f"{strange} is not of the user that {folder} belongs to, which the agent runs as"
+        return Finding("disk", ok=False, found=f"{found} ({give_back(settings.state)})")
     free = shutil.disk_usage(folder).free
     if free <= settings.disk_reserve:
         return Finding("disk", ok=False, found=f"{free >> 20} MiB free in {folder} (free some: nothing new is fetched)")

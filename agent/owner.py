@@ -1,5 +1,6 @@
 """Commands of root act as the owner of the state folder, so that the service finds nothing there that is root's."""
 
+import contextlib
 import os
 import pwd
 from pathlib import Path
@@ -35,6 +36,23 @@ def act_as_owner(state: Path, *, make: bool = False) -> None:
         ) from error
     if found.st_uid != 0:
         _become(found.st_uid, found.st_gid)
+
+
+def foreign(state: Path) -> Path | None:
+    """The first of what lies below the state folder that belongs to somebody else than the folder itself."""
+    owner = state.stat().st_uid
+    for place, folders, files in os.walk(state):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_uid != owner:
+                    return path
+    return None
+
+
+def give_back(state: str) -> str:
+    """The command that gives everything below the state folder to the folder's owner."""
+    return f"chown -R --reference={state} {state}"
 
 
 def _service_user() -> pwd.struct_passwd | None:

@@ -1,6 +1,7 @@
 """What the operator sees on the device: status, doctor, settings, and errors that say what to do."""
 
 import json
+import os
 import socket
 import threading
 from contextlib import contextmanager
@@ -175,6 +176,21 @@ def test_doctor_names_each_thing_that_is_missing(state, capsys):
     assert found["identity"]["found"].startswith("device dev-1 of https://fleet, certificate until")
     assert not found["broker"]["ok"]
     assert not found["engine docker"]["ok"]
+
+
+@pytest.mark.needs("root")
+def test_doctor_finds_what_belongs_to_another_user(state, capsys):
+    """A file that the agent may not write is found before it is in the way, with the command that gives it back."""
+    (state / "blobs").mkdir()
+    (state / "blobs/0123").write_bytes(b"")
+    os.chown(state / "blobs/0123", 65534, 65534)
+
+    main(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+
+    assert not found["disk"]["ok"]
+    assert found["disk"]["found"].startswith(f"{state}/blobs/0123 is not of the user")
+    assert f"chown -R --reference={state} {state}" in found["disk"]["found"]
 
 
 def test_a_runtime_folder_too_long_for_sockets_is_refused_at_the_start(state, capsys, monkeypatch):

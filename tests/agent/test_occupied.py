@@ -9,9 +9,10 @@ import pytest
 
 from agent.__main__ import main
 from agent.occupied import holder, occupied
-from agent.owner import act_as_owner
+from agent.owner import act_as_owner, foreign
 from modules.errors import BadSettings
 from tests.agent.test_enroll import NAME, fleet  # noqa: F401 - a fixture
+from tests.modules.test_images import docker_before_25
 from tests.parts.programs import ROOT
 
 NOBODY = pwd.getpwnam("nobody")
@@ -107,7 +108,7 @@ def test_nothing_of_root_s_rights_is_left(tmp_path):
     act = f"""
 import os
 from pathlib import Path
-from agent.owner import act_as_owner
+from agent.owner import act_as_owner, foreign
 act_as_owner(Path({str(tmp_path)!r}))
 assert (os.getuid(), os.geteuid(), 0 in os.getgroups()) == ({NOBODY.pw_uid}, {NOBODY.pw_uid}, False)
 os.setuid(0)
@@ -124,3 +125,59 @@ def test_a_missing_state_folder_is_made_only_by_commands_that_fill_it(tmp_path):
     assert not (tmp_path / "none").exists()
     act_as_owner(tmp_path / "made", make=True)
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An image as docker save writes it, readable by root alone; the folders to it are open to all."""
+    for folder in (tmp_path, *(one for one in tmp_path.parents if one.name.startswith(("popen-", "pytest-")))):
+        folder.chmod(0o755)
+    path = tmp_path / "image.tar"
+    path.write_bytes(docker_before_25())
+    path.chmod(0o600)
+    return path
+
+
+def imports(archive, state, monkeypatch, tmp_path):
+    """What root's import says, on a device whose engine does not answer."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(state))
+    monkeypatch.setenv("EDGEFLEET_AGENT_DOCKER_SOCKET", str(tmp_path / "docker.sock"))
+    arguments = ["images", "import", str(archive)]
+    # The service's user, and what is imported beforehand, for this Python may lie where only root may read.
+    loaded = "import agent.side_load, agent.owner, sys; agent.owner.SERVICE_USER = 'nobody'"
+    return in_child("-c", f"{loaded}; from agent.__main__ import main; sys.exit(main({arguments!r}))")
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("there", [True, False], ids=["a state folder", "none yet"])
+def test_what_root_imports_belongs_to_the_service(archive, tmp_path, monkeypatch, there):
+    """Also from a file that the service may not read; without a folder, it is made for the service's user."""
+    state = tmp_path / "state"
+    if there:
+        state.mkdir()
+        os.chown(state, NOBODY.pw_uid, NOBODY.pw_gid)
+
+    code, said = imports(archive, state, monkeypatch, tmp_path)
+
+    assert (code, "no container engine answers here" in said) == (1, True)
+    made = [state, state / "blobs", *(state / "blobs").iterdir()]
+    assert len(made) >= 5
+    assert {path.stat().st_uid for path in made} == {NOBODY.pw_uid}
+
+
+@pytest.mark.needs("root")
+def test_files_of_another_user_are_told_with_what_to_do(archive, tmp_path, monkeypatch):
+    """What an earlier root has left is named by the import and by doctor, with the command that gives it back."""
+    state = tmp_path / "state"
+    (state / "blobs").mkdir(parents=True)
+    os.chown(state, NOBODY.pw_uid, NOBODY.pw_gid)
+
+    code, said = imports(archive, state, monkeypatch, tmp_path)
+
+    assert code == 1
+    assert f"{state}/blobs" in said
+    assert f"chown -R --reference={state} {state}" in said
+    assert foreign(state) == state / "blobs"
+    subprocess.run(["chown", "-R", f"--reference={state}", str(state)], check=True)
+    assert foreign(state) is None
+    assert "no container engine answers here" in imports(archive, state, monkeypatch, tmp_path)[1]
