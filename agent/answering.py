@@ -31,7 +31,7 @@ class Told(NamedTuple):
     slots: list[dict[str, Any]]
 
 
-def gateway(address: str) -> Told:
+def gateway(address: str, *, timeout_s: float = _TIMEOUT_S) -> Told:
     """Ask the gateway. Blocking.
 
     Raises:
@@ -40,7 +40,7 @@ def gateway(address: str) -> Told:
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise OSError(None, f"{address!r} is not host:port")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout_s)
     try:
         connection.request("GET", "/")
         response = connection.getresponse()

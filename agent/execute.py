@@ -52,7 +52,10 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Executor:
-    """Takes steps. ``untaken`` says why the gateway does not use yet what it was told last; empty: it does."""
+    """Takes steps. ``untaken`` says why the gateway does not use yet what it was told last; empty: it does.
+
+    ``lost`` says of an instance that has ended whether a client's request was with it then.
+    """
 
     def __init__(
         self,
@@ -60,10 +63,11 @@ class Executor:
         hands: Hands,
         facts: Callable[[], HostFacts],
         untaken: Callable[[], Awaitable[str]],
+        lost: Callable[[str], Awaitable[bool]],
         retry_s: float,
     ) -> None:
         self._hands = hands
-        self._keeper = Keeper(hands)
+        self._keeper = Keeper(hands, lost)
         self._facts = facts
         self._untaken = untaken
         self._retry_s = retry_s
@@ -113,8 +117,8 @@ class Executor:
                 await self._finish_revert(slot)
             case Remove(slot):
                 await self._remove(slot)
-            case Restart(slot, why):
-                await self._keeper.restart(slot, why)
+            case Restart(slot, why, ended):
+                await self._keeper.restart(slot, why, ended=ended)
             case Recover(slot):
                 self._keeper.recover(slot)
             case _:

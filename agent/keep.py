@@ -1,6 +1,7 @@
 """The lane that keeps a slot's committed module up, whatever the ordered one does meanwhile."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -16,18 +17,24 @@ _log = logging.getLogger(__name__)
 class Keeper:
     """Starts a committed module again, and says how it is."""
 
-    def __init__(self, hands: Hands) -> None:
+    def __init__(self, hands: Hands, lost: Callable[[str], Awaitable[bool]]) -> None:
         self._hands = hands
+        self._lost = lost
         # Restarts that a full disk kept from being counted: how many, and until when the next one waits.
         self._unwritten: dict[str, tuple[int, float]] = {}
 
-    async def restart(self, slot: Slot, why: Reason) -> None:
+    async def restart(self, slot: Slot, why: Reason, *, ended: bool) -> None:
         old = slot.current
-        if old is None or self._held_back(slot) or not self._is_current(slot, old):
+        if old is None or self._held_back(slot):
             return
+        excused = ended and await self._lost(old.instance)
+        if not self._is_current(slot, old):
+            return
+        if excused:
+            why = Reason(why.code, f"{why.message}, with a client's request in its hands: not held against the version")
         _log.warning("%s: restarting %s: %s", slot.slot, old.wanted.module, why.message)
         try:
-            await self._restart_anew(slot, old, why)
+            await self._restart_anew(slot, old, why, excused=excused)
         except NoSpace as full:
             await self._restart_in_place(slot, old, full)
 
@@ -45,9 +52,10 @@ class Keeper:
         await self._hands.ensure_image(old, manifest)
         await self._hands.relaunch(old, manifest)
 
-    async def _restart_anew(self, slot: Slot, old: Placed, why: Reason) -> None:
+    async def _restart_anew(self, slot: Slot, old: Placed, why: Reason, *, excused: bool) -> None:
         now, tries = self._hands.clock.monotonic(), slot.upkeep.restarts + 1
-        self._hands.change(slot, lambda row: row.with_(restarts=tries, restart_after=now + backoff(tries), trouble=why))
+        counts = {"restarts": tries, "excused": slot.upkeep.excused + excused, "restart_after": now + backoff(tries)}
+        self._hands.change(slot, lambda row: row.with_(**counts, trouble=why))
         self._unwritten.pop(slot.slot, None)
         manifest = self._hands.shelf.manifest(old.wanted.digest)
         placed = self._hands.launcher.place(slot.slot, old, manifest)

@@ -125,10 +125,11 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
         return None
     # Of one that was stopped because it did not become ready, its last start says more than that it is gone.
     why = trouble if trouble and evidence.instance is None else why
-    restarts = slot.upkeep.restarts
-    if slot.phase is Phase.COMMITTED and restarts >= MAX_RESTARTS and slot.previous is not None:
-        return Revert(slot, Reason(why.code, f"failed {restarts} restarts after it was committed: {why.message}"))
-    return Restart(slot, why)
+    failed = slot.upkeep.restarts - slot.upkeep.excused
+    if slot.phase is Phase.COMMITTED and failed >= MAX_RESTARTS and slot.previous is not None:
+        return Revert(slot, Reason(why.code, f"failed {failed} restarts after it was committed: {why.message}"))
+    ended = evidence.instance is None or evidence.instance.state != "running"
+    return Restart(slot, why, ended=ended)
 
 
 def left_over(slots: tuple[Slot, ...], running: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,9 @@ from agent.gateway import table as gateway_table
 from agent.identity import CERTIFICATE, KEY
 from agent.routes import table
 from agent.store import ORDER, Store
+
+# A module that is down waits for this answer before it is started again.
+_LOST_WITHIN_S: Final = 2.0
 
 
 class Router:
@@ -47,6 +51,17 @@ class Router:
         if told.generation < self.generation:
             return f"the gateway uses routing table {told.generation} and not yet {self.generation}"
         return ""
+
+    async def lost(self, instance: str) -> bool:
+        """Whether the gateway was waiting for this instance's answer to a client's request when it lost it.
+
+        No, where the gateway does not say: without a gateway no client's request reaches a module.
+        """
+        try:
+            told = await asyncio.to_thread(answering.gateway, self._gateway, timeout_s=_LOST_WITHIN_S)
+        except OSError:
+            return False
+        return any(instance in (one.get("lost") or ()) for one in told.slots)
 
     def _share_identity(self) -> None:
         """Put the device's certificate and key where the gateway's group can read them, and nobody else.

@@ -87,10 +87,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class Upkeep(msgspec.Struct, frozen=True):
     """How the committed module is: ``trouble`` is why it does not answer now.
 
-    ``restarts`` counts since it was last steady, and ``restart_after`` holds the next one back.
+    ``restarts`` counts since it was last steady, and ``restart_after`` holds the next one back. ``excused`` are those
+    of them whose end came with a client's request: what clients send is no evidence against a version.
     """
 
     restarts: int = 0
+    excused: int = 0
     restart_after: float = 0.0
     trouble: Reason | None = None
 

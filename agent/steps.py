@@ -62,9 +62,10 @@ class Remove(Step, frozen=True):
 
 
 class Restart(Step, frozen=True):
-    """Start the committed module again: it ended, or does not answer."""
+    """Start the committed module again: it ended, or (not ``ended``) runs and does not answer."""
 
     reason: Reason
+    ended: bool = False
 
     @property
     def lane(self) -> Lane:

@@ -132,7 +132,13 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
         stop_grace_s=settings.stop_grace_s,
     )
-    executor = Executor(hands=hands, facts=lambda: host.facts, untaken=router.untaken, retry_s=settings.pull_retry_s)
+    executor = Executor(
+        hands=hands,
+        facts=lambda: host.facts,
+        untaken=router.untaken,
+        lost=router.lost,
+        retry_s=settings.pull_retry_s,
+    )
     loop = Loop(
         store=store,
         host=host,

@@ -13,6 +13,7 @@ from agent import module_socket
 from agent.gateway.bodies import Body, Budget
 from agent.gateway.current_table import CurrentTable
 from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
+from agent.gateway.losses import Losses, now
 from agent.gateway.origin import check as check_origin
 from agent.gateway.places import Places
 from agent.gateway.pools import Peer, Pools
@@ -55,6 +56,7 @@ class Gateway:
         self._table = CurrentTable(settings.table, self._changed)
         self._places: dict[str, Places] = {}
         self._held: Counter[str] = Counter()
+        self._losses = Losses()
         self._serving: dict[str, str] = {}
         self._budget = Budget(settings.replay_total)
         self._in_flight = 0
@@ -143,13 +145,26 @@ class Gateway:
         else:
             url = URL(f"http://module{to.path}", encoded=True)
             marks[PROVIDER] = peer.provider
-        errand = Errand(request, body, headers, marks, self._settings.whole_answer, self.draining)
+        instance = peer.instance if isinstance(peer, Upstream) else ""
+        errand = Errand(
+            request,
+            body,
+            headers,
+            marks,
+            self._settings.whole_answer,
+            self.draining,
+            lost=lambda: self._losses.lost(instance),
+        )
         try:
             with self._pools.lease(peer) as pool:
+                began = now()
                 outcome = await relay(errand, pool.session, url)
                 if isinstance(outcome, Silence) and not outcome.absent and body.replayable:
                     # Most likely a kept connection that the server was just closing.
+                    began = now()
                     outcome = await relay(errand, pool.fresh, url)
+                if not isinstance(outcome, Silence):
+                    self._losses.answered(instance, began)
                 return outcome
         except BadSettings as error:
             return Silence(str(error), absent=True)
@@ -193,6 +208,7 @@ class Gateway:
 
     def _changed(self, table: Table) -> None:
         self._pools.keep_only(table)
+        self._losses.keep_only([name for route in table.slots.values() for name in _instances(route)])
         for slot in self._places.keys() - table.slots.keys():
             del self._places[slot]
             self._serving.pop(slot, None)
@@ -216,14 +232,18 @@ class Gateway:
         headers = {GENERATION: str(table.generation)}
         return web.Response(body=msgspec.json.encode(shown), content_type="application/json", headers=headers)
 
-    async def _described(self, slot: str, route: Route) -> dict[str, str | bool | None]:
+    async def _described(self, slot: str, route: Route) -> dict[str, str | bool | list[str] | None]:
         """Who answers for a slot, tried: a socket that nobody listens at is not named."""
         silent: set[Peer] = set()
         while (choice := choose(route, silent)) is not None and isinstance(choice.peer, Upstream):
             if await _listens(choice.peer):
                 break
             silent.add(choice.peer)
-        return _shown(slot, route, choice, self._table.refused.get(slot))
+        return _shown(slot, route, choice, self._table.refused.get(slot), self._losses.among(_instances(route)))
+
+
+def _instances(route: Route) -> list[str]:
+    return [one.instance for one in (route.current, route.previous) if one is not None]
 
 
 async def _listens(upstream: Upstream) -> bool:
@@ -236,7 +256,9 @@ async def _listens(upstream: Upstream) -> bool:
     return True
 
 
-def _shown(slot: str, route: Route, choice: Choice | None, refused: str | None) -> dict[str, str | bool | None]:
+def _shown(
+    slot: str, route: Route, choice: Choice | None, refused: str | None, lost: list[str]
+) -> dict[str, str | bool | list[str] | None]:
     peer = choice.peer if choice else None
     return {
         "slot": slot,
@@ -245,4 +267,6 @@ def _shown(slot: str, route: Route, choice: Choice | None, refused: str | None) 
         "served_by": choice.served_by if choice else None,
         "held": route.hold,
         **({"refused": refused} if refused else {}),
+        # For the agent: a module that dies of what clients send is not to blame for it alone.
+        **({"lost": lost} if lost else {}),
     }

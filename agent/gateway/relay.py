@@ -1,6 +1,8 @@
 """One request to one peer over one connection, and its answer back to the client."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -34,7 +36,8 @@ class Silence(NamedTuple):
 class Errand(NamedTuple):
     """What is to be asked, whoever will be asked.
 
-    ``marks`` are set on the answer, ``last`` says that the client's connection ends with it.
+    ``marks`` are set on the answer, ``last`` says that the client's connection ends with it. ``lost`` is called where
+    the peer had the request and its answer will never be whole.
     """
 
     request: web.BaseRequest
@@ -43,6 +46,7 @@ class Errand(NamedTuple):
     marks: dict[str, str]
     whole_answer: int
     last: bool
+    lost: Callable[[], None]
 
 
 async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
@@ -59,6 +63,9 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
         )
     except (aiohttp.ClientError, OSError) as error:
         return _without_answer(errand, error)
+    except asyncio.CancelledError:
+        errand.lost()  # the client has left, and the peer works on without it
+        raise
     try:
         if not _FIRST_FINAL <= answer.status <= _LAST:
             # Nobody asked for another protocol; passed on, it would open the way to whatever the module speaks.
@@ -80,6 +87,7 @@ def _without_answer(errand: Errand, error: Exception) -> Silence:
     if isinstance(error, aiohttp.ServerTimeoutError):
         raise refusal(web.HTTPGatewayTimeout, "the module took the request and did not answer in time") from error
     if isinstance(error, aiohttp.ClientConnectionError):
+        errand.lost()
         return Silence(reason, absent=False)
     raise refusal(web.HTTPBadGateway, f"the module's answer is no HTTP: {reason}") from error
 
@@ -94,6 +102,7 @@ async def _pass_on(errand: Errand, answer: aiohttp.ClientResponse) -> web.Stream
         except (aiohttp.ClientError, OSError) as error:
             # Not tried again: it answered. A status and a length are a module's answer, and half of it is a fault of
             # that module which another instance must not hide.
+            errand.lost()
             raise refusal(web.HTTPBadGateway, "the module stopped in the middle of its answer") from error
         # Sent by the server in one piece with its headers, which a StreamResponse is not: a system call less.
         whole = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=content)
@@ -113,6 +122,7 @@ async def _stream(errand: Errand, answer: aiohttp.ClientResponse, response: web.
         try:
             chunk = await answer.content.readany()
         except (aiohttp.ClientError, OSError) as error:
+            errand.lost()
             logger.warning("%s stopped in the middle of an answer: %s", errand.marks, error)
             # The status is gone out already: closing without the end mark is how the client learns of it.
             errand.request.protocol.force_close()

@@ -149,6 +149,17 @@ def test_a_module_that_keeps_failing_goes_back_or_on():
     assert steps(worn.with_(phase=Phase.REVERTED, previous=CANDIDATE), seen(old="gone")) == [Restart]
 
 
+@pytest.mark.parametrize(("how", "ended"), [("oom", True), ("ended", True), ("gone", True), ("silent", False)])
+def test_restarts_that_clients_caused_revert_nothing(how, ended):
+    """Only restarts that no client's request explains count towards a revert; and only of an end a request can be
+    the cause, not of silence."""
+    killed = row(Phase.COMMITTED, current=CURRENT, restarts=50, excused=46, previous=CANDIDATE)
+    (step,) = plan((killed,), seen(old=how), now=NOW, poll_s=5.0).steps
+
+    assert (type(step), step.ended) == (Restart, ended)
+    assert steps(killed.with_(restarts=51), seen(old=how)) == [Revert]
+
+
 def test_a_steady_module_recovers():
     """Restarts are forgotten when the module has answered for a while, and only then."""
     old = msgspec.structs.replace(CURRENT, since=NOW - 10)

@@ -180,6 +180,44 @@ async def test_a_module_that_keeps_failing_goes_back_to_the_previous(device):
     assert device.chain()[-3:] == ["committed", "reverting", "reverted"]
 
 
+async def test_what_clients_send_condemns_no_committed_version(device):
+    """Ended again and again with a client's request in its hands, it is degraded and started on and on, and is neither
+    reverted nor remembered as failed; why is told. Once clients leave it in peace, it has recovered."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    device.under_request = lambda instance: instance == device.row().current.instance
+    await crash_until(device, lambda: device.row().upkeep.restarts > 7)
+
+    assert (device.row().standing, device.row().phase) == (Phase.DEGRADED, Phase.COMMITTED)
+    assert device.store.failed(SECOND.digest) is None
+    whys = [slot.current.reason for one in device.link.reports(device.key) for slot in one.slots if slot.current]
+    assert any(why and "with a client's request in its hands" in why.message for why in whys)
+    await device.until(lambda: device.row().upkeep.restarts == 0, flowing=5.0)
+    assert device.row().upkeep.excused == 0
+    assert device.serves() == "acme/digits:2"
+
+
+async def test_silence_is_not_excused_by_a_request(device):
+    """One that runs and does not answer its probes is judged as ever, whoever waits for it."""
+    await device.committed(FIRST)
+    device.under_request = lambda _: True
+    device.engine.behaviours[FIRST.digest] = Behaviour(hangs=True)
+    await device.until(lambda: device.row().upkeep.restarts > 0)
+
+    assert device.row().upkeep.excused == 0
+
+
+async def test_a_module_that_ends_without_a_client_is_not_excused_by_another_time(device):
+    """Ends with a client's request in between do not help one that ends by itself five times."""
+    await device.committed(FIRST)
+    await device.committed(SECOND)
+    device.under_request = lambda instance: int(instance.rpartition("-")[2]) % 2 == 0
+    await crash_until(device, lambda: device.row().phase in {Phase.REVERTING, Phase.REVERTED})
+
+    assert device.store.failed(SECOND.digest) is not None
+    assert "failed 5 restarts" in device.row().target.reason.message
+
+
 async def test_a_module_with_nothing_before_it_is_retried_for_ever(device):
     """Without a previous version it becomes degraded, is started on and on, and is committed again when it recovers."""
     await device.committed(FIRST)

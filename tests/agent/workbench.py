@@ -75,6 +75,7 @@ class Bench:
         self.counter = 0
         self.tries = 3
         self.no_gateway = ""
+        self.under_request: Callable[[str], bool] = lambda _: False
         self.task: asyncio.Task[None] | None = None
         self.watch: Callable[[], None] = lambda: None
         self.build()
@@ -110,7 +111,9 @@ class Bench:
             clock=self.clock,
             stop_grace_s=1.0,
         )
-        self.executor = Executor(hands=hands, facts=lambda: self.host.facts, untaken=self.untaken, retry_s=5.0)
+        self.executor = Executor(
+            hands=hands, facts=lambda: self.host.facts, untaken=self.untaken, lost=self.lost, retry_s=5.0
+        )
         self.loop = Loop(
             store=self.store,
             host=self.host,
@@ -126,6 +129,10 @@ class Bench:
     async def untaken(self) -> str:
         """What the gateway says; a test may set ``no_gateway``."""
         return self.no_gateway
+
+    async def lost(self, instance: str) -> bool:
+        """Whether the gateway says that a client's request was with it when it ended; ``under_request`` names those."""
+        return self.under_request(instance)
 
     def start(self) -> None:
         self.task = asyncio.create_task(self.loop.run(), name="agent")

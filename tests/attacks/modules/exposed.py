@@ -76,6 +76,9 @@ class Exposed(Bench):
     async def untaken(self) -> str:
         return await self.router.untaken()
 
+    async def lost(self, instance: str) -> bool:
+        return await self.router.lost(instance)
+
     # What happens
 
     async def attacked(self, script: str | Release, **proof) -> Release:
