@@ -12,6 +12,7 @@ from agent import socket_folder
 from agent.choose import check_there, choose
 from agent.clock import Clock
 from agent.engines.contract import SOCKET, ContainerEngine, Launch
+from agent.engines.docker_spec import DEFAULT_MB
 from agent.health import Proved, prove, ready
 from agent.shelf import Shelf
 from agent.slots import Chosen, Placed, Target
@@ -56,6 +57,7 @@ class Launcher:
             instance=instance,
             # The number alone, because a socket's path holds 107 bytes.
             socket=str(self._instances / str(number) / SOCKET),
+            memory_mb=0 if wanted.engine == "process" else _memory_mb(manifest),
             proved=manifest.proof.prove == "samples",
             probation_s=float(override) if isinstance(override, int | float) else manifest.proof.probation_s,
         )
@@ -126,7 +128,7 @@ class Launcher:
             socket_dir=str(folder),
             runtime=manifest.runtimes[chosen.runtime],
             providers=chosen.providers,
-            memory_mb=manifest.proof.limits.memory_mb or manifest.needs.memory_mb,
+            memory_mb=_memory_mb(manifest),
             cpu_cores=manifest.proof.limits.cpu_cores,
             group=self._group,
             devices=chosen.access.devices,
@@ -135,3 +137,8 @@ class Launcher:
             environment=chosen.access.environment,
             settings={name: value for name, value in placed.wanted.settings.items() if name != "probation_s"},
         )
+
+
+def _memory_mb(manifest: Manifest) -> int:
+    """What a container of it is granted."""
+    return manifest.proof.limits.memory_mb or manifest.needs.memory_mb or DEFAULT_MB

@@ -33,7 +33,11 @@ def _upstream(placed: Placed | None) -> Upstream | None:
     if placed is None:
         return None
     return Upstream(
-        socket=placed.socket, module=placed.wanted.module, provider=placed.provider, instance=placed.instance
+        socket=placed.socket,
+        module=placed.wanted.module,
+        provider=placed.provider,
+        instance=placed.instance,
+        memory_mb=placed.memory_mb,
     )
 
 

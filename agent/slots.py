@@ -48,7 +48,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """A wanted module that was started: under which instance name, on which provider, proved or only ready.
 
-    ``since`` is when it was ready, in seconds of the boot.
+    ``since`` is when it was ready, in seconds of the boot. ``memory_mb`` is the limit that its engine holds it to, in
+    MiB; 0 where it holds it to none.
     """
 
     wanted: Wanted
@@ -57,6 +58,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     chosen: Chosen | None = None
     routing: Routing = Routing()
     provider: str = ""
+    memory_mb: int = 0
     proved: bool = True
     probation_s: float = 0.0
     since: float = 0.0

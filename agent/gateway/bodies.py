@@ -8,9 +8,11 @@ from aiohttp import hdrs, web
 
 from agent.gateway.refusals import refusal, too_large
 from agent.gateway.settings import Settings
+from modules.bodies import Bearable, bearable
 
 # aiohttp warns where a larger body is handed over in one piece, because writing it would hold up the event loop.
 _ONE_PIECE: Final = 1 << 20
+_KIND: Final = ("content-type", "inference-header-content-length")
 
 
 class Budget:
@@ -37,6 +39,9 @@ class Body:
         self._size = 0
         self._charged = 0
         self._flowing = False
+        self._bearable: Bearable | None = None
+        # What says how it will be read; a second content type has been refused before.
+        self._kind = [(name.encode(), request.headers.get(name, "").encode(errors="replace")) for name in _KIND]
         self.whole = not request.body_exists
         self.failure: web.HTTPError | None = None
 
@@ -52,15 +57,28 @@ class Body:
         """Whether it can be sent (again): it is kept, or nothing of it has flowed away."""
         return self.whole or not self._flowing
 
+    def check(self, memory_mb: int) -> None:
+        """Go by what a module with so many MiB bears, now and for what still comes; 0: by nothing but the settings.
+
+        Raises:
+            web.HTTPError: 413, it is too large for that one.
+        """
+        self._bearable = bearable(memory_mb << 20) if memory_mb else None
+        self._check(max(self._size, self.length or 0))
+
+    def _check(self, length: int) -> None:
+        if length > self._settings.max_body:
+            raise too_large(length, self._settings.max_body)
+        if self._bearable is not None and (why := self._bearable.excess(length, self._kind)):
+            raise too_large(length, self._bearable.body, f"{why} (this module's memory bears no more)")
+
     async def receive(self) -> None:
         """Read until the end of the body or the limit of what may be kept.
 
         Raises:
             web.HTTPError: 413 for too large a body, 408 for a client that stopped sending.
         """
-        declared = self._request.content_length
-        if declared is not None and declared > self._settings.max_body:
-            raise too_large(declared, self._settings.max_body)
+        self._check(self._request.content_length or 0)
         if self.whole:
             return
         if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
@@ -113,6 +131,5 @@ class Body:
                 web.HTTPRequestTimeout, f"nothing more of the request body came for {self._settings.body_s:g} s"
             ) from None
         self._size += len(chunk)
-        if self._size > self._settings.max_body:
-            raise too_large(self._size, self._settings.max_body)
+        self._check(self._size)
         return chunk

@@ -102,6 +102,8 @@ class Gateway:
             return await self._index(request, table)
         to = destination(request.raw_path, table.slots)
         with Body(request, self._settings, self._budget) as body:
+            if (first := table.slots[to.slot].current) is not None:
+                body.check(first.memory_mb)  # before any of it is read
             await body.receive()
             return await self._forward(request, to, body, mark)
 
@@ -143,6 +145,7 @@ class Gateway:
             url = URL(peer.url.rstrip("/") + to.path, encoded=True)
             headers.popall(hdrs.HOST, None)
         else:
+            body.check(peer.memory_mb)
             url = URL(f"http://module{to.path}", encoded=True)
             marks[PROVIDER] = peer.provider
         instance = peer.instance if isinstance(peer, Upstream) else ""

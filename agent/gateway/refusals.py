@@ -12,9 +12,10 @@ def refusal(kind: type[web.HTTPError], message: str, *, retry_after: int | None 
     )
 
 
-def too_large(size: int, limit: int) -> web.HTTPError:
+def too_large(size: int, limit: int, why: str = "") -> web.HTTPError:
     """413 for a body of ``size`` bytes (what is known of it) where ``limit`` are allowed."""
-    text = msgspec.json.encode({"message": f"the request body is larger than {limit} bytes"}).decode()
+    why = why or f"the request body is larger than {limit} bytes: send less at once"
+    text = msgspec.json.encode({"message": why}).decode()
     return web.HTTPRequestEntityTooLarge(
         max_size=limit, actual_size=size, text=text, content_type="application/json", headers={"Connection": "close"}
     )

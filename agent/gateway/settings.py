@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections: Positive = 1024
     #: how long a new connection may take to send the head of its first request
     head_s: Seconds = 15.0
-    #: largest request body; a longer one is answered 413
+    #: largest request body; a longer one is answered 413; for a module in a container less, by its memory
     max_body: Positive = 256 << 20
     #: a body up to this size is kept until the answer begins, so that it can be sent a second time
     replay_body: Count = 16 << 20

@@ -24,13 +24,15 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
 
     ``socket`` is the absolute path of its Unix socket, ``module`` the reference ``team/name:version``, ``provider`` the
     execution provider really in use, ``instance`` the name of this start of it. A new start needs a new ``instance`` or
-    a new ``socket``: that is how the gateway knows that old connections lead nowhere.
+    a new ``socket``: that is how the gateway knows that old connections lead nowhere. ``memory_mb`` is the limit in MiB
+    that its engine holds it to, by which bodies are refused; 0: none, or an agent of before does not say.
     """
 
     socket: SocketPath
     module: str
     provider: str
     instance: str
+    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
 
 
 class Fallback(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 
+from modules import bodies, memory
 from modules import manifest as manifests
-from modules import memory
 from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Adjustable, Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
@@ -29,8 +29,7 @@ BATCHING: Final = Adjustable(default="on", choices=("on", "off"))
 TIMEOUT_MS: Final = Adjustable(default=3_600_000.0, minimum=1)
 MAX_UNIX_PATH: Final = 107
 MAX_PORT: Final = 65_535
-# What the server takes with a small graph, and what a client can make it keep before it has sent a whole request.
-OWN_MEMORY: Final = 64 << 20
+# What a client can make the server keep before it has sent a whole request.
 PER_CLIENT: Final = 512 << 10
 
 
@@ -251,8 +250,8 @@ def fitting(granted_bytes: int | None) -> Limits:
     """Limits for so many bytes of memory, at most the built-in ones: what clients send must never be the end of us."""
     if granted_bytes is None:
         return Limits()
-    free = max(granted_bytes - OWN_MEMORY, granted_bytes // 4)
-    sizes = {"max_body": free // 8, "max_text": free // 32, "max_held": free // 4}
+    most = bodies.bearable(granted_bytes)
+    sizes = {"max_body": most.body, "max_text": most.text, "max_held": bodies.free(granted_bytes) // 4}
     sizes["max_connections"] = granted_bytes // PER_CLIENT
     return Limits(**{name: max(1, min(getattr(Limits(), name), size)) for name, size in sizes.items()})
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from modules.manifest import Adjustable, Limits
+from modules.manifest import Adjustable, Limits, Needs
 from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
@@ -67,6 +67,19 @@ async def test_a_module_may_use_all_that_it_is_allowed(device):
     device.engine.behaviours[exact.digest] = Behaviour(memory_mb=64.0)
 
     await device.committed(exact)
+
+
+async def test_the_gateway_is_told_the_modules_memory(device):
+    """It refuses bodies by it: the proof's limit, else what the module needs, else what a container gets anyway."""
+    kinds = [
+        ({"limits": Limits(memory_mb=64), "needs": Needs(memory_mb=32)}, 64),
+        ({"needs": Needs(memory_mb=256)}, 256),
+        ({"needs": Needs(memory_mb=0)}, 128),
+    ]
+    for number, (more, told) in enumerate(kinds):
+        await device.committed(make(f"acme/digits:{number}", **more))
+        assert device.route().current.memory_mb == told
+        assert device.engine.launch(device.row().current.instance).memory_mb == told
 
 
 async def test_a_module_without_samples_serves_unproved(device):

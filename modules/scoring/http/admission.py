@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from typing import Final, Protocol
 
+from modules.bodies import Bearable, text_length
 from modules.scoring.http import weights
 from modules.scoring.http.replies import RETRY, Header, Reply, message
 from modules.scoring.runtime import Buffer
@@ -36,8 +37,7 @@ class Admission:
     """Bounds on connections and on the bytes of bodies in memory; sizes in bytes, ``max_text`` of what is no binary."""
 
     def __init__(self, *, max_body: int, max_text: int, max_held: int, max_connections: int) -> None:
-        self._max_body = max_body
-        self._max_text = max_text
+        self._bearable = Bearable(max_body, max_text)
         self._max_held = max(max_held, max_body)
         self._max_connections = max_connections
         self._clients: set[_Client] = set()
@@ -68,16 +68,9 @@ class Admission:
         Raises:
             Overloaded: it is larger than any body of its kind may be.
         """
-        if length <= self._max_text and length <= self._max_body:
-            return
-        if self._max_text < self._max_body and weights.text_length(headers, length) > self._max_text:
-            why = f"the JSON or text is larger than {self._max_text} bytes: send less at once, or binary tensors"
-        elif length > self._max_body:
-            why = f"the body is larger than {self._max_body} bytes"
-        else:
-            return
-        self.refused += 1
-        raise Overloaded(message(413, why, close=True))
+        if why := self._bearable.excess(length, headers):
+            self.refused += 1
+            raise Overloaded(message(413, why, close=True))
 
     def check_weight(self, body: Buffer, headers: Iterable[Header]) -> None:
         """Accept a whole body by the lists and objects in it.
@@ -85,7 +78,7 @@ class Admission:
         Raises:
             Overloaded: read, they would take more memory than the largest body of plain numbers.
         """
-        if weights.nested(body, weights.text_length(headers, len(body))) > self._max_text * weights.BYTES_PER_BYTE:
+        if weights.nested(body, text_length(headers, len(body))) > self._bearable.text * weights.BYTES_PER_BYTE:
             self.refused += 1
             why = "the body has more lists and objects than there is memory for: send less at once, or binary tensors"
             raise Overloaded(message(413, why))

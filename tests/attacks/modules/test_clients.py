@@ -1,5 +1,8 @@
 """What clients send, or make a module do with it, to a committed module in a real container with a real limit."""
 
+import json
+
+from modules.manifest import Needs
 from modules.protocol.phases import Phase
 
 GREEDY = """
@@ -40,3 +43,28 @@ async def test_a_client_that_gets_a_module_killed_does_not_condemn_it(device):
     await device.until(lambda: device.row("evil").upkeep.restarts > 2)
     assert device.row("evil").upkeep.excused == 2
     await device.others_answer()
+
+
+# What any server of JSON does with it.
+READS_JSON = """
+import json, plain
+def score(connection, request):
+    json.loads(request.partition(b"\\r\\n\\r\\n")[2])
+    return plain.answer(plain.RIGHT)
+plain.serve(score=score)
+"""
+
+
+async def test_a_body_that_is_too_much_for_the_modules_memory_never_reaches_it(device):
+    """34 MB of JSON for 128 MiB of memory: 413 with the limit, and the module serves on. What is allowed it bears."""
+    await device.attacked(device.ground.release(READS_JSON, needs=Needs(memory_mb=128)))
+    await device.phase(Phase.COMMITTED, slot="evil")
+    served = device.placed().instance
+    huge = await device.ask(body=b"[" + b"1," * (17 << 20) + b"1]")
+    assert huge.status == 413
+    assert "2097152 bytes: send less at once" in json.loads(huge.body)["message"]
+    most = await device.ask(body=b"[" + b"1," * ((1 << 20) - 2) + b"1]")
+
+    assert most.status == 200
+    assert (device.placed().instance, device.row("evil").upkeep.restarts) == (served, 0)
+    assert device.container().attrs["State"]["OOMKilled"] is False

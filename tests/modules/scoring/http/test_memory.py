@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from modules.scoring.http.weights import nested, text_length
+from modules.bodies import text_length
+from modules.scoring.http.weights import nested
 from modules.scoring.settings import Limits, fitting
 from tests.modules.scoring.conftest import ROOT
 
