@@ -274,6 +274,19 @@ class Executor:
         named = [one.instance for slot in slots for one in (slot.candidate, slot.current) if one]
         await asyncio.to_thread(self._hands.launcher.clear_others, [*named, *running])
 
+    async def let_go_images(self) -> bool:
+        """Let go of images that no module here needs any more; whether each engine that is there has done it."""
+        done = True
+        for engine in self._hands.engines.values():
+            try:
+                await self._hands.supply.let_go(engine, self._hands.store.slots)
+            except NoEngine:
+                pass  # a device may never have it
+            except EdgefleetError as error:
+                _log.debug("images are let go of later: %s", error)
+                done = False
+        return done
+
     # Small things
 
     def _later(self, slot: Slot, error: EdgefleetError) -> None:

@@ -64,6 +64,8 @@ class Loop:
         self._stopping: dict[str, asyncio.Task[None]] = {}
         self._facts_at = -_FACTS_EVERY_S
         self._pruned: tuple[Slot, ...] | None = None  # not yet, which is not the same as for no slots
+        self._let_go: tuple[Slot, ...] | None = None
+        self._letting_go: asyncio.Task[None] | None = None
         self._saying: asyncio.Task[None] | None = None
         self._resumed = False
         self._outage_logged = False
@@ -118,9 +120,10 @@ class Loop:
                 stopping.cancel()
             await asyncio.gather(*self._stopping.values(), return_exceptions=True)
             await self._observer.close()
-            if self._saying is not None:
-                self._saying.cancel()
-                await asyncio.wait([self._saying])
+            for beside in (self._saying, self._letting_go):
+                if beside is not None:
+                    beside.cancel()
+                    await asyncio.wait([beside])
 
     async def _guarded(self) -> float:
         """One pass; what goes wrong in it, a full disk above all, must not take supervision away."""
@@ -217,6 +220,13 @@ class Loop:
                 await self._executor.clear_left_over(slots, running.keys() - set(stopped))
                 await asyncio.to_thread(self._supply.prune, slots)
             self._pruned = slots
+        if slots != self._let_go and (self._letting_go is None or self._letting_go.done()):
+            self._letting_go = asyncio.create_task(self._let_images_go(slots), name="let-images-go")
+
+    async def _let_images_go(self, slots: tuple[Slot, ...]) -> None:
+        """Beside the loop: an engine may take long to delete a large image."""
+        if await self._executor.let_go_images():
+            self._let_go = slots
 
     def _start(self, step: Step) -> None:
         key = (step.slot.slot, step.lane)

@@ -31,6 +31,8 @@ class Supply:
         self._puller = puller
         self._reserve = reserve
         self._budget = budget
+        # An image that is being made sure of is not let go of meanwhile.
+        self._images = asyncio.Lock()
 
     async def fetch(
         self, manifest: Manifest, image: Image | None, engine: ContainerEngine | None, tell: Callable[[float], None]
@@ -96,7 +98,12 @@ class Supply:
             FileNotFoundError: the engine has lost it since, and its layers are not here; fetch again.
             Untrusted, Invalid, NoSpace: as the engine's contract says.
         """
-        if not await engine.has_image(image, self._blobs.folder):
+        async with self._images:
+            if await engine.has_image(image, self._blobs.folder):
+                await engine.keep_image(image)
+                # Another device on this engine may have let it go just before it had our name.
+                if await engine.has_image(image, self._blobs.folder):
+                    return
             for blob in (image.manifest, image.config, *image.layers):
                 if not self._blobs.has(blob):
                     raise FileNotFoundError(errno.ENOENT, "a blob of the image is missing", blob.sha256)
@@ -115,10 +122,21 @@ class Supply:
             await self.fetch(manifest, image, engine, lambda _: None)
             await self.load(image, engine)
 
+    async def let_go(self, engine: ContainerEngine, slots: Callable[[], Iterable[Slot]]) -> None:
+        """See that the engine has this device's name on the images that a slot may need, and on no others.
+
+        ``slots`` is asked once no image is being loaded: a slot may have been ordered meanwhile.
+        """
+        async with self._images:
+            manifests = [self._shelf.manifest(digest) for digest in _named(slots())]
+            keep = [one.image for manifest in manifests for one in manifest.runtimes if one.image is not None]
+            for image in keep:
+                await engine.keep_image(image)  # one that came before devices had names of their own
+            await engine.let_go_images(keep)
+
     def prune(self, slots: Iterable[Slot]) -> None:
         """Forget modules that no slot names, and the oldest unnamed blobs above the budget. Blocking."""
-        named = {slot.wanted.digest for slot in slots}
-        named |= {one.wanted.digest for slot in slots for one in (slot.candidate, slot.current, slot.previous) if one}
+        named = _named(slots)
         keep: set[Digest] = set()
         for digest in named:
             manifest = self._shelf.manifest(digest)
@@ -130,3 +148,9 @@ class Supply:
                     keep |= {blob.sha256 for blob in (image.manifest, image.config, *image.layers)}
         self._shelf.prune(named)
         self._blobs.prune(keep, self._budget)
+
+
+def _named(slots: Iterable[Slot]) -> set[Digest]:
+    """The modules that run, that are to run, or that a revert may need."""
+    found = {slot.wanted.digest for slot in slots}
+    return found | {one.wanted.digest for slot in slots for one in (slot.candidate, slot.current, slot.previous) if one}

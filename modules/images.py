@@ -60,11 +60,14 @@ def check_held(image: Image, config: Config, *, engine_id: str, engine_layers: S
 
 
 def archive_tag(image: Image) -> str:
-    """The tag that :func:`archive` gives: it keeps an engine's pruning off the image, and decides nothing."""
+    """The tag that :func:`archive` gives where no other is asked for: of images that people bring in by hand.
+
+    It keeps an engine's pruning off the image, and decides nothing. No agent takes it away.
+    """
     return f"edgefleet.local/image:{image.config.sha256.removeprefix('sha256:')[:_TAG_DIGITS]}"
 
 
-def archive(image: Image, blobs: Path) -> Iterator[bytes]:
+def archive(image: Image, blobs: Path, *, tag: str = "") -> Iterator[bytes]:
     """The image as a tar in chunks of at most 64 KiB, both OCI layout and docker archive, always the same bytes.
 
     Docker before 25 and Podman read ``manifest.json``, the containerd store ``index.json``. Every blob is checked as it
@@ -74,7 +77,7 @@ def archive(image: Image, blobs: Path) -> Iterator[bytes]:
         Invalid: a blob is missing or not what it is named, or the image's parts do not belong together.
     """
     _check_parts(image, blobs)
-    tag = archive_tag(image)
+    tag = tag or archive_tag(image)
     index = {
         "schemaVersion": 2,
         "mediaType": INDEX_TYPE,

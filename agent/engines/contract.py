@@ -5,6 +5,7 @@ nothing that serves is a child whose life hangs on the agent's. Each engine sees
 it was made for (agent/installation.py), so that two agents on one machine leave each other alone.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -141,7 +142,7 @@ class ContainerEngine(Protocol):
         ...
 
     async def load_image(self, image: Image, blobs: Path) -> None:
-        """Load the image from its blobs in the folder ``blobs``, then check what the engine has made of it.
+        """Load the image from its blobs in the folder ``blobs``, under this device's own name; check what became of it.
 
         Raises:
             Invalid: a blob is missing or not what it is named.
@@ -175,6 +176,16 @@ class ContainerEngine(Protocol):
         """What it uses now; None where it does not run."""
         ...
 
-    async def remove_image(self, image: Image) -> None:
-        """Let the engine forget the image; one that is in use, or that somebody else tagged, stays. Idempotent."""
+    async def keep_image(self, image: Image) -> None:
+        """Put this device's own name on an image that the engine holds, so that nobody's tidying takes it away.
+
+        One that nobody has named is left so, and never let go: it is somebody's who looks after it. Idempotent.
+        """
+        ...
+
+    async def let_go_images(self, keep: Collection[Image]) -> None:
+        """Take this device's own name off all images but these; the engine deletes what then has none.
+
+        An image that a container uses, or that somebody else has named, stays. Idempotent.
+        """
         ...

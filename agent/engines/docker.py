@@ -12,14 +12,22 @@ import http.client
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from agent.engines.contract import Instance, Launch, Usage
 from agent.engines.docker_api import CALL_S, ApiError, DockerApi, demultiplexed, segment
-from agent.engines.docker_images import declared_volumes, engine_id, has_image, load_image, remove_image
+from agent.engines.docker_images import (
+    Names,
+    declared_volumes,
+    engine_id,
+    has_image,
+    keep_image,
+    let_go_images,
+    load_image,
+)
 from agent.engines.docker_spec import LABEL, container_name, container_spec
 from agent.installation import Installation
 from modules.errors import EngineBusy, NoSpace, NotReady, Untrusted
@@ -51,6 +59,7 @@ class DockerEngine:
     def __init__(self, device: DeviceId, installation: Installation, api: DockerApi, *, reserve: int = 0) -> None:
         self._device = device
         self._installation = installation
+        self._names = Names.of(installation.id)
         #: bytes of the engine's disk that no image may take
         self.reserve = reserve
         self._api = api
@@ -62,10 +71,13 @@ class DockerEngine:
         return await asyncio.to_thread(has_image, self._api, image, blobs)
 
     async def load_image(self, image: Image, blobs: Path) -> None:
-        await asyncio.to_thread(load_image, self._api, image, blobs, reserve=self.reserve)
+        await asyncio.to_thread(load_image, self._api, image, blobs, reserve=self.reserve, tag=self._names.tag(image))
 
-    async def remove_image(self, image: Image) -> None:
-        await asyncio.to_thread(remove_image, self._api, image)
+    async def keep_image(self, image: Image) -> None:
+        await asyncio.to_thread(keep_image, self._api, image, self._names)
+
+    async def let_go_images(self, keep: Collection[Image]) -> None:
+        await asyncio.to_thread(let_go_images, self._api, keep, self._names)
 
     async def start(self, launch: Launch) -> Instance:
         return await asyncio.to_thread(self._start, launch)

@@ -1,15 +1,20 @@
-"""Images on a Docker or Podman engine: held only if the signed digests say so, loaded from blobs, let go by tag."""
+"""Images on a Docker or Podman engine: held only if the signed digests say so, loaded from blobs, let go by name.
+
+Each device has a name of its own for each image that it may need, and this is all the bookkeeping there is: an engine
+deletes an image when its last name goes, so what another device or a person has named stays when we let it go.
+"""
 
 import http.client
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent.engines.docker_api import ApiError, DockerApi, segment
 from agent.engines.unpacked import unpacked
 from modules.errors import EngineBusy, Invalid, NoSpace, Untrusted
-from modules.images import archive, archive_tag, check_held, image_ids, read_config
+from modules.images import archive, check_held, image_ids, read_config
 from modules.manifest import Image
 from modules.oci import blob_path
 
@@ -17,6 +22,24 @@ _LOADED: Final = re.compile(r"Loaded image(?: ID)?:\s*(\S+)")
 # Words of Docker, containerd and Podman for "these bytes are not what their digest says".
 _NOT_AS_SIGNED: Final = ("diffid", "digest", "mismatch", "match")
 _FULL: Final = "no space left"
+_DIGITS: Final = 16
+
+
+class Names(NamedTuple):
+    """The names of one installation's images: the repository is of its own, the tag of the image."""
+
+    repository: str
+
+    @classmethod
+    def of(cls, installation: str) -> "Names":
+        """By the installation's id: two agents on one engine never have the same."""
+        return cls(f"edgefleet.local/{installation or 'unknown'}")
+
+    def short(self, image: Image) -> str:
+        return image.config.sha256.removeprefix("sha256:")[:_DIGITS]
+
+    def tag(self, image: Image) -> str:
+        return f"{self.repository}:{self.short(image)}"
 
 
 def engine_id(api: DockerApi, image: Image) -> str | None:
@@ -44,8 +67,8 @@ def has_image(api: DockerApi, image: Image, blobs: Path) -> bool:
     return True
 
 
-def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int) -> None:
-    """Send the archive and look at what the engine made of it; ``reserve`` bytes of its disk stay free.
+def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int, tag: str = "") -> None:
+    """Send the archive, named ``tag``, and look at what became of it; ``reserve`` bytes of the engine's disk stay free.
 
     Raises:
         Invalid: a blob is missing or wrong.
@@ -55,7 +78,7 @@ def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int) -> No
     """
     _plan_space(api, image, blobs, reserve)
     try:
-        said = api.load(archive(image, blobs))
+        said = api.load(archive(image, blobs, tag=tag))
     except ApiError as error:
         words = error.message.lower()
         if _FULL in words:
@@ -104,12 +127,35 @@ def _store(api: DockerApi, blobs: Path) -> Path:
     return Path(said) if said and Path(said).exists() else blobs
 
 
-def remove_image(api: DockerApi, image: Image) -> None:
-    """Take our tag away, and the image with it unless it is in use or has another tag."""
-    _forget(api, archive_tag(image))
+def keep_image(api: DockerApi, image: Image, names: Names) -> None:
+    """Name the image, unless nobody has: the name would be its last, and going would take somebody's image along."""
     inspected = _inspect(api, image)
-    if inspected is not None and not inspected.get("RepoTags"):
-        _forget(api, inspected["Id"])
+    tags = (inspected or {}).get("RepoTags") or ()
+    if inspected is None or not tags or names.tag(image) in tags:
+        return
+    try:
+        path = f"/images/{segment(inspected['Id'])}/tag"
+        api.post(path, repo=names.repository, tag=names.short(image))
+    except ApiError as error:
+        # One that is gone meanwhile is found missing when it is to start.
+        if error.status != http.client.NOT_FOUND:
+            raise EngineBusy(
+                f"the engine could not name it: {error.message}",
+                element=f"image {image.name}",
+                remedy="look at its log",
+            ) from error
+
+
+def let_go_images(api: DockerApi, keep: Collection[Image], names: Names) -> None:
+    """Take our names off all images but these."""
+    kept = {names.tag(image) for image in keep}
+    try:
+        listed = api.get("/images/json")
+    except ApiError as error:
+        raise EngineBusy(f"the engine could not list images: {error.message}", remedy="look at its log") from error
+    ours = {tag for one in listed for tag in one.get("RepoTags") or () if tag.startswith(f"{names.repository}:")}
+    for tag in sorted(ours - kept):
+        _forget(api, tag)
 
 
 def _inspect(api: DockerApi, image: Image) -> dict[str, Any] | None:
@@ -135,7 +181,7 @@ def _inspect(api: DockerApi, image: Image) -> dict[str, Any] | None:
 def _forget(api: DockerApi, reference: str) -> None:
     """Remove without force: what is in use stays, what is gone is gone."""
     try:
-        api.delete(f"/images/{segment(reference)}")
+        api.delete(f"/images/{segment(reference)}", noprune="1")
     except ApiError as error:
         if error.status not in {http.client.NOT_FOUND, http.client.CONFLICT}:
             raise EngineBusy(

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -93,8 +93,11 @@ class ProcessEngine:
     async def load_image(self, image: Image, blobs: Path) -> None:
         """Nothing: no image is needed."""
 
-    async def remove_image(self, image: Image) -> None:
+    async def keep_image(self, image: Image) -> None:
         """Nothing: there is none."""
+
+    async def let_go_images(self, keep: Collection[Image]) -> None:
+        """Nothing: there are none."""
 
     async def start(self, launch: Launch) -> Instance:
         return await asyncio.to_thread(self._start, launch)

@@ -17,7 +17,7 @@ from agent import socket_folder
 from agent.gateway import table as gateway_table
 from modules.errors import EngineBusy, NoSpace
 
-ENGINE = ("start", "stop", "load_image")
+ENGINE = ("start", "stop", "load_image", "keep_image", "let_go_images")
 FILES = (("shelf", "lay_out"), ("shelf", "prune"), ("blobs", "finish"), ("blobs", "prune"))
 FUNCTIONS = ((gateway_table, "write"), (socket_folder, "make"), (socket_folder, "seal"), (socket_folder, "clear"))
 # What does something outside a step of a slot.

@@ -226,6 +226,11 @@ class Run:
         assert instances == ({Path(placed.socket).parent.name} if placed else set()), "a folder is left over"
         told = gateway_table.read(device.folder / "gateway" / "table.json")
         assert told == table(device.store.slots(), generation=told.generation, identity=device.folder / "gateway")
+        # The image of what was ordered may not have come; of no other version but the two that are kept there is one.
+        kept = {one.wanted.digest: one for one in (placed, row.previous if row else None) if one}
+        images = {device.shelf.manifest(digest).runtimes[0].image.manifest.sha256 for digest in kept}
+        wanted = {device.shelf.manifest(row.wanted.digest).runtimes[0].image.manifest.sha256} if row else set()
+        assert images <= device.engine.named <= images | wanted, "an image is left over, or one is missing"
         condemned = device.store.failed(NEW.digest) is not None
         assert condemned is (scenario.ends is Phase.REVERTED), "the content is blamed for what happened, or is not"
         if row:

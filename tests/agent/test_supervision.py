@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from agent.steps import Restart
-from modules.errors import NoEngine
+from modules.errors import EngineBusy, NoEngine
 from modules.manifest import Needs
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
@@ -30,6 +30,50 @@ async def crash_until(device, met):
     device.watch = look
     await device.until(met, flowing=2.0)
     device.watch = lambda: None
+
+
+def image(release):
+    return release.manifest.runtimes[0].image.manifest.sha256
+
+
+async def test_images_go_when_no_revert_can_need_them(device):
+    """The engine keeps the image of what serves and of the version before it; of a removed slot it keeps none. A first
+    try that the engine is too busy for is followed by another."""
+    for release, kept in ((FIRST, [FIRST]), (SECOND, [FIRST, SECOND]), (THIRD, [SECOND, THIRD])):
+        await device.committed(release)
+        await device.until(lambda kept=kept: device.engine.images == {image(one) for one in kept})
+    device.engine.let_go_errors = [EngineBusy("once"), EngineBusy("twice")]
+    await device.order()
+    await device.until(lambda: device.engine.images == set())
+
+
+async def test_an_image_of_before_gets_this_devices_name(device):
+    """What an older agent loaded is named by this one at its first tidying, so that no other agent takes it away."""
+    await device.committed(FIRST)
+    device.engine.named.clear()
+    await device.restart()
+    await device.until(lambda: device.engine.named == {image(FIRST)})
+    await device.stop()
+
+
+async def test_an_image_that_is_ordered_again_while_it_is_let_go_of_is_not_missing(device):
+    """An order for the version whose image just goes waits for that, and brings the image back."""
+    for release in (FIRST, SECOND):
+        await device.committed(release)
+    await device.order(main=THIRD)
+    await device.phase(Phase.PROBATION)
+    await device.until(lambda: device.loop._let_go == device.store.slots())
+    device.engine.gates["let_go"] = asyncio.Event()
+    device.clock.advance(1000)
+    await device.phase(Phase.COMMITTED)
+    await device.until(lambda: device.engine.held("let_go"))
+    await device.order(main=FIRST)
+    await device.phase(Phase.VERIFIED)
+    await device.until(lambda: image(FIRST) in device.engine.images)  # not gone yet
+    device.engine.gates["let_go"].set()
+    await device.phase(Phase.PROBATION)
+
+    assert image(FIRST) in device.engine.images
 
 
 async def test_a_crashed_module_is_restarted_and_recovers(device):

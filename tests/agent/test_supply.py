@@ -92,6 +92,21 @@ async def test_an_image_that_the_engine_lost_comes_back_from_this_disk(supplied,
     assert engine.loads == 1
 
 
+async def test_an_image_that_is_there_gets_this_devices_name(supplied, engine):
+    """Whoever brought it: from then on it stays as long as this device needs it. Where another device has let it go in
+    the same moment it is loaded."""
+    _, supply = supplied()
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    engine.images.add(IMAGE.manifest.sha256)
+    await supply.load(IMAGE, engine)
+    assert (engine.loads, engine.named) == (0, {IMAGE.manifest.sha256})
+
+    engine.named.clear()
+    engine.goes_before_it_is_named = True
+    await supply.load(IMAGE, engine)
+    assert (engine.loads, engine.named, engine.images) == (1, {IMAGE.manifest.sha256}, {IMAGE.manifest.sha256})
+
+
 async def test_an_image_that_engine_and_disk_lost_comes_from_the_server(supplied, engine):
     """A missing layer is fetched anew, and the image loaded."""
     store, supply = supplied()

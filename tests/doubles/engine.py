@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,8 +52,8 @@ class SimulatedEngine:
     """Implements ``agent.engines.contract.ContainerEngine``.
 
     ``behaviours`` are by manifest digest and may change at any time. ``down`` and ``busy`` make every call fail,
-    ``start_errors`` and ``load_errors`` are raised by the next calls, one each. ``gates`` hold calls of the name of
-    their key until they are set. ``starts`` and ``stops`` list what was done, in order.
+    ``start_errors``, ``load_errors`` and ``let_go_errors`` are raised by the next calls, one each. ``gates`` hold calls
+    of the name of their key until they are set. ``starts`` and ``stops`` list what was done, in order.
     """
 
     def __init__(self, clock: VirtualClock, name: str = "docker") -> None:
@@ -62,9 +63,12 @@ class SimulatedEngine:
         self.busy = False
         self.start_errors: list[EdgefleetError | OSError] = []
         self.load_errors: list[EdgefleetError | OSError] = []
+        self.let_go_errors: list[EdgefleetError] = []
         self.starts: list[str] = []
         self.stops: list[str] = []
         self.images: set[Digest] = set()
+        self.named: set[Digest] = set()
+        self.goes_before_it_is_named = False
         self.loads = 0
         self.gates: dict[str, asyncio.Event] = {}
         self._held: Counter[str] = Counter()
@@ -89,6 +93,7 @@ class SimulatedEngine:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), blob.sha256)
         self.loads += 1
         self.images.add(image.manifest.sha256)
+        self.named.add(image.manifest.sha256)
 
     async def start(self, launch: Launch) -> Instance:
         self._check()
@@ -135,9 +140,21 @@ class SimulatedEngine:
         one = self._instances.get(instance)
         return Usage(memory_mb=self._behaviour(one).memory_mb, cpu_s=1.0) if one else None
 
-    async def remove_image(self, image: Image) -> None:
+    async def keep_image(self, image: Image) -> None:
         self._check()
-        self.images.discard(image.manifest.sha256)
+        if self.goes_before_it_is_named:
+            self.images.discard(image.manifest.sha256)
+        if image.manifest.sha256 in self.images:
+            self.named.add(image.manifest.sha256)
+
+    async def let_go_images(self, keep: Collection[Image]) -> None:
+        self._check()
+        await self._gate("let_go")
+        if self.let_go_errors:
+            raise self.let_go_errors.pop(0)
+        gone = self.named - {image.manifest.sha256 for image in keep}
+        self.named -= gone
+        self.images -= gone
 
     # What a test does to it
 

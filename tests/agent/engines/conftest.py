@@ -13,14 +13,17 @@ from agent.engines.contract import Launch
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
 from agent.installation import Installation
+from agent.engines.docker_images import Names, let_go_images
 from modules.digests import sha256
-from modules.images import archive_tag, import_archive
+from modules.images import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
 from tests.parts import docker as parts
 
 # What runs is the module's own files/main.py, which each test writes.
 PROBE = b'FROM python:3.11-slim\nENTRYPOINT ["python", "-u", "/module/files/main.py"]\n'
+
+PROBE_NAME = f"edgefleet-test/probe:{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +42,15 @@ def engine_client(engine_socket):
 def probe(engine_client, tmp_path_factory):
     """(image, folder of its blobs): signed for, and held by the engine."""
     parts.python_slim(engine_client)
-    built, _ = engine_client.images.build(fileobj=io.BytesIO(PROBE), rm=True)
+    label = f"LABEL run={uuid.uuid4().hex}\n".encode()  # another run's image is its own
+    built, _ = engine_client.images.build(fileobj=io.BytesIO(PROBE + label), rm=True, tag=PROBE_NAME)
     folder = tmp_path_factory.mktemp("probe")
     blobs = folder / "blobs"
     blobs.mkdir()
     image = import_archive(parts.saved(engine_client, built.id, folder / "saved.tar"), blobs, name="probe")
     yield image, blobs
-    for name in (archive_tag(image), built.id):
-        with suppress(ImageNotFound):
-            engine_client.images.remove(name)
+    with suppress(ImageNotFound):
+        engine_client.images.remove(built.id, force=True)
 
 
 @pytest.fixture
@@ -63,9 +66,11 @@ def installation(tmp_path):
 
 @pytest.fixture
 def docker_engine(engine_socket, engine_client, device, installation):
-    yield DockerEngine(device, installation, DockerApi(engine_socket))
+    api = DockerApi(engine_socket)
+    yield DockerEngine(device, installation, api)
     for container in engine_client.containers.list(all=True, filters={"label": f"edgefleet.device={device}"}):
         container.remove(force=True)
+    let_go_images(api, (), Names.of(installation.id))
 
 
 @pytest.fixture

@@ -3,15 +3,21 @@ import io
 import json
 import tarfile
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import pytest
 from docker.errors import ImageNotFound
 
+from agent.engines.docker import DockerEngine
+from agent.engines.docker_api import DockerApi
+from agent.engines.docker_images import load_image
+from agent.installation import Installation
 from modules.digests import measure_bytes
 from modules.errors import Invalid, Untrusted
 from modules.images import archive, archive_tag, import_archive
 from modules.manifest import Image
+from modules.names import device_id
 from modules.oci import blob_path, manifest_bytes
 from tests.parts import docker as parts
 
@@ -61,12 +67,14 @@ def keep(blobs, data: bytes):
 async def test_round_trip(docker_engine, engine_client, launch, probe, ended):
     """An image that the engine has lost comes back from its blobs under the same id, and starts."""
     image, blobs = probe
+    (name,) = engine_client.images.get(image.config.sha256).tags
     engine_client.images.remove(image.config.sha256, force=True)
     assert not await docker_engine.has_image(image, blobs)
 
     await docker_engine.load_image(image, blobs)
 
     assert await docker_engine.has_image(image, blobs)
+    engine_client.images.get(image.config.sha256).tag(name)  # other tests use it
     await docker_engine.start(launch("print('up')"))
     ended("camera-01234567-1")
     assert await docker_engine.logs("camera-01234567-1", tail_bytes=10) == "up\n"
@@ -119,7 +127,7 @@ async def test_what_the_engine_made_is_looked_at(docker_engine, engine_client, t
     layer = keep(blobs, gzip.compress(layer_tar))
     other = Image(name="other", config=config, layers=(layer,), manifest=keep(blobs, manifest_bytes(config, [layer])))
     sent = b"".join(archive(other, blobs))
-    monkeypatch.setattr("agent.engines.docker_images.archive", lambda *_: iter([sent]))
+    monkeypatch.setattr("agent.engines.docker_images.archive", lambda *_, **__: iter([sent]))
 
     with pytest.raises(Untrusted, match="does not hold what was signed"):
         await docker_engine.load_image(tiny, blobs)
@@ -146,21 +154,71 @@ async def test_the_layers_are_compared(docker_engine, tiny, blobs):
     assert not await docker_engine.has_image(tiny, blobs)
 
 
-async def test_remove(docker_engine, engine_client, tiny, blobs):
-    """An image that was loaded goes when it is removed; a second removal is fine."""
+def other_device(engine_socket):
+    """An agent of another installation; even with one name for both devices, images are each one's own."""
+    other = Installation(id="0" * 12, modules=Path("/nowhere"))
+    return DockerEngine(device_id("another-device"), other, DockerApi(engine_socket))
+
+
+async def test_what_was_loaded_goes_when_nobody_needs_it(docker_engine, engine_client, tiny, blobs):
+    """An image that this device loaded is deleted when it lets go; while it is to be kept it stays. Twice is fine."""
     engine_client.images.remove(tiny.config.sha256, force=True)
     await docker_engine.load_image(tiny, blobs)
 
-    await docker_engine.remove_image(tiny)
-    await docker_engine.remove_image(tiny)
+    await docker_engine.let_go_images([tiny])
+    assert await docker_engine.has_image(tiny, blobs)
+    for _ in range(2):
+        await docker_engine.let_go_images([])
+        assert not await docker_engine.has_image(tiny, blobs)
 
+
+async def test_another_devices_image_stays(docker_engine, engine_socket, engine_client, tiny, blobs):
+    """Of two devices on one engine the image goes with the second that lets go of it, whoever loaded it."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    other = other_device(engine_socket)
+    await other.load_image(tiny, blobs)
+    await docker_engine.keep_image(tiny)
+
+    await other.let_go_images([])
+    assert await docker_engine.has_image(tiny, blobs)
+    await docker_engine.let_go_images([])
     assert not await docker_engine.has_image(tiny, blobs)
 
 
-async def test_remove_spares_what_others_use(docker_engine, engine_client, tiny, blobs):
-    """An image that somebody tagged stays theirs."""
-    await docker_engine.load_image(tiny, blobs)
-
-    await docker_engine.remove_image(tiny)
-
+async def test_a_persons_image_stays(docker_engine, engine_client, tiny, blobs):
+    """What a person has named, brought in by hand or only built stays, however often this device used it."""
+    await docker_engine.keep_image(tiny)
+    await docker_engine.let_go_images([])
     assert engine_client.images.get("edgefleet-test/tiny:1").id == tiny.config.sha256
+    assert engine_client.images.get(tiny.config.sha256).tags == ["edgefleet-test/tiny:1"]
+
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    load_image(docker_engine._api, tiny, blobs, reserve=0)
+    await docker_engine.keep_image(tiny)
+    await docker_engine.let_go_images([])
+    assert engine_client.images.get(tiny.config.sha256).tags == [archive_tag(tiny)]
+
+
+async def test_what_nobody_has_named_stays(docker_engine, engine_client, probe, tiny, blobs):
+    """An image without any name, as of a build after which a newer one took its name, is somebody's who knows why."""
+    engine_client.images.get(probe[0].config.sha256).tag("edgefleet-test/tiny:1")
+    assert engine_client.images.get(tiny.config.sha256).tags == []
+    await docker_engine.keep_image(tiny)
+    await docker_engine.let_go_images([])
+
+    assert await docker_engine.has_image(tiny, blobs)
+
+
+async def test_what_a_container_uses_stays(docker_engine, engine_client, tiny, blobs):
+    """An image goes only after the last container of it, whoever started that."""
+    engine_client.images.remove(tiny.config.sha256, force=True)
+    await docker_engine.load_image(tiny, blobs)
+    container = engine_client.containers.create(tiny.config.sha256, ["x"])
+    try:
+        await docker_engine.let_go_images([])
+        assert await docker_engine.has_image(tiny, blobs)
+    finally:
+        container.remove()
+    await docker_engine.let_go_images([])
+
+    assert not await docker_engine.has_image(tiny, blobs)

@@ -4,8 +4,8 @@ import pytest
 
 from agent.engines import docker_images
 from agent.engines.docker_api import ApiError
+from agent.engines.docker_images import Names
 from modules.errors import EngineBusy, NoSpace, Untrusted
-from modules.images import archive_tag
 from tests.doubles.release import make
 
 IMAGE = make().manifest.runtimes[0].image
@@ -16,7 +16,7 @@ class Engine:
     """Stands for ``DockerApi``: what it shows and what goes wrong, a test says; what it removed, it remembers."""
 
     def __init__(self, *, tags=None, wrong=None):
-        self.tags, self.wrong, self.removed = tags, wrong, []
+        self.tags, self.wrong, self.removed, self.posted = tags, wrong, [], []
 
     def _answer(self):
         if self.wrong:
@@ -24,6 +24,8 @@ class Engine:
 
     def get(self, path):
         self._answer()
+        if path == "/images/json":
+            return [{"Id": ID, "RepoTags": self.tags}, {"Id": "sha256:1", "RepoTags": None}]
         if self.tags is None or not path.endswith(f"{docker_images.segment(ID)}/json"):
             raise ApiError(404, "no such image")
         return {"Id": ID, "RepoTags": self.tags, "RootFS": {"Layers": []}}
@@ -32,20 +34,44 @@ class Engine:
         self._answer()
         return "Loaded image: other:1\nLoaded image ID: sha256:1\n"
 
-    def delete(self, path):
+    def post(self, path, *, repo, tag):
+        self.posted.append((path.removeprefix("/images/"), repo, tag))
+
+    def delete(self, path, *, noprune):
+        assert noprune == "1", "parents are not ours to remove"
         self._answer()
         self.removed.append(path.removeprefix("/images/"))
 
 
-@pytest.mark.parametrize(("tags", "by_id"), [([], True), (None, False), (["somebody:1"], False)])
-def test_removing_takes_the_tag_and_what_has_no_tag_left(tags, by_id):
-    """Our tag goes; the image goes by its id where nobody's tag is left, and stays where there is one."""
+NAMES = Names.of("a1b2c3d4e5f6")
+OURS, OTHERS = NAMES.tag(IMAGE), Names.of("0f0e0d0c0b0a").tag(IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [(None, False), ([], False), ([OURS], False), (["somebody:1"], True), ([OTHERS], True), ([OURS, OTHERS], False)],
+    ids=["gone", "nobody's", "ours", "a person's", "another device's", "both"],
+)
+def test_an_image_gets_this_devices_name_beside_another(tags, named):
+    """What somebody has named gets our name, too; what nobody has stays so, for letting go of it would delete it."""
     engine = Engine(tags=tags)
 
-    docker_images.remove_image(engine, IMAGE)
+    docker_images.keep_image(engine, IMAGE, NAMES)
 
-    segment = docker_images.segment
-    assert engine.removed == [segment(archive_tag(IMAGE)), *([segment(ID)] if by_id else [])]
+    assert engine.posted == (
+        [(f"{docker_images.segment(ID)}/tag", NAMES.repository, NAMES.short(IMAGE))] if named else []
+    )
+
+
+def test_only_own_names_of_images_that_nobody_here_needs_go():
+    """Of all the names on the engine, only this device's are taken away, and not those of images that are needed."""
+    other = make("acme/other:1").manifest.runtimes[0].image
+    tags = [OURS, OTHERS, "somebody:1", NAMES.tag(other), f"{NAMES.repository}-not:1"]
+    engine = Engine(tags=tags)
+
+    docker_images.let_go_images(engine, [IMAGE], NAMES)
+
+    assert engine.removed == [docker_images.segment(NAMES.tag(other))]
 
 
 @pytest.mark.parametrize("status", [404, 409])
@@ -73,7 +99,7 @@ def test_a_removal_that_fails():
 )
 def test_a_load_that_fails(monkeypatch, tmp_path, words, error):
     """A full disk is waited out, bytes that are not what was signed are refused, anything else is tried again."""
-    monkeypatch.setattr(docker_images, "archive", lambda *_: iter(()))
+    monkeypatch.setattr(docker_images, "archive", lambda *_, **__: iter(()))
     monkeypatch.setattr(docker_images, "_plan_space", lambda *_: None)
 
     with pytest.raises(error):
@@ -82,7 +108,7 @@ def test_a_load_that_fails(monkeypatch, tmp_path, words, error):
 
 def test_a_load_of_something_else(monkeypatch, tmp_path):
     """What an engine loaded in the place of what was signed is removed again, by every name that it said."""
-    monkeypatch.setattr(docker_images, "archive", lambda *_: iter(()))
+    monkeypatch.setattr(docker_images, "archive", lambda *_, **__: iter(()))
     monkeypatch.setattr(docker_images, "_plan_space", lambda *_: None)
     engine = Engine()
 
