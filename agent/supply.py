@@ -4,8 +4,11 @@ import asyncio
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from agent.blobs import BlobStore
 from agent.engines.contract import ContainerEngine
@@ -45,14 +48,19 @@ class Supply:
             Invalid: a blob cannot be what was signed.
         """
         wanted: dict[Digest, Blob] = {entry.sha256: entry for entry in manifest.files}
+        unpacked: dict[Path, int] = {}
         if image is not None and engine is not None:
             for document in (image.manifest, image.config):
                 await self._puller.blob(document, self._blobs)
             # Only with the signed configuration at hand can the engine's image be recognised.
             if not await engine.has_image(image, self._blobs.folder):
                 wanted |= {layer.sha256: layer for layer in image.layers}
+                if store := await engine.image_store():
+                    # The engine keeps the archive beside what it unpacks, until it has done.
+                    signed = 0 if image.unpacked_bytes is msgspec.UNSET else image.unpacked_bytes
+                    unpacked[store] = signed + sum(layer.length for layer in image.layers)
         missing = [blob for blob in wanted.values() if not self._blobs.has(blob)]
-        self._plan_space(missing)
+        self._plan_space({self._blobs.folder: sum(blob.length for blob in missing)}, unpacked)
         total = sum(blob.length for blob in missing) or 1
         gained, told = 0, time.monotonic()
 
@@ -77,15 +85,22 @@ class Supply:
                 task.cancel()
             await asyncio.gather(*pulls, return_exceptions=True)
 
-    def _plan_space(self, missing: Iterable[Blob]) -> None:
-        need = sum(blob.length for blob in missing)
-        free = shutil.disk_usage(self._blobs.folder).free - self._reserve
-        if need > free:
-            raise NoSpace(
-                f"{need >> 20} MiB are to be fetched and {max(free, 0) >> 20} are free beyond the reserve",
-                element=str(self._blobs.folder),
-                remedy="free disk space; the pull goes on by itself",
-            )
+    def _plan_space(self, fetched: Mapping[Path, int], unpacked: Mapping[Path, int]) -> None:
+        """Bytes by the folder that they go to; folders on one disk share what is free there."""
+        disks: dict[object, list[tuple[Path, int, str]]] = {}
+        for folders, done in ((fetched, "fetched"), (unpacked, "unpacked")):
+            for folder, need in folders.items():
+                disks.setdefault(_disk(folder), []).append((folder, need, done))
+        for parts in disks.values():
+            need = sum(one for _, one, _ in parts)
+            free = shutil.disk_usage(parts[0][0]).free - self._reserve
+            if need > free:
+                what = " and ".join(done for _, _, done in parts)
+                raise NoSpace(
+                    f"{need >> 20} MiB are to be {what} and {max(free, 0) >> 20} are free beyond the reserve",
+                    element=", ".join(str(folder) for folder, _, _ in parts),
+                    remedy="free disk space; the pull goes on by itself",
+                )
 
     def lay_out(self, digest: Digest, manifest: Manifest) -> None:
         """Make the module's folder. Blocking."""
@@ -154,3 +169,8 @@ def _named(slots: Iterable[Slot]) -> set[Digest]:
     """The modules that run, that are to run, or that a revert may need."""
     found = {slot.wanted.digest for slot in slots}
     return found | {one.wanted.digest for slot in slots for one in (slot.candidate, slot.current, slot.previous) if one}
+
+
+def _disk(folder: Path) -> object:
+    """The same for folders that share what is free."""
+    return folder.stat().st_dev

@@ -9,7 +9,7 @@ import msgspec
 
 from modules import canonical
 from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, Text, Word
-from modules.digests import Blob
+from modules.digests import MAX_LENGTH, Blob
 from modules.errors import Invalid
 from modules.names import ModuleRef, SlugField, Version, module_path, slug
 
@@ -39,13 +39,16 @@ class Image(_Part, frozen=True, kw_only=True):
     """A container image by its own digests; ``name`` is for people and decides nothing.
 
     ``manifest`` is the OCI image manifest, ``config`` its configuration, ``layers`` the layer blobs as they are stored
-    and moved, in order from the lowest.
+    and moved, in order from the lowest. ``unpacked_bytes`` is what they take of an engine's disk, as
+    :func:`modules.unpacked.unpacked` counts it: a device plans with it, and unpacks no more. Publishers of before did
+    not say it.
     """
 
     name: Line
     manifest: Blob
     config: Blob
     layers: Annotated[tuple[Blob, ...], msgspec.Meta(max_length=256)]
+    unpacked_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_LENGTH)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Runtime(_Part, frozen=True, kw_only=True):

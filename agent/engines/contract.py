@@ -141,12 +141,17 @@ class ContainerEngine(Protocol):
         """
         ...
 
+    async def image_store(self) -> Path | None:
+        """Where the engine keeps images; None where it keeps none, or where that cannot be seen from here."""
+        ...
+
     async def load_image(self, image: Image, blobs: Path) -> None:
         """Load the image from its blobs in the folder ``blobs``, under this device's own name; check what became of it.
 
         Raises:
             Invalid: a blob is missing or not what it is named.
             Untrusted: the engine refused the layers, or holds something else than was signed; it was removed again.
+            Invalid: unpacked, it is larger than was signed.
             NoSpace: unpacked, it would not fit on the engine's disk.
         """
         ...

@@ -24,6 +24,7 @@ from agent.engines.docker_images import (
     declared_volumes,
     engine_id,
     has_image,
+    image_store,
     keep_image,
     let_go_images,
     load_image,
@@ -69,6 +70,9 @@ class DockerEngine:
 
     async def has_image(self, image: Image, blobs: Path) -> bool:
         return await asyncio.to_thread(has_image, self._api, image, blobs)
+
+    async def image_store(self) -> Path | None:
+        return await asyncio.to_thread(image_store, self._api)
 
     async def load_image(self, image: Image, blobs: Path) -> None:
         await asyncio.to_thread(load_image, self._api, image, blobs, reserve=self.reserve, tag=self._names.tag(image))

@@ -11,12 +11,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from agent.engines.docker_api import ApiError, DockerApi, segment
-from agent.engines.unpacked import unpacked
 from modules.errors import EngineBusy, Invalid, NoSpace, Untrusted
 from modules.images import archive, check_held, image_ids, read_config
 from modules.manifest import Image
-from modules.oci import blob_path
+from modules.unpacked import layers_of, unpacked
 
 _LOADED: Final = re.compile(r"Loaded image(?: ID)?:\s*(\S+)")
 # Words of Docker, containerd and Podman for "these bytes are not what their digest says".
@@ -71,7 +72,7 @@ def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int, tag: 
     """Send the archive, named ``tag``, and look at what became of it; ``reserve`` bytes of the engine's disk stay free.
 
     Raises:
-        Invalid: a blob is missing or wrong.
+        Invalid: a blob is missing or wrong, or what is in them is larger than was signed.
         Untrusted: the engine refused it as not what it is named, or holds something else; that is removed again.
         NoSpace: unpacked, it would not fit on the engine's disk.
         EngineBusy: the engine failed for a reason of its own.
@@ -105,11 +106,19 @@ def load_image(api: DockerApi, image: Image, blobs: Path, *, reserve: int, tag: 
 
 
 def _plan_space(api: DockerApi, image: Image, blobs: Path, reserve: int) -> None:
-    place = _store(api, blobs)
+    place = image_store(api) or blobs
     # The engine keeps the archive beside what it unpacks, until it has done.
     archived = sum(layer.length for layer in image.layers)
     spare = shutil.disk_usage(place).free - reserve - archived
-    need = unpacked((blob_path(blobs, layer.sha256) for layer in image.layers), most=max(spare, 0))
+    signed = image.unpacked_bytes
+    most = max(spare, 0) if signed is msgspec.UNSET else min(max(spare, 0), signed)
+    need = unpacked(layers_of(image, blobs), most=most)
+    if signed is not msgspec.UNSET and need > signed:
+        raise Invalid(
+            f"it unpacks to more than the {signed} bytes that were signed",
+            element=f"image {image.name}",
+            remedy="import the image again where it was published, and register the module anew",
+        )
     if need > spare:
         raise NoSpace(
             f"it unpacks to {need >> 20} MiB or more, and {max(spare, 0) >> 20} are free beyond the reserve at {place}",
@@ -118,13 +127,13 @@ def _plan_space(api: DockerApi, image: Image, blobs: Path, reserve: int) -> None
         )
 
 
-def _store(api: DockerApi, blobs: Path) -> Path:
-    """Where the engine keeps images; the agent's own disk, where that cannot be seen from here."""
+def image_store(api: DockerApi) -> Path | None:
+    """Where the engine keeps images; None where that cannot be seen from here."""
     try:
         said = api.get("/info").get("DockerRootDir")
     except ApiError:
         said = None
-    return Path(said) if said and Path(said).exists() else blobs
+    return Path(said) if said and Path(said).exists() else None
 
 
 def keep_image(api: DockerApi, image: Image, names: Names) -> None:

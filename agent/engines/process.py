@@ -90,6 +90,10 @@ class ProcessEngine:
         """True: no image is needed."""
         return True
 
+    async def image_store(self) -> Path | None:
+        """None: it keeps no images."""
+        return None
+
     async def load_image(self, image: Image, blobs: Path) -> None:
         """Nothing: no image is needed."""
 

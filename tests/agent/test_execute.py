@@ -1,11 +1,15 @@
 """The way of a module through the device, as its rows, its reports and the routing table tell it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
+
+from modules import manifest
 from modules.manifest import Adjustable, Limits, Needs
 from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour
-from tests.doubles.release import WRONG, make
+from tests.doubles.release import WRONG, Release, make
 
 WHOLE = ["accepted", "fitted", "fetching", "verified", "staged", "starting", "probation", "committed"]
 
@@ -34,6 +38,27 @@ async def test_the_new_module_takes_over_only_when_proved(device):
     await device.phase(Phase.COMMITTED)
     await device.until(lambda: device.engine.running() == {second.digest})
     assert device.row().previous.wanted.digest == first.digest
+
+
+async def test_an_image_for_which_there_is_no_space_waits(device, monkeypatch):
+    """A device whose engine has no room for what the image unpacks to says so before it fetches, and goes on by itself
+    once there is room."""
+    plain = make()
+    image = plain.manifest.runtimes[0].image
+    runtime = msgspec.structs.replace(
+        plain.manifest.runtimes[0], image=msgspec.structs.replace(image, unpacked_bytes=1 << 40)
+    )
+    data = manifest.encode(msgspec.structs.replace(plain.manifest, runtimes=(runtime,)))
+    large = Release(manifest.decode(data), data, plain.blobs)
+    device.engine.store = device.folder
+    await device.order(main=large)
+    await device.until(lambda: device.row().reason is not None and device.row().reason.code == "no-space")
+    assert device.row().phase is Phase.FETCHING
+    assert "to be fetched and unpacked" in device.row().reason.message
+    assert not device.blobs.has(image.layers[0])
+
+    monkeypatch.setattr("agent.supply.shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=1 << 41)))
+    await device.phase(Phase.PROBATION, flowing=10.0)
 
 
 async def test_a_wrong_answer_is_reverted_and_remembered(device):

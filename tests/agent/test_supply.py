@@ -1,5 +1,8 @@
 """What is brought in for a module, what is told of it meanwhile, and what is kept, so that it can start again."""
 
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 
 from agent.blobs import BlobStore
@@ -77,6 +80,70 @@ async def test_what_does_not_fit_is_not_begun(supplied, server, engine):
     assert {name for name, _ in server.sent} <= {
         digest for one in (IMAGE.manifest, IMAGE.config) for digest in (one.sha256, one.blocks)
     }
+
+
+class Disks:
+    """In place of ``shutil``: so much is free on the disk of the engine's folder, and on the other."""
+
+    def __init__(self, *, images: int, others: int) -> None:
+        self.free = {"images": images, "blobs": others}
+
+    def disk_usage(self, folder):
+        return SimpleNamespace(free=self.free[folder.name])
+
+
+LARGE = msgspec.structs.replace(IMAGE, unpacked_bytes=64 << 20)
+ROOM = 65 << 20
+
+
+@pytest.mark.parametrize(
+    ("image", "free", "fits"),
+    [
+        (LARGE, {"images": ROOM, "others": ROOM}, True),
+        (LARGE, {"images": 63 << 20, "others": 1 << 40}, False),
+        (LARGE, {"images": 1 << 40, "others": 0}, False),
+        (IMAGE, {"images": 1 << 20, "others": 1 << 20}, True),
+    ],
+    ids=["fits", "does not fit unpacked", "does not fit as it comes", "does not say"],
+)
+async def test_what_an_image_unpacks_to_is_planned_before_it_is_fetched(
+    supplied, server, engine, tmp_path, monkeypatch, image, free, fits
+):
+    """Where the engine's disk cannot hold what was signed, no layer is asked for; an image of before, which does
+    not say it, is fetched. The two disks count for themselves."""
+    engine.store = tmp_path / "images"
+    engine.store.mkdir()
+    _, supply = supplied()
+    monkeypatch.setattr("agent.supply.shutil", Disks(**free))
+    monkeypatch.setattr("agent.supply._disk", lambda folder: folder)
+
+    fetching = supply.fetch(CURRENT.manifest, image, engine, lambda _: None)
+    if fits:
+        await fetching
+    else:
+        with pytest.raises(NoSpace, match=r"MiB are to be (unpacked|fetched) and \d+ are free"):
+            await fetching
+    assert (image.layers[0].sha256 in {name for name, _ in server.sent}) is fits
+
+
+async def test_on_one_disk_both_count_together(supplied, engine, tmp_path, monkeypatch):
+    """What is fetched, what the engine keeps of it while it unpacks, and what it unpacks to; of an image that the
+    engine has, nothing."""
+    engine.store = tmp_path / "images"
+    engine.store.mkdir()
+    _, supply = supplied()
+    layers = sum(layer.length for layer in LARGE.layers)
+    need = LARGE.unpacked_bytes + 2 * layers + sum(entry.length for entry in CURRENT.manifest.files)
+    room = Disks(images=need, others=need)
+    monkeypatch.setattr("agent.supply.shutil", room)
+    with pytest.raises(NoSpace, match="64 MiB are to be fetched and unpacked"):
+        await supply.fetch(CURRENT.manifest, LARGE, engine, lambda _: None)
+    engine.images.add(LARGE.manifest.sha256)
+    await supply.fetch(CURRENT.manifest, LARGE, engine, lambda _: None)
+    engine.images.clear()
+    room.free = {"images": need + 1, "blobs": need + 1}
+
+    await supply.fetch(CURRENT.manifest, LARGE, engine, lambda _: None)
 
 
 async def test_an_image_that_the_engine_lost_comes_back_from_this_disk(supplied, server, engine):

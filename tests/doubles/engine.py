@@ -69,6 +69,7 @@ class SimulatedEngine:
         self.images: set[Digest] = set()
         self.named: set[Digest] = set()
         self.goes_before_it_is_named = False
+        self.store: Path | None = None
         self.loads = 0
         self.gates: dict[str, asyncio.Event] = {}
         self._held: Counter[str] = Counter()
@@ -82,6 +83,9 @@ class SimulatedEngine:
     async def has_image(self, image: Image, blobs: Path) -> bool:
         self._check()
         return image.manifest.sha256 in self.images
+
+    async def image_store(self) -> Path | None:
+        return self.store
 
     async def load_image(self, image: Image, blobs: Path) -> None:
         self._check()

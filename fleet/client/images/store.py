@@ -16,6 +16,7 @@ from modules.image_import import import_archive
 from modules.images import archive, image_ids, read_config
 from modules.manifest import Image
 from modules.oci import blob_path
+from modules.unpacked import sized
 
 
 class _Counted(io.RawIOBase):
@@ -142,7 +143,7 @@ def _keep(
     chunks: Iterator[bytes], total: int, workspace: Workspace, step: Step, name: str, *, environment: bool = False
 ) -> Image:
     stream = io.BufferedReader(_Counted(chunks, total, step, "reading the image"))
-    image = import_archive(cast("BinaryIO", stream), workspace.blobs, name=name)
+    image = sized(import_archive(cast("BinaryIO", stream), workspace.blobs, name=name), workspace.blobs)
     run = read_config(image, workspace.blobs).config
     if run is not None and run.volumes:
         raise Invalid(

@@ -17,6 +17,7 @@ from modules.images import read_config
 from modules.manifest import Image, Manifest
 from modules.names import ModuleRef
 from modules.samples import Samples, differences
+from modules.unpacked import sized
 
 
 def rebase(
@@ -33,6 +34,7 @@ def rebase(
     """
     manifest, _ = workspace.manifest(ref)
     check_files(manifest, workspace.module(ref), step)
+    image = sized(image, workspace.blobs)
     changed = with_image(manifest, image, read_config(image, workspace.blobs).platform, accelerator)
     with workspace.staging() as folder:
         shutil.copytree(workspace.module(ref) / FILES, folder / FILES)

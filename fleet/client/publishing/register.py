@@ -36,6 +36,7 @@ from modules.manifest import (
     Runtime,
 )
 from modules.names import Slug, module_path
+from modules.unpacked import sized
 
 # The manifest that the scoring server reads while references are computed has no number yet.
 _UNNUMBERED: Final = "0"
@@ -151,7 +152,7 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
     serve, sources = _sources(model)
     requests = _requests(model)
     pack.copy_in(sources, folder, step)
-    runtime = Runtime(image=image, platform=read_config(image, blobs).platform) if image else Runtime()
+    runtime = Runtime(image=sized(image, blobs), platform=read_config(image, blobs).platform) if image else Runtime()
     unproved = Manifest(
         team=model.team,
         name=model.name,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from docker.errors import ImageNotFound
 
@@ -216,5 +217,22 @@ async def test_a_layer_is_unpacked_only_where_it_fits(device, monkeypatch, reque
     told = await device.ends(Phase.VERIFIED, "no-space", r"it unpacks to 256 MiB or more, and 6\d are free")
 
     assert told.attempts > 0
+    assert watched.given == 0
+    await device.others_answer()
+
+
+async def test_a_layer_is_not_unpacked_beyond_what_was_signed(device, monkeypatch, request):
+    """An image that says it unpacks to 1 MiB and would become 256 is refused for good, and no engine is given it."""
+    held, blobs = bomb()
+    lying = Held(msgspec.structs.replace(held.image, unpacked_bytes=1 << 20), held.documents)
+    watched = Watched(device.ground.socket)
+    device.engine._api = watched
+    release = device.ground.release(HONEST, held=lying)
+    release.blobs.update(blobs.blobs)
+
+    request.addfinalizer(lambda: forgotten(device.ground.client, held.image))
+    await device.attacked(release)
+    await device.ends(Phase.REJECTED, "invalid", "unpacks to more than the 1048576 bytes that were signed")
+
     assert watched.given == 0
     await device.others_answer()

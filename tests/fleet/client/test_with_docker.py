@@ -113,8 +113,16 @@ def test_references_come_from_the_image_without_a_network(image, workspace, line
     manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
 
     assert manifest.runtimes[0].image == image
+    assert image.unpacked_bytes > sum(layer.length for layer in image.layers)
     assert manifest.runtimes[0].platform.startswith("linux/")
     assert len(samples_file.decode((tmp_path / "files/samples.json").read_bytes()).samples) == 3
+
+
+def test_an_image_of_before_is_measured_at_registering(image, workspace, linear_file, tmp_path, silent):
+    """What a workspace of before keeps does not say what it unpacks to; the signed manifest says it all the same."""
+    before = msgspec.structs.replace(image, unpacked_bytes=msgspec.UNSET)
+
+    assert prepare(graph(linear_file), before, workspace.blobs, tmp_path, silent).runtimes[0].image == image
 
 
 def test_the_same_answers_with_and_without_the_image(image, workspace, linear_file, tmp_path, silent):

@@ -4,10 +4,14 @@ import gzip
 import io
 import tarfile
 
+import msgspec
 import pytest
 
-from agent.engines.unpacked import unpacked
+from modules.digests import measure_bytes
 from modules.errors import Invalid
+from modules.manifest import Image
+from modules.oci import blob_path
+from modules.unpacked import sized, unpacked
 
 MIB = 1 << 20
 
@@ -105,3 +109,27 @@ def test_what_is_not_compressed_as_images_are_is_refused(tmp_path):
     for path in (tmp_path / "plain", tmp_path / "none", half):
         with pytest.raises(Invalid):
             unpacked([path], most=MIB)
+
+
+def test_a_figure_that_is_there_is_not_measured_again(tmp_path):
+    """An image gets what its layers take; one that says it keeps what it says, though its layers are nowhere."""
+    data = gzip.compress(member(size=3 * MIB) + member(size=1) + bytes(1024))
+    blob = measure_bytes(data)
+    blob_path(tmp_path, blob.sha256).write_bytes(data)
+    image = Image(name="i", manifest=blob, config=blob, layers=(blob, blob))
+
+    found = sized(image, tmp_path)
+
+    assert found == msgspec.structs.replace(image, unpacked_bytes=2 * (3 * MIB + 3 * 4096))
+    assert sized(found, tmp_path / "nowhere") == found
+    assert sized(msgspec.structs.replace(image, layers=()), tmp_path).unpacked_bytes == 0
+
+
+def test_what_no_device_unpacks_is_refused_where_it_is_published(tmp_path):
+    """A sparse file in a layer is found before anybody signs it."""
+    data = gzip.compress(member(kind=tarfile.GNUTYPE_SPARSE) + bytes(1024))
+    blob = measure_bytes(data)
+    blob_path(tmp_path, blob.sha256).write_bytes(data)
+
+    with pytest.raises(Invalid, match="sparse"):
+        sized(Image(name="i", manifest=blob, config=blob, layers=(blob,)), tmp_path)

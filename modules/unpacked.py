@@ -4,6 +4,8 @@ A signature says whose a layer is, not how large it becomes: 3 MB of gzip can be
 given until the disk is full, so it is given only what fits. Sparse files, a few bytes that become any number, are
 refused: no builder of images writes them.
 
+The publisher signs the figure, so that a device knows it before it fetches; what it counts is part of that promise.
+
 The headers are read here one by one, because tarfile keeps names and attributes of any length in memory.
 """
 
@@ -11,11 +13,16 @@ import gzip
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from modules.digests import MAX_LENGTH
 from modules.errors import Invalid
+from modules.manifest import Image
+from modules.oci import blob_path
 
 # A file system gives out whole blocks, and a folder or an empty file is not free either.
 _DISK_BLOCK: Final = 4096
@@ -30,6 +37,24 @@ _LONG: Final = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 _EMPTY: Final = frozenset(
     {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE}
 )
+
+
+def sized(image: Image, blobs: Path) -> Image:
+    """The image with what it unpacks to, measured where nobody has done it before; its layers lie in ``blobs``.
+
+    Raises:
+        Invalid: as :func:`unpacked`, or larger than any image may be.
+    """
+    if image.unpacked_bytes is not msgspec.UNSET:
+        return image
+    total = unpacked(layers_of(image, blobs), most=MAX_LENGTH)
+    if total > MAX_LENGTH:
+        raise Invalid(f"it unpacks to more than {MAX_LENGTH >> 30} GiB", element=f"image {image.name}")
+    return msgspec.structs.replace(image, unpacked_bytes=total)
+
+
+def layers_of(image: Image, blobs: Path) -> Iterator[Path]:
+    return (blob_path(blobs, layer.sha256) for layer in image.layers)
 
 
 def unpacked(layers: Iterable[Path], *, most: int) -> int:
