@@ -27,10 +27,12 @@ from agent.store import Store
 from agent.verify import BUILT
 from agent.wiring import engines
 from modules.errors import BadSettings, EdgefleetError
+from modules.needs import Engine
 
 _TIMEOUT_S: Final = 5.0
 _DAY_S: Final = 86400
 _SOON_DAYS: Final = 14
+_VSOCK_REFUSED_SINCE: Final = 23
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -195,8 +197,23 @@ async def _engine(name: str, engine: ContainerEngine) -> Finding:
         namesakes = await engine.namesakes() if isinstance(engine, DockerEngine) else ()
     except EdgefleetError as error:
         return Finding(f"engine {name}", ok=False, found=str(error))
-    found = f"{facts.version} {facts.detail}".strip()
+    found = f"{facts.version} {facts.detail}".strip() + _way_out(facts)
     if namesakes:
         found += f"; not of this state folder, though of a device of this name: {', '.join(namesakes)}"
         found += " (if no other agent runs here: docker rm --force them)"
     return Finding(f"engine {name}", ok=True, found=found)
+
+
+def _way_out(engine: Engine) -> str:
+    """AF_VSOCK belongs to no network namespace, so that only the engine's own profile of system calls refuses it.
+
+    Docker's has done so since 23.0; its 20.10 did for a while and went back. A profile of ours would have to take the
+    place of the engine's whole one.
+    """
+    major = engine.version.partition(".")[0]
+    if not engine.detail.startswith("Docker") or not major.isdecimal() or int(major) >= _VSOCK_REFUSED_SINCE:
+        return ""
+    return (
+        "; a module can open AF_VSOCK sockets, which reach the host of a virtual machine and its guests"
+        f" (update Docker to {_VSOCK_REFUSED_SINCE}.0 or newer)"
+    )

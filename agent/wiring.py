@@ -40,7 +40,9 @@ from modules.protocol.topics import Parsed
 def engines(settings: Settings, identity: Identity, installation: Installation) -> dict[str, ContainerEngine]:
     """The engines that this device's settings allow; whether they answer is found out at each look."""
     found: dict[str, ContainerEngine] = {
-        "docker": DockerEngine(identity.device, installation, DockerApi(settings.docker_socket), reserve=settings.disk_reserve),
+        "docker": DockerEngine(
+            identity.device, installation, DockerApi(settings.docker_socket), reserve=settings.disk_reserve
+        ),
     }
     if settings.process_interpreter:
         found["process"] = ProcessEngine(Path(settings.state) / "processes", settings.process_interpreter)

@@ -11,12 +11,13 @@ from socketserver import ThreadingMixIn
 import msgspec
 import pytest
 
-from agent import identity
+from agent import doctor, identity
 from agent.__main__ import main
 from agent.occupied import occupied
 from agent.slots import Placed
 from agent.store import Store
 from modules.names import device_id
+from modules.needs import Engine
 from modules.protocol.enrollment import Broker
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
@@ -269,3 +270,20 @@ def test_a_wrong_setting_ends_every_command(tmp_path, monkeypatch, capsys):
 
     assert main(["status"]) == 1
     assert "statte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("version", "detail", "warned"),
+    [
+        ("20.10.24+dfsg1", "Docker, image store overlay2", True),
+        ("23.0.0", "Docker, image store overlay2", False),
+        ("28.5.1", "Docker, image store overlayfs", False),
+        ("4.3.1", "Podman, image store overlay", False),
+        ("", "Docker", False),
+    ],
+)
+def test_doctor_knows_which_docker_lets_modules_open_vsock(version, detail, warned):
+    """Docker before 23.0 does not refuse AF_VSOCK; of another engine, or an unknown version, nothing is claimed."""
+    said = doctor._way_out(Engine(name="docker", version=version, detail=detail))
+
+    assert ("AF_VSOCK" in said, "update Docker to 23.0" in said) == (warned, warned)
