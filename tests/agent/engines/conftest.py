@@ -12,8 +12,8 @@ from docker.errors import ImageNotFound
 from agent.engines.contract import Launch
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
-from agent.installation import Installation
 from agent.engines.docker_images import Names, let_go_images
+from agent.installation import Installation
 from modules.digests import sha256
 from modules.images import import_archive
 from modules.manifest import Runtime
