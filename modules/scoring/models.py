@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol, TypeVar, cast, runtime_checkable
 
 from modules.errors import EdgefleetError
-from modules.scoring.graphs.batching import Feeds, Values
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.runtime import BadInput, ModelRuntime, Tensor, Unavailable
 

@@ -24,7 +24,11 @@ from tests.mutants.mutations import mutations
 from tests.mutants.trial import Bench, Case, Unchanged
 
 _GRAPHS: Final = "modules/scoring/graphs"
-_BATCHES: Final = (f"tests/{_GRAPHS}/test_batch_axis.py", f"tests/{_GRAPHS}/test_batching.py")
+_BATCHES: Final = (
+    f"tests/{_GRAPHS}/test_batch_axis.py",
+    f"tests/{_GRAPHS}/test_batching.py",
+    f"tests/{_GRAPHS}/test_batch_trial.py",
+)
 _ENGINES: Final = "tests/agent/engines/test_docker"
 _PASSES: Final = tuple(
     f"tests/agent/test_{name}.py" for name in ("execute", "faults", "supervision", "clocks_and_losses")
@@ -46,6 +50,7 @@ TESTS: Final = {
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,
     f"{_GRAPHS}/batching.py": _BATCHES,
+    f"{_GRAPHS}/batch_trial.py": _BATCHES,
 }
 TARGETS: Final = {"noticed_percent": ">= 85"}
 SEEDS: Final = 10_000

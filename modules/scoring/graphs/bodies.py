@@ -11,8 +11,8 @@ from typing import Final
 
 from modules.manifest import ImageInput
 from modules.scoring.graphs import image_input, raw_tensors, tensors
-from modules.scoring.graphs.batching import Feeds, Values
 from modules.scoring.graphs.inputs import decode
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.runtime import Answer, BadInput, Request, Tensor
 
 RAW: Final = b"application/octet-stream"

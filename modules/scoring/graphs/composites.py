@@ -10,7 +10,7 @@ import numpy as np
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
 from modules.scoring.graphs import bfloat16, bodies, inputs
-from modules.scoring.graphs.batching import Feeds, Values
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.models import Models, Tensors
 from modules.scoring.runtime import Answer, BadInput, Metadata, Request, RunFailed, Tensor

@@ -8,7 +8,7 @@ import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import ImageInput
-from modules.scoring.graphs.batching import Feeds
+from modules.scoring.graphs.shared_run import Feeds
 from modules.scoring.graphs.tensors import Array, shown
 from modules.scoring.runtime import BadInput, Buffer, Tensor
 

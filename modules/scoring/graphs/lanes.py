@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol
 
 from modules.errors import EdgefleetError
-from modules.scoring.graphs import batching
-from modules.scoring.graphs.batching import Batches, Feeds, Values
+from modules.scoring.graphs import shared_run
+from modules.scoring.graphs.batching import Batches
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.metrics import Figures
 from modules.scoring.runtime import Busy
 
@@ -265,8 +266,8 @@ class Lanes:
             except Exception as error:  # noqa: BLE001 - handed to the one who asked
                 found.append((job, _Failure(error)))
                 continue
-            length = batching.rows(job.feeds) if len(jobs) > 1 else 0
-            groups.setdefault(batching.key(job.feeds) if length else id(job), []).append(job)
+            length = shared_run.rows(job.feeds) if len(jobs) > 1 else 0
+            groups.setdefault(shared_run.key(job.feeds) if length else id(job), []).append(job)
         decoded = time.perf_counter()
         for group in groups.values():
             found += self._run_group(group, options, begun, decoded)
@@ -282,7 +283,7 @@ class Lanes:
     def _run_group(self, group: list[Job], options: Any, begun: float, decoded: float) -> list[tuple[Job, Any]]:
         started = time.perf_counter()
         try:
-            together = batching.joined([job.feeds for job in group])
+            together = shared_run.joined([job.feeds for job in group])
             values = self._session.run(together, options)
         except Exception as error:  # noqa: BLE001 - handed to the ones who asked
             # One of them may have spoilt it for the others, or taken the time that was for all.
@@ -291,10 +292,10 @@ class Lanes:
         self._weigh(together, values)
         parts = [values]
         if len(group) > 1:
-            lengths = [batching.rows(job.feeds) for job in group]
-            if not batching.fits(values, sum(lengths)):
+            lengths = [shared_run.rows(job.feeds) for job in group]
+            if not shared_run.fits(values, sum(lengths)):
                 return [(job, _Again(never_more=True)) for job in group]
-            parts = batching.split(values, lengths)
+            parts = shared_run.split(values, lengths)
         found: list[tuple[Job, Any]] = []
         for job, part in zip(group, parts, strict=True):
             try:

@@ -14,10 +14,11 @@ from modules.errors import NotReady
 from modules.manifest import ImageInput
 from modules.scoring.graphs import bodies, graph_file, image_input, inputs
 from modules.scoring.graphs.batch_axis import why_alone
-from modules.scoring.graphs.batching import Feeds, Values, choose
+from modules.scoring.graphs.batching import choose
 from modules.scoring.graphs.lanes import INLINE_S, Lanes
 from modules.scoring.graphs.session import CPU, Session
-from modules.scoring.graphs.warm_up import WarmUp, warm_up
+from modules.scoring.graphs.shared_run import Feeds, Values
+from modules.scoring.graphs.warm_up import WarmUp, longer_than, warm_up
 from modules.scoring.metrics import Figures
 from modules.scoring.runtime import Answer, Metadata, ProviderChoice, Request, Tensor
 
@@ -139,9 +140,12 @@ class OnnxRuntime:
         if feeds is None:
             return
         options = session.options()
-        batches = await lanes.in_thread(
-            lambda: choose(lambda arrays: session.run(arrays, options), feeds, example.seconds, time.perf_counter)
-        )
+
+        def run(arrays: Feeds) -> Values:
+            return session.run(arrays, options)
+
+        others = [one for size in longer_than(example.size) if (one := inputs.example(self.inputs, size))]
+        batches = await lanes.in_thread(lambda: choose(run, feeds, example.seconds, time.perf_counter, others))
         if batches.size > 1:
             lanes.run_batches(batches)
         else:

@@ -9,7 +9,7 @@ import onnxruntime
 
 from modules.errors import BadSettings, EdgefleetError, Invalid, Unfit
 from modules.scoring.graphs import bfloat16, graph_file, inputs, locales, tensors
-from modules.scoring.graphs.batching import Feeds, Values
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunFailed, Tensor
 
 log = logging.getLogger(__name__)

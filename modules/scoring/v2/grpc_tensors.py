@@ -11,7 +11,7 @@ import numpy as np
 from open_inference.grpc.protocol import ModelInferRequest, ModelInferResponse
 
 from modules.scoring.graphs import raw_tensors
-from modules.scoring.graphs.batching import Feeds, Values
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.runtime import BadInput, Tensor
 from modules.scoring.v2 import v2_inputs
 from modules.scoring.v2.v2_inputs import DATATYPES, Given

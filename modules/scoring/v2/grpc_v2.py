@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from open_inference.grpc import protocol
 
 from modules import __version__
-from modules.scoring.graphs.batching import Values
+from modules.scoring.graphs.shared_run import Values
 from modules.scoring.http.replies import RETRY
 from modules.scoring.models import Entry, Models
 from modules.scoring.v2 import grpc_tensors

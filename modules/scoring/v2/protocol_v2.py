@@ -8,7 +8,7 @@ import orjson
 
 from modules import __version__
 from modules.errors import EdgefleetError
-from modules.scoring.graphs.batching import Values
+from modules.scoring.graphs.shared_run import Values
 from modules.scoring.http.replies import JSON, RETRY, Handler, Header, Reply, allow, document
 from modules.scoring.models import Entry, Models, Tensors
 from modules.scoring.runtime import BadInput, Buffer, Busy, Request, RunFailed, Tensor

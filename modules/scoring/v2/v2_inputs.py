@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from modules.scoring.graphs import raw_tensors, tensors
-from modules.scoring.graphs.batching import Feeds
+from modules.scoring.graphs.shared_run import Feeds
 from modules.scoring.runtime import BadInput, Tensor
 
 # ONNX element type -> the protocol's name.

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from modules.scoring.graphs import large_json, raw_tensors
-from modules.scoring.graphs.batching import Feeds, Values
+from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.http.replies import Header, Reply
 from modules.scoring.runtime import BadInput, Buffer, Tensor
 from modules.scoring.v2 import v2_inputs
