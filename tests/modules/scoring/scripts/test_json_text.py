@@ -1,12 +1,15 @@
 """What scripts return as JSON, with orjson in their environment and without: missing values, keys, circles."""
 
+import collections
 import datetime as dt
+import decimal
 import importlib.util
 import json
 import math
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 
 from tests.modules.scoring.conftest import ROOT
@@ -97,3 +100,54 @@ def test_numbers_as_they_are(written):
     assert written(np.longdouble(0.5)) == 0.5
     assert written({"x": np.array(["a"]), "y": np.array([1, "b"], object)}) == {"x": ["a"], "y": [1, "b"]}
     assert written(type("F", (float,), {})(0.5)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (dt.timedelta(days=1, seconds=3723, milliseconds=500), "P1DT1H2M3.5S"),
+        (dt.timedelta(seconds=-1), "P-1DT23H59M59S"),
+        (pd.Timedelta("1D"), "P1DT0H0M0S"),
+        (np.timedelta64(90, "s"), "P0DT0H1M30S"),
+        (np.array([90, "NaT"], "m8[s]"), ["P0DT0H1M30S", None]),
+        (decimal.Decimal("1.10"), 1.1), (decimal.Decimal(12345678901234567890), 12345678901234567890),
+        (decimal.Decimal("NaN"), None),
+        (pd.Period("2021-02"), "2021-02"), (pd.cut(pd.Series([1, 3]), [0, 2, 4]), ["(0, 2]", "(2, 4]"]),
+        (collections.deque([1]), [1]), (range(2), [0, 1]), ({"a": 1}.values(), [1]),
+        (collections.UserDict(a=np.int8(1)), {"a": 1}), (collections.UserString("a"), "a"),
+        (np.datetime64("12021-02-03"), "12021-02-03"),
+        (np.array(["12021-02-03", "NaT"], "M8[D]"), ["12021-02-03", None]),
+    ],
+)  # fmt: skip
+def test_durations_decimals_and_containers(written, value, text):
+    """Durations, decimals, years beyond 9999, periods, intervals and whatever is a list or mapping are written."""
+    assert written(value) == text
+    assert written([np.int8(1), {"a": value}]) == [1, {"a": text}]
+
+
+def test_records(written):
+    """Records have the values that their columns had; dates are dates, and missing ones null."""
+    frame = pd.DataFrame({"d": pd.to_datetime(["2021-02-03", None]).astype("M8[ns]"), "n": [1.5, math.nan]})
+    assert written(frame.to_records(index=False)) == [[DAY, 1.5], [None, None]]
+
+
+def test_models_of_pydantic(written):
+    """A model of pydantic is an object of its fields."""
+    inner = pydantic.create_model("Inner", day=dt.date, n=object)
+    outer = pydantic.create_model("Outer", inner=inner)
+    found = outer(inner=inner(day=dt.date(2021, 2, 3), n=np.float32(0.5)))
+    assert written([found]) == [{"inner": {"day": "2021-02-03", "n": 0.5}}]
+
+
+def test_nothing_is_lost_by_names(written):
+    """Columns of one name, and keys that become one text, are an error: the answer would lack a value."""
+    with pytest.raises(TypeError, match="two columns of one name"):
+        written(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(TypeError, match="two keys become the same text"):
+        written({np.int64(1): 1, "1": 2})
+
+
+def test_bytes_in_any_form(written):
+    """Bytes, a view of them too, are no list of numbers: the error says what to return."""
+    with pytest.raises(TypeError, match=r"memoryview, which JSON cannot hold; return AMLResponse"):
+        written(memoryview(b"ab"))

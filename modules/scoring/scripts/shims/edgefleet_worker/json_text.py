@@ -1,11 +1,14 @@
 """What ``run()`` returns as JSON: NumPy's and pandas' values, dates, ``toJSON()``; NaN and what is missing as null."""
 
 import dataclasses
+import datetime as dt
+import decimal
 import enum
 import json
 import math
 import uuid
-from collections.abc import Set as AbstractSet
+from collections import UserString
+from collections.abc import Collection, Mapping
 from typing import Any
 
 try:
@@ -20,6 +23,9 @@ if orjson is not None:
 _MISSING = frozenset({"NAType", "NaTType"})
 _NUMBERS = frozenset("fiub")
 _TIMES = {"M": "datetime64[us]", "m": "timedelta64[us]"}
+# Values of pandas that have no form but their text: "2021-02", "(0, 1]".
+_TEXTS = frozenset({"Interval", "Period"})
+_BYTES = bytes | bytearray | memoryview
 
 
 def encode(value: Any) -> bytes:
@@ -65,27 +71,64 @@ def _plain(value: Any) -> Any:
         return _parsed(own())
     if isinstance(value, enum.Enum | uuid.UUID):
         return value.value if isinstance(value, enum.Enum) else str(value)
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return dump()  # pydantic's
     return _of_a_package(value)
 
 
 def _of_a_package(value: Any) -> Any:
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        if len(set(value.columns)) < len(value.columns):
+            raise TypeError("run() returned a DataFrame with two columns of one name; give each a name of its own")
         return value.to_dict(orient="records")
-    if type(value).__module__ == "numpy" and (unit := _TIMES.get(value.dtype.kind)):
-        # In nanoseconds NumPy gives numbers, and the least of them where a date is missing.
-        value = value.astype(unit)
+    if type(value).__module__.startswith("numpy"):
+        return _of_numpy(value)
+    if type(value).__name__ in _TEXTS:
+        return str(value)
     for method in ("tolist", "item", "isoformat"):
-        if callable(convert := getattr(value, method, None)):
-            found = convert()
-            return float(found) if type(found) is type(value) else found
-    if isinstance(value, dict):
+        if callable(convert := getattr(value, method, None)) and not isinstance(value, _BYTES):
+            return convert()
+    return _of_python(value)
+
+
+def _of_numpy(value: Any) -> Any:
+    """Arrays and numbers; records field by field, since NumPy's own lists have dates in nanoseconds as numbers."""
+    kind = value.dtype.kind
+    if value.dtype.names:
+        return list(value) if value.ndim else [value[name] for name in value.dtype.names]
+    found = (value.astype(_TIMES[kind]) if kind in _TIMES else value).tolist()
+    if kind == "M" and not _dates(found):
+        # Of years that Python's dates do not have NumPy gives numbers.
+        texts = value.astype(str).astype(object) if value.ndim else str(value)
+        if value.ndim:
+            texts[value != value] = None  # noqa: PLR0124 - NaT, as NaN, is not itself
+        return texts.tolist() if value.ndim else texts
+    return float(found) if type(found) is type(value) else found
+
+
+def _dates(found: Any) -> bool:
+    return all(map(_dates, found)) if isinstance(found, list) else not isinstance(found, int)
+
+
+def _of_python(value: Any) -> Any:
+    """The standard library's own kinds of values, and classes that were made of them."""
+    if isinstance(value, dt.timedelta):
+        # As pandas' own isoformat() writes one.
+        minutes, seconds = divmod(value.seconds, 60)
+        fraction = f".{value.microseconds:06}".rstrip("0").rstrip(".")
+        return f"P{value.days}DT{minutes // 60}H{minutes % 60}M{seconds}{fraction}S"
+    if isinstance(value, Mapping):
         return dict(value.items())
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
-    if isinstance(value, list | tuple | AbstractSet):
+    if isinstance(value, UserString):
+        return str(value)
+    if isinstance(value, Collection) and not isinstance(value, _BYTES):
         return list(value)
     raise TypeError(f"run() returned a {type(value).__name__}, which JSON cannot hold; {_instead(value)}")
 
@@ -118,7 +161,10 @@ def _tree(value: Any) -> Any:
     if kind in {list, tuple}:
         return [_tree(one) for one in value]
     if kind is dict:
-        return {_key(name): _tree(one) for name, one in value.items()}
+        found = {_key(name): _tree(one) for name, one in value.items()}
+        if len(found) < len(value):
+            raise TypeError("run() returned a dictionary of which two keys become the same text; use text")
+        return found
     return _tree(_plain(value))
 
 
