@@ -5,12 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
 from modules.scoring.graphs import bfloat16, bodies, inputs
 from modules.scoring.graphs.shared_run import Feeds, Values
+from modules.scoring.graphs.tensors import Array
 from modules.scoring.metrics import Figures
 from modules.scoring.models import Models, Tensors
 from modules.scoring.runtime import Answer, BadInput, Metadata, Request, RunFailed, Tensor
@@ -134,7 +136,7 @@ class PipelineRuntime(_Composite):
             for tensor in member.inputs:
                 model, _, name = step.inputs[tensor.name].partition(".")
                 if model == "input":
-                    inputs.setdefault(name, Tensor(name, tensor.dtype, tensor.shape))
+                    inputs.setdefault(name, msgspec.structs.replace(tensor, name=name))
                 elif name not in given[model]:
                     raise Invalid(f"{model} gives no {name}, only {', '.join(given[model])}", element=element)
                 elif given[model][name].dtype != tensor.dtype:
@@ -197,12 +199,15 @@ class EnsembleRuntime(_Composite):
 
     async def _run(self, feeds: Feeds) -> Values:
         answers = await asyncio.gather(*(self._ask(name, feeds) for name in self._members))
-        return [
-            sum(weight * one[tensor.name] for weight, one in zip(self._weights, answers, strict=True)).astype(
-                tensor.dtype
-            )
-            for tensor in self.outputs
-        ]
+        return [self._average([one[tensor.name] for one in answers], tensor) for tensor in self.outputs]
+
+    def _average(self, values: list[Array], tensor: Tensor) -> Array:
+        if len({one.shape for one in values}) > 1:
+            # NumPy would stretch one row to as many as another model gave.
+            shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in zip(self._members, values, strict=True))
+            raise RunFailed(f"the models answered with other shapes: {shapes}", element=tensor.name)
+        total: Array = sum(weight * one for weight, one in zip(self._weights, values, strict=True))
+        return total.astype(tensor.dtype)
 
 
 def _form(tensor: Tensor) -> tuple[str, str]:

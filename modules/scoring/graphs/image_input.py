@@ -39,7 +39,7 @@ def feeds(body: Buffer, image: ImageInput, inputs: Sequence[Tensor]) -> Feeds:
         BadInput: it is neither, is cut short, or has too many pixels.
     """
     # Needed by few modules, and as large as the rest of this server.
-    from PIL import Image, ImageOps  # noqa: PLC0415
+    from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415
 
     try:
         with Image.open(io.BytesIO(body), formats=FORMATS) as found:
@@ -47,6 +47,9 @@ def feeds(body: Buffer, image: ImageInput, inputs: Sequence[Tensor]) -> Feeds:
                 raise BadInput(f"{found.width} x {found.height} pixels are more than {MAX_PIXELS}", element="body")
             mode = "L" if image.channels == "L" else "RGB"
             upright = _resized(_of_bytes(ImageOps.exif_transpose(found)).convert(mode), image)
+    except UnidentifiedImageError as error:
+        # Its text names the address in memory of what was read.
+        raise BadInput("expected a JPEG or PNG image, got something else", element="body") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"expected a JPEG or PNG image, got {error}", element="body") from error
     pixels = np.asarray(upright)

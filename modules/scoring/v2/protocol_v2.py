@@ -31,7 +31,7 @@ class InferenceProtocol:
     def routes(self) -> dict[str, Handler]:
         found: dict[str, Handler] = {
             "/v2": self._server,
-            "/v2/health/live": lambda _: document({"live": True}),
+            "/v2/health/live": self._live,
             "/v2/health/ready": self._all_ready,
             f"{_REPOSITORY}index": self._index,
         }
@@ -55,6 +55,10 @@ class InferenceProtocol:
         return document(
             {"name": "edgefleet", "version": __version__, "extensions": EXTENSIONS, "parameters": parameters}
         )
+
+    def _live(self, request: Request) -> Reply:
+        _allow(request, _GET)
+        return document({"live": True})
 
     def _all_ready(self, request: Request) -> Reply:
         _allow(request, _GET)

@@ -257,6 +257,7 @@ def test_no_image(start, module, graph, body):
     server = images(start, module, graph, ImageInput(width=2, height=2), (3, 2, 2)).ready()
     reply = server.ask(body=body, headers={"Content-Type": "image/png"}, method="POST")
     assert (reply.status, "expected a JPEG or PNG image" in reply.json["message"]) == (400, True)
+    assert "0x" not in reply.json["message"]
 
 
 def test_image_bomb(start, module, graph):
@@ -280,3 +281,34 @@ def test_images_undeclared(start, relu, module, graph):
 def test_old_manifests_keep_their_bytes():
     """A graph that declares no image is written as it always was."""
     assert canonical.encode(OnnxGraph(file="a.onnx")) == b'{"kind":"onnx","file":"a.onnx"}'
+
+
+def test_ensemble_of_other_lengths(start, module, graph):
+    """Members that answer with other shapes have no average: the request fails with both, rather than be stretched."""
+    kept = [
+        helper.make_node("NonZero", ["x"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["rows"], perm=[1, 0]),
+        helper.make_node("Cast", ["rows"], ["y"], to=TensorProto.FLOAT),
+    ]
+    first = [
+        helper.make_node("Slice", ["x", "zero", "one"], ["y"]),
+    ]
+    numbers = [numpy_helper.from_array(np.array([value]), name) for value, name in ((0, "zero"), (1, "one"))]
+    sides = ({"x": FLOATS}, {"y": (TensorProto.FLOAT, ["K", 2])})
+    files = {"all": graph(kept, *sides), "one": graph(first, *sides, initializers=numbers)}
+    models = {name: graph_file(name) for name in files} | {"both": Ensemble(models=("all", "one"))}
+    server = start("--module", module(ModelSet(models=models, main="both"), files)).ready()
+    assert server.ask(body={"x": [[0, 3]]}).json == {"y": [[0, 2]]}
+    reply = server.ask(body={"x": [[3, 3]]})
+    assert (reply.status, reply.json) == (
+        500, {"message": "y: the models answered with other shapes: all [2, 2], one [1, 2]"},
+    )  # fmt: skip
+
+
+def test_pipeline_of_any_shape(start, module, graph):
+    """An input of which nobody knows the number of dimensions takes any in a pipeline, too."""
+    value = (TensorProto.FLOAT, None)
+    file = graph([helper.make_node("Neg", ["x"], ["y"])], {"x": value}, {"y": value})
+    models = {"negate": graph_file("negate"), "chain": Pipeline(steps=(Step(model="negate", inputs={"x": "input.a"}),))}
+    server = start("--module", module(ModelSet(models=models, main="chain"), {"negate": file})).ready()
+    assert server.ask(body={"a": [[1, 2]]}).json == {"y": [[-1, -2]]}

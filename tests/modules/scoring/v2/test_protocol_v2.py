@@ -263,6 +263,7 @@ def test_model_metadata(pair):
 def test_methods_and_paths(line):
     """Other methods are 405 and other paths 404, in the protocol's form."""
     assert line.ask("/v2/models/graph/infer").status == 405
+    assert [line.ask(f"/v2/health/{one}", method="DELETE").status for one in ("live", "ready")] == [405, 405]
     assert line.ask("/v2", b"{}").json == {"error": "POST is not allowed here"}
     missing = line.ask("/v2/models/other/infer", b"{}")
     assert (missing.status, missing.json["error"]) == (404, "there is nothing at /v2/models/other/infer; models: graph")

@@ -103,10 +103,12 @@ def _of_numpy(value: Any) -> Any:
     found = (value.astype(_TIMES[kind]) if kind in _TIMES else value).tolist()
     if kind == "M" and not _dates(found):
         # Of years that Python's dates do not have NumPy gives numbers.
-        texts = value.astype(str).astype(object) if value.ndim else str(value)
-        if value.ndim:
-            texts[value != value] = None  # noqa: PLR0124 - NaT, as NaN, is not itself
-        return texts.tolist() if value.ndim else texts
+        texts: Any = value.astype(str)
+        if not value.ndim:
+            return str(texts)
+        texts = texts.astype(object)
+        texts[value != value] = None  # noqa: PLR0124 - NaT, as NaN, is not itself
+        return texts.tolist()
     return float(found) if type(found) is type(value) else found
 
 
