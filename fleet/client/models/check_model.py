@@ -110,7 +110,7 @@ def _external(model: Any, file: Path) -> Iterator[tuple[str, Path]]:
         location = entries.get("location", "")
         where = f"{file}: tensor {tensor.name!r}"
         path = PurePosixPath(location.replace("\\", "/"))
-        if not location or path.is_absolute() or ".." in path.parts:
+        if not location or "\0" in location or path.is_absolute() or ".." in path.parts:
             raise _outside(location, where)
         # A model that is a link itself may have its weights beside the link, or beside the file.
         folder = file.parent if (file.parent / path).exists() else file.resolve().parent
@@ -119,10 +119,17 @@ def _external(model: Any, file: Path) -> Iterator[tuple[str, Path]]:
             raise _outside(location, where)
         if not inside.is_file():
             raise Invalid(f"its data file {location!r} is missing", element=where, remedy=f"put it into {file.parent}")
-        end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+        end = sum(_bytes(entries, key, where) for key in ("offset", "length"))
         if inside.stat().st_size < end:
             raise Invalid(f"its data file {location!r} is shorter than {end} bytes", element=where, remedy=_WHOLE)
         yield str(path), inside
+
+
+def _bytes(entries: dict[str, str], key: str, where: str) -> int:
+    said = entries.get(key) or "0"
+    if not said.isdecimal():
+        raise Invalid(f"the {key} of its data is not a number of bytes: {said!r}", element=where, remedy=_WHOLE)
+    return int(said)
 
 
 def _outside(location: str, where: str) -> Invalid:

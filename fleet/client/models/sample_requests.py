@@ -12,8 +12,8 @@ from modules.samples import Comparison, Exact, Numeric
 
 SEED: Final = 20200101
 RANDOM_COUNT: Final = 3
-MAX_VALUES: Final = 1 << 20
-_DECIMALS: Final = 6
+MAX_VALUES: Final = 4 << 20
+DECIMALS: Final = 6
 _GIVE_SAMPLES: Final = "give requests of your own: --sample FILE.json"
 
 
@@ -131,16 +131,15 @@ def _described(name: str, described: _SampleFile) -> Request:
     )  # fmt: skip
 
 
-def graph_requests(http: httpx.Client) -> tuple[Request, ...]:
+def graph_requests(http: httpx.Client, *, count: int = RANDOM_COUNT, decimals: int = DECIMALS) -> tuple[Request, ...]:
     """Requests for a bare graph: its own example with seeded values, the same for the same graph.
 
-    The example is the scoring server's, which has tried for which sizes of free dimensions the graph runs.
+    The example is the scoring server's, which has tried for which sizes of free dimensions the graph runs. Whole
+    numbers that the graph refuses, as places beyond its table's end, stay those of the example.
 
     Raises:
         Invalid: the server has no example, or one that is too large.
     """
-    import numpy as np  # noqa: PLC0415  a tenth of a second, for registering alone
-
     example = _declared(http)
     if example is msgspec.UNSET:
         raise Invalid(
@@ -148,14 +147,28 @@ def graph_requests(http: httpx.Client) -> tuple[Request, ...]:
             element="sample",
             remedy=_GIVE_SAMPLES,
         )
-    count = _count(example)
-    if count > MAX_VALUES:
-        raise Invalid(f"{count} values are too many for a random sample", element="sample", remedy=_GIVE_SAMPLES)
+    values = _count(example)
+    if values > MAX_VALUES:
+        raise Invalid(f"{values} values are too many for a random sample", element="sample", remedy=_GIVE_SAMPLES)
+    requests = _made_up(example, count, _Made(decimals=decimals))
+    if _has_whole(example) and not all(http.post("/score", content=one.body).is_success for one in requests):
+        return _made_up(example, count, _Made(decimals=decimals, whole=False))
+    return requests
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """How values are made up: fractions with so many decimals, and whether ``whole`` numbers are others, too."""
+
+    decimals: int
+    whole: bool = True
+
+
+def _made_up(example: Any, count: int, made: _Made) -> tuple[Request, ...]:
+    import numpy as np  # noqa: PLC0415  a tenth of a second, for registering alone
+
     generator = np.random.Generator(np.random.PCG64(SEED))
-    return tuple(
-        Request(name=f"random-{number}", body=msgspec.json.encode(_varied(example, generator)))
-        for number in range(1, RANDOM_COUNT + 1)
-    )
+    bodies = (msgspec.json.encode(_varied(example, generator, made)) for _ in range(count))
+    return tuple(Request(name=f"random-{number}", body=body) for number, body in enumerate(bodies, 1))
 
 
 def script_request(http: httpx.Client) -> Request:
@@ -190,17 +203,24 @@ def _count(value: Any) -> int:
     return 1
 
 
-def _varied(value: Any, generator: Any) -> Any:
+def _has_whole(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_whole, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _varied(value: Any, generator: Any, made: _Made) -> Any:
     """The same lists and keys around other values of the same kind."""
     if isinstance(value, dict):
-        return {key: _varied(one, generator) for key, one in value.items()}
+        return {key: _varied(one, generator, made) for key, one in value.items()}
     if isinstance(value, list):
-        return [_varied(one, generator) for one in value]
+        return [_varied(one, generator, made) for one in value]
     if isinstance(value, str):
         return "sample"
     if isinstance(value, bool):
         return bool(generator.random() < 0.5)  # noqa: PLR2004  even odds
     if isinstance(value, int):
         # Zeros and ones: what an index, a mask and a count have in common.
-        return int(generator.integers(0, 2))
-    return round(float(generator.random()), _DECIMALS)
+        return int(generator.integers(0, 2)) if made.whole else value
+    # Without decimals 0 and 1, which take the fewest bytes.
+    return round(float(generator.random()), made.decimals or None)

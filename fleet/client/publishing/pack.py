@@ -21,6 +21,7 @@ MODEL: Final = "model"
 SOURCE: Final = "source"
 # What no path of a module may have.
 _ODD: Final = re.compile(r"[^A-Za-z0-9._@+=,() -]")
+_LONGEST: Final = 100
 # What editors, version control and interpreters leave in a folder; never part of a model.
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
 
@@ -40,7 +41,12 @@ def graph_path(name: str) -> str:
     """Where a graph's file goes: its own path, in letters that every system has."""
     letters = (one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
     parts = "".join(letters).split("/")
-    return module_path("/".join([MODEL, *(_ODD.sub("_", part) for part in parts)]))
+    return module_path("/".join([MODEL, *(_plain(part) for part in parts)]))
+
+
+def _plain(part: str) -> str:
+    """A name without what no path of a module may have; the end of a long one, which has its ending."""
+    return part if part in {"", ".", ".."} else _ODD.sub("_", part).lstrip(".")[-_LONGEST:]
 
 
 def weights_sources(model: OnnxModel, below: str) -> Sources:

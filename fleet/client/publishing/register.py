@@ -14,7 +14,14 @@ from fleet.client.local import references
 from fleet.client.local.scorers import ContainerScorer, Scorer, container_scorer, process_scorer
 from fleet.client.models.check_model import EXPORT, check_onnx, checker_says
 from fleet.client.models.conversion import Framework, Original, answers, convert, framework_of, largest_difference
-from fleet.client.models.sample_requests import Request, graph_requests, read_request, script_request
+from fleet.client.models.sample_requests import (
+    DECIMALS,
+    RANDOM_COUNT,
+    Request,
+    graph_requests,
+    read_request,
+    script_request,
+)
 from fleet.client.publishing import pack
 from fleet.client.publishing.publish import Registered, publish
 from fleet.client.publishing.serve_file import read_serve
@@ -44,6 +51,11 @@ _SAMPLES: Final = "samples.json"
 _GRAPHS: Final = (".onnx", ".ort")
 # A container's limit on a device is what its module needs, so there is room above what the samples took.
 _HEADROOM: Final = 1.5
+# The scoring server takes JSON of up to this part of the memory that is left to it.
+_MEMORY_PER_BYTE: Final = 32
+_BASE64: Final = 4 / 3
+# How many requests are made up for a graph, and with how many decimals: the first that devices can hold.
+_SMALLER: Final = ((RANDOM_COUNT, DECIMALS), (1, DECIMALS), (1, 1), (1, 0))
 _MEMORY_STEP: Final = 64 << 20
 # Properties of a module that was converted; the difference is the largest among all samples.
 CONVERTED_FROM: Final = "converted_from"
@@ -172,16 +184,44 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
     pack.write_manifest(unproved, folder)
     step("starting the scoring server", 0, 0)
     with _graphs_explained(serve, sources), _scorer(model, image, blobs, folder, step) as scorer:
-        if requests is None:
-            script = isinstance(serve, EntryScript)
-            requests = (script_request(scorer.http),) if script else graph_requests(scorer.http)
-        if not requests:
+        if requests is None and isinstance(serve, EntryScript):
+            requests = (script_request(scorer.http),)
+        if requests is not None and not requests:
             return unproved
-        samples = references.compute(requests, scorer, step)
-        needs = _needs(model, scorer)
-    (folder / FILES / _SAMPLES).write_bytes(samples_file.encode(samples))
+        samples = references.compute(requests, scorer, step) if requests else _made_up(scorer, step)
+        needs = _needs(model, scorer, samples)
+    (folder / FILES / _SAMPLES).write_bytes(_written(samples))
     proof = msgspec.structs.replace(unproved.proof, prove=model.prove, samples=_SAMPLES)
     return msgspec.structs.replace(unproved, files=pack.measure_files(folder, step), proof=proof, needs=needs)
+
+
+def _made_up(scorer: Scorer, step: Step) -> samples_file.Samples:
+    """Samples made up for a graph: fewer, and of shorter numbers, until devices take them and their answers."""
+    for count, decimals in _SMALLER[:-1]:
+        requests = graph_requests(scorer.http, count=count, decimals=decimals)
+        if sum(len(one.body) for one in requests) * _BASE64 > samples_file.LIMIT:
+            continue
+        samples = references.compute(requests, scorer, step)
+        if len(samples_file.encode(samples)) <= samples_file.LIMIT:
+            return samples
+    count, decimals = _SMALLER[-1]
+    return references.compute(graph_requests(scorer.http, count=count, decimals=decimals), scorer, step)
+
+
+def _written(samples: samples_file.Samples) -> bytes:
+    """The samples as devices read them.
+
+    Raises:
+        Invalid: they are more than a device reads.
+    """
+    data = samples_file.encode(samples)
+    if len(data) > samples_file.LIMIT:
+        raise Invalid(
+            f"requests and answers take {len(data) >> 20} MiB, and devices read up to {samples_file.LIMIT >> 20}",
+            element="sample",
+            remedy="give fewer or smaller ones: --sample FILE.json; or go without: --prove ready-only",
+        )
+    return data
 
 
 @contextmanager
@@ -249,14 +289,20 @@ def _requests(model: Model) -> tuple[Request, ...] | None:
     return () if model.prove == "ready-only" else None
 
 
-def _needs(model: Model, scorer: Scorer | None = None) -> Needs:
-    """The memory that the user says; else what its container took for the samples, and half as much again."""
+def _needs(model: Model, scorer: Scorer | None = None, samples: samples_file.Samples | None = None) -> Needs:
+    """The memory that the user says; else what its container took, half as much again, and room for each sample."""
     if model.memory_mb:
         return Needs(memory_mb=model.memory_mb)
     if not isinstance(scorer, ContainerScorer):
         return Needs()
-    steps = math.ceil(scorer.memory() * _HEADROOM / _MEMORY_STEP)
-    return Needs(memory_mb=max(Needs().memory_mb, steps * _MEMORY_STEP >> 20))
+    largest = max((len(one.body) for one in samples.samples), default=0) if samples else 0
+    return Needs(memory_mb=max(Needs().memory_mb, memory_mb(scorer.memory(), largest)))
+
+
+def memory_mb(used: int, largest: int) -> int:
+    """The MiB to grant to a scoring server that has ``used`` so many bytes, and is asked ``largest`` ones of JSON."""
+    steps = math.ceil(max(used * _HEADROOM, used + largest * _MEMORY_PER_BYTE) / _MEMORY_STEP)
+    return steps * _MEMORY_STEP >> 20
 
 
 def _proof(model: Model) -> Proof:

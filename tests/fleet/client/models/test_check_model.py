@@ -49,7 +49,7 @@ def test_external_data_beside_the_model_is_found(linear, tmp_path):
     assert check_onnx(file).external == {"weights.bin": file.parent / "weights.bin"}
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin"])
+@pytest.mark.parametrize("location", ["a\0b", "../weights.bin", "/etc/passwd", "a/../../weights.bin"])
 def test_external_data_outside_the_folder_is_refused(linear, tmp_path, location):
     """No model takes a file from elsewhere on the publisher's machine with it."""
     (tmp_path / "weights.bin").write_bytes(LARGE.tobytes())
@@ -99,6 +99,20 @@ def test_missing_external_data_is_named(linear, tmp_path):
     (tmp_path / "big" / "weights.bin").unlink()
 
     with pytest.raises(Invalid, match=r"'weights\.bin' is missing"):
+        check_onnx(file)
+
+
+@pytest.mark.parametrize("key", ["offset", "length"])
+@pytest.mark.parametrize("said", ["abc", "-5", "1e3"])
+def test_external_data_of_no_length_is_refused(linear, tmp_path, key, said):
+    """A place in the data that is no number is named."""
+    file = external(linear, tmp_path / "big")
+    model = onnx.load_model(file, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = said if entry.key == key else entry.value
+    file.write_bytes(model.SerializeToString())
+
+    with pytest.raises(Invalid, match=f"the {key} of its data is not a number of bytes: '{said}'"):
         check_onnx(file)
 
 

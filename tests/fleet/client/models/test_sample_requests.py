@@ -87,7 +87,7 @@ def test_random_samples_are_the_same_each_time():
     assert isinstance(body["scalar"], float)
 
 
-@pytest.mark.parametrize("example", [None, {"x": [[0.0] * 1024] * 1025}], ids=["none", "huge"])
+@pytest.mark.parametrize("example", [None, {"x": [[0.0] * 2048] * 2049}], ids=["none", "huge"])
 def test_what_cannot_be_made_up_asks_for_a_sample(example):
     """A graph that runs with no size tried, and huge tensors, need a sample of the user's own."""
     with pytest.raises(Invalid) as caught:

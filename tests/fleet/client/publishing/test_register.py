@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fleet.client.local.scorers import process_scorer
 from fleet.client.models.sample_requests import script_request
-from fleet.client.publishing.register import Model, prepare
+from fleet.client.publishing.register import Model, memory_mb, prepare
 from modules import manifest as manifests
 from modules import samples as samples_file
 from modules.errors import BadSettings, Invalid, NotReady, Unproved, WrongAnswer
 from modules.manifest import EntryScript, OnnxGraph
+from modules.scoring.settings import fitting
 
 ADD = "def init():\n    pass\n\n\ndef run(data):\n    import json\n    return {'sum': sum(json.loads(data)['data'])}\n"
 
@@ -115,7 +116,9 @@ def test_the_servers_own_format_can_be_registered(pack, linear_file, tmp_path):
     assert len(read_samples(folder)) == 3
 
 
-@pytest.mark.parametrize("name", ["modèle für.onnx", "模型.onnx", "a:b.onnx", "größe ±1.onnx"])
+@pytest.mark.parametrize(
+    "name", [".hidden.onnx", f"{'x' * 240}.onnx", "modèle für.onnx", "模型.onnx", "a:b.onnx", "größe ±1.onnx"]
+)
 def test_a_graphs_file_may_have_any_name(pack, linear_file, name):
     """A file name that not every system has is written in letters that every system has."""
     manifest, _ = pack(graph(linear_file.rename(linear_file.with_name(name))))
@@ -141,6 +144,58 @@ def test_random_samples_have_sizes_for_which_the_graph_runs(pack, tmp_path):
     pixels = np.array(json.loads(read_samples(folder)[0].body)["x"])
     assert pixels.shape[2] >= 5
     assert 0 < pixels.std() < 1
+
+
+def written(tmp_path, nodes, x, y, constants=()):
+    """A graph of these nodes, from x to y, each its type and shape."""
+    sides = [[helper.make_tensor_value_info(name, *side)] for name, side in (("x", x), ("y", y))]
+    model = helper.make_model(
+        helper.make_graph(nodes, "made", *sides, list(constants)), opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )  # fmt: skip
+    (tmp_path / "made.onnx").write_bytes(model.SerializeToString())
+    return graph(tmp_path / "made.onnx")
+
+
+@pytest.mark.parametrize(("side", "count"), [(32, 3), (416, 1)])
+def test_samples_are_no_larger_than_devices_read(pack, tmp_path, side, count):
+    """A graph of large pictures gets fewer requests, of shorter numbers, so that devices can read them."""
+    nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)]
+    picture = (TensorProto.FLOAT, [1, 3, side, side])
+
+    _, folder = pack(written(tmp_path, nodes, picture, (TensorProto.FLOAT, [1, 3])))
+
+    assert (folder / "files/samples.json").stat().st_size <= samples_file.LIMIT
+    assert len(read_samples(folder)) == count
+    assert 0.4 < np.mean(json.loads(read_samples(folder)[0].body)["x"]) < 0.6
+
+
+def test_samples_of_ones_own_that_no_device_reads_are_refused(pack, linear_file, tmp_path):
+    """Requests and answers that are together more than devices read are refused here, not on each device."""
+    large = sample(tmp_path, {"body": {"x": [[1, 1, 1]] * 900_000}})
+
+    with pytest.raises(Invalid, match="devices read up to 16"):
+        pack(graph(linear_file, samples=large))
+
+
+def test_whole_numbers_that_the_graph_refuses_stay_as_in_the_example(pack, tmp_path):
+    """A table of one row is asked for that row."""
+    table = numpy_helper.from_array(np.float32([5]), "table")
+    nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
+
+    _, folder = pack(written(tmp_path, nodes, (TensorProto.INT64, ["N"]), (TensorProto.FLOAT, ["N"]), [table]))
+
+    assert {one.body for one in read_samples(folder)} == {b'{"x":[0]}'}
+
+
+@pytest.mark.parametrize("megabytes", [0, 5, 20])
+def test_a_device_grants_memory_for_its_samples(megabytes):
+    """What is granted lets the scoring server take its own samples."""
+    used = 200 << 20
+    granted = memory_mb(used, megabytes << 20)
+
+    assert granted >= 300
+    assert fitting(granted << 20).max_text >= megabytes << 20
 
 
 def test_a_graph_that_contradicts_itself_is_explained(pack, linear, tmp_path):
