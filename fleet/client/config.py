@@ -52,7 +52,7 @@ def load() -> Config:
         raise BadSettings(f"no fleet server's {missing} is known", element=str(path()), remedy=_LOG_IN)
     ca_file = os.environ.get("EDGEFLEET_CA")
     ca = read_ca(Path(ca_file)) if ca_file else (stored.ca if stored else None)
-    return Config(url=check_url(url), token=token, ca=ca)
+    return Config(url=check_url(url), token=check_token(token), ca=ca)
 
 
 def _stored() -> Config | None:
@@ -87,12 +87,31 @@ def check_url(url: str) -> str:
     Raises:
         BadSettings: no http(s) address, or one that would send the token in clear over a network.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0 and not parts.username
+    except ValueError:  # half an IPv6 address, or a port that is none
+        usable = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise BadSettings("this is not a web address", element=url, remedy="write https://host:port")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise BadSettings("the token would travel in clear", element=url, remedy="use https://")
     return url.rstrip("/")
+
+
+def check_token(token: str) -> str:
+    """The token without what was copied around it.
+
+    Raises:
+        BadSettings: it cannot be sent: tokens are letters, digits and signs of ASCII.
+    """
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise BadSettings(
+            "this is not a token: it has spaces, or letters that no token has", element="token",
+            remedy="copy it again, from where the server or another operator wrote it",
+        )  # fmt: skip
+    return token
 
 
 def read_ca(file: Path) -> str:

@@ -25,7 +25,7 @@ def login(
 ) -> None:
     """Remember a fleet server's address, token and certificate authority."""
     screen = Screen(as_json=as_json)
-    chosen = Config(url=config.check_url(url), token=token.strip(), ca=config.read_ca(ca) if ca else None)
+    chosen = Config(url=config.check_url(url), token=config.check_token(token), ca=config.read_ca(ca) if ca else None)
     with Fleet(chosen) as fleet:
         health = fleet.health()
         fleet.modules()

@@ -50,11 +50,27 @@ def test_a_damaged_file_is_named(home, content):
     assert caught.value.element == str(home / "config.json")
 
 
-@pytest.mark.parametrize("url", ["fleet.example", "ftp://fleet.example", "http://fleet.example", "https://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "fleet.example", "ftp://fleet.example", "http://fleet.example", "https://", "https://[::1", "https://x:99999",
+        "https://x:y", "https://me:secret@x", "https://x y", "https://fl\u00fcet.example",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_or_unsafe_is_refused(url):
     """No token travels in clear over a network."""
     with pytest.raises(BadSettings):
         config.check_url(url)
+
+
+@pytest.mark.parametrize("token", ["s\u00fc\u00df", "two words", "two\nlines"])
+def test_a_token_that_cannot_be_sent_is_refused(home, monkeypatch, token):
+    """A token that was copied wrongly is an error of ours, not of what would send it; spaces around it are nothing."""
+    config.save(Config(url="https://fleet.example", token=token))
+    with pytest.raises(BadSettings, match="not a token"):
+        config.load()
+    monkeypatch.setenv("EDGEFLEET_TOKEN", " other\n")
+    assert config.load().token == "other"
 
 
 def test_clear_http_is_for_this_machine_alone():
