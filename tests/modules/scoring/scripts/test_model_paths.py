@@ -132,3 +132,22 @@ def test_application_root(start, script, tmp_path):
     assert ask("oak") == (str(tmp_path / "azureml-models/oak/1/model.pkl"), 200)
     text, status = ask("local")
     assert (os.path.normpath(text), status) == ("local", 200)
+
+
+@pytest.mark.parametrize("name", ["", ".", "./", "None"])
+def test_no_name(start, script, tmp_path_factory, name):
+    """An empty name, as of a setting that is missing, is no model: not the folder of them all."""
+    code = SCRIPT.replace(
+        "Model.get_model_path(model_name=name)", "Model.get_model_path({'None': None}.get(name, name))"
+    )
+    root = fill(tmp_path_factory.mktemp("models"), "oak/1/model.pkl", "elm/1/model.pkl")
+    ask = asking(start("--script", script(code), "--model-dir", root).ready())
+    said, status = ask(name)
+    assert (status, "is not a model's name" in said) == (500, True)
+
+
+def test_files_named_by_numbers(start, script, tmp_path_factory):
+    """Files whose names are numbers are no versions: the model is their folder."""
+    root = fill(tmp_path_factory.mktemp("models"), "oak/1", "oak/2")
+    ask = asking(start("--script", script(SCRIPT), "--model-dir", root).ready())
+    assert ask("oak") == (str(root / "oak"), 200)

@@ -31,6 +31,9 @@ class Model:
         Raises:
             ModelNotFoundException: it is in none of these, or not in this version; the message names what there is.
         """
+        if not isinstance(model_name, str) or not model_name.strip("./"):
+            # An empty name, from a setting that is missing, would be the folder of all models.
+            raise ModelNotFoundException(f"{model_name!r} is not a model's name")
         given = Path(os.environ.get("AZUREML_MODEL_DIR", "."))
         roots = [Path(os.environ.get("AML_APP_ROOT", "."), "azureml-models"), given]
         for root in roots:
@@ -54,7 +57,8 @@ def _version_of(folder: Path, version: object) -> Path | None:
     if version is not None:
         found = folder / str(version)
         return found if found.is_dir() else None
-    versions = [one for one in folder.iterdir() if _VERSION.fullmatch(one.name)] if folder.is_dir() else []
+    inside = folder.iterdir() if folder.is_dir() else ()
+    versions = [one for one in inside if one.is_dir() and _VERSION.fullmatch(one.name)]
     return max(versions, key=lambda one: tuple(map(int, one.name.split("."))), default=None)
 
 
