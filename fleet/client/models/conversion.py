@@ -127,7 +127,8 @@ def largest_difference(samples: Samples, originals: list[dict[str, Any]], conver
             if name not in answer:
                 raise WrongAnswer(f"the graph has no output {name}", element=where, remedy="report it with the model")
             try:
-                most = max(most, _difference(_flat(answer[name]), _flat(reference)))
+                found = _flat(answer[name])
+                most = max(most, _difference(found, _flat(_for_both_classes(reference, len(found)))))
             except ValueError as error:
                 raise WrongAnswer(
                     f"the graph that {converted.made_by} made does not answer as the original: {error}",
@@ -147,6 +148,12 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [one for part in value for one in _flat(part)]
     return [value]
+
+
+def _for_both_classes(reference: Any, values: int) -> Any:
+    """Of two classes an estimator gives one decision, and some graphs one for each: the other with the sign changed."""
+    decisions = isinstance(reference, list) and all(isinstance(one, float) for one in reference)
+    return [[-one, one] for one in reference] if decisions and values == 2 * len(reference) else reference
 
 
 def _difference(found: list[Any], reference: list[Any]) -> float:

@@ -64,7 +64,16 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
         columns = [["X", "number", int(width)]]
     kinds = {"number": FloatTensorType, "text": StringTensorType}
     inputs = [(name, kinds[kind]([None, width])) for name, kind, width in columns]
-    graph = written(model, inputs)
+    try:
+        graph = written(model, inputs)
+    except SystemExit as error:
+        names = [str(one) for one in getattr(model, "feature_names_in_", ())]
+        if job.get("columns") or "column name" not in str(error):
+            raise
+        raise SystemExit(
+            "it was fitted with a table, whose columns may be numbers or text: give a request with a key for each, "
+            f'--sample FILE.json with {{"{names[0]}": [[...]], ...}} for {", ".join(names)}'
+        ) from error
     pathlib.Path(job["onnx"]).write_bytes(graph.SerializeToString())
     return {
         "made_by": f"skl2onnx {skl2onnx.__version__}", "library": f"scikit-learn {sklearn.__version__}", "notes": notes,
@@ -83,11 +92,14 @@ def written(model: Any, inputs: list[Any]) -> Any:
     for opset in (None, OLDER):
         # Some have no form in the newest operators yet; some no zipmap, of which a pipeline must be told.
         tries: list[dict[Any, Any]] = [{id(model): {"zipmap": False}}, {type(last(model)): {}}]
+        if not hasattr(model, "predict_proba"):
+            # Of a support vector machine the decisions themselves, which else come with their signs exchanged.
+            tries.insert(0, {id(model): {"zipmap": False}, id(last(model)): {"zipmap": False, "raw_scores": True}})
         for options in tries:
             try:
                 return skl2onnx.convert_sklearn(model, initial_types=inputs, options=options, target_opset=opset)
             except Exception as error:  # noqa: BLE001  each converter has errors of its own
-                if "zipmap" not in str(error):
+                if "zipmap" not in str(error) and "raw_scores" not in str(error):
                     first = first or error
                     break
     text = " ".join(str(first).split())

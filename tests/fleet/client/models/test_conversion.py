@@ -26,7 +26,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from fleet.client.models.conversion import Converted, framework_of, largest_difference
 from modules.errors import BadSettings, Invalid, WrongAnswer
@@ -78,6 +78,31 @@ def test_estimators_of_every_kind(save, convert, model):
 
     assert len(samples) == 3
     assert float(manifest.properties["largest_difference"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        SVC(), LinearSVC(), RidgeClassifier(), Perceptron(), SGDClassifier(random_state=0), LogisticRegression(),
+        HistGradientBoostingClassifier(max_iter=3), make_pipeline(StandardScaler(), SVC()),
+    ],
+    ids=lambda model: type(getattr(model, "steps", [["", model]])[-1][1]).__name__,
+)  # fmt: skip
+def test_classifiers_of_two_classes(save, convert, model):
+    """So do classifiers of two classes, for which some give one decision and their graphs one for each class."""
+    manifest, samples = convert(save(model.fit(FLOWERS, KINDS == 1)))
+
+    assert len(samples) == 3
+    assert float(manifest.properties["largest_difference"]) < 1e-3
+
+
+def test_a_table_without_a_sample(save, convert):
+    """An estimator that was fitted with a table asks for a request with its columns by their names."""
+    columns = ColumnTransformer([("n", StandardScaler(), ["age"]), ("t", OneHotEncoder(), ["city"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(PEOPLE, [0, 1, 0, 1] * 5)
+
+    with pytest.raises(Invalid, match=r"a key for each, --sample FILE\.json .* for age, city"):
+        convert(save(model))
 
 
 def test_why_a_model_cannot_be_converted_stands_first(save, convert, tmp_path):
