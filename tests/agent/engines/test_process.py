@@ -221,12 +221,12 @@ class TestLife:
         assert all(not processes.is_alive(processes.Identity(one.pid, one.ticks, leader.boot)) for one in members)
 
     @pytest.mark.parametrize("then", ["started again", "stopped"])
-    async def test_what_a_killed_server_leaves(self, engines, interpreter, launch, then):
+    async def test_what_a_killed_server_leaves(self, engines, interpreter, launch, then, tmp_path):
         """The script's worker and joblib's, which nobody ends with a killed server, end before it is started again."""
         engine, wanted = engines(interpreter), launch(script=PARALLEL)
         await engine.start(wanted)
         await until(lambda: serves(wanted))
-        leader = processes.find(wanted.socket)
+        leader = processes.find(mark(tmp_path))
         members = [processes.Identity(one.pid, one.ticks, leader.boot) for one in processes.session(leader)]
         assert len(members) >= 4  # server, worker, two of joblib's
         assert (await engine.usage(wanted.instance)).tasks >= len(members)
