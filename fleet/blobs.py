@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from fleet.folder import sync_folder
 from fleet.refusals import Missing, TooLarge
 from modules.digests import BLOCK, Blob, measure_file, sha256
 from modules.errors import Invalid
@@ -169,9 +170,12 @@ class Incoming:
                 more.finish_index()
         # Index and note come before the blob, so that a blob that is visible is complete.
         note = _note(self._store.path(found))
-        note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(note.parent)
         draft = self._path.with_suffix(".blocks")
-        draft.write_text(blob.blocks)
+        with draft.open("w") as stream:
+            stream.write(blob.blocks)
+            stream.flush()
+            os.fsync(stream.fileno())
         draft.replace(note)
         self._publish()
         return blob
@@ -190,13 +194,16 @@ class Incoming:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         target = self._store.path(self._name)
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folder(target.parent)
         self._path.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of some blobs, if it is not there; its own name lasts, too."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_folder(folder.parent)
 
 
 def _note(path: Path) -> Path:

@@ -8,6 +8,7 @@ from agent.blobs import BlobStore
 from modules.digests import BLOCK, Blob, measure_bytes, sha256
 from modules.errors import Invalid
 from tests.doubles.blob_server import index_of
+from tests.doubles.disk import Disk
 
 
 @pytest.fixture
@@ -67,6 +68,27 @@ def test_a_finished_blob_is_read_once_more(store):
     with pytest.raises(Invalid):
         store.finish(wrong)
     assert not list(store.folder.glob("*.part"))
+
+
+def test_a_blob_has_its_name_only_when_its_bytes_are_on_the_disk(store, monkeypatch):
+    """By its name alone it is believed after a power cut, so bytes come before name, and the name lasts."""
+    disk, blob = Disk(monkeypatch), measure_bytes(b"abc")
+    with store.open_partial(blob) as stream:
+        stream.write(b"abc")
+    store.finish(blob)
+
+    assert disk.synced(store.path(blob.sha256))
+    assert disk.lasts(store.path(blob.sha256))
+
+
+def test_an_index_that_a_power_cut_tore_is_fetched_again(store):
+    """It is the one file that is not synced, for whoever reads it holds it against its digest."""
+    blob, index = measure_bytes(b"x" * BLOCK + b"y"), index_of(b"x" * BLOCK + b"y")
+    store.keep_index(blob, index)
+    (path,) = store.folder.glob("*.index")
+    for torn in (b"", index[:-1], b"\0" * len(index)):
+        path.write_bytes(torn)
+        assert store.index(blob) is None
 
 
 def test_pruning_frees_the_oldest_unnamed_first(store):

@@ -61,6 +61,24 @@ async def test_an_image_for_which_there_is_no_space_waits(device, monkeypatch):
     await device.phase(Phase.PROBATION, flowing=10.0)
 
 
+async def test_the_gateway_knows_of_a_commit_before_the_old_module_stops(device):
+    """Nothing that a table still names is stopped: by then nobody can be sent to the old module any more."""
+    await device.committed(make("acme/digits:1"))
+    old, stop, told = device.row().current.instance, device.engine.stop, []
+
+    async def watched(instance, *, grace_s):
+        told.append((instance, device.route()))
+        await stop(instance, grace_s=grace_s)
+
+    device.engine.stop = watched
+    await device.committed(make("acme/digits:2"))
+    await device.until(lambda: told)
+
+    ((instance, route),) = told
+    assert (instance, route.previous) == (old, None)
+    assert route.current.instance == device.row().current.instance
+
+
 async def test_a_wrong_answer_is_reverted_and_remembered(device):
     """A module that answers a sample wrong never gets traffic, and its content is remembered as failed."""
     first, bad = make("acme/digits:1"), make("acme/digits:2")

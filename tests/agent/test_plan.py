@@ -20,14 +20,16 @@ CURRENT = Placed(wanted=OLD, instance="old", socket="/old")
 
 
 def seen(**instances):
-    """Evidence by instance name: "up", "slow", "silent", "unknown" (no probe ended yet), "ended", "oom" or "gone"."""
+    """Evidence by instance name: "up", "slow", "silent", "unknown" (no probe ended yet), "ended", "oom", "created" or
+    "gone".
+    """
     return Seen(evidence={name: evidence(name, how) for name, how in instances.items()})
 
 
 def evidence(name, how):
     if how == "gone":
         return Evidence(instance=None)
-    state = "exited" if how in {"ended", "oom"} else "running"
+    state = "exited" if how in {"ended", "oom"} else "created" if how == "created" else "running"
     one = Instance(instance=name, slot="main", digest=WANTED.digest, state=state, exit_code=1, oom=how == "oom")
     failed = {"silent": 3, "slow": 2}.get(how, 0)
     return Evidence(instance=one, failed_probes=failed, answers=how == "up")
@@ -203,6 +205,7 @@ def test_left_overs_are_those_that_no_row_names():
         ("gone", "not-ready", "gone"),
         ("oom", "over-limit", "memory"),
         ("ended", "not-ready", "exit code 1"),
+        ("created", "not-ready", "ended"),
         ("silent", "not-ready", "3 health probes"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from agent.blobs import BlobStore
 from agent.shelf import Shelf
 from modules.errors import Untrusted
+from tests.doubles.disk import Disk
 from tests.doubles.release import make
 
 RELEASE, OTHER = make("acme/digits:1"), make("acme/digits:2")
@@ -41,8 +42,9 @@ def test_a_module_is_laid_out_whole_and_read_only(shelf, blobs):
     assert shelf.samples(RELEASE.digest, RELEASE.manifest).samples[0].name == "one"
 
 
-def test_blobs_on_another_file_system_are_copied(shelf):
-    """A blob folder on a disk of its own is no reason against any module."""
+def test_blobs_on_another_file_system_are_copied(shelf, monkeypatch):
+    """A blob folder on a disk of its own is no reason against any module; the copies are on the disk before it."""
+    disk = Disk(monkeypatch)
     with TemporaryDirectory(dir="/dev/shm") as elsewhere:
         store = BlobStore(Path(elsewhere))
         assert store.folder.stat().st_dev != shelf.folder.stat().st_dev
@@ -54,24 +56,34 @@ def test_blobs_on_another_file_system_are_copied(shelf):
     laid_out = shelf.path(RELEASE.digest) / "files" / "model.onnx"
     assert laid_out.read_bytes() == b"the graph of acme/digits:1"
     assert laid_out.stat().st_mode & 0o777 == 0o444
+    draft = shelf.path(RELEASE.digest).with_suffix(".draft")
+    assert all(("sync", str(draft / "files" / entry.path)) in disk.happened for entry in RELEASE.manifest.files)
 
 
 def test_a_module_is_synced_before_it_has_its_name(shelf, blobs, monkeypatch):
     """A power cut leaves no module whose manifest or names were still in memory: both are synced, then renamed."""
     shelf.keep_manifest(RELEASE.digest, RELEASE.data)
-    home, synced, sync = shelf.path(RELEASE.digest), [], os.fsync
-
-    def seen(descriptor):
-        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), home.exists()))
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", seen)
+    home, disk = shelf.path(RELEASE.digest), Disk(monkeypatch)
+    draft = home.with_suffix(".draft")
     shelf.lay_out(RELEASE.digest, RELEASE.manifest, blobs)
 
-    draft = home.with_suffix(".draft")
-    wanted = {str(draft / "manifest.json.partial"), str(draft), str(draft / "files")}
-    assert wanted <= {path for path, named in synced if not named}
-    assert synced[-1] == (str(shelf.folder), True)
+    assert disk.lasts(home)
+    before = disk.happened[: disk.happened.index(("name", str(draft), str(home)))]
+    assert {
+        ("sync", str(draft / "manifest.json.partial")),
+        ("sync", str(draft)),
+        ("sync", str(draft / "files")),
+    } <= set(before)
+
+
+def test_a_manifest_is_on_the_disk_before_an_order_is_followed(shelf, monkeypatch):
+    """It is written once, and an agent that starts after a power cut must find it whole under its name."""
+    disk = Disk(monkeypatch)
+    shelf.keep_manifest(RELEASE.digest, RELEASE.data)
+    (path,) = shelf.folder.glob("*.manifest")
+
+    assert disk.synced(path)
+    assert disk.lasts(path)
 
 
 def test_a_half_laid_out_module_is_not_there(shelf, blobs):

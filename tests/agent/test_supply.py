@@ -202,7 +202,29 @@ def test_layers_of_the_current_and_the_previous_version_are_never_pruned(tmp_pat
 
     supply.prune([slot_row(CURRENT.wanted(), slug("digits"), current=_placed(CURRENT), previous=_placed(PREVIOUS))])
 
+    _kept(blobs, shelf, CURRENT, PREVIOUS)
+    assert not any(blobs.has(layer) for layer in FORGOTTEN.manifest.runtimes[0].image.layers)
+
+
+@pytest.mark.parametrize("place", ["current", "candidate", "previous"])
+def test_what_runs_keeps_its_files_whatever_was_ordered_since(tmp_path, blobs, place):
+    """An order for another version names that one alone; the version that serves, or may have to again, stays."""
+    shelf = Shelf(tmp_path / "modules")
     for release in (CURRENT, PREVIOUS):
+        shelf.keep_manifest(release.digest, release.data)
+        shelf.lay_out(release.digest, release.manifest, blobs)
+    supply = Supply(
+        blobs=blobs, shelf=shelf, puller=Puller(BlobServer().send, timeout_s=1, tries=1), reserve=1, budget=0
+    )
+
+    supply.prune([slot_row(PREVIOUS.wanted(), slug("digits"), **{place: _placed(CURRENT)})])
+
+    _kept(blobs, shelf, CURRENT, PREVIOUS)
+    assert shelf.path(CURRENT.digest).is_dir()
+
+
+def _kept(blobs, shelf, *releases):
+    for release in releases:
+        assert shelf.manifest(release.digest) == release.manifest
         image = release.manifest.runtimes[0].image
         assert all(blobs.has(blob) for blob in (image.manifest, image.config, *image.layers, *release.manifest.files))
-    assert not any(blobs.has(layer) for layer in FORGOTTEN.manifest.runtimes[0].image.layers)

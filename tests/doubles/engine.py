@@ -25,10 +25,13 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """How the instances of one module behave. ``answer`` is what ``/score`` says; seconds are the virtual clock's.
 
     ``exits`` ends it before it is ready, ``hangs`` lets its health path say 503, ``dies_after_s`` ends it later,
-    ``oom`` says for memory; ``slow_s`` are real seconds before an answer.
+    ``oom`` says for memory; ``slow_s`` are real seconds before an answer. ``answers`` and ``slow_for`` say the same of
+    single requests, by their bodies.
     """
 
     answer: bytes = b'{"y": [1.0]}'
+    answers: dict[bytes, bytes] = {}
+    slow_for: dict[bytes, float] = {}
     status: bytes | None = None
     provider: str = "CPUExecutionProvider"
     exits: bool = False
@@ -249,12 +252,12 @@ class SimulatedEngine:
 
     async def _serve(self, one: _Running, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            target = await _request(reader)
+            target, sent = await _request(reader)
             behaviour = self._behaviour(one)
-            if behaviour.slow_s:
+            if slow_s := behaviour.slow_for.get(sent, behaviour.slow_s):
                 with suppress(TimeoutError):  # or until whoever asked has gone
-                    await asyncio.wait_for(reader.read(), behaviour.slow_s)
-            code, body = _answer(target, behaviour)
+                    await asyncio.wait_for(reader.read(), slow_s)
+            code, body = _answer(target, sent, behaviour)
             writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (code, len(body)) + body)
             await writer.drain()
         except ConnectionError:
@@ -263,17 +266,16 @@ class SimulatedEngine:
             writer.close()
 
 
-async def _request(reader: asyncio.StreamReader) -> str:
-    """The target of one request, its body read."""
+async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """The target and the body of one request."""
     with suppress(asyncio.IncompleteReadError):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = next((line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length:")), "0")
-        await reader.readexactly(int(length))
-        return head.split(" ")[1]
-    return ""
+        return head.split(" ")[1], await reader.readexactly(int(length))
+    return "", b""
 
 
-def _answer(target: str, behaviour: Behaviour) -> tuple[int, bytes]:
+def _answer(target: str, sent: bytes, behaviour: Behaviour) -> tuple[int, bytes]:
     match target:
         case "/":
             return (503, b"not yet") if behaviour.hangs else (200, b"Healthy")
@@ -281,7 +283,7 @@ def _answer(target: str, behaviour: Behaviour) -> tuple[int, bytes]:
             told = {"ready": True, "provider_in_use": behaviour.provider, "module": "m"}
             return 200, behaviour.status if behaviour.status is not None else msgspec.json.encode(told)
         case "/score":
-            return 200, behaviour.answer
+            return 200, behaviour.answers.get(sent, behaviour.answer)
     return 404, b""
 
 

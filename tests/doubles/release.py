@@ -10,6 +10,7 @@ from modules.names import Digest, ModuleRef
 from modules.protocol.order import SlotOrder
 from tests.doubles.blob_server import index_of
 
+BODY = b'{"x": [1.0]}'
 RIGHT = b'{"y": [1.0]}'
 WRONG = b'{"y": [7.0]}'
 
@@ -42,20 +43,23 @@ def make(
     probation_s: float = 300.0,
     limits: Limits | None = None,
     accelerators: tuple[str, ...] = ("cpu",),
+    providers: tuple[str, ...] = ("CPUExecutionProvider",),
+    bodies: tuple[bytes, ...] = (BODY,),
     **more,
 ) -> Release:
-    """A module whose one sample expects ``RIGHT``."""
+    """A module with a sample of each of these bodies, which expects ``RIGHT``."""
     named = ModuleRef.parse(ref)
-    sample = samples.Sample(name="one", body=b'{"x": [1.0]}', answer=RIGHT)
+    names = ("one", "two", "three", "four", "five")
+    asked = tuple(samples.Sample(name=name, body=body, answer=RIGHT) for name, body in zip(names, bodies, strict=False))
     files = {
         "model.onnx": f"the graph of {ref}".encode() if model is None else model,
-        "samples.json": samples.encode(samples.Samples((sample,))),
+        "samples.json": samples.encode(samples.Samples(asked)),
     }
     blobs = dict(pair for data in files.values() for pair in _offered(data))
-    runtime = Runtime()
+    runtime = Runtime(providers=providers)
     if image:
         made, image_blobs = make_image(ref)
-        runtime = Runtime(image=made)
+        runtime = Runtime(image=made, providers=providers)
         blobs |= image_blobs
     built = Manifest(
         team=named.team,

@@ -10,6 +10,7 @@ from fleet.blobs import Blobs
 from fleet.refusals import Missing, TooLarge
 from modules.digests import BLOCK, Blob, check_index, measure_bytes, sha256
 from modules.errors import Invalid
+from tests.doubles.disk import Disk
 
 DATA = bytes(range(256)) * 1000
 
@@ -86,3 +87,18 @@ def test_an_absent_blob_is_missing(blobs):
     for read in (blobs.read, lambda one: blobs.read_blocks(one, [0])):
         with pytest.raises(Missing):
             read(name)
+
+
+def test_a_blob_that_is_visible_survives_a_power_cut(blobs, monkeypatch):
+    """Blob, index and the note of which index it is are on the disk, bytes and names, before anybody is told of it."""
+    disk = Disk(monkeypatch)
+    blob = blobs.put(DATA)
+    paths = [blobs.path(blob.sha256), blobs.path(blob.blocks)]
+
+    for path in (*paths, paths[0].with_name(paths[0].name + ".blocks")):
+        assert disk.synced(path)
+        assert disk.lasts(path)
+    for path in paths:
+        assert ("sync", str(path.parent.parent)) in disk.happened, "the folder's own name"
+    names = [what[2] for what in disk.happened if what[0] == "name"]
+    assert names[-1] == str(paths[0]), "what it needs was there before it"

@@ -12,7 +12,8 @@ import pytest
 from modules.digests import BLOCK, check_index, measure_bytes, measure_file
 from modules.errors import Invalid, Untrusted
 from modules.images import archive, archive_tag, check_held, image_ids, import_archive, read_config, write_archive
-from modules.oci import blob_path
+from modules.oci import DOCUMENT_LIMIT, blob_path
+from tests.doubles.disk import Disk
 
 LOWER, UPPER = os.urandom(3 * BLOCK + 17), b"upper" * 50_000
 
@@ -135,6 +136,25 @@ class TestImport:
             for blob in (image.manifest, image.config, *image.layers)
             for digest in (blob.sha256, blob.blocks)
         }
+
+    def test_blobs_are_on_the_disk(self, blobs, monkeypatch):
+        """A blob gets its name when its bytes are synced: a power cut leaves no digest with other bytes."""
+        disk = Disk(monkeypatch)
+        imported(docker_before_25(), blobs)
+
+        assert all(disk.synced(path) for path in blobs.iterdir())
+
+    @pytest.mark.parametrize("form", [docker_before_25, oci_layout])
+    def test_bounds(self, blobs, form, monkeypatch):
+        """Neither many documents nor a long one, which are held in memory, are read to their end."""
+        with monkeypatch.context() as patch:
+            patch.setattr("modules.image_import._MAX_DOCUMENTS", 2)
+            with pytest.raises(Invalid, match="more than 2 documents"):
+                imported(form(), blobs)
+        long = tar([("index.json", b"[" + b" " * DOCUMENT_LIMIT)])
+        with pytest.raises(Invalid, match=f"a document of more than {DOCUMENT_LIMIT} bytes"):
+            imported(long, blobs)
+        assert list(blobs.iterdir()) == []
 
     def test_same_image_same_digests(self, blobs, tmp_path):
         """Importing the same image again, from another form and elsewhere, gives the same digests."""

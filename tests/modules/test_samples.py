@@ -80,6 +80,24 @@ def test_wrong_answers_are_named(reference, answer, said):
     assert re.search(said, difference), difference
 
 
+@pytest.mark.parametrize(
+    ("rule", "reference", "answer", "right"),
+    [
+        (Numeric(absolute=0.5, relative=0), b"0", b"0.5", True),  # near nothing, only the absolute one can hold
+        (Numeric(absolute=0.5, relative=0), b"0", b"0.51", False),
+        (Numeric(absolute=0, relative=0.5), b"-10", b"-15", True),
+        (Numeric(absolute=0, relative=0.5), b"-10", b"-15.1", False),  # of the answer it would be 7.55
+        (Numeric(absolute=0, relative=0.5), b"10", b"5", True),  # of the answer it would be 2.5
+        (Numeric(absolute=0, relative=0.5), b"0", b"0.000001", False),
+        (Numeric(absolute=1, relative=0.5), b"10", b"16", True),  # both together
+        (Numeric(absolute=1, relative=0.5), b"10", b"16.1", False),
+    ],
+)
+def test_tolerances_are_the_references(rule, reference, answer, right):
+    """An answer may be off by the absolute tolerance and so much of the reference, never so much of itself."""
+    assert (differences(sample(reference, rule), 200, answer) == []) is right
+
+
 def test_status_counts_first():
     """Another status is the difference, whatever the body."""
     assert differences(sample(b"{}"), 500, b"{}") == ["one: status 500 instead of 200: b'{}'"]

@@ -191,3 +191,27 @@ async def test_a_real_engine(docker_engine):
     assert facts.name == "docker"
     assert facts.version
     assert "image store" in facts.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("created", "created"),
+        ("Configured", "created"),
+        ("running", "running"),
+        ("paused", "running"),  # it does not answer, which its probes will tell
+        ("restarting", "running"),
+        ("removing", "running"),
+        ("exited", "exited"),
+        ("dead", "exited"),
+        ("whatever comes", "exited"),
+    ],
+)
+def test_states(status, state):
+    """What an engine may call a container is one of three, and what nobody knows does not count as running."""
+    labels = {"edgefleet.instance": "main-1", "edgefleet.slot": "main", "edgefleet.digest": "sha256:" + "0" * 64}
+    told = {"State": {"Status": status, "ExitCode": 1}, "Config": {"Labels": labels}, "Image": "sha256:1"}
+    shown = DockerEngine(DEVICE, DockerApi("/no.sock"))._instance(told)
+
+    assert shown.state == state
+    assert (shown.exit_code is None) is (state != "exited")

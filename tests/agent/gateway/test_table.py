@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.gateway import table
 from agent.gateway.table import Fallback, Route, Table, Upstream
 from modules.errors import Invalid
+from tests.doubles.disk import Disk
 
 upstreams = st.builds(
     Upstream,
@@ -54,6 +55,14 @@ def test_only_the_group_may_read_it(tmp_path):
 
     assert path.stat().st_mode & 0o777 == 0o640
     assert [file.name for file in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_table_is_whole_after_a_power_cut(tmp_path, monkeypatch):
+    """The gateway starts with what is there, before the agent does: never with half a table, or an empty one."""
+    disk, path = Disk(monkeypatch), tmp_path / "table.json"
+    table.write(path, Table(generation=1, slots={}))
+
+    assert disk.synced(path)
 
 
 @pytest.mark.parametrize(

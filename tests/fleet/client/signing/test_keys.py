@@ -10,6 +10,7 @@ from modules.errors import BadSettings
 from modules.names import Slug
 from modules.trust import publication, repository
 from modules.trust.repository import OnlineKeys
+from tests.doubles.disk import Disk
 from tests.doubles.keys import ACME, NOW, release, signer
 
 PASSPHRASE = "correct horse battery staple"
@@ -69,6 +70,15 @@ def test_metadata(folder):
     assert Metadata[Targets].from_bytes(initial.targets).signed.targets["trust/director.json"].length == len(
         initial.director
     )
+
+
+def test_keys_last(folder, monkeypatch):
+    """A key that has signed and is then lost with the power is worse than none: bytes and names are synced."""
+    disk = Disk(monkeypatch)
+    made(folder)
+
+    assert all(("sync", str(file)) in disk.happened for file in folder.glob("*.pem"))
+    assert disk.happened[-1] == ("sync", str(folder))
 
 
 def test_never_overwrites(folder):

@@ -1,0 +1,53 @@
+"""What a candidate must show before any traffic: every answer, the provider it was started with, its usual speed."""
+
+import msgspec
+import pytest
+
+from modules.manifest import Limits
+from modules.needs import Accelerator
+from modules.protocol.phases import Phase
+from tests.doubles.engine import Behaviour
+from tests.doubles.release import WRONG, make
+
+BODIES = tuple(b'{"x": [%d]}' % number for number in range(5))
+
+
+@pytest.mark.parametrize("wrong", BODIES)
+async def test_every_sample_must_be_answered_right(device, wrong):
+    """One wrong answer among five is enough, whichever it is, and the reason names its sample."""
+    release = make(bodies=BODIES)
+    device.engine.behaviours[release.digest] = Behaviour(answers={wrong: WRONG})
+    await device.order(main=release)
+    await device.phase(Phase.REVERTED)
+
+    assert device.row().reason.code == "wrong-answer"
+    assert ("one", "two", "three", "four", "five")[BODIES.index(wrong)] in device.row().reason.message
+
+
+@pytest.mark.parametrize(
+    ("slow", "ends"),
+    [
+        pytest.param(2, Phase.PROBATION, id="two of five, as at a first request"),
+        pytest.param(3, Phase.REVERTED, id="three of five, although two were quick"),
+    ],
+)
+async def test_the_median_latency_is_what_counts(device, slow, ends):
+    """Neither a few slow answers condemn a module, nor a few quick ones acquit it."""
+    release = make(bodies=BODIES, limits=Limits(latency_ms=300.0))
+    device.engine.behaviours[release.digest] = Behaviour(slow_for=dict.fromkeys(BODIES[:slow], 0.4))
+    await device.order(main=release)
+    await device.phase(ends)
+
+
+async def test_a_silent_fall_back_to_the_processor_is_no_proof(device):
+    """A module that was fitted to an accelerator and runs on the processor is reverted, right as its answers are."""
+    release = make(accelerators=("cuda",), providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+    gpu = Accelerator(
+        kind="cuda", name="A2", devices=("/dev/nvidia0",), providers=("CUDAExecutionProvider", "CPUExecutionProvider")
+    )
+    device.host.facts = msgspec.structs.replace(device.host.facts, accelerators=(gpu,))
+    await device.order(main=release)
+    await device.phase(Phase.REVERTED)
+
+    assert device.row().reason.code == "over-limit"
+    assert "CPUExecutionProvider is in use instead of CUDAExecutionProvider" in device.row().reason.message
