@@ -38,7 +38,7 @@ class Proved(msgspec.Struct, frozen=True):
     """What the proof found: the provider in use, and the median latency of the samples in milliseconds (0: none)."""
 
     provider: str
-    latency_ms: float = 0.0
+    latency_ms: float
 
 
 async def ask(

@@ -80,7 +80,7 @@ class Launcher:
             await asyncio.to_thread(socket_folder.seal, Path(placed.socket).parent)
         except FileNotFoundError as error:
             raise NotReady("the folder of its socket has gone", element=placed.instance) from error
-        found = Proved(status.provider_in_use or "")
+        found = Proved(status.provider_in_use or "", latency_ms=0.0)
         if prove_it:
             samples = self._shelf.samples(placed.wanted.digest, manifest)
             found = await prove(engine, placed.instance, placed.socket, manifest, samples, launch.providers, status)

@@ -141,6 +141,11 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
         for _ in range(3):
             device.engine.crash(instance)
             await device.until(device.served, flowing=1.0)
+        device.engine.crash(instance)
+        starts = len(device.engine.starts)
+        await device.passes(5)
+        assert len(device.engine.starts) == starts, "the pause after a third restart is seconds"
+        await device.until(device.served, flowing=1.0)
     assert device.row().current.instance == instance
     assert caplog.text.count("cannot be written down") == 1
 

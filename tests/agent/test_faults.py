@@ -149,6 +149,7 @@ FAULTS = [
     Fault("the disk is full at the start", engine(start_errors=[FULL]), "no-space",
           [*TO_STAGED, "starting", "staged", *PROVED]),
     Fault("it ends at the start", behaves(exits=True), "not-ready", [*TO_STAGED, *REVERTED]),
+    Fault("it has too little memory to start", behaves(exits=True, oom=True), "over-limit", [*TO_STAGED, *REVERTED]),
     Fault("it is never ready", behaves(hangs=True), "not-ready", [*TO_STAGED, *REVERTED]),
     Fault("its status is none", behaves(status=b"[]"), "not-ready", [*TO_STAGED, *REVERTED]),
     Fault("it answers wrong", behaves(answer=WRONG), "wrong-answer", [*TO_STAGED, *REVERTED]),

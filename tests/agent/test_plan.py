@@ -183,6 +183,14 @@ def test_nothing_is_committed_before_its_newest_probe_has_answered():
     assert steps(over, seen(new="up")) == [Commit]
 
 
+def test_what_was_held_back_goes_on_at_its_time():
+    """At the very moment that the plan asked to be woken at, not a moment later: it would be woken for nothing."""
+    held = row(Phase.FETCHING, not_before=NOW + 1)
+    assert steps(held) == []
+    woken = plan((held,), Seen(evidence={}), now=NOW, poll_s=5.0).look_again
+    assert [type(step) for step in plan((held,), Seen(evidence={}), now=woken, poll_s=5.0).steps] == [Fetch]
+
+
 def test_slots_are_decided_on_alone():
     """Each slot has its own steps, and the earliest waking time of all counts."""
     slots = (row(Phase.ACCEPTED), row(Phase.FETCHING, slot="side", not_before=NOW + 2, restart_after=NOW + 1))

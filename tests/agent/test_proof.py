@@ -51,3 +51,29 @@ async def test_a_silent_fall_back_to_the_processor_is_no_proof(device):
 
     assert device.row().reason.code == "over-limit"
     assert "CPUExecutionProvider is in use instead of CUDAExecutionProvider" in device.row().reason.message
+
+
+async def test_a_slow_start_is_waited_for(device):
+    """As long as it runs and its time is not over it is neither condemned nor started again."""
+    release = make(ready_within_s=60.0)
+    device.engine.behaviours[release.digest] = Behaviour(hangs=True)
+    began = device.clock.monotonic()
+    await device.order(main=release)
+    await device.until(lambda: device.clock.monotonic() - began > 3.0)
+    assert device.row().phase is Phase.STARTING
+    device.engine.behaviours.clear()
+
+    await device.phase(Phase.PROBATION)
+    assert len(device.engine.starts) == 1
+
+
+async def test_an_end_while_starting_is_known_long_before_its_time_is_over(device):
+    """Nobody waits ten minutes for a module that has ended."""
+    release = make(ready_within_s=600.0)
+    device.engine.behaviours[release.digest] = Behaviour(exits=True)
+    began = device.clock.monotonic()
+    await device.order(main=release)
+    await device.phase(Phase.REVERTED)
+
+    assert "it ended while starting: the log of main-" in device.row().reason.message
+    assert device.clock.monotonic() - began < 10

@@ -193,6 +193,13 @@ class TestKeys:
         with pytest.raises(Invalid, match="key list"):
             decode_keys(data)
 
+    def test_bounds_the_keys(self):
+        """A longer list of keys than any fleet has is refused before one of them is read."""
+        one = {"keytype": "x", "scheme": "y", "keyval": {}}
+        keys = {f"{number:064x}": one for number in range(65)}
+        with pytest.raises(Invalid, match="length <= 64"):
+            decode_keys(json.dumps({"format": "edgefleet.keys/1", "keys": keys}).encode())
+
     def test_other_curve(self):
         """A key on another curve is refused, private and public."""
         private = generate_ec(SECP384R1())

@@ -84,7 +84,8 @@ def varied(single: Feeds, position: int, kind: Kind = USUAL, *, highest: int = 1
                 numbers = np.where(generator.random(shape) < 0.5, gap, numbers)  # noqa: PLR2004 - half of them
             return numbers.astype(value.dtype)
         if value.dtype == object:
-            words = [f"word{number} text" for number in generator.integers(0, 99, math.prod(shape))]
+            # Longer and shorter ones: where all are brought to the longest, one's answer depends on the others.
+            words = [f"word{number}" + " text" * (number % 4) for number in generator.integers(0, 99, math.prod(shape))]
             return np.array(words, object).reshape(shape)
         if value.dtype.kind == "b":
             return generator.random(shape) < _TRUE[place]

@@ -36,6 +36,14 @@ def test_what_is_known_may_be_demanded():
     assert order.decode(newer(must_understand=["order.waivers", "slot.fallback"])).slots == ORDER.slots
 
 
+def test_the_size_is_checked_first():
+    """More bytes than an order may have are refused before one of them is read, whatever they would say."""
+    room = order.LIMIT - len(order.encode(ORDER))
+    assert order.decode(order.encode(ORDER) + b" " * room) == ORDER
+    with pytest.raises(Invalid, match=f"{order.LIMIT + 1} bytes is more than"):
+        order.decode(order.encode(ORDER) + b" " * (room + 1))
+
+
 def test_an_order_that_no_device_reads_is_not_signed():
     """Encoding checks like decoding: more slots than a device takes, or a number out of bounds, is refused."""
     slot = ORDER.slots["digits"]

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
 
 from modules.digests import sha256
 from modules.errors import BadSettings, Invalid, Untrusted
@@ -152,6 +152,11 @@ class TestRelease:
         with pytest.raises(Invalid):
             add(team, path=path)
 
+    def test_manifest_of_somebody_else(self, team):
+        """Nor does it sign another team's manifest under that team's path, where all else would agree."""
+        with pytest.raises(Invalid, match="team acme cannot sign for team other"):
+            add(team, "other/digits:1")
+
     def test_manifest_under_another_name(self, team):
         """A manifest is signed under the name that it states itself, and no other."""
         with pytest.raises(Invalid, match="the manifest says that it is modules/acme/digits/1"):
@@ -214,6 +219,20 @@ class TestOwner:
         assert list(delegations.roles) == ["team-acme", "team-other", "team-third"]
         assert delegations.roles["team-third"].keyids == [second.keyid]
         assert first.keyid not in delegations.keys
+
+    @pytest.mark.parametrize("succinct", [None, SuccinctRoles([], 1, 8, "bin")])
+    def test_targets_that_delegate_to_nobody_by_name(self, publisher, succinct):
+        """What was begun with other tools, and has no place for a team, is refused and not rebuilt."""
+        other = Metadata[Targets].from_bytes(publisher.targets_metadata)
+        other.signed.delegations = None if succinct is None else Delegations({}, succinct_roles=succinct)
+        with pytest.raises(Invalid, match="delegates to nobody by name"):
+            repository.delegate_team(
+                other.to_bytes(),
+                team=Slug("third"),
+                keys=[signer().public_key],
+                signers=[publisher.targets_signer],
+                now=NOW,
+            )
 
     def test_threshold_above_the_keys(self, publisher):
         """A team that could never sign is not delegated to."""

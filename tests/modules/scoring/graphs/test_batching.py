@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modules.scoring.graphs.batch_trial import independent
 from modules.scoring.graphs.batching import Batches, choose
+from modules.scoring.graphs.shared_run import fits
 from modules.scoring.graphs.lanes import Lanes
 from modules.scoring.metrics import Figures
 from modules.scoring.runtime import BadInput, Busy, RunFailed
@@ -110,6 +111,90 @@ def test_a_graph_that_compares_requests(graph, kind):
         ]
     run, example = lone(graph, inputs, *nodes, constants=constants)
     assert choose(run, example, 0.001, free_batches()) == Batches()
+
+
+def texts(graph, *nodes):
+    """A graph from a row of text to y; an example of it; a run."""
+    inputs = {"x": (TensorProto.STRING, ["N"])}
+    path = graph(nodes, inputs, {"y": (TensorProto.FLOAT, ["N"])}, domains=(("", 20), ("ai.onnx.ml", 4)))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda feeds: session.run(None, feeds), {"x": np.array([""], object)}
+
+
+SPLIT = helper.make_node("StringSplit", ["x"], ["words", "count"])
+
+
+def test_texts_that_do_not_meet_share_a_run(graph):
+    """Texts of other lengths are tried, too; as long ones as may come were not, so their bytes are not bounded."""
+    run, example = texts(graph, SPLIT, helper.make_node("Cast", ["count"], ["y"], to=TensorProto.FLOAT))
+    chosen = choose(run, example, 0.001, free_batches())
+    assert (chosen.size, chosen.body_bytes) == (64, math.inf)
+
+
+def test_texts_that_are_brought_to_the_longest_do_not(graph):
+    """A graph whose answer to a text depends on how long the others are runs each alone."""
+    label = helper.make_node(
+        "LabelEncoder", ["words"], ["f"], domain="ai.onnx.ml", keys_strings=["text"], values_floats=[2.0],
+        default_float=1.0,
+    )  # fmt: skip
+    run, example = texts(graph, SPLIT, label, helper.make_node("ReduceMean", ["f", "axis"], ["y"], keepdims=0),
+                         helper.make_node("Constant", [], ["axis"], value_ints=[1]))  # fmt: skip
+    assert not independent(run, example)
+
+
+class Inputs:
+    """A graph of any inputs: it answers with the sum of each row, and remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, feeds):
+        self.asked.append(feeds)
+        return [sum(value.reshape(len(value), -1).sum(1).astype(np.float32) for value in feeds.values())]
+
+
+def test_what_is_tried_tells_requests_apart():
+    """Numbers of either sign and of ranges far apart, integers up to 7, both truths, and other numbers of rows."""
+    run = Inputs()
+    example = {"f": np.zeros([1, 64], np.float16), "i": np.zeros([1, 64], np.int64), "b": np.zeros([1, 64], bool)}
+    assert independent(run, example)
+    alone = [feeds for feeds in run.asked if len(feeds["f"]) < 7]
+
+    assert [len(feeds["f"]) for feeds in run.asked] == [7, 1, 2, 1, 3] * 2
+    assert {value.dtype.kind for feeds in alone for value in feeds.values()} == {"f", "i", "b"}
+    for feeds in alone:
+        assert set(np.unique(feeds["b"])) == {False, True}
+        assert set(np.unique(feeds["i"])) == set(range(8))
+    largest = [float(np.abs(feeds["f"]).max()) for feeds in alone]
+    assert max(largest) > 16 * min(largest)
+    assert [bool((feeds["f"] < 0).any()) for feeds in alone] == [False] * 4 + [True] * 4
+
+
+def test_integers_that_a_graph_does_not_take_are_made_smaller():
+    """A graph with two words alone is tried with those two."""
+    run = Inputs()
+
+    def choosy(feeds):
+        if feeds["i"].max() > 1:
+            raise IndexError
+        return run(feeds)
+
+    assert independent(choosy, {"i": np.zeros([1, 64], np.int64)})
+    assert {int(number) for feeds in run.asked for number in np.unique(feeds["i"])} == {0, 1}
+
+
+def test_sizes_are_measured_by_running_them():
+    """Each size is run once, with as many rows as so many requests of the example have."""
+    run = Inputs()
+    assert choose(run, {"f": np.zeros([2, 4], np.float32)}, 0.001, free_batches()).size == 64
+    assert [len(feeds["f"]) for feeds in run.asked[-3:]] == [8, 32, 128]
+
+
+@pytest.mark.parametrize("values", [[np.float32(1)], [np.zeros(3)], [["no array"] * 2], [np.zeros(2), np.zeros(1)]])
+def test_outputs_that_cannot_be_divided(values):
+    """A number alone, another length, or what is no array, among other outputs as well."""
+    assert fits([np.zeros([2, 3])], 2)
+    assert not fits([np.asarray(values[0]) if isinstance(values[0], np.generic) else values[0], *values[1:]], 2)
 
 
 class Held:

@@ -62,3 +62,16 @@ def test_bodies_that_run_are_counted(server):
     assert (refused.status, "fill the memory" in refused.json["message"]) == (429, True)
     assert reply().status == 500
     server.until(lambda: b"held_bytes 0\n" in server.ask("/metrics").body, "letting go")
+
+
+def test_bodies_without_a_length_are_counted_as_they_come(server):
+    """What comes in chunks fills the same bound, and what would not fit beside it is refused before its end."""
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%s\r\n" % (300 << 10, b" " * (300 << 10))
+    with plain(server) as first, plain(server) as second:
+        first.sendall(head + chunk * 3)
+        held = f"held_bytes {900 << 10}\n".encode()
+        server.until(lambda: held in server.ask("/metrics").body, "holding the chunks")
+        second.sendall(head + chunk)
+        assert second.recv(1000).startswith(b"HTTP/1.1 429 ")
+    server.until(lambda: b"held_bytes 0\n" in server.ask("/metrics").body, "letting go")
