@@ -218,6 +218,18 @@ async def test_empty_and_oversized_orders_are_not_verified(receiving):
     assert receiving.verdicts.asked == []
 
 
+async def test_an_empty_message_replaces_no_order_that_waits(receiving):
+    """A topic that is cleared says nothing: what came before it, and waits to be verified, is followed."""
+    receiving.verdicts.gate.clear()
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.verdicts.asked)
+    receiving.inbox.on_order(b"2")
+    receiving.inbox.on_order(b"")
+    receiving.verdicts.gate.set()
+
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+
 async def test_acks_reach_the_outbox(receiving):
     """A good ack is taken; garbage is refused and recorded; a full disk loses nothing but this ack."""
     receiving.inbox.on_ack(canonical.encode(Ack(report=3)))

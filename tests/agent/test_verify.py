@@ -1,5 +1,7 @@
 """Which orders a device accepts: everything through a real trust repository and real pulls."""
 
+from datetime import timedelta
+
 import pytest
 from tuf.api.metadata import Metadata, TargetFile
 
@@ -8,9 +10,13 @@ from modules.digests import sha256
 from modules.errors import Invalid, LinkLost, Transient, Untrusted
 from modules.names import ModuleRef
 from modules.protocol.order import SlotOrder
-from tests.agent.trusting import Trusting
+from tests.agent.trusting import NOW, Trusting
 from tests.doubles import keys
 from tests.doubles.release import make
+
+
+# Long after all metadata has expired.
+FAR = (NOW + timedelta(days=300)).timestamp()
 
 
 @pytest.fixture
@@ -196,9 +202,32 @@ async def test_expired_metadata_blocks_new_orders(trusting):
 async def test_time_never_goes_back(trusting):
     """What an accepted order taught about the time outlives a clock that is set back."""
     await trusting.accept()
-    trusting.now -= 300 * 86400
-    with pytest.raises(Untrusted, match="expired"):
+    trusting.now -= 5 * 86400  # as an order from the days before would have it, but for what is remembered
+    with pytest.raises(Untrusted, match=r"the order expired at 2026-11-26"):
         await trusting.accept(counter=6)
+
+
+async def test_time_that_orders_taught_holds_for_metadata(trusting):
+    """Without a clock old metadata is not played back for ever: orders move the time on, until it has expired."""
+    trusting.now = 0.0
+    far = {"issued": int(FAR), "expires": int(FAR) + 86400}
+    followed = 0
+    with pytest.raises(Untrusted, match="it expired at 2026-12-15 12:00 UTC, so nothing new is accepted"):
+        for counter in range(5, 50):
+            await trusting.accept(counter=counter, **far)
+            followed += 1
+    assert followed == 25, "a day each, from the day that this agent was written"
+
+
+async def test_metadata_that_expired_before_the_agent_was_written_is_not_believed(trusting):
+    """A device without a clock takes nothing of it, not even its version."""
+    trusting.publisher.later(days=-300)
+    trusting.publisher.publish()
+    trusting.now = 0.0
+    with pytest.raises(Untrusted, match="expired"):
+        await trusting.accept()
+
+    assert trusting.store.marks() == {}
 
 
 async def test_metadata_longer_than_allowed_is_refused(trusting):

@@ -8,6 +8,7 @@ from fleet.ingest import order_name
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control, members
 from fleet.rollouts.model import Count, Policy
+from fleet.rollouts.start import Wish, start
 from fleet.tables import members as rows
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
@@ -421,6 +422,19 @@ def test_an_unknown_rollout_is_missing(fleet):
     """Looking at or steering what does not exist says so."""
     with pytest.raises(Missing):
         fleet.view(99)
+
+
+def test_a_wave_is_not_judged_before_all_its_devices_have_orders(fleet):
+    """Where half is enough, it must be half of those that were asked, not of those that came to be asked first."""
+    wish = Wish(
+        module=fleet.add_module("digits"), slot=Slug("digits"), engine="process", policy=Policy(success_percent=50.0)
+    )
+    with fleet.database.write() as connection:
+        rollout = start(connection, fleet.now, fleet.registry, wish)
+        assert members.evidence(connection, rollout, 1)[0].unordered == 2
+    fleet.tick()
+    with fleet.database.read() as connection:
+        assert members.evidence(connection, rollout, 1)[0].unordered == 0
 
 
 def test_a_large_wave_is_ordered_in_bounded_steps(small_fleet):

@@ -274,6 +274,19 @@ class TestAttacks:
         with pytest.raises(Untrusted, match="root: version 1 came after version 2"):
             settled.trust.refresh(NOW)
 
+    def test_rollback_of_root_to_a_withdrawn_key(self, settled, publisher):
+        """A root key that was withdrawn may have been stolen: that it is gone is no reason to go back to its root."""
+        old = publisher.copy_files()
+        lost, *kept = publisher.root_signers
+        new = signer()
+        publisher.root_signers = [lost, *kept, new]
+        publisher.change_root({roles.ROOT: [one.public_key for one in (*kept, new)]})
+        settled.trust.refresh(NOW)
+        settled.lose_cache()
+        settled.responder.files = old
+        with pytest.raises(Untrusted, match="root: version 1 came after version 2"):
+            settled.trust.refresh(NOW)
+
     def test_rollback_of_a_team_with_stolen_online_keys(self, settled, publisher):
         """Whoever has the online keys can still not bring back a team's older list, nor lose its floor."""
         before = dict(publisher.teams), publisher.online
