@@ -211,13 +211,14 @@ class Loop:
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
         if self._store.document(ORDER) is None:
             return  # a new database knows of nothing, and what runs may be what serves: only an order says more
-        stopped = left_over(slots, running)
-        for instance in stopped:
+        stopped = set()
+        for instance in left_over(slots, running):
             with contextlib.suppress(EdgefleetError):
                 await self._executor.stop_left_over(instance, running[instance])
+                stopped.add(instance)
         if slots != self._pruned or stopped:
             with contextlib.suppress(EdgefleetError):
-                await self._executor.clear_left_over(slots, running.keys() - set(stopped))
+                await self._executor.clear_left_over(slots, running.keys() - stopped)
                 await asyncio.to_thread(self._supply.prune, slots)
             self._pruned = slots
         if slots != self._let_go and (self._letting_go is None or self._letting_go.done()):

@@ -101,6 +101,16 @@ def test_a_slot_that_is_ordered_while_it_is_removed_comes_back():
     assert row.phase is Phase.ACCEPTED
 
 
+@pytest.mark.parametrize(("committed_before", "phase"), [(True, Phase.COMMITTED), (False, Phase.ACCEPTED)])
+def test_the_same_module_that_is_ordered_while_it_is_removed_comes_back(committed_before, phase):
+    """It is what the slot worked towards, or ran, before it was to go: that is no reason to let it go."""
+    before = committed(ONE) if committed_before else slot_row(ONE.wanted(), phase=Phase.FETCHING)
+    (removing,) = adopt(order(), (before,), now=NOW)
+    (row,) = adopt(order(main=ONE), (removing,), now=NOW)
+
+    assert (row.phase, row.wanted) == (phase, ONE.wanted())
+
+
 def with_fallback(release):
     slots = {"main": release.ordered(fallback="https://cloud.example/a")}
     return Order(device="dev-1", counter=1, issued=1, expires=2, slots=slots)

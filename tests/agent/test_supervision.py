@@ -519,6 +519,33 @@ async def test_left_over_instances_are_stopped(device, left):
     assert device.served()
 
 
+async def test_what_cannot_be_stopped_keeps_its_folder(device):
+    """A left-over that the engine does not stop yet still runs there; it goes, with its folder, once it is stopped."""
+    await device.committed(FIRST)
+    folder = device.folder / "i" / "x0"
+    folder.mkdir()
+    launch = device.engine.launch(device.row().current.instance)
+    other = msgspec.structs.replace(launch, instance="main-00000000-x0", socket_dir=str(folder))
+    await device.stop()
+    await device.engine.start(other)
+    stop, tries = device.engine.stop, []
+
+    async def refuse(instance, *, grace_s):
+        tries.append(instance)
+        raise NoEngine("busy")
+
+    device.engine.stop = refuse
+    device.loop._pruned = None
+    device.start()
+    await device.until(lambda: len(tries) > 2)
+    assert folder.is_dir()
+
+    device.engine.stop = stop
+    await device.until(lambda: not folder.exists())
+    assert device.engine.stops == [other.instance]
+    await device.stop()
+
+
 async def test_a_module_may_not_write_to_the_host_once_it_serves(device):
     """The folder of its socket is sealed before the first sample, at each restart, and at the agent's start."""
     await device.committed(FIRST)

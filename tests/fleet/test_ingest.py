@@ -48,9 +48,12 @@ def test_a_report_is_stored_and_acknowledged(fleet):
 
 def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fleet):
     """Redelivery is normal: no event, no change, the same receipt."""
-    fleet.send(NAME, [], number=3)
+    report = Report(device=NAME, number=3, issued=0, order=0, agent="0")
+    said = fleet.said(NAME, "report", report, REPORT_TYPE)
+    fleet.ingest.commit([said])
     before = row(fleet)
-    assert fleet.send(NAME, [], number=3) == [(NAME, 3, "")]
+    fleet.now += 3600  # nor is the device seen for it: a broker can bring it again for years
+    assert fleet.ingest.commit([said]) == [(NAME, 3, "")]
     assert row(fleet) == before
     assert kinds(fleet) == []
 
@@ -107,6 +110,19 @@ def test_a_flood_of_forgeries_does_not_fill_the_database(fleet):
     fleet.now += 61
     fleet.ingest.commit(garbage)
     assert len(kinds(fleet)) == 40
+
+
+def test_a_report_of_other_bytes_says_nothing_of_the_ordered_ones(fleet):
+    """Under the same slot, order and name: what is committed counts by its digest alone."""
+    ref = fleet.add_module("digits")
+    rollout = fleet.start(ref, devices=(NAME,))
+    order = fleet.order(NAME)
+    said = SlotReport(slot=Slug("digits"), phase="committed", module=str(ref), digest=Digest("sha256:" + "0" * 64))
+    fleet.send(NAME, [said], order=order.counter)
+    assert fleet.phases(rollout) == {NAME: "ordered"}
+
+    fleet.report(NAME, "committed")
+    assert fleet.phases(rollout) == {NAME: "committed"}
 
 
 def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.gateway.table import Fallback, Route
+from agent.gateway.table import Fallback, Route, Upstream
 from tests.agent.gateway.stage import Stage
 
 PEM = serialization.Encoding.PEM
@@ -26,11 +26,12 @@ class Authority:
         self.file = folder / "ca.pem"
         self.file.write_bytes(self._signed(self._name, self._key.public_key(), authority=True).public_bytes(PEM))
 
-    def issue(self, name):
+    def issue(self, name, *, file=""):
+        """A certificate for ``name``, in files called so unless ``file`` says otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = self._signed(subject, key.public_key(), authority=False)
-        chain, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        chain, secret = (self._folder / f"{file or name}.{kind}" for kind in ("pem", "key"))
         chain.write_bytes(certificate.public_bytes(PEM))
         private = (PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         secret.write_bytes(key.private_bytes(*private))
@@ -86,6 +87,47 @@ async def test_the_device_shows_its_own_certificate(folder, authority):
             async with running.post() as answer:
                 assert await answer.json() == {"seen": name, "path": "/digits/score"}
                 assert answer.headers["x-edgefleet-served-by"] == "fallback"
+
+
+async def test_a_certificate_that_is_renewed_at_its_place_is_shown(folder, authority):
+    """A new table is how the gateway learns that the files were replaced, though it names the same ones."""
+    async with Stage(folder) as stage:
+        url = await start_cloud(stage, authority)
+        running = await stage.gateway()
+        for name in ("device-1", "device-2"):
+            cert, key = authority.issue(name, file="certificate")
+            stage.route(digits=Route(fallback=Fallback(url=url, ca=str(authority.file), cert=cert, key=key)))
+            async with running.post() as answer:
+                assert (await answer.json())["seen"] == name
+
+
+async def test_no_cookie_of_one_client_is_sent_with_anothers_request(folder):
+    """What a module or a cloud gives a client is that client's: the gateway keeps no cookies."""
+    asked = []
+
+    async def answer(request):
+        asked.append(request.headers.get("Cookie"))
+        return web.Response(headers={"Set-Cookie": "session=of-the-first; Path=/"})
+
+    async with Stage(folder) as stage:
+        runner = web.ServerRunner(web.Server(answer, access_log=None))
+        await runner.setup()
+        stage.push_async_callback(runner.cleanup)
+        await web.UnixSite(runner, str(folder / "cookies.sock")).start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        running = await stage.gateway()
+        port = runner.addresses[-1][1]
+        for route in (
+            Route(current=Upstream(socket=str(folder / "cookies.sock"), module="m", provider="CPU", instance="i")),
+            Route(fallback=Fallback(url=f"http://127.0.0.1:{port}/")),
+        ):
+            stage.route(digits=route)
+            for cookie in ("mine=1", None):
+                async with running.post(headers={"Cookie": cookie} if cookie else {}) as reply:
+                    assert reply.headers["Set-Cookie"] == "session=of-the-first; Path=/"
+                running.session.cookie_jar.clear()
+
+    assert asked == ["mine=1", None] * 2
 
 
 async def test_an_impostor_is_not_asked(folder, authority):
