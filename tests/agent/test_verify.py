@@ -14,7 +14,6 @@ from tests.agent.trusting import NOW, Trusting
 from tests.doubles import keys
 from tests.doubles.release import make
 
-
 # Long after all metadata has expired.
 FAR = (NOW + timedelta(days=300)).timestamp()
 

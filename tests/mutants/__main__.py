@@ -2,7 +2,8 @@
 
 A random sample of small changes (``tests/mutants/mutations.py``), one at a time, each against the tests nearest to its
 file. What no test notices is printed: a gap in the tests, or a change that makes no difference. The same seed gives the
-same mutants in the same order; how many are tried depends on the time. The last line of the output is one JSON object.
+same mutants in the same order; how many are tried depends on the time. Those that make no difference are not tried, and
+counted apart; ``tests/mutants/equal.py`` says why. The last line of the output is one JSON object.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.house.tree import ROOT, sources
+from tests.mutants.equal import EQUAL, Equal
 from tests.mutants.mutations import mutations
 from tests.mutants.trial import Bench, Case, Unchanged
 
@@ -31,7 +33,8 @@ _BATCHES: Final = (
 )
 _ENGINES: Final = "tests/agent/engines/test_docker"
 _PASSES: Final = tuple(
-    f"tests/agent/test_{name}.py" for name in ("execute", "faults", "supervision", "clocks_and_losses")
+    f"tests/agent/test_{name}.py"
+    for name in ("execute", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
 )
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
@@ -45,7 +48,14 @@ TESTS: Final = {
     "agent/engines/docker.py": (f"{_ENGINES}_api.py", f"{_ENGINES}_owners.py", f"{_ENGINES}.py"),
     "agent/engines/docker_spec.py": (f"{_ENGINES}.py",),
     "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
-    "fleet/ingest.py": ("tests/fleet/test_ingest.py", "tests/fleet/rollouts/test_engine.py"),
+    "agent/inbox.py": ("tests/agent/test_inbox.py", "tests/agent/test_refused_again.py"),
+    "agent/verify.py": ("tests/agent/test_verify.py", "tests/agent/test_director_keys.py"),
+    "agent/window.py": ("tests/agent/test_window.py",),
+    "fleet/ingest.py": (
+        "tests/fleet/test_ingest.py",
+        "tests/fleet/test_removal.py",
+        "tests/fleet/rollouts/test_engine.py",
+    ),
     "fleet/rollouts/engine.py": ("tests/fleet/rollouts/test_engine.py",),
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,
@@ -101,6 +111,13 @@ def sample(seed: int, only: str) -> list[Case]:
     return cases
 
 
+def equal(case: Case) -> Equal | None:
+    """Why this mutant makes no difference; None where nobody has said so."""
+    source = (ROOT / case.file).read_bytes()
+    where, change = case.mutation.where(source), case.mutation.told(source)
+    return next((one for one in EQUAL if (one.file, one.where, one.change) == (case.file, where, change)), None)
+
+
 def told(case: Case) -> str:
     return (
         f"{case.file}:{case.mutation.line}: {case.mutation.kind}: {case.mutation.told((ROOT / case.file).read_bytes())}"
@@ -127,8 +144,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2 * len(os.sched_getaffinity(0)), help="mutants at a time")
     parser.add_argument("--json", action="store_true", help="print only the last line")
     line = parser.parse_args()
-    cases = sample(line.seed, line.only)
-    sys.stderr.write(f"seed {line.seed}: {len(cases)} mutants\n")
+    everyone = sample(line.seed, line.only)
+    cases = [case for case in everyone if equal(case) is None]
+    argued = len(everyone) - len(cases)
+    sys.stderr.write(f"seed {line.seed}: {len(cases)} mutants, and {argued} that are argued equal\n")
     began = time.monotonic()
     trials = Trials(cases, began + line.minutes * 60)
     with tempfile.TemporaryDirectory(prefix="edgefleet-mutants-") as folder:
@@ -151,6 +170,7 @@ def main() -> int:
         "noticed": noticed,
         "tried": tried,
         "mutants": len(cases),
+        "argued_equal": argued,
         "seed": line.seed,
         "seconds": round(time.monotonic() - began),
     }

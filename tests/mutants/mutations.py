@@ -25,13 +25,14 @@ _NOT_TRIED: Final = {"annotation", "returns", "decorator_list"}
 
 
 class Mutation(NamedTuple):
-    """One change: what kind, at which line, and the bytes ``[begin, end)`` that are replaced."""
+    """One change: what kind, at which line, the bytes ``[begin, end)`` that are replaced, and in which function."""
 
     kind: str
     line: int
     begin: int
     end: int
     text: str
+    within: str = ""
 
     def applied(self, source: bytes) -> bytes:
         return source[: self.begin] + self.text.encode() + source[self.end :]
@@ -41,6 +42,10 @@ class Mutation(NamedTuple):
         before = source[self.begin : self.end].decode()
         return f"{' '.join(before.split())}  =>  {' '.join(self.text.split())}"
 
+    def where(self, source: bytes) -> str:
+        """The function and the words of the line, which stay what they are when lines are added above."""
+        return f"{self.within}: {source.splitlines()[self.line - 1].decode().strip()}"
+
 
 def mutations(source: bytes) -> list[Mutation]:
     """Every change to this file, in the order of its syntax tree."""
@@ -48,23 +53,26 @@ def mutations(source: bytes) -> list[Mutation]:
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
 
-    def placed(node: ast.expr | ast.stmt, kind: str, text: str) -> Mutation:
+    def placed(within: str, node: ast.expr | ast.stmt, kind: str, text: str) -> Mutation:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         begin = starts[node.lineno - 1] + node.col_offset
-        return Mutation(kind, node.lineno, begin, starts[node.end_lineno - 1] + node.end_col_offset, text)
+        return Mutation(kind, node.lineno, begin, starts[node.end_lineno - 1] + node.end_col_offset, text, within)
 
-    return [placed(*change) for node in _nodes(ast.parse(source)) for change in _changes(node)]
+    return [placed(within, *change) for within, node in _nodes(ast.parse(source)) for change in _changes(node)]
 
 
-def _nodes(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
+def _nodes(node: ast.AST, within: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Each node with the name of the function, or class, that it stands in."""
+    yield within, node
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        within = f"{within}.{node.name}".lstrip(".")
     for field, value in ast.iter_fields(node):
         if field in _NOT_TRIED or (isinstance(node, ast.ClassDef) and field == "keywords"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr) and not _is_said(child):
-                yield from _nodes(child)
+                yield from _nodes(child, within)
 
 
 def _is_said(node: ast.AST) -> bool:

@@ -1,11 +1,13 @@
 """What is changed, and what is left alone; that a mutant is tried against the tests nearest to it."""
 
 import ast
+from collections import Counter
 
 import pytest
 
 from tests.house.tree import ROOT
-from tests.mutants.__main__ import TESTS, sample
+from tests.mutants.__main__ import TESTS, equal, sample
+from tests.mutants.equal import EQUAL
 from tests.mutants.mutations import mutations
 from tests.mutants.trial import Bench, Unchanged
 
@@ -67,6 +69,25 @@ def test_every_mutant_is_python():
     assert all((ROOT / test).exists() for case in cases for test in case.tests)
     for case in cases:
         ast.parse(case.mutation.applied((ROOT / case.file).read_bytes()))
+
+
+def test_what_is_argued_is_there():
+    """Each argument is about one mutant of the code as it stands, and gives a reason."""
+    argued = Counter(one for case in sample(1, "") if (one := equal(case)))
+
+    assert [one for one in EQUAL if argued[one] != 1] == []
+    assert all(len(one.why) > 20 for one in EQUAL)
+
+
+def test_an_argument_is_about_code_and_not_about_lines():
+    """Lines above move nothing; another line, or the same one in another function, is another matter."""
+    first, moved, other = (
+        mutations(source.encode())[0].where(source.encode())
+        for source in ("def f():\n    a(1)", "x = b\n\n\ndef f():\n    a(1)", "class C:\n    def f(): a(1)")
+    )
+
+    assert first == moved == "f: a(1)"
+    assert other == "C.f: def f(): a(1)"
 
 
 def test_a_trial(tmp_path):

@@ -19,6 +19,7 @@ from agent.unix_http import UnixConnection
 from modules.digests import measure_bytes, sha256
 from modules.errors import Invalid, NoEngine, NotReady
 from modules.manifest import EntryScript, File, Manifest, Proof, Runtime, encode
+from tests.doubles.disk import Disk
 
 ROOT = Path(__file__).parents[3]
 PARALLEL = b"""
@@ -184,6 +185,13 @@ class TestLife:
 
         assert again == started
         assert json.loads(path.read_bytes())["process"] == known["process"]
+
+    async def test_what_it_started_is_on_the_disk(self, engines, launch, tmp_path, monkeypatch):
+        """An agent that dies next knows the process again: half a record, or none, would leave it to nobody."""
+        disk = Disk(monkeypatch)
+        await engines(program(tmp_path / "python", "exit 3")).start(launch())
+
+        assert disk.synced(record(tmp_path))
 
     async def test_exit_code(self, engines, launch, tmp_path):
         """A process that ends by itself shows with its exit code."""

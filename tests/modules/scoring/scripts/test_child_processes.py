@@ -107,3 +107,16 @@ def test_they_end_with_the_script(start, script, tmp_path, why):
         server.process.terminate()
     server.until(lambda: ended(child) and ended(worker), "the end of the child")
     client.close()
+
+
+def test_a_worker_does_not_outlive_a_killed_server(start, script, tmp_path):
+    """It ends at once, in the middle of a run: nobody is there any more who would end it later."""
+    server = start("--script", script(SLOW)).ready()
+    client, child = started(server, tmp_path)
+    worker = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    server.process.kill()
+    try:
+        server.until(lambda: ended(worker), "the end of the worker")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        client.close()
