@@ -210,12 +210,10 @@ async def test_time_that_orders_taught_holds_for_metadata(trusting):
     """Without a clock old metadata is not played back for ever: orders move the time on, until it has expired."""
     trusting.now = 0.0
     far = {"issued": int(FAR), "expires": int(FAR) + 86400}
-    followed = 0
+    for counter in range(5, 30):  # a day each, from the day that this agent was written
+        await trusting.accept(counter=counter, **far)
     with pytest.raises(Untrusted, match="it expired at 2026-12-15 12:00 UTC, so nothing new is accepted"):
-        for counter in range(5, 50):
-            await trusting.accept(counter=counter, **far)
-            followed += 1
-    assert followed == 25, "a day each, from the day that this agent was written"
+        await trusting.accept(counter=30, **far)
 
 
 async def test_metadata_that_expired_before_the_agent_was_written_is_not_believed(trusting):

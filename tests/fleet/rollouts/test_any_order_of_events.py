@@ -1,9 +1,18 @@
-"""Rollouts under whatever happens in whatever order: a random walk on a real database, and what holds after each step.
+"""Rollouts under whatever happens in whatever order, on a real database, and what holds after each step.
 
 Devices report late, twice, and out of turn; operators start hotfixes, pause, resume, cancel and empty slots; the engine
-ticks when it likes. The rules below are written from the rows alone, without the judge's own code.
+ticks when it likes. What must hold is written from what was asked for and from the rows, without planner or judge:
+
+- no device gets an order that its rollout's selector does not name, and no wave has more devices than it was to have;
+- no wave opens without evidence, and no rollout is finished with a device that is not accounted for;
+- an older rollout never takes a device from a newer one that was decided;
+- what happened stays as it was.
+
+A new kind of event is a rule, a new promise a check in ``holds``. A failure is printed as the calls that lead to it,
+as few as were found.
 """
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +26,7 @@ from sqlalchemy import select
 from fleet.db import Database
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control
-from fleet.rollouts.model import Count, Percent, Policy
+from fleet.rollouts.model import Count, Label, Percent, Policy
 from fleet.rollouts.start import Wish, start
 from fleet.tables import devices, events, history, members, rollouts, slot_revisions, slots
 from modules import canonical
@@ -26,7 +35,17 @@ from modules.protocol.report import Health, Report, SlotReport
 from modules.signing import REPORT_TYPE
 from tests.doubles.fleet_rows import SmallFleet
 
-DEVICES = ("dev-a", "dev-b", "dev-c", "dev-d")
+SITES = {"dev-a": "north", "dev-b": "north", "dev-c": "south", "dev-d": "south"}
+DEVICES = tuple(SITES)
+# What an operator says of who is meant, and who is.
+MEANT = (
+    ({}, DEVICES),
+    ({"devices": DEVICES[:2]}, DEVICES[:2]),
+    ({"devices": DEVICES[1:]}, DEVICES[1:]),
+    ({"devices": DEVICES[2:3]}, DEVICES[2:3]),
+    ({"selector": "site=south"}, DEVICES[2:]),
+    ({"selector": "id in (dev-a,dev-d)"}, (DEVICES[0], DEVICES[3])),
+)
 SLOT = Slug("digits")
 POLICIES = (
     Policy(),
@@ -34,6 +53,7 @@ POLICIES = (
     Policy(waves=(Count(1), Count(1), Count(1))),
     Policy(waves=(Percent(50.0),), success_percent=50.0, failure_percent=50.0),
     Policy(waves=(Count(2),), success_percent=0.0, failure_percent=100.0),
+    Policy(waves=(Label("site=south"), Count(1))),
 )
 # Good news more often than bad, or no walk would come far.
 PHASES = (*["committed"] * 6, "fetching", "probation", "reverted", "rejected", "degraded", "new-phase")
@@ -61,7 +81,21 @@ def bad(row):
     return row.phase in FAILED or (row.phase == "committed" and row.health == "degraded")
 
 
-class Walk(RuleBasedStateMachine):
+def waves_of(meant, policy):
+    """Who is to go with which wave: those that the rules leave over with the last one, and no wave is of nobody."""
+    left, waves = list(meant), []
+    for wanted in policy.waves:
+        if isinstance(wanted, Label):
+            some = [name for name in left if f"site={SITES[name]}" == wanted.selector]
+        else:
+            count = wanted.count if isinstance(wanted, Count) else math.ceil(len(meant) * wanted.percent / 100)
+            some = left[:count]
+        waves.append(some)
+        left = [name for name in left if name not in some]
+    return [wave for wave in (*waves, left) if wave]
+
+
+class AnyOrder(RuleBasedStateMachine):
     """One fleet of four devices; ``template`` is set by the test."""
 
     template: Path
@@ -72,11 +106,12 @@ class Walk(RuleBasedStateMachine):
         shutil.copy(self.template, self.folder / "fleet.sqlite")
         self.database = Database.at(self.folder / "fleet.sqlite")
         self.fleet = SmallFleet(self.folder, self.database)
-        for name in DEVICES:
-            self.fleet.add_device(name)
+        for name, site in SITES.items():
+            self.fleet.add_device(name, labels={"site": site})
         self.modules = [self.fleet.add_module("digits") for _ in range(3)]
         self.said = []
         self.orders = {name: [] for name in DEVICES}
+        self.planned = {}
         self.before = self.rows()
 
     def teardown(self):
@@ -93,22 +128,17 @@ class Walk(RuleBasedStateMachine):
 
     @rule(
         module=st.integers(0, 2),
-        chosen=st.sampled_from((DEVICES, DEVICES, DEVICES[:2], DEVICES[1:], DEVICES[:1], DEVICES[2:3])),
+        who=st.sampled_from((MEANT[0], *MEANT)),
         policy=st.sampled_from(POLICIES),
         waive=st.booleans(),
     )
-    def start(self, module, chosen, policy, waive):
+    def start(self, module, who, policy, waive):
         """A rollout, or a hotfix into the middle of another."""
-        wish = Wish(
-            module=self.modules[module],
-            slot=SLOT,
-            engine="process",
-            devices=chosen,
-            policy=policy,
-            waive=waive,
-        )
+        said, meant = who
+        wish = Wish(module=self.modules[module], slot=SLOT, engine="process", policy=policy, waive=waive, **said)
         with self.database.write() as connection:
-            start(connection, self.fleet.now, self.fleet.registry, wish)
+            rollout = start(connection, self.fleet.now, self.fleet.registry, wish)
+        self.planned[rollout] = waves_of(meant, policy)
 
     @rule(number=st.integers(1, 4), action=st.sampled_from(("pause", "resume", "cancel", "cancel")))
     def steer(self, number, action):
@@ -122,7 +152,7 @@ class Walk(RuleBasedStateMachine):
     @rule(module=st.integers(0, 2))
     def recall(self, module):
         """A rollout to everybody is ordered, and cancelled before any device has come to its end."""
-        self.start(module, DEVICES, POLICIES[0], waive=False)
+        self.start(module, MEANT[0], POLICIES[0], waive=False)
         self.tick(1)
         with self.database.write() as connection:
             newest = max(one.id for one in self.rows()["rollouts"])
@@ -144,7 +174,9 @@ class Walk(RuleBasedStateMachine):
         for _ in range(times):
             before = self.rows()
             self.fleet.engine.tick()
-            self.opened_with_evidence(before, self.rows())
+            after = self.rows()
+            self.opened_with_evidence(before, after)
+            self.finished_with_every_device(before, after)
 
     @rule(days=st.floats(0.1, 1.0))
     def later(self, days):
@@ -215,14 +247,36 @@ class Walk(RuleBasedStateMachine):
         for one in after["rollouts"]:
             if one.wave == was[one.id]:
                 continue
-            policy = next(each for each in POLICIES if canonical.encode(each) == one.policy)
             assert one.wave == was[one.id] + 1
             for wave in range(1, one.wave):
                 mine = [row for row in before["members"] if row.rollout == one.id and row.wave == wave]
-                counted = [row for row in mine if row.current or bad(row)]
                 assert any(good(row) for row in mine), f"rollout {one.id} opened wave {one.wave} without evidence"
-                assert sum(map(bad, counted)) * 100 <= policy.failure_percent * len(counted)
-                assert sum(map(good, counted)) * 100 >= policy.success_percent * len(counted)
+                self.within_its_policy(one, mine)
+
+    def finished_with_every_device(self, before, after):
+        """A rollout is done only with its last wave, when each device has its order and enough of each wave are good.
+
+        What a newer rollout took, or an operator emptied, is accounted for; what failed is so within the policy alone.
+        """
+        was = {one.id: one for one in before["rollouts"]}
+        for one in after["rollouts"]:
+            if one.state != "done" or was[one.id].state == "done":
+                continue
+            assert one.wave == one.waves == len(self.planned[one.id])
+            mine = [row for row in before["members"] if row.rollout == one.id]
+            assert any(good(row) for row in mine), f"rollout {one.id} is done, and nobody has committed"
+            for wave in range(1, one.wave + 1):
+                self.within_its_policy(one, [row for row in mine if row.wave == wave])
+            waiting = [row.device for row in after["members"] if row.rollout == one.id and row.current]
+            ordered = [row.device for row in after["members"] if row.rollout == one.id and row.counter is not None]
+            assert set(waiting) <= set(ordered), f"rollout {one.id} is done, and a device has no order yet"
+
+    def within_its_policy(self, rollout, mine):
+        """Of the devices that are still its own, and those that failed with it, enough are good and few are bad."""
+        policy = next(each for each in POLICIES if canonical.encode(each) == rollout.policy)
+        counted = [row for row in mine if row.current or bad(row)]
+        assert sum(map(bad, counted)) * 100 <= policy.failure_percent * len(counted)
+        assert sum(map(good, counted)) * 100 >= policy.success_percent * len(counted)
 
     @invariant()
     def holds(self):
@@ -230,6 +284,7 @@ class Walk(RuleBasedStateMachine):
         before, after = self.before, self.rows()
         self.before = after
         self.history_never_shrinks(before, after)
+        self.devices_go_with_the_waves_that_were_asked_for(after)
         self.nothing_is_ordered_beyond_the_open_wave(before, after)
         self.a_slot_belongs_to_the_newest_that_was_decided(after)
         assert self.fleet.mishaps.counts == {}
@@ -243,6 +298,13 @@ class Walk(RuleBasedStateMachine):
         assert all(states[one.id] == one.state for one in before["rollouts"] if one.state in ENDED)
         waves = {one.id: one.wave for one in after["rollouts"]}
         assert all(waves[one.id] >= one.wave for one in before["rollouts"])
+
+    def devices_go_with_the_waves_that_were_asked_for(self, after):
+        """Each device that was meant is in one wave, none besides, and no wave has more than it was to have."""
+        found = {rollout: [[] for _ in waves] for rollout, waves in self.planned.items()}
+        for one in after["members"]:
+            found[one.rollout][one.wave - 1].append(one.device)
+        assert found == self.planned
 
     def nothing_is_ordered_beyond_the_open_wave(self, before, after):
         """Neither by a rollout that runs nor by one that does not, whatever wave it had reached."""
@@ -271,18 +333,22 @@ class Walk(RuleBasedStateMachine):
             assert ordered == ({SLOT: digests[held[name].rollout]} if name in held else {})
 
 
+def tried(empty_database, **how):
+    """Let hypothesis look for trouble. It is made smaller before it is shown, which may take a few minutes."""
+    machine = type("FleetInAnyOrder", (AnyOrder,), {"template": empty_database})
+    known = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+    run_state_machine_as_test(machine, settings=settings(**known, phases=[Phase.generate, Phase.shrink], **how))
+
+
+@pytest.mark.timeout(900)
 def test_nothing_that_happens_breaks_the_rules(empty_database):
-    """Forty steps at a time, in any order that a search for trouble comes up with."""
-    walk = type("FleetWalk", (Walk,), {"template": empty_database})
-    run_state_machine_as_test(
-        walk,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=40,
-            deadline=None,
-            derandomize=True,  # the same walks each time: a run of the tests is no place to find out
-            # Making a failure smaller takes minutes: add Phase.shrink where one is to be understood.
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    """Forty steps at a time, in orders that a search for trouble comes up with: the same each time, for this is a run
+    of all tests, and no place to find out."""
+    tried(empty_database, max_examples=40, stateful_step_count=40, derandomize=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_nothing_that_happens_breaks_the_rules_whatever_it_is(empty_database):
+    """Others each time, and many more of them."""
+    tried(empty_database, max_examples=500, stateful_step_count=60)
