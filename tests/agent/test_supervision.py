@@ -123,15 +123,33 @@ async def test_a_fallback_that_is_ordered_during_a_restart_holds(device):
     assert device.row().current.routing.fallback == "https://cloud.example/a"
 
 
-async def test_a_restart_that_comes_after_the_commit_touches_nothing(device):
-    """What was decided on the module before says nothing about the one that took its place."""
+async def test_a_restart_that_ends_after_the_commit_puts_nothing_back(device):
+    """The old module comes up again when the new one has taken its place, and could not be stopped: that stays so."""
     await device.committed(FIRST)
-    stale = device.row()
-    await device.committed(SECOND)
-    before = device.row()
-    await device.executor.take(Restart(stale, Reason("not-ready", "it ended")))
+    await device.order(main=SECOND)
+    await device.phase(Phase.PROBATION)
+    started = device.engine.gates["start"] = asyncio.Event()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.engine.held("start"))
+    stop = device.engine.stop
 
-    assert device.row() == before
+    async def refuse(instance, *, grace_s):
+        raise NoEngine("busy")
+
+    device.engine.stop = refuse
+    device.clock.advance(SECOND.manifest.proof.probation_s + 1)
+    await device.phase(Phase.COMMITTED)
+    committed = device.row().current
+    started.set()
+    await device.until(lambda: device.engine.running() == {FIRST.digest, SECOND.digest})
+    await device.passes(5)
+    assert device.row().current == committed
+
+    device.engine.stop = stop
+    await device.until(lambda: device.engine.running() == {SECOND.digest} and not device.loop._tasks, flowing=0.1)
+
+    assert device.row().current == committed
+    assert (device.row().upkeep.state, device.serves()) == ("up", "acme/digits:2")
 
 
 async def test_a_restart_of_what_was_replaced_meanwhile_starts_nothing(device):
@@ -146,7 +164,7 @@ async def test_a_restart_of_what_was_replaced_meanwhile_starts_nothing(device):
     await device.executor.take(Restart(decided, Reason("not-ready", "it ended")))
 
     assert device.engine.starts == starts
-    assert device.row().current == replaced.current
+    assert device.row() == replaced, "nor does it count as a restart of the one that is there"
 
 
 async def test_a_lost_image_is_found_though_the_disk_is_full(device):

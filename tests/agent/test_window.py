@@ -48,7 +48,11 @@ class Link:
         pytest.param(0.001, 0.001, 16, id="a local network"),
         pytest.param(0.6, 0.05, 16, id="10 Mbit/s over a satellite"),
         pytest.param(2.5, 0.05, 16, id="10 Mbit/s, very far away"),
+        pytest.param(0.0, 0.125, 16, id="sixteen blocks in just two seconds"),
+        pytest.param(0.0, 0.25, 8, id="eight in just two seconds"),
         pytest.param(0.05, 0.26, 4, id="2 Mbit/s"),
+        pytest.param(0.0, 10.0, 2, id="a block in just ten seconds"),
+        pytest.param(0.0, 10.5, 1, id="a little less"),
         pytest.param(0.1, 0.52, 2, id="1 Mbit/s"),
         pytest.param(0.5, 8.2, 2, id="64 kbit/s"),
         pytest.param(1.0, 55.0, 1, id="9.6 kbit/s"),
@@ -136,6 +140,19 @@ async def test_patience_is_learned_and_doubles_with_silence():
     assert link.window.patience_s < 15
 
 
+async def test_patience_follows_a_link_that_changes():
+    """What was usual long ago does not count for ever, neither way."""
+    link = Link(gap_s=1.0)
+    await link.fetch(4)
+    link.gap_s = 8.0
+    await link.fetch(40)
+    assert link.window.patience_s == pytest.approx(8.0, abs=1.0)
+
+    link.gap_s = 6.0
+    await link.fetch(40)
+    assert link.window.patience_s == pytest.approx(6.0, abs=1.0)
+
+
 async def test_a_quick_link_is_not_given_up_at_once():
     """On a quick link a block is still waited for as long as the setting says: the server may be busy."""
     link = Link(gap_s=0.001)
@@ -154,6 +171,21 @@ async def test_a_block_of_an_earlier_request_is_dropped_but_heard():
         link.arrive(flight.request, 3, b"short")
 
         assert (await flight.next()).number == 3
+
+
+async def test_while_others_are_answered_the_next_one_is_waited_for():
+    """A block of another request says that the link is alive: what was asked for last may stand behind it."""
+    link = Link()
+    async with link.window.flight(1) as flight:
+        link.time += 14
+        link.arrive(99, 0)
+        link.time += 14
+        waiting = asyncio.create_task(flight.next())
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "it was given up 28 seconds after it was asked for, 14 after the link's last block"
+        link.arrive(flight.request, 3)
+
+        assert (await waiting).number == 3
 
 
 async def test_a_server_that_answers_others_only_is_not_waited_for():

