@@ -47,6 +47,12 @@ EQUAL: Final = (
         "whether the engine is asked twice in a second or a little less often is a guess either way",
     ),
     Equal(
+        "agent/inbox.py",
+        "Inbox.run: await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))",
+        "60.0  =>  61.0",
+        "the longest pause is a guess, and has a jitter of a fifth",
+    ),
+    Equal(
         "agent/keep.py",
         "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
         "self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()  =>  "
