@@ -256,7 +256,6 @@ class Executor:
         for placed in (slot.candidate, slot.current):
             await self._hands.stop(placed)
         self._hands.store.forget(slot.slot)
-        self._hands.routed()
 
     def resume(self, slot: Slot) -> None:
         """What has served while no agent was there: its folder is closed, if an agent died before it did that."""

@@ -64,19 +64,58 @@ async def test_an_image_for_which_there_is_no_space_waits(device, monkeypatch):
 async def test_the_gateway_knows_of_a_commit_before_the_old_module_stops(device):
     """Nothing that a table still names is stopped: by then nobody can be sent to the old module any more."""
     await device.committed(make("acme/digits:1"))
-    old, stop, told = device.row().current.instance, device.engine.stop, []
-
-    async def watched(instance, *, grace_s):
-        told.append((instance, device.route()))
-        await stop(instance, grace_s=grace_s)
-
-    device.engine.stop = watched
+    old, told = device.row().current.instance, stops(device)
     await device.committed(make("acme/digits:2"))
     await device.until(lambda: told)
 
     ((instance, route),) = told
     assert (instance, route.previous) == (old, None)
     assert route.current.instance == device.row().current.instance
+
+
+def stops(device):
+    """Which instances are stopped from now on, each with the route that the gateway had been told by then."""
+    stop, told = device.engine.stop, []
+
+    async def watched(instance, *, grace_s):
+        told.append((instance, device.route()))
+        await stop(instance, grace_s=grace_s)
+
+    device.engine.stop = watched
+    return told
+
+
+async def test_the_gateway_knows_of_a_revert_before_the_bad_module_stops(device):
+    """A candidate that was wrong, and a committed module that does not stay up: the traffic goes first."""
+    first, second = make("acme/digits:1"), make("acme/digits:2")
+    await device.committed(first)
+    await device.order(main=second)
+    await device.phase(Phase.PROBATION)
+    candidate, told = device.row().candidate.instance, stops(device)
+    device.engine.crash(candidate)
+    await device.phase(Phase.REVERTED)
+    ((instance, route),) = told
+    assert (instance, route.current.module, route.previous) == (candidate, "acme/digits:1", None)
+
+    await device.order(main=second, waivers=[second.digest])
+    await device.phase(Phase.PROBATION)
+    device.clock.advance(301)
+    await device.phase(Phase.COMMITTED)
+    device.engine.behaviours[second.digest] = Behaviour(exits=True)
+    device.engine.crash(device.row().current.instance)
+    await device.phase(Phase.REVERTED, flowing=2.0)
+    _, route = told[-1]
+    assert (route.current.module, route.current.instance) == ("acme/digits:1", device.row().current.instance)
+
+
+async def test_the_gateway_knows_of_a_removal_before_the_module_stops(device):
+    """Nobody is sent to what is being removed."""
+    await device.committed(make())
+    told = stops(device)
+    await device.order()
+    await device.until(lambda: device.store.slots() == ())
+
+    assert [route for _, route in told] == [None]
 
 
 async def test_a_wrong_answer_is_reverted_and_remembered(device):

@@ -30,6 +30,12 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/execute.py",
+        "Executor._remove: self._hands.routed()",
+        "self._hands.routed()  =>  pass",
+        "the pass that decides on a removal has begun with the same call, and ends there if it fails",
+    ),
+    Equal(
+        "agent/execute.py",
         "Executor._start: self._hands.routed()",
         "self._hands.routed()  =>  pass",
         "a step that ends wakes the loop, and each pass begins with the same call",
