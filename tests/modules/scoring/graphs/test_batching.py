@@ -71,7 +71,9 @@ def taking(*seconds):
 def test_a_batch_is_as_large_as_pays(graph, alone, together, size):
     """A larger batch is chosen while it saves enough of each request's time and holds up nobody for too long."""
     run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
-    assert choose(run, example, alone, taking(*together)).size == size
+    chosen = choose(run, example, alone, taking(*together))
+    assert chosen.size == size
+    assert (chosen == Batches()) is (size == 1), "where nothing is shared nobody waits for others"
 
 
 @pytest.mark.parametrize(("alone", "wait"), [(0.001, 0.00025), (0.1, 0.002)])
