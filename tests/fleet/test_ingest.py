@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from fleet import events
-from fleet.ingest import Inbound
+from fleet.ingest import Inbound, _within_budget
 from fleet.rollouts import members
 from fleet.tables import devices
 from modules import canonical
@@ -123,6 +123,14 @@ def test_a_report_of_other_bytes_says_nothing_of_the_ordered_ones(fleet):
 
     fleet.report(NAME, "committed")
     assert fleet.phases(rollout) == {NAME: "committed"}
+
+
+def test_of_a_flood_the_newest_twenty_are_looked_at():
+    """Of each device and kind, in the order in which they came: a flood of one holds up nobody's."""
+    flood = [Inbound(NAME, "report", b"%d" % number) for number in range(25)]
+    others = [Inbound(NAME, "facts", b""), Inbound(DeviceId("dev-b"), "report", b"")]
+
+    assert _within_budget([*flood[:10], *others, *flood[10:]]) == [*flood[5:10], *others, *flood[10:]]
 
 
 def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):

@@ -15,8 +15,8 @@ ID = IMAGE.config.sha256
 class Engine:
     """Stands for ``DockerApi``: what it shows and what goes wrong, a test says; what it removed, it remembers."""
 
-    def __init__(self, *, tags=None, wrong=None):
-        self.tags, self.wrong, self.removed, self.posted = tags, wrong, [], []
+    def __init__(self, *, tags=None, wrong=None, **more):
+        self.tags, self.wrong, self.more, self.removed, self.posted = tags, wrong, more, [], []
 
     def _answer(self):
         if self.wrong:
@@ -28,7 +28,7 @@ class Engine:
             return [{"Id": ID, "RepoTags": self.tags}, {"Id": "sha256:1", "RepoTags": None}]
         if self.tags is None or not path.endswith(f"{docker_images.segment(ID)}/json"):
             raise ApiError(404, "no such image")
-        return {"Id": ID, "RepoTags": self.tags, "RootFS": {"Layers": []}}
+        return {"Id": ID, "RepoTags": self.tags, "RootFS": {"Layers": []}} | self.more
 
     def load(self, archive):
         self._answer()
@@ -72,6 +72,22 @@ def test_only_own_names_of_images_that_nobody_here_needs_go():
     docker_images.let_go_images(engine, [IMAGE], NAMES)
 
     assert engine.removed == [docker_images.segment(NAMES.tag(other))]
+
+
+@pytest.mark.parametrize(
+    ("shown", "volumes"),
+    [
+        ({"Config": {"Volumes": {"/data": {}, "/more": {}}}}, {"/data", "/more"}),
+        ({"Config": {"Volumes": None}}, set()),
+        ({"Config": {}}, set()),
+        ({"Config": None}, set()),  # as engines show an image that was built without a configuration
+        ({}, set()),
+        ({"tags": None}, set()),  # it is not there
+    ],
+)
+def test_volumes_that_an_image_declares(shown, volumes):
+    """Each is found, to be covered; an image that declares none has none, in whatever words."""
+    assert docker_images.declared_volumes(Engine(**({"tags": []} | shown)), IMAGE) == volumes
 
 
 @pytest.mark.parametrize("status", [404, 409])
