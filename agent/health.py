@@ -90,6 +90,8 @@ async def ready(engine: ContainerEngine, instance: str, socket: str, manifest: M
         if looks % 10 == 0 and (ended := await _ended(engine, instance)) is not None:
             raise ended
         await clock.sleep(_LOOK_S)
+    if (ended := await _ended(engine, instance)) is not None:
+        raise ended  # that it ended, and above all for its memory, says more than that it was not ready
     raise NotReady(
         f"not ready within {manifest.proof.ready_within_s:g} s{wrong}: {await _log(engine, instance)}",
         element=instance,

@@ -77,3 +77,13 @@ async def test_an_end_while_starting_is_known_long_before_its_time_is_over(devic
 
     assert "it ended while starting: the log of main-" in device.row().reason.message
     assert device.clock.monotonic() - began < 10
+
+
+async def test_an_end_is_the_reason_however_short_the_time_was(device):
+    """Of a module that had too little memory nobody is told that it needs more time."""
+    release = make(ready_within_s=0.2)
+    device.engine.behaviours[release.digest] = Behaviour(exits=True, oom=True)
+    await device.order(main=release)
+    await device.phase(Phase.REVERTED)
+
+    assert device.row().reason.code == "over-limit"
