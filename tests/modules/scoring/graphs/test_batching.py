@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modules.scoring.graphs.batch_trial import independent
 from modules.scoring.graphs.batching import Batches, choose
-from modules.scoring.graphs.shared_run import fits
 from modules.scoring.graphs.lanes import Lanes
+from modules.scoring.graphs.shared_run import fits
 from modules.scoring.metrics import Figures
 from modules.scoring.runtime import BadInput, Busy, RunFailed
 
