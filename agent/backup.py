@@ -4,6 +4,8 @@ A database is lost to a bad sector, to a person, or to a disk that lied. What se
 may never go back (counters, trust, failed contents) must not begin at zero. All else comes again from the server.
 """
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +13,12 @@ import msgspec
 
 from agent.identity import write_private
 from agent.slots import Slot
+from modules.canonical import UNREADABLE
 from modules.protocol.report import Reason
 
 _NAME: Final = "agent.kept.json"
 _ASIDE: Final = 3
+_log = logging.getLogger(__name__)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -53,12 +57,17 @@ class Backup:
 
     def read(self) -> Kept | None:
         """The content; None where there is no file, or a damaged one."""
+        self._last = None
         try:
-            self._last = self._path.read_bytes()
-            return msgspec.json.decode(self._last, type=Kept)
-        except (OSError, msgspec.DecodeError):
-            self._last = None
+            data = self._path.read_bytes()
+            kept = msgspec.json.decode(data, type=Kept)
+        except FileNotFoundError:
             return None
+        except (OSError, *UNREADABLE) as error:
+            _log.error("%s cannot be read, and is made anew: %s", self._path, error)
+            return None
+        self._last = data
+        return kept
 
 
 def set_aside(path: Path) -> Path:
@@ -66,6 +75,10 @@ def set_aside(path: Path) -> Path:
     names = [path.with_name(f"{path.name}.damaged-{number}") for number in range(1, _ASIDE + 1)]
     free = next((name for name in names if not name.exists()), None)
     aside = free or min(names, key=lambda name: name.stat().st_mtime)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    elif not path.is_file():
+        aside.unlink(missing_ok=True)
     path.replace(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -30,6 +30,11 @@ def version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether there is no table at all."""
+    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
+
+
 def bring_up_to_date(db: sqlite3.Connection) -> None:
     """Make the tables, or change those of an older agent; inside the caller's transaction."""
     old: list[bytes] = []

@@ -5,6 +5,7 @@ trust roles' high-water marks and the reports that the server has not acknowledg
 """
 
 import logging
+import re
 import secrets
 import sqlite3
 import threading
@@ -19,6 +20,9 @@ import msgspec
 from agent import schema
 from agent.backup import Backup, Kept, Mark, set_aside
 from agent.slots import Slot
+from agent.sqlite_errors import is_damage, is_held, remedy
+from modules.bounds import MAX_COUNT
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, NoSpace
 from modules.names import Digest
 from modules.protocol.report import Reason, Refusal
@@ -29,6 +33,7 @@ ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
 # They begin anew with an epoch, so they are not kept beside the database.
 _OF_THE_EPOCH: Final = frozenset({"report", "facts", "boot", "order"})
+_EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
 
 
@@ -36,11 +41,13 @@ class Store:
     """Opens, or makes, the file ``agent.db`` in the state folder. Two threads use it: the event loop's, and trust's.
 
     ``read_only`` is for a look beside a running agent, or at what a damaged disk still has: nothing is made or changed.
-    A damaged file is set aside, and one that is lost or was set aside is made anew from what is kept beside it
-    (agent/backup.py); on a disk that cannot be written a copy in memory takes its place.
+    What is there and is not the agent's database, or holds a row that cannot be read, is set aside; one that is lost,
+    empty or was set aside is made anew from what is kept beside it (agent/backup.py). On a disk that cannot be written
+    a copy in memory takes its place.
 
     Raises:
-        BadSettings: a newer agent made the file; with ``read_only``, also where none is there, or a damaged one.
+        BadSettings: a newer agent made the file, another program holds it, or it may not be opened; with
+            ``read_only``, also where none is there, or a damaged one.
         NoSpace: a write found the disk full; nothing of it was kept.
     """
 
@@ -52,54 +59,119 @@ class Store:
         if read_only:
             self._db = _look_at(self._path)
             return
-        found = self._path.exists()
+        kept, found = self._backup.read(), self._path.exists()
         try:
-            self._open()
-        except (sqlite3.OperationalError, OSError) as error:
-            if not found:
-                raise NoSpace(
-                    str(error), element=str(self._path), remedy="give the agent a disk to write to"
-                ) from error
-            self._db = self._in_memory(error)
-            return
-        except sqlite3.DatabaseError as error:
-            aside = set_aside(self._path)
+            ours = self._open(kept)
+        except (sqlite3.DatabaseError, OSError) as error:
+            if not is_damage(error):
+                self._without_disk(error, found=found)
+                return
+            aside = self._aside(error)
             _log.error("the database was damaged (%s): it is %s now, and is made anew", error, aside.name)
-            found = False
-            self._open()
-        if not found and (kept := self._backup.read()) is not None:
+            ours = self._open(None)
+        if not ours and kept is not None:
             self._restore(kept)
         self._noting = True
         self._note()
+
+    def _aside(self, why: Exception) -> Path:
+        try:
+            return set_aside(self._path)
+        except OSError as error:
+            raise BadSettings(
+                f"the agent's database is damaged ({why}), and cannot be moved out of the way: {error.strerror}",
+                element=str(self._path),
+                remedy="give the agent a disk to write to",
+            ) from error
+
+    def _without_disk(self, error: Exception, *, found: bool) -> None:
+        """The database cannot be opened for writing, and not because of what is in it."""
+        if not found:
+            raise NoSpace(str(error), element=str(self._path), remedy="give the agent a disk to write to") from error
+        if is_held(error):
+            raise BadSettings(
+                "another program holds the agent's database", element=str(self._path), remedy="end that program"
+            ) from error
+        self._db = self._in_memory(error)
 
     def _in_memory(self, why: Exception) -> sqlite3.Connection:
         """A copy of a database that cannot be written: what runs is looked after, though nothing is remembered."""
         _log.error("%s cannot be written (%s): what runs goes on, and nothing new is remembered", self._path, why)
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        on_disk = _look_at(self._path, older=True)
+        try:
+            on_disk = _look_at(self._path, older=True)
+        except BadSettings as error:
+            raise BadSettings(
+                f"the agent's database cannot be opened: {why}",
+                element=str(self._path),
+                remedy="give it back to the agent's user, or move it away: it is made anew from what is kept beside it",
+            ) from error
         on_disk.backup(copy)
         on_disk.close()
         if schema.version(copy) < schema.VERSION:
             schema.bring_up_to_date(copy)
         return copy
 
-    def _open(self) -> None:
+    def _open(self, kept: Kept | None) -> bool:
+        """Open the file, or make it; whether it was the agent's database before.
+
+        Raises:
+            BadSettings: a newer agent made it.
+            sqlite3.DatabaseError: it cannot be opened, or is not what the agent left there.
+        """
+        if self._path.exists() and not self._path.is_file():
+            raise sqlite3.DatabaseError("it is no file")
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        self._path.chmod(0o600)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            self._path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._version()
+            if version < schema.VERSION:
+                with self.together():
+                    schema.bring_up_to_date(self._db)
+            if self.text("epoch") == "":
+                self.keep_text("epoch", secrets.token_hex(8))
+            self._check(kept if version > 0 else None)
+        except (*UNREADABLE, OverflowError, LookupError, TypeError, ValueError) as error:
+            self._db.close()
+            raise sqlite3.DatabaseError(f"a row of it cannot be read: {error}") from error
+        except BaseException:
+            self._db.close()
+            raise
+        return version > 0
+
+    def _version(self) -> int:
+        """Which version of the agent made the file; 0 where it is new, or empty."""
         version = schema.version(self._db)
         if version > schema.VERSION:
-            raise BadSettings("a newer agent made this database", element=str(self._path), remedy="run that agent")
-        if version < schema.VERSION:
-            with self.together():
-                schema.bring_up_to_date(self._db)
+            raise BadSettings(
+                "a newer agent made this database, or another program",
+                element=str(self._path),
+                remedy="run that agent, or move the file away: it is made anew from what is kept beside it",
+            )
+        if version < 0 or (version == 0 and not schema.is_empty(self._db)):
+            raise sqlite3.DatabaseError("another program made it")
+        return version
+
+    def _check(self, kept: Kept | None) -> None:
+        """Read all that is there once: what cannot be read now could not be read at any pass.
+
+        And a number that is below what was kept later shows that the file is an older one: it lost its journal, or was
+        copied back. What it says runs may not run any more, and its numbers would be given a second time.
+        """
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            self._db.close()
-            raise sqlite3.DatabaseError(damage)
-        if self.text("epoch") == "":
-            self.keep_text("epoch", secrets.token_hex(8))
+        if damage != "ok" or self._db.execute("PRAGMA foreign_key_check").fetchone():
+            raise sqlite3.DatabaseError(damage if damage != "ok" else "a row names another that is not there")
+        self.slots(), self.refusals(), self.marks(), self._failures(), self.text("boot")
+        if not _EPOCH.fullmatch(self.epoch):
+            raise ValueError(f"epoch {self.epoch[:40]!r}")
+        numbers = self._numbers()
+        if not all(abs(value) <= MAX_COUNT for value in numbers.values()):
+            raise ValueError("a number out of bounds")
+        older = [name for name, value in (kept.numbers if kept else {}).items() if numbers.get(name, 0.0) < value]
+        if older:
+            raise sqlite3.DatabaseError(f"it is older than what was kept beside it: {older[0]}")
 
     def _restore(self, kept: Kept) -> None:
         """What was kept beside the database: what serves, what may not go back, and what failed here."""
@@ -117,16 +189,21 @@ class Store:
         """Keep beside the database what must outlive it; written only where it has changed."""
         if not self._noting:
             return
-        failed = self._db.execute("SELECT digest, reason, at FROM failed").fetchall()
-        numbers = self._db.execute("SELECT name, value FROM numbers").fetchall()
         self._backup.write(
             Kept(
                 slots=tuple(one for slot in self.slots() if (one := slot.settled)),
-                numbers={name: value for name, value in numbers if name not in _OF_THE_EPOCH},
-                failed={digest: (msgspec.json.decode(data, type=Reason), at) for digest, data, at in failed},
+                numbers={name: value for name, value in self._numbers().items() if name not in _OF_THE_EPOCH},
+                failed=self._failures(),
                 roles={role: Mark(mark.version, mark.keyids) for role, mark in self.marks().items()},
             )
         )
+
+    def _numbers(self) -> dict[str, float]:
+        return dict(self._db.execute("SELECT name, value FROM numbers").fetchall())
+
+    def _failures(self) -> dict[str, tuple[Reason, float]]:
+        rows = self._db.execute("SELECT digest, reason, at FROM failed").fetchall()
+        return {digest: (msgspec.json.decode(data, type=Reason), at) for digest, data, at in rows}
 
     def close(self) -> None:
         self._db.close()
@@ -145,7 +222,9 @@ class Store:
                 self._note()
             except sqlite3.OperationalError as error:
                 self._roll_back()
-                raise NoSpace(str(error), element=str(self._path), remedy="free disk space") from error
+                if is_damage(error):
+                    raise
+                raise NoSpace(str(error), element=str(self._path), remedy=remedy(error)) from error
             except BaseException:
                 self._roll_back()
                 raise

@@ -1,6 +1,8 @@
 """The device's memory survives what it must, and tells plainly when it cannot be used."""
 
+import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -135,7 +137,65 @@ def cut(path):
     path.write_bytes(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("lose", [damage, cut, lambda path: path.unlink()], ids=["damaged", "cut", "gone"])
+def foreign(path):
+    """Another program's, as large as ours."""
+    path.unlink()
+    changed("CREATE TABLE t (x)", "INSERT INTO t VALUES (zeroblob(100000))")(path)
+
+
+def folder(path):
+    path.unlink()
+    (path / "x").mkdir(parents=True)
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def older(path):
+    """A copy from before the numbers had grown to what was kept; so it is, too, where the journal was lost."""
+    changed("UPDATE numbers SET value = 8 WHERE name = 'counter dev key'")(path)
+
+
+def changed(*statements):
+    """What a bad sector, or a person, can do within a file that SQLite finds in order."""
+
+    def change(path):
+        with closing(sqlite3.connect(path)) as db:
+            for statement in statements:
+                db.execute(statement)
+            db.commit()
+
+    return change
+
+
+LOST = {
+    "damaged": damage,
+    "cut": cut,
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "another program's": foreign,
+    "another program's of our version": lambda path: (foreign(path), changed("PRAGMA user_version = 2")(path)),
+    "of no version": changed("PRAGMA user_version = -1"),
+    "of version 1, they say": changed("PRAGMA user_version = 1"),
+    "a folder": folder,
+    "a pipe": pipe,
+    "an older one": older,
+    "without a table": changed("DROP TABLE numbers"),
+    "a target that no JSON is": changed("UPDATE targets SET target = x'00'"),
+    "a target that is gone": changed("DELETE FROM targets"),
+    "a module without its name": changed("UPDATE slots SET current = x'7b7d'"),
+    "a reason in no known letters": changed("UPDATE failed SET reason = x'7b22636f6465223a22ff227d'"),
+    "a refusal that is none": changed("INSERT INTO refusals VALUES (1, x'5b5d')"),
+    "an epoch in no known letters": changed("UPDATE documents SET bytes = x'ff' WHERE name = 'epoch'"),
+    "an epoch that is none": changed("UPDATE documents SET bytes = x'6162' WHERE name = 'epoch'"),
+    "a number without end": changed("UPDATE numbers SET value = 9e999"),
+    "a number out of bounds": changed("UPDATE numbers SET value = 1e300"),
+}
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
 def test_a_lost_database_is_made_anew_from_what_is_kept_beside_it(tmp_path, lose):
     """What serves, what failed here and what may not go back are known again; numbers begin a new epoch."""
     store = Store(tmp_path)
@@ -171,18 +231,47 @@ def test_damaged_databases_are_set_aside_and_few(tmp_path):
     for number in range(5):
         Store(tmp_path).close()
         (tmp_path / "agent.db").write_bytes(b"damaged %d" % number * 100)
+    folder(tmp_path / "agent.db")
+    Store(tmp_path).close()
+    folder(tmp_path / "agent.db")
     Store(tmp_path).close()
 
     aside = sorted(path.name for path in tmp_path.glob("agent.db.damaged-*"))
     assert aside == ["agent.db.damaged-1", "agent.db.damaged-2", "agent.db.damaged-3"]
 
 
-def test_without_what_is_kept_a_new_database_is_empty(tmp_path):
+@pytest.mark.parametrize("kept", [b"", b"{", b'{"numbers": {"\xff": 1}}', b"[" * 100_000, b'{"slots": [{}]}'])
+def test_without_what_is_kept_a_new_database_is_empty(tmp_path, kept):
     """A file beside it that is damaged, too, is no reason not to start."""
-    (tmp_path / "agent.kept.json").write_bytes(b"{")
+    (tmp_path / "agent.kept.json").write_bytes(kept)
     store = Store(tmp_path)
     assert store.slots() == ()
     store.close()
+
+
+def test_a_database_that_another_program_holds_is_waited_for(store, tmp_path):
+    """Nothing is done from a copy meanwhile, whose numbers would be given twice; the operator is told what to do."""
+    store.keep_document("d", b"x")
+    store.close()
+    connect = sqlite3.connect
+    with closing(connect(tmp_path / "agent.db", isolation_level=None)) as other, pytest.MonkeyPatch.context() as quick:
+        quick.setattr(sqlite3, "connect", lambda *args, **more: connect(*args, timeout=0.1, **more))
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BadSettings, match=r"another program holds .*end that program"):
+            Store(tmp_path)
+    again = Store(tmp_path)
+    assert again.document("d") == b"x"
+    again.close()
+
+
+def test_a_write_that_another_program_holds_up_names_no_full_disk(store, tmp_path):
+    """What to do about it is said of what really is in the way."""
+    store._db.execute("PRAGMA busy_timeout = 100")
+    with closing(sqlite3.connect(tmp_path / "agent.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(NoSpace, match="end the program that holds"):
+            store.keep_document("d", b"x")
 
 
 def test_a_database_that_cannot_be_written_is_looked_after_in_memory(tmp_path, monkeypatch):
