@@ -1,5 +1,6 @@
 """What every step does with its hands: rows read and written, instances started and stopped, images made sure of."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from agent.clock import Clock
@@ -63,7 +64,8 @@ class Hands:
     async def stop(self, placed: Placed | None) -> None:
         if placed is not None:
             await self.engine(placed.wanted.engine).stop(placed.instance, grace_s=self._stop_grace_s)
-            self.launcher.clear(placed)
+            # What a module leaves there may be a million files.
+            await asyncio.to_thread(self.launcher.clear, placed)
 
     def row(self, slot: Slot) -> Slot:
         return self.store.slot(slot.slot) or slot

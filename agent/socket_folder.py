@@ -7,10 +7,14 @@ then each file is bounded by a limit of the container, and where the folder lies
 memory that the module was granted.
 """
 
+import contextlib
+import itertools
 import logging
+import math
 import os
-import shutil
+import secrets
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +26,9 @@ _log = logging.getLogger(__name__)
 OPEN: Final = 0o2770
 SEALED: Final = 0o2750
 _NAMED: Final = 3
+# So long may a module that still runs keep the agent removing; the rest goes when it has ended.
+_SEALS_WITHIN_S: Final = 5.0
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make(folder: Path, group: int) -> None:
@@ -35,16 +42,17 @@ def seal(folder: Path) -> None:
     """Close the folder to the module, which is ready.
 
     Raises:
-        OverLimit: there is something else in it than the module's socket; it was removed.
+        OverLimit: there is something else in it than the module's socket; it was removed, as far as that is quick.
         FileNotFoundError: the folder has gone.
     """
     folder.chmod(SEALED)
     # Looked at afterwards, when nothing can be added any more.
-    foreign = sorted(path for path in folder.iterdir() if path.name != SOCKET or not _is_socket(path))
-    for path in foreign:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
-    if foreign or not (folder / SOCKET).exists():
-        named = ", ".join(path.name for path in foreign[:_NAMED]) or "no socket"
+    with os.scandir(folder) as entries:
+        strange = (entry.name for entry in entries if entry.name != SOCKET or not _is_socket(folder / SOCKET))
+        foreign = list(itertools.islice(strange, _NAMED))
+    if foreign or not _is_socket(folder / SOCKET):
+        _empty(folder, spare=SOCKET if _is_socket(folder / SOCKET) else "", within_s=_SEALS_WITHIN_S)
+        named = ", ".join(foreign) or "no socket"
         raise OverLimit(
             f"it left something else than its socket in the folder of its socket: {named!r}",
             element="socket folder",
@@ -58,12 +66,58 @@ def clear(folder: Path) -> None:
     What a module has made so that only its own user may remove it stays, and is said; it must hold up nothing.
     """
     try:
-        shutil.rmtree(folder)
+        _empty(folder)
+        folder.rmdir()
     except FileNotFoundError:
         pass
     except OSError as error:
         _log.warning("%s: what a module left there cannot be removed, remove it as root: %s", folder, error)
 
 
+def _empty(folder: Path, *, spare: str = "", within_s: float = math.inf) -> None:
+    """Remove what is in a folder, but for one name, as far as that can be done.
+
+    A million files, or folders within folders a million deep, cost time and no memory: a folder that is met is moved
+    to the top under a number, and its turn comes. What stands in the way is left behind.
+    """
+    ends, mark, lifted = time.monotonic() + within_s, f".{secrets.token_hex(8)}-", 0
+
+    def drop(name: str, within: int) -> None:
+        nonlocal lifted
+        try:
+            os.unlink(name, dir_fd=within)
+        except IsADirectoryError:
+            os.rename(name, f"{mark}{lifted}", src_dir_fd=within, dst_dir_fd=top)
+            lifted += 1
+
+    def drop_all(within: int) -> None:
+        with os.scandir(within) as entries:
+            for entry in entries:
+                if time.monotonic() > ends:
+                    return
+                if entry.name != spare and not entry.name.startswith(mark):
+                    with contextlib.suppress(OSError):
+                        drop(entry.name, within)
+
+    top = os.open(folder, _FOLDER)
+    try:
+        drop_all(top)
+        number = 0
+        while number < lifted and time.monotonic() <= ends:
+            with contextlib.suppress(OSError):
+                inner = os.open(f"{mark}{number}", _FOLDER, dir_fd=top)
+                try:
+                    drop_all(inner)
+                finally:
+                    os.close(inner)
+                os.rmdir(f"{mark}{number}", dir_fd=top)
+            number += 1
+    finally:
+        os.close(top)
+
+
 def _is_socket(path: Path) -> bool:
-    return stat.S_ISSOCK(path.lstat().st_mode)
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False

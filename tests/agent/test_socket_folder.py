@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -69,14 +71,65 @@ def test_what_is_not_a_socket_is_none(place, folder, instead):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("remove", ["seal", "clear"])
+def test_folders_within_folders_have_no_depth_that_cannot_be_removed(place, remove):
+    """Deeper than any path is long, than a program may call itself, and than it may have files open."""
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(place)
+    try:
+        for _ in range(3000):
+            Path("d").mkdir()
+            os.chdir("d")
+            Path("beside").mkdir()
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    if remove == "seal":
+        with pytest.raises(OverLimit, match="'d'"):
+            socket_folder.seal(place)
+        assert [path.name for path in place.iterdir()] == ["s.sock"]
+    else:
+        socket_folder.clear(place)
+        assert not place.exists()
+
+
+def test_many_files_cost_no_memory(place):
+    """Names in thousands are removed as they are read, and a few of them are told."""
+    at = os.open(place, os.O_RDONLY)
+    for number in range(50_000):
+        os.mknod(f"{'x' * 200}{number}", dir_fd=at)
+    os.close(at)
+    tracemalloc.start()
+    try:
+        with pytest.raises(OverLimit):
+            socket_folder.seal(place)
+        socket_folder.clear(place)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert not place.exists()
+
+
+def test_a_module_that_goes_on_writing_keeps_nobody_removing(place, monkeypatch):
+    """The folder of a module that still runs is emptied for a few seconds, and the rest when it has ended."""
+    (place / "own").mkdir()
+    for number in range(1000):
+        (place / "own" / str(number)).touch()
+    monkeypatch.setattr(socket_folder, "_SEALS_WITHIN_S", 0.0)
+    with pytest.raises(OverLimit, match="'own'"):
+        socket_folder.seal(place)
+    socket_folder.clear(place)
+    assert not place.exists()
+
+
 def test_what_cannot_be_removed_holds_up_nothing(place, monkeypatch, caplog):
     """A folder that only the module's user may empty stays, and the operator is told; the slot goes on."""
 
-    def refuse(_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "deep")
 
     with monkeypatch.context() as patched:
-        patched.setattr(socket_folder.shutil, "rmtree", refuse)
+        patched.setattr(socket_folder.os, "unlink", refuse)
         socket_folder.clear(place)
 
     assert "remove it as root" in caplog.text

@@ -25,7 +25,12 @@ import os, plain
 listener = plain.listen()
 for name in ("\x1b[2J\nroot: all is well", "z" * 255, "\u202egnp.exe"):
     open("/run/edgefleet/" + name, "w").close()
-os.makedirs("/run/edgefleet/" + "/".join("d" * 100))
+here = os.getcwd()
+os.chdir("/run/edgefleet")
+for _ in range(2000):
+    os.mkdir("d")
+    os.chdir("d")
+os.chdir(here)
 os.symlink("/", "/run/edgefleet/link")
 os.mkfifo("/run/edgefleet/fifo")
 for number in range(5000):
