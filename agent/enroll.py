@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from agent.fleet_address import post
 from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity, write_private
 from modules import canonical
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, LinkLost, NeedsOperator, NoSpace, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol.enrollment import LIMIT, EnrollAnswer, EnrollRequest, JoinBundle
@@ -118,7 +119,7 @@ def _detail(data: bytes) -> str:
     """The reason in the server's problem document, or the start of whatever came."""
     try:
         return str(msgspec.json.decode(data)["detail"])[:500]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return repr(data[:200])
 
 

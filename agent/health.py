@@ -13,6 +13,7 @@ from agent.engines.contract import ContainerEngine
 from agent.module_client import Answer, BadAnswer, request
 from agent.module_socket import NotAModule
 from hardware.providers import KNOWN
+from modules.canonical import UNREADABLE
 from modules.errors import NotReady, OverLimit, Unproved, WrongAnswer
 from modules.manifest import Manifest
 from modules.samples import Samples, differences
@@ -113,7 +114,7 @@ def status(body: bytes, instance: str) -> ServerStatus:
     """The status, each of whose words is known: it goes into reports, logs and terminals."""
     try:
         status = msgspec.json.decode(body, type=ServerStatus)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise NotReady(
             f"its status cannot be read: {error}", element=instance, remedy="see the module's image"
         ) from error
@@ -193,6 +194,7 @@ async def _samples(socket: str, samples: Samples, manifest: Manifest) -> float:
         times.append((time.perf_counter() - began) * 1000)
         if answer is None:
             raise NotReady("it stopped answering at this sample", element=sample.name)
-        if wrong := differences(sample, answer.status, answer.body):
+        # Off the loop: a large answer takes seconds to compare, and the other slots are looked after meanwhile.
+        if wrong := await asyncio.to_thread(differences, sample, answer.status, answer.body):
             raise WrongAnswer(wrong[0], element="samples", remedy="the module is not what its publisher proved")
     return statistics.median(times)

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings
 from modules.names import DeviceField
 from modules.protocol.enrollment import Broker
@@ -40,7 +41,7 @@ def load(folder: Path) -> Identity:
         raise BadSettings(
             "this device is not enrolled", element=str(folder), remedy="run edgefleet-agent enroll JOIN-BUNDLE"
         ) from error
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadSettings(str(error), element=str(folder / DEVICE), remedy="enrol again") from error
     except OSError as error:
         raise BadSettings(

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings
 
 DEFAULT_FILE: Final = Path("/etc/edgefleet/agent.toml")
@@ -112,7 +113,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
 def _file(path: Path) -> dict[str, object]:
     try:
         values = msgspec.toml.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadSettings(str(error), element=str(path), remedy="correct the file or name another") from error
     if not isinstance(values, dict):
         raise BadSettings("it is no table of settings", element=str(path))

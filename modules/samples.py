@@ -16,6 +16,10 @@ from modules.errors import Invalid
 LIMIT: Final = 16 << 20
 MAX_SAMPLES: Final = 10_000
 _SHOWN: Final = 80
+_LONGEST: Final = 240
+# What is compared value by value is decoded in the agent's memory, and a list costs 20 times its two characters.
+MAX_VALUES: Final = 2 << 20
+MAX_NESTS: Final = 200_000
 
 
 Body = Annotated[bytes, msgspec.Meta(max_length=LIMIT)]
@@ -80,20 +84,36 @@ def decode(data: bytes) -> Samples:
 
 
 def differences(sample: Sample, status: int, body: bytes) -> list[str]:
-    """Why an answer is not the reference; an empty list means that it is right."""
+    """Why an answer is not the reference, each in a line; an empty list means that it is right."""
+    return [f"{sample.name}: {problem}"[:_LONGEST] for problem in _differences(sample, status, body)]
+
+
+def _differences(sample: Sample, status: int, body: bytes) -> list[str]:
     if status != sample.status:
-        return [f"{sample.name}: status {status} instead of {sample.status}: {body[:_SHOWN]!r}"]
+        return [f"status {status} instead of {sample.status}: {body[:_SHOWN]!r}"]
     if isinstance(sample.compare, Exact):
-        return (
-            [] if body == sample.answer else [f"{sample.name}: {body[:_SHOWN]!r} instead of {sample.answer[:_SHOWN]!r}"]
-        )
+        return [] if body == sample.answer else [f"{body[:_SHOWN]!r} instead of {sample.answer[:_SHOWN]!r}"]
+    if _is_heavy(body) or _is_heavy(sample.answer):
+        return [
+            f"an answer of more than {MAX_VALUES} values, or {MAX_NESTS} lists and maps, is not compared value by value"
+        ]
     try:
         got, expected = msgspec.json.decode(body), msgspec.json.decode(sample.answer)
-    except (msgspec.DecodeError, RecursionError):
-        return [f"{sample.name}: the answer is not JSON: {body[:_SHOWN]!r}"]
-    if isinstance(sample.compare, TopK):
-        return [f"{sample.name}: {problem}" for problem in _top_k(sample.compare, got, expected)]
-    return [f"{sample.name}: {problem}" for problem in _numeric(sample.compare, got, expected, "$")]
+    except canonical.UNREADABLE:
+        return [f"the answer is not JSON: {body[:_SHOWN]!r}"]
+    try:
+        return (
+            _top_k(sample.compare, got, expected)
+            if isinstance(sample.compare, TopK)
+            else _numeric(sample.compare, got, expected, "$")
+        )
+    except RecursionError:
+        return ["it is nested too deeply to be compared"]
+
+
+def _is_heavy(body: bytes) -> bool:
+    """Whether decoding it would cost many times its size; counted in its text, where one in a string counts, too."""
+    return body.count(b",") > MAX_VALUES or body.count(b"[") + body.count(b"{") > MAX_NESTS
 
 
 def _numeric(rule: Numeric, got: Any, expected: Any, where: str) -> list[str]:

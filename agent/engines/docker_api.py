@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.unix_http import UnixConnection
+from modules.canonical import UNREADABLE
 from modules.errors import EngineBusy, NoEngine
 
 DEFAULT_SOCKET: Final = "/var/run/docker.sock"
@@ -71,7 +72,7 @@ class DockerApi:
         """
         try:
             version = msgspec.json.decode(self._request("GET", "/version"), type=Version)
-        except (ApiError, msgspec.DecodeError) as error:
+        except (ApiError, *UNREADABLE) as error:
             raise EngineBusy(
                 f"the container engine does not say its version: {error}", element=self.socket_path, remedy=_LOOK
             ) from error
@@ -182,7 +183,7 @@ def demultiplexed(stream: bytes) -> Iterator[bytes]:
 def _json(answer: bytes) -> Any:
     try:
         return msgspec.json.decode(answer) if answer.strip() else None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise EngineBusy(
             f"the container engine's answer is no JSON: {answer[:80]!r}", remedy="look at its log"
         ) from error
@@ -191,7 +192,7 @@ def _json(answer: bytes) -> Any:
 def _message(answer: bytes) -> str:
     try:
         return str(msgspec.json.decode(answer)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return answer[:500].decode(errors="replace").strip()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,13 @@ def test_numbers_within_tolerance_are_right(reference, answer):
         (b"[1]", b"[null]", r"None instead of 1 at \$\[0\]"),
         (b"[1]", b"no json", "the answer is not JSON"),
         (b"[1]", b"[" * 100_000, "the answer is not JSON"),
+        (b"[1]", b'["\xff"]', "the answer is not JSON"),
+        (b'{"a": 1}', b'{"\xff": 1}', "the answer is not JSON"),
+        (b'{"a": 1}', b'{"' + b"b" * 1_000_000 + b'": 1}', r"keys \['b+"),
+        (b'["a"]', b'["' + b"b" * 1_000_000 + b'"]', r"'b+"),
+        (b"[1]", b"[[]" + b",[]" * 1_000_000 + b"]", "is not compared value by value"),
+        (b"[1]", b'[{"": 0}' + b',{"": 0}' * 500_000 + b"]", "is not compared value by value"),
+        (b"[1]", b"[0" + b",0" * 3_000_000 + b"]", "is not compared value by value"),
         (b"[1.0]", b"[1" + b"0" * 400 + b"]", r"10+ instead of 1\.0 at \$\[0\]"),
     ],
 )
@@ -96,6 +104,21 @@ def test_wrong_answers_are_named(reference, answer, said):
 def test_tolerances_are_the_references(rule, reference, answer, right):
     """An answer may be off by the absolute tolerance and so much of the reference, never so much of itself."""
     assert (differences(sample(reference, rule), 200, answer) == []) is right
+
+
+@pytest.mark.parametrize("rule", [Numeric(), TopK(field="", k=1_000_000)])
+def test_no_answer_costs_many_times_its_size_to_compare(rule):
+    """An agent on a small device compares what a module answers, which may be up to 32 MiB of anything."""
+    for answer in (b"[[]" + b",[]" * 10_000_000 + b"]", b"[0" + b",0" * 15_000_000 + b"]"):
+        tracemalloc.start()
+        try:
+            (difference,) = differences(sample(b"[1]", rule), 200, answer)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+        assert "not compared value by value" in difference
+    (difference,) = differences(sample(b"[1]", rule), 200, b"[2" + b",0" * 1_000_000 + b"]")
+    assert len(difference) < 250
 
 
 def test_status_counts_first():

@@ -82,6 +82,7 @@ STATUSES = {
     "long word": b'{"ready": true, "provider_in_use": "' + b"x" * 300 + b'"}',
     "many words": b'{"ready": true, "provider_in_use": "' + b", ".join([b"CPUExecutionProvider"] * 2000) + b'"}',
     "deep": b'{"ready": true, "x": ' + b"[" * 60000 + b"]" * 60000 + b"}",
+    "no known letters": b'{"ready": true, "provider_in_use": "\xff\xfe"}',
     "terminal's words": b'{"ready": true, "provider_in_use": "\\u001b[2J\\u202eCPU\\nExecutionProvider"}',
 }
 # Says this of itself: at once, or from the first start after it was turned.
