@@ -81,12 +81,12 @@ class Executor:
         except EdgefleetError as error:
             await self._went_wrong(step, error)
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            full = NoSpace(str(error.strerror), element=str(error.filename or "disk"), remedy="free disk space")
-            await self._went_wrong(step, full)
+            await self._went_wrong(step, _of_the_disk(error))
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the slot waits, and says so
+            _log.exception("%s: %s met a defect of this program, please report it", slot.slot, type(step).__name__)
+            await self._went_wrong(step, error)
 
-    async def _went_wrong(self, step: Step, error: EdgefleetError) -> None:
+    async def _went_wrong(self, step: Step, error: Exception) -> None:
         if step.lane == "keep":
             self._keeper.not_kept(step.slot, error)
         elif isinstance(error, Refused | Unproved):
@@ -288,7 +288,7 @@ class Executor:
 
     # Small things
 
-    def _later(self, slot: Slot, error: EdgefleetError) -> None:
+    def _later(self, slot: Slot, error: Exception) -> None:
         """Try again after a while: the same step, from what is there by then."""
         row = self._hands.row(slot)
         if row.phase is Phase.STARTING and isinstance(error, NeedsOperator | Transient):
@@ -296,7 +296,15 @@ class Executor:
             row = self._hands.to(slot, Phase.STAGED, attempts=row.target.attempts - 1, candidate=None)
         tries = row.target.attempts + (0 if row.phase in {Phase.STAGED, Phase.STARTING} else 1)
         wait = backoff(max(tries, 1), first_s=self._retry_s, most_s=_RETRY_MOST_S)
-        if row.reason is None or row.reason.code != error.code:
+        if row.reason is None or row.reason.code != reason(error).code:
             _log.warning("%s: %s waits %.0f s: %s", slot.slot, row.phase, wait, error)
         until = self._hands.clock.monotonic() + wait
         self._hands.change(slot, lambda row: row.with_(reason=reason(error), attempts=tries, not_before=until))
+
+
+def _of_the_disk(error: OSError) -> NeedsOperator:
+    """A full disk, or a file that is not as the agent left it: neither is the content's fault."""
+    element, said = str(error.filename or "disk"), error.strerror or str(error)
+    if error.errno in _FULL:
+        return NoSpace(said, element=element, remedy="free disk space")
+    return NeedsOperator(said, element=element, remedy="look at this file, its rights and its disk")

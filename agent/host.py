@@ -9,7 +9,6 @@ import msgspec
 
 from agent.engines.contract import ContainerEngine
 from hardware.probe import probe
-from modules.errors import EdgefleetError
 from modules.needs import HostFacts
 
 
@@ -26,7 +25,8 @@ class Host:
         found = await asyncio.to_thread(probe, self._state)
         engines = []
         for engine in self._engines.values():
-            with contextlib.suppress(EdgefleetError):
+            # Whatever it answers instead of facts: an engine that nobody understands is as good as none.
+            with contextlib.suppress(Exception):
                 engines.append(await engine.facts())
         self.facts = msgspec.structs.replace(found, engines=tuple(engines))
         return self.facts

@@ -8,7 +8,7 @@ import msgspec
 from agent.clock import backoff
 from agent.hands import Hands
 from agent.slots import Placed, Slot, Upkeep, reason
-from modules.errors import EdgefleetError, NoSpace
+from modules.errors import NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Keeper:
         current = self._hands.row(slot).current
         return current is not None and current.instance == placed.instance
 
-    def not_kept(self, slot: Slot, error: EdgefleetError) -> None:
+    def not_kept(self, slot: Slot, error: Exception) -> None:
         """The committed module was not brought up; the wanted one's own way is none of its business."""
         _log.warning("%s: restart failed: %s", slot.slot, error)
         row = self._hands.row(slot)

@@ -7,6 +7,7 @@ remembered between two passes.
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable
 from typing import Final
 
@@ -24,10 +25,12 @@ from agent.store import ORDER, Store
 from agent.supply import Supply
 from modules.errors import EdgefleetError, NoEngine
 from modules.names import Slug
+from modules.needs import HostFacts
 from modules.protocol.phases import Phase
 
 _log = logging.getLogger(__name__)
 _FACTS_EVERY_S: Final = 60.0
+_HOST_WITHIN_S: Final = 5.0
 
 
 class Loop:
@@ -67,6 +70,7 @@ class Loop:
         self._let_go: tuple[Slot, ...] | None = None
         self._letting_go: asyncio.Task[None] | None = None
         self._saying: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[HostFacts] | None = None
         self._resumed = False
         self._outage_logged = False
         self.passes = 0
@@ -120,7 +124,7 @@ class Loop:
                 stopping.cancel()
             await asyncio.gather(*self._stopping.values(), return_exceptions=True)
             await self._observer.close()
-            for beside in (self._saying, self._letting_go):
+            for beside in (self._saying, self._letting_go, self._looking):
                 if beside is not None:
                     beside.cancel()
                     await asyncio.wait([beside])
@@ -131,9 +135,12 @@ class Loop:
             if not self._resumed:
                 self._resume()
             look_again = await self._pass()
-        except (EdgefleetError, OSError) as error:
+        except sqlite3.DatabaseError:
+            raise  # damaged while it was open: the next start sets it aside, and makes it anew
+        except Exception as error:  # noqa: BLE001 - orders still come, and may take away what is to blame
             if not self._outage_logged:
-                _log.error("a pass failed, and is tried again: %s", error)
+                ours = not isinstance(error, EdgefleetError | OSError)
+                _log.error("a pass failed, and is tried again: %s", error, exc_info=error if ours else None)
                 self._outage_logged = True
             return self._clock.monotonic() + self._poll_s
         if self._outage_logged:
@@ -163,7 +170,7 @@ class Loop:
         missed = any(slot.reason is not None and slot.reason.code == NoEngine.code for slot in slots)
         if missed or now - self._facts_at >= _FACTS_EVERY_S:
             self._facts_at = now
-            await self._host.look()
+            await self._look_at_host()
         # What could not be written when the traffic was moved is written now.
         self._router()
         restarting = {slot for slot, lane in self._tasks if lane == "keep"}
@@ -185,6 +192,14 @@ class Loop:
         if not self._tasks and not self._stopping:
             await self._tidy(slots, running)
         return decision.look_again
+
+    async def _look_at_host(self) -> None:
+        """A new look, waited for a moment: an engine that hangs must not hold up the pass; it is told of later."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._host.look(), name="host")
+        done, _ = await asyncio.wait([self._looking], timeout=_HOST_WITHIN_S)
+        if done:
+            self._looking.result()
 
     async def _leave(self, instance: str, engine: str) -> None:
         """Stop what a newer order superseded now, beside the download of the newer module: it needs the memory."""

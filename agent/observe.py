@@ -1,6 +1,7 @@
 """The look before each decision: what the engines run, and whether it answers."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -13,6 +14,9 @@ from modules.errors import EngineBusy, NoEngine
 
 # A look waits so long for its probes. What answers later counts in the next look, which it brings about.
 PATIENCE_S: Final = 0.25
+# And so long for an engine's list: a pass of the loop must end well before the watchdog takes it for stuck.
+LISTED_WITHIN_S: Final = 15.0
+_log = logging.getLogger(__name__)
 
 
 class Observer:
@@ -29,6 +33,10 @@ class Observer:
         # Instances whose engine did not answer since they were last seen running.
         self._away: set[str] = set()
         self._probes: dict[str, asyncio.Task[None]] = {}
+        # Engines whose answers were not understood, each of which is said once.
+        self._strange: set[str] = set()
+        # Lists that an engine was asked for in an earlier look and still owes. What they say then is old news.
+        self._owed: dict[str, asyncio.Task[dict[str, Instance] | None]] = {}
 
     async def look(self, slots: tuple[Slot, ...], late: Callable[[], None]) -> tuple[Seen, dict[str, str]]:
         """What is seen of the placed instances, and every instance's engine by instance name.
@@ -38,7 +46,7 @@ class Observer:
         Of an engine that does not answer nothing is said: its instances have no evidence, so nothing is decided on
         them, and a stuck engine never takes a working module away.
         """
-        lists = await asyncio.gather(*(self._list(engine) for engine in self._engines.values()))
+        lists = await asyncio.gather(*map(self._list, self._engines))
         listed = {name: found for name, found in zip(self._engines, lists, strict=True) if found is not None}
         placed = {one.instance: one for slot in slots for one in (slot.serving, slot.current) if one}
         running = [one for one in placed.values() if _runs(one, listed)]
@@ -53,18 +61,32 @@ class Observer:
         return Seen(evidence=seen), {instance: name for name, found in listed.items() for instance in found}
 
     async def close(self) -> None:
-        """End the probes that are under way."""
-        probes = list(self._probes.values())
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        """End the questions that are under way."""
+        tasks = [*self._probes.values(), *self._owed.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    @staticmethod
-    async def _list(engine: ContainerEngine) -> dict[str, Instance] | None:
+    async def _list(self, name: str) -> dict[str, Instance] | None:
+        """What an engine runs; None where it does not say so in time, or says what nobody understands."""
+        if (owed := self._owed.get(name)) is not None and not owed.done():
+            return None
+        task = self._owed[name] = asyncio.create_task(self._asked(name), name=f"list-{name}")
+        await asyncio.wait([task], timeout=LISTED_WITHIN_S)
+        return task.result() if task.done() else None
+
+    async def _asked(self, name: str) -> dict[str, Instance] | None:
         try:
-            return {one.instance: one for one in await engine.list()}
+            found = {one.instance: one for one in await self._engines[name].list()}
         except (EngineBusy, NoEngine):
             return None
+        except Exception as error:  # noqa: BLE001 - whatever it says, the other engines are looked after
+            if name not in self._strange:
+                _log.exception("the %s engine answers what this program does not understand: %s", name, error)
+            self._strange.add(name)
+            return None
+        self._strange.discard(name)
+        return found
 
     def _probe(self, placed: Placed, late: Callable[[], None]) -> asyncio.Task[None]:
         began = asyncio.get_running_loop().time()

@@ -3,8 +3,11 @@
 import os
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from agent.clock import Clock
+
+_LOOKS: Final = 6
 
 
 def notify(message: str) -> None:
@@ -17,7 +20,8 @@ def notify(message: str) -> None:
 
 async def watchdog(passes: Callable[[], int], clock: Clock) -> None:
     """Feed the watchdog as long as the loop goes round; a stuck loop is killed and restarted by systemd."""
-    period = int(os.environ.get("WATCHDOG_USEC", "0")) / 2_000_000
+    # Looked at often, so that a pass of half that time is not missed by a moment and waited for twice.
+    period = int(os.environ.get("WATCHDOG_USEC", "0")) / _LOOKS / 1_000_000
     if not period:
         return
     last = -1

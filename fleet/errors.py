@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from fleet.db import in_words
 from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
@@ -50,6 +51,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EdgefleetError, _ours)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(HTTPException, _theirs)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(PoolTimeout, _database)
     app.add_exception_handler(OSError, _disk)
@@ -76,6 +78,11 @@ async def _theirs(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for mypy; installed for this class only
     found = http.HTTPStatus(error.status_code)
     return problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
+
+
+async def _left(_request: Request, _error: Exception) -> JSONResponse:
+    """Whoever breaks off within a body hears nothing of it; a traceback for each would let anybody fill the log."""
+    return problem(http.HTTPStatus.BAD_REQUEST, Invalid.code, "the request broke off within its body")
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:

@@ -17,8 +17,10 @@ class Body(BaseModel):
         """JSON may spell half of a character (a lone surrogate); UTF-8 has none.
 
         Raises:
-            ValueError: there is one, in a key or a value.
+            ValueError: there is one, in a key or a value; or it is no JSON at all.
         """
+        if isinstance(value, bytes):
+            raise ValueError("the body was not sent as JSON: say Content-Type: application/json")  # noqa: TRY004
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:

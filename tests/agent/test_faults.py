@@ -29,6 +29,8 @@ REVERTED = ["starting", "reverting", "reverted"]
 FAILED = ["starting", "probation", "reverting", "reverted"]
 ENDS = {Phase.COMMITTED, Phase.REVERTED, Phase.REJECTED}
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+DAMAGED = OSError(errno.EIO, os.strerror(errno.EIO))
+FORBIDDEN = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "modules")
 
 
 class Fault(NamedTuple):
@@ -76,10 +78,10 @@ def no_room(_, patch):
     patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 0))
 
 
-def write_fails(name):
+def write_fails(name, error=FULL):
     def change(_, patch):
         def fail(*_args, **_more):
-            raise FULL
+            raise error
 
         patch.setattr(os, name, fail)
 
@@ -88,6 +90,24 @@ def write_fails(name):
 
 def room_again(_, patch):
     patch.undo()
+
+
+def defect(device, patch):
+    def fail(*_):
+        raise RuntimeError("nobody thought of this")
+
+    patch.setattr(device.shelf, "lay_out", fail)
+
+
+def in_the_way(device, _):
+    for blob in NEW.manifest.files:
+        if not device.blobs.has(blob):  # the good one has some of them
+            (device.blobs.path(blob.sha256) / "x").mkdir(parents=True)
+
+
+def out_of_the_way(device, _):
+    for blob in NEW.manifest.files:
+        shutil.rmtree(device.blobs.path(blob.sha256), ignore_errors=True)
 
 
 def loses_a_blob(device, _):
@@ -126,6 +146,9 @@ FAULTS = [
     Fault("no room for the files", no_room, "no-space", [*TO_STAGED, *PROVED], room_again),
     Fault("the disk fills while fetching", write_fails("pwrite"), "no-space", [*TO_STAGED, *PROVED], room_again),
     Fault("the engine is down", engine(down=True), "no-engine", [*TO_STAGED, *PROVED], engine(down=False)),
+    Fault("the disk cannot write a block", write_fails("pwrite", DAMAGED), "needs-operator", [*TO_STAGED, *PROVED],
+          room_again),
+    Fault("a folder is where a file is to be", in_the_way, "needs-operator", [*TO_STAGED, *PROVED], out_of_the_way),
     # verified
     Fault("the image is not the signed one", engine(load_errors=[Untrusted("other layers")]), "untrusted",
           [*TO_FETCHING, "verified", "rejected"]),
@@ -133,6 +156,9 @@ FAULTS = [
     Fault("the engine is busy loading", engine(load_errors=[EngineBusy("busy")]), "engine-busy",
           [*TO_STAGED, *PROVED]),
     Fault("the disk is full for the layout", write_fails("link"), "no-space", [*TO_STAGED, *PROVED], room_again),
+    Fault("the layout may not be made", write_fails("link", FORBIDDEN), "needs-operator", [*TO_STAGED, *PROVED],
+          room_again),
+    Fault("a defect of this program", defect, "bug", [*TO_STAGED, *PROVED], room_again),
     Fault("a blob went missing", loses_a_blob, "",
           [*TO_FETCHING, "verified", "fetching", "verified", "staged", *PROVED]),
     # starting
@@ -148,6 +174,8 @@ FAULTS = [
           [*TO_STAGED, *["starting", "staged"] * 5, *PROVED]),
     Fault("the disk is full at the start", engine(start_errors=[FULL]), "no-space",
           [*TO_STAGED, "starting", "staged", *PROVED]),
+    Fault("a file cannot be read at the start", engine(start_errors=[DAMAGED] * 5), "needs-operator",
+          [*TO_STAGED, *["starting", "staged"] * 5, *PROVED]),
     Fault("it ends at the start", behaves(exits=True), "not-ready", [*TO_STAGED, *REVERTED]),
     Fault("it has too little memory to start", behaves(exits=True, oom=True), "over-limit", [*TO_STAGED, *REVERTED]),
     Fault("it is never ready", behaves(hangs=True), "not-ready", [*TO_STAGED, *REVERTED]),

@@ -2,8 +2,11 @@
 
 import base64
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -276,6 +279,38 @@ def test_half_a_character_is_refused_as_such(fleet, method, path, body):
         method, escaped, content=body.replace(b"%s", LONE), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code in {404, 422}, answer.text
+
+
+@server_test
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "", "application/json; charset=x"])
+@pytest.mark.parametrize("body", [b"{}", b"a=b", b"\xff\xfe"])
+def test_a_body_that_was_not_sent_as_json_is_refused_as_such(fleet, kind, body):
+    """So does curl where nobody tells it otherwise: the answer says what to do, and the server's log stays empty."""
+    server, http, _ = fleet
+    before = server.log().count("Traceback")
+    answer = http.post("/api/v1/rollouts", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 422, answer.text
+    if not kind.startswith("application/json"):
+        assert "Content-Type: application/json" in answer.json()["detail"]
+    assert server.log().count("Traceback") == before
+
+
+@server_test
+@pytest.mark.parametrize("tail", [b"Content-Length: 1000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"])
+def test_a_body_that_breaks_off_leaves_no_traceback(fleet, tail):
+    """Anybody could fill the server's log with them; no token is needed to enrol."""
+    server, http, _ = fleet
+    before = server.log().count("Traceback")
+    context = ssl.create_default_context(cafile=str(server.data.ca))
+    host, port = http.base_url.host, http.base_url.port
+    with (
+        socket.create_connection((host, port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        secured.sendall(b"POST /enroll HTTP/1.1\r\nHost: %s\r\n%s" % (host.encode(), tail))
+    assert http.get("/healthz").status_code == 200
+    time.sleep(0.5)
+    assert server.log().count("Traceback") == before
 
 
 @server_test
