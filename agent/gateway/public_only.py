@@ -7,18 +7,35 @@ address of a cloud, a printer. So the addresses are looked at, and the connectio
 import ipaddress
 import socket
 from collections.abc import Collection
+from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+# Of IPv6, only these are anybody's on the Internet (RFC 4291): all else is local, old, or stands for an IPv4 address.
+_GLOBAL: Final = ipaddress.IPv6Network("2000::/3")
+# How a network without IPv4 reaches an IPv4 address, which stands in the last four bytes (RFC 6052).
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def is_public(address: str) -> bool:
     """Whether this address is anybody's on the Internet; IPv4 addresses inside IPv6 ones are looked at themselves."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return (inner or found).is_global and not (inner or found).is_multicast
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(found.packed[-4:])
+        if inner is None:
+            return found in _GLOBAL and found.is_global and not _is_isatap(found)
+        found = inner
+    return found.is_global and not found.is_multicast
+
+
+def _is_isatap(address: ipaddress.IPv6Address) -> bool:
+    """An IPv4 address of a network's own, behind any prefix (RFC 5214)."""
+    return address.packed[8:12] in {b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe"}
 
 
 class PublicOnly(AbstractResolver):

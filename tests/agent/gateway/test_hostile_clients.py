@@ -141,6 +141,14 @@ async def test_no_answer_opens_another_protocol_or_wears_the_gateways_marks(fold
         ("fe80::1%eth0", False),
         ("fd00::1", False),
         ("2002:0a00:0001::", False),
+        ("64:ff9b::1.1.1.1", True),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b:1::10.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("fec0::1", False),
+        ("2606:4700::5efe:10.0.0.1", False),
+        ("ff02::1", False),
     ],
 )
 def test_which_addresses_are_public(address, public):
