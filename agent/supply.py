@@ -51,6 +51,7 @@ class Supply:
         unpacked: dict[Path, int] = {}
         if image is not None and engine is not None:
             for document in (image.manifest, image.config):
+                self._blobs.sound(document)
                 await self._puller.blob(document, self._blobs)
             # Only with the signed configuration at hand can the engine's image be recognised.
             if not await engine.has_image(image, self._blobs.folder):
@@ -103,26 +104,37 @@ class Supply:
                 )
 
     def lay_out(self, digest: Digest, manifest: Manifest) -> None:
-        """Make the module's folder. Blocking."""
+        """Make the module's folder. Blocking.
+
+        Raises:
+            FileNotFoundError: a file is not here, or not with the bytes that came; fetch again.
+        """
+        if not self._shelf.path(digest).exists():
+            self._require(manifest.files)
         self._shelf.lay_out(digest, manifest, self._blobs)
 
     async def load(self, image: Image, engine: ContainerEngine) -> None:
         """See that the engine holds the image.
 
         Raises:
-            FileNotFoundError: the engine has lost it since, and its layers are not here; fetch again.
+            FileNotFoundError: the engine has lost it since, and its layers are not here, or not with the bytes that
+                came; fetch again.
             Untrusted, Invalid, NoSpace: as the engine's contract says.
         """
         async with self._images:
+            self._require((image.manifest, image.config))
             if await engine.has_image(image, self._blobs.folder):
                 await engine.keep_image(image)
                 # Another device on this engine may have let it go just before it had our name.
                 if await engine.has_image(image, self._blobs.folder):
                     return
-            for blob in (image.manifest, image.config, *image.layers):
-                if not self._blobs.has(blob):
-                    raise FileNotFoundError(errno.ENOENT, "a blob of the image is missing", blob.sha256)
+            await asyncio.to_thread(self._require, image.layers)
             await engine.load_image(image, self._blobs.folder)
+
+    def _require(self, blobs: Iterable[Blob]) -> None:
+        for blob in blobs:
+            if not self._blobs.sound(blob):
+                raise FileNotFoundError(errno.ENOENT, "this blob is missing here", blob.sha256)
 
     async def ensure(self, manifest: Manifest, image: Image, engine: ContainerEngine) -> None:
         """See that the engine holds an image that ran here before: from the blobs here, else from the server.

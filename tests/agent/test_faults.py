@@ -105,6 +105,12 @@ def in_the_way(device, _):
             (device.blobs.path(blob.sha256) / "x").mkdir(parents=True)
 
 
+def changed_here(device, _):
+    for blob in NEW.manifest.files:
+        if not device.blobs.has(blob):
+            device.blobs.path(blob.sha256).write_bytes(bytes(blob.length))
+
+
 def out_of_the_way(device, _):
     for blob in NEW.manifest.files:
         shutil.rmtree(device.blobs.path(blob.sha256), ignore_errors=True)
@@ -159,6 +165,8 @@ FAULTS = [
     Fault("the layout may not be made", write_fails("link", FORBIDDEN), "needs-operator", [*TO_STAGED, *PROVED],
           room_again),
     Fault("a defect of this program", defect, "bug", [*TO_STAGED, *PROVED], room_again),
+    Fault("a blob was changed on this disk", changed_here, "",
+          [*TO_FETCHING, "verified", "fetching", "verified", "staged", *PROVED]),
     Fault("a blob went missing", loses_a_blob, "",
           [*TO_FETCHING, "verified", "fetching", "verified", "staged", *PROVED]),
     # starting

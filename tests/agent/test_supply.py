@@ -187,6 +187,51 @@ async def test_an_image_that_engine_and_disk_lost_comes_from_the_server(supplied
     assert await engine.has_image(IMAGE, None)
 
 
+def change(store, blob):
+    """Other bytes of the same length, as a bad disk makes them."""
+    path = store.path(blob.sha256)
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+
+
+@pytest.mark.parametrize("which", ["manifest", "config", "layer"])
+async def test_a_part_of_an_image_that_this_disk_changed_is_fetched_anew(supplied, engine, which):
+    """It is the disk's fault and not the content's, which may be tried again without anybody's word."""
+    store, supply = supplied()
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    change(store, IMAGE.layers[0] if which == "layer" else getattr(IMAGE, which))
+
+    with pytest.raises(FileNotFoundError):
+        await supply.load(IMAGE, engine)
+    await supply.ensure(CURRENT.manifest, IMAGE, engine)
+
+    assert await engine.has_image(IMAGE, None)
+    assert all(store.sound(blob) for blob in (IMAGE.manifest, IMAGE.config, *IMAGE.layers))
+
+
+async def test_a_changed_document_is_fetched_before_the_engine_is_asked_by_it(supplied, engine):
+    """An image's configuration is what it is recognised by."""
+    store, supply = supplied()
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    change(store, IMAGE.config)
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+
+    assert store.path(IMAGE.config.sha256).read_bytes() == CURRENT.blobs[IMAGE.config.sha256]
+
+
+async def test_a_file_that_this_disk_changed_is_never_laid_out(supplied, engine, tmp_path):
+    """No module starts on other bytes than its publisher signed."""
+    store, supply = supplied()
+    Shelf(tmp_path / "modules").keep_manifest(CURRENT.digest, CURRENT.data)
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    change(store, CURRENT.manifest.files[0])
+
+    with pytest.raises(FileNotFoundError):
+        supply.lay_out(CURRENT.digest, CURRENT.manifest)
+    assert not Shelf(tmp_path / "modules").path(CURRENT.digest).exists()
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    supply.lay_out(CURRENT.digest, CURRENT.manifest)
+
+
 def _placed(release):
     return Placed(wanted=release.wanted(), instance="digits-1", socket="/run/none")
 
