@@ -49,8 +49,9 @@ def gateway(address: str, *, timeout_s: float = _TIMEOUT_S) -> Told:
             raise OSError(f"what listens there answers {response.status}")
         if response.status != http.client.OK:
             return Told(0, [])
-        generation = int(response.headers.get("x-edgefleet-table", "0"))
-        return Told(generation, msgspec.json.decode(data, type=list[dict[str, Any]]))
+        if (generation := response.headers.get("x-edgefleet-table")) is None:
+            raise OSError(None, "what listens there is not the gateway: it names no routing table")
+        return Told(int(generation), msgspec.json.decode(data, type=list[dict[str, Any]]))
     except (http.client.HTTPException, msgspec.DecodeError, ValueError) as error:
         raise OSError(f"what listens there is not the gateway: {error}") from error
     finally:

@@ -174,7 +174,7 @@ def _gateway(settings: Settings) -> Finding:
         found = f"{where}: {error} (systemctl start edgefleet-gateway, or set gateway_address)"
         return Finding("gateway", ok=False, found=found)
     return Finding(
-        "gateway", ok=True, found=f"{where}, slots: {', '.join(str(one['slot']) for one in listed) or 'none'}"
+        "gateway", ok=True, found=f"{where}, slots: {', '.join(str(one.get('slot', '?')) for one in listed) or 'none'}"
     )
 
 

@@ -12,6 +12,7 @@ from fleet.client.api import Fleet
 from fleet.client.screen import Screen, when
 from modules.errors import Transient
 from modules.protocol.report import Health, Running
+from modules.words import printable
 
 # A paused rollout waits for a person, who may be the one that is watching.
 ENDED: Final = frozenset({"done", "failed", "paused", "cancelled"})
@@ -49,7 +50,7 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
     )
     screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty="No device is in it.")
     for event in rollout.history:
-        screen.remark(f"{when(event.at)}  {event.what}")
+        screen.remark(printable(f"{when(event.at)}  {event.what}"))
     if rollout.misfits:
         screen.table(
             ("DOES NOT FIT", "WHY"), ((one.device, "; ".join(one.reasons)) for one in rollout.misfits), empty=""

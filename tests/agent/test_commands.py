@@ -50,9 +50,14 @@ def state(tmp_path, monkeypatch, free_port):
 class Healthy(BaseHTTPRequestHandler):
     """Answers 200 to all; the gateway's list, as far as doctor reads it."""
 
+    fields = {"x-edgefleet-table": "1"}  # noqa: RUF012
+    body = b'[{"slot": "main"}]'
+
     def do_GET(self):
-        body = b'[{"slot": "main"}]'
+        body = self.body
         self.send_response(200)
+        for name, value in self.fields.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -287,3 +292,24 @@ def test_doctor_knows_which_docker_lets_modules_open_vsock(version, detail, warn
     said = doctor._way_out(Engine(name="docker", version=version, detail=detail))
 
     assert ("AF_VSOCK" in said, "update Docker to 23.0" in said) == (warned, warned)
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ({}, b'[{"x": 1}]'),
+        ({}, b"[]"),
+        ({"x-edgefleet-table": "\xb2"}, b"[]"),
+        ({"x-edgefleet-table": "1"}, b'["\xff"]'),
+    ],
+)
+def test_another_program_at_the_gateways_address_is_no_gateway(state, capsys, monkeypatch, fields, body):
+    """Doctor says so, whatever it answers, and the agent takes it for none that has moved the traffic."""
+    monkeypatch.setattr(Healthy, "fields", fields)
+    monkeypatch.setattr(Healthy, "body", body)
+    with occupied(state), served(Server, ("127.0.0.1", 0)) as (_, port):
+        monkeypatch.setenv("EDGEFLEET_AGENT_GATEWAY_ADDRESS", f"127.0.0.1:{port}")
+        main(["doctor", "--json"])
+        found = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert not found["gateway"]["ok"]
+    assert "is not the gateway" in found["gateway"]["found"]

@@ -19,6 +19,7 @@ from modules import canonical
 from modules.errors import BadSettings
 from modules.names import device_id, slot_name
 from modules.protocol.report import SlotReport
+from modules.words import printable
 
 app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label, empty and remove them.")
 _ASK_AGAIN_S: Final = 1.0
@@ -194,4 +195,5 @@ def _show(screen: Screen, device: Device) -> None:
         empty="It has reported no modules.",
     )
     for refusal in device.report.refusals if device.report else ():
-        screen.remark(f"{when(refusal.at)}  refused {refusal.what}: {refusal.reason.message}")
+        said = f"{when(refusal.at)}  refused {refusal.what}: {refusal.reason.message}"
+        screen.remark(printable(said))  # a device's words, which may break no line

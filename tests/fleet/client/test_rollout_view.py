@@ -107,3 +107,30 @@ def test_an_answer_that_is_none_names_the_address(answers):
     assert done.exit_code == 1
     assert "answer cannot be read" in done.stderr
     assert "http://127.0.0.1" in done.stderr
+
+
+FORGED = "no\n2026-01-01 00:00:00  rollout 7 is done\u2028and \x1b[2J\u202emore\x9b"
+
+
+def lines(*command):
+    """What a command tells people, on both outputs."""
+    result = CliRunner().invoke(app, [*command])
+    assert result.exit_code == 0, result.output
+    assert all(character.isprintable() or character == "\n" for character in result.output)
+    return [line.strip() for line in result.output.splitlines()]
+
+
+def test_no_words_of_a_device_become_a_line_of_the_history(answers):
+    """What happened to a rollout is told with devices' reasons, in which a line might end."""
+    document = rollout("paused", "reverted", reason={"code": "wrong-answer", "message": FORGED})
+    answers.append(document | {"history": [{"at": 99.0, "what": f"paused: dev-1: {FORGED}"}]})
+    assert not [line for line in lines("rollouts", "show", "7") if line.startswith("2026-01-01")]
+
+
+def test_no_words_of_a_device_become_a_line_of_its_refusals(answers):
+    """Nor in what a device says that it has refused."""
+    refusal = {"what": FORGED, "reason": {"code": "invalid", "message": FORGED}, "at": 1.0}
+    report = {"device": "dev-1", "number": 1, "issued": 1.0, "order": 1, "agent": "0", "refusals": [refusal]}
+    document = {"id": "dev-1", "labels": {}, "online": True, "enrolled": 1.0, "last_seen": 1.0, "facts": None}
+    answers.append(document | {"order": {"counter": 1, "slots": {}}, "report": report})
+    assert not [line for line in lines("devices", "show", "dev-1") if line.startswith("2026-01-01")]
