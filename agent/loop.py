@@ -232,9 +232,11 @@ class Loop:
                 await self._executor.stop_left_over(instance, running[instance])
                 stopped.add(instance)
         if slots != self._pruned or stopped:
-            with contextlib.suppress(EdgefleetError):
+            try:
                 await self._executor.clear_left_over(slots, running.keys() - stopped)
                 await asyncio.to_thread(self._supply.prune, slots)
+            except (EdgefleetError, OSError) as error:
+                _log.warning("not everything that is no longer needed could be removed: %s", error)
             self._pruned = slots
         if slots != self._let_go and (self._letting_go is None or self._letting_go.done()):
             self._letting_go = asyncio.create_task(self._let_images_go(slots), name="let-images-go")

@@ -106,9 +106,9 @@ class Shelf:
         for path in self.folder.iterdir():
             if path.name.split(".")[0] in kept:
                 continue
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.stat().st_mtime < young:
+            elif path.lstat().st_mtime < young:
                 path.unlink()
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from modules import canonical
-from modules.bounds import Line, Word
+from modules.bounds import Line
 from modules.errors import Invalid
 
 LIMIT: Final = 16 << 20
@@ -24,6 +24,12 @@ MAX_NESTS: Final = 200_000
 
 Body = Annotated[bytes, msgspec.Meta(max_length=LIMIT)]
 Tolerance = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
+
+
+# As they stand in a request's head, where a line break or a letter beyond ASCII would make another request of it.
+Target = Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z", max_length=500)]
+Method = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{1,20}\Z")]
+MediaType = Annotated[str, msgspec.Meta(pattern=r"^[ -~]*\Z", max_length=500)]
 
 
 class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="exact", tag_field="how"):
@@ -51,9 +57,9 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One request to the scoring server and the answer that it must give. Bodies are base64 in the JSON form."""
 
     name: Line
-    path: Line = "/score"
-    method: Word = "POST"
-    content_type: Line = "application/json"
+    path: Target = "/score"
+    method: Method = "POST"
+    content_type: MediaType = "application/json"
     body: Body
     status: Annotated[int, msgspec.Meta(ge=100, le=599)] = 200
     answer_type: Line = "application/json"

@@ -108,3 +108,24 @@ async def test_a_pass_that_meets_a_defect_is_tried_again(device, monkeypatch, ca
     device.engine.crash(device.row().current.instance)
     await device.until(lambda: device.row().upkeep.restarts == 1)
     await device.until(device.served)
+
+
+async def test_what_cannot_be_removed_fails_no_pass(device, monkeypatch, caplog):
+    """A file in the way of tidying up is told once for the rows as they are, and not at each look."""
+    await device.committed(FIRST)
+    (device.folder / "modules" / "link").symlink_to(device.folder)
+    (device.folder / "blobs" / "loop").symlink_to("loop")
+
+    def fails(*_):
+        raise PermissionError(13, "Permission denied", "blobs/x")
+
+    monkeypatch.setattr(device.blobs, "prune", fails)
+    await device.committed(make("acme/digits:2"))
+    await device.until(lambda: "needed could be removed" in caplog.text)
+    await device.passes(5)
+    told = caplog.text.count("needed could be removed")
+    await device.passes(5)
+
+    assert caplog.text.count("needed could be removed") == told
+    assert "a pass failed" not in caplog.text
+    assert device.served()

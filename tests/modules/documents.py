@@ -86,7 +86,7 @@ SAMPLES = st.builds(
         st.builds(
             samples.Sample,
             name=st.text(),
-            content_type=st.text(),
+            content_type=st.text(st.characters(min_codepoint=32, max_codepoint=126)),
             body=st.binary(max_size=50),
             status=st.integers(100, 599),
             answer=st.binary(max_size=50),

@@ -36,6 +36,28 @@ def test_refuses_an_empty_list():
         samples.decode(b'{"samples":[]}')
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"path": "/score?x=\u00e4"},
+        {"path": "/\u4e2d"},
+        {"path": "/score HTTP/1.1\r\nX: y"},
+        {"path": "score"},
+        {"path": "http://other/score"},
+        {"method": "P\u00d6ST"},
+        {"method": "POST /x HTTP/1.1\r\nX:"},
+        {"content_type": "a\r\nTransfer-Encoding: chunked"},
+        {"content_type": "a\u4e2d"},
+    ],
+)
+def test_a_sample_asks_one_request_in_plain_letters(spoilt):
+    """What a device could not send, or would send as another request than the publisher's machine did, is no sample."""
+    document = json.loads(samples.encode(samples.Samples((sample(b"1"),))))
+    document["samples"][0] |= spoilt
+    with pytest.raises(Invalid, match="not a valid document"):
+        samples.decode(json.dumps(document).encode())
+
+
 @given(value=JSON)
 def test_reference_answer_is_right(value):
     """Every JSON answer equals itself, numerically and exactly."""

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from modules.errors import Invalid
-from modules.samples import Comparison, Exact, Numeric
+from modules.samples import Comparison, Exact, MediaType, Method, Numeric, Target
 
 SEED: Final = 20200101
 RANDOM_COUNT: Final = 3
@@ -38,9 +38,9 @@ class _SampleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     body: Any = msgspec.UNSET
     body_base64: bytes | msgspec.UnsetType = msgspec.UNSET
-    content_type: str = "application/json"
-    path: str = "/score"
-    method: str = "POST"
+    content_type: MediaType = "application/json"
+    path: Target = "/score"
+    method: Method = "POST"
     expect: Any = msgspec.UNSET
     compare: Comparison | None = None
 

@@ -50,7 +50,16 @@ def test_text_and_binary_bodies_can_be_described(tmp_path):
     assert (text.body, binary.body) == (b"a,b", b"\x00\x01")
 
 
-@pytest.mark.parametrize("content", [b"{", {"body": 1, "expects": 2}, {"body": 1, "compare": {"how": "roughly"}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        {"body": 1, "expects": 2},
+        {"body": 1, "compare": {"how": "roughly"}},
+        {"body": 1, "path": "/score?x=\u00e4"},
+        {"body": 1, "method": "post"},
+    ],
+)
 def test_a_file_that_is_no_sample_is_refused(tmp_path, content):
     """Torn JSON, unknown keys and unknown comparisons are errors that name the file."""
     file = write(tmp_path, "bad.json", content)
