@@ -49,18 +49,19 @@ class Crashing:
             owner = getattr(device, part)
             patch.setattr(owner, name, self._function(f"{part}.{name}", getattr(owner, name)))
         patch.setattr(device.store, "together", self._together(device.store.together))
+        patch.setattr(device.store, "close", self._closed(device.store.close))
         patch.setattr(device.executor, "_arm", self._arm(device.executor._arm))
         for name, step in _OTHERS.items():
             patch.setattr(device.loop, name, self._within(step, getattr(device.loop, name)))
 
     def _is_point(self, effect: str) -> bool:
         """Name the point that is reached, unless nobody is at work for the slot; whether it is the one to strike at."""
-        if self.dead:
-            raise Dead
-        if not (step := _step.get()):
-            return False
-        row = self.device.store.slot("main")
         with self._lock:
+            if self.dead:
+                raise Dead
+            if not (step := _step.get()):
+                return False
+            row = self.device.store.slot("main")
             name = f"{row.phase if row else 'none'} {step} {effect}"
             self._counts[name] += 1
             name = f"{name} #{self._counts[name]}"
@@ -71,6 +72,16 @@ class Crashing:
         if callable(self._way):
             self._way(self.device)
         return True
+
+    def _closed(self, close):
+        """A thread that outlives the agent may not read the database that is closed under it."""
+
+        def closed():
+            with self._lock:
+                self.dead = True
+                close()
+
+        return closed
 
     def _fails(self, here, error) -> None:
         if here and self._way == "fails":

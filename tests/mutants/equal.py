@@ -17,7 +17,7 @@ class Equal(NamedTuple):
 
 
 _WORDS: Final = (
-    '_varied.varied: words = [f"word{number}" + " text" * (number % 4) '
+    'varied.made: words = [f"word{number}" + " text" * (number % 4) '
     "for number in generator.integers(0, 99, math.prod(shape))]"
 )
 
@@ -84,19 +84,19 @@ EQUAL: Final = (
         "a minute's grace is a guess: its last microsecond belongs to either side",
     ),
     Equal(
-        "modules/scoring/graphs/batching.py",
+        "modules/scoring/graphs/batch_trial.py",
         _WORDS,
         "0  =>  1",
         "any words do, as long as they differ",
     ),
     Equal(
-        "modules/scoring/graphs/batching.py",
+        "modules/scoring/graphs/batch_trial.py",
         _WORDS,
         "99  =>  100",
         "any words do, as long as they differ",
     ),
     Equal(
-        "modules/scoring/graphs/batching.py",
+        "modules/scoring/graphs/batch_trial.py",
         _WORDS,
         "4  =>  5",
         "any lengths do, as long as they differ",

@@ -211,7 +211,7 @@ def test_states(status, state):
     """What an engine may call a container is one of three, and what nobody knows does not count as running."""
     labels = {"edgefleet.instance": "main-1", "edgefleet.slot": "main", "edgefleet.digest": "sha256:" + "0" * 64}
     told = {"State": {"Status": status, "ExitCode": 1}, "Config": {"Labels": labels}, "Image": "sha256:1"}
-    shown = DockerEngine(DEVICE, DockerApi("/no.sock"))._instance(told)
+    shown = DockerEngine(DEVICE, INSTALLATION, DockerApi("/no.sock"))._instance(told)
 
     assert shown.state == state
     assert (shown.exit_code is None) is (state != "exited")

@@ -172,7 +172,7 @@ def test_samples_are_no_larger_than_devices_read(pack, tmp_path, side, count):
 
 def test_samples_of_ones_own_that_no_device_reads_are_refused(pack, linear_file, tmp_path):
     """Requests and answers that are together more than devices read are refused here, not on each device."""
-    large = sample(tmp_path, {"body": {"x": [[1, 1, 1]] * 900_000}})
+    large = sample(tmp_path, {"body": {"x": [[1 / 3] * 3] * 190_000}})
 
     with pytest.raises(Invalid, match="devices read up to 16"):
         pack(graph(linear_file, samples=large))
