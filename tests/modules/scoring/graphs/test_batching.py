@@ -156,7 +156,7 @@ class Inputs:
 
 
 def test_what_is_tried_tells_requests_apart():
-    """Numbers of either sign and of ranges far apart, integers up to 7, both truths, gaps, and other numbers of rows."""
+    """Numbers of either sign and of far ranges, integers up to 7, both truths, gaps, and other numbers of rows."""
     run = Inputs()
     example = {"f": np.zeros([1, 64], np.float16), "i": np.zeros([1, 64], np.int64), "b": np.zeros([1, 64], bool)}
     assert independent(run, example)
