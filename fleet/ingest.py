@@ -20,7 +20,7 @@ from fleet.db import Database
 from fleet.epochs import News
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
-from fleet.rollouts import members
+from fleet.rollouts import heard, joining
 from fleet.tables import devices
 from modules import canonical
 from modules.digests import sha256
@@ -145,6 +145,7 @@ class Ingest:
                 pass
         if isinstance(said, Facts):
             self._change(connection, row.id, facts=data, facts_number=said.number, last_seen=self._clock())
+            joining.changed(connection, row.id)
             return None
         self._report(connection, row, said, data)
         return Receipt(row.id, said.number, said.epoch)
@@ -165,8 +166,7 @@ class Ingest:
         now = self._clock()
         self._change(connection, row.id, report=data, report_number=report.number, last_seen=now)
         revisions.heard(connection, row.id, report.order)
-        for slot in report.slots:
-            members.reported(connection, row.id, report.order, slot)
+        heard.report(connection, now, row.id, report)
         self._refusals(connection, row, report)
 
     def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
@@ -177,7 +177,7 @@ class Ingest:
                 what = f"{refusal.what}: {refusal.reason.message} [{refusal.reason.code}]"
                 self._event(connection, "device-refused", what, row.id)
                 if row.order_envelope and refusal.what == order_name(row.order_envelope):
-                    members.refused(connection, row.id, row.order_counter, refusal.reason)
+                    heard.refusal(connection, row.id, row.order_counter, refusal.reason)
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
         """An event of a device, which may not fill the disk with them: so many a minute, and no more."""

@@ -137,6 +137,8 @@ def _decided(chosen: Sequence[DeviceId]) -> Any:
 def _compose(
     device: DeviceId, counter: int, issued: int, expires: int, documents: dict[str, SlotOrder], waived: Iterable[str]
 ) -> Order:
+    # An agent that knows no windows would switch in the middle of the day.
+    windows = any(one.windows for one in documents.values())
     return Order(
         device=device,
         counter=counter,
@@ -144,6 +146,7 @@ def _compose(
         expires=expires,
         slots={Slug(name): documents[name] for name in sorted(documents)},
         waivers=tuple(Digest(one) for one in sorted(waived)),
+        must_understand=("slot.windows",) if windows else msgspec.UNSET,
     )
 
 

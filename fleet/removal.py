@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select, update
 from fleet import events, revisions, revocation
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
-from fleet.rollouts import members
-from fleet.rollouts.phases import PAUSED, RUNNING
+from fleet.rollouts import control
+from fleet.rollouts.phases import State
 from fleet.tables import devices, rollouts, slot_revisions, slots
 from fleet.tables import members as member_rows
 from modules.names import DeviceId, Digest, ModuleRef
@@ -22,29 +22,23 @@ from modules.protocol.order import SlotOrder
 from modules.protocol.report import Report
 
 _SHOWN: Final = 5
-_OPEN: Final = (RUNNING, PAUSED)
+_OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 
 
 def remove_device(connection: Connection, now: float, device: DeviceId, *, by: str = "") -> None:
     """Take a device out: its slots, its order and its certificates hold no more, and what it says counts no more.
 
+    A rollout that is open goes on without it.
+
     Raises:
         Missing: there is no such device.
-        Conflict: an open rollout waits for it.
     """
     mine = (devices.c.id == device) & devices.c.removed.is_(None)
     if connection.execute(select(devices.c.id).where(mine)).one_or_none() is None:
         raise Missing("there is no such device", element=device)
-    waiting = select(rollouts.c.id).join(member_rows).where(member_rows.c.device == device, member_rows.c.current)
-    if using := connection.scalars(waiting.where(rollouts.c.state.in_(_OPEN)).order_by(rollouts.c.id)).all():
-        raise Conflict(
-            f"it is in use by {_listed(f'rollout {one}' for one in using)}",
-            element=device,
-            remedy="cancel the rollout, or wait for its end: edgefleet rollouts cancel ID",
-        )
     for slot in connection.scalars(select(slots.c.slot).where(slots.c.device == device)).all():
         revisions.empty(connection, now, by, device, slot)
-        members.retire(connection, [device], slot)
+    control.depart(connection, device)
     revocation.revoke(connection, now, device)
     gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}
     ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}

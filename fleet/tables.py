@@ -131,13 +131,34 @@ rollouts = Table(
     Column("module", String(200), nullable=False),
     Column("slot", String(63), nullable=False),
     Column("state", String(16), nullable=False, index=True),
-    Column("wave", Integer, nullable=False),  # counted from 1
+    Column("wave", Integer, nullable=False),  # counted from 1; 0: none is open
     Column("waves", Integer, nullable=False),
+    Column("plan", LargeBinary, nullable=False),  # what is asked of each wave (PlannedWave without its devices)
     Column("policy", LargeBinary, nullable=False),
     Column("document", LargeBinary, nullable=False),  # SlotOrder of every device
     Column("waive", Boolean, nullable=False),
     Column("misfits", JSON, nullable=False),
+    Column("selector", Text, nullable=False, server_default="*"),
+    Column("late_joiners", Boolean, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
+    Column("starts", Float),  # None: at once
+    Column("deadline_s", Float, nullable=False, server_default="86400"),  # of each device, from its order on
+    Column("complete_since", Float),  # since when all opened waves are complete
+    Column("approved", Integer, nullable=False, server_default="0"),  # the highest wave that an operator approved
+    # When the engine has to look at it: at once after a change, at a moment at which time alone changes something,
+    # or never (None).
+    Column("look_at", Float, index=True),
+    Column("waits_for", Text, nullable=False, server_default=""),  # the judge's last reason to hold
+)
+
+# Kinds of hardware that a rollout was stopped for.
+stopped_kinds = Table(
+    "stopped_kinds",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id"), primary_key=True),
+    Column("hardware", String(100), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 members = Table(
@@ -148,15 +169,27 @@ members = Table(
     Column("slot", String(63), nullable=False),
     Column("digest", String(71), nullable=False),
     Column("wave", Integer, nullable=False),
+    Column("hardware", String(100), nullable=False, server_default=""),
+    Column("place", String(140)),  # label=value of the budget; None: there is none
     Column("current", Boolean, nullable=False),  # False: a newer rollout, a removal or its own end took the slot
     Column("superseded_by", Integer),  # the newer rollout, where it was one
     Column("revision", Integer),  # of its slot; None before its wave opens
-    Column("counter", Integer),  # the order that carries it; None before its wave opens
+    Column("counter", Integer),  # the order that carries it, or that took it back; None before its wave opens
+    Column("standing", String(16), nullable=False),
+    Column("due", Float),  # until when the device must have come to an end; None: nothing is waited for
+    Column("note", Text, nullable=False, server_default=""),  # why an operator or the server decided about it
     Column("phase", String(32), nullable=False),
     Column("health", String(32), nullable=False, server_default=""),  # of the committed module; empty: not told
     Column("detail", LargeBinary),  # SlotReport
     Index("ix_members_device_slot", "device", "slot"),
+    # The judge's counts are read from this index alone.
+    Index("ix_members_counts", "rollout", "wave", "hardware", "standing", "current"),
+    Index("ix_members_standing_place", "standing", "place"),
+    Index("ix_members_due", "due"),
 )
+
+# Devices whose labels or facts changed: rollouts that take late joiners have still to look at them.
+newcomers = Table("newcomers", metadata, Column("device", ForeignKey("devices.id"), primary_key=True))
 
 history = Table(
     "history",

@@ -9,7 +9,7 @@ from fleet import devices, removal, revocation
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
 from fleet.auth import By, need
-from fleet.rollouts import control
+from fleet.rollouts import control, joining
 from fleet.services import Use
 
 router = APIRouter(prefix="/api/v1/devices")
@@ -39,7 +39,10 @@ def show_device(device: DevicePath, use: Use) -> dict[str, Any]:
 def change_device(device: DevicePath, body: Change, use: Use) -> dict[str, Any]:
     with use.database.write() as connection:
         devices.set_labels(connection, device, body.labels)
-        return devices.view(connection, device)
+        joining.changed(connection, device)
+        shown = devices.view(connection, device)
+    use.wake()
+    return shown
 
 
 @router.delete("/{device}", dependencies=[Depends(need("device:write"))])

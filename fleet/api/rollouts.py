@@ -1,20 +1,31 @@
-"""Rollouts: start, look, pause, resume, cancel."""
+"""Rollouts: plan, start, look, and steer."""
 
 import http
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from fleet.api.bodies import Body
-from fleet.api.paths import RolloutPath
+from fleet.api.paths import DevicePath, RolloutPath
 from fleet.auth import By, need
-from fleet.rollouts import control
-from fleet.rollouts.start import Wish, start
+from fleet.rollouts import control, policy, view
+from fleet.rollouts.phases import Standing
+from fleet.rollouts.start import Wish, prepare, start
 from fleet.services import Use
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
+
+Action = Literal["pause", "resume", "cancel", "revert", "approve", "retry"]
+ACTIONS: Final = {
+    "pause": control.pause,
+    "resume": control.resume,
+    "cancel": control.cancel,
+    "revert": control.revert,
+    "approve": control.approve,
+    "retry": control.retry,
+}
 
 
 class Start(Body):
@@ -28,6 +39,8 @@ class Start(Body):
     settings: dict[str, bool | float | str] = Field(default_factory=dict)
     fallback: str | None = None
     waive: bool = False
+    supersede: bool = False
+    policy: dict[str, Any] = Field(default_factory=dict)
 
     def wish(self) -> Wish:
         return Wish(
@@ -39,34 +52,71 @@ class Start(Body):
             settings=self.settings,
             fallback=self.fallback,
             waive=self.waive,
+            supersede=self.supersede,
+            policy=policy.read(self.policy),
         )
+
+
+class Skip(Body):
+    """Why a device is left out."""
+
+    why: Annotated[str, Field(min_length=1, max_length=500)]
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
 def start_rollout(body: Start, use: Use, by: By) -> dict[str, Any]:
     with use.database.write() as connection:
         rollout = start(connection, use.clock(), use.registry, body.wish(), by=by)
-        shown = control.view(connection, rollout)
+        shown = view.one(connection, rollout)
     use.wake()
     return shown
+
+
+@router.post("/plan", dependencies=[Depends(need("rollout:write"))])
+def plan_rollout(body: Start, use: Use) -> dict[str, Any]:
+    """What a rollout would do; nothing is written."""
+    with use.database.read() as connection:
+        return view.plan(prepare(connection, use.registry, body.wish()))
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
 def list_rollouts(use: Use) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return control.view_all(connection)
+        return view.every(connection)
 
 
 @router.get("/{rollout}", dependencies=[Depends(need("rollout:read"))])
 def show_rollout(rollout: RolloutPath, use: Use) -> dict[str, Any]:
     with use.database.read() as connection:
-        return control.view(connection, rollout)
+        return view.one(connection, rollout)
+
+
+@router.get("/{rollout}/devices", dependencies=[Depends(need("rollout:read"))])
+def list_devices(
+    rollout: RolloutPath,
+    use: Use,
+    after: str = "",
+    standing: Standing | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> list[dict[str, Any]]:
+    """The devices of a rollout by id, page by page: ``after`` is the last of the page before."""
+    with use.database.read() as connection:
+        return view.some_devices(connection, rollout, after=after, standing=standing, limit=limit)
+
+
+@router.post("/{rollout}/devices/{device}/skip", dependencies=[Depends(need("rollout:write"))])
+def skip_device(rollout: RolloutPath, device: DevicePath, body: Skip, use: Use, by: By) -> dict[str, Any]:
+    with use.database.write() as connection:
+        control.skip(connection, use.clock(), rollout, device, body.why, by=by)
+        shown = view.one(connection, rollout)
+    use.wake()
+    return shown
 
 
 @router.post("/{rollout}/{action}", dependencies=[Depends(need("rollout:write"))])
-def act(rollout: RolloutPath, action: Literal["pause", "resume", "cancel"], use: Use, by: By) -> dict[str, Any]:
+def act(rollout: RolloutPath, action: Action, use: Use, by: By) -> dict[str, Any]:
     with use.database.write() as connection:
-        control.act(connection, use.clock(), rollout, action, by=by)
-        shown = control.view(connection, rollout)
+        ACTIONS[action](connection, use.clock(), rollout, by=by)
+        shown = view.one(connection, rollout)
     use.wake()
     return shown

@@ -50,12 +50,16 @@ class Misfit(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One device of a rollout: its phase as reported, why, what it serves, when each phase began, share fetched.
 
-    ``current`` is how its committed module is; None from a server or device that does not say.
+    ``standing`` is how the server counts it, and ``why`` a sentence where it is not done. ``current`` is how its
+    committed module is; None from a server or device that does not say.
     """
 
     device: str
     wave: int = 1
+    hardware: str = ""
+    standing: str = ""
     phase: str = ""
+    why: str = ""
     reason: Reason | None = None
     serving: Running | None = None
     current: ModuleHealth | None = None
@@ -79,8 +83,37 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of hardware that a rollout was stopped for."""
+
+    hardware: str
+    reason: str = ""
+
+
+class PlannedWave(msgspec.Struct, frozen=True, kw_only=True):
+    """A wave of a dry run."""
+
+    wave: int
+    rule: str = ""
+    devices: tuple[Target, ...] = ()
+
+
+class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollout would do. Bytes by platform and accelerator: what a device fetches that has nothing of it yet."""
+
+    module: str
+    starts: float | None = None
+    waves: tuple[PlannedWave, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    download_bytes: dict[str, int] = {}
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout; in a list of them without its devices, misfits and history."""
+    """A rollout; in a list of them without its devices, misfits and history.
+
+    ``counts`` say how many devices stand where; of many, only some are in ``devices``. ``waits_for`` is why the next
+    wave is not open.
+    """
 
     id: str
     module: str = ""
@@ -89,6 +122,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     wave: int = 1
     waves: int = 1
     created: float | None = None
+    starts: float | None = None
+    waits_for: str = ""
+    counts: dict[str, int] = {}
+    stopped: tuple[Stopped, ...] = ()
     devices: tuple[Target, ...] = ()
     misfits: tuple[Misfit, ...] = ()
     history: tuple[Event, ...] = ()

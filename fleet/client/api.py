@@ -7,7 +7,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 import msgspec
 
-from fleet.client.answers import Device, Happening, Health, Module, Rollout
+from fleet.client.answers import Device, Happening, Health, Module, Rollout, RolloutPlan
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
@@ -164,6 +164,15 @@ class Fleet:
     def start_rollout(self, request: dict[str, Any]) -> Rollout:
         """Start one; ``request`` has module, slot, selector or devices, engine, settings, fallback."""
         return self._decode(self._call("POST", f"{_V1}/rollouts", json=request), Rollout)
+
+    def plan_rollout(self, request: dict[str, Any]) -> RolloutPlan:
+        """What a rollout would do; nothing is started."""
+        return self._decode(self._call("POST", f"{_V1}/rollouts/plan", json=request), RolloutPlan)
+
+    def skip_device(self, rollout: str, device: str, why: str) -> Rollout:
+        """Leave a device of a rollout out."""
+        self._call("POST", f"{_V1}/rollouts/{rollout}/devices/{device}/skip", json={"why": why})
+        return self.rollout(rollout)
 
     def rollouts(self) -> list[Rollout]:
         return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])

@@ -1,25 +1,29 @@
 """A rollout as it goes: who is in which phase and since when, until it ends."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fleet.client.answers import Rollout, Target
+from fleet.client.answers import Misfit, Rollout, RolloutPlan, Target
 from fleet.client.api import Fleet
-from fleet.client.screen import Screen, when
+from fleet.client.screen import Screen, size, when
 from modules.errors import Transient
 from modules.protocol.report import Health, Running
 from modules.words import printable
 
 # A paused rollout waits for a person, who may be the one that is watching.
-ENDED: Final = frozenset({"done", "failed", "paused", "cancelled"})
+ENDED: Final = frozenset({"done", "partial", "failed", "paused", "cancelled", "reverted"})
+# Rows of the picture while it is watched; those that are not done come first.
+_WATCHED: Final = 30
 _ASK_AGAIN_S: Final = 1.0
 _COLOURS: Final = {"committed": "green", "rejected": "red", "reverted": "red", "reverting": "red", "degraded": "red"}
 _HEADINGS: Final = ("DEVICE", "PHASE", "SERVING", "TIMES", "REASON")
 _SHARE: Final = 100
+_NAMED: Final = 8
 
 
 def watch(fleet: Fleet, rollout: str, screen: Screen) -> Rollout:
@@ -46,21 +50,53 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
             ("slot", rollout.slot),
             ("state", rollout.state),
             ("wave", f"{rollout.wave} of {rollout.waves}"),
+            ("starts", when(rollout.starts) if rollout.state == "scheduled" else ""),
+            ("devices", counted(rollout)),
+            ("waits for", rollout.waits_for),
+            *(("stopped for", one.reason) for one in rollout.stopped),
         ]
     )
     screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty="No device is in it.")
     for event in rollout.history:
         screen.remark(printable(f"{when(event.at)}  {event.what}"))
-    if rollout.misfits:
-        screen.table(
-            ("DOES NOT FIT", "WHY"), ((one.device, "; ".join(one.reasons)) for one in rollout.misfits), empty=""
-        )
+    _show_misfits(screen, rollout.misfits)
+
+
+def show_plan(screen: Screen, plan: RolloutPlan) -> None:
+    """What a rollout would do, for people: its waves, what a device fetches, and who does not fit."""
+    screen.fields(
+        [
+            ("module", plan.module),
+            ("starts", when(plan.starts) if plan.starts is not None else "at once"),
+            *((f"fetches, {kind}", f"at most {size(length)}") for kind, length in plan.download_bytes.items()),
+        ]
+    )
+    rows = ((one.wave, one.rule, len(one.devices), _named([each.device for each in one.devices])) for one in plan.waves)
+    screen.table(("WAVE", "RULE", "DEVICES", "WHICH"), rows, empty="No device is in it.")
+    _show_misfits(screen, plan.misfits)
+
+
+def counted(rollout: Rollout) -> str:
+    """How many devices stand where: ``3 succeeded, 2 working``."""
+    return ", ".join(f"{number} {name}" for name, number in rollout.counts.items())
+
+
+def _named(devices: Sequence[str]) -> str:
+    more = f" and {len(devices) - _NAMED} more" if len(devices) > _NAMED else ""
+    return ", ".join(devices[:_NAMED]) + more
+
+
+def _show_misfits(screen: Screen, misfits: Sequence[Misfit]) -> None:
+    if misfits:
+        screen.table(("DOES NOT FIT", "WHY"), ((one.device, "; ".join(one.reasons)) for one in misfits), empty="")
 
 
 def _picture(rollout: Rollout, lost: str) -> Table:
     title = f"{rollout.module} in {rollout.slot}: {rollout.state}, wave {rollout.wave} of {rollout.waves}"
-    table = Table(*_HEADINGS, box=None, pad_edge=False, title=title, title_justify="left", caption=lost or None)
-    for one in rollout.devices:
+    said = "\n".join(text for text in (counted(rollout), rollout.waits_for, lost) if text)
+    table = Table(*_HEADINGS, box=None, pad_edge=False, title=title, title_justify="left", caption=said or None)
+    waiting = sorted(rollout.devices, key=lambda one: one.standing == "succeeded")
+    for one in waiting[:_WATCHED]:
         cells = _row(one)
         table.add_row(cells[0], Text(cells[1], _COLOURS.get(cells[1].partition(" ")[0], "")), *map(Text, cells[2:]))
     return table
@@ -69,7 +105,7 @@ def _picture(rollout: Rollout, lost: str) -> Table:
 def _row(target: Target) -> tuple[str, str, str, str, str]:
     fetching = target.phase == "fetching" and target.progress is not None
     phase = f"{target.phase} {(target.progress or 0) * _SHARE:.0f} %" if fetching else target.phase
-    reason = target.reason.message if target.reason else health(target.current)
+    reason = target.why or (target.reason.message if target.reason else health(target.current))
     serving = running(target.serving) or ("nobody" if target.current else "")
     return target.device, phase, serving, _times(target.times), reason
 

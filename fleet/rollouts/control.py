@@ -1,55 +1,104 @@
-"""What an operator sees of rollouts and does with them: look, pause, resume, cancel, and empty a slot."""
+"""What an operator does with rollouts: pause, resume, cancel, revert, approve, retry, skip, and empty a slot."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from fleet import revisions
 from fleet.orders import Orders
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import history, members, phases
-from fleet.tables import rollouts
+from fleet.rollouts import history, members, phases, recall
+from fleet.rollouts.phases import Standing, State
+from fleet.tables import members as rows
+from fleet.tables import rollouts, stopped_kinds
 from modules.names import DeviceId, Slug
 
-ACTIONS = {"pause": phases.PAUSED, "resume": phases.RUNNING, "cancel": phases.CANCELLED}
+ENDED: Final = frozenset({State.DONE, State.PARTIAL, State.FAILED})
 
 
-def view(connection: Connection, rollout: int) -> dict[str, Any]:
-    """One rollout with its devices, misfits and history.
-
-    Raises:
-        Missing: there is no such rollout.
-    """
-    row = _row(connection, rollout)
-    more = {"devices": members.view(connection, rollout), "history": history.view(connection, rollout)}
-    return _summary(row) | {"misfits": row.misfits} | more
-
-
-def view_all(connection: Connection) -> list[dict[str, Any]]:
-    """Every rollout in short, the newest first."""
-    return [_summary(row) for row in connection.execute(select(rollouts).order_by(rollouts.c.id.desc()))]
-
-
-def act(connection: Connection, now: float, rollout: int, action: str, *, by: str = "") -> None:
-    """Pause, resume or cancel. A paused rollout opens no wave, and devices keep the orders they have.
-
-    A cancelled one is taken back, by the engine, from each device that has neither committed nor failed: it is ordered
-    what was decided for its slot before.
+def pause(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """Open no wave and give no order; devices keep the orders they have.
 
     Raises:
-        Missing: there is no such rollout.
-        Conflict: its state does not allow it.
+        Missing, Conflict: as all functions here: there is no such rollout, or its state does not allow it.
     """
-    state, wanted = _row(connection, rollout).state, ACTIONS[action]
-    # Only the engine opens a rollout that is done again.
-    if wanted not in phases.NEXT[state] or state == phases.DONE:
-        raise Conflict(f"a rollout that is {state} cannot be changed so", element=f"rollout {rollout} {action}")
-    move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
+    _move(connection, now, rollout, State.PAUSED, "pause", by)
 
 
-def move(connection: Connection, now: float, rollout: int, state: str, why: str, *, by: str = "") -> None:
+def resume(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """Go on with a paused rollout."""
+    row = get(connection, rollout)
+    if row.state != State.PAUSED:
+        raise _conflict(row, "resume")
+    scheduled = row.starts is not None and row.starts > now and row.wave == 0
+    _move(connection, now, rollout, State.SCHEDULED if scheduled else State.RUNNING, "resume", by)
+
+
+def cancel(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """End it. The engine takes it back from each device that has neither committed nor failed, and from no other."""
+    _move(connection, now, rollout, State.CANCELLED, "cancel", by)
+    recall.forget_planned(connection, rollout, "the rollout was cancelled")
+    recall.begin(connection, rollout, "the rollout was cancelled", rows.c.standing.in_(recall.UNENDED))
+
+
+def revert(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """Take it back from every device, each to exactly what was decided for its slot before."""
+    _move(connection, now, rollout, State.REVERTING, "revert", by)
+    recall.forget_planned(connection, rollout, "the rollout was reverted")
+    recall.begin(connection, rollout, "the rollout was reverted")
+
+
+def approve(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """Let the next wave open, once all that are open are complete."""
+    row = get(connection, rollout)
+    if row.state not in {State.RUNNING, State.PAUSED, State.SCHEDULED} or row.wave >= row.waves:
+        raise _conflict(row, "approve")
+    wave = row.wave + 1
+    if row.approved >= wave:
+        raise Conflict(f"wave {wave} is approved already", element=f"rollout {rollout} approve")
+    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(approved=wave, look_at=0))
+    history.add(connection, now, rollout, f"wave {wave} approved by {by or 'an operator'}", by=by)
+
+
+def retry(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
+    """Let the devices that failed try the same content again, and go on for the hardware that it was stopped for."""
+    row = get(connection, rollout)
+    if row.state not in {State.RUNNING, State.PAUSED, *ENDED}:
+        raise _conflict(row, "retry")
+    mine = (rows.c.rollout == rollout) & rows.c.current
+    failed = mine & (rows.c.standing.in_((Standing.FAILED, Standing.STOPPED)))
+    again = {"standing": Standing.PLANNED, "phase": phases.PLANNED, "due": None, "note": "", "counter": None}
+    count = members.change(connection, failed, **again)
+    if not count:
+        raise Conflict("no device of it has failed", element=f"rollout {rollout} retry")
+    connection.execute(delete(stopped_kinds).where(stopped_kinds.c.rollout == rollout))
+    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(complete_since=None))
+    history.add(connection, now, rollout, f"{count} to be tried again by {by or 'an operator'}", by=by)
+    if row.state in ENDED:
+        move(connection, now, rollout, State.RUNNING, "tried again", by=by)
+
+
+def skip(connection: Connection, now: float, rollout: int, device: DeviceId, why: str, *, by: str = "") -> None:
+    """Leave a device out: it gets no order, or its order is taken back, and nobody waits for it."""
+    row = get(connection, rollout)
+    if row.state in {State.CANCELLED, State.REVERTING, State.REVERTED}:
+        raise _conflict(row, "skip")
+    member = connection.execute(select(rows).where(members.of(device, rollout))).one_or_none()
+    if member is None:
+        raise Missing("it is not in this rollout", element=f"rollout {rollout}, {device}")
+    if member.standing not in {*phases.COUNTED, Standing.STOPPED}:
+        raise Conflict(f"it is {member.standing} already", element=f"rollout {rollout}, {device}")
+    mine = members.of(device, rollout)
+    recall.forget_planned(connection, rollout, why, mine)
+    if not recall.begin(connection, rollout, why, mine):
+        members.change(connection, mine, standing=Standing.SKIPPED, due=None, note=why)
+    history.add(connection, now, rollout, f"{device} skipped by {by or 'an operator'}: {why}", by=by)
+
+
+def move(connection: Connection, now: float, rollout: int, state: State, why: str, *, by: str = "") -> None:
     """Change a rollout's state, which the caller has checked against the table, and say why."""
-    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(state=state))
+    values = {"state": state, "waits_for": "", "complete_since": None, "look_at": 0}
+    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(**values))
     history.add(connection, now, rollout, f"{state}: {why}", by=by)
 
 
@@ -67,13 +116,32 @@ def empty_slot(
     return orders.issue(connection, now, device)
 
 
-def _row(connection: Connection, rollout: int) -> Row[Any]:
+def depart(connection: Connection, device: DeviceId) -> None:
+    """A device was taken out of the fleet: it is accounted for, and no rollout waits for it."""
+    open_ = or_(rows.c.current, rows.c.standing.in_((Standing.RECALLED, Standing.RETURNING)))
+    mine = (rows.c.device == device) & open_ & (rows.c.standing != Standing.SUCCEEDED)
+    members.change(connection, mine, standing=Standing.GONE, due=None, note="it was removed from the fleet")
+    members.change(connection, (rows.c.device == device) & rows.c.current, current=False)
+
+
+def get(connection: Connection, rollout: int) -> Row[Any]:
+    """The rollout's row.
+
+    Raises:
+        Missing: there is no such rollout.
+    """
     row = connection.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
     if row is None:
         raise Missing("there is no such rollout", element=str(rollout))
     return row
 
 
-def _summary(row: Row[Any]) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in ("module", "slot", "state", "wave", "waves", "created")}
-    return {"id": str(row.id)} | shown
+def _move(connection: Connection, now: float, rollout: int, wanted: State, action: str, by: str) -> None:
+    row = get(connection, rollout)
+    if wanted not in phases.NEXT[State(row.state)]:
+        raise _conflict(row, action)
+    move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
+
+
+def _conflict(row: Row[Any], action: str) -> Conflict:
+    return Conflict(f"a rollout that is {row.state} cannot be changed so", element=f"rollout {row.id} {action}")

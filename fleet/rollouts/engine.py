@@ -1,7 +1,8 @@
-"""The rollout engine: each tick loads what is open, lets the judge decide, and applies it in one bounded transaction.
+"""The rollout engine: each tick takes up what changed or is due, and applies it in one bounded transaction.
 
-A tick does a bounded piece of work and says whether there is more, so that no transaction holds the database for long,
-however large the fleet is.
+Whatever changes a member or a rollout sets ``look_at`` of the rollout, so that a tick in which nothing happened costs a
+few look-ups in an index, however large the fleet is. A tick does a bounded piece of work and says whether there is
+more. It remembers nothing between ticks, so that a server that was killed goes on where the database stands.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import OperationalError
 
 from fleet import revisions
@@ -17,34 +18,41 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
-from fleet.rollouts import control, history, members, phases
-from fleet.rollouts.judge import Decision, Verdict, judge
+from fleet.registry import Registry
+from fleet.rollouts import control, joining, members, ordering, overdue, phases, recall, verdicts
 from fleet.rollouts.model import Policy
+from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
 from fleet.tables import rollouts
 from modules.errors import Refused
 from modules.protocol.report import Reason
 
 ORDERS_PER_TICK: Final = 100
-_ENDED: Final = [name for name, outcome in phases.OUTCOMES.items() if outcome is not phases.Outcome.WORKING]
+ROLLOUTS_PER_TICK: Final = 20
+AFTER_A_FAILURE_S: Final = 60.0
 
 
 class Engine:
     """Moves rollouts on; ``tick`` runs in a worker thread. Each device and each rollout fails alone."""
 
-    def __init__(self, database: Database, orders: Orders, clock: Clock, mishaps: Mishaps) -> None:
-        self._database, self._orders, self._clock, self._mishaps = database, orders, clock, mishaps
+    def __init__(self, database: Database, registry: Registry, orders: Orders, clock: Clock, mishaps: Mishaps) -> None:
+        self._database, self._registry, self._orders = database, registry, orders
+        self._clock, self._mishaps = clock, mishaps
 
     def tick(self) -> bool:
         """Do one piece of work; True if another tick has more to do."""
         with self._database.write() as connection:
             now = self._clock()
-            more = self._order(connection, now)
-            more = self._withdraw(connection, now) or more
-            for row in connection.execute(_open()).all():
+            more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
+            more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
+            due = select(rollouts).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
+            for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
+                # Again after a while, should the look fail; it says itself when it is not needed any more.
+                _look_again(connection, row.id, now + AFTER_A_FAILURE_S)
                 with self._alone(connection, "judgement", f"rollout {row.id}"):
-                    more = self._judge(connection, now, row) or more
-            return self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
+                    self._look(connection, now, row)
+            more = self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
+            return more or connection.execute(due.limit(1)).first() is not None
 
     @contextmanager
     def _alone(self, connection: Connection, name: str, about: str) -> Iterator[None]:
@@ -57,85 +65,75 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one row, the others go on
             self._mishaps.note(name, about, error)
 
-    def _order(self, connection: Connection, now: float) -> bool:
-        """Issue orders for devices whose wave is open and that have none yet."""
-        waiting = (
-            select(member_rows.c.device, rollouts.c.id, rollouts.c.slot, rollouts.c.document, rollouts.c.waive)
-            .join(rollouts)
-            .where(rollouts.c.state == phases.RUNNING, member_rows.c.wave <= rollouts.c.wave)
-            .where(member_rows.c.current, member_rows.c.counter.is_(None))
-            .order_by(rollouts.c.id, member_rows.c.device)
-            .limit(ORDERS_PER_TICK)
-        )
-        chosen = connection.execute(waiting).all()
-        for row in chosen:
-            try:
-                with connection.begin_nested():
-                    self._order_one(connection, now, row)
-            except Refused as error:
-                # Too large for the device, say. It is this device's failure, and no other's.
-                members.unorderable(connection, row.device, row.id, Reason(error.code, str(error)[:2000]))
-        return bool(chosen)
+    def _look(self, connection: Connection, now: float, row: Row[Any]) -> None:
+        """Bring one rollout on by a bounded step; whatever is to be looked at again says so in its row."""
+        _look_again(connection, row.id, None)
+        if self._take_back(connection, now, row):
+            _look_again(connection, row.id, now)
+            return
+        match row.state:
+            case State.SCHEDULED if row.starts is not None and row.starts > now:
+                _look_again(connection, row.id, row.starts)
+            case State.SCHEDULED:
+                control.move(connection, now, row.id, State.RUNNING, "its time has come")
+            case State.RUNNING:
+                self._run(connection, now, row)
+            case State.DONE | State.PARTIAL:
+                verdicts.reopen(connection, now, row)
+            case State.REVERTING if not recall.unfinished(connection, row.id):
+                control.move(connection, now, row.id, State.REVERTED, _returned(members.counts(connection, row.id)))
 
-    def _order_one(self, connection: Connection, now: float, row: Any) -> None:
-        revision = revisions.decide(
-            connection, now, "", row.device, row.slot, rollout=row.id, document=row.document, waive=row.waive
-        )
-        counter = self._orders.issue(connection, now, row.device)
-        member = (member_rows.c.rollout == row.id) & (member_rows.c.device == row.device)
-        values = {"counter": counter, "phase": phases.ORDERED, "revision": revision}
-        connection.execute(update(member_rows).where(member).values(**values))
-
-    def _withdraw(self, connection: Connection, now: float) -> bool:
-        """Take cancelled rollouts back from the devices that have not come to an end with them."""
-        begun = (
-            select(member_rows.c.device, member_rows.c.slot, member_rows.c.rollout, member_rows.c.revision)
-            .join(rollouts)
-            .where(rollouts.c.state == phases.CANCELLED, member_rows.c.current)
-            .where(member_rows.c.revision.is_not(None), member_rows.c.phase.not_in(_ENDED))
-            .limit(ORDERS_PER_TICK)
-        )
-        chosen = connection.execute(begun).all()
-        for row in chosen:
-            with self._alone(connection, "withdrawal", f"{row.device}/{row.slot}"):
-                if revisions.back_to_before(connection, now, "", row.device, row.slot, row.revision):
-                    self._orders.issue(connection, now, row.device)
-            member = (member_rows.c.rollout == row.rollout) & (member_rows.c.device == row.device)
-            connection.execute(update(member_rows).where(member).values(current=False, phase=phases.WITHDRAWN))
-        return bool(chosen)
-
-    def _judge(self, connection: Connection, now: float, row: Row[Any]) -> bool:
-        """Judge one rollout; True if a wave was opened."""
+    def _run(self, connection: Connection, now: float, row: Row[Any]) -> None:
         policy = msgspec.json.decode(row.policy, type=Policy)
-        evidence = members.evidence(connection, row.id, row.wave)
-        verdict = judge(policy, evidence, last_wave=row.wave == row.waves)
-        state = row.state
-        if state == phases.DONE and verdict.decision is not Decision.DONE:
-            # A device that had committed went back, or cannot keep the module up.
-            control.move(connection, now, row.id, phases.RUNNING, f"open again, {verdict.reason}")
-            state = phases.RUNNING
-        return state == phases.RUNNING and self._apply(connection, now, row, verdict)
+        chosen = ordering.due(connection, row.id, row.wave, policy, limit=ORDERS_PER_TICK)
+        for member in chosen:
+            with self._alone(connection, "order", f"{member.device}/{row.slot}"):
+                self._order(connection, now, row, member)
+        again = verdicts.apply(connection, now, row, policy)
+        if chosen:
+            again = now
+        if again is not None:
+            _look_again(connection, row.id, again)
 
-    @staticmethod
-    def _apply(connection: Connection, now: float, row: Row[Any], verdict: Verdict) -> bool:
-        mine = rollouts.c.id == row.id
-        match verdict.decision:
-            case Decision.DONE:
-                control.move(connection, now, row.id, phases.DONE, verdict.reason)
-            case Decision.FAIL:
-                control.move(connection, now, row.id, phases.FAILED, verdict.reason)
-            case Decision.SUPERSEDED:
-                control.move(connection, now, row.id, phases.CANCELLED, verdict.reason)
-            case Decision.ADVANCE:
-                connection.execute(update(rollouts).where(mine).values(wave=row.wave + 1))
-                history.add(connection, now, row.id, f"wave {row.wave + 1} opened: {verdict.reason}")
-            case Decision.HOLD:
-                pass
-        return verdict.decision is Decision.ADVANCE
+    def _order(self, connection: Connection, now: float, row: Row[Any], member: Any) -> None:
+        """Decide a slot and issue the order; content that failed there may be tried again by an operator's word."""
+        mine = members.of(member.device, row.id)
+        again = member.revision is not None
+        try:
+            with connection.begin_nested():
+                revision = revisions.decide(
+                    connection,
+                    now,
+                    "",
+                    member.device,
+                    row.slot,
+                    rollout=row.id,
+                    document=row.document,
+                    waive=row.waive or again,
+                )
+                counter = self._orders.issue(connection, now, member.device)
+        except Refused as error:
+            # Too large for the device, say. It is this device's failure, and no other's.
+            connection.execute(update(member_rows).where(mine).values(counter=0))
+            members.fail(connection, mine, Reason(error.code, str(error)[:2000]))
+            return
+        values = {"counter": counter, "revision": revision, "due": now + row.deadline_s}
+        values |= {"phase": phases.ORDERED, "health": "", "standing": Standing.WORKING, "note": ""}
+        connection.execute(update(member_rows).where(mine).values(**values))
+
+    def _take_back(self, connection: Connection, now: float, row: Row[Any]) -> bool:
+        chosen = recall.some(connection, row.id, limit=ORDERS_PER_TICK)
+        for member in chosen:
+            with self._alone(connection, "withdrawal", f"{member.device}/{member.slot}"):
+                recall.one(connection, now, self._orders, row.id, member)
+        return bool(chosen)
 
 
-def _open() -> Any:
-    """Rollouts that run, and those that are done but have a device that failed since."""
-    failed = exists().where(member_rows.c.rollout == rollouts.c.id, member_rows.c.current, members.failed())
-    done = (rollouts.c.state == phases.DONE) & failed
-    return select(rollouts).where((rollouts.c.state == phases.RUNNING) | done).order_by(rollouts.c.id)
+def _look_again(connection: Connection, rollout: int, at: float | None) -> None:
+    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(look_at=at))
+
+
+def _returned(counts: dict[str, int]) -> str:
+    back, not_back = counts.get(Standing.RETURNED, 0), counts.get(Standing.UNRETURNED, 0)
+    rest = f", {not_back} did not answer in time" if not_back else ""
+    return f"{back} {'device runs' if back == 1 else 'devices run'} again what ran before{rest}"

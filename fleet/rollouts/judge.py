@@ -1,18 +1,20 @@
 """When a rollout advances, holds or fails. Pure: evidence in, verdict out; start reading the rollouts here.
 
 Only devices whose slot still belongs to this rollout are evidence, or that failed with it: what a newer rollout took is
-accounted for and says nothing. Each wave is judged alone, and all opened ones together: a thousand good devices of the
-first wave do not outweigh a second wave that fails, and a device of an early wave that goes back later counts again.
-Without evidence nothing goes on.
+accounted for and says nothing, and so are devices that were skipped, removed, or offline beyond their deadline. Each
+wave is judged alone, and all opened ones together: a thousand good devices of the first wave do not outweigh a second
+wave that fails, and a device of an early wave that goes back later counts again. Each kind of hardware is judged alone
+before all are judged together: one that fails is stopped, and the others go on. Without evidence nothing goes on.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Final
 
 import msgspec
 
-from fleet.rollouts.model import EXAMPLES, Evidence, Policy
+from fleet.rollouts.model import Evidence, Threshold
 
 
 class Decision(Enum):
@@ -22,62 +24,155 @@ class Decision(Enum):
     ADVANCE = "advance"
     DONE = "done"
     FAIL = "fail"
+    STOP = "stop"
     SUPERSEDED = "superseded"
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """The decision with its reason in words."""
+class Opened(msgspec.Struct, frozen=True):
+    """A wave whose devices have or get their orders: what is asked of it, and each kind of hardware as it is."""
+
+    threshold: Threshold
+    kinds: Mapping[str, Evidence]
+
+    @property
+    def together(self) -> Evidence:
+        return sum(self.kinds.values(), Evidence())
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """When it is, in Unix seconds; since when the opened waves are complete; whether the next one is approved."""
+
+    now: float = 0.0
+    complete_since: float | None = None
+    approved: bool = False
+
+
+NEVER: Final = Moment()
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision with its reason in words.
+
+    ``wave``: the first one that failed, 0 where all did together. ``hardware``: the kind that is to be stopped.
+    ``complete``: the opened waves are, whatever else is waited for. ``again``: when time alone changes the verdict.
+    """
 
     decision: Decision
     reason: str
+    wave: int = 0
+    hardware: str = ""
+    complete: bool = False
+    again: float | None = None
 
 
-def judge(policy: Policy, opened: Sequence[Evidence], *, last_wave: bool) -> Verdict:
-    """Judge the waves opened so far, each by its counts, in order."""
-    everyone = _together(opened)
-    for number, wave in (*enumerate(opened, start=1), (None, everyone)):
-        if reason := _failed(policy, wave):
-            return Verdict(Decision.FAIL, f"wave {number}: {reason}" if number and len(opened) > 1 else reason)
+def judge(
+    opened: Sequence[Opened], upcoming: Threshold | None = None, *, kinds: int = 1, moment: Moment = NEVER
+) -> Verdict:
+    """Judge the waves opened so far, in order, with what is asked of the next one; None where the last one is open.
+
+    ``kinds`` of hardware are left in the rollout, closed waves included.
+    """
+    if not opened:
+        return _next(upcoming, moment, "the rollout begins")
+    last_wave = upcoming is None
+    if kinds > 1 and (bad := _bad_kind(opened)):
+        return bad
+    if failed := _failure(opened, [wave.together for wave in opened]):
+        number, reason = failed
+        return Verdict(decision=Decision.FAIL, reason=_named(opened, number, reason), wave=number)
+    everyone = sum((wave.together for wave in opened), Evidence())
     if last_wave and not everyone.devices:
-        return Verdict(Decision.SUPERSEDED, "every device belongs to a newer rollout")
+        return Verdict(decision=Decision.SUPERSEDED, reason="no device is left that belongs to it")
     for number, wave in enumerate(opened, start=1):
-        if not wave.devices:
-            if last_wave and number == len(opened):
-                continue  # nobody waits for a wave that newer rollouts took as a whole
+        reason = _incomplete(wave.threshold, wave.together, last=last_wave and number == len(opened))
+        if reason:
+            return Verdict(decision=Decision.HOLD, reason=_named(opened, number, reason))
+    soaking = _soaked(opened[-1].threshold, len(opened), moment)
+    return soaking or _next(upcoming, moment, _committed(everyone))
+
+
+def _bad_kind(opened: Sequence[Opened]) -> Verdict | None:
+    for kind in sorted({kind for wave in opened for kind in wave.kinds}):
+        own = [wave.kinds.get(kind, Evidence()) for wave in opened]
+        if failed := _failure(opened, own, sample=True):
+            number, reason = failed
             return Verdict(
-                Decision.HOLD, f"no device of wave {number} is left to judge by: all belong to newer rollouts"
+                decision=Decision.STOP, reason=f"{kind}: {_named(opened, number, reason)}", hardware=kind, wave=number
             )
-        if reason := _incomplete(policy, wave):
-            return Verdict(Decision.HOLD, f"wave {number}: {reason}" if len(opened) > 1 else reason)
-    decision = Decision.DONE if last_wave else Decision.ADVANCE
-    return Verdict(decision, f"{everyone.committed} of {everyone.devices} devices committed")
+    return None
 
 
-def _together(waves: Sequence[Evidence]) -> Evidence:
-    return Evidence(
-        devices=sum(one.devices for one in waves),
-        committed=sum(one.committed for one in waves),
-        failed=sum(one.failed for one in waves),
-        unordered=sum(one.unordered for one in waves),
-        examples=tuple(name for one in waves for name in one.examples),
-    )
+def _failure(opened: Sequence[Opened], waves: Sequence[Evidence], *, sample: bool = False) -> tuple[int, str] | None:
+    """The first wave that is too bad to go on with, and why; 0: all together. With ``sample``, of a part of them."""
+    for number, (wave, evidence) in enumerate(zip(opened, waves, strict=True), start=1):
+        if reason := _failed(wave.threshold, evidence, sample=sample):
+            return number, reason
+    everyone = sum(waves, Evidence())
+    if reason := _failed(opened[-1].threshold, everyone, sample=sample):
+        return 0, reason
+    return None
 
 
-def _failed(policy: Policy, wave: Evidence) -> str:
-    """Why these devices are too bad to go on with; empty where they are not."""
-    too_many = wave.failed * 100 > policy.failure_percent * wave.devices
-    if wave.failed and (too_many or wave.devices - wave.failed < _needed(policy, wave)):
-        return f"{wave.failed} of {wave.devices} devices failed ({', '.join(wave.examples[:EXAMPLES])})"
+def _failed(asked: Threshold, these: Evidence, *, sample: bool) -> str:
+    """Why these devices are too bad to go on with; empty where they are not.
+
+    Of a part of a wave fewer may exist than the minimum; then the wave as a whole decides.
+    """
+    if not these.failed or (sample and these.reached < asked.minimum):
+        return ""
+    too_many = these.failed * 100 > asked.failure_percent * these.reached
+    enough = these.ended >= min(asked.minimum, these.reached)
+    hopeless = these.reached - these.failed < _needed(asked, these)
+    if (too_many and enough) or hopeless:
+        return f"{these.failed} of {these.reached} devices failed ({', '.join(these.examples)})"
     return ""
 
 
-def _incomplete(policy: Policy, wave: Evidence) -> str:
+def _incomplete(asked: Threshold, wave: Evidence, *, last: bool) -> str:
     """What is still waited for; empty where nothing is."""
-    needed = _needed(policy, wave)
-    if wave.committed < needed or wave.unordered:
-        return f"{wave.committed} of {wave.devices} devices committed, {needed} needed"
+    if not wave.reached:
+        if last and not wave.planned:
+            return ""  # nobody waits for a last wave that newer rollouts took as a whole
+        if wave.devices:
+            return f"none of its {wave.devices} devices was reached, so there is nothing to judge by"
+        return "no device is left to judge by"
+    needed = _needed(asked, wave)
+    if wave.committed < needed or wave.planned:
+        return f"{wave.committed} of {wave.reached} devices committed, {needed} needed"
+    if wave.ended < min(asked.minimum, wave.reached):
+        return f"{wave.ended} of {wave.reached} devices have come to an end, {asked.minimum} are the minimum"
     return ""
 
 
-def _needed(policy: Policy, wave: Evidence) -> int:
-    return max(1, math.ceil(wave.devices * policy.success_percent / 100))
+def _soaked(asked: Threshold, number: int, moment: Moment) -> Verdict | None:
+    since = moment.now if moment.complete_since is None else moment.complete_since
+    if moment.now >= since + asked.soak_s:
+        return None
+    left = math.ceil(since + asked.soak_s - moment.now)
+    reason = f"wave {number} is complete and is watched for {left} more seconds"
+    return Verdict(decision=Decision.HOLD, reason=reason, complete=True, again=since + asked.soak_s)
+
+
+def _next(upcoming: Threshold | None, moment: Moment, reason: str) -> Verdict:
+    """What comes after the waves that are complete: an approval, the next wave, the end."""
+    if upcoming is None:
+        return Verdict(decision=Decision.DONE, reason=reason, complete=True)
+    if upcoming.approval and not moment.approved:
+        return Verdict(
+            decision=Decision.HOLD, reason=f"the next wave waits for an operator's approval: {reason}", complete=True
+        )
+    return Verdict(decision=Decision.ADVANCE, reason=reason, complete=True)
+
+
+def _committed(everyone: Evidence) -> str:
+    left_behind = f", {everyone.unreached} could not be reached" if everyone.unreached else ""
+    return f"{everyone.committed} of {everyone.devices} devices committed{left_behind}"
+
+
+def _needed(asked: Threshold, wave: Evidence) -> int:
+    # Rounded against the error of the multiplication, as in the planner.
+    return max(1, math.ceil(round(wave.reached * asked.success_percent / 100, 6)))
+
+
+def _named(opened: Sequence[Opened], number: int, reason: str) -> str:
+    return f"wave {number}: {reason}" if number and len(opened) > 1 else reason

@@ -1,18 +1,39 @@
 """What a rollout may become, and what each phase that a device reports means for it. Tables, and nothing else."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 from modules.protocol.phases import Phase
 
 
-class Outcome(Enum):
-    """What a device's phase says about the rollout: still at work, succeeded, or failed."""
+class Standing(StrEnum):
+    """Where a device stands in a rollout, as the server counts it; a device has exactly one.
 
+    *Planned* has no order yet; *working*, *succeeded* and *failed* follow from what it reports. *Unreached* was offline
+    until its deadline passed: its order waits for it, and the rollout does not. *Skipped* by an operator, *gone* from
+    the fleet, *stopped* with its kind of hardware before it had an order. What is taken back is *recalled*, then
+    *returning* once the order is out, and *returned* when the device runs again what it ran before; *unreturned* did
+    not, in time.
+    """
+
+    PLANNED = "planned"
     WORKING = "working"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    UNREACHED = "unreached"
+    SKIPPED = "skipped"
+    GONE = "gone"
+    STOPPED = "stopped"
+    RECALLED = "recalled"
+    RETURNING = "returning"
+    RETURNED = "returned"
+    UNRETURNED = "unreturned"
 
+
+# Where what a device reports decides; elsewhere the server or an operator has.
+REPORTED: Final = frozenset({Standing.WORKING, Standing.SUCCEEDED, Standing.FAILED, Standing.UNREACHED})
+# What the judge counts.
+COUNTED: Final = REPORTED | {Standing.PLANNED}
 
 # The two phases before a device has said anything: its wave is closed; its order is out.
 PLANNED: Final = "planned"
@@ -20,49 +41,65 @@ ORDERED: Final = "ordered"
 # The rollout was cancelled before the device had begun, and its order was taken back.
 WITHDRAWN: Final = "withdrawn"
 
-OUTCOMES: Final[dict[str, Outcome]] = {
-    PLANNED: Outcome.WORKING,
-    ORDERED: Outcome.WORKING,
-    WITHDRAWN: Outcome.WORKING,
-    Phase.ACCEPTED: Outcome.WORKING,
-    Phase.FITTED: Outcome.WORKING,
-    Phase.FETCHING: Outcome.WORKING,
-    Phase.VERIFIED: Outcome.WORKING,
-    Phase.STAGED: Outcome.WORKING,
-    Phase.STARTING: Outcome.WORKING,
-    Phase.PROBATION: Outcome.WORKING,
-    Phase.COMMITTED: Outcome.SUCCEEDED,
-    Phase.REVERTING: Outcome.FAILED,
-    Phase.REVERTED: Outcome.FAILED,
-    Phase.REJECTED: Outcome.FAILED,
-    Phase.DEGRADED: Outcome.FAILED,
-    Phase.REMOVING: Outcome.WORKING,
+MEANINGS: Final[dict[str, Standing]] = {
+    PLANNED: Standing.PLANNED,
+    ORDERED: Standing.WORKING,
+    Phase.ACCEPTED: Standing.WORKING,
+    Phase.FITTED: Standing.WORKING,
+    Phase.FETCHING: Standing.WORKING,
+    Phase.VERIFIED: Standing.WORKING,
+    Phase.STAGED: Standing.WORKING,
+    Phase.STARTING: Standing.WORKING,
+    Phase.PROBATION: Standing.WORKING,
+    Phase.COMMITTED: Standing.SUCCEEDED,
+    Phase.REVERTING: Standing.FAILED,
+    Phase.REVERTED: Standing.FAILED,
+    Phase.REJECTED: Standing.FAILED,
+    Phase.DEGRADED: Standing.FAILED,
+    Phase.REMOVING: Standing.WORKING,
 }
-
-RUNNING, PAUSED, DONE, FAILED, CANCELLED = "running", "paused", "done", "failed", "cancelled"
-
-NEXT: Final[dict[str, tuple[str, ...]]] = {
-    RUNNING: (PAUSED, DONE, FAILED, CANCELLED),
-    PAUSED: (RUNNING, CANCELLED),
-    DONE: (RUNNING,),  # a device that committed went back: the wave is open again
-    FAILED: (),
-    CANCELLED: (),
-}
-
 
 # What a device says of the module that it has committed (``SlotReport.current``); one of before says nothing.
-HEALTHS: Final[dict[str, Outcome]] = {
-    "": Outcome.SUCCEEDED,
-    "up": Outcome.SUCCEEDED,
-    "restarting": Outcome.WORKING,
-    "degraded": Outcome.FAILED,
+HEALTHS: Final[dict[str, Standing]] = {
+    "": Standing.SUCCEEDED,
+    "up": Standing.SUCCEEDED,
+    "restarting": Standing.WORKING,
+    "degraded": Standing.FAILED,
 }
 
 
-def outcome(phase: str, health: str = "") -> Outcome:
+def standing(phase: str, health: str = "") -> Standing:
     """What a reported phase means, and for a committed module its health.
 
     A phase or health that only newer devices know is no success and no failure.
     """
-    found = OUTCOMES.get(phase, Outcome.WORKING)
-    return HEALTHS.get(health, Outcome.WORKING) if found is Outcome.SUCCEEDED else found
+    found = MEANINGS.get(phase, Standing.WORKING)
+    return HEALTHS.get(health, Standing.WORKING) if found is Standing.SUCCEEDED else found
+
+
+class State(StrEnum):
+    """Where a rollout is. *Partial* has ended well for some kinds of hardware and was stopped for others."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+
+
+NEXT: Final[dict[State, tuple[State, ...]]] = {
+    State.SCHEDULED: (State.RUNNING, State.PAUSED, State.CANCELLED),
+    State.RUNNING: (State.PAUSED, State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED, State.REVERTING),
+    State.PAUSED: (State.RUNNING, State.SCHEDULED, State.CANCELLED, State.REVERTING),
+    # A device that committed went back, or one joined late: a wave is open again.
+    State.DONE: (State.RUNNING, State.REVERTING),
+    State.PARTIAL: (State.RUNNING, State.REVERTING),
+    State.FAILED: (State.RUNNING, State.REVERTING),
+    State.CANCELLED: (State.REVERTING,),
+    State.REVERTING: (State.REVERTED,),
+    State.REVERTED: (),
+}

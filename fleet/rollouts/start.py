@@ -1,30 +1,40 @@
 """Starting a rollout: everything that can be refused is refused here, before any order exists."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from fleet import devices, orders
+from fleet.refusals import Conflict
 from fleet.registry import Registry
-from fleet.rollouts import history, members, phases
-from fleet.rollouts.model import Candidate, Policy
+from fleet.rollouts import candidates, history, members
+from fleet.rollouts import policy as policies
+from fleet.rollouts.candidates import Misfit
+from fleet.rollouts.model import PlannedWave, Policy, seconds
+from fleet.rollouts.phases import State
 from fleet.rollouts.planner import plan
+from fleet.tables import members as member_rows
 from fleet.tables import rollouts
 from modules import canonical
 from modules.adjustable import check_fallback, check_settings
 from modules.errors import Unfit
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef, Slug
-from modules.needs import fits
 from modules.protocol.order import SettingValue, SlotOrder
 
-_SHOWN = 10
+_SHOWN: Final = 10
+_TOGETHER: Final = 500
+_OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator asks for; ``waive`` lets devices try content again that failed on them before."""
+    """What an operator asks for.
+
+    ``waive`` lets devices try content again that failed on them before; ``supersede`` takes devices from rollouts of
+    this slot that are still open.
+    """
 
     module: ModuleRef
     slot: Slug
@@ -34,52 +44,101 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, SettingValue] = {}
     fallback: str | None = None
     waive: bool = False
+    supersede: bool = False
     policy: Policy = Policy()
 
 
-class Misfit(msgspec.Struct, frozen=True):
-    """A device that was selected but cannot run the module, with every reason."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollout would do: its waves, who does not fit, and what the order says of the slot."""
 
-    device: str
-    reasons: tuple[str, ...]
+    manifest: Manifest
+    document: SlotOrder
+    waves: tuple[PlannedWave, ...]
+    misfits: tuple[Misfit, ...]
+    starts: float | None
+
+    @property
+    def devices(self) -> list[DeviceId]:
+        return [one.device for wave in self.waves for one in wave.devices]
 
 
-def start(connection: Connection, now: float, registry: Registry, wish: Wish, *, by: str = "") -> int:
-    """Enter a rollout of the operator ``by``, its first wave open; returns its number. The engine issues the orders.
-
-    From now on the slot of every device, in whichever wave, belongs to it: an older rollout takes none of them back.
+def prepare(connection: Connection, registry: Registry, wish: Wish) -> Plan:
+    """Check a wish and plan it; writes nothing.
 
     Raises:
         Missing: no such module or device.
-        Conflict: the module is a draft.
+        Conflict: the module is a draft, or an open rollout fills this slot of one of the devices.
         Invalid: settings, fallback, selector or policy do not hold, or a device's order would become too large.
         Unfit: no selected device fits; lists the reasons.
     """
     manifest, digest = registry.signed(connection, wish.module)
     document = _slot_order(wish, manifest, digest)
-    fitting, misfits = _sort(connection, manifest, wish)
+    starts = policies.starts(wish.policy)
+    found = devices.chosen(connection, wish.selector, wish.devices)
+    fitting, misfits = candidates.sort(manifest, wish.engine, found)
     if not fitting:
         raise Unfit(_why_none(misfits), element=str(wish.module), remedy="select other devices or change the module")
     waves = plan(fitting, wish.policy)
-    orders.check(connection, [one.device for one in fitting], wish.slot, document, waive=wish.waive)
-    values = {
+    chosen = [one.device for one in fitting]
+    if not wish.supersede:
+        _check_open(connection, chosen, wish.slot)
+    orders.check(connection, chosen, wish.slot, document, waive=wish.waive)
+    return Plan(manifest=manifest, document=document, waves=waves, misfits=tuple(misfits), starts=starts)
+
+
+def start(connection: Connection, now: float, registry: Registry, wish: Wish, *, by: str = "") -> int:
+    """Enter a rollout of the operator ``by``; returns its number. The engine opens its waves and issues the orders.
+
+    From now on the slot of every device, in whichever wave, belongs to it: an older rollout takes none of them back.
+
+    Raises:
+        Missing, Conflict, Invalid, Unfit: as :func:`prepare`.
+    """
+    planned = prepare(connection, registry, wish)
+    asked = [wave.asked for wave in planned.waves]
+    scheduled = planned.starts is not None and planned.starts > now
+    values: dict[str, Any] = {
         "module": str(wish.module),
         "slot": wish.slot,
-        "state": phases.RUNNING,
-        "wave": 1,
-        "waves": len(waves),
+        "state": State.SCHEDULED if scheduled else State.RUNNING,
+        "wave": 0 if scheduled or asked[0].threshold.approval else 1,
+        "waves": len(asked),
+        "plan": canonical.encode(asked),
         "policy": canonical.encode(wish.policy),
-        "document": canonical.encode(document),
+        "document": canonical.encode(planned.document),
         "waive": wish.waive,
-        "misfits": msgspec.to_builtins(misfits),
+        "misfits": msgspec.to_builtins(planned.misfits),
+        "selector": wish.selector,
+        "late_joiners": wish.policy.late_joiners and wish.devices is None,
         "created": now,
+        "starts": planned.starts,
+        "deadline_s": float(seconds(wish.policy.deadline)),
+        "look_at": 0.0,
     }
     rollout = int(connection.execute(insert(rollouts).values(**values).returning(rollouts.c.id)).scalar_one())
-    members.retire(connection, [device for wave in waves for device in wave], wish.slot, by=rollout)
-    members.add(connection, rollout, wish.slot, document.digest, waves)
-    what = f"started: {_some(fitting, 'device')} in {_some(waves, 'wave')}, {_some(misfits, 'misfit')}"
+    members.retire(connection, planned.devices, wish.slot, by=rollout)
+    budget = wish.policy.budget.label if wish.policy.budget else None
+    numbered = [(number, wave.devices) for number, wave in enumerate(planned.waves, start=1)]
+    members.add(connection, rollout, wish.slot, planned.document.digest, numbered, budget=budget)
+    devices_, waves = _some(planned.devices, "device"), _some(asked, "wave")
+    what = f"{'scheduled' if scheduled else 'started'}: {devices_} in {waves}, {_some(planned.misfits, 'misfit')}"
     history.add(connection, now, rollout, what, by=by)
     return rollout
+
+
+def _check_open(connection: Connection, chosen: Sequence[DeviceId], slot: Slug) -> None:
+    """Whether an open rollout fills this slot of one of these devices."""
+    held = select(member_rows.c.rollout, member_rows.c.device, rollouts.c.module).join(rollouts)
+    mine = (member_rows.c.slot == slot) & member_rows.c.current & rollouts.c.state.in_(_OPEN)
+    for begin in range(0, len(chosen), _TOGETHER):
+        some = member_rows.c.device.in_(chosen[begin : begin + _TOGETHER])
+        row = connection.execute(held.where(mine, some).order_by(member_rows.c.rollout).limit(1)).first()
+        if row is not None:
+            raise Conflict(
+                f"rollout {row.rollout} of {row.module} is open and fills this slot of {row.device}",
+                element=f"slot {slot}",
+                remedy="wait for its end, cancel it, or say --supersede to take the devices from it",
+            )
 
 
 def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
@@ -91,18 +150,9 @@ def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
         engine=wish.engine,
         settings=wish.settings,
         fallback=wish.fallback,
+        windows=wish.policy.windows or msgspec.UNSET,
+        measure=wish.policy.measure or msgspec.UNSET,
     )
-
-
-def _sort(connection: Connection, manifest: Manifest, wish: Wish) -> tuple[list[Candidate], list[Misfit]]:
-    fitting, misfits = [], []
-    for candidate, host in devices.chosen(connection, wish.selector, wish.devices):
-        reasons = fits(manifest, host, engine=wish.engine).unmet if host else ("has sent no facts yet",)
-        if reasons:
-            misfits.append(Misfit(candidate.device, reasons))
-        else:
-            fitting.append(candidate)
-    return fitting, misfits
 
 
 def _some(things: Sequence[object], noun: str) -> str:

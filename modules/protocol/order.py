@@ -17,13 +17,39 @@ LIMIT: Final = 256 << 10
 MAX_SLOTS: Final = 64
 MAX_SETTINGS: Final = 16
 MAX_WAIVERS: Final = 64
+MAX_WINDOWS: Final = 14
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+# Minutes of a day, as 22:30.
+TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
 SettingValue = Real | Word | bool
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a device may switch, in its own time zone: on these days (none: on each), from a minute on, for so long.
+
+    ``begins`` is written as 22:30; a window may reach into the next day.
+    """
+
+    days: Annotated[tuple[Day, ...], msgspec.Meta(max_length=7)] = ()
+    begins: TimeOfDay
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=24 * 60)]
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """That the device is to measure the module while it serves: in windows of ``window_s``, until ``for_s`` are over.
+
+    Both in seconds; the time counts from its probation on.
+    """
+
+    window_s: Annotated[int, msgspec.Meta(ge=5, le=86400)] = 60
+    for_s: Annotated[int, msgspec.Meta(ge=5, le=366 * 86400)]
 
 
 class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What should fill one slot: the manifest by path and digest, the engine, and adjustable settings.
 
-    How long the manifest is, the publisher has signed; the director need not say it again.
+    How long the manifest is, the publisher has signed; the director need not say it again. With ``windows`` the device
+    fetches at once and switches only within one of them.
     """
 
     manifest: Line
@@ -31,6 +57,8 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     engine: Literal["docker", "process"] = "docker"
     settings: Annotated[dict[Word, SettingValue], msgspec.Meta(max_length=MAX_SETTINGS)] = {}
     fallback: Address | None = None
+    windows: Annotated[tuple[Window, ...], msgspec.Meta(max_length=MAX_WINDOWS)] | msgspec.UnsetType = msgspec.UNSET
+    measure: Measure | msgspec.UnsetType = msgspec.UNSET
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

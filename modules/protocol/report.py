@@ -6,6 +6,7 @@ import msgspec
 
 from modules.bounds import Count, Epoch, Line, Number, Sentence, Share, Time, Word
 from modules.names import DeviceField, DigestField, SlugField
+from modules.protocol.measured import Measured
 
 LIMIT: Final = 256 << 10
 STATUS_LIMIT: Final = 1 << 10
@@ -47,7 +48,8 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     """One slot: the module it works towards, in which phase and why, and the one that answers meanwhile.
 
     ``times`` are Unix seconds at which the wanted module entered each phase, in order. ``current`` is the committed
-    module's own health, None where none is committed, and from devices of before.
+    module's own health, None where none is committed, and from devices of before. ``measured`` is what was measured of
+    the wanted module while it serves, ``before`` what was measured last of the one that it replaced.
     """
 
     slot: SlugField
@@ -60,6 +62,8 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: Share | None = None
     times: Annotated[tuple[tuple[Word, Time], ...], msgspec.Meta(max_length=MAX_TIMES)] = ()
     current: Health | None = None
+    measured: Measured | None = None
+    before: Measured | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from fleet.ingest import Inbound, Ingest
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
-from fleet.rollouts import control
+from fleet.rollouts import view
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.start import Wish, start
 from fleet.tables import devices
@@ -39,7 +39,7 @@ class SmallFleet:
         self.director = CryptoSigner.generate_ed25519()
         self.orders = Orders(self.director, life_s=86400)
         self.mishaps = Mishaps(self.clock)
-        self.engine = Engine(database, self.orders, self.clock, self.mishaps)
+        self.engine = Engine(database, self.registry, self.orders, self.clock, self.mishaps)
         self.ingest = Ingest(database, self.clock, self.mishaps)
         self.keys = {}
         self.numbers = {}
@@ -79,7 +79,7 @@ class SmallFleet:
     def start(self, ref: ModuleRef, **wish):
         """Start a rollout and let the engine work; its number."""
         with self.database.write() as connection:
-            given = {"slot": Slug("digits"), "engine": "process"} | wish
+            given = {"slot": Slug("digits"), "engine": "process", "supersede": True} | wish
             rollout = start(connection, self.now, self.registry, Wish(module=ref, **given))
         self.tick()
         return rollout
@@ -90,7 +90,7 @@ class SmallFleet:
 
     def view(self, rollout):
         with self.database.read() as connection:
-            return control.view(connection, rollout)
+            return view.one(connection, rollout)
 
     def phases(self, rollout):
         return {one["device"]: one["phase"] for one in self.view(rollout)["devices"]}
@@ -118,16 +118,9 @@ class SmallFleet:
 
     def report(self, name, phase, *, number=None, slot="digits", order=None, current=None, **more):
         """What a device says of the module that its order names for a slot, committed and ticked; the receipts."""
-        ordered = self.order(name)
-        wanted = ordered.slots[slot]
-        said = SlotReport(
-            slot=Slug(slot),
-            phase=phase,
-            module=str(ModuleRef.from_target(wanted.manifest)),
-            digest=wanted.digest,
-            current=current,
-        )
-        return self.send(name, [said], number=number, order=ordered.counter if order is None else order, **more)
+        counter = self.order(name).counter if order is None else order
+        said = slot_report(self, name, phase, slot=slot, current=current)
+        return self.send(name, [said], number=number, order=counter, **more)
 
     def send(self, name, slots, *, number=None, order=0, **more):
         number = self.numbers[name] = number or self.numbers.get(name, 0) + 1
@@ -137,3 +130,10 @@ class SmallFleet:
         receipts = self.ingest.commit([self.said(name, "report", report, REPORT_TYPE)])
         self.tick()
         return receipts
+
+
+def slot_report(fleet, name, phase, *, slot="digits", **more):
+    """What a device says of the module that its order names for a slot now."""
+    wanted = fleet.order(name).slots[slot]
+    module = str(ModuleRef.from_target(wanted.manifest))
+    return SlotReport(slot=Slug(slot), phase=phase, module=module, digest=wanted.digest, **more)

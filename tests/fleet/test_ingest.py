@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from fleet import events
 from fleet.ingest import Inbound, _within_budget
-from fleet.rollouts import members
+from fleet.rollouts import heard
 from fleet.tables import devices
 from modules import canonical
 from modules.names import DeviceId, Digest, Slug
@@ -145,14 +145,14 @@ def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):
 
 def test_a_defect_in_one_message_costs_that_message_alone(fleet, monkeypatch):
     """Whatever goes wrong with one device's report, the others' are stored and acknowledged, and it is counted."""
-    reported = members.reported
+    reported = heard.report
 
-    def breaks(connection, device, *more):
+    def breaks(connection, now, device, *more):
         if device == NAME:
             raise OverflowError("a defect")
-        reported(connection, device, *more)
+        reported(connection, now, device, *more)
 
-    monkeypatch.setattr(members, "reported", breaks)
+    monkeypatch.setattr(heard, "report", breaks)
     slot = SlotReport(slot=Slug("a"), phase="committed", module="x", digest=Digest("sha256:" + "0" * 64))
     said = {
         name: Report(device=name, number=1, issued=0, order=0, agent="0", slots=(slot,)) for name in (NAME, "dev-b")

@@ -14,7 +14,7 @@ from fleet.ingest import PARTING_S
 from fleet.refusals import Conflict, Missing
 from fleet.removal import remove_device, remove_module
 from fleet.rollouts import control
-from fleet.rollouts.model import Count, Policy
+from fleet.rollouts.model import Policy, Wave
 from fleet.tables import devices as rows
 from modules import manifest as manifests
 from modules.protocol.report import Health, Report, Running, SlotReport
@@ -48,22 +48,21 @@ def told(small):
         return [(one["kind"], one["device"], one["by"]) for one in events.newest(connection)]
 
 
-def test_a_device_that_an_open_rollout_waits_for_is_not_removed(small):
-    """It is refused by the rollouts' names; after their end it goes, and its rollout keeps its history."""
-    rollout = small.start(small.add_module("digits"), policy=Policy(waves=(Count(1),)))
-    other = small.start(small.add_module("digits"), slot="other")
-    for name in ("dev-a", "dev-b"):
-        with pytest.raises(Conflict, match=f"rollout {rollout}; rollout {other}"):
-            remove(small, name)
-    with small.database.write() as connection:
-        for one in (rollout, other):
-            control.act(connection, small.now, one, "cancel")
-    small.tick()
-    before = small.view(rollout)
+def test_an_open_rollout_goes_on_without_a_device_that_is_removed(small):
+    """It is accounted for as gone, whether it had its order or not; the rollout ends with those that are left."""
+    small.add_device("dev-c")
+    rollout = small.start(small.add_module("digits"), policy=Policy(waves=(Wave(count=2),)))
+    small.report("dev-b", "committed")
     remove(small, "dev-a")
+    remove(small, "dev-c")
+    small.tick()
 
-    assert [one["device"] for one in small.view(rollout)["devices"]] == ["dev-a", "dev-b"]
-    assert small.view(rollout)["history"] == before["history"]
+    view = small.view(rollout)
+    assert {one["device"]: one["standing"] for one in view["devices"]} == {
+        "dev-a": "gone", "dev-b": "succeeded", "dev-c": "gone",
+    }  # fmt: skip
+    assert view["state"] == "done"
+    assert "removed from the fleet" in view["devices"][0]["why"]
     assert ("device-removed", "dev-a", "token 1 (admin)") in told(small)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fleet.rollouts.phases import OUTCOMES
+from fleet.rollouts.phases import MEANINGS
 from modules import manifest
 from modules.errors import EdgefleetError
 from modules.protocol.phases import Phase
@@ -95,7 +95,7 @@ def routes() -> set[str]:
 
 def phases() -> set[str]:
     """Phases that a device reports today, and those that the server adds."""
-    return {str(phase) for phase in Phase} | ({"planned", "ordered", "superseded"} & {*OUTCOMES})
+    return {str(phase) for phase in Phase} | ({"planned", "ordered", "superseded"} & {*MEANINGS})
 
 
 def manifest_fields() -> set[str]:

@@ -91,9 +91,9 @@ class System:
         return ref
 
     def start_rollout(self, ref: str, *devices: str, slot: str, more: tuple[str, ...] = ()) -> str:
-        """Start it; returns its number."""
+        """Start it, whatever else fills this slot; returns its number."""
         chosen = [part for name in devices for part in ("--device", name)]
-        return str(self.cli("rollouts", "start", ref, "--slot", slot, *chosen, *more)["id"])
+        return str(self.cli("rollouts", "start", ref, "--slot", slot, *chosen, "--supersede", *more)["id"])
 
     def ended(self, rollout: str, *, within_s: float = 60.0, said: Any = str) -> dict[str, Any]:
         """The rollout as the CLI shows it once it is over."""

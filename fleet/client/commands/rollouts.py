@@ -1,4 +1,4 @@
-"""``edgefleet rollouts``: bring a signed module to devices, and watch it arrive."""
+"""``edgefleet rollouts``: bring a signed module to devices, watch it arrive, and steer it."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,8 @@ import typer
 
 from fleet.client import arguments, config
 from fleet.client.api import Fleet
-from fleet.client.rollout_view import show_rollout, watch
+from fleet.client.commands import policy_options
+from fleet.client.rollout_view import show_plan, show_rollout, watch
 from fleet.client.screen import Json, Screen, when
 from modules.names import device_id, slot_name
 
@@ -27,6 +28,24 @@ def start(
     setting: Annotated[list[str] | None, typer.Option(help="key=value that the manifest lets an order change.")] = None,
     fallback: Annotated[str | None, typer.Option(help="Address that answers where no local module is healthy.")] = None,
     waive: Annotated[bool, typer.Option("--waive", help="Try again where this content has failed before.")] = False,
+    supersede: Annotated[
+        bool, typer.Option("--supersede", help="Take devices from rollouts of this slot that are still open.")
+    ] = False,
+    policy: policy_options.PolicyFile = None,
+    preset: policy_options.Preset = None,
+    wave: policy_options.Waves = None,
+    success: policy_options.Success = None,
+    failure: policy_options.Failure = None,
+    minimum: policy_options.Minimum = None,
+    soak: policy_options.Soak = None,
+    approval: policy_options.Approval = False,
+    deadline: policy_options.Deadline = None,
+    concurrency: policy_options.Concurrency = None,
+    budget: policy_options.BudgetOption = None,
+    starts: policy_options.Starts = None,
+    late_joiners: policy_options.LateJoiners = False,
+    on_failure: policy_options.OnFailure = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would do, and start nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it is done; exit code 1 if it fails.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -44,8 +63,29 @@ def start(
         "settings": settings,
         "fallback": fallback,
         "waive": waive,
+        "supersede": supersede,
+        "policy": policy_options.combine(
+            policy_options.read(policy),
+            wave,
+            preset=preset,
+            success_percent=success,
+            failure_percent=failure,
+            minimum=minimum,
+            soak=soak,
+            approval=approval,
+            deadline=deadline,
+            concurrency=concurrency,
+            budget=policy_options.budget(budget) if budget else None,
+            starts=starts,
+            late_joiners=late_joiners,
+            on_failure=on_failure,
+        ),
     }
     with Fleet(config.load()) as fleet:
+        if dry_run:
+            planned = fleet.plan_rollout(request)
+            screen.show(planned, lambda it: show_plan(it, planned))
+            return
         rollout = fleet.start_rollout(request)
         if wait:
             rollout = watch(fleet, rollout.id, screen)
@@ -101,9 +141,41 @@ def resume(rollout: Id, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def approve(rollout: Id, *, as_json: Json = False) -> None:
+    """Let the next wave open, once those before it are complete."""
+    _steer(rollout, "approve", as_json=as_json)
+
+
+@app.command()
 def cancel(rollout: Id, *, as_json: Json = False) -> None:
-    """End a rollout where it is."""
+    """End a rollout where it is; devices on their way to it go back to what they had."""
     _steer(rollout, "cancel", as_json=as_json)
+
+
+@app.command()
+def revert(rollout: Id, *, as_json: Json = False) -> None:
+    """Take a rollout back: each device goes to exactly what it ran before."""
+    _steer(rollout, "revert", as_json=as_json)
+
+
+@app.command()
+def retry(rollout: Id, *, as_json: Json = False) -> None:
+    """Let the devices that failed try the same content again."""
+    _steer(rollout, "retry", as_json=as_json)
+
+
+@app.command()
+def skip(
+    rollout: Id,
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    *,
+    why: Annotated[str, typer.Option(help="The reason, for those who look later.")],
+    as_json: Json = False,
+) -> None:
+    """Leave a device out: it gets no order, or goes back to what it had, and nobody waits for it."""
+    with Fleet(config.load()) as fleet:
+        found = fleet.skip_device(rollout, device_id(device), why)
+    Screen(as_json=as_json).show(found, lambda it: it.say(f"rollout {found.id} goes on without {device}"))
 
 
 def _steer(rollout: str, verb: str, *, as_json: bool) -> None:

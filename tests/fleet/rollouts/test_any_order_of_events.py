@@ -5,7 +5,8 @@ ticks when it likes. What must hold is written from what was asked for and from 
 
 - no device gets an order that its rollout's selector does not name, and no wave has more devices than it was to have;
 - no wave opens without evidence, and no rollout is finished with a device that is not accounted for;
-- an older rollout never takes a device from a newer one that was decided;
+- no more devices are at work than the policy allows;
+- what is taken back goes to exactly what was decided before, and an older rollout takes no device from a newer one;
 - what happened stays as it was.
 
 A new kind of event is a rule, a new promise a check in ``holds``. A failure is printed as the calls that lead to it,
@@ -26,10 +27,11 @@ from sqlalchemy import select
 from fleet.db import Database
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control
-from fleet.rollouts.model import Count, Label, Percent, Policy
+from fleet.rollouts.model import Policy, Wave
 from fleet.rollouts.start import Wish, start
 from fleet.tables import devices, events, history, members, rollouts, slot_revisions, slots
 from modules import canonical
+from modules.errors import Invalid
 from modules.names import ModuleRef, Slug
 from modules.protocol.report import Health, Report, SlotReport
 from modules.signing import REPORT_TYPE
@@ -49,17 +51,21 @@ MEANT = (
 SLOT = Slug("digits")
 POLICIES = (
     Policy(),
-    Policy(waves=(Count(1),)),
-    Policy(waves=(Count(1), Count(1), Count(1))),
-    Policy(waves=(Percent(50.0),), success_percent=50.0, failure_percent=50.0),
-    Policy(waves=(Count(2),), success_percent=0.0, failure_percent=100.0),
-    Policy(waves=(Label("site=south"), Count(1))),
+    Policy(waves=(Wave(count=1),)),
+    Policy(waves=(Wave(count=1), Wave(count=1), Wave(count=1))),
+    Policy(waves=(Wave(percent=50.0),), success_percent=50.0, failure_percent=50.0),
+    Policy(waves=(Wave(count=2),), success_percent=0.0, failure_percent=100.0),
+    Policy(waves=(Wave(label="site=south"), Wave(count=1))),
+    Policy(waves=(Wave(count=1), Wave(count=2)), on_failure="revert", concurrency=1),
+    Policy(waves=(Wave(count=2),), on_failure="revert-wave", soak="12h", deadline="18h"),
 )
 # Good news more often than bad, or no walk would come far.
 PHASES = (*["committed"] * 6, "fetching", "probation", "reverted", "rejected", "degraded", "new-phase")
 HEALTHS = (None, "up", "up", "up", "restarting", "degraded", "new-health")
 FAILED = {"reverting", "reverted", "rejected", "degraded"}
-ENDED = {"failed", "cancelled"}
+ENDED = {"done", "partial", "reverted"}
+# Standings in which a device is accounted for, and nobody waits for it.
+ACCOUNTED = {"succeeded", "failed", "unreached", "skipped", "gone", "stopped", "returned", "unreturned"}
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +84,28 @@ def good(row):
 
 
 def bad(row):
-    return row.phase in FAILED or (row.phase == "committed" and row.health == "degraded")
+    """It has failed with this rollout, as it says itself, or it was not done in time."""
+    said = row.phase in FAILED or (row.phase == "committed" and row.health == "degraded")
+    return row.standing == "failed" and (said or row.note != "")
 
 
-def waves_of(meant, policy):
+def counted(row):
+    return bad(row) or (row.current and row.standing in {"planned", "working", "succeeded"})
+
+
+def waves_of(meant, policy, *, empty=False):
     """Who is to go with which wave: those that the rules leave over with the last one, and no wave is of nobody."""
     left, waves = list(meant), []
     for wanted in policy.waves:
-        if isinstance(wanted, Label):
-            some = [name for name in left if f"site={SITES[name]}" == wanted.selector]
+        if wanted.label:
+            some = [name for name in left if f"site={SITES[name]}" == wanted.label]
+        elif wanted.count:
+            some = left[: wanted.count]
         else:
-            count = wanted.count if isinstance(wanted, Count) else math.ceil(len(meant) * wanted.percent / 100)
-            some = left[:count]
+            some = left[: max(0, math.ceil(len(meant) * wanted.percent / 100) - sum(map(len, waves)))]
         waves.append(some)
         left = [name for name in left if name not in some]
-    return [wave for wave in (*waves, left) if wave]
+    return waves if empty else [wave for wave in (*waves, left) if wave]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -135,17 +148,25 @@ class AnyOrder(RuleBasedStateMachine):
     def start(self, module, who, policy, waive):
         """A rollout, or a hotfix into the middle of another."""
         said, meant = who
-        wish = Wish(module=self.modules[module], slot=SLOT, engine="process", policy=policy, waive=waive, **said)
-        with self.database.write() as connection:
-            rollout = start(connection, self.fleet.now, self.fleet.registry, wish)
+        said = said | {"policy": policy, "waive": waive, "supersede": True}
+        wish = Wish(module=self.modules[module], slot=SLOT, engine="process", **said)
+        try:
+            with self.database.write() as connection:
+                rollout = start(connection, self.fleet.now, self.fleet.registry, wish)
+        except Invalid:  # a wave of a label that nobody of those has who are meant
+            assert not all(len(one) for one in waves_of(meant, policy, empty=True))
+            return
         self.planned[rollout] = waves_of(meant, policy)
 
-    @rule(number=st.integers(1, 4), action=st.sampled_from(("pause", "resume", "cancel", "cancel")))
+    @rule(
+        number=st.integers(1, 4),
+        action=st.sampled_from(("pause", "resume", "cancel", "revert", "retry", "approve")),
+    )
     def steer(self, number, action):
         """What an operator does, allowed or not."""
         try:
             with self.database.write() as connection:
-                control.act(connection, self.fleet.now, number, action)
+                getattr(control, action)(connection, self.fleet.now, number)
         except (Conflict, Missing):
             pass
 
@@ -156,8 +177,17 @@ class AnyOrder(RuleBasedStateMachine):
         self.tick(1)
         with self.database.write() as connection:
             newest = max(one.id for one in self.rows()["rollouts"])
-            control.act(connection, self.fleet.now, newest, "cancel")
+            control.cancel(connection, self.fleet.now, newest)
         self.tick(1)
+
+    @rule(number=st.integers(1, 4), name=st.sampled_from(DEVICES))
+    def skip(self, number, name):
+        """An operator leaves a device out, if it is in."""
+        try:
+            with self.database.write() as connection:
+                control.skip(connection, self.fleet.now, number, name, "for a reason")
+        except (Conflict, Missing):
+            pass
 
     @rule(name=st.sampled_from(DEVICES))
     def empty(self, name):
@@ -177,10 +207,12 @@ class AnyOrder(RuleBasedStateMachine):
             after = self.rows()
             self.opened_with_evidence(before, after)
             self.finished_with_every_device(before, after)
+            self.taken_back_to_exactly_what_was_before(before, after)
+            self.no_more_at_work_than_allowed(before, after)
 
-    @rule(days=st.floats(0.1, 1.0))
+    @rule(days=st.floats(-0.5, 1.0))
     def later(self, days):
-        """Orders are renewed at the next tick."""
+        """Orders are renewed at the next tick, deadlines end, and a clock may be set back."""
         self.fleet.now += days * 86400
 
     @rule()
@@ -234,10 +266,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.fleet.ingest.commit([data.draw(st.sampled_from(self.said))])
 
     def heard(self, before, name, counter):
-        """A report moves this device's current member alone, and none that a newer order carries."""
+        """A report moves this device's current member, or one on its way back, and none that a newer order carries."""
         for was, now in zip(before, self.rows()["members"], strict=True):
             if was != now:
-                assert (now.device, was.current) == (name, True)
+                assert now.device == name
+                assert was.current or was.standing == "returning"
                 assert was.counter is not None
                 assert was.counter <= counter
 
@@ -249,34 +282,56 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             assert one.wave == was[one.id] + 1
             for wave in range(1, one.wave):
-                mine = [row for row in before["members"] if row.rollout == one.id and row.wave == wave]
+                # Of the moment after: what was overdue was seen before the wave was opened.
+                mine = [row for row in after["members"] if row.rollout == one.id and row.wave == wave]
                 assert any(good(row) for row in mine), f"rollout {one.id} opened wave {one.wave} without evidence"
                 self.within_its_policy(one, mine)
 
     def finished_with_every_device(self, before, after):
-        """A rollout is done only with its last wave, when each device has its order and enough of each wave are good.
+        """A rollout ends only with its last wave, when each device is accounted for and enough of each wave are good.
 
         What a newer rollout took, or an operator emptied, is accounted for; what failed is so within the policy alone.
         """
-        was = {one.id: one for one in before["rollouts"]}
+        was = {one.id: one.state for one in before["rollouts"]}
         for one in after["rollouts"]:
-            if one.state != "done" or was[one.id].state == "done":
+            if one.state not in ENDED or was[one.id] in ENDED:
+                continue
+            mine = [row for row in after["members"] if row.rollout == one.id]
+            assert all(row.standing in ACCOUNTED or not row.current for row in mine)
+            if one.state == "reverted":
+                assert not any(row.standing in {"recalled", "returning"} for row in mine)
                 continue
             assert one.wave == one.waves == len(self.planned[one.id])
-            mine = [row for row in before["members"] if row.rollout == one.id]
             assert any(good(row) for row in mine), f"rollout {one.id} is done, and nobody has committed"
             for wave in range(1, one.wave + 1):
                 self.within_its_policy(one, [row for row in mine if row.wave == wave])
-            waiting = [row.device for row in after["members"] if row.rollout == one.id and row.current]
-            ordered = [row.device for row in after["members"] if row.rollout == one.id and row.counter is not None]
-            assert set(waiting) <= set(ordered), f"rollout {one.id} is done, and a device has no order yet"
 
     def within_its_policy(self, rollout, mine):
         """Of the devices that are still its own, and those that failed with it, enough are good and few are bad."""
         policy = next(each for each in POLICIES if canonical.encode(each) == rollout.policy)
-        counted = [row for row in mine if row.current or bad(row)]
-        assert sum(map(bad, counted)) * 100 <= policy.failure_percent * len(counted)
-        assert sum(map(good, counted)) * 100 >= policy.success_percent * len(counted)
+        heard = [row for row in mine if counted(row)]
+        assert sum(map(bad, heard)) * 100 <= policy.failure_percent * len(heard)
+        assert sum(map(good, heard)) * 100 >= policy.of(policy.waves[0]).success_percent * len(heard)
+
+    def taken_back_to_exactly_what_was_before(self, before, after):
+        """The order of a device that was just taken back says what was decided for its slot before, or nothing."""
+        was = {(one.rollout, one.device): one.standing for one in before["members"]}
+        decided = {(one.device, one.revision): one for one in after["slot_revisions"]}
+        for one in after["members"]:
+            if one.standing == "returning" and was.get((one.rollout, one.device)) != "returning":
+                earlier = decided.get((one.device, one.revision - 1))
+                now = decided[one.device, one.revision + 1]
+                assert now.document == (earlier.document if earlier else None)
+
+    def no_more_at_work_than_allowed(self, before, after):
+        """Whoever just got an order is one of so many at most."""
+        orders = {(one.rollout, one.device): one.counter for one in before["members"]}
+        for one in after["rollouts"]:
+            policy = next(each for each in POLICIES if canonical.encode(each) == one.policy)
+            mine = [row for row in after["members"] if row.rollout == one.id and row.current]
+            working = [row for row in mine if row.standing == "working"]
+            if policy.concurrency and any(row.counter != orders.get((one.id, row.device)) for row in working):
+                assert len(working) <= policy.concurrency
 
     @invariant()
     def holds(self):
@@ -295,7 +350,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert set(before[name]) <= set(after[name])
         assert all(number <= after["counters"][name] for name, number in before["counters"].items())
         states = {one.id: one.state for one in after["rollouts"]}
-        assert all(states[one.id] == one.state for one in before["rollouts"] if one.state in ENDED)
+        assert all(states[one.id] == "reverted" for one in before["rollouts"] if one.state == "reverted")
         waves = {one.id: one.wave for one in after["rollouts"]}
         assert all(waves[one.id] >= one.wave for one in before["rollouts"])
 
@@ -313,18 +368,24 @@ class AnyOrder(RuleBasedStateMachine):
         open_before = {one.id: one.state for one in before["rollouts"]}
         ordered = {(one.rollout, one.device) for one in before["members"] if one.counter is not None}
         for one in after["members"]:
-            if one.counter is not None and (one.rollout, one.device) not in ordered:
-                assert open_before.get(one.rollout, "running") in {"running", "done"}
+            if one.counter is not None and one.current and (one.rollout, one.device) not in ordered:
+                assert open_before.get(one.rollout, "running") in {"running", "done", "partial", "failed"}
 
     def a_slot_belongs_to_the_newest_that_was_decided(self, after):
-        """Of a device's rollouts the newest alone may be current, and its content stands in slot and order."""
+        """Of a device's rollouts one alone may be current, and its content stands in slot and order.
+
+        It is the newest, or what was before those that were taken back.
+        """
         held = {one.device: one for one in after["slots"]}
         for name in DEVICES:
             mine = sorted((one for one in after["members"] if one.device == name), key=lambda one: one.rollout)
             current = [one for one in mine if one.current]
-            assert current in ([], mine[-1:])
+            assert len(current) <= 1
+            if current:
+                newer = [one for one in mine if one.rollout > current[0].rollout]
+                assert all(one.phase == "withdrawn" or one.standing == "skipped" for one in newer)
             if current and current[0].revision is not None:
-                assert (held[name].rollout, held[name].revision) == (current[0].rollout, current[0].revision)
+                assert held[name].rollout == current[0].rollout
             taken_back = {one.revision for one in mine if one.phase == "withdrawn"}
             assert name not in held or held[name].revision not in taken_back
             order = self.fleet.order(name)

@@ -2,24 +2,37 @@
 
 import pytest
 
-from fleet.rollouts.judge import Decision, judge
-from fleet.rollouts.model import Evidence, Policy
-from fleet.rollouts.phases import HEALTHS, NEXT, OUTCOMES, Outcome, outcome
+from fleet.rollouts.judge import Decision, Moment, Opened
+from fleet.rollouts.judge import judge as verdict_of
+from fleet.rollouts.model import EXAMPLES, Evidence, Policy, Wave
+from fleet.rollouts.phases import HEALTHS, MEANINGS, NEXT, Standing, State, standing
 
 STRICT = Policy()
 LENIENT = Policy(success_percent=50.0, failure_percent=25.0)
 
 
+ANY = Wave(percent=100.0)
+
+
 def evidence(*phases):
     """A wave of devices in these phases, counted."""
-    means = [outcome(phase) for phase in phases]
+    means = [standing(phase) if phase != "unreached" else Standing.UNREACHED for phase in phases]
+    failed = [f"dev-{i} {phases[i]}" for i, one in enumerate(means) if one is Standing.FAILED]
     return Evidence(
         devices=len(phases),
-        committed=means.count(Outcome.SUCCEEDED),
-        failed=means.count(Outcome.FAILED),
-        unordered=phases.count("planned"),
-        examples=tuple(f"dev-{i} {phases[i]}" for i, one in enumerate(means) if one is Outcome.FAILED),
+        committed=means.count(Standing.SUCCEEDED),
+        failed=means.count(Standing.FAILED),
+        planned=means.count(Standing.PLANNED),
+        unreached=means.count(Standing.UNREACHED),
+        examples=tuple(failed[:EXAMPLES]),
     )
+
+
+def judge(policy, waves, *, last_wave, upcoming=ANY, **more):
+    """The verdict on waves of one kind of hardware, or of several where they are given by kind."""
+    asked = policy.of(ANY)
+    opened = [Opened(asked, one if isinstance(one, dict) else {"cpu": one}) for one in waves]
+    return verdict_of(opened, None if last_wave else policy.of(upcoming), **more)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +57,10 @@ def evidence(*phases):
         (LENIENT, ["committed", "fetching", "fetching", "reverted"], True, Decision.HOLD),
         (LENIENT, ["committed", "fetching", "reverted", "reverted"], True, Decision.FAIL),
         (Policy(success_percent=100.0, failure_percent=50.0), ["committed", "reverted"], True, Decision.FAIL),
+        (STRICT, ["committed", "unreached"], True, Decision.DONE),
+        (STRICT, ["committed", "unreached"], False, Decision.ADVANCE),
+        (STRICT, ["unreached"], False, Decision.HOLD),
+        (STRICT, ["unreached"], True, Decision.DONE),
     ],
 )
 def test_the_verdict_follows_from_the_phases(policy, phases, last, decision):
@@ -79,34 +96,34 @@ def test_of_many_failures_the_first_five_are_named():
 
 def test_only_committed_is_success():
     """No other phase lets a wave advance: done means healthy."""
-    assert [phase for phase, means in OUTCOMES.items() if means is Outcome.SUCCEEDED] == ["committed"]
+    assert [phase for phase, means in MEANINGS.items() if means is Standing.SUCCEEDED] == ["committed"]
 
 
 @pytest.mark.parametrize(
     ("health", "means"),
     [
-        ("", Outcome.SUCCEEDED),
-        ("up", Outcome.SUCCEEDED),
-        ("restarting", Outcome.WORKING),
-        ("degraded", Outcome.FAILED),
-        ("of-a-newer-device", Outcome.WORKING),
+        ("", Standing.SUCCEEDED),
+        ("up", Standing.SUCCEEDED),
+        ("restarting", Standing.WORKING),
+        ("degraded", Standing.FAILED),
+        ("of-a-newer-device", Standing.WORKING),
     ],
 )
 def test_a_committed_module_counts_as_its_health_says(health, means):
     """What a device committed and cannot keep up is no success; a device of before says nothing of it."""
-    assert outcome("committed", health) is means
-    assert outcome("reverted", health) is Outcome.FAILED
-    assert outcome("fetching", health) is Outcome.WORKING
+    assert standing("committed", health) is means
+    assert standing("reverted", health) is Standing.FAILED
+    assert standing("fetching", health) is Standing.WORKING
 
 
 def test_only_a_module_that_is_up_is_healthy():
     """No other health counts for a rollout."""
-    assert [name for name, means in HEALTHS.items() if means is Outcome.SUCCEEDED] == ["", "up"]
+    assert [name for name, means in HEALTHS.items() if means is Standing.SUCCEEDED] == ["", "up"]
 
 
 def test_a_phase_of_a_newer_device_is_neither_success_nor_failure():
     """What this server does not know it waits for."""
-    assert outcome("fine") is Outcome.WORKING
+    assert standing("fine") is Standing.WORKING
 
 
 # All of a wave's devices belong to newer rollouts.
@@ -119,7 +136,7 @@ def test_no_evidence_holds():
 
     assert (verdict.decision, verdict.reason) == (
         Decision.HOLD,
-        "no device of wave 1 is left to judge by: all belong to newer rollouts",
+        "no device is left to judge by",
     )
 
 
@@ -159,4 +176,114 @@ def test_a_last_wave_that_newer_rollouts_took_does_not_hold_the_rest():
 
 def test_every_state_that_can_be_reached_is_in_the_table():
     """The table is closed: no state leads to one that it does not describe."""
+    assert NEXT.keys() == set(State)
     assert {state for states in NEXT.values() for state in states} <= NEXT.keys()
+
+
+def test_a_failure_counts_once_a_minimum_has_come_to_an_end():
+    """One of ten that failed first is no share yet; where three have ended, it is."""
+    policy = Policy(success_percent=50.0, failure_percent=5.0, minimum=3)
+    working = ["fetching"] * 7
+    assert judge(policy, [evidence("reverted", *working)], last_wave=False).decision is Decision.HOLD
+    ended = evidence("reverted", "committed", "committed", *working)
+    assert judge(policy, [ended], last_wave=False).decision is Decision.FAIL
+
+
+def test_what_can_no_longer_succeed_fails_below_the_minimum():
+    """Nobody waits for more evidence where the success is out of reach."""
+    policy = Policy(failure_percent=50.0, minimum=4)
+    reverted = evidence("reverted", "reverted", "reverted", "fetching")
+    assert judge(policy, [reverted], last_wave=False).decision is Decision.FAIL
+
+
+def test_a_success_waits_for_its_minimum():
+    """Half of the wave is enough by the percent, and fewer than the minimum have come to an end."""
+    policy = Policy(success_percent=10.0, failure_percent=50.0, minimum=3)
+    two = ["committed", "committed"] + ["fetching"] * 8
+    assert judge(policy, [evidence(*two)], last_wave=False).decision is Decision.HOLD
+    assert judge(policy, [evidence(*two, "committed")], last_wave=False).decision is Decision.ADVANCE
+
+
+def test_a_complete_wave_is_watched_before_the_next_opens():
+    """For the soak it must stay complete; then the next wave opens, at the very second."""
+    policy = Policy(soak="10m")
+
+    def after(seconds):
+        moment = Moment(now=1000.0 + seconds, complete_since=1000.0)
+        return judge(policy, [evidence("committed")], last_wave=False, moment=moment)
+
+    early = after(599)
+    assert (early.decision, early.complete, early.again) == (Decision.HOLD, True, 1600.0)
+    assert early.reason == "wave 1 is complete and is watched for 1 more seconds"
+    assert after(600).decision is Decision.ADVANCE
+
+
+def test_the_soak_begins_when_the_wave_is_complete():
+    """A wave that was just completed has all of it before it, the last wave too."""
+    verdict = judge(Policy(soak="10m"), [evidence("committed")], last_wave=True, moment=Moment(now=1000.0))
+    assert (verdict.decision, verdict.again) == (Decision.HOLD, 1600.0)
+
+
+def test_a_wave_that_asks_for_approval_waits_for_it():
+    """Complete is not enough; the operator's word is."""
+    asking = Wave(percent=100.0, approval=True)
+    held = judge(STRICT, [evidence("committed")], last_wave=False, upcoming=asking)
+    assert (held.decision, held.complete) == (Decision.HOLD, True)
+    assert "waits for an operator's approval" in held.reason
+    moment = Moment(approved=True)
+    approved = judge(STRICT, [evidence("committed")], last_wave=False, upcoming=asking, moment=moment)
+    assert approved.decision is Decision.ADVANCE
+
+
+def test_a_first_wave_may_ask_for_approval_too():
+    """Nothing is open yet, and nothing opens."""
+    asking = Wave(percent=100.0, approval=True)
+    assert judge(STRICT, [], last_wave=False, upcoming=asking).decision is Decision.HOLD
+    assert (
+        judge(STRICT, [], last_wave=False, upcoming=asking, moment=Moment(approved=True)).decision is Decision.ADVANCE
+    )
+
+
+def test_a_kind_of_hardware_that_fails_is_stopped_alone():
+    """The others go on; which one, in which wave, and why stands in the verdict."""
+    waves = [{"arm64 cpu": evidence("committed"), "arm64 cuda": evidence("reverted")}]
+    verdict = judge(STRICT, waves, last_wave=False, kinds=2)
+    assert (verdict.decision, verdict.hardware, verdict.wave) == (Decision.STOP, "arm64 cuda", 1)
+    assert verdict.reason == "arm64 cuda: 1 of 1 devices failed (dev-0 reverted)"
+
+
+def test_the_last_kind_of_hardware_that_is_left_fails_as_a_whole():
+    """There is nothing to go on with."""
+    waves = [{"arm64 cuda": evidence("reverted")}]
+    assert judge(STRICT, waves, last_wave=False, kinds=1).decision is Decision.FAIL
+
+
+def test_a_kind_below_the_minimum_is_judged_with_all():
+    """Of one device of its kind nobody says that the kind fails, if the minimum is two; the wave as a whole may."""
+    policy = Policy(success_percent=50.0, failure_percent=20.0, minimum=2)
+    few = {"cuda": evidence("reverted"), "cpu": evidence(*["committed"] * 9)}
+    assert judge(policy, [few], last_wave=False, kinds=2).decision is Decision.ADVANCE
+    more = {"cuda": evidence("reverted", "reverted"), "cpu": evidence(*["committed"] * 9)}
+    assert judge(policy, [more], last_wave=False, kinds=2).decision is Decision.STOP
+
+
+def test_failures_of_all_kinds_add_up():
+    """Each kind within its tolerance by itself, and all together beyond it."""
+    policy = Policy(success_percent=50.0, failure_percent=30.0, minimum=4)
+    kinds = {name: evidence("reverted", "committed", "committed") for name in ("cpu", "cuda", "npu")}
+    assert judge(policy, [kinds], last_wave=False, kinds=3).decision is Decision.FAIL
+
+
+def test_devices_that_could_not_be_reached_are_told():
+    """Done says how many were left behind."""
+    verdict = judge(STRICT, [evidence("committed", "unreached")], last_wave=True)
+    assert verdict.reason == "1 of 2 devices committed, 1 could not be reached"
+
+
+def test_a_verdict_names_the_wave_that_failed():
+    """So that this one alone may be taken back; 0 where only all together failed."""
+    assert judge(STRICT, [evidence("committed"), evidence("reverted")], last_wave=True).wave == 2
+    policy = Policy(success_percent=50.0, failure_percent=10.0, minimum=6)
+    working = evidence("committed", "committed", "reverted", *["fetching"] * 3)
+    verdict = judge(policy, [working, working], last_wave=False)
+    assert (verdict.decision, verdict.wave) == (Decision.FAIL, 0)

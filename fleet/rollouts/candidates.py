@@ -1,0 +1,35 @@
+"""Which devices a rollout could have: those that a selector means, sorted into fitting and misfits."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from fleet.rollouts.model import Candidate
+from modules.manifest import Manifest
+from modules.needs import HostFacts, fits
+
+NO_FACTS = "has sent no facts yet"
+
+
+class Misfit(msgspec.Struct, frozen=True):
+    """A device that was selected but cannot run the module, with every reason."""
+
+    device: str
+    reasons: tuple[str, ...]
+
+
+def sort(
+    manifest: Manifest, engine: str, found: Iterable[tuple[Candidate, HostFacts | None]]
+) -> tuple[list[Candidate], list[Misfit]]:
+    """The devices that the module fits, each with its kind of hardware, and those that it does not, with why."""
+    fitting, misfits = [], []
+    for candidate, host in found:
+        fit = fits(manifest, host, engine=engine) if host else None
+        if fit is None:
+            misfits.append(Misfit(candidate.device, (NO_FACTS,)))
+        elif fit.runtime is None or fit.unmet:
+            misfits.append(Misfit(candidate.device, fit.unmet))
+        else:
+            kind = f"{fit.runtime.platform} {fit.runtime.accelerator}"
+            fitting.append(msgspec.structs.replace(candidate, hardware=kind[:100]))
+    return fitting, misfits

@@ -1,0 +1,197 @@
+"""Gates on how a module behaves on a device: what was measured, in; why it is too bad or not known yet, out. Pure.
+
+A device that has committed counts as a success only when every gate of its rollout's policy is met by what it measured;
+one that is not met makes it a failure of its wave, like any other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from modules.errors import Invalid
+from modules.protocol.measured import Measured, distance
+from modules.protocol.report import SlotReport
+
+MOST_SAMPLES: Final = 1_000_000
+WEEK_S: Final = 7 * 86400
+Number = float | None
+# A value with how much it rests on; None: it was not measured.
+Value = tuple[float, int] | None
+
+Measure = Literal[
+    "p50_ms",
+    "p95_ms",
+    "error_percent",
+    "nan_percent",
+    "empty_percent",
+    "sample_percent",
+    "drift",
+    "memory_mb",
+    "memory_growth_mb_h",
+    "temperature_c",
+    "restarts",
+    "provider",
+]
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One condition on one measure.
+
+    ``at_most`` and ``at_least`` are in the measure's unit; ``at_most_times`` is of the module that was replaced, as
+    measured on the same device before; ``is_`` (written ``is``) is a provider's name. ``minimum`` is how many requests,
+    answers or samples it must rest on, ``window`` how long must have been measured. What is not known yet is waited
+    for, until the device's deadline, unless ``missing`` says ``pass``.
+    """
+
+    measure: Measure
+    at_most: float | None = None
+    at_least: float | None = None
+    at_most_times: float | None = None
+    is_: str | None = msgspec.field(default=None, name="is")
+    minimum: int = 1
+    window_s: int = 0
+    missing: Literal["wait", "pass"] = "wait"
+
+    def __str__(self) -> str:
+        return str(self.measure)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Why a gate is not met, or what is waited for; both empty: all are met."""
+
+    failed: str = ""
+    waits: str = ""
+
+
+def look(gates: Sequence[Gate], said: SlotReport) -> Outcome:
+    """What a device's report of its committed module means for the gates."""
+    waits = ""
+    for gate in gates:
+        outcome = _look(gate, said)
+        if outcome.failed:
+            return outcome
+        waits = waits or outcome.waits
+    return Outcome(waits=waits)
+
+
+def check(gate: Gate, element: str) -> None:
+    """Whether a gate can be met at all.
+
+    Raises:
+        Invalid: no limit or several, one that the measure does not have, or one that nothing meets.
+    """
+    given = {
+        name: value
+        for name, value in (
+            ("at_most", gate.at_most),
+            ("at_least", gate.at_least),
+            ("at_most_times", gate.at_most_times),
+            ("is", gate.is_),
+        )
+        if value is not None
+    }
+    allowed = limits(gate.measure)
+    if len(given) != 1 or not given.keys() <= set(allowed):
+        raise Invalid(
+            f"a gate on {gate.measure} takes exactly one of {', '.join(allowed)}",
+            element=element,
+            remedy="docs/rollouts.md has one of each",
+        )
+    [(name, limit)] = given.items()
+    if isinstance(limit, float) and (limit != limit or limit < 0 or limit > _MOST.get(gate.measure, 1e15)):  # noqa: PLR0124
+        raise Invalid(f"{name} of {limit:g} can never be met or never fail", element=element)
+    if name == "at_most_times" and not limit:
+        raise Invalid("at_most_times of 0 can never be met", element=element)
+    if not 1 <= gate.minimum <= MOST_SAMPLES or not 0 <= gate.window_s <= WEEK_S:
+        raise Invalid(f"minimum is 1 to {MOST_SAMPLES}, window_s at most a week", element=element)
+
+
+def limits(measure: str) -> tuple[str, ...]:
+    """The limits that a measure takes."""
+    return _LIMITS.get(measure, ("at_most", "at_most_times"))
+
+
+def _look(gate: Gate, said: SlotReport) -> Outcome:
+    now = said.measured
+    if gate.measure == "provider":
+        provider = said.serving.provider if said.serving else ""
+        if not provider:
+            return _unknown(gate, "the provider in use is not known yet")
+        return Outcome() if provider == gate.is_ else Outcome(failed=f"it runs on {provider}, not on {gate.is_}")
+    if gate.measure == "restarts":
+        count = said.current.restarts if said.current else 0
+        most = gate.at_most or 0
+        return Outcome(failed=f"{count} restarts, {most:g} are allowed") if count > most else Outcome()
+    if now is None or now.seconds < gate.window_s:
+        measured = f"{now.seconds:.0f} of {gate.window_s} s" if now else "nothing"
+        return _unknown(gate, f"{gate.measure}: {measured} measured yet")
+    found = _drift(now, said.before) if gate.measure == "drift" else _VALUES[gate.measure](now)
+    if found is None or found[1] < gate.minimum:
+        return _unknown(gate, f"{gate.measure} rests on {found[1] if found else 0} yet, {gate.minimum} are needed")
+    return _compare(gate, found[0], said.before)
+
+
+def _compare(gate: Gate, value: float, before: Measured | None) -> Outcome:
+    if gate.at_most is not None and value > gate.at_most:
+        return Outcome(failed=f"{gate.measure} is {value:.4g}, at most {gate.at_most:g} is allowed")
+    if gate.at_least is not None and value < gate.at_least:
+        return Outcome(failed=f"{gate.measure} is {value:.4g}, at least {gate.at_least:g} is needed")
+    if gate.at_most_times is not None:
+        earlier = _VALUES[gate.measure](before) if before else None
+        if earlier is None or earlier[1] < gate.minimum:
+            return _unknown(gate, f"{gate.measure} of the module that it replaced is not known")
+        if value > earlier[0] * gate.at_most_times:
+            times = f"{value / earlier[0]:.2f} times the" if earlier[0] else "more than the"
+            what = f"{gate.measure} is {value:.4g}, {times} {earlier[0]:.4g} before"
+            return Outcome(failed=f"{what}, {gate.at_most_times:g} times are allowed")
+    return Outcome()
+
+
+def _unknown(gate: Gate, what: str) -> Outcome:
+    return Outcome() if gate.missing == "pass" else Outcome(waits=what)
+
+
+def _drift(now: Measured, before: Measured | None) -> Value:
+    if before is None or not sum(before.values) or not sum(now.values):
+        return None
+    return distance(now.values, before.values), min(now.answers, before.answers)
+
+
+def _share(part: int, whole: int) -> Value:
+    return (100.0 * part / whole, whole) if whole else None
+
+
+def _plain(value: Number, on: int) -> Value:
+    return None if value is None else (float(value), on)
+
+
+_VALUES: Final[dict[str, Callable[[Measured], Value]]] = {
+    "p50_ms": lambda one: _plain(one.p50_ms, one.requests),
+    "p95_ms": lambda one: _plain(one.p95_ms, one.requests),
+    "error_percent": lambda one: _share(one.errors, one.requests),
+    "nan_percent": lambda one: _share(one.nan, one.answers),
+    "empty_percent": lambda one: _share(one.empty, one.answers),
+    "sample_percent": lambda one: _share(one.agree, one.samples),
+    # What is measured without requests rests on the window alone.
+    "memory_mb": lambda one: _plain(one.memory_mb, MOST_SAMPLES),
+    "memory_growth_mb_h": lambda one: _plain(one.memory_growth_mb_h, MOST_SAMPLES),
+    "temperature_c": lambda one: _plain(one.temperature_c, MOST_SAMPLES),
+}
+# The limits of a measure where they are not at_most and at_most_times.
+_LIMITS: Final[dict[str, tuple[str, ...]]] = {
+    "sample_percent": ("at_least",),
+    "drift": ("at_most",),
+    "memory_growth_mb_h": ("at_most",),
+    "temperature_c": ("at_most",),
+    "restarts": ("at_most",),
+    "provider": ("is",),
+}
+# Above it a limit of this measure would never fail, or never be met.
+_MOST: Final[dict[str, float]] = {
+    "error_percent": 100.0,
+    "nan_percent": 100.0,
+    "empty_percent": 100.0,
+    "sample_percent": 100.0,
+    "temperature_c": 200.0,
+}

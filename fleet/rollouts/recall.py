@@ -1,0 +1,62 @@
+"""Taking a rollout back: from some devices or all, each to exactly what was decided for its slot before."""
+
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, select, true, update
+
+from fleet import revisions
+from fleet.orders import Orders
+from fleet.rollouts import members, phases
+from fleet.rollouts.phases import Standing
+from fleet.tables import members as rows
+from fleet.tables import rollouts
+
+# What is still on its way to the module; the rest has come to an end.
+UNENDED: Final = (Standing.WORKING, Standing.UNREACHED)
+_ORDERED: Final = (Standing.WORKING, Standing.UNREACHED, Standing.SUCCEEDED, Standing.FAILED, Standing.SKIPPED)
+
+
+def begin(connection: Connection, rollout: int, note: str, which: ColumnElement[bool] | None = None) -> int:
+    """Have the engine take these members' orders back, all unless said otherwise; returns how many have one."""
+    mine = and_(rows.c.rollout == rollout, rows.c.current, true() if which is None else which)
+    begun = mine & rows.c.revision.is_not(None) & rows.c.standing.in_(_ORDERED)
+    return members.change(connection, begun, standing=Standing.RECALLED, due=None, note=note)
+
+
+def forget_planned(connection: Connection, rollout: int, note: str, which: ColumnElement[bool] | None = None) -> None:
+    """Members without an order get none: their slots belong again to whom this rollout had taken them from."""
+    mine = and_(rows.c.rollout == rollout, rows.c.current, true() if which is None else which)
+    planned = mine & rows.c.standing.in_((Standing.PLANNED, Standing.STOPPED))
+    devices = select(rows.c.device).where(planned).scalar_subquery()
+    earlier = (rows.c.superseded_by == rollout) & rows.c.device.in_(devices)
+    members.change(connection, earlier, current=True, superseded_by=None)
+    members.change(connection, planned, standing=Standing.SKIPPED, current=False, due=None, note=note)
+
+
+def some(connection: Connection, rollout: int, *, limit: int) -> list[Any]:
+    """The next members whose orders are to be taken back."""
+    waiting = select(rows.c.device, rows.c.slot, rows.c.revision, rollouts.c.deadline_s).join(rollouts)
+    mine = (rows.c.rollout == rollout) & (rows.c.standing == Standing.RECALLED)
+    return list(connection.execute(waiting.where(mine).order_by(rows.c.device).limit(limit)))
+
+
+def one(connection: Connection, now: float, orders: Orders, rollout: int, row: Any) -> None:
+    """Order again what was decided for this device's slot before this rollout."""
+    values: dict[str, Any] = {"current": False, "phase": phases.WITHDRAWN}
+    if not revisions.back_to_before(connection, now, "", row.device, row.slot, row.revision):
+        values |= {"standing": Standing.RETURNED, "note": "something newer decides about the slot now"}
+    else:
+        counter = orders.issue(connection, now, row.device)
+        values |= {"standing": Standing.RETURNING, "counter": counter, "due": now + row.deadline_s}
+        # The slot belongs again to whom this rollout had taken it from.
+        earlier = (rows.c.device == row.device) & (rows.c.slot == row.slot) & (rows.c.superseded_by == rollout)
+        ordered = case((rows.c.revision.is_not(None), counter), else_=None)
+        members.change(connection, earlier, current=True, superseded_by=None, counter=ordered)
+    connection.execute(update(rows).where(members.of(row.device, rollout)).values(**values))
+
+
+def unfinished(connection: Connection, rollout: int) -> bool:
+    """Whether a device has still to be told, or to answer."""
+    waiting = rows.c.standing.in_((Standing.RECALLED, Standing.RETURNING))
+    chosen = select(rows.c.device).where(rows.c.rollout == rollout, waiting).limit(1)
+    return connection.execute(chosen).one_or_none() is not None

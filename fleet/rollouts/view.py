@@ -1,0 +1,113 @@
+"""A rollout as the API shows it."""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, case, select
+
+from fleet.rollouts import control, history, members, phases
+from fleet.rollouts.model import AskedWave, Policy
+from fleet.rollouts.phases import Standing
+from fleet.rollouts.start import Plan
+from fleet.rollouts.why import why
+from fleet.tables import devices, rollouts, stopped_kinds
+from fleet.tables import members as rows
+from modules.protocol.report import SlotReport
+
+# Devices that are shown with a rollout; of more, those that are not done come first.
+SHOWN: Final = 500
+_OF_DEVICE: Final = ("reason", "serving", "current", "times", "progress")
+
+
+def one(connection: Connection, rollout: int) -> dict[str, Any]:
+    """One rollout with counts of its devices, the first of them, misfits and history.
+
+    Raises:
+        Missing: there is no such rollout.
+    """
+    row = control.get(connection, rollout)
+    stopped = connection.execute(select(stopped_kinds).where(stopped_kinds.c.rollout == rollout)).all()
+    return _summary(row) | {
+        "policy": msgspec.to_builtins(msgspec.json.decode(row.policy, type=Policy)),
+        "plan": [
+            {"wave": number} | msgspec.to_builtins(wave)
+            for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
+        ],
+        "counts": members.counts(connection, rollout),
+        "stopped": [{"hardware": one.hardware, "at": one.at, "reason": one.reason} for one in stopped],
+        "devices": some_devices(connection, rollout, limit=SHOWN),
+        "misfits": row.misfits,
+        "history": history.view(connection, rollout),
+    }
+
+
+def every(connection: Connection) -> list[dict[str, Any]]:
+    """Every rollout in short, the newest first."""
+    return [_summary(row) for row in connection.execute(select(rollouts).order_by(rollouts.c.id.desc()))]
+
+
+def some_devices(
+    connection: Connection, rollout: int, *, after: str = "", standing: str | None = None, limit: int
+) -> list[dict[str, Any]]:
+    """At most ``limit`` devices of a rollout, by id, after one of them.
+
+    Without ``after``, of more those that are not done come first.
+
+    Raises:
+        Missing: there is no such rollout.
+    """
+    row = control.get(connection, rollout)
+    chosen = select(rows, devices.c.online, devices.c.last_seen).join(devices).where(rows.c.rollout == rollout)
+    if standing is not None:
+        chosen = chosen.where(rows.c.standing == standing)
+    first = case((rows.c.standing == Standing.SUCCEEDED, 1), else_=0)
+    ordered = chosen.where(rows.c.device > after).order_by(rows.c.device) if after else chosen.order_by(first)
+    found = connection.execute(ordered.order_by(rows.c.device).limit(limit)).all()
+    return [_device(one, row) for one in sorted(found, key=lambda one: str(one.device))]
+
+
+def plan(planned: Plan) -> dict[str, Any]:
+    """What a rollout would do, as a dry run shows it. Bytes: of the module's files and image, before what is there."""
+    manifest = planned.manifest
+    return {
+        "module": str(manifest.ref),
+        "starts": planned.starts,
+        "waves": [
+            {"wave": number}
+            | msgspec.to_builtins(wave.asked)
+            | {"devices": [{"device": one.device, "hardware": one.hardware} for one in wave.devices]}
+            for number, wave in enumerate(planned.waves, start=1)
+        ],
+        "misfits": msgspec.to_builtins(planned.misfits),
+        "download_bytes": {
+            f"{runtime.platform} {runtime.accelerator}": sum(one.length for one in manifest.files)
+            + (sum(layer.length for layer in runtime.image.layers) if runtime.image else 0)
+            for runtime in manifest.runtimes
+        },
+    }
+
+
+def _summary(row: Row[Any]) -> dict[str, Any]:
+    shown = {name: getattr(row, name) for name in ("module", "slot", "state", "wave", "waves", "created", "starts")}
+    return {"id": str(row.id)} | shown | {"waits_for": row.waits_for}
+
+
+def _device(row: Any, rollout: Any) -> dict[str, Any]:
+    said = msgspec.json.decode(row.detail, type=SlotReport) if row.detail else None
+    told = msgspec.to_builtins(said) if said else {"times": []}
+    shown = {name: told.get(name) for name in _OF_DEVICE}
+    lost = not row.current and row.standing in phases.COUNTED - {Standing.FAILED, Standing.SUCCEEDED}
+    because = why(row, rollout, said=said.reason.message if said and said.reason else "")
+    if because:
+        offline = row.standing == Standing.WORKING and not row.online and row.current
+        code = "superseded" if lost else "offline" if offline else str(row.standing)
+        if shown["reason"] is None or lost:
+            shown["reason"] = {"code": code, "message": because}
+    return {
+        "device": row.device,
+        "wave": row.wave,
+        "hardware": row.hardware,
+        "standing": "superseded" if lost else row.standing,
+        "phase": "superseded" if lost else row.phase,
+        "why": because,
+    } | shown

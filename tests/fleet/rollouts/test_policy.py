@@ -1,0 +1,120 @@
+"""A policy as it is written, at the door."""
+
+import datetime as dt
+
+import pytest
+
+from fleet.rollouts import policy as policies
+from fleet.rollouts.model import Policy, Wave
+from fleet.rollouts.planner import plan
+from modules.errors import Invalid
+from tests.fleet.rollouts.test_planner import candidates
+
+
+def test_an_empty_policy_is_everybody_at_once():
+    """What a rollout without a policy has always done."""
+    assert policies.read({}) == Policy()
+
+
+@pytest.mark.parametrize("name", policies.PRESETS)
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_every_preset_suits_every_size_of_fleet(name, count):
+    """A preset is read, and plans one device as well as a thousand."""
+    waves = plan(candidates(count), policies.read({"preset": name}))
+    assert sum(len(wave.devices) for wave in waves) == count
+
+
+def test_what_is_written_replaces_the_presets_parts():
+    """The rest stays the preset's."""
+    read = policies.read({"preset": "careful", "on_failure": "pause", "waves": [{"count": 2}]})
+    assert (read.on_failure, read.waves, read.failure_percent) == ("pause", (Wave(count=2),), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"preset": "reckless"}, "'reckless' is not a known preset.*use careful, standard, all-at-once"),
+        ({"preset": ["careful"]}, "is not a known preset"),
+        ({"wafes": []}, "unknown field `wafes`"),
+        ({"waves": []}, "there is no wave"),
+        ({"waves": [{}]}, "wave 1: it has 0 rules"),
+        ({"waves": [{"count": 1}, {"count": 1, "percent": 5}]}, "wave 2: it has 2 rules"),
+        ({"waves": [{"percent": 50}, {"percent": 50}]}, "up to 50 % after one up to 50 %"),
+        ({"waves": [{"percent": 50}, {"count": 2}, {"percent": 20}]}, "up to 20 % after one up to 50 %"),
+        ({"waves": [{"growth": 2}, {"count": 1}]}, "a wave after growth"),
+        ({"waves": [{"percent": 0}]}, "waves"),
+        ({"waves": [{"percent": 101}]}, "waves"),
+        ({"waves": [{"count": -1}]}, "waves"),
+        ({"waves": [{"count": 0.5}]}, "waves"),
+        ({"waves": [{"count": True}]}, "waves"),
+        ({"waves": [{"label": "ring=="}]}, "selector"),
+        ({"waves": [{"count": 1}] * 101}, "waves"),
+        ({"success_percent": 95, "failure_percent": 10}, "95 % must succeed while 10 % may fail"),
+        (
+            {"waves": [{"count": 5, "failure_percent": 1}], "success_percent": 100},
+            "wave 1.*100 % must succeed while 1 %",
+        ),
+        ({"waves": [{"count": 2, "minimum": 3}]}, "its 2 devices can never be the 3 of minimum"),
+        ({"waves": [{"count": 2}], "minimum": 3}, "its 2 devices can never be the 3 of minimum"),
+        ({"soak": 90}, "soak"),
+        ({"soak": "90"}, "soak"),
+        ({"soak": "-1h"}, "soak"),
+        ({"soak": "400d"}, "more than a year"),
+        ({"deadline": "0s"}, "no device could be in time"),
+        ({"deadline": "99999999d"}, "more than a year"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"budget": {"label": "Site"}}, "'Site' is not a valid label"),
+        ({"budget": {"label": "site", "at_most": 0}}, "at_most"),
+        ({"starts": "tomorrow"}, "'tomorrow' is not a moment with a time zone"),
+        ({"starts": "2027-03-01T22:00:00"}, "not a moment with a time zone"),
+        ({"starts": "0001-01-01T00:00:00+23:59"}, "not a moment with a time zone"),
+        ({"on_failure": "explode"}, "explode"),
+        ({"windows": [{"begins": "24:00", "minutes": 5}]}, "begins"),
+        ({"windows": [{"begins": "22:00", "minutes": 0}]}, "minutes"),
+        ({"windows": [{"begins": "22:00"}]}, "minutes"),
+        ({"windows": [{"begins": "22:00", "minutes": 5, "days": ["someday"]}]}, "someday"),
+        ({"windows": [{"begins": "22:00", "minutes": 60, "days": ["sat"]}]}, "may wait 167 hours for a window.*1d"),
+        ({"windows": [{"begins": "22:00", "minutes": 60}], "deadline": "23h"}, "may wait 23 hours"),
+        ({"failure_percent": float("nan")}, "failure_percent|policy"),
+        ({"success_percent": "95"}, "success_percent"),
+    ],
+)
+def test_a_policy_that_cannot_be_met_is_refused_with_where_and_what_to_do(written, says):
+    """Nothing is guessed: each mistake is named with its place."""
+    with pytest.raises(Invalid, match=says) as refused:
+        policies.read(written)
+    assert refused.value.element.startswith(("policy", "selector"))
+
+
+def test_a_start_is_a_moment_wherever_it_was_written():
+    """The time zone counts."""
+    policy = policies.read({"starts": "2027-03-01T22:00:00+01:00"})
+    assert policies.starts(policy) == dt.datetime(2027, 3, 1, 21, tzinfo=dt.UTC).timestamp()
+    assert policies.starts(policies.read({})) is None
+
+
+@pytest.mark.parametrize(
+    ("windows", "hours"),
+    [
+        ([{"begins": "22:00", "minutes": 60}], 23),
+        ([{"begins": "00:00", "minutes": 1440}], 0),
+        ([{"begins": "23:00", "minutes": 120, "days": ["sun"]}], 166),
+        (
+            [{"begins": "00:00", "minutes": 60, "days": ["mon"]}, {"begins": "00:00", "minutes": 60, "days": ["tue"]}],
+            143,
+        ),
+    ],
+)
+def test_how_long_a_device_may_wait_for_a_window(windows, hours):
+    """Over midnight and over the end of the week."""
+    read = policies.read({"windows": windows, "deadline": "8d"})
+    assert policies.longest_wait_s(read.windows) == hours * 3600
+
+
+def test_what_devices_are_to_measure_follows_from_the_gates():
+    """Nothing without a gate that needs it; else in the longest window, as long as a device may take and soaks."""
+    assert policies.read({}).measure is None
+    assert policies.read({"gates": [{"measure": "restarts", "at_most": 1}]}).measure is None
+    gates = [{"measure": "p95_ms", "at_most": 9, "window_s": 600}]
+    measure = policies.read({"gates": gates, "deadline": "1h", "soak": "30m"}).measure
+    assert (measure.window_s, measure.for_s) == (600, 5400)
