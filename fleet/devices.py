@@ -16,6 +16,7 @@ from modules.protocol.facts import Facts
 from modules.protocol.order import SlotOrder
 from modules.protocol.report import Report
 
+CPU: Final = "CPUExecutionProvider"
 LIVE: Final = devices.c.removed.is_(None)
 
 
@@ -73,11 +74,28 @@ def chosen(
         rows = {device: rows[device] for device in only}
     found = []
     for row in rows.values():
-        labels = row.labels | {"id": row.id}
+        facts = msgspec.json.decode(row.facts, type=Facts) if row.facts else None
+        labels = row.labels | (described(facts) if facts else {}) | {"id": row.id}
         if wanted.matches(labels):
-            host = msgspec.json.decode(row.facts, type=Facts).host if row.facts else None
-            found.append((Candidate(row.id, labels), host))
+            found.append((Candidate(row.id, labels), facts.host if facts else None))
     return found
+
+
+def described(facts: Facts) -> dict[str, str | frozenset[str]]:
+    """What a device says of itself, as labels that a selector can name."""
+    host = facts.host
+    os, _, arch = host.platform.partition("/")
+    return {
+        "host.os": os,
+        "host.arch": arch,
+        "host.cores": f"{host.cores:.9f}".rstrip("0").rstrip("."),
+        "host.memory_mb": str(host.memory_mb),
+        "host.disk_free_mb": str(host.disk_free_mb),
+        "host.accelerator": frozenset(one.kind for one in host.accelerators),
+        "host.provider": frozenset(name for one in host.accelerators for name in one.providers) | {CPU},
+        "host.engine": frozenset(one.name for one in host.engines),
+        "agent.version": facts.agent,
+    }
 
 
 def _view(row: Row[Any], ordered: list[Row[Any]]) -> dict[str, Any]:

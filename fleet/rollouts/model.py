@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from fleet.rollouts.gates import Gate
+from fleet.selectors import Labels
 from modules.names import DeviceField
 from modules.protocol.order import MAX_WINDOWS, Measure, Window
 
@@ -121,10 +122,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A device that the module fits. Labels include its id; ``hardware`` is the kind that it is judged with."""
+    """A device that the module fits, with its id and facts among its labels; ``hardware`` is what it is judged with."""
 
     device: DeviceField
-    labels: dict[str, str]
+    labels: Labels
     hardware: str = ""
 
 

@@ -74,7 +74,8 @@ def _check(policy: Policy) -> None:
         raise Invalid("a wave after growth would have no device", element="policy.waves", remedy="put growth last")
     for number, gate in enumerate(policy.gates, start=1):
         gates.check(gate, f"policy.gates, gate {number}")
-    if policy.budget and not selectors.KEY.fullmatch(policy.budget.label):
+    facts = policy.budget and policy.budget.label.startswith(("host.", "agent."))
+    if policy.budget and (facts or not selectors.KEY.fullmatch(policy.budget.label)):
         raise Invalid(f"{policy.budget.label!r} is not a valid label", element="policy.budget.label")
     starts(policy)
 

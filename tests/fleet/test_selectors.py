@@ -13,7 +13,10 @@ TERMS = st.one_of(
     st.builds(lambda key, op, value: Term(key, op, (value,)), KEYS, st.sampled_from(["=", "!="]), VALUES),
     st.builds(lambda key, values: Term(key, "in", tuple(values)), KEYS, st.lists(VALUES, min_size=1, max_size=4)),
 )
-LABELS = {"site": "berlin", "ring": "canary", "arch": "arm64"}
+LABELS = {
+    "site": "berlin", "ring": "canary", "arch": "arm64", "host.memory_mb": "4096", "agent.version": "1.10.2",
+    "host.provider": frozenset(["CPUExecutionProvider", "CUDAExecutionProvider"]), "host.accelerator": frozenset(),
+}  # fmt: skip
 
 
 @given(st.lists(TERMS, max_size=5))
@@ -44,6 +47,21 @@ def test_a_selector_matches_exactly_if_every_term_does(terms, labels):
         ("missing in (a)", False),
         (" site = berlin , ring=canary ", True),
         ("site=berlin,ring=stable", False),
+        ("host.memory_mb>=4096", True),
+        ("host.memory_mb>4096", False),
+        ("host.memory_mb<4096", False),
+        ("host.memory_mb<=4096", True),
+        ("host.memory_mb > 512, host.memory_mb < 10000", True),
+        ("agent.version>=1.9", True),
+        ("agent.version<1.10.3", True),
+        ("agent.version>=2", False),
+        ("site>=1", False),
+        ("missing>=0", False),
+        ("host.provider=CUDAExecutionProvider", True),
+        ("host.provider!=CUDAExecutionProvider", False),
+        ("host.provider in (ROCMExecutionProvider,CPUExecutionProvider)", True),
+        ("host.accelerator=cuda", False),
+        ("host.accelerator!=cuda", True),
     ],
 )
 def test_terms_mean_what_they_say(text, matches):
@@ -54,7 +72,8 @@ def test_terms_mean_what_they_say(text, matches):
 @pytest.mark.parametrize(
     "text",
     ["", "  ", "site", "site=", "=x", "site==x", "site=a b", "*,site=x", "site=x,", "site=x,,ring=y", "a in ()",
-     "a in (x", "a in x", "a in (x,)", "site=x ring=y", "Site=x", "a" * 3000],
+     "a in (x", "a in x", "a in (x,)", "site=x ring=y", "Site=x", "a" * 3000, "a>=x", "a>=", "a=>1", "a>=1.2.3.4.5",
+     "host.humidity=1", "agent.name=x", "host.memory_mb>=-1", "host.memory_mb>=" + "9" * 400],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused(text):
     """An unreadable selector never silently means all devices, or none."""
@@ -62,7 +81,10 @@ def test_what_cannot_be_read_is_refused(text):
         parse(text)
 
 
-@pytest.mark.parametrize("labels", [{"id": "x"}, {"Site": "x"}, {"site": ""}, {"site": "a b"}, {"a": "x" * 64}])
+@pytest.mark.parametrize(
+    "labels",
+    [{"host.arch": "x"}, {"agent.x": "y"}, {"id": "x"}, {"Site": "x"}, {"site": ""}, {"site": "a b"}, {"a": "x" * 64}],
+)
 def test_a_label_that_no_selector_could_name_is_refused(labels):
     """Labels and selectors have one grammar; ``id`` is always the device's own."""
     with pytest.raises(Invalid):

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from fleet import selectors
 from fleet.client.commands import policy_options
 from fleet.rollouts import gates, policy
 from fleet.rollouts.model import Budget, Candidate, Policy
@@ -50,7 +51,7 @@ def test_an_example_is_read_from_a_file_and_planned(text, tmp_path):
 
 def test_the_fields_of_the_tables_are_the_policys():
     """Every field of a policy is explained, and none that does not exist."""
-    before_gates = PAGE.partition("## Gates")[0]
+    before_gates = PAGE.partition("## Gates")[0].partition("## Waves")[2]
     explained = set(re.findall(r"^\| `(\w+)` \|", before_gates, flags=re.MULTILINE)) | {"waves", "on_failure", "gates"}
     assert explained == set(Policy.__struct_fields__)
 
@@ -82,3 +83,8 @@ def test_options_replace_what_the_file_says(tmp_path):
     assert (read.deadline, read.budget, read.failure_percent) == ("1h", Budget(label="site", at_most=2), 0.0)
     assert (read.soak, "late_joiners" in written) == ("10m", False)
     assert [str(one) for one in read.waves] == ["count 1", "label ring=canary"]
+
+
+def test_every_fact_that_a_selector_can_name_is_explained():
+    """And none that no device has."""
+    assert set(re.findall(r"`((?:host|agent)\.\w+)`", PAGE)) == set(selectors.FACTS)

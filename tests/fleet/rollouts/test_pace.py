@@ -1,6 +1,7 @@
 """How fast a rollout goes: start, waves, soak, approval, deadline, how many at once, and who joins late."""
 
 import pytest
+from msgspec.structs import replace
 
 from fleet.refusals import Conflict
 from fleet.rollouts import control, joining, view
@@ -8,6 +9,8 @@ from fleet.rollouts.model import Budget, Policy, Wave
 from fleet.rollouts.start import Wish, prepare
 from fleet.tables import devices, members
 from modules.names import Slug
+from modules.needs import Accelerator
+from tests.doubles.device import HOST_FACTS
 
 THREE = ("dev-a", "dev-b", "dev-c")
 CANARY = (Wave(count=1), Wave(percent=100.0))
@@ -255,3 +258,23 @@ def test_a_rollout_that_waits_for_nothing_is_not_looked_at(fleet, monkeypatch):
     fleet.now += 30
     fleet.tick()
     assert looked == []
+
+
+def test_devices_are_chosen_by_what_they_say_of_themselves(small_fleet):
+    """By memory, accelerator and agent: those without facts are meant by none of it."""
+    gpu = Accelerator(kind="cuda", name="gpu", providers=("CUDAExecutionProvider",))
+    small_fleet.add_device("dev-gpu", host=replace(HOST_FACTS, accelerators=(gpu,), memory_mb=8192))
+    small_fleet.add_device("dev-small")
+    small_fleet.add_device("dev-silent", host=None)
+    ref = small_fleet.add_module("digits")
+    for slot, selector, meant in (
+        ("a", "host.accelerator=cuda", {"dev-gpu"}),
+        ("b", "host.provider=CPUExecutionProvider", {"dev-gpu", "dev-small"}),
+        ("c", "host.memory_mb<8192", {"dev-small"}),
+        (
+            "d",
+            "host.arch=amd64,host.os=linux,agent.version>=0,host.cores>1",
+            {"dev-gpu", "dev-small"},
+        ),
+    ):
+        assert set(standings(small_fleet, small_fleet.start(ref, slot=Slug(slot), selector=selector))) == meant
