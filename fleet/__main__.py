@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from fleet import tokens
 from fleet.app import create_app
 from fleet.auth import ROLES
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import Pace, paced
-from fleet.db import Database
+from fleet.db import in_words
 from fleet.folder import Folder, held
 from fleet.settings import Settings
-from fleet.setup import initialise
+from fleet.setup import initialise, opened
 from modules import program
 from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines
@@ -63,12 +64,21 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgefleetError as error:
         print(f"edgefleet-fleet: {error}", file=sys.stderr)
         return 1
+    except SQLAlchemyError as error:
+        print(f"edgefleet-fleet: {in_words(error)}", file=sys.stderr)
+        return 1
     return status
 
 
 def _init(settings: Settings, options: argparse.Namespace) -> int:
     folder = Folder(settings.data)
-    token = initialise(folder, time.time, names=options.name, broker_names=options.broker_name or options.name)
+    token = initialise(
+        folder,
+        time.time,
+        database=settings.database.get_secret_value(),
+        names=options.name,
+        broker_names=options.broker_name or options.name,
+    )
     print(f"The fleet's CA: {folder.ca}")
     print(f"The operator's token, also in {folder.operator_token}:")
     print(token)
@@ -76,7 +86,7 @@ def _init(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _token(settings: Settings, options: argparse.Namespace) -> int:
-    database = _database(settings)
+    database = opened(settings)
     try:
         with database.write() as connection:
             life = None if options.days is None else options.days * 86400
@@ -103,7 +113,8 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    folder = _fleet(settings)
+    folder = Folder(settings.data)
+    opened(settings).close()
     _open_many_files()
     listener = _listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -155,17 +166,6 @@ def _listen(settings: Settings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         raise BadSettings(str(error), element=where, remedy="choose another host or port") from error
     return listener
-
-
-def _database(settings: Settings) -> Database:
-    return Database.at(_fleet(settings).database)
-
-
-def _fleet(settings: Settings) -> Folder:
-    folder = Folder(settings.data)
-    if not folder.database.exists():
-        raise BadSettings("there is no fleet here", element=str(settings.data), remedy="make one with: init")
-    return folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,9 +33,8 @@ from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
-from fleet.setup import SERVICE
+from fleet.setup import SERVICE, opened
 from modules import __version__
-from modules.errors import BadSettings
 from modules.protocol.enrollment import SYSTEM, Broker
 from modules.protocol.topics import Topics
 
@@ -69,9 +68,7 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Callable[[], None]) -> AsyncIterator[None]:
     folder = Folder(settings.data)
-    if not folder.database.exists():
-        raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
-    database = Database.at(folder.database)
+    database = await asyncio.to_thread(opened, settings)
     try:
         await asyncio.to_thread(database.migrate)
         background = _build(app, settings, folder, database, clock)

@@ -1,7 +1,8 @@
 """The database: transactions that see one state, and migrations to the newest tables.
 
-SQLite in WAL mode with full syncs: a commit that returned survives a power cut, which is what an acknowledgement to a
-device promises. Writers take the lock at the beginning of a transaction, so that none fails half way.
+SQLite in WAL mode with full syncs, or PostgreSQL (fleet/postgres.py): a commit that returned survives a power cut, as
+an acknowledgement to a device promises. Writers take the one lock at the beginning of a transaction, so that none fails
+half way.
 """
 
 import shutil
@@ -12,26 +13,61 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import SQLAlchemyError
+
+from fleet import postgres
+from fleet.tables import tokens
+from modules.errors import BadSettings
 
 # Below this a transaction may fail at any moment.
 LEAST_FREE: Final = 4 << 20
+# How long a server waits while another one brings the tables to the newest revision.
+MIGRATION_S: Final = 600
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 class Database:
     """One engine; ``read`` and ``write`` are transactions, usable from any thread."""
 
-    def __init__(self, url: str) -> None:
-        self.engine: Engine = create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
 
     @classmethod
     def at(cls, path: Path) -> "Database":
-        return cls(f"sqlite:///{path}")
+        """SQLite's, in one file."""
+        engine = create_engine(f"sqlite:///{path}")
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return cls(engine)
+
+    @classmethod
+    def of(cls, url: str, path: Path) -> "Database":
+        """The one that a server's settings name: by its address, or without one SQLite's at ``path``.
+
+        Raises:
+            BadSettings: it is no address of PostgreSQL, or its driver is missing.
+        """
+        if not url:
+            return cls.at(path)
+        if not postgres.is_postgres(url):
+            raise BadSettings(
+                "only PostgreSQL's databases are named by their address",
+                element="database",
+                remedy="give postgresql://USER:PASSWORD@HOST/NAME, or nothing for SQLite in the data folder",
+            )
+        return cls(postgres.engine(url))
+
+    @property
+    def shared(self) -> bool:
+        """Whether servers on several machines may work with it at once."""
+        return self.engine.dialect.name == "postgresql"
+
+    @property
+    def made(self) -> bool:
+        """Whether a fleet has been made in it."""
+        with self.read() as connection:
+            return inspect(connection).has_table(tokens.name)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -55,7 +91,8 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; does nothing where they are."""
-        with self.engine.connect() as connection:
+        options = {"write": True, "patience_s": MIGRATION_S}  # of two servers one does it, and the other waits
+        with self.engine.connect().execution_options(**options) as connection:
             command.upgrade(configuration(connection), "head")
 
     def close(self) -> None:
@@ -70,7 +107,10 @@ def disk_trouble(folder: Path) -> str:
 
 def in_words(error: SQLAlchemyError) -> str:
     """A failure of the database itself, as an operator reads it: what, and what to do."""
-    said = str(getattr(error, "orig", None) or error)
+    cause = getattr(error, "orig", None) or error
+    if type(cause).__module__.partition(".")[0] == "psycopg":
+        return postgres.in_words(cause)
+    said = str(cause)
     if "full" in said:
         return f"the database's disk is full ({said}): free disk space on the server"
     if "locked" in said:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modules.protocol.topics import PREFIX
@@ -23,6 +23,8 @@ class Settings(BaseSettings):
 
     #: the data folder that init made: database, keys, blobs
     data: Path = Path("edgefleet-fleet")
+    #: address of a PostgreSQL database, postgresql://USER:PASSWORD@HOST/NAME, where it is not SQLite in the data folder
+    database: SecretStr = SecretStr("")
     #: address that the server listens on
     host: str = "0.0.0.0"
     #: port of the API and of enrolment; 0 takes a free one

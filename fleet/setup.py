@@ -5,27 +5,79 @@ from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import text
 
 from fleet import tokens
 from fleet.authority import Authority
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.folder import ONLINE_ROLES, Folder, write_secret
+from fleet.settings import Settings
 from modules.errors import BadSettings
 
 SERVICE: Final = "service:fleet"
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def initialise(folder: Folder, clock: Clock, *, names: Sequence[str] = (), broker_names: Sequence[str] = ()) -> str:
+def initialise(
+    folder: Folder, clock: Clock, *, database: str = "", names: Sequence[str] = (), broker_names: Sequence[str] = ()
+) -> str:
     """Make the data folder and return the operator's token, which is also in its file.
 
-    ``names`` and ``broker_names`` are the DNS names and addresses under which devices reach the server and the broker,
-    besides this machine's own.
+    ``database`` is its address where it is not in the folder. ``names`` and ``broker_names`` are the DNS names and
+    addresses under which devices reach the server and the broker, besides this machine's own.
 
     Raises:
-        BadSettings: the folder was made before.
+        BadSettings: the folder or the database was made before, or the database cannot hold a fleet.
     """
+    rows = Database.of(database, folder.database)
+    try:
+        if rows.shared:
+            _check_empty(rows)  # before anything is written
+        return _initialise(folder, rows, clock, names, broker_names)
+    finally:
+        rows.close()
+
+
+def opened(settings: Settings) -> Database:
+    """The database of a fleet that was made.
+
+    Raises:
+        BadSettings: there is none.
+    """
+    folder = Folder(settings.data)
+    url = settings.database.get_secret_value()
+    if not (folder.ca if url else folder.database).exists():
+        raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
+    database = Database.of(url, folder.database)
+    if database.shared and not database.made:
+        database.close()
+        raise BadSettings(
+            "there is no fleet in this database",
+            element="database",
+            remedy="correct its address, restore its backup, or make a fleet in a new data folder with: init",
+        )
+    return database
+
+
+def _check_empty(database: Database) -> None:
+    if database.made:
+        raise BadSettings(
+            "this database holds a fleet already", element="database", remedy="name its data folder, or a new database"
+        )
+    with database.read() as connection:
+        plain = "SELECT getdatabaseencoding() = 'UTF8' AND 'B' < 'a' AND 'a-z' < 'ab'"
+        if not connection.execute(text(plain)).scalar_one():
+            raise BadSettings(
+                "this database is not in UTF-8, or sorts names by a language",
+                element="database",
+                remedy="make it with: CREATE DATABASE ... ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0",
+            )
+
+
+def _initialise(
+    folder: Folder, database: Database, clock: Clock, names: Sequence[str], broker_names: Sequence[str]
+) -> str:
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.root.chmod(0o700)
     if any(path.exists() for path in (folder.ca, folder.database)):
@@ -39,14 +91,11 @@ def initialise(folder: Folder, clock: Clock, *, names: Sequence[str] = (), broke
     services.service(SERVICE).write(folder.service)
     for role in ONLINE_ROLES:
         write_secret(folder.online_key(role), _new_online_key())
-    database = Database.at(folder.database)
-    try:
-        database.migrate()
-        with database.write() as connection:
-            token = tokens.create(connection, clock(), kind="api", role="admin")
-    finally:
-        database.close()
-    folder.database.chmod(0o600)
+    database.migrate()
+    with database.write() as connection:
+        token = tokens.create(connection, clock(), kind="api", role="admin")
+    if not database.shared:
+        folder.database.chmod(0o600)
     write_secret(folder.operator_token, token.encode() + b"\n")
     return token
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 # Named constraints, so that a later migration can change them on every database.
@@ -25,6 +27,11 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+# Counts and times on the wire go to 2^53; SQLite's integers hold them as they are.
+_Large = BigInteger().with_variant(Integer(), "sqlite")
+# The orders that the broker has not taken yet, and no others.
+_UNPUBLISHED = text("order_counter > order_published")
 
 tokens = Table(
     "tokens",
@@ -47,16 +54,16 @@ devices = Table(
     Column("public_key", Text, nullable=False),
     Column("enrolled", Float, nullable=False),
     Column("online", Boolean, nullable=False),
-    Column("boot", Integer, nullable=False),
+    Column("boot", _Large, nullable=False),
     Column("last_seen", Float),
-    Column("facts_number", Integer, nullable=False),
+    Column("facts_number", _Large, nullable=False),
     Column("facts", LargeBinary),
-    Column("report_number", Integer, nullable=False),
+    Column("report_number", _Large, nullable=False),
     Column("report", LargeBinary),
-    Column("order_counter", Integer, nullable=False),
-    Column("order_expires", Integer),
+    Column("order_counter", _Large, nullable=False),
+    Column("order_expires", _Large),
     Column("order_envelope", LargeBinary),
-    Column("order_published", Integer, nullable=False),  # highest counter that the broker took
+    Column("order_published", _Large, nullable=False),  # highest counter that the broker took
     # The numbers above begin anew where a device has lost its database. Earlier epochs, with the last number of each.
     Column("epoch", String(16), nullable=False, server_default=""),
     Column("status_epoch", String(16), nullable=False, server_default=""),
@@ -64,6 +71,9 @@ devices = Table(
     # Taken out of the fleet at that time; ``parting``: the broker has still to forget it.
     Column("removed", Float),
     Column("parting", Boolean, nullable=False, server_default="0"),
+    # So that a tick in which nothing happened reads no device.
+    Index("ix_devices_order_expires", "order_expires"),
+    Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
 )
 
 # Every certificate that was issued to a device, by its serial number in hexadecimal.
@@ -86,7 +96,7 @@ slots = Table(
     Column("document", LargeBinary, nullable=False),  # SlotOrder
     Column("revision", Integer, nullable=False, server_default="0"),
     # A waiver that the device has not answered yet: the counter of the order that carries it, 0 before there is one.
-    Column("waiver", Integer),
+    Column("waiver", _Large),
 )
 
 # What was ever decided for a slot, in order. Rows are only added.
@@ -110,7 +120,7 @@ modules = Table(
     Column("name", String(63), nullable=False),
     Column("version", String(40), nullable=False),
     Column("digest", String(71)),  # None while the version is only reserved
-    Column("length", Integer),
+    Column("length", _Large),
     Column("state", String(16), nullable=False),  # "reserved", "draft", "signed" or "removed"
     Column("created", Float, nullable=False),
     UniqueConstraint("team", "name", "version"),
@@ -174,7 +184,7 @@ members = Table(
     Column("current", Boolean, nullable=False),  # False: a newer rollout, a removal or its own end took the slot
     Column("superseded_by", Integer),  # the newer rollout, where it was one
     Column("revision", Integer),  # of its slot; None before its wave opens
-    Column("counter", Integer),  # the order that carries it, or that took it back; None before its wave opens
+    Column("counter", _Large),  # the order that carries it, or that took it back; None before its wave opens
     Column("standing", String(16), nullable=False),
     Column("due", Float),  # until when the device must have come to an end; None: nothing is waited for
     Column("note", Text, nullable=False, server_default=""),  # why an operator or the server decided about it

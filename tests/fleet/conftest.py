@@ -7,6 +7,7 @@ from tests.doubles.fleet_rows import SmallFleet
 from tests.doubles.publisher import Publisher
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.parts.postgres import postgres
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +21,20 @@ def fleet(tmp_path_factory):
         yield server, http, owner
 
 
-@pytest.fixture
-def database(tmp_path):
-    """An empty database with the newest tables."""
-    made = Database.at(tmp_path / "fleet.sqlite")
-    made.migrate()
+@pytest.fixture(scope="session")
+def cluster():
+    """A PostgreSQL for this process's tests."""
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+def database(request, tmp_path):
+    """An empty database with the newest tables, once in SQLite and once in PostgreSQL."""
+    url = request.getfixturevalue("cluster").shared() if request.param == "postgresql" else ""
+    made = Database.of(url, tmp_path / "fleet.sqlite")
+    if not url:
+        made.migrate()
     yield made
     made.close()
 

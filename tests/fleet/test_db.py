@@ -98,12 +98,14 @@ def test_writers_wait_for_each_other_and_lose_nothing(database):
         assert connection.execute(select(tuf_metadata.c.version)).scalar_one() == 40
 
 
-def test_a_commit_is_durable_by_configuration(database):
+def test_a_commit_is_durable_by_configuration(tmp_path):
     """WAL with full syncs: an acknowledgement to a device is a promise about the disk."""
+    database = Database.at(tmp_path / "fleet.sqlite")
     with database.read() as connection:
         pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in (
             "journal_mode", "synchronous", "foreign_keys",
         )}  # fmt: skip
+    database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 

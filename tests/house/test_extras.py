@@ -23,10 +23,11 @@ NOT_IN = {
     "client": SERVER - {"pydantic"} | WIRE | CONVERT | {"onnxruntime", "aiohttp", "uvicorn"},
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
     "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
+    "postgres": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
-# Added to scoring: no program of its own.
-ADDITIONS = ("grpc",)
+# Added to scoring, and to fleet: no program of their own.
+ADDITIONS = ("grpc", "postgres")
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {
@@ -42,7 +43,8 @@ ENTRIES = {
 
 def locked(path):
     """Names and versions of a lock; a package may have one version for each of several Pythons."""
-    return set(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?==(\S+)", text, re.MULTILINE))
 
 
 def existing(entries):

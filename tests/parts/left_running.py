@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -145,20 +145,28 @@ class LeftRunning:
         # Nothing that is older than this process was started by it: its environment need not be read.
         younger = {process.pid: process for process in _processes() if process.began >= self._began}
         younger.pop(os.getpid(), None)
-        ours = {os.getpid()}
-        while more := {process.pid for process in younger.values() if process.parent in ours} - ours:
-            ours |= more
+        environments = {process.pid: process.read("environ") for process in younger.values()}
+        ours = _with_descendants({os.getpid()}, younger.values())
+        whole = f"{self._token}{_WHOLE_SESSION}".encode()
+        # Some write their title over their environment, as PostgreSQL's do: what they descend from says whose they are.
+        session = {pid for pid, environment in environments.items() if whole in environment}
+        lasting = frozenset() if at_end else _with_descendants(session, younger.values())
         found = []
         for process in younger.values():
-            environment = process.read("environ")
-            if process.pid not in ours and self._token.encode() not in environment:
+            if process.pid not in ours and self._token.encode() not in environments[process.pid]:
                 continue
-            if not at_end and f"{self._token}{_WHOLE_SESSION}".encode() in environment:
+            if process.pid in lasting:
                 continue
             if process.parent == os.getpid() and _ENDS_WITH_US in process.read("cmdline"):
                 continue
             found.append(process)
         return found
+
+
+def _with_descendants(pids: set[int], processes: Collection[_Process]) -> frozenset[int]:
+    while more := {process.pid for process in processes if process.parent in pids} - pids:
+        pids = pids | more
+    return frozenset(pids)
 
 
 def _end(processes: list[_Process]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -21,6 +22,12 @@ class Part(NamedTuple):
 def program(name: str) -> str | None:
     """Where a program is, looked up in the folders of system programs too."""
     return shutil.which(name, path=_PATH)
+
+
+def postgres_program(name: str) -> str | None:
+    """A program of PostgreSQL; Debian keeps those of each version in a folder of their own. The newest is taken."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return str(found[-1]) if found else program(name)
 
 
 def engine_socket() -> str:
@@ -64,6 +71,7 @@ PARTS = {
     "java": _installed("java", "default-jre-headless"),
     "mmdebstrap": _installed("mmdebstrap", "mmdebstrap"),
     "mosquitto": _installed("mosquitto", "mosquitto"),
+    "postgres": Part(lambda: postgres_program("initdb") is not None, "install PostgreSQL: apt-get install postgresql"),
     "openssl": _installed("openssl", "openssl"),
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
     "systemd-analyze": _installed("systemd-analyze", "systemd"),
