@@ -20,7 +20,7 @@ from fleet.auth import ROLES
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import Pace, paced
 from fleet.db import in_words
-from fleet.folder import Folder, held
+from fleet.folder import Folder
 from fleet.settings import Settings
 from fleet.setup import initialise, opened
 from modules import program
@@ -137,8 +137,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     )
     servers.append(_Server(config, options.ready_file, settings.url, handshake_s=settings.handshake_s))
     try:
-        with held(folder):
-            servers[0].run(sockets=[listener])
+        servers[0].run(sockets=[listener])
     finally:
         listener.close()
     return 0 if servers[0].started else 1

@@ -23,6 +23,7 @@ from fleet.db import Database
 from fleet.enrolment import Enrolment
 from fleet.folder import Folder
 from fleet.ingest import Ingest
+from fleet.leader import lead
 from fleet.metadata import Metadata
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
@@ -121,6 +122,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         publisher=publisher,
         metadata=metadata,
         mishaps=mishaps,
+        lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
     broker = Broker(
@@ -148,6 +150,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         attempts=Attempts(),
         mishaps=mishaps,
         revocations=Revocations(authority, folder),
+        leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
     )

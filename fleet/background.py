@@ -1,12 +1,17 @@
 """What the server does by itself: one task per duty, in one group that lives and dies together.
 
+Every server has one duty, whether it leads (fleet/leader.py) or not:
+
+- ``pulse``: tries the database, so that its trouble is known before somebody needs it.
+
+Those of the one that leads begin when it gets the lead, and end at once when it loses it:
+
 - ``broker``: keeps the session and hands over what arrives;
 - ``ingest``: batches of messages into the database, then their acknowledgements;
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
-- ``partings``: lets the broker forget devices that were removed;
-- ``pulse``: tries the database, so that its trouble is known before somebody needs it.
+- ``partings``: lets the broker forget devices that were removed.
 """
 
 import asyncio
@@ -24,6 +29,7 @@ from fleet.broker import BrokerLink
 from fleet.clock import Clock
 from fleet.db import Database, in_words
 from fleet.ingest import Inbound, Ingest, Receipt
+from fleet.leader import Lead
 from fleet.metadata import Metadata
 from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
@@ -45,6 +51,11 @@ ORDERS_AT_ONCE: Final = 100
 RETRY_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05
 PULSE_S: Final = 5.0
+# How often the lead is asked for, and whether it is still held; and how long the answer may take.
+LEAD_EVERY_S: Final = 1.0
+LEAD_ANSWERS_S: Final = 5.0
+# Other servers on the same database change it, too, and wake nobody here.
+LOOK_FOR_OTHERS_S: Final = 1.0
 # After it was told of a revoked certificate, the broker has read its list again.
 REREAD_S: Final = 1.0
 
@@ -64,13 +75,17 @@ class Background:
         publisher: Publisher,
         metadata: Metadata,
         mishaps: Mishaps,
+        lead: Lead,
         tick_s: float,
     ) -> None:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
         self._mishaps = mishaps
-        self._tick_s = tick_s
+        self._lead = lead
+        self._leads = False
+        self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
+        self._parting_s = LOOK_FOR_OTHERS_S if database.shared else None
         self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
         self._look, self._send, self._part = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._removed: frozenset[str] = frozenset()
@@ -85,15 +100,64 @@ class Background:
         """Devices joined or were removed; from any thread."""
         self._loop.call_soon_threadsafe(self._part.set)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this server keeps the broker's session and moves rollouts on."""
+        return self._leads
+
     async def run(self) -> None:
         """Everything, until cancelled. What goes wrong with one message or row ends nothing else."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._trying(), name="pulse")
+            group.create_task(self._leading(), name="lead")
+
+    async def _leading(self) -> None:
+        told = False
+        while True:
+            if await self._answer(self._lead.take):
+                log.info("this server leads")
+                await self._lead_while_held()
+                log.warning("this server leads no more")
+                told = False
+            elif not told:
+                log.info("another server leads, this one answers and waits for its turn")
+                told = True
+            await asyncio.sleep(LEAD_EVERY_S)
+
+    async def _lead_while_held(self) -> None:
+        self._leads = True
+        duties = asyncio.create_task(self._duties(), name="duties")
+        try:
+            while not duties.done() and await self._answer(self._lead.holds):
+                await asyncio.wait([duties], timeout=LEAD_EVERY_S)
+            if duties.done():
+                await duties  # they end by a defect alone, which ends the server
+        finally:
+            self._leads = False
+            duties.cancel()
+            await asyncio.wait([duties])
+            self._lead.give_up()
+
+    async def _answer(self, ask: Callable[[], bool]) -> bool:
+        """What the lock says. No answer is a no: whoever cannot know that it leads does not."""
+        try:
+            async with asyncio.timeout(LEAD_ANSWERS_S):
+                return await asyncio.to_thread(ask)
+        except Exception as error:  # noqa: BLE001 - the pulse says what is wrong with the database
+            log.debug("the lead is not to be had: %s", error)
+            return False
+
+    async def _duties(self) -> None:
+        # What waits from an earlier lead was not acknowledged, and comes again.
+        self._inbox = asyncio.Queue(WAITING)
+        for changed in (self._look, self._send, self._part):
+            changed.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.run(self._connected, self._arrived), name="broker")
             group.create_task(self._publisher.run(), name="blocks")
             group.create_task(self._ingesting(), name="ingest")
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
-            group.create_task(self._trying(), name="pulse")
             group.create_task(self._parting(), name="partings")
 
     def _connected(self) -> None:
@@ -220,7 +284,9 @@ class Background:
                         await self._lasting(self._parted, device)
                 except LinkLost as error:
                     log.debug("removed devices stay with the broker until it is back: %s", error)
-            await self._part.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._parting_s):
+                    await self._part.wait()
             self._part.clear()
 
     def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:

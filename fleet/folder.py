@@ -1,15 +1,11 @@
 """The data folder: which file lies where, and that only its owner can read it."""
 
 import contextlib
-import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from modules.errors import BadSettings
 
 ONLINE_ROLES: Final = ("snapshot", "timestamp", "director")
 
@@ -73,25 +69,6 @@ class Folder:
     def key(certificate: Path) -> Path:
         """The private key that belongs to a certificate file."""
         return certificate.with_suffix(".key")
-
-
-@contextlib.contextmanager
-def held(folder: Folder) -> Iterator[None]:
-    """Only one server at a time works with a data folder; the lock goes with the process, however it ends.
-
-    Raises:
-        BadSettings: another one does.
-    """
-    descriptor = os.open(folder.root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BadSettings("another server works here", element=str(folder.root), remedy="stop it first") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_secret(path: Path, data: bytes) -> None:

@@ -22,9 +22,10 @@ from fleet.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """The parts; ``wake`` makes the rollout engine look now, from any thread.
+    """The parts; ``leads`` says whether this server is the one that leads (fleet/leader.py).
 
-    ``devices_changed`` says that devices joined or were removed, likewise.
+    ``wake`` makes the rollout engine look now, and ``devices_changed`` says that devices joined or were removed; both
+    from any thread.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Services:
     attempts: Attempts
     mishaps: Mishaps
     revocations: Revocations
+    leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]
 

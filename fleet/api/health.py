@@ -1,4 +1,4 @@
-"""Whether the server works, and whether it has the broker."""
+"""Whether the server works, whether it leads, and whether it has the broker."""
 
 from typing import Any
 
@@ -23,4 +23,12 @@ def health(use: Use) -> dict[str, Any]:
     """
     if trouble := use.mishaps.trouble or disk_trouble(use.settings.data):
         raise Transient(trouble, element="fleet server")
-    return {"status": "ok", "version": __version__, "broker": use.link.state, "mishaps": use.mishaps.counts}
+    leads = use.leads()
+    broker = use.link.state if leads else "another server has the session"
+    return {
+        "status": "ok",
+        "version": __version__,
+        "leader": leads,
+        "broker": broker,
+        "mishaps": use.mishaps.counts,
+    }

@@ -1,11 +1,8 @@
 """The HTTP API on a real server: permissions, problems, and what the flows do not touch."""
 
 import base64
-import os
 import socket
 import ssl
-import subprocess
-import sys
 import time
 
 import msgspec
@@ -21,7 +18,6 @@ from modules.digests import measure_bytes, sha256
 from modules.errors import EdgefleetError
 from tests.doubles.device import Device, join
 from tests.doubles.publisher import Publisher, checked, module
-from tests.parts.fleet_server import ROOT
 
 server_test = pytest.mark.needs("mosquitto")
 
@@ -85,7 +81,13 @@ def test_health_says_whether_the_broker_is_there(fleet):
     """Without a token, and without a word about the fleet."""
     _, http, _ = fleet
     answer = checked(http.get("/healthz", headers={"Authorization": ""})).json()
-    assert answer == {"status": "ok", "version": answer["version"], "broker": "connected", "mishaps": {}}
+    assert answer == {
+        "status": "ok",
+        "version": answer["version"],
+        "leader": True,
+        "broker": "connected",
+        "mishaps": {},
+    }
 
 
 @server_test
@@ -96,16 +98,6 @@ def test_without_a_token_that_holds_nothing_is_told(fleet, path, header):
     server, _, _ = fleet
     with server.client() as http:
         problem(http.get(path, headers={"Authorization": header}), 401, "unauthorised")
-
-
-@server_test
-def test_a_second_server_on_the_same_folder_is_refused(fleet):
-    """One process at a time is the broker's consumer and the rollout engine."""
-    server, _, _ = fleet
-    command = [sys.executable, "-m", "fleet", "serve", "--data", str(server.data.root), "--port", "0"]
-    ended = subprocess.run(command, check=False, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1
-    assert "another server works here" in ended.stderr
 
 
 @server_test

@@ -38,10 +38,12 @@ class FleetServer(NamedTuple):
         return (self.data.root.parent / "server.log").read_text()
 
 
-def initialise(root: Path) -> Folder:
-    """Make a data folder with the product's own command."""
+def initialise(root: Path, database: str = "") -> Folder:
+    """Make a data folder with the product's own command; ``database`` is its address where it is not in there."""
     folder = Folder(root)
-    subprocess.run([sys.executable, "-m", "fleet", "init", "--data", root], cwd=ROOT, check=True, timeout=60)
+    command = [sys.executable, "-m", "fleet", "init", "--data", root]
+    environment = os.environ | {"EDGEFLEET_FLEET_DATABASE": database}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
     return folder
 
 
