@@ -9,9 +9,10 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiomqtt
 
@@ -68,6 +69,23 @@ class BrokerLink:
             await self._client.publish(topic, payload, qos=qos, retain=retain)
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """What the broker sends meanwhile stays in the socket: the broker waits, and not this server's memory."""
+        paho = self._client and self._client._client  # noqa: SLF001 - the library has no way to read slower
+        held = paho and paho.socket()
+        if not paho or not held:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(held)
+        try:
+            yield
+        finally:
+            if paho.socket() is held and held.fileno() >= 0:
+                loop.add_reader(held, _read, paho)
+                _read(paho)
 
     async def part(self, device: DeviceId) -> None:
         """End a device's session, and let the broker forget what is retained of it.
@@ -133,3 +151,11 @@ class BrokerLink:
             # Without it a pull of blocks is five to eleven times slower.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
+
+
+def _read(paho: Any) -> None:
+    """As the library does it: what was decrypted already makes no socket readable."""
+    with suppress(OSError):  # a session that is lost is noticed by whoever waits for its messages
+        paho.loop_read()
+        while (held := paho.socket()) and held.pending():
+            paho.loop_read()

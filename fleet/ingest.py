@@ -2,28 +2,32 @@
 
 Numbers only grow, so the order in which messages arrive does not matter, and a retained message that comes again
 changes nothing. An acknowledgement is made from what the transaction committed, never before.
+
+A batch is read and written by a few statements, however many messages it has (fleet/gathered.py). What one device says
+twice in it goes into two such rounds, so that each message sees what the one before has changed. If anything in a batch
+fails, all of it is taken message by message, each alone.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-import msgspec
-from sqlalchemy import Connection, Row, select, update
+from securesystemslib.signer import Key
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import OperationalError
 
-from fleet import epochs, events, revisions
+from fleet import epochs, events
 from fleet.attempts import Attempts
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.epochs import News
+from fleet.gathered import TOGETHER, Gathered, pieces
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
-from fleet.rollouts import heard, joining
 from fleet.tables import devices
 from modules import canonical
-from modules.digests import sha256
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol import facts as facts_wire
@@ -40,6 +44,13 @@ OF_ONE_KIND: Final = 20
 PARTING_S: Final = 60.0
 # What a message says: a status, or a signed document with its bytes; or why it says nothing.
 Document = Status | tuple[Facts | Report, bytes] | Exception
+# What is looked at of a device; its order and its facts are large, and seldom needed.
+_SEEN: Final = (
+    *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
+    *(devices.c.online, devices.c.boot, devices.c.facts_number, devices.c.report_number, devices.c.report),
+)
+# Public keys that were read last; one has about a kilobyte.
+_KEYS: Final = 10_000
 
 
 class Inbound(NamedTuple):
@@ -77,26 +88,54 @@ class Ingest:
         before the transaction begins, so that nobody waits for them with the database locked.
         """
         chosen = _within_budget(batch)
+        keys: dict[str, str] = {}
         with self._database.read() as connection:
-            known = select(devices.c.id, devices.c.public_key).where(devices.c.id.in_({one.device for one in chosen}))
-            keys: dict[str, str] = {row.id: row.public_key for row in connection.execute(known)}
+            for some in pieces({one.device for one in chosen}, TOGETHER):
+                known = select(devices.c.id, devices.c.public_key).where(devices.c.id.in_(some))
+                keys |= {row.id: row.public_key for row in connection.execute(known)}
         read = [(message, self._read(message, keys.get(message.device))) for message in chosen]
-        receipts: dict[DeviceId, Receipt] = {}
         with self._database.write() as connection:
-            for message, document in read:
+            try:
+                with connection.begin_nested():
+                    return list(self._together(connection, read).values())
+            except OperationalError:
+                raise  # the database itself: the whole batch is tried again
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one message, the others count
+                log.debug("a batch is taken message by message: %r", error)
+            receipts: dict[DeviceId, Receipt] = {}
+            for one in read:
                 try:
                     with connection.begin_nested():  # a message counts as a whole or not at all
-                        receipt = self._take(connection, message, document)
-                except (Invalid, Untrusted) as error:
-                    self._refuse(connection, message, error)
+                        receipts |= self._together(connection, [one])
                 except OperationalError:
-                    raise  # the database itself: the whole batch is tried again
-                except Exception as error:  # noqa: BLE001 - whatever is wrong with one message, the others count
-                    self._mishaps.note("message", f"{message.kind} of {message.device}", error)
+                    raise
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._mishaps.note("message", f"{one[0].kind} of {one[0].device}", error)
+            return list(receipts.values())
+
+    def _together(self, connection: Connection, read: Sequence[tuple[Inbound, Document]]) -> dict[DeviceId, Receipt]:
+        """Take messages at once; the receipts by device."""
+        receipts: dict[DeviceId, Receipt] = {}
+        told: list[tuple[str, str, DeviceId]] = []
+        refused: list[tuple[Inbound, Refused]] = []
+        for one_of_each in _rounds(read):
+            gathered = Gathered(self._clock(), told)
+            rows = _rows(connection, {message.device for message, _ in one_of_each})
+            for message, document in one_of_each:
+                try:
+                    receipt = self._take(gathered, rows.get(message.device), message, document)
+                except (Invalid, Untrusted) as error:
+                    refused.append((message, error))
                 else:
                     if receipt:  # numbers of one device only grow, and a new epoch comes after an old one
                         receipts[message.device] = receipt
-        return list(receipts.values())
+            gathered.write(connection)
+        # Last, so that what is tried again is not counted twice.
+        for kind, text, device in told:
+            self._event(connection, kind, text, device)
+        for message, why in refused:
+            self._refuse(connection, message, why)
+        return receipts
 
     def _read(self, message: Inbound, key: str | None) -> Document:
         """The message's document, verified and decoded; or what is wrong with it."""
@@ -110,74 +149,17 @@ class Ingest:
         except Exception as error:  # noqa: BLE001 - told where the message is taken, which is done alone
             return error
 
-    def _take(self, connection: Connection, message: Inbound, document: Document) -> Receipt | None:
-        row = connection.execute(select(devices).where(devices.c.id == message.device)).one_or_none()
+    def _take(self, gathered: Gathered, row: Row[Any] | None, message: Inbound, document: Document) -> Receipt | None:
         if row is not None and row.removed is not None:
-            if self._clock() - row.removed > PARTING_S:
-                self._event(connection, "removed-device", "a removed device still reaches the broker", row.id)
+            if gathered.now - row.removed > PARTING_S:
+                gathered.tell("removed-device", "a removed device still reaches the broker", row.id)
             return None
         if row is None or isinstance(document, Exception):
             raise document if isinstance(document, Exception) else Untrusted("no such device", element=message.device)
         if isinstance(document, Status):
-            self._status(connection, row, document)
+            _status(gathered, row, document)
             return None
-        return self._take_signed(connection, row, *document)
-
-    def _take_signed(self, connection: Connection, row: Row[Any], said: Facts | Report, data: bytes) -> Receipt | None:
-        """A document that the device signed: its number says whether it is news."""
-        last = row.facts_number if isinstance(said, Facts) else row.report_number
-        match epochs.judge(row, said.epoch, said.number, last):
-            case News.CLONE:
-                self._change(connection, row.id, **epochs.cloned(row, said.epoch, said.number))
-                self._cloned(connection, row)
-                return None
-            case News.RETIRED:
-                return None
-            case News.KNOWN:  # its acknowledgement may have been lost
-                if isinstance(said, Report) and said.number == row.report_number and data != row.report:
-                    self._cloned(connection, row)  # one agent gives no number twice
-                return Receipt(row.id, row.report_number, said.epoch) if isinstance(said, Report) else None
-            case News.NEW_EPOCH:
-                self._change(connection, row.id, **epochs.begun(row, said.epoch))
-                if row.epoch:
-                    self._event(connection, "new-epoch", "the device lost its database and began a new one", row.id)
-            case News.NEWER:
-                pass
-        if isinstance(said, Facts):
-            self._change(connection, row.id, facts=data, facts_number=said.number, last_seen=self._clock())
-            joining.changed(connection, row.id)
-            return None
-        self._report(connection, row, said, data)
-        return Receipt(row.id, said.number, said.epoch)
-
-    def _cloned(self, connection: Connection, row: Row[Any]) -> None:
-        self._event(connection, "cloned-identity", "two agents speak with this device's identity", row.id)
-
-    def _status(self, connection: Connection, row: Row[Any], status: Status) -> None:
-        if status.epoch in row.retired_epochs:
-            return  # the will of a session before the device lost its database, or a clone's, whose reports tell more
-        if status.epoch == row.status_epoch and status.boot < row.boot:
-            return  # the will of a session that was replaced
-        seen = {"last_seen": self._clock()} if status.online or row.online else {}
-        values = {"online": status.online, "boot": status.boot, "status_epoch": status.epoch}
-        self._change(connection, row.id, **values, **seen)
-
-    def _report(self, connection: Connection, row: Row[Any], report: Report, data: bytes) -> None:
-        now = self._clock()
-        self._change(connection, row.id, report=data, report_number=report.number, last_seen=now)
-        revisions.heard(connection, row.id, report.order)
-        heard.report(connection, now, row.id, report)
-        self._refusals(connection, row, report)
-
-    def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
-        """New refusals become events: each is a sign of an attack or of a mistake."""
-        before = set(msgspec.json.decode(row.report, type=Report).refusals if row.report else ())
-        for refusal in report.refusals:
-            if refusal not in before:
-                what = f"{refusal.what}: {refusal.reason.message} [{refusal.reason.code}]"
-                self._event(connection, "device-refused", what, row.id)
-                if row.order_envelope and refusal.what == order_name(row.order_envelope):
-                    heard.refusal(connection, row.id, row.order_counter, refusal.reason)
+        return _take_signed(gathered, row, *document)
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
         """An event of a device, which may not fill the disk with them: so many a minute, and no more."""
@@ -198,9 +180,48 @@ class Ingest:
         kind = "forged-message" if isinstance(error, Untrusted) else "bad-message"
         events.record(connection, now, kind, f"up/{message.kind}: {error}", device=message.device)
 
-    @staticmethod
-    def _change(connection: Connection, device: DeviceId, **values: object) -> None:
-        connection.execute(update(devices).where(devices.c.id == device).values(**values))
+
+def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: bytes) -> Receipt | None:
+    """A document that the device signed: its number says whether it is news."""
+    last = row.facts_number if isinstance(said, Facts) else row.report_number
+    begun: dict[str, Any] = {}
+    match epochs.judge(row, said.epoch, said.number, last):
+        case News.CLONE:
+            gathered.change(row.id, **epochs.cloned(row, said.epoch, said.number))
+            _cloned(gathered, row)
+            return None
+        case News.RETIRED:
+            return None
+        case News.KNOWN:  # its acknowledgement may have been lost
+            if isinstance(said, Report) and said.number == row.report_number and data != row.report:
+                _cloned(gathered, row)  # one agent gives no number twice
+            return Receipt(row.id, row.report_number, said.epoch) if isinstance(said, Report) else None
+        case News.NEW_EPOCH:
+            begun = epochs.begun(row, said.epoch)
+            if row.epoch:
+                gathered.tell("new-epoch", "the device lost its database and began a new one", row.id)
+        case News.NEWER:
+            pass
+    if isinstance(said, Facts):
+        gathered.change(row.id, **begun | {"facts": data, "facts_number": said.number, "last_seen": gathered.now})
+        gathered.facts.append(row.id)
+        return None
+    gathered.change(row.id, **begun | {"report": data, "report_number": said.number, "last_seen": gathered.now})
+    gathered.reports.append((row, said))
+    return Receipt(row.id, said.number, said.epoch)
+
+
+def _cloned(gathered: Gathered, row: Row[Any]) -> None:
+    gathered.tell("cloned-identity", "two agents speak with this device's identity", row.id)
+
+
+def _status(gathered: Gathered, row: Row[Any], status: Status) -> None:
+    if status.epoch in row.retired_epochs:
+        return  # the will of a session before the device lost its database, or a clone's, whose reports tell more
+    if status.epoch == row.status_epoch and status.boot < row.boot:
+        return  # the will of a session that was replaced
+    seen = {"last_seen": gathered.now} if status.online or row.online else {}
+    gathered.change(row.id, online=status.online, boot=status.boot, status_epoch=status.epoch, **seen)
 
 
 def _within_budget(batch: Sequence[Inbound]) -> list[Inbound]:
@@ -214,16 +235,35 @@ def _within_budget(batch: Sequence[Inbound]) -> list[Inbound]:
     return chosen[::-1]
 
 
-def order_name(envelope: bytes) -> str:
-    """How a device names an order that it did not accept, and so may not have been able to read."""
-    return f"order {sha256(envelope).removeprefix('sha256:')[:12]}"
+def _rounds(read: Iterable[tuple[Inbound, Document]]) -> list[list[tuple[Inbound, Document]]]:
+    """The messages in their order, in rounds in which no device has two."""
+    rounds: list[list[tuple[Inbound, Document]]] = []
+    seen: Counter[DeviceId] = Counter()
+    for one in read:
+        device = one[0].device
+        if seen[device] == len(rounds):
+            rounds.append([])
+        rounds[seen[device]].append(one)
+        seen[device] += 1
+    return rounds
+
+
+def _rows(connection: Connection, names: set[DeviceId]) -> dict[str, Row[Any]]:
+    found: dict[str, Row[Any]] = {}
+    for some in pieces(names, TOGETHER):
+        found |= {row.id: row for row in connection.execute(select(*_SEEN).where(devices.c.id.in_(some)))}
+    return found
+
+
+@lru_cache(_KEYS)
+def _public(key: str) -> Key:
+    return key_from_pem(key.encode())
 
 
 def _signed(message: Inbound, key: str) -> tuple[Facts | Report, bytes]:
     kind: type[Facts | Report] = Facts if message.kind == "facts" else Report
     payload_type, limit = (FACTS_TYPE, facts_wire.LIMIT) if kind is Facts else (REPORT_TYPE, report_wire.LIMIT)
-    public = key_from_pem(key.encode(), element=message.device)
-    data = verify(message.payload, payload_type=payload_type, keys=[public], limit=limit)
+    data = verify(message.payload, payload_type=payload_type, keys=[_public(key)], limit=limit)
     document = canonical.decode(data, kind, limit=limit, what=f"up/{message.kind}")
     if document.device != message.device:
         raise Untrusted(f"the document is {document.device}'s", element=message.device)

@@ -3,6 +3,7 @@
 Nothing here is ever changed or removed, so that a rollout which ends badly knows what ran before it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -52,10 +53,13 @@ def back_to_before(connection: Connection, now: float, by: str, device: DeviceId
     return True
 
 
-def heard(connection: Connection, device: DeviceId, order: int) -> None:
-    """The device has answered this order: waivers that it carried have had their effect, and are not given again."""
-    carried = (slots.c.device == device) & (slots.c.waiver > 0) & (slots.c.waiver <= order)
-    connection.execute(update(slots).where(carried).values(waiver=None))
+def all_heard(connection: Connection, orders: Mapping[DeviceId, int]) -> None:
+    """Devices have answered these orders: waivers that they carried have had their effect, and are not given again."""
+    given = (slots.c.device.in_(list(orders))) & (slots.c.waiver > 0)
+    for row in connection.execute(select(slots.c.device, slots.c.slot, slots.c.waiver).where(given)).all():
+        if row.waiver <= orders[row.device]:
+            mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
+            connection.execute(update(slots).where(mine).values(waiver=None))
 
 
 def view(connection: Connection, device: DeviceId, slot: str) -> list[Row[Any]]:

@@ -1,10 +1,11 @@
 """What a device's report means for the rollouts that it is in."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from fleet.rollouts import gates, members, phases
 from fleet.rollouts.model import Policy
@@ -15,27 +16,64 @@ from modules import canonical
 from modules.names import DeviceId
 from modules.protocol.order import SlotOrder
 from modules.protocol.report import Reason, Report, SlotReport
+from modules.words import printable
 
-_HEALTH: Final = 32
 _NOTE: Final = 500
+# The most of a phase or health in its column; longer ones are of no agent that we know.
+_WORD: Final = 32
+_CHANGED: Final = ("phase", "health", "detail", "standing", "due", "note")
+_WRITE: Final = (
+    rows.update()
+    .where(rows.c.rollout == bindparam("of_rollout"), rows.c.device == bindparam("of_device"))
+    .values({name: bindparam(name) for name in _CHANGED})
+)
 
 
-def report(connection: Connection, now: float, device: DeviceId, said: Report) -> None:
+class Moved:
+    """The members that reports of these devices may move, read at once, and what changes of them, written at once."""
+
+    def __init__(self, connection: Connection, now: float, devices: Sequence[DeviceId]) -> None:
+        self._connection, self.now = connection, now
+        self._every: list[dict[str, Any]] = []
+        self._touched: set[tuple[int, str | None]] = set()
+        self._waiting: dict[DeviceId, list[Any]] = {}
+        chosen = select(rows, rollouts.c.deadline_s, rollouts.c.policy).join(rollouts)
+        moving = or_(rows.c.current, rows.c.standing == Standing.RETURNING)
+        for row in connection.execute(chosen.where(rows.c.device.in_(devices), moving)):
+            self._waiting.setdefault(row.device, []).append(row)
+
+    def waiting(self, device: DeviceId) -> Sequence[Any]:
+        return self._waiting.get(device, ())
+
+    def change(self, row: Any, *, moves: bool, **values: Any) -> None:
+        """``moves``: where the member stands changes, so that the engine has to look."""
+        whole = {name: getattr(row, name) for name in _CHANGED} | values
+        self._every.append(whole | {"of_rollout": row.rollout, "of_device": row.device})
+        if moves:
+            self._touched.add((row.rollout, row.place))
+
+    def wanted(self, row: Any) -> bytes | None:
+        """The document of the member's slot now."""
+        mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
+        return self._connection.execute(select(slots.c.document).where(mine)).scalar_one_or_none()
+
+    def write(self) -> None:
+        if self._every:
+            self._connection.execute(_WRITE, self._every)
+        members.look(self._connection, self._touched)
+
+
+def report(moved: Moved, device: DeviceId, said: Report) -> None:
     """Note what a device says of each slot, if it says it of the order that carries the rollout, or of a newer one."""
     told = {slot.slot: slot for slot in said.slots}
-    waiting = (
-        select(rows, rollouts.c.deadline_s, rollouts.c.policy)
-        .join(rollouts)
-        .where(rows.c.device == device, or_(rows.c.current, rows.c.standing == Standing.RETURNING))
-    )
-    for row in connection.execute(waiting).all():
+    for row in moved.waiting(device):
         if row.counter is None or row.counter > said.order:
             continue  # it has not read this order yet
         slot = told.get(row.slot)
         if row.standing == Standing.RETURNING:
-            _returning(connection, row, slot)
+            _returning(moved, row, slot)
         elif slot is not None and slot.digest == row.digest:
-            _on_its_way(connection, now, row, slot)
+            _on_its_way(moved, row, slot)
 
 
 def refusal(connection: Connection, device: DeviceId, counter: int, reason: Reason) -> None:
@@ -44,34 +82,34 @@ def refusal(connection: Connection, device: DeviceId, counter: int, reason: Reas
     members.fail(connection, mine & (rows.c.phase == phases.ORDERED), reason)
 
 
-def _on_its_way(connection: Connection, now: float, row: Any, slot: SlotReport) -> None:
-    health = (slot.current.state if slot.current else "")[:_HEALTH]
+def _on_its_way(moved: Moved, row: Any, slot: SlotReport) -> None:
+    phase = printable(slot.phase, _WORD)
+    health = printable(slot.current.state if slot.current else "", _WORD)
     detail = canonical.encode(slot)
-    if (row.phase, row.health, row.detail) == (slot.phase, health, detail):
+    if (row.phase, row.health, row.detail) == (phase, health, detail):
         return
-    values: dict[str, Any] = {"phase": slot.phase, "health": health, "detail": detail}
-    means, note = _means(row.policy, slot, health)
-    mine = members.of(row.device, row.rollout)
+    values: dict[str, Any] = {"phase": phase, "health": health, "detail": detail}
+    means, note = _means(row.policy, slot, phase, health)
     if row.standing not in phases.REPORTED or (row.standing, row.note) == (means, note):
-        connection.execute(rows.update().where(mine).values(**values))
+        moved.change(row, moves=False, **values)
         return
     due = row.due
     if means is not Standing.WORKING:
         due = None
     elif due is None:
-        due = now + row.deadline_s
-    members.change(connection, mine, **values, standing=means, due=due, note=note)
+        due = moved.now + row.deadline_s
+    moved.change(row, moves=True, **values, standing=means, due=due, note=note)
 
 
-def _means(policy: bytes, slot: SlotReport, health: str) -> tuple[Standing, str]:
+def _means(policy: bytes, slot: SlotReport, phase: str, health: str) -> tuple[Standing, str]:
     """Where the device stands by its own words and the gates of the rollout, and why, where a gate decides."""
-    means = phases.standing(slot.phase, health)
+    means = phases.standing(phase, health)
     if means is not Standing.SUCCEEDED:
         return means, ""
     outcome = gates.look(_gates(policy), slot)
     if outcome.failed:
-        return Standing.FAILED, outcome.failed[:_NOTE]
-    return (Standing.WORKING, outcome.waits[:_NOTE]) if outcome.waits else (means, "")
+        return Standing.FAILED, printable(outcome.failed, _NOTE)
+    return (Standing.WORKING, printable(outcome.waits, _NOTE)) if outcome.waits else (means, "")
 
 
 @functools.lru_cache(maxsize=64)
@@ -79,10 +117,9 @@ def _gates(policy: bytes) -> tuple[gates.Gate, ...]:
     return msgspec.json.decode(policy, type=Policy).gates
 
 
-def _returning(connection: Connection, row: Any, slot: SlotReport | None) -> None:
+def _returning(moved: Moved, row: Any, slot: SlotReport | None) -> None:
     """What was taken back is over when the device runs again what its order says, or nothing where it says nothing."""
-    mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
-    document = connection.execute(select(slots.c.document).where(mine)).scalar_one_or_none()
+    document = moved.wanted(row)
     if document is None:
         back = slot is None
     else:
@@ -90,4 +127,4 @@ def _returning(connection: Connection, row: Any, slot: SlotReport | None) -> Non
         health = slot.current.state if slot is not None and slot.current else ""
         back = slot is not None and slot.digest == wanted and phases.standing(slot.phase, health) is Standing.SUCCEEDED
     if back:
-        members.change(connection, members.of(row.device, row.rollout), standing=Standing.RETURNED, due=None)
+        moved.change(row, moves=True, standing=Standing.RETURNED, due=None)

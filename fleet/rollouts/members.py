@@ -4,7 +4,7 @@ A member is *current* while its rollout is the last that was decided for its slo
 move it and the judge looks at it. Whatever changes a member here tells the engine to look at its rollout.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
@@ -72,12 +72,21 @@ def change(connection: Connection, which: ColumnElement[bool], **values: Any) ->
     if not touched:
         return 0
     changed = connection.execute(update(members).where(which).values(**values)).rowcount
-    numbers = {row.rollout for row in touched}
-    if places := {row.place for row in touched if row.place is not None}:
-        waiting = (members.c.standing == Standing.PLANNED) & members.c.place.in_(places) & members.c.current
+    look(connection, {(row.rollout, row.place) for row in touched})
+    return changed
+
+
+def look(connection: Connection, touched: Collection[tuple[int, str | None]]) -> None:
+    """The engine is to look at these rollouts, and at those that wait for room at these places."""
+    if not touched:
+        return
+    numbers = {rollout for rollout, _ in touched}
+    places = sorted({place for _, place in touched if place is not None})
+    for start in range(0, len(places), _TOGETHER):
+        here = members.c.place.in_(places[start : start + _TOGETHER])
+        waiting = (members.c.standing == Standing.PLANNED) & here & members.c.current
         numbers |= set(connection.scalars(select(members.c.rollout).where(waiting).distinct()))
     connection.execute(update(rollouts).where(rollouts.c.id.in_(numbers)).values(look_at=0))
-    return changed
 
 
 def of(device: DeviceId, rollout: int) -> ColumnElement[bool]:

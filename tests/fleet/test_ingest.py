@@ -147,10 +147,10 @@ def test_a_defect_in_one_message_costs_that_message_alone(fleet, monkeypatch):
     """Whatever goes wrong with one device's report, the others' are stored and acknowledged, and it is counted."""
     reported = heard.report
 
-    def breaks(connection, now, device, *more):
+    def breaks(moved, device, said):
         if device == NAME:
             raise OverflowError("a defect")
-        reported(connection, now, device, *more)
+        reported(moved, device, said)
 
     monkeypatch.setattr(heard, "report", breaks)
     slot = SlotReport(slot=Slug("a"), phase="committed", module="x", digest=Digest("sha256:" + "0" * 64))

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from fleet import orders, revisions
-from fleet.ingest import order_name
+from fleet.gathered import order_name
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import control, members
 from fleet.rollouts.gates import Gate

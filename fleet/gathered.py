@@ -1,0 +1,90 @@
+"""What a batch of messages changes, gathered and then written by a few statements, however many messages it had."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
+
+from fleet import revisions
+from fleet.rollouts import heard
+from fleet.tables import devices, newcomers
+from modules.digests import sha256
+from modules.names import DeviceId
+from modules.protocol.report import Report
+
+T = TypeVar("T")
+
+# Bound variables of one statement.
+TOGETHER: Final = 500
+
+
+def pieces(every: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The same, so many at a time."""
+    rest = iter(every)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+class Gathered:
+    """One round: no device has more than one message in it.
+
+    ``told`` takes the events, as kind, text and device, for whoever writes them.
+    """
+
+    def __init__(self, now: float, told: list[tuple[str, str, DeviceId]]) -> None:
+        self.now = now
+        self.facts: list[DeviceId] = []
+        self.reports: list[tuple[Row[Any], Report]] = []
+        self._told = told
+        self._changes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+
+    def tell(self, kind: str, text: str, device: DeviceId) -> None:
+        self._told.append((kind, text, device))
+
+    def change(self, device: DeviceId, **values: Any) -> None:
+        """Columns of a device."""
+        self._changes[tuple(sorted(values))].append(values | {"of": device})
+
+    def write(self, connection: Connection) -> None:
+        for columns, values in self._changes.items():
+            connection.execute(_update(columns), values)
+        for some in pieces(self.facts, TOGETHER):
+            known = set(connection.scalars(select(newcomers.c.device).where(newcomers.c.device.in_(some))))
+            if new := [{"device": device} for device in some if device not in known]:
+                connection.execute(insert(newcomers), new)
+        for reports in pieces(self.reports, TOGETHER):
+            orders = {row.id: said.order for row, said in reports}
+            revisions.all_heard(connection, orders)
+            moved = heard.Moved(connection, self.now, list(orders))
+            for row, said in reports:
+                heard.report(moved, row.id, said)
+            moved.write()
+            for row, said in reports:
+                if said.refusals:
+                    self._refusals(connection, row, said)
+
+    def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
+        """New refusals become events: each is a sign of an attack or of a mistake."""
+        mine = select(devices.c.order_counter, devices.c.order_envelope).where(devices.c.id == row.id)
+        order = connection.execute(mine).one()
+        before = set(msgspec.json.decode(row.report, type=Report).refusals if row.report else ())
+        for refusal in report.refusals:
+            if refusal not in before:
+                self.tell("device-refused", f"{refusal.what}: {refusal.reason.message} [{refusal.reason.code}]", row.id)
+                if order.order_envelope and refusal.what == order_name(order.order_envelope):
+                    heard.refusal(connection, row.id, order.order_counter, refusal.reason)
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> Update:
+    """The statement that sets these columns of many devices."""
+    return update(devices).where(devices.c.id == bindparam("of")).values({name: bindparam(name) for name in columns})
+
+
+def order_name(envelope: bytes) -> str:
+    """How a device names an order that it did not accept, and so may not have been able to read."""
+    return f"order {sha256(envelope).removeprefix('sha256:')[:12]}"
