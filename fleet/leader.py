@@ -91,8 +91,11 @@ class SessionLock:
             self._connection = None
 
     def _asked(self, query: str) -> bool:
+        asked = self._connection
         try:
-            return bool(self._connection.execute(query, postgres.LEADER).fetchone()[0])
+            return bool(asked.execute(query, postgres.LEADER).fetchone()[0])
         except Exception:
-            self.give_up()
+            asked.close()
+            if self._connection is asked:  # an answer that comes too late is about an older one
+                self._connection = None
             raise

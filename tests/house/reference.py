@@ -49,9 +49,14 @@ def _value(default: str) -> str:
         size = int(shift[1]) << int(shift[2])
         unit = next(name for name, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)) if size >= 1 << bits)
         return f"{size >> {'GiB': 30, 'MiB': 20, 'KiB': 10}[unit]} {unit}"
-    return {"''": "not set", "None": "not set", "()": "none", "30 * DAY_S": "30 days", "90 * DAY_S": "90 days"}.get(
-        default, default.strip("'").replace("PREFIX", "edgefleet/v1").replace("Path('", "").removesuffix("')")
-    )
+    return {
+        "''": "not set",
+        "SecretStr('')": "not set",
+        "None": "not set",
+        "()": "none",
+        "30 * DAY_S": "30 days",
+        "90 * DAY_S": "90 days",
+    }.get(default, default.strip("'").replace("PREFIX", "edgefleet/v1").replace("Path('", "").removesuffix("')"))
 
 
 def operator_commands() -> str:
