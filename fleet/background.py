@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import select, update
@@ -85,6 +86,8 @@ class Background:
         self._mishaps = mishaps
         self._lead = lead
         self._leads = False
+        # A thread of its own: the lead is not lost because everybody else waits for the database.
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
         self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
         self._parting_s = LOOK_FOR_OTHERS_S if database.shared else None
         self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
@@ -108,9 +111,12 @@ class Background:
 
     async def run(self) -> None:
         """Everything, until cancelled. What goes wrong with one message or row ends nothing else."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._trying(), name="pulse")
-            group.create_task(self._leading(), name="lead")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._trying(), name="pulse")
+                group.create_task(self._leading(), name="lead")
+        finally:
+            self._asker.shutdown(wait=False)
 
     async def _leading(self) -> None:
         told = False
@@ -143,7 +149,7 @@ class Background:
         """What the lock says. No answer is a no: whoever cannot know that it leads does not."""
         try:
             async with asyncio.timeout(LEAD_ANSWERS_S):
-                return await asyncio.to_thread(ask)
+                return await self._loop.run_in_executor(self._asker, ask)
         except Exception as error:  # noqa: BLE001 - the pulse says what is wrong with the database
             log.debug("the lead is not to be had: %s", error)
             return False

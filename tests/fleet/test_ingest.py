@@ -143,6 +143,18 @@ def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):
     assert row(fleet).report_number == 1
 
 
+@pytest.mark.parametrize("phase", ["x" * 100, "a\0b", "\ud83d\ude00" * 40], ids=["long", "NUL", "wide"])
+def test_a_phase_that_no_column_holds_costs_nobody_anything(fleet, phase):
+    """It is cut and shown as far as it can be; neither the report nor any other of its batch is taken a second time."""
+    phase = phase.encode("utf-16", "surrogatepass").decode("utf-16")
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    fleet.report(NAME, phase)
+
+    assert row(fleet).report_number == 1
+    assert fleet.mishaps.counts == {}
+    assert fleet.view(rollout)["devices"][0]["standing"] == "working"
+
+
 def test_a_defect_in_one_message_costs_that_message_alone(fleet, monkeypatch):
     """Whatever goes wrong with one device's report, the others' are stored and acknowledged, and it is counted."""
     reported = heard.report

@@ -63,7 +63,7 @@ async def ask(tmp_path, monkeypatch):
             return await http.request(method, place, headers={"Authorization": f"Bearer {held[role]}"})
 
         # It leads a moment after its start; the tasks of its duties are this fixture's, not the test's.
-        while not {"blocks-3", "partings"} <= {task.get_name() for task in asyncio.all_tasks()}:
+        while not {"blocks-3", "partings"} <= {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         yield answer
 
