@@ -86,7 +86,7 @@ def state(database):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_batch_leaves_what_its_messages_leave_one_by_one(fleet, tmp_path, seed):
-    """Numbers, epochs, clones, wills, refusals, forgeries, phases, more than one of a device in a batch: rows, events."""
+    """Numbers, epochs, clones, wills, refusals, forgeries, phases, several of one device: the same rows and events."""
     dice = random.Random(seed)
     with fleet.database.read() as connection:
         envelopes = connection.execute(select(devices.c.id, devices.c.order_envelope)).all()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -15,10 +16,12 @@ from fleet.folder import Folder
 from fleet.setup import initialise
 from fleet.tables import events, metadata
 from modules.errors import BadSettings, Invalid
+from modules.protocol.topics import PREFIX
 from tests.house.installed import foreign
-from tests.parts.fleet_server import STARTS_WITHIN_S
-from tests.parts.mosquitto import HOST, free_port
-from tests.parts.postgres import PASSWORD, USER
+from tests.parts.fleet_server import STARTS_WITHIN_S, fleet_server
+from tests.parts.fleet_server import initialise as fleet_init
+from tests.parts.mosquitto import HOST, Broker, free_port
+from tests.parts.postgres import PASSWORD, USER, postgres
 from tests.parts.programs import ROOT, CommandFailed, run
 
 pytestmark = pytest.mark.needs("postgres")
@@ -129,6 +132,44 @@ def test_a_server_that_is_away_is_said_so(tmp_path):
     """Nobody listens there."""
     said = words(f"postgresql://{USER}:{PASSWORD}@{HOST}:{free_port()}/fleet", tmp_path)
     assert said.startswith("PostgreSQL cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (psycopg.errors.DiskFull("kein Platz"), "the database's disk is full (kein Platz)"),
+        (psycopg.errors.TooManyConnections("zu viele"), "PostgreSQL has no connection left"),
+        (psycopg.errors.CannotConnectNow("fährt hoch"), "PostgreSQL cannot be reached"),
+    ],
+)
+def test_its_code_says_what_is_wrong_whatever_language_it_speaks(error, said):
+    """PostgreSQL's messages follow the language of its machine; its codes do not."""
+    assert in_words(OperationalError("INSERT", None, error)).startswith(said)
+
+
+def health(http, status):
+    """What /healthz says once it has this status."""
+    ends = time.monotonic() + STARTS_WITHIN_S
+    while (answer := http.get("/healthz")).status_code != status or not answer.json().get("leader", True):
+        assert time.monotonic() < ends, answer.text
+        time.sleep(0.1)
+    return answer.json()
+
+
+def test_a_database_that_is_away_is_told_and_nothing_has_to_be_started_again(tmp_path):
+    """503 with the reason while it is away; when it is back the server leads again by itself."""
+    with postgres() as own:
+        url = own.new()
+        data = fleet_init(tmp_path / "data", url)
+        absent = Broker(HOST, free_port(), free_port(), PREFIX, None)
+        with fleet_server(data, absent, database=url) as server, server.client() as http:
+            health(http, 200)
+            own.stop()
+            assert "PostgreSQL cannot be reached" in health(http, 503)["detail"]
+            own.start()
+            health(http, 200)
+            assert http.get("/api/v1/devices").status_code == 200
+        assert PASSWORD not in server.log()
 
 
 def test_rights_that_are_missing_are_said_so(cluster, tmp_path):
