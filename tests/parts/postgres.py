@@ -31,7 +31,8 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
-        self._made, self._shared = 0, ""
+        self._made = 0
+        self._shared: tuple[str, Database] | None = None
         (folder / "password").write_text(PASSWORD)
         self._give_away()
         names = ("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={folder / 'password'}")
@@ -54,7 +55,9 @@ class Postgres:
         self.program.start(ready=self._answers)
 
     def stop(self) -> None:
-        """At once: nobody starts it again."""
+        """At once, as in a crash: what was committed is there when it is started again."""
+        if self._shared is not None:
+            self._shared[1].close()
         if self.program.runs:
             os.kill(self.program.pid, signal.SIGQUIT)
         self.program.stop()
@@ -74,18 +77,17 @@ class Postgres:
 
     def shared(self) -> str:
         """The database that tests share, with the newest tables and no rows; its address."""
-        if not self._shared:
-            self._shared = self.new()
-        database = Database.of(self._shared, Path())
-        database.migrate()
+        if self._shared is None:
+            self._shared = (url := self.new()), Database.of(url, Path())
+            self._shared[1].migrate()
+        url, database = self._shared
         with database.write() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(table.delete())
             sequences = connection.scalars(text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL"))
             for sequence in sequences.all():
                 connection.execute(text(f"ALTER SEQUENCE {sequence} RESTART"))
-        database.close()
-        return self._shared
+        return url
 
     def _answers(self) -> bool:
         command = [_found("pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
