@@ -26,6 +26,7 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 PUBLISH_TIMEOUT_S: Final = 30.0
 INCOMING: Final = 20_000
+TOGETHER: Final = 5000
 
 
 def tls_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -138,7 +139,7 @@ class BrokerLink:
             await arrived(parsed, bytes(payload))
 
     def _session(self, identifier: str | None = None) -> aiomqtt.Client:
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             self._host,
             self._port,
             identifier=identifier or self._identifier,
@@ -151,6 +152,9 @@ class BrokerLink:
             # Without it a pull of blocks is five to eleven times slower.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
+        # The receipts of a batch are on their way together: that is no trouble, and no line of the log for each.
+        client.pending_calls_threshold = TOGETHER
+        return client
 
 
 def _read(paho: Any) -> None:

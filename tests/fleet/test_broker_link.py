@@ -30,6 +30,23 @@ def link(data, started, identifier):
     return BrokerLink(host=started.host, port=started.service_port, tls=tls, topics=topics, identifier=identifier)
 
 
+async def test_the_receipts_of_a_batch_are_no_trouble(running, caplog):
+    """A thousand at once: each is sent, and none is worth a line of the log."""
+    ours, connected = link(*running, SERVICE), asyncio.Event()
+
+    async def nothing(*_):
+        pass
+
+    task = asyncio.create_task(ours.run(connected.set, nothing))
+    async with asyncio.timeout(stretched(60)):
+        await connected.wait()
+        topic = f"{running[1].prefix}/dev-a/down/ack"
+        await asyncio.gather(*(ours.publish(topic, b"%d" % number, qos=1) for number in range(1000)))
+    task.cancel()
+    await asyncio.wait([task])
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 async def test_what_cannot_be_taken_yet_waits_with_the_broker(running):
     """While nobody takes messages none is read, so that a flood fills no memory; afterwards all of them arrive."""
     ours, sender = link(*running, SERVICE), link(*running, "sender")
