@@ -23,6 +23,7 @@ from fleet.db import Database
 from fleet.folder import ONLINE_ROLES, Folder
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
+from fleet.rollouts import auto
 from fleet.tables import tuf_metadata
 from modules.errors import BadSettings, Invalid
 from modules.names import Digest, ModuleRef, Slug
@@ -197,6 +198,7 @@ class Metadata:
             ref = ModuleRef.from_target(path)
             if self._registry.sign(connection, ref, Digest("sha256:" + target.hashes["sha256"]), target.length):
                 signed.append(str(ref))
+                auto.signed(connection, ref)
         return signed
 
     def _check_director(self, targets: bytes, director: bytes) -> None:

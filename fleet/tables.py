@@ -198,6 +198,23 @@ members = Table(
     Index("ix_members_due", "due"),
 )
 
+# Rules that start rollouts by themselves (fleet/rollouts/auto.py).
+auto_rollouts = Table(
+    "auto_rollouts",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("team", String(63), nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("rule", LargeBinary, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
+    Column("last", String(40)),  # the version that it started last, with which rollout
+    Column("rollout", ForeignKey("rollouts.id")),
+)
+
+# Versions that were signed, and that the rules have still to look at.
+releases = Table("releases", metadata, Column("module", String(200), primary_key=True))
+
 # Devices whose labels or facts changed: rollouts that take late joiners have still to look at them.
 newcomers = Table("newcomers", metadata, Column("device", ForeignKey("devices.id"), primary_key=True))
 

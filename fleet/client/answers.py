@@ -108,6 +108,18 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     download_bytes: dict[str, int] = {}
 
 
+class AutoRollout(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule by which newly signed versions of a model start rollouts; ``last`` is the version that it started last."""
+
+    name: str
+    model: str
+    slot: str
+    selector: str = "*"
+    tags: dict[str, str] = {}
+    last: str | None = None
+    rollout: str | None = None
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout; in a list of them without its devices, misfits and history.
 

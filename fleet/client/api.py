@@ -7,7 +7,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 import msgspec
 
-from fleet.client.answers import Device, Happening, Health, Module, Rollout, RolloutPlan
+from fleet.client.answers import AutoRollout, Device, Happening, Health, Module, Rollout, RolloutPlan
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
@@ -173,6 +173,15 @@ class Fleet:
         """Leave a device of a rollout out."""
         self._call("POST", f"{_V1}/rollouts/{rollout}/devices/{device}/skip", json={"why": why})
         return self.rollout(rollout)
+
+    def add_auto_rollout(self, request: dict[str, Any]) -> AutoRollout:
+        return self._decode(self._call("POST", f"{_V1}/auto-rollouts", json=request), AutoRollout)
+
+    def auto_rollouts(self) -> list[AutoRollout]:
+        return self._decode(self._call("GET", f"{_V1}/auto-rollouts"), list[AutoRollout])
+
+    def remove_auto_rollout(self, name: str) -> None:
+        self._call("DELETE", f"{_V1}/auto-rollouts/{name}")
 
     def rollouts(self) -> list[Rollout]:
         return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])

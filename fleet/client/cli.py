@@ -27,6 +27,7 @@ NOUNS: Final = {
     "devices": "Let devices join; list, show, label and empty them.",
     "events": "Show what happened that somebody should look at.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
+    "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
 }
 
 

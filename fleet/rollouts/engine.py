@@ -19,7 +19,7 @@ from fleet.db import Database
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
-from fleet.rollouts import control, joining, members, ordering, overdue, phases, recall, verdicts
+from fleet.rollouts import auto, control, joining, members, ordering, overdue, phases, recall, verdicts
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
@@ -45,6 +45,7 @@ class Engine:
             now = self._clock()
             more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
             more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
+            more = auto.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
             due = select(rollouts).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
             for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
                 # Again after a while, should the look fail; it says itself when it is not needed any more.

@@ -1,0 +1,65 @@
+"""Rules by which newly signed versions start rollouts."""
+
+import http
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from fleet.api.bodies import Body
+from fleet.auth import By, need
+from fleet.rollouts import auto, policy
+from fleet.rollouts.start import Wish
+from fleet.services import Use
+from modules.names import ModuleRef, Version, slot_name, slug
+
+router = APIRouter(prefix="/api/v1/auto-rollouts")
+# Of any version: each that is signed takes its place.
+_ANY = Version.parse("0")
+
+
+class NewRule(Body):
+    """Which versions start what; ``model`` is ``team/name``."""
+
+    name: str
+    model: str
+    slot: str
+    tags: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
+    selector: str = "*"
+    engine: Literal["docker", "process"] = "docker"
+    settings: dict[str, bool | float | str] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+
+    def rule(self) -> auto.Rule:
+        team, _, name = self.model.partition("/")
+        wish = Wish(
+            module=ModuleRef(slug(team, what="team"), slug(name, what="model name"), _ANY),
+            slot=slot_name(self.slot),
+            selector=self.selector,
+            engine=self.engine,
+            settings=self.settings,
+            supersede=True,
+            policy=policy.read(self.policy),
+        )
+        return auto.Rule(name=slug(self.name, what="rule name"), wish=wish, tags=self.tags)
+
+
+@router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
+def add_rule(body: NewRule, use: Use, by: By) -> dict[str, Any]:
+    rule = body.rule()
+    with use.database.write() as connection:
+        auto.add(connection, use.clock(), rule, by=by)
+        return next(one for one in auto.every(connection) if one["name"] == rule.name)
+
+
+@router.get("", dependencies=[Depends(need("rollout:read"))])
+def list_rules(use: Use) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return auto.every(connection)
+
+
+@router.delete("/{rule}", dependencies=[Depends(need("rollout:write"))])
+def remove_rule(rule: str, use: Use) -> dict[str, str]:
+    with use.database.write() as connection:
+        auto.remove(connection, slug(rule, what="rule name"))
+    return {"name": rule, "state": "removed"}

@@ -1,0 +1,121 @@
+"""Continuous deployment: a newly signed version of a model whose tags match starts a rollout by itself.
+
+A rule names a model, the tags that a version must have, and what to roll out where by which policy. A version is looked
+at once, when it is signed; one that cannot be rolled out is an event, and the rule waits for the next. No rule goes
+back: a version that is not above the one that the rule started last starts nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from fleet import events
+from fleet.refusals import Conflict, Missing
+from fleet.registry import Registry
+from fleet.rollouts.start import Wish, start
+from fleet.tables import auto_rollouts, releases
+from modules import canonical
+from modules.errors import Refused
+from modules.names import ModuleRef, Slug, Version
+
+Alone = Callable[[Connection, str, str], AbstractContextManager[None]]
+MAX_RULES: Final = 100
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """``wish.module`` is of any version of the model; ``tags`` must all be among the manifest's, with these values."""
+
+    name: Slug
+    wish: Wish
+    tags: dict[str, str] = {}
+
+
+def add(connection: Connection, now: float, rule: Rule, *, by: str = "") -> None:
+    """Remember a rule; versions that are signed from now on may start it.
+
+    Raises:
+        Conflict: there is one of this name, or too many.
+    """
+    names = connection.scalars(select(auto_rollouts.c.name)).all()
+    if rule.name in names or len(names) >= MAX_RULES:
+        problem = "there is one of this name" if rule.name in names else f"there are {MAX_RULES} of them already"
+        raise Conflict(problem, element=rule.name, remedy="remove one first: edgefleet auto-rollouts remove NAME")
+    values = {"name": rule.name, "team": rule.wish.module.team, "model": rule.wish.module.name, "by": by}
+    connection.execute(insert(auto_rollouts).values(**values, rule=canonical.encode(rule), created=now))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Forget a rule; what it has started goes on.
+
+    Raises:
+        Missing: there is none of this name.
+    """
+    if connection.execute(delete(auto_rollouts).where(auto_rollouts.c.name == name)).rowcount != 1:
+        raise Missing("there is no such rule", element=name)
+
+
+def every(connection: Connection) -> list[dict[str, Any]]:
+    """The rules by name, as the API shows them."""
+    return [_shown(row) for row in connection.execute(select(auto_rollouts).order_by(auto_rollouts.c.name))]
+
+
+def signed(connection: Connection, ref: ModuleRef) -> None:
+    """A version was signed; the engine looks at it with its next tick."""
+    if connection.execute(select(releases).where(releases.c.module == str(ref))).one_or_none() is None:
+        connection.execute(insert(releases).values(module=str(ref)))
+
+
+def some(connection: Connection, now: float, registry: Registry, alone: Alone, *, limit: int) -> bool:
+    """Look at the next versions that were signed; True if there may be more."""
+    chosen = connection.scalars(select(releases.c.module).order_by(releases.c.module).limit(limit)).all()
+    for text in chosen:
+        connection.execute(delete(releases).where(releases.c.module == text))
+        ref = ModuleRef.parse(text)
+        mine = (auto_rollouts.c.team == ref.team) & (auto_rollouts.c.model == ref.name)
+        for row in connection.execute(select(auto_rollouts).where(mine).order_by(auto_rollouts.c.name)).all():
+            with alone(connection, "automatic rollout", f"{row.name}: {ref}"):
+                _start(connection, now, registry, row, ref)
+    return len(chosen) == limit
+
+
+def _start(connection: Connection, now: float, registry: Registry, row: Row[Any], ref: ModuleRef) -> None:
+    rule = msgspec.json.decode(row.rule, type=Rule)
+    if row.last is not None and ref.version <= Version.parse(row.last):
+        return
+    manifest, _ = registry.signed(connection, ref)
+    if not _has(manifest.tags, rule.tags):
+        return
+    wish = msgspec.structs.replace(rule.wish, module=ref)
+    try:
+        with connection.begin_nested():
+            rollout = start(connection, now, registry, wish, by=f"rule {row.name} of {row.by or 'an operator'}")
+    except Refused as error:
+        events.record(connection, now, "auto-rollout-refused", f"{row.name}: {ref}: {error}", by=row.by)
+        return
+    connection.execute(
+        update(auto_rollouts).where(auto_rollouts.c.name == row.name).values(last=str(ref.version), rollout=rollout)
+    )
+
+
+def _has(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(tags.get(key) == value for key, value in wanted.items())
+
+
+def _shown(row: Row[Any]) -> dict[str, Any]:
+    rule = msgspec.json.decode(row.rule, type=Rule)
+    wish = rule.wish
+    return {
+        "name": row.name,
+        "model": f"{row.team}/{row.model}",
+        "tags": rule.tags,
+        "slot": wish.slot,
+        "selector": wish.selector,
+        "policy": msgspec.to_builtins(wish.policy),
+        "last": row.last,
+        "rollout": None if row.rollout is None else str(row.rollout),
+        "created": row.created,
+        "by": row.by,
+    }
