@@ -16,6 +16,7 @@ as few as were found.
 import math
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,15 +110,14 @@ def waves_of(meant, policy, *, empty=False):
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """One fleet of four devices; ``template`` is set by the test."""
+    """One fleet of four devices; ``opens`` is the test's: an empty database, in this folder or elsewhere."""
 
-    template: Path
+    opens: Callable[[Path], Database]
 
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        shutil.copy(self.template, self.folder / "fleet.sqlite")
-        self.database = Database.at(self.folder / "fleet.sqlite")
+        self.database = self.opens(self.folder)
         self.fleet = SmallFleet(self.folder, self.database)
         for name, site in SITES.items():
             self.fleet.add_device(name, labels={"site": site})
@@ -394,22 +394,51 @@ class AnyOrder(RuleBasedStateMachine):
             assert ordered == ({SLOT: digests[held[name].rollout]} if name in held else {})
 
 
-def tried(empty_database, **how):
+@pytest.fixture
+def in_sqlite(empty_database):
+    def opens(folder):
+        shutil.copy(empty_database, folder / "fleet.sqlite")
+        return Database.at(folder / "fleet.sqlite")
+
+    return opens
+
+
+@pytest.fixture
+def in_postgres(cluster):
+    return lambda folder: Database.of(cluster.shared(), folder / "none")
+
+
+def tried(opens, **how):
     """Let hypothesis look for trouble. It is made smaller before it is shown, which may take a few minutes."""
-    machine = type("FleetInAnyOrder", (AnyOrder,), {"template": empty_database})
+    machine = type("FleetInAnyOrder", (AnyOrder,), {"opens": staticmethod(opens)})
     known = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
     run_state_machine_as_test(machine, settings=settings(**known, phases=[Phase.generate, Phase.shrink], **how))
 
 
 @pytest.mark.timeout(900)
-def test_nothing_that_happens_breaks_the_rules(empty_database):
+def test_nothing_that_happens_breaks_the_rules(in_sqlite):
     """Forty steps at a time, in orders that a search for trouble comes up with: the same each time, for this is a run
     of all tests, and no place to find out."""
-    tried(empty_database, max_examples=40, stateful_step_count=40, derandomize=True)
+    tried(in_sqlite, max_examples=40, stateful_step_count=40, derandomize=True)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.needs("postgres")
+def test_nothing_that_happens_breaks_the_rules_in_postgresql(in_postgres):
+    """The same machine, a few times, on the other database."""
+    tried(in_postgres, max_examples=8, stateful_step_count=40, derandomize=True)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_nothing_that_happens_breaks_the_rules_whatever_it_is(empty_database):
+def test_nothing_that_happens_breaks_the_rules_whatever_it_is(in_sqlite):
     """Others each time, and many more of them."""
-    tried(empty_database, max_examples=500, stateful_step_count=60)
+    tried(in_sqlite, max_examples=500, stateful_step_count=60)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.needs("postgres")
+def test_nothing_that_happens_breaks_the_rules_in_postgresql_whatever_it_is(in_postgres):
+    """There as well."""
+    tried(in_postgres, max_examples=100, stateful_step_count=60)
