@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, health, modules, rollouts, tuf
+from fleet.api import auto_rollouts, devices, enrol, events, export, health, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
@@ -61,7 +61,7 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events):
+    for room in (health, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
         app.include_router(room.router)
     return app
 

@@ -19,6 +19,7 @@ PERMISSIONS: Final = frozenset(
         "device:read",
         "device:write",
         "event:read",
+        "fleet:export",
         "module:read",
         "module:write",
         "rollout:read",
@@ -27,7 +28,11 @@ PERMISSIONS: Final = frozenset(
         "trust:write",
     }
 )
-ROLES: Final[dict[str, frozenset[str]]] = {"admin": PERMISSIONS}
+ROLES: Final[dict[str, frozenset[str]]] = {
+    "admin": PERMISSIONS,
+    # Reads all that an export holds, and changes nothing.
+    "analyst": frozenset({"fleet:export"}),
+}
 
 
 class Need:

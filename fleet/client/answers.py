@@ -83,6 +83,34 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class ExportColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of an exported table; ``references`` names the table whose key it is."""
+
+    name: str
+    type: Literal["INTEGER", "REAL", "TEXT"]
+    about: str = ""
+    references: str = ""
+    index: bool = False
+
+
+class ExportTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that the server gives out; ``rows`` is how many there are, or of how many devices."""
+
+    name: str
+    about: str = ""
+    key: tuple[str, ...]
+    columns: tuple[ExportColumn, ...]
+    rows: int = 0
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be exported; ``at`` is the server's time."""
+
+    server: str
+    at: float
+    tables: tuple[ExportTable, ...]
+
+
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of hardware that a rollout was stopped for."""
 

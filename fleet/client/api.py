@@ -1,13 +1,13 @@
 """The fleet server over HTTPS: one method per route, errors as the tree in :mod:`modules.errors`."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Self, TypeVar
 
 import httpx
 import msgspec
 
-from fleet.client.answers import AutoRollout, Device, Happening, Health, Module, Rollout, RolloutPlan
+from fleet.client.answers import AutoRollout, Device, Export, Happening, Health, Module, Rollout, RolloutPlan
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
@@ -159,6 +159,18 @@ class Fleet:
         """The newest first."""
         return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])
 
+    def export(self) -> Export:
+        """The tables that can be exported."""
+        return self._decode(self._call("GET", f"{_V1}/export"), Export)
+
+    def exported(self, table: str) -> Iterator[list[dict[str, Any]]]:
+        """The rows of a table, page by page."""
+        place: str | None = f"{_V1}/export/{table}"
+        while place is not None:
+            answer = self._call("GET", place)
+            yield self._read(answer, lambda data: msgspec.json.Decoder(dict[str, Any]).decode_lines(data))
+            place = answer.links.get("next", {}).get("url")
+
     # Rollouts
 
     def start_rollout(self, request: dict[str, Any]) -> Rollout:
@@ -215,8 +227,11 @@ class Fleet:
         return LinkLost(f"the fleet server cannot be reached: {said}", element=self.url, remedy="see that it runs")
 
     def _decode(self, answer: httpx.Response, kind: type[T]) -> T:
+        return self._read(answer, lambda data: msgspec.json.decode(data, type=kind))
+
+    def _read(self, answer: httpx.Response, read: Callable[[bytes], T]) -> T:
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return read(answer.content)
         except msgspec.DecodeError as error:
             raise Invalid(
                 f"the server's answer cannot be read: {error}",

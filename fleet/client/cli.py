@@ -26,6 +26,7 @@ NOUNS: Final = {
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show, label and empty them.",
     "events": "Show what happened that somebody should look at.",
+    "export": "Write the fleet's devices, rollouts, reports and events into a SQLite file.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
 }

@@ -18,6 +18,8 @@ from agent.__main__ import _parser as agent_parser
 from agent.gateway.__main__ import _parser as gateway_parser
 from fleet.__main__ import _parser as fleet_parser
 from fleet.client.cli import NOUNS
+from fleet.client.fleet_views import VIEWS
+from fleet.export.columns import TABLES
 from tests.house import messages
 from tests.house.tree import ROOT, syntax
 
@@ -136,7 +138,29 @@ def routes() -> str:
     return "\n".join(lines)
 
 
+def export() -> str:
+    """The tables and views of the file that ``edgefleet export`` writes."""
+    parts = []
+    for table in sorted(TABLES, key=lambda one: one.name):
+        lines = [f"### {table.name}", "", f"{table.about} Key: {_listed(table.key)}.", ""]
+        for column in table.columns:
+            leads = f", a row of `{column.references}`" if column.references else ""
+            lines.append(f"- `{column.name}` ({column.type}{leads}): {column.about}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def export_views() -> str:
+    return "\n".join(f"- `{view.name}`: {view.about}" for view in VIEWS)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 PARTS: Final = {
+    "export-tables": export,
+    "export-views": export_views,
     "agent-settings": lambda: settings("agent/settings.py"),
     "gateway-settings": lambda: settings("agent/gateway/settings.py"),
     "fleet-settings": lambda: settings("fleet/settings.py"),

@@ -21,13 +21,14 @@ WEB = {"httpx", "requests", "docker"}
 NOT_IN = {
     "agent": SERVER | SCREEN | MODEL | WEB | {"uvicorn"},
     "client": SERVER - {"pydantic"} | WIRE | CONVERT | {"onnxruntime", "aiohttp", "uvicorn"},
+    "export": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
     "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
     "postgres": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
-# Added to scoring, and to fleet: no program of their own.
-ADDITIONS = ("grpc", "postgres")
+# Added to client, to scoring, and to fleet: no programs of their own.
+ADDITIONS = ("export", "grpc", "postgres")
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {

@@ -1,0 +1,104 @@
+"""One page of a table after the other: each a short transaction of its own, however slowly the rows are taken.
+
+So the pages are not of one moment. What a row refers to is given out after it (``columns.TABLES``), and a device or
+rollout that was there once is there later.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, Connection, func, select, tuple_
+
+from fleet.export import columns, rows
+from fleet.refusals import Missing
+from fleet.tables import devices, events, history, members, rollouts, slot_revisions, slots
+from modules.errors import Invalid
+
+# The largest number of a row that any database of ours gives.
+_LARGEST: Final = (1 << 63) - 1
+_LONGEST: Final = 300
+
+
+class Source(NamedTuple):
+    """Where an exported table comes from: the columns that are read, sorted by ``key``, and what becomes of a row."""
+
+    wanted: tuple[Any, ...]
+    key: tuple[Column[Any], ...]
+    make: Callable[[Any], Iterator[rows.Out]]
+    where: ColumnElement[bool] | None = None
+    # Facts are large, and reports larger: fewer at a time.
+    at_once: int = 1000
+
+
+class Page(NamedTuple):
+    """Rows of a table, and where the next page begins; None: there is no more."""
+
+    rows: list[rows.Out]
+    after: str | None
+
+
+_D: Final = devices.c
+SOURCES: Final = {
+    columns.DEVICES.name: Source((devices,), (_D.id,), rows.device, at_once=200),
+    columns.LABELS.name: Source((_D.id, _D.labels), (_D.id,), rows.labels, _D.removed.is_(None)),
+    columns.REPORTS.name: Source((_D.id, _D.report), (_D.id,), rows.reports, _D.report.is_not(None), at_once=50),
+    columns.SLOTS.name: Source((slots,), (slots.c.device, slots.c.slot), rows.slot),
+    columns.SLOT_REVISIONS.name: Source(
+        (slot_revisions,),
+        (slot_revisions.c.device, slot_revisions.c.slot, slot_revisions.c.revision),
+        rows.slot_revision,
+    ),
+    columns.ROLLOUTS.name: Source((rollouts,), (rollouts.c.id,), rows.rollout),
+    columns.MEMBERS.name: Source((members,), (members.c.rollout, members.c.device), rows.member),
+    columns.HISTORY.name: Source((history,), (history.c.id,), rows.history),
+    columns.EVENTS.name: Source((events,), (events.c.id,), rows.event),
+}
+
+
+def about(connection: Connection) -> list[dict[str, Any]]:
+    """Every table with its columns and how many rows it has; ``labels`` and ``reports``: of how many devices."""
+    return [
+        msgspec.to_builtins(table) | {"rows": connection.execute(_counted(SOURCES[table.name])).scalar_one()}
+        for table in columns.TABLES
+    ]
+
+
+def page(connection: Connection, table: str, after: str | None) -> Page:
+    """The rows behind ``after``, which an earlier page gave; from the beginning without it.
+
+    Raises:
+        Missing: there is no such table.
+        Invalid: no page gave this.
+    """
+    source = SOURCES.get(table)
+    if source is None:
+        raise Missing(f"there is no such table; there are {', '.join(sorted(SOURCES))}", element=table[:40])
+    wanted = select(*source.wanted).order_by(*source.key).limit(source.at_once)
+    if source.where is not None:
+        wanted = wanted.where(source.where)
+    if after is not None:
+        wanted = wanted.where(tuple_(*source.key) > tuple_(*_read(source, after)))
+    found = connection.execute(wanted).all()
+    more = None
+    if len(found) == source.at_once:
+        more = msgspec.json.encode([getattr(found[-1], column.name) for column in source.key]).decode()
+    return Page([row for one in found for row in source.make(one)], more)
+
+
+def _read(source: Source, after: str) -> list[Any]:
+    try:
+        given = msgspec.json.decode(after) if len(after) <= _LONGEST else None
+    except msgspec.DecodeError:
+        given = None
+    kinds = [column.type.python_type for column in source.key]
+    if not isinstance(given, list) or [type(one) for one in given] != kinds:
+        raise Invalid("it is no page's end", element="after", remedy="take it from the header Link of a page")
+    if any(isinstance(one, int) and not 0 <= one <= _LARGEST for one in given):
+        raise Invalid("a number in it is out of bounds", element="after")
+    return given
+
+
+def _counted(source: Source) -> Any:
+    counted = select(func.count()).select_from(source.key[0].table)
+    return counted if source.where is None else counted.where(source.where)
