@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, export, health, modules, rollouts, tuf
+from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
@@ -25,6 +25,7 @@ from fleet.folder import Folder
 from fleet.ingest import Ingest
 from fleet.leader import lead
 from fleet.metadata import Metadata
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
@@ -61,7 +62,7 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
         app.include_router(room.router)
     return app
 
@@ -87,7 +88,7 @@ async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Cal
 
 def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
     topics = Topics(settings.broker_prefix)
-    mishaps = Mishaps(clock)
+    mishaps, meters = Mishaps(clock), Meters()
     authority = Authority.load(folder.ca)
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
@@ -117,11 +118,12 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         clock=clock,
         link=link,
         topics=topics,
-        ingest=Ingest(database, clock, mishaps),
+        ingest=Ingest(database, clock, mishaps, meters),
         engine=Engine(database, registry, orders, clock, mishaps),
         publisher=publisher,
         metadata=metadata,
         mishaps=mishaps,
+        meters=meters,
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -149,6 +151,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         link=link,
         attempts=Attempts(),
         mishaps=mishaps,
+        meters=meters,
         revocations=Revocations(authority, folder),
         leads=lambda: background.leads,
         wake=background.wake,

@@ -20,6 +20,7 @@ PERMISSIONS: Final = frozenset(
         "device:write",
         "event:read",
         "fleet:export",
+        "metrics:read",
         "module:read",
         "module:write",
         "rollout:read",
@@ -32,6 +33,8 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "admin": PERMISSIONS,
     # Reads all that an export holds, and changes nothing.
     "analyst": frozenset({"fleet:export"}),
+    # What Prometheus is given.
+    "metrics": frozenset({"metrics:read"}),
 }
 
 
@@ -57,15 +60,32 @@ class Need:
         request.state.principal = principal
 
 
+class NeedUnlessOpen(Need):
+    """The same, unless the setting ``open_metrics`` lets everybody read the metrics."""
+
+    def __call__(self, request: Request, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
+        if not use.settings.open_metrics:
+            super().__call__(request, use, authorization)
+
+
 def need(permission: str) -> Need:
     """The dependency for one permission.
 
     Raises:
         ValueError: no such permission, at import, so that a typing error never reaches a server.
     """
+    return Need(_known(permission))
+
+
+def need_for_metrics(permission: str) -> Need:
+    """As :func:`need`, where a setting may open the route to everybody."""
+    return NeedUnlessOpen(_known(permission))
+
+
+def _known(permission: str) -> str:
     if permission not in PERMISSIONS:
         raise ValueError(permission)
-    return Need(permission)
+    return permission
 
 
 def principal(request: Request) -> str:

@@ -32,6 +32,7 @@ from fleet.db import Database, in_words
 from fleet.ingest import Inbound, Ingest, Receipt
 from fleet.leader import Lead
 from fleet.metadata import Metadata
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
 from fleet.rollouts.engine import Engine
@@ -77,13 +78,14 @@ class Background:
         publisher: Publisher,
         metadata: Metadata,
         mishaps: Mishaps,
+        meters: Meters,
         lead: Lead,
         tick_s: float,
     ) -> None:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
-        self._mishaps = mishaps
+        self._mishaps, self._meters = mishaps, meters
         self._lead = lead
         self._leads = False
         # A thread of its own: the lead is not lost because everybody else waits for the database.
@@ -200,7 +202,8 @@ class Background:
             while len(batch) < BATCH and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
             receipts: list[Receipt] = []
-            with self._mishaps.alone("batch", f"{len(batch)} messages"):
+            counted = self._meters.batch(one.kind for one in batch)
+            with self._mishaps.alone("batch", f"{len(batch)} messages"), counted:
                 receipts = await self._lasting(self._ingest.commit, batch)
             if receipts:
                 await asyncio.gather(*map(self._acknowledge, receipts))

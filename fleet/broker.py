@@ -43,6 +43,10 @@ def tls_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+# What :attr:`BrokerLink.state` says where all is well.
+CONNECTED: Final = "connected"
+
+
 class BrokerLink:
     """Keeps one session open for ever; says once when it is lost and once when it is back."""
 
@@ -56,7 +60,7 @@ class BrokerLink:
     @property
     def state(self) -> str:
         """``connected``, or why not."""
-        return "connected" if self._client else self._reason
+        return CONNECTED if self._client else self._reason
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Hand a message to the broker; with QoS 1, wait for its receipt.

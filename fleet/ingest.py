@@ -24,6 +24,7 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.epochs import News
 from fleet.gathered import TOGETHER, Gathered, pieces
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
 from fleet.tables import devices
@@ -74,10 +75,10 @@ class Ingest:
 
     KINDS: Final = frozenset({"report", "facts", "status"})
 
-    def __init__(self, database: Database, clock: Clock, mishaps: Mishaps) -> None:
+    def __init__(self, database: Database, clock: Clock, mishaps: Mishaps, meters: Meters) -> None:
         self._database = database
         self._clock = clock
-        self._mishaps = mishaps
+        self._mishaps, self._meters = mishaps, meters
         self._refused = Attempts()
         self._told = Attempts()
 
@@ -172,6 +173,7 @@ class Ingest:
 
     def _refuse(self, connection: Connection, message: Inbound, error: Refused) -> None:
         now = self._clock()
+        self._meters.refused(message.kind)
         try:
             self._refused.failed(message.device, now)
         except TooMany:

@@ -13,6 +13,7 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.enrolment import Enrolment
 from fleet.metadata import Metadata
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
@@ -39,6 +40,7 @@ class Services:
     link: BrokerLink
     attempts: Attempts
     mishaps: Mishaps
+    meters: Meters
     revocations: Revocations
     leads: Callable[[], bool]
     wake: Callable[[], None]

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
     #: how often rollouts are looked at when nothing happens
     tick_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    #: whether /metrics is answered without a token
+    open_metrics: bool = False
     #: threads that read blocks for devices
     block_workers: Annotated[int, Field(ge=1, le=64)] = 4
 

@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 
 from fleet.blobs import Blobs
 from fleet.ingest import Inbound, Ingest
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
@@ -38,9 +39,9 @@ class SmallFleet:
         self.registry = Registry(self.blobs)
         self.director = CryptoSigner.generate_ed25519()
         self.orders = Orders(self.director, life_s=86400)
-        self.mishaps = Mishaps(self.clock)
+        self.mishaps, self.meters = Mishaps(self.clock), Meters()
         self.engine = Engine(database, self.registry, self.orders, self.clock, self.mishaps)
-        self.ingest = Ingest(database, self.clock, self.mishaps)
+        self.ingest = Ingest(database, self.clock, self.mishaps, self.meters)
         self.keys = {}
         self.numbers = {}
 

@@ -24,6 +24,7 @@ from tests.house import messages
 from tests.house.tree import ROOT, syntax
 
 _PART: Final = re.compile(r"(<!-- made: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_FAMILY: Final = re.compile(r'(\w*)\(\s*"(edgefleet_\w+)",\s*"([^"]+)"')
 _GENERAL: Final = frozenset({"--help", "--version", "--install-completion", "--show-completion"})
 
 
@@ -154,11 +155,23 @@ def export_views() -> str:
     return "\n".join(f"- `{view.name}`: {view.about}" for view in VIEWS)
 
 
+def metrics() -> str:
+    """What the fleet server tells Prometheus, from where each is named."""
+    found = {}
+    for path in ("fleet/meters.py", "fleet/figures.py", "fleet/api/metrics.py"):
+        for kind, name, about in _FAMILY.findall((ROOT / path).read_text(encoding="utf-8")):
+            end = "_total" if kind.startswith("Counter") else "_info" if kind.startswith("Info") else ""
+            if not name.startswith("edgefleet_device_") and not name.endswith("_not_shown"):
+                found[name + end] = about
+    return "\n".join(f"- `{name}`: {about}" for name, about in sorted(found.items()))
+
+
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
 PARTS: Final = {
+    "metrics": metrics,
     "export-tables": export,
     "export-views": export_views,
     "agent-settings": lambda: settings("agent/settings.py"),
