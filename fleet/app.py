@@ -31,6 +31,7 @@ from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
 from fleet.registry import Registry
+from fleet.retention import Retention
 from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
@@ -124,6 +125,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
+        retention=Retention(database, clock, meters, settings),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )

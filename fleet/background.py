@@ -11,7 +11,8 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
-- ``partings``: lets the broker forget devices that were removed.
+- ``partings``: lets the broker forget devices that were removed;
+- ``retention``: forgets what is older than is kept.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
+from fleet.retention import Retention
 from fleet.rollouts.engine import Engine
 from fleet.tables import devices
 from modules import canonical
@@ -59,6 +61,7 @@ LEAD_EVERY_S: Final = 1.0
 LEAD_ANSWERS_S: Final = 5.0
 # Other servers on the same database change it, too, and wake nobody here.
 LOOK_FOR_OTHERS_S: Final = 1.0
+FORGET_EVERY_S: Final = 3600.0
 # After it was told of a revoked certificate, the broker has read its list again.
 REREAD_S: Final = 1.0
 
@@ -79,13 +82,14 @@ class Background:
         metadata: Metadata,
         mishaps: Mishaps,
         meters: Meters,
+        retention: Retention,
         lead: Lead,
         tick_s: float,
     ) -> None:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
-        self._mishaps, self._meters = mishaps, meters
+        self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._lead = lead
         self._leads = False
         # A thread of its own: the lead is not lost because everybody else waits for the database.
@@ -168,6 +172,7 @@ class Background:
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._parting(), name="partings")
+            group.create_task(self._forgetting(), name="retention")
 
     def _connected(self) -> None:
         # A broker that was started again has no retained orders.
@@ -303,6 +308,15 @@ class Background:
                 async with asyncio.timeout(self._parting_s):
                     await self._part.wait()
             self._part.clear()
+
+    async def _forgetting(self) -> None:
+        while True:
+            with self._mishaps.alone("retention", "what is older than is kept"):
+                more = True
+                while more:
+                    more = await self._lasting(self._retention.step)
+                    await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(FORGET_EVERY_S)
 
     def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
         with self._database.read() as connection:

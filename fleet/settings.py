@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
     #: how often rollouts are looked at when nothing happens
     tick_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    #: how long events are kept; the newest thousand stay
+    keep_events_s: Annotated[int, Field(ge=DAY_S)] = 365 * DAY_S
+    #: how long it is kept what was decided for a slot; the newest ten decisions of each stay, and what a rollout needs
+    keep_history_s: Annotated[int, Field(ge=DAY_S)] = 365 * DAY_S
+    #: how long devices and history of a rollout are kept after its last change, where it has ended and nothing needs it
+    keep_rollouts_s: Annotated[int, Field(ge=DAY_S)] = 730 * DAY_S
     #: whether /metrics is answered without a token
     open_metrics: bool = False
     #: threads that read blocks for devices

@@ -159,6 +159,8 @@ rollouts = Table(
     # or never (None).
     Column("look_at", Float, index=True),
     Column("waits_for", Text, nullable=False, server_default=""),  # the judge's last reason to hold
+    # Since when its members and history are not kept any more; None: they are there.
+    Column("forgotten", Float),
 )
 
 # Kinds of hardware that a rollout was stopped for.

@@ -152,7 +152,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout; in a list of them without its devices, misfits and history.
 
     ``counts`` say how many devices stand where; of many, only some are in ``devices``. ``waits_for`` is why the next
-    wave is not open.
+    wave is not open; ``forgotten`` is since when its devices and history are not kept any more.
     """
 
     id: str
@@ -164,6 +164,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     created: float | None = None
     starts: float | None = None
     waits_for: str = ""
+    forgotten: float | None = None
     counts: dict[str, int] = {}
     stopped: tuple[Stopped, ...] = ()
     devices: tuple[Target, ...] = ()

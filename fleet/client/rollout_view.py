@@ -56,7 +56,9 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
             *(("stopped for", one.reason) for one in rollout.stopped),
         ]
     )
-    screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty="No device is in it.")
+    gone = rollout.forgotten is not None
+    empty = f"Its devices and history are not kept since {when(rollout.forgotten)}." if gone else "No device is in it."
+    screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty=empty)
     for event in rollout.history:
         screen.remark(printable(f"{when(event.at)}  {event.what}"))
     _show_misfits(screen, rollout.misfits)

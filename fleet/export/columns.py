@@ -149,6 +149,7 @@ ROLLOUTS: Final = Table(
         Column("deadline_s", "REAL", "how long a device has, from its order on"),
         Column("waits_for", "TEXT", "why the next wave is not open"),
         Column("policy", "TEXT", "its policy, as JSON"),
+        Column("forgotten", "TEXT", "since when its members and history are not kept any more; NULL: they are here"),
     ),
 )
 MEMBERS: Final = Table(

@@ -120,6 +120,7 @@ def rollout(row: Any) -> Iterator[Out]:
         "deadline_s": row.deadline_s,
         "waits_for": row.waits_for,
         "policy": row.policy.decode(),
+        "forgotten": moment(row.forgotten),
     }
 
 

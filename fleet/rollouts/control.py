@@ -140,6 +140,12 @@ def _move(connection: Connection, now: float, rollout: int, wanted: State, actio
     row = get(connection, rollout)
     if wanted not in phases.NEXT[State(row.state)]:
         raise _conflict(row, action)
+    if row.forgotten is not None:
+        raise Conflict(
+            "which devices it went to is older than the server keeps (keep_rollouts_s)",
+            element=f"rollout {row.id} {action}",
+            remedy="start a rollout of the version that you want",
+        )
     move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
 
 

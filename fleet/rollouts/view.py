@@ -89,7 +89,7 @@ def plan(planned: Plan) -> dict[str, Any]:
 
 def _summary(row: Row[Any]) -> dict[str, Any]:
     shown = {name: getattr(row, name) for name in ("module", "slot", "state", "wave", "waves", "created", "starts")}
-    return {"id": str(row.id)} | shown | {"waits_for": row.waits_for}
+    return {"id": str(row.id)} | shown | {"waits_for": row.waits_for, "forgotten": row.forgotten}
 
 
 def _device(row: Any, rollout: Any) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def _value(default: str) -> str:
         "()": "none",
         "30 * DAY_S": "30 days",
         "90 * DAY_S": "90 days",
+        "365 * DAY_S": "a year",
+        "730 * DAY_S": "two years",
     }.get(default, default.strip("'").replace("PREFIX", "edgefleet/v1").replace("Path('", "").removesuffix("')"))
 
 

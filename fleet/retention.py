@@ -1,0 +1,145 @@
+"""What is older than the settings keep is forgotten: in small transactions, one after the other, and nothing needed.
+
+- Events: after ``keep_events_s``, except the newest.
+- What was decided for a slot: after ``keep_history_s``, except the newest revisions of each slot, what the members of a
+  rollout refer to, and what stood before that, to which a revert goes back.
+- Devices and history of a rollout: after nothing has happened to it for ``keep_rollouts_s``, if it has ended and no
+  slot, no open step and no late joiner needs it. The rollout itself stays, and says that they are gone.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, and_, delete, exists, func, or_, select, tuple_, update
+
+from fleet.clock import Clock
+from fleet.db import Database
+from fleet.meters import Meters
+from fleet.rollouts.phases import Standing, State
+from fleet.settings import Settings
+from fleet.tables import events, history, members, rollouts, slot_revisions, slots
+
+# Rows of one transaction: some milliseconds of the writers' lock.
+AT_ONCE: Final = 500
+# Rollouts that one look takes: each may have thousands of members, which are only read.
+ROLLOUTS_AT_ONCE: Final = 5
+EVENTS_KEPT: Final = 1000
+REVISIONS_KEPT: Final = 10
+_ENDED: Final = (State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED, State.REVERTED)
+_JOINED: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.DONE, State.PARTIAL)
+_UNDER_WAY: Final = (Standing.RECALLED, Standing.RETURNING)
+_START: Final = ("", "", 0)
+
+
+class Retention:
+    """One pass after the other; ``step`` runs in a worker thread."""
+
+    def __init__(self, database: Database, clock: Clock, meters: Meters, settings: Settings) -> None:
+        self._database, self._clock, self._meters, self._settings = database, clock, meters, settings
+        self._work: tuple[Callable[[], bool], ...] = (self._events, self._rollouts, self._sweep, self._revisions)
+        self._now_at = 0
+        self._rollouts_after = 0
+        self._revisions_after: tuple[str, str, int] = _START
+
+    def step(self) -> bool:
+        """The next small piece; False at the end of a pass."""
+        if not self._work[self._now_at]():
+            self._now_at = (self._now_at + 1) % len(self._work)
+            return self._now_at > 0
+        return True
+
+    def _events(self) -> bool:
+        before = self._clock() - self._settings.keep_events_s
+        newest = select(func.max(events.c.id)).scalar_subquery()
+        old = select(events.c.id).where(events.c.at < before, events.c.id <= newest - EVENTS_KEPT)
+        chosen = old.order_by(events.c.at).limit(AT_ONCE).subquery()
+        with self._database.write() as connection:
+            return self._delete(connection, events, events.c.id.in_(select(chosen.c.id))) == AT_ONCE
+
+    def _sweep(self) -> bool:
+        """Rows of rollouts that are forgotten; after a restart, too, whatever was left."""
+        with self._database.write() as connection:
+            gone = rollouts.c.forgotten.is_not(None)
+            for table, key in ((members, members.c.device), (history, history.c.id)):
+                left = exists().where(table.c.rollout == rollouts.c.id)
+                rollout = connection.execute(select(rollouts.c.id).where(gone, left).limit(1)).scalar_one_or_none()
+                if rollout is not None:
+                    some = select(key).where(table.c.rollout == rollout).limit(AT_ONCE).subquery()
+                    mine = (table.c.rollout == rollout) & key.in_(select(some.c[key.name]))
+                    self._delete(connection, table, mine)
+                    return True
+        return False
+
+    def _rollouts(self) -> bool:
+        """Look at the next rollouts, and mark those that nothing needs; their rows go with the next steps."""
+        now = self._clock()
+        before = now - self._settings.keep_rollouts_s
+        with self._database.read() as connection:
+            old = rollouts.c.forgotten.is_(None) & rollouts.c.state.in_(_ENDED) & (rollouts.c.created < before)
+            wanted = select(rollouts.c.id, rollouts.c.slot).where(old, rollouts.c.id > self._rollouts_after)
+            chosen = connection.execute(wanted.order_by(rollouts.c.id).limit(ROLLOUTS_AT_ONCE)).all()
+            over = [row for row in chosen if not _needed(connection, row.id, row.slot, before)]
+        self._rollouts_after = chosen[-1].id if chosen else 0
+        for row in over:
+            with self._database.write() as connection:
+                # An operator may have taken it back meanwhile; nothing else can need it so quickly.
+                mine = (rollouts.c.id == row.id) & rollouts.c.state.in_(_ENDED)
+                untouched = ~exists().where(history.c.rollout == row.id, history.c.at >= before)
+                connection.execute(update(rollouts).where(mine, untouched).values(forgotten=now))
+        return bool(chosen)
+
+    def _revisions(self) -> bool:
+        """The next revisions in the order of their key, so that the whole table is never looked through at once."""
+        before = self._clock() - self._settings.keep_history_s
+        mine = slot_revisions.c
+        key = tuple_(mine.device, mine.slot, mine.revision)
+        here = key > tuple_(*self._revisions_after)
+        with self._database.read() as connection:
+            wanted = select(mine.device, mine.slot, mine.revision).where(here)
+            chosen = connection.execute(wanted.order_by(mine.device, mine.slot, mine.revision).limit(AT_ONCE)).all()
+        if not chosen:
+            self._revisions_after = _START
+            return False
+        last = tuple(chosen[-1])
+        other = slot_revisions.alias()
+        same = (other.c.device == mine.device) & (other.c.slot == mine.slot)
+        newest = select(func.max(other.c.revision)).where(same).scalar_subquery()
+        # A member goes back to what was decided before its own revision.
+        asked = exists().where(
+            members.c.device == mine.device,
+            members.c.slot == mine.slot,
+            or_(members.c.revision == mine.revision, members.c.revision == mine.revision + 1),
+        )
+        old = and_(here, key <= tuple_(*last), mine.at < before, mine.revision <= newest - REVISIONS_KEPT, ~asked)
+        with self._database.write() as connection:
+            self._delete(connection, slot_revisions, old)
+        self._revisions_after = (last[0], last[1], last[2])
+        return True
+
+    def _delete(self, connection: Connection, table: Table, which: Any) -> int:
+        count = int(connection.execute(delete(table).where(which)).rowcount)
+        if count:
+            self._meters.forgotten(table.name, count)
+        return count
+
+
+def _needed(connection: Connection, rollout: int, slot: str, before: float) -> bool:
+    """Whether something happened to a rollout since, or anything may still ask for its devices."""
+    mine = members.c.rollout == rollout
+    later = members.alias()
+    same = (later.c.rollout == members.c.superseded_by) & (later.c.device == members.c.device)
+    reasons = (
+        exists().where(history.c.rollout == rollout, history.c.at >= before),
+        exists().where(slots.c.rollout == rollout),
+        exists().where(mine, or_(members.c.current, members.c.standing.in_(_UNDER_WAY))),
+        # Where the newer rollout still decides, a revert of it gives the slot back to this one.
+        exists().where(mine, same, later.c.current),
+        # It says of its devices that they had newer things than an older rollout which takes late joiners.
+        exists().where(
+            rollouts.c.slot == slot,
+            rollouts.c.late_joiners,
+            rollouts.c.state.in_(_JOINED),
+            rollouts.c.id <= rollout,
+        ),
+    )
+    return any(connection.execute(select(reason)).scalar_one() for reason in reasons)
