@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import insert, update
 
+from fleet.db import Database
 from fleet.export import columns, pages, rows
 from fleet.export.pages import SOURCES, Source
 from fleet.refusals import Missing
@@ -164,22 +165,25 @@ def test_a_clock_that_is_mad_is_no_obstacle(unix):
     assert rows.moment(unix) is None
 
 
-def test_a_page_is_read_by_the_index(busy, database):
-    """A page in the middle costs what the first one does: it is found by the key."""
+def test_a_page_is_read_by_the_index(tmp_path):
+    """A page in the middle costs what the first one does: SQLite finds it by the key, and sorts nothing."""
+    made = Database.at(tmp_path / "own.sqlite")
+    made.migrate()
     told = []
 
-    @sqlalchemy_event.listens_for(database.engine, "before_cursor_execute")
+    @sqlalchemy_event.listens_for(made.engine, "before_cursor_execute")
     def note(_connection, _cursor, statement, parameters, *_):
         told.append((statement, parameters))
 
     for table, after in (("members", '[1,"dev-a"]'), ("slot_revisions", '["dev-a","digits",1]'), ("events", "[1]")):
-        with database.read() as connection:
+        with made.read() as connection:
             told.clear()
             pages.page(connection, table, after)
             statement, parameters = told[-1]
             plan = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
         assert any("SEARCH" in line for line in plan), (table, plan)
         assert not any("TEMP B-TREE" in line for line in plan), (table, plan)
+    made.close()
 
 
 def test_a_page_of_the_largest_reports_stays_within_memory(busy, database):
