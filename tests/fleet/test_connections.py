@@ -191,3 +191,15 @@ def test_a_protocol_is_not_changed(server):
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
     with server.client() as http:
         assert http.get("/healthz", headers=upgrade).status_code == 200
+
+
+def test_an_answer_does_not_wait_for_a_receipt(server):
+    """On a connection that is kept an answer comes at once, not with the 40 ms in which systems hold back receipts."""
+    with server.client() as http:
+
+        def took():
+            began = time.perf_counter()
+            assert http.get("/healthz").status_code == 200
+            return time.perf_counter() - began
+
+        assert min(took() for _ in range(30)) < 0.03
