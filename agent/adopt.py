@@ -1,8 +1,10 @@
 """What an accepted order changes in the device's memory: pure, rows in and rows out."""
 
+from typing import Any
+
 import msgspec
 
-from agent.slots import Placed, Routing, Slot, Target, Wanted, committed
+from agent.slots import Placed, Routing, Slot, Target, Wanted, Watched, committed
 from modules.names import Digest, ModuleRef, Slug
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
@@ -18,10 +20,7 @@ def adopt(
     that the order does not name goes to *removing*.
     """
     known = {slot.slot: slot for slot in slots}
-    changed = [
-        _work_towards(name, wanted_by(ordered), Routing(fallback=ordered.fallback), known.get(name), now, waived)
-        for name, ordered in order.slots.items()
-    ]
+    changed = [_work_towards(name, ordered, known.get(name), now, waived) for name, ordered in order.slots.items()]
     removed = [
         slot.to(Phase.REMOVING, now, by="order")
         for slot in slots
@@ -40,29 +39,47 @@ def wanted_by(ordered: SlotOrder) -> Wanted:
 
 
 def _work_towards(
-    name: Slug, wanted: Wanted, routing: Routing, before: Slot | None, now: float, waived: frozenset[Digest]
+    name: Slug, ordered: SlotOrder, before: Slot | None, now: float, waived: frozenset[Digest]
 ) -> Slot | None:
-    target = Target(wanted=wanted, routing=routing, times=((str(Phase.ACCEPTED), now),))
+    wanted, beside = wanted_by(ordered), _beside(ordered)
+    target = Target(wanted=wanted, times=((str(Phase.ACCEPTED), now),), **beside)
     if before is None:
         return Slot(slot=name, target=target)
     again = wanted.digest in waived and before.phase in {Phase.REVERTED, Phase.REJECTED}
     if before.wanted == wanted and before.phase is not Phase.REMOVING and not again:
-        return _rerouted(before, routing)
+        return _adjusted(before, beside, now)
     if before.current is not None and before.current.wanted == wanted:
         # Ordered back to what is committed and still runs: there is nothing to do.
         row = before.with_(target=committed(before.current, ((str(Phase.COMMITTED), now),)))
-        return _rerouted(row, routing) or row
+        return _adjusted(row, beside, now) or row
     return before.with_(target=target)
 
 
-def _rerouted(slot: Slot, routing: Routing) -> Slot | None:
-    """Only where requests go besides the module has changed: nothing is started or proved again for that."""
-    if slot.target.routing == routing:
+def _beside(ordered: SlotOrder) -> dict[str, Any]:
+    """What an order says besides the module, by the target's names; it may change at any time."""
+    return {
+        "routing": Routing(fallback=ordered.fallback),
+        "windows": ordered.windows or (),
+        "measure": ordered.measure or None,
+    }
+
+
+def _adjusted(slot: Slot, beside: dict[str, Any], now: float) -> Slot | None:
+    """The module stays, and only what is said besides it has changed: nothing is fetched or proved again for that."""
+    changed = {name: value for name, value in beside.items() if getattr(slot.target, name) != value}
+    if not changed:
         return None
+    if "windows" in changed and slot.phase is Phase.STARTING:
+        # Its start has been broken off for this order, and may have to wait for another window.
+        slot = slot.to(Phase.STAGED, now, attempts=slot.target.attempts, candidate=None)
+    if "measure" in changed:
+        changed["watched"] = Watched(before=slot.target.watched.before if changed["measure"] else None)
+    if routing := changed.get("routing"):
+        changed |= {name: _rerouted(getattr(slot, name), slot, routing) for name in ("candidate", "current")}
+    return slot.with_(**changed)
 
-    def same(placed: Placed | None) -> Placed | None:
-        if placed is None or placed.wanted != slot.wanted:
-            return placed
-        return msgspec.structs.replace(placed, routing=routing)
 
-    return slot.with_(routing=routing, candidate=same(slot.candidate), current=same(slot.current))
+def _rerouted(placed: Placed | None, slot: Slot, routing: Routing) -> Placed | None:
+    if placed is None or placed.wanted != slot.wanted:
+        return placed
+    return msgspec.structs.replace(placed, routing=routing)

@@ -3,9 +3,12 @@
 import asyncio
 import random
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+# No true time is before the day this agent was written.
+BUILT: Final = datetime(2026, 11, 21, tzinfo=UTC)
 # The kernel makes it at each start of the machine, see random(4).
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -19,6 +22,10 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Unix seconds."""
+        ...
+
+    def local(self) -> datetime:
+        """The wall's time in the device's own time zone, as people there read it from a clock."""
         ...
 
     def monotonic(self) -> float:
@@ -38,6 +45,10 @@ class SystemClock:
     def now(self) -> float:
         return time.time()
 
+    def local(self) -> datetime:
+        time.tzset()  # somebody may have set the time zone since the last look
+        return datetime(*time.localtime()[:6])  # noqa: DTZ001 - local it is
+
     def monotonic(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -46,6 +57,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def known_local(clock: Clock) -> datetime | None:
+    """The local time; None where the clock is not set: a device without a battery begins in 1970."""
+    return clock.local() if clock.now() >= BUILT.timestamp() else None
 
 
 def backoff(attempt: int, *, first_s: float = 1.0, most_s: float = 300.0) -> float:

@@ -17,6 +17,7 @@ from agent import identity as identities
 from agent import installation as installations
 from agent.answering import answering, gateway
 from agent.broker_tls import broker_context
+from agent.clock import BUILT
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.identity import CERTIFICATE, Identity
@@ -24,7 +25,6 @@ from agent.occupied import LOCK, holder
 from agent.owner import foreign, give_back
 from agent.settings import Settings
 from agent.store import Store
-from agent.verify import BUILT
 from agent.wiring import engines
 from modules.errors import BadSettings, EdgefleetError
 from modules.needs import Engine

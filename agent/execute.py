@@ -29,6 +29,7 @@ from agent.steps import (
     Start,
     StartAgain,
     Step,
+    Wait,
 )
 from agent.verdict import Evidence, stopped
 from modules.errors import (
@@ -97,7 +98,7 @@ class Executor:
         else:
             self._later(step.slot, error)
 
-    async def _arm(self, step: Step) -> None:  # noqa: C901 - a list of arms, one line each
+    async def _arm(self, step: Step) -> None:  # noqa: C901, PLR0912 - a list of arms, one line each
         match step:
             case Fit(slot):
                 self._fit(slot)
@@ -107,6 +108,8 @@ class Executor:
                 await self._stage(slot)
             case Start(slot):
                 await self._start(slot)
+            case Wait(slot, why):
+                self._hands.change(slot, lambda row: row.with_(reason=why))
             case StartAgain(slot, why):
                 await self._start_again(slot, why)
             case Commit(slot):

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from agent.clock import Clock
+from agent.clock import Clock, known_local
 from agent.execute import Executor
 from agent.host import Host
 from agent.observe import Observer
@@ -179,7 +179,8 @@ class Loop:
         slots = self._store.slots()
         # What was being started when the look began may have been seen before it was there: that is no evidence.
         seen = seen.without({row.current.instance for row in slots if row.current and row.slot in restarting})
-        decision = plan(slots, seen, now=self._clock.monotonic(), poll_s=self._poll_s)
+        local = known_local(self._clock)
+        decision = plan(slots, seen, now=self._clock.monotonic(), poll_s=self._poll_s, local=local)
         for step in decision.steps:
             if (step.slot.slot, step.lane) not in self._tasks and step.slot.slot not in self._changing:
                 self._start(step)

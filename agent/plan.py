@@ -4,11 +4,13 @@ One step per slot and lane, never two; the loop takes them, looks again, and ask
 two passes, so a crash between any two steps loses nothing.
 """
 
+import datetime as dt
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
+from agent.maintenance import why_closed
 from agent.slots import MAX_RESTARTS, Slot
 from agent.steps import (
     Commit,
@@ -23,6 +25,7 @@ from agent.steps import (
     Start,
     StartAgain,
     Step,
+    Wait,
 )
 from agent.verdict import Evidence, broken, stopped
 from modules.protocol.phases import Phase
@@ -51,8 +54,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return Seen(evidence={name: one for name, one in self.evidence.items() if name not in instances})
 
 
-def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> Decision:
-    """Decide for every slot; ``now`` is in seconds of the boot."""
+def plan(
+    slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float, local: dt.datetime | None = None
+) -> Decision:
+    """Decide for every slot.
+
+    ``now`` is in seconds of the boot, ``local`` the device's local time: None where its clock is not set.
+    """
     steps: list[Step] = []
     look_again = now + poll_s
     for slot in slots:
@@ -60,7 +68,7 @@ def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> D
         if slot.target.not_before > now and slot.phase is not Phase.PROBATION:
             look_again = min(look_again, slot.target.not_before)
         else:
-            step, wake = _work(slot, seen, now)
+            step, wake = _work(slot, seen, now, local)
             steps += [step] if step else []
             look_again = min(look_again, wake) if wake else look_again
         kept = _keep(slot, seen, now)
@@ -70,7 +78,7 @@ def plan(slots: tuple[Slot, ...], seen: Seen, *, now: float, poll_s: float) -> D
     return Decision(tuple(steps), look_again)
 
 
-def _work(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None]:
+def _work(slot: Slot, seen: Seen, now: float, local: dt.datetime | None) -> tuple[Step | None, float | None]:
     """The next step of the wanted module, and when time alone will bring one."""
     match slot.phase:
         case Phase.ACCEPTED:
@@ -83,7 +91,7 @@ def _work(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None
             if slot.target.attempts >= MAX_STARTS:
                 last = slot.reason.message if slot.reason else "the agent ended while it was starting"
                 return Revert(slot, Reason("not-ready", f"given up after {slot.target.attempts} starts: {last}")), None
-            return Start(slot), None
+            return _start(slot, now, local)
         case Phase.PROBATION:
             return _probation(slot, seen, now)
         case Phase.REVERTING:
@@ -92,6 +100,15 @@ def _work(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None
             return Remove(slot), None
         case Phase.COMMITTED | Phase.DEGRADED | Phase.REVERTED | Phase.REJECTED:
             return None, None
+
+
+def _start(slot: Slot, now: float, local: dt.datetime | None) -> tuple[Step | None, float | None]:
+    """Start it if one of its windows is open; else say once what it waits for."""
+    closed = why_closed(slot.target.windows, local)
+    if closed is None:
+        return Start(slot), None
+    why, in_s = closed
+    return (None if slot.target.reason == why else Wait(slot, why)), now + in_s
 
 
 def _probation(slot: Slot, seen: Seen, now: float) -> tuple[Step | None, float | None]:

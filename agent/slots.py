@@ -8,7 +8,8 @@ from agent.phases import Mover, check
 from hardware.container import Access
 from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
-from modules.protocol.order import SettingValue
+from modules.protocol.measured import Measured
+from modules.protocol.order import Measure, SettingValue, Window
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from modules.words import printable
@@ -64,16 +65,31 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
 
 
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of the wanted module since it serves, and last of the one that it replaced.
+
+    ``spent_s`` are the seconds of all windows that have been closed.
+    """
+
+    measured: Measured | None = None
+    before: Measured | None = None
+    spent_s: float = 0.0
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The ordered module, and how far it is.
 
     ``times`` are Unix seconds, for people; everything that waits is in seconds of the boot. ``since`` is when it
     entered its phase; ``attempts`` counts tries in it, and ``not_before`` holds the next one back. ``candidate`` is
-    what is being started or on probation, and ``stopped`` counts how often somebody ended it.
+    what is being started or on probation, and ``stopped`` counts how often somebody ended it. Only within one of
+    ``windows`` it is started, where there are any. ``measure`` says that it is measured while it serves.
     """
 
     wanted: Wanted
     routing: Routing = Routing()
+    windows: tuple[Window, ...] = ()
+    measure: Measure | None = None
+    watched: Watched = Watched()
     phase: Phase = Phase.ACCEPTED
     times: tuple[tuple[str, float], ...] = ()
     reason: Reason | None = None

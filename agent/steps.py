@@ -37,6 +37,12 @@ class Start(Step, frozen=True):
     """Start the candidate, wait until it is ready, prove it, give it the traffic."""
 
 
+class Wait(Step, frozen=True):
+    """Say why the candidate is not started yet."""
+
+    reason: Reason
+
+
 class StartAgain(Step, frozen=True):
     """Start the candidate anew: somebody ended it, which says nothing of it."""
 

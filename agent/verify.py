@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+from agent.clock import BUILT
 from agent.fetch import Missing, Puller
 from agent.shelf import Shelf
 from agent.store import Store
@@ -27,8 +28,6 @@ from modules.trust.device import Target, Trust
 
 T = TypeVar("T")
 
-# No trusted time is before the day this agent was written.
-BUILT: Final = datetime(2026, 11, 21, tzinfo=UTC)
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
 
