@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
@@ -11,6 +11,7 @@ from yarl import URL
 
 from agent import module_socket
 from agent.gateway.bodies import Body, Budget
+from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
 from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
 from agent.gateway.losses import Losses, now
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 # The table is another process's file: while requests are held, it is looked at this often (seconds).
 _HOLD_LOOK: Final = 0.02
 _LISTENS_WITHIN_S: Final = 1.0
+_SERVERS_FAULT: Final = 500
 
 
 class Choice(NamedTuple):
@@ -57,6 +59,7 @@ class Gateway:
         self._places: dict[str, Places] = {}
         self._held: Counter[str] = Counter()
         self._losses = Losses()
+        self._counts = Counts()
         self._serving: dict[str, str] = {}
         self._budget = Budget(settings.replay_total)
         self._in_flight = 0
@@ -149,6 +152,12 @@ class Gateway:
             url = URL(f"http://module{to.path}", encoded=True)
             marks[PROVIDER] = peer.provider
         instance = peer.instance if isinstance(peer, Upstream) else ""
+        attempt = self._counts.attempt(instance, to.path)
+
+        def lost() -> None:
+            self._losses.lost(instance)
+            attempt.lost()
+
         errand = Errand(
             request,
             body,
@@ -156,7 +165,8 @@ class Gateway:
             marks,
             self._settings.whole_answer,
             self.draining,
-            lost=lambda: self._losses.lost(instance),
+            lost=lost,
+            heard=attempt.heard,
         )
         try:
             with self._pools.lease(peer) as pool:
@@ -165,12 +175,19 @@ class Gateway:
                 if isinstance(outcome, Silence) and not outcome.absent and body.replayable:
                     # Most likely a kept connection that the server was just closing.
                     began = now()
+                    attempt.begin()
                     outcome = await relay(errand, pool.fresh, url)
                 if not isinstance(outcome, Silence):
                     self._losses.answered(instance, began)
+                attempt.ended(0 if isinstance(outcome, Silence) else outcome.status)
                 return outcome
         except BadSettings as error:
             return Silence(str(error), absent=True)
+        except web.HTTPError as error:
+            # The others are the client's own: its body was too large, or stopped coming.
+            if error.status >= _SERVERS_FAULT:
+                attempt.ended(error.status)
+            raise
 
     async def _hold(self, to: Destination) -> bool:
         """Wait for the end of a swap; False where that takes too long or too many wait already."""
@@ -211,7 +228,9 @@ class Gateway:
 
     def _changed(self, table: Table) -> None:
         self._pools.keep_only(table)
-        self._losses.keep_only([name for route in table.slots.values() for name in _instances(route)])
+        named = [name for route in table.slots.values() for name in _instances(route)]
+        self._losses.keep_only(named)
+        self._counts.keep_only(named)
         for slot in self._places.keys() - table.slots.keys():
             del self._places[slot]
             self._serving.pop(slot, None)
@@ -235,14 +254,16 @@ class Gateway:
         headers = {GENERATION: str(table.generation)}
         return web.Response(body=msgspec.json.encode(shown), content_type="application/json", headers=headers)
 
-    async def _described(self, slot: str, route: Route) -> dict[str, str | bool | list[str] | None]:
+    async def _described(self, slot: str, route: Route) -> dict[str, Any]:
         """Who answers for a slot, tried: a socket that nobody listens at is not named."""
         silent: set[Peer] = set()
         while (choice := choose(route, silent)) is not None and isinstance(choice.peer, Upstream):
             if await _listens(choice.peer):
                 break
             silent.add(choice.peer)
-        return _shown(slot, route, choice, self._table.refused.get(slot), self._losses.among(_instances(route)))
+        here = _instances(route)
+        refused = self._table.refused.get(slot)
+        return _shown(slot, route, choice, refused, self._losses.among(here), self._counts.among(here))
 
 
 def _instances(route: Route) -> list[str]:
@@ -260,8 +281,13 @@ async def _listens(upstream: Upstream) -> bool:
 
 
 def _shown(
-    slot: str, route: Route, choice: Choice | None, refused: str | None, lost: list[str]
-) -> dict[str, str | bool | list[str] | None]:
+    slot: str,
+    route: Route,
+    choice: Choice | None,
+    refused: str | None,
+    lost: list[str],
+    counts: dict[str, dict[str, object]],
+) -> dict[str, Any]:
     peer = choice.peer if choice else None
     return {
         "slot": slot,
@@ -272,4 +298,6 @@ def _shown(
         **({"refused": refused} if refused else {}),
         # For the agent: a module that dies of what clients send is not to blame for it alone.
         **({"lost": lost} if lost else {}),
+        # And what they saw of each instance, by its name.
+        **({"counts": counts} if counts else {}),
     }

@@ -37,7 +37,8 @@ class Errand(NamedTuple):
     """What is to be asked, whoever will be asked.
 
     ``marks`` are set on the answer, ``last`` says that the client's connection ends with it. ``lost`` is called where
-    the peer had the request and its answer will never be whole.
+    the peer had the request and its answer will never be whole, ``heard`` once its answer, or the head of a long one,
+    is here.
     """
 
     request: web.BaseRequest
@@ -47,6 +48,7 @@ class Errand(NamedTuple):
     whole_answer: int
     last: bool
     lost: Callable[[], None]
+    heard: Callable[[], None]
 
 
 async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
@@ -104,11 +106,13 @@ async def _pass_on(errand: Errand, answer: aiohttp.ClientResponse) -> web.Stream
             # that module which another instance must not hide.
             errand.lost()
             raise refusal(web.HTTPBadGateway, "the module stopped in the middle of its answer") from error
+        errand.heard()
         # Sent by the server in one piece with its headers, which a StreamResponse is not: a system call less.
         whole = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=content)
         if errand.last:
             whole.force_close()
         return whole
+    errand.heard()
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
     if errand.last:
         response.force_close()

@@ -10,8 +10,9 @@ from typing import Final, Literal
 import msgspec
 
 from modules.errors import Invalid
-from modules.protocol.measured import Measured, distance
+from modules.protocol.measured import Measured
 from modules.protocol.report import SlotReport
+from modules.sketch import distance
 
 MOST_SAMPLES: Final = 1_000_000
 WEEK_S: Final = 7 * 86400

@@ -12,7 +12,10 @@ PIECE = b"0123456789abcdef" * 4096
 
 
 class ScoringDouble:
-    """Answers ``/score`` with its name and what it received; ``/slow`` waits for ``release``; ``/pieces`` streams."""
+    """Answers ``/score`` with its name and what it received; ``/slow`` waits for ``release``; ``/pieces`` streams.
+
+    Each of these paths may have ``/score`` behind it. ``status`` and ``delay`` are of the answers to ``/score``.
+    """
 
     def __init__(self, name, socket):
         self.name = name
@@ -22,6 +25,7 @@ class ScoringDouble:
         self.begun = asyncio.Event()
         self.release = asyncio.Event()
         self.drop_next = False
+        self.status, self.delay = 200, 0.0
 
     @property
     def upstream(self):
@@ -73,7 +77,7 @@ class ScoringDouble:
             raise
 
     async def _arm(self, request):
-        path = request.raw_path.partition("?")[0]
+        path = request.raw_path.partition("?")[0].removesuffix("/score") or "/score"
         size, digest = 0, hashlib.sha256()
         while chunk := await request.content.readany():
             size += len(chunk)
@@ -95,4 +99,7 @@ class ScoringDouble:
             return response
         if path == "/large":
             return web.Response(body=PIECE * 32)
-        return web.json_response({"who": self.name, "size": size, "sha256": digest.hexdigest()})
+        if path == "/score":
+            await asyncio.sleep(self.delay)
+        told = {"who": self.name, "size": size, "sha256": digest.hexdigest()}
+        return web.json_response(told, status=self.status)

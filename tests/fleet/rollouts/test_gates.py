@@ -7,8 +7,9 @@ from fleet.rollouts.gates import look
 from fleet.rollouts.model import Policy, Wave
 from modules.errors import Invalid
 from modules.names import Digest, Slug
-from modules.protocol.measured import BINS, Measured, bin_of, distance
+from modules.protocol.measured import Measured
 from modules.protocol.report import Health, Running, SlotReport
+from modules.sketch import BINS, bin_of, distance
 from tests.doubles.fleet_rows import slot_report
 
 DIGEST = Digest("sha256:" + "0" * 64)
