@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from modules.scoring.answers import Answers
 from modules.scoring.runtime import ModelRuntime
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -56,9 +57,13 @@ class Histogram:
 
 
 class Figures:
-    """What a graph's lanes measure: seconds by phase, requests in a run and at most, how many wait, were refused."""
+    """What a graph's lanes measure: seconds by phase, requests in a run and at most, how many wait, were refused.
+
+    And what its answers are like.
+    """
 
     def __init__(self) -> None:
+        self.answers = Answers()
         self.refused = 0
         self.queue_depth: Callable[[], int] = int
         self.running: Callable[[], int] = int

@@ -2,9 +2,10 @@
 
 import time
 
+from modules.scoring.answers import total
 from modules.scoring.http.admission import Admission
 from modules.scoring.http.replies import Handler, Reply, allow, document
-from modules.scoring.metrics import CONTENT_TYPE, Metrics
+from modules.scoring.metrics import CONTENT_TYPE, Figures, Metrics
 from modules.scoring.models import Models
 from modules.scoring.runtime import Request
 from modules.scoring.settings import Settings
@@ -49,4 +50,9 @@ class Operation:
             "batch_reason": metadata.batch_reason,
             "load_seconds": self.load_seconds,
             "cores": self._settings.cores,
+            "answers": total(
+                figures.answers
+                for entry in self._models
+                if isinstance(figures := getattr(entry.runtime, "figures", None), Figures)
+            ),
         })  # fmt: skip

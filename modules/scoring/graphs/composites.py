@@ -10,7 +10,7 @@ import numpy as np
 
 from modules.errors import Invalid
 from modules.manifest import Ensemble, Pipeline
-from modules.scoring.graphs import bfloat16, bodies, inputs
+from modules.scoring.graphs import bfloat16, bodies, inputs, output_look
 from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.graphs.tensors import Array
 from modules.scoring.metrics import Figures
@@ -49,7 +49,8 @@ class _Composite:
         self._ready = True
 
     def score(self, request: Request) -> Awaitable[Answer]:
-        return self.infer(len(request.body), *bodies.codec(request, self.inputs, self.outputs))
+        decode, encode = bodies.codec(request, self.inputs, self.outputs)
+        return self.infer(len(request.body), decode, output_look.seen(self.figures.answers, encode))
 
     def infer(self, size: int, decode: Callable[[], Feeds], encode: Callable[[Values, float], T]) -> Awaitable[T]:
         # A task, so that what has begun is seen to its end, or given up, as one.

@@ -12,7 +12,7 @@ import onnxruntime
 
 from modules.errors import NotReady
 from modules.manifest import ImageInput
-from modules.scoring.graphs import bodies, graph_file, image_input, inputs
+from modules.scoring.graphs import bodies, graph_file, image_input, inputs, output_look
 from modules.scoring.graphs.batch_axis import why_alone
 from modules.scoring.graphs.batching import choose
 from modules.scoring.graphs.lanes import INLINE_S, Lanes
@@ -90,7 +90,8 @@ class OnnxRuntime:
         log.info("each request has a run of its own: %s", lanes.why_alone)
 
     def score(self, request: Request) -> Answer | Awaitable[Answer]:
-        return self.infer(len(request.body), *bodies.codec(request, self.inputs, self.outputs, self._image))
+        decode, encode = bodies.codec(request, self.inputs, self.outputs, self._image)
+        return self.infer(len(request.body), decode, output_look.seen(self.figures.answers, encode))
 
     def infer(self, size: int, decode: Callable[[], Feeds], encode: Callable[[Values, float], T]) -> T | Awaitable[T]:
         """Run what ``decode`` gives, and return what ``encode`` makes of the outputs and the milliseconds they took.

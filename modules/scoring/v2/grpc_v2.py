@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from open_inference.grpc import protocol
 
 from modules import __version__
+from modules.scoring.graphs import output_look
 from modules.scoring.graphs.shared_run import Values
 from modules.scoring.http.replies import RETRY
 from modules.scoring.models import Entry, Models
@@ -77,7 +78,8 @@ class InferenceService:
         def answer(values: Values, _: float) -> bytes:
             return grpc_tensors.answer(request, names, outputs, values, version=entry.version)
 
-        outcome = runtime.infer(len(body), partial(grpc_tensors.feeds, request, runtime.inputs), answer)
+        encode = output_look.seen(runtime.figures.answers, answer)
+        outcome = runtime.infer(len(body), partial(grpc_tensors.feeds, request, runtime.inputs), encode)
         return outcome if isinstance(outcome, bytes) else await outcome
 
     async def _index(self, body: bytes) -> bytes:

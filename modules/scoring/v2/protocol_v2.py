@@ -8,6 +8,7 @@ import orjson
 
 from modules import __version__
 from modules.errors import EdgefleetError
+from modules.scoring.graphs import output_look
 from modules.scoring.graphs.shared_run import Values
 from modules.scoring.http.replies import JSON, RETRY, Handler, Header, Reply, allow, document
 from modules.scoring.models import Entry, Models, Tensors
@@ -89,7 +90,7 @@ class InferenceProtocol:
         asked = v2_tensors.read(request.body, request.header(HEADER_LENGTH), runtime.outputs)
         outcome = runtime.infer(
             len(request.body), partial(v2_tensors.feeds, asked, runtime.inputs),
-            partial(_answer, entry, asked, runtime.outputs),
+            output_look.seen(runtime.figures.answers, partial(_answer, entry, asked, runtime.outputs)),
         )  # fmt: skip
         return outcome if isinstance(outcome, Reply) else self._later(outcome)
 
