@@ -7,6 +7,7 @@ remembered between two passes.
 import asyncio
 import contextlib
 import logging
+import math
 import sqlite3
 from collections.abc import Callable
 from typing import Final
@@ -14,12 +15,13 @@ from typing import Final
 from agent.clock import Clock, known_local
 from agent.execute import Executor
 from agent.host import Host
+from agent.measurer import Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.phases import TABLE
 from agent.plan import left_over, plan
 from agent.router import Router
-from agent.slots import Slot
+from agent.slots import Slot, Watched
 from agent.steps import Lane, Step
 from agent.store import ORDER, Store
 from agent.supply import Supply
@@ -46,6 +48,7 @@ class Loop:
         supply: Supply,
         outbox: Outbox,
         router: Router,
+        measurer: Measurer,
         clock: Clock,
         poll_s: float,
     ) -> None:
@@ -56,6 +59,7 @@ class Loop:
         self._supply = supply
         self._outbox = outbox
         self._router = router
+        self._measurer = measurer
         self._clock = clock
         self._poll_s = poll_s
         self._wake = asyncio.Event()
@@ -71,6 +75,7 @@ class Loop:
         self._letting_go: asyncio.Task[None] | None = None
         self._saying: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[HostFacts] | None = None
+        self._measuring: asyncio.Task[None] | None = None
         self._resumed = False
         self._outage_logged = False
         self.passes = 0
@@ -124,7 +129,7 @@ class Loop:
                 stopping.cancel()
             await asyncio.gather(*self._stopping.values(), return_exceptions=True)
             await self._observer.close()
-            for beside in (self._saying, self._letting_go, self._looking):
+            for beside in (self._saying, self._letting_go, self._looking, self._measuring):
                 if beside is not None:
                     beside.cancel()
                     await asyncio.wait([beside])
@@ -192,7 +197,27 @@ class Loop:
             )
         if not self._tasks and not self._stopping:
             await self._tidy(slots, running)
-        return decision.look_again
+        return min(decision.look_again, self._measure(slots))
+
+    def _measure(self, slots: tuple[Slot, ...]) -> float:
+        """Measure beside the loop what is due; when to come back for it: what is under way wakes the loop itself."""
+        if self._measuring is not None and not self._measuring.done():
+            return math.inf
+        due = self._measurer.due(slots)
+        if due <= self._clock.monotonic():
+            self._measuring = asyncio.create_task(self._measured(slots), name="measure")
+            return math.inf
+        return due
+
+    async def _measured(self, slots: tuple[Slot, ...]) -> None:
+        try:
+            await self._measurer.look(slots, lambda name: any(slot == name for slot, _ in self._tasks))
+        except (EdgefleetError, OSError) as error:
+            _log.warning("what was measured could not be kept: %s", error)
+            await self._clock.sleep(self._poll_s)
+        finally:
+            self._measuring = None
+            self.wake()
 
     async def _look_at_host(self) -> None:
         """A new look, waited for a moment: an engine that hangs must not hold up the pass; it is told of later."""
@@ -227,6 +252,8 @@ class Loop:
     async def _tidy(self, slots: tuple[Slot, ...], running: dict[str, str]) -> None:
         if self._store.document(ORDER) is None:
             return  # a new database knows of nothing, and what runs may be what serves: only an order says more
+        # What was measured changes with each window, and leaves nothing to be tidied.
+        slots = tuple(slot.with_(watched=Watched()) for slot in slots)
         stopped = set()
         for instance in left_over(slots, running):
             with contextlib.suppress(EdgefleetError):

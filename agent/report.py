@@ -84,6 +84,8 @@ def _slot(slot: Slot) -> SlotReport:
         progress=slot.target.progress,
         times=slot.target.times,
         current=_health(slot),
+        measured=slot.target.watched.measured,
+        before=slot.target.watched.before,
     )
 
 

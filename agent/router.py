@@ -63,6 +63,13 @@ class Router:
             return False
         return any(instance in (one.get("lost") or ()) for one in told.slots)
 
+    async def counted(self) -> dict[str, answering.Counted] | None:
+        """What the gateway saw of each instance; None where it does not say."""
+        try:
+            return answering.counted(await asyncio.to_thread(answering.gateway, self._gateway))
+        except OSError:
+            return None
+
     def _share_identity(self) -> None:
         """Put the device's certificate and key where the gateway's group can read them, and nobody else.
 

@@ -24,6 +24,7 @@ from agent.installation import Installation
 from agent.launch import Launcher
 from agent.link import Link
 from agent.loop import Loop
+from agent.measurer import Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.router import Router
@@ -140,6 +141,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         lost=router.lost,
         retry_s=settings.pull_retry_s,
     )
+    measurer = Measurer(store=store, shelf=shelf, engines=known, counted=router.counted, clock=clock)
     loop = Loop(
         store=store,
         host=host,
@@ -148,6 +150,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         supply=supply,
         outbox=outbox,
         router=router,
+        measurer=measurer,
         clock=clock,
         poll_s=settings.poll_s,
     )

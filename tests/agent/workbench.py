@@ -15,6 +15,7 @@ from agent.hands import Hands
 from agent.identity import CERTIFICATE, KEY
 from agent.launch import Launcher
 from agent.loop import Loop
+from agent.measurer import Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.router import Router
@@ -75,6 +76,7 @@ class Bench:
         self.counter = 0
         self.tries = 3
         self.no_gateway = ""
+        self.counts = {}
         self.under_request: Callable[[str], bool] = lambda _: False
         self.task: asyncio.Task[None] | None = None
         self.watch: Callable[[], None] = lambda: None
@@ -122,6 +124,9 @@ class Bench:
             supply=self.supply,
             outbox=self.outbox,
             router=self.router,
+            measurer=Measurer(
+                store=self.store, shelf=self.shelf, engines=engines, counted=self.counted, clock=self.clock
+            ),
             clock=self.clock,
             poll_s=0.02,
         )
@@ -129,6 +134,10 @@ class Bench:
     async def untaken(self) -> str:
         """What the gateway says; a test may set ``no_gateway``."""
         return self.no_gateway
+
+    async def counted(self):
+        """What the gateway saw of each instance; a test sets ``counts``."""
+        return self.counts
 
     async def lost(self, instance: str) -> bool:
         """Whether the gateway says that a client's request was with it when it ended; ``under_request`` names those."""

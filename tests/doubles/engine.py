@@ -280,7 +280,7 @@ def _answer(target: str, sent: bytes, behaviour: Behaviour) -> tuple[int, bytes]
         case "/":
             return (503, b"not yet") if behaviour.hangs else (200, b"Healthy")
         case "/edgefleet/status":
-            told = {"ready": True, "provider_in_use": behaviour.provider, "module": "m"}
+            told = {"ready": True, "provider_in_use": behaviour.provider, "module": "m", "answers": {"looked": 0}}
             return 200, behaviour.status if behaviour.status is not None else msgspec.json.encode(told)
         case "/score":
             return 200, behaviour.answers.get(sent, behaviour.answer)
