@@ -6,14 +6,12 @@ What the agent remembers may be old news: it may have ended, and its modules aft
 import asyncio
 import http.client
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from agent.health import alive
-from agent.latencies import BINS
 from agent.slots import Slot
-from modules.bounds import Count
 
 _TIMEOUT_S: Final = 5.0
 _LIMIT: Final = 1 << 20
@@ -31,29 +29,6 @@ class Told(NamedTuple):
 
     generation: int
     slots: list[dict[str, Any]]
-
-
-Bin = Annotated[int, msgspec.Meta(ge=0, lt=BINS)]
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway saw of one instance in the last ``seconds``: counts that only grow, until it starts again."""
-
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
-    requests: Count = 0
-    errors: Count = 0
-    latencies: Annotated[tuple[tuple[Bin, Count], ...], msgspec.Meta(max_length=BINS)] = ()
-
-
-def counted(told: Told) -> dict[str, Counted]:
-    """The counts by instance; what cannot be read is left out, as from a gateway of before."""
-    found: dict[str, Counted] = {}
-    for slot in told.slots:
-        try:
-            found |= msgspec.convert(slot.get("counts", {}), dict[str, Counted])
-        except msgspec.ValidationError:
-            continue
-    return found
 
 
 def gateway(address: str, *, timeout_s: float = _TIMEOUT_S) -> Told:

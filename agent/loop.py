@@ -10,12 +10,11 @@ import logging
 import math
 import sqlite3
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from agent.clock import Clock, known_local
 from agent.execute import Executor
 from agent.host import Host
-from agent.measurer import Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.phases import TABLE
@@ -35,6 +34,14 @@ _FACTS_EVERY_S: Final = 60.0
 _HOST_WITHIN_S: Final = 5.0
 
 
+class Measurer(Protocol):
+    """What the loop knows of ``agent.measurer``."""
+
+    def due(self, slots: tuple[Slot, ...]) -> float: ...
+
+    async def look(self, slots: tuple[Slot, ...], busy: Callable[[Slug], bool]) -> None: ...
+
+
 class Loop:
     """The agent's heart: everything it does, it does because a pass of this loop decided it."""
 
@@ -48,7 +55,7 @@ class Loop:
         supply: Supply,
         outbox: Outbox,
         router: Router,
-        measurer: Measurer,
+        measurer: Callable[[], Measurer],
         clock: Clock,
         poll_s: float,
     ) -> None:
@@ -59,7 +66,8 @@ class Loop:
         self._supply = supply
         self._outbox = outbox
         self._router = router
-        self._measurer = measurer
+        self._make_measurer = measurer
+        self._measurer: Measurer | None = None
         self._clock = clock
         self._poll_s = poll_s
         self._wake = asyncio.Event()
@@ -201,19 +209,23 @@ class Loop:
 
     def _measure(self, slots: tuple[Slot, ...]) -> float:
         """Measure beside the loop what is due; when to come back for it: what is under way wakes the loop itself."""
-        if self._measuring is not None and not self._measuring.done():
+        if self._measuring is not None:
             return math.inf
+        if self._measurer is None:
+            if not any(slot.target.measure for slot in slots):
+                return math.inf  # most agents never load what measures
+            self._measurer = self._make_measurer()
         due = self._measurer.due(slots)
         if due <= self._clock.monotonic():
-            self._measuring = asyncio.create_task(self._measured(slots), name="measure")
+            self._measuring = asyncio.create_task(self._measured(self._measurer, slots), name="measure")
             return math.inf
         return due
 
-    async def _measured(self, slots: tuple[Slot, ...]) -> None:
+    async def _measured(self, measurer: Measurer, slots: tuple[Slot, ...]) -> None:
         try:
-            await self._measurer.look(slots, lambda name: any(slot == name for slot, _ in self._tasks))
-        except (EdgefleetError, OSError) as error:
-            _log.warning("what was measured could not be kept: %s", error)
+            await measurer.look(slots, lambda name: any(slot == name for slot, _ in self._tasks))
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged, and everything else goes on
+            _log.exception("nothing was measured, it is tried again")
             await self._clock.sleep(self._poll_s)
         finally:
             self._measuring = None

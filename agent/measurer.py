@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from agent.answering import Counted
+from agent.answering import Told
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
-from agent.measure import Gauge, Looked, Reading
+from agent.measure import Counted, Gauge, Looked, Reading, counted
 from agent.shelf import Shelf
 from agent.slots import Placed, Slot
 from agent.store import Store
@@ -47,7 +47,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 class Measurer:
-    """Looks when it is time to; ``counted`` asks the gateway what it saw of each instance (None: it did not say).
+    """Looks when it is time to; ``told`` is what the gateway says of itself, counts and all (None: it did not).
 
     ``busy`` says whether something is being done to a slot.
     """
@@ -58,14 +58,14 @@ class Measurer:
         store: Store,
         shelf: Shelf,
         engines: Mapping[str, ContainerEngine],
-        counted: Callable[[], Awaitable[dict[str, Counted] | None]],
+        told: Callable[[], Awaitable[Told | None]],
         clock: Clock,
         system: System | None = None,
     ) -> None:
         self._store = store
         self._shelf = shelf
         self._engines = engines
-        self._counted = counted
+        self._told = told
         self._clock = clock
         self._system = system or System()
         # By slot: who is measured, and when to look next (seconds of the boot).
@@ -89,7 +89,7 @@ class Measurer:
         asked = [(slot, placed) for slot in slots if (placed := measured(slot)) and self._due(slot.slot, placed) <= now]
         if not asked:
             return
-        counts = await self._counted()
+        counts = await self._counts()
         heat = await asyncio.to_thread(temperature, self._system)
         for slot, placed in asked:
             await self._look(slot, placed, counts, heat, busy)
@@ -113,7 +113,7 @@ class Measurer:
                 closed = await self._with_samples(slot, placed, closed, busy)
             self._keep(slot, placed, closed)
             # What the samples added to the server's counts is in no window.
-            gauge.begin(await self._read(placed, counts if not closed.samples else await self._counted(), heat))
+            gauge.begin(await self._read(placed, counts if not closed.samples else await self._counts(), heat))
         apart = min(max(_window_s(slot) / _LOOKS, _APART_S[0]), _APART_S[1])
         now = self._clock.monotonic()
         self._next[slot.slot] = min(now + apart, max(gauge.ends or 0.0, now))
@@ -148,6 +148,10 @@ class Measurer:
         memory = await self._memory(placed)
         at = self._clock.monotonic()
         return Reading(at=at, seen=seen, answers=answers, memory_mb=memory, temperature_c=heat)
+
+    async def _counts(self) -> dict[str, Counted] | None:
+        told = await self._told()
+        return None if told is None else counted(told)
 
     async def _answers(self, placed: Placed) -> Looked | None:
         """What its server says of its answers; one of before, or a module that says nonsense, says nothing."""

@@ -63,10 +63,10 @@ class Router:
             return False
         return any(instance in (one.get("lost") or ()) for one in told.slots)
 
-    async def counted(self) -> dict[str, answering.Counted] | None:
-        """What the gateway saw of each instance; None where it does not say."""
+    async def told(self) -> answering.Told | None:
+        """What the gateway says of itself; None where it does not."""
         try:
-            return answering.counted(await asyncio.to_thread(answering.gateway, self._gateway))
+            return await asyncio.to_thread(answering.gateway, self._gateway)
         except OSError:
             return None
 

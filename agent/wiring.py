@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import importlib
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from agent import identity as identities
 from agent import installation as installations
@@ -23,8 +25,7 @@ from agent.inbox import Inbox
 from agent.installation import Installation
 from agent.launch import Launcher
 from agent.link import Link
-from agent.loop import Loop
-from agent.measurer import Measurer
+from agent.loop import Loop, Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.router import Router
@@ -141,7 +142,6 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         lost=router.lost,
         retry_s=settings.pull_retry_s,
     )
-    measurer = Measurer(store=store, shelf=shelf, engines=known, counted=router.counted, clock=clock)
     loop = Loop(
         store=store,
         host=host,
@@ -150,7 +150,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         supply=supply,
         outbox=outbox,
         router=router,
-        measurer=measurer,
+        measurer=lambda: _measurer(store=store, shelf=shelf, engines=known, told=router.told, clock=clock),
         clock=clock,
         poll_s=settings.poll_s,
     )
@@ -164,6 +164,12 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         notify("STOPPING=1")
         verifier.close()
         store.close()
+
+
+def _measurer(**parts: Any) -> Measurer:
+    """Loaded when it is called: most agents are never asked to measure."""
+    made: Measurer = importlib.import_module("agent.measurer").Measurer(**parts)
+    return made
 
 
 async def _together(**parts: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -4,9 +4,8 @@ import random
 
 import pytest
 
-from agent.answering import Counted
 from agent.latencies import bin_of
-from agent.measure import Gauge, Looked, Reading, slope
+from agent.measure import Counted, Gauge, Looked, Reading, slope
 from modules.sketch import BINS
 
 WINDOW_S = 60.0

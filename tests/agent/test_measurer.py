@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from agent import measurer
-from agent.answering import Counted
 from agent.latencies import bin_of
+from agent.measure import Counted
 from modules.protocol.order import Measure
 from modules.protocol.phases import Phase
 from modules.sketch import BINS
@@ -25,6 +25,13 @@ def counts(requests, errors=0, ms=1.0, seconds=600.0):
 
 def says(**answers):
     return msgspec.json.encode({"ready": True, "provider_in_use": "CPUExecutionProvider", **answers})
+
+
+class Unwilling:
+    """Never measures."""
+
+    def due(self, _):
+        return float("inf")
 
 
 async def order(device, release=TWO, measure=ASKED, **more):
@@ -92,6 +99,7 @@ async def test_there_is_one_report_for_each_window_and_then_none(device):
     await replaced(device)
     reports = len(device.link.reports(device.key))
     for number in (1, 2, 3):
+        device.counts = {device.row().current.instance: counts(number * number)}
         await window(device, seconds=61.0)
         assert len(device.link.reports(device.key)) == reports + number
     asked = []
@@ -210,7 +218,7 @@ async def test_an_agent_that_dies_while_traffic_moves_still_knows_what_was_befor
     async with bench(folder) as device:
         await device.committed(ONE)
         device.counts = {device.row().current.instance: counts(5000)}
-        device.loop._measurer.due = lambda _: float("inf")
+        device.loop._make_measurer = Unwilling
         await order(device)
         await device.phase(Phase.PROBATION)
         assert device.row().target.watched.before is None

@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from agent.adopt import adopt
+from agent.answering import Told
 from agent.blobs import BlobStore
 from agent.execute import Executor
 from agent.fetch import Puller
@@ -124,8 +127,8 @@ class Bench:
             supply=self.supply,
             outbox=self.outbox,
             router=self.router,
-            measurer=Measurer(
-                store=self.store, shelf=self.shelf, engines=engines, counted=self.counted, clock=self.clock
+            measurer=lambda: Measurer(
+                store=self.store, shelf=self.shelf, engines=engines, told=self.told, clock=self.clock
             ),
             clock=self.clock,
             poll_s=0.02,
@@ -135,9 +138,9 @@ class Bench:
         """What the gateway says; a test may set ``no_gateway``."""
         return self.no_gateway
 
-    async def counted(self):
-        """What the gateway saw of each instance; a test sets ``counts``."""
-        return self.counts
+    async def told(self):
+        """What the gateway says of itself; ``counts`` is what it saw of each instance."""
+        return Told(1, [{"slot": "main", "counts": msgspec.to_builtins(self.counts)}])
 
     async def lost(self, instance: str) -> bool:
         """Whether the gateway says that a client's request was with it when it ended; ``under_request`` names those."""

@@ -6,9 +6,10 @@ import statistics
 
 import pytest
 
-from agent.answering import Told, counted, gateway
+from agent.answering import Told, gateway
 from agent.gateway.table import Fallback
 from agent.latencies import BINS, bin_of, percentile_ms
+from agent.measure import counted
 from tests.agent.gateway.stage import Stage
 
 
