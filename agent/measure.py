@@ -66,8 +66,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Gauge:
     """Measures one instance, window after window."""
 
-    def __init__(self, instance: str, window_s: float) -> None:
-        self.instance = instance
+    def __init__(self, window_s: float) -> None:
         self._window_s = window_s
         self._begin: Reading | None = None
         self._last: Reading | None = None

@@ -23,6 +23,7 @@ from agent.store import Store
 from hardware.system import System
 from hardware.thermal import temperature
 from modules.canonical import UNREADABLE
+from modules.clipping import clipped
 from modules.errors import EdgefleetError
 from modules.names import Slug
 from modules.protocol.measured import Measured
@@ -44,6 +45,19 @@ _log = logging.getLogger(__name__)
 
 class _Status(msgspec.Struct, frozen=True):
     answers: Looked | None = None
+
+
+class _Watch:
+    """Who is measured in a slot, and when to look next (seconds of the boot)."""
+
+    def __init__(self, placed: Placed, window_s: float) -> None:
+        self.placed = placed
+        self.window_s = window_s
+        self.gauge = Gauge(window_s)
+        self.next = 0.0
+
+    def goes_on(self, placed: Placed, window_s: float) -> bool:
+        return self.placed.instance == placed.instance and self.window_s == window_s
 
 
 class Measurer:
@@ -68,25 +82,23 @@ class Measurer:
         self._told = told
         self._clock = clock
         self._system = system or System()
-        # By slot: who is measured, and when to look next (seconds of the boot).
-        self._gauges: dict[Slug, Gauge] = {}
-        self._next: dict[Slug, float] = {}
+        self._watches: dict[Slug, _Watch] = {}
 
     def due(self, slots: tuple[Slot, ...]) -> float:
         """When to look next, in seconds of the boot; infinite where nothing is to be measured."""
-        asked = {slot.slot: placed for slot in slots if (placed := measured(slot))}
-        for gone in self._gauges.keys() - asked.keys():
-            del self._gauges[gone]
-        return min((self._due(slot, placed) for slot, placed in asked.items()), default=math.inf)
+        asked = [(slot, placed) for slot in slots if (placed := measured(slot))]
+        for gone in self._watches.keys() - {slot.slot for slot, _ in asked}:
+            del self._watches[gone]
+        return min((self._due(slot, placed) for slot, placed in asked), default=math.inf)
 
-    def _due(self, slot: Slug, placed: Placed) -> float:
-        gauge = self._gauges.get(slot)
-        return self._next[slot] if gauge is not None and gauge.instance == placed.instance else 0.0
+    def _due(self, slot: Slot, placed: Placed) -> float:
+        watch = self._watches.get(slot.slot)
+        return watch.next if watch is not None and watch.goes_on(placed, _window_s(slot)) else 0.0
 
     async def look(self, slots: tuple[Slot, ...], busy: Callable[[Slug], bool]) -> None:
         """Read what is due; rows that change for it are saved."""
         now = self._clock.monotonic()
-        asked = [(slot, placed) for slot in slots if (placed := measured(slot)) and self._due(slot.slot, placed) <= now]
+        asked = [(slot, placed) for slot in slots if (placed := measured(slot)) and self._due(slot, placed) <= now]
         if not asked:
             return
         counts = await self._counts()
@@ -102,44 +114,46 @@ class Measurer:
         heat: float | None,
         busy: Callable[[Slug], bool],
     ) -> None:
-        gauge = self._gauges.get(slot.slot)
+        watch, window_s = self._watches.get(slot.slot), _window_s(slot)
         if slot.phase in {Phase.PROBATION, Phase.COMMITTED} and slot.target.watched.before is None:
-            await self._keep_before(slot, gauge, counts)
-        if gauge is None or gauge.instance != placed.instance:
-            gauge = self._gauges[slot.slot] = Gauge(placed.instance, _window_s(slot))
-        closed = gauge.take(await self._read(placed, counts, heat))
+            await self._keep_before(slot, watch, counts)
+        if watch is None or not watch.goes_on(placed, window_s):
+            watch = self._watches[slot.slot] = _Watch(placed, window_s)
+        closed = watch.gauge.take(await self._read(placed, counts, heat))
         if closed is not None and slot.phase not in _ON_ITS_WAY:
             if slot.phase is Phase.COMMITTED:
                 closed = await self._with_samples(slot, placed, closed, busy)
             self._keep(slot, placed, closed)
             # What the samples added to the server's counts is in no window.
-            gauge.begin(await self._read(placed, counts if not closed.samples else await self._counts(), heat))
-        apart = min(max(_window_s(slot) / _LOOKS, _APART_S[0]), _APART_S[1])
+            watch.gauge.begin(await self._read(placed, counts if not closed.samples else await self._counts(), heat))
+        apart = min(max(window_s / _LOOKS, _APART_S[0]), _APART_S[1])
         now = self._clock.monotonic()
-        self._next[slot.slot] = min(now + apart, max(gauge.ends or 0.0, now))
+        watch.next = min(now + apart, max(watch.gauge.ends or 0.0, now))
 
-    async def _keep_before(self, slot: Slot, gauge: Gauge | None, counts: dict[str, Counted] | None) -> None:
+    async def _keep_before(self, slot: Slot, watch: _Watch | None, counts: dict[str, Counted] | None) -> None:
         """Traffic has moved: what was measured of the one that had it is kept, for as long as it is compared with."""
         old = slot.current if slot.phase is Phase.PROBATION else None
-        if gauge is None and old is not None:
-            gauge = Gauge(old.instance, _window_s(slot))  # the agent was started again meanwhile
-        if gauge is None or (serving := slot.serving) is None or gauge.instance == serving.instance:
+        if watch is None and old is not None:
+            watch = _Watch(old, _window_s(slot))  # the agent was started again meanwhile
+        if watch is None or watch.placed.wanted == slot.wanted:
             return
-        if old is not None and old.instance == gauge.instance:
-            gauge.take(await self._read(old, counts, None))
-        before = gauge.before()
+        if old is not None and old.instance == watch.placed.instance:
+            watch.gauge.take(await self._read(old, counts, None))
+        before = watch.gauge.before()
         row = self._store.slot(slot.slot)
         if before is not None and row is not None and row.wanted == slot.wanted:
-            watched = msgspec.structs.replace(row.target.watched, before=before)
+            watched = msgspec.structs.replace(row.target.watched, before=clipped(before))
             self._store.save(row.with_(watched=watched))
 
     def _keep(self, slot: Slot, placed: Placed, found: Measured) -> None:
         """Into the row, if it is still the same module's that was looked at."""
         row = self._store.slot(slot.slot)
-        if row is None or row.target.measure != slot.target.measure or measured(row) != placed:
+        if row is None or row.target.measure != slot.target.measure or row.wanted != slot.wanted:
+            return
+        if (now := measured(row)) is None or now.instance != placed.instance:
             return
         known = row.target.watched
-        watched = msgspec.structs.replace(known, measured=found, spent_s=known.spent_s + found.seconds)
+        watched = msgspec.structs.replace(known, measured=clipped(found), spent_s=known.spent_s + found.seconds)
         self._store.save(row.with_(watched=watched))
 
     async def _read(self, placed: Placed, counts: dict[str, Counted] | None, heat: float | None) -> Reading:

@@ -19,6 +19,8 @@ Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,8}[smhd]\Z")]
 
 MAX_WAVES: Final = 100
 YEAR_S: Final = 366 * 86400
+# What is measured at a time where no gate says for how long.
+WINDOW_S: Final = 60
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,8})([smhd])")
 # How many devices that failed are named in a reason.
@@ -105,8 +107,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if not any(gate.measure not in {"restarts", "provider"} for gate in self.gates):
             return None
         soaks = [self.of(wave).soak_s for wave in self.waves]
-        window = max(60, *(gate.window_s for gate in self.gates))
-        return Measure(window_s=min(window, 86400), for_s=min(seconds(self.deadline) + max(soaks), YEAR_S))
+        # As long as the longest that a gate names: a shorter one is met by it, too.
+        window = max(gate.window_s for gate in self.gates) or WINDOW_S
+        return Measure(window_s=min(max(window, 5), 86400), for_s=min(seconds(self.deadline) + max(soaks), YEAR_S))
 
     def of(self, wave: Wave) -> Threshold:
         """What is asked of a wave: its own word before the policy's."""

@@ -23,7 +23,7 @@ def values(**counts):
 
 def gauge(*readings):
     """A gauge that has taken these, and what the last one closed."""
-    one, closed = Gauge("i", WINDOW_S), None
+    one, closed = Gauge(WINDOW_S), None
     for reading in readings:
         closed = one.take(reading)
     return one, closed
@@ -110,7 +110,7 @@ class TestBefore:
 
     def test_without_a_reading_there_is_none(self):
         """Nothing is made up."""
-        assert Gauge("i", WINDOW_S).before() is None
+        assert Gauge(WINDOW_S).before() is None
 
 
 class TestGrowth:
@@ -127,7 +127,7 @@ class TestGrowth:
 
     def test_readings_are_bounded_and_reach_back_to_the_first(self):
         """After weeks there are as many as after an hour."""
-        one = Gauge("i", 10.0)
+        one = Gauge(10.0)
         for number in range(5000):
             closed = one.take(Reading(at=10.0 * number, memory_mb=100 + number / 360))
 

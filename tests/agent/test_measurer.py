@@ -279,6 +279,47 @@ async def test_a_restarted_module_is_measured_from_its_new_start(device):
     assert (told(device).measured.requests, told(device).measured.errors) == (40, 0)
 
 
+async def test_a_module_that_replaced_nothing_has_no_before(device):
+    """An earlier start of the same module is no predecessor."""
+    first = make("acme/digits:3", probation_s=1.0)
+    await order(device, release=first)
+    await device.phase(Phase.PROBATION)
+    await settled(device)
+    device.clock.advance(1.1)
+    await device.phase(Phase.COMMITTED)
+    old = device.row().current.instance
+    await window(device)
+    device.engine.crash(old)
+    await device.until(lambda: device.row().current.instance != old and device.served())
+    await settled(device)
+    await window(device)
+
+    assert told(device).before is None
+    assert told(device).measured is not None
+
+
+async def test_other_windows_are_measured_when_an_order_says_so(device):
+    """An order that asks for shorter windows gets them, and what was before is still known."""
+    await replaced(device)
+    before = device.row().target.watched.before
+    await order(device, measure=Measure(window_s=10, for_s=180))
+    await settled(device)
+    await window(device, seconds=10.0)
+
+    assert 10 <= told(device).measured.seconds < 20
+    assert told(device).before == before
+
+
+async def test_what_is_absurd_is_brought_within_bounds(device):
+    """A row or report that nobody could read again is never written."""
+    await replaced(device)
+    device.engine.behaviours[TWO.digest] = Behaviour(memory_mb=1e30)
+    await window(device)
+    await device.until(lambda: device.row().target.watched.measured is not None)
+
+    assert told(device).measured.memory_mb == 1 << 33
+
+
 async def test_only_some_of_many_samples_are_asked(device, monkeypatch):
     """A module with thousands of samples is not asked them all over again in every window."""
     monkeypatch.setattr(measurer, "MOST_SAMPLES", 3)

@@ -30,7 +30,8 @@ class Question(NamedTuple):
 class Traffic:
     """Two clients, one that keeps its connection and one that makes a new one each time; both end with the block."""
 
-    def __init__(self, port: int, path: str, questions: Sequence[Question]) -> None:
+    def __init__(self, port: int, path: str, questions: Sequence[Question], *, every_s: float = EVERY_S) -> None:
+        self._every_s = every_s
         self._port, self._path, self._questions = port, path, questions
         self._over = threading.Event()
         self._by_client: tuple[list[Answer], list[Answer]] = ([], [])
@@ -73,7 +74,7 @@ class Traffic:
             if not keep:
                 connection.close()
                 connection = self._connection()
-            due = max(due + EVERY_S, time.monotonic())
+            due = max(due + self._every_s, time.monotonic())
             self._over.wait(due - time.monotonic())
         connection.close()
 

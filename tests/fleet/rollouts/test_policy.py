@@ -118,3 +118,6 @@ def test_what_devices_are_to_measure_follows_from_the_gates():
     gates = [{"measure": "p95_ms", "at_most": 9, "window_s": 600}]
     measure = policies.read({"gates": gates, "deadline": "1h", "soak": "30m"}).measure
     assert (measure.window_s, measure.for_s) == (600, 5400)
+    short = [{"measure": "nan_percent", "at_most": 0, "window_s": 2}, {"measure": "p50_ms", "at_most": 9}]
+    assert policies.read({"gates": short}).measure.window_s == 5
+    assert policies.read({"gates": short[1:]}).measure.window_s == 60
