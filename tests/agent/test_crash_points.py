@@ -19,6 +19,7 @@ from agent.phases import TABLE
 from agent.routes import table
 from agent.steps import Step
 from modules.errors import NoSpace
+from modules.protocol.order import Window
 from modules.protocol.phases import Phase
 from tests.agent.conftest import short_folder
 from tests.agent.crashing import Crashing, Dead
@@ -80,6 +81,13 @@ async def update(device):
     await device.order(main=NEW)
 
 
+async def update_in_its_window(device):
+    """It opens twenty minutes after the device's clock began."""
+    device.server.blobs.update(NEW.blobs)
+    device.shelf.keep_manifest(NEW.digest, NEW.data)
+    await device.order(main=NEW.ordered(windows=(Window(begins="08:20", minutes=24 * 60 - 60),)))
+
+
 async def wrong(device):
     device.engine.behaviours[NEW.digest] = Behaviour(answer=WRONG)
     await device.order(main=NEW)
@@ -126,6 +134,7 @@ async def start(device):
 SCENARIOS = {
     "a first module":                Scenario(nothing, update, Phase.COMMITTED, NEW, served=False),
     "an update":                     Scenario(has_good, update, Phase.COMMITTED, NEW),
+    "an update in its window":       Scenario(has_good, update_in_its_window, Phase.COMMITTED, NEW),
     "an update that answers wrong":  Scenario(has_good, wrong, Phase.REVERTED, GOOD),
     "an update that dies later":     Scenario(has_good, dies_later, Phase.REVERTED, GOOD),
     "an update that does not fit":   Scenario(has_good, unfit, Phase.REJECTED, GOOD),
@@ -286,7 +295,11 @@ def loses_blobs(device):
         path.unlink()
 
 
-@pytest.mark.parametrize("name", SOME)
+# A device that does not know what time it is rightly waits for its window.
+WITHOUT_WINDOW = [one for one in SOME if "an update in its window" not in getattr(one, "values", ())]
+
+
+@pytest.mark.parametrize("name", WITHOUT_WINDOW)
 async def test_the_clock_may_be_set_anywhere(name, monkeypatch):
     """Ten days on, ten days back, or to 1970, in turn: nothing ends early, waits for it, or is condemned for it."""
     ways = itertools.cycle([jumps(10 * DAY_S), jumps(-10 * DAY_S), begins_in_1970])
