@@ -167,6 +167,15 @@ def test_identity_and_names(line):
     assert line[1].infer("graph", tensor("x", [1, 4], **GOOD)).id == ""
 
 
+def test_answers_are_looked_at(serve, relu):
+    """What a gate asks of answers is known of those over gRPC, too."""
+    server, client = serve("--model", relu)
+    client.infer("graph", tensor("x", [1, 4], fp32_contents=[1.0, 2.0, 2.0, float("nan")]))
+    found = server.ask("/edgefleet/status").json["answers"]
+
+    assert (found["looked"], found["nan"], sum(found["values"])) == (1, 1, 3)
+
+
 def test_outputs_in_the_order_asked_for(pair):
     """Outputs come in the order that they are asked for, all of them where none is."""
     inputs = [tensor(name, [1, 2], fp32_contents=[3, 4]) for name in "ba"]
