@@ -2,7 +2,7 @@
 
 import errno
 import http.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, LinkLost, NeedsOperator, NoSpace, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol.enrollment import LIMIT, EnrollAnswer, EnrollRequest, JoinBundle
+
+# A request to the fleet server, as ``agent.fleet_address.post`` makes it: bundle, path, body; status, answer.
+Send = Callable[[JoinBundle, str, bytes], tuple[int, bytes]]
 
 
 def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Identity:
@@ -44,8 +47,7 @@ def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Iden
         folder.chmod(0o700)
         key = _key(folder / KEY)
     try:
-        answer = _ask(join, EnrollRequest(token=join.token, csr=_request(key), name=name))
-        _check(answer, key)
+        answer = certified(join, key, name=name)
     except (Refused, NeedsOperator):
         # The next try has another bundle, perhaps of another fleet: it gets another key.
         (folder / KEY).unlink()
@@ -59,6 +61,15 @@ def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Iden
         # Last: a folder without it is not enrolled.
         write_private(folder / DEVICE, canonical.encode(identity))
     return identity
+
+
+def certified(
+    join: JoinBundle, key: ec.EllipticCurvePrivateKey, *, name: DeviceId | None, send: Send = post
+) -> EnrollAnswer:
+    """The certificate that the fleet's server gives to a key; raises as :func:`enroll`."""
+    answer = _ask(join, EnrollRequest(token=join.token, csr=_request(key), name=name), send)
+    _check(answer, key)
+    return answer
 
 
 @contextmanager
@@ -98,8 +109,8 @@ def _request(key: ec.EllipticCurvePrivateKey) -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _ask(join: JoinBundle, request: EnrollRequest) -> EnrollAnswer:
-    status, data = post(join, "/enroll", msgspec.json.encode(request))
+def _ask(join: JoinBundle, request: EnrollRequest, send: Send) -> EnrollAnswer:
+    status, data = send(join, "/enroll", msgspec.json.encode(request))
     if status == http.client.OK:
         return canonical.decode(data, EnrollAnswer, limit=LIMIT, what="enrolment answer")
     if status >= http.client.INTERNAL_SERVER_ERROR:

@@ -24,22 +24,41 @@ def post(join: JoinBundle, path: str, body: bytes) -> tuple[int, bytes]:
         Invalid: the bundle's authorities are not certificates.
         LinkLost: the server does not answer, or not under these authorities.
     """
-    address = _parse(join.fleet, "join bundle", "make a new bundle")
-    if address.scheme != "https" or not address.hostname:
-        raise BadSettings(f"{join.fleet!r} is not an https address", element="join bundle", remedy="make a new bundle")
-    connection = _connection(address, _context(join))
+    sender = Sender(join)
     try:
-        connection.request("POST", f"{address.path}{path}", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read(LIMIT + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise LinkLost(
-            f"the fleet server cannot be reached: {error}",
-            element=join.fleet,
-            remedy="check the address, the proxy settings and the authorities of the join bundle",
-        ) from error
+        return sender.post(join, path, body)
     finally:
-        connection.close()
+        sender.close()
+
+
+class Sender:
+    """One connection for many requests, which go one after another."""
+
+    def __init__(self, join: JoinBundle) -> None:
+        address = _parse(join.fleet, "join bundle", "make a new bundle")
+        if address.scheme != "https" or not address.hostname:
+            raise BadSettings(
+                f"{join.fleet!r} is not an https address", element="join bundle", remedy="make a new bundle"
+            )
+        self._path = address.path
+        self._connection = _connection(address, _context(join))
+
+    def post(self, join: JoinBundle, path: str, body: bytes) -> tuple[int, bytes]:
+        """As the function :func:`post`."""
+        try:
+            self._connection.request("POST", f"{self._path}{path}", body, {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            return response.status, response.read(LIMIT + 1)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()  # the next request opens it again
+            raise LinkLost(
+                f"the fleet server cannot be reached: {error}",
+                element=join.fleet,
+                remedy="check the address, the proxy settings and the authorities of the join bundle",
+            ) from error
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def _context(join: JoinBundle) -> ssl.SSLContext:

@@ -1,0 +1,209 @@
+"""One module's way on one simulated device: the phases of ``agent/phases.py``, to the end that its behaviour gives."""
+
+import asyncio
+import contextlib
+from typing import Final, Protocol
+
+from agent.clock import backoff
+from agent.simulate.place import Place
+from agent.simulate.plan import LIES, Behaviour, Part, chance, provider
+from modules.digests import Blob
+from modules.errors import EdgefleetError, LinkLost, TransferStalled, Unfit, WrongAnswer
+from modules.manifest import Manifest
+from modules.names import DeviceId
+from modules.needs import HostFacts, fits
+from modules.protocol.measured import BINS, Measured, bin_of
+from modules.protocol.order import SlotOrder
+from modules.protocol.phases import Phase
+from modules.protocol.report import Health, Reason
+
+_REQUESTS_S: Final = 10
+_P50_MS, _P95_MS, _MEMORY_MB, _CELSIUS = 4.0, 9.0, 60.0, 45.0
+# What a real device's counter says of a module that does not stay up.
+_RESTARTS: Final = 5
+# Answers of a classifier: mostly nearly nothing, sometimes nearly one.
+_SHARES: Final = {0.0: 0.1, 0.01: 0.5, 0.1: 0.2, 0.9: 0.2}
+
+
+class Host(Protocol):
+    """The device, as a module's way needs it."""
+
+    name: DeviceId
+    part: Part
+    facts: HostFacts
+
+    @property
+    def pace_s(self) -> float:
+        """How long a phase takes on average."""
+        ...
+
+    @property
+    def most_probation_s(self) -> float: ...
+
+    def move(self, place: Place, phase: str, reason: Reason | None = None) -> None:
+        """The slot is in another phase; say so."""
+        ...
+
+    def say(self) -> None:
+        """Send a report."""
+        ...
+
+    def lie(self, place: Place, behaviour: Behaviour) -> None: ...
+
+    async def away(self, seconds: float) -> None:
+        """Be offline for so long."""
+        ...
+
+    async def manifest(self, ordered: SlotOrder) -> Manifest: ...
+
+    async def pull(self, blobs: list[Blob]) -> None:
+        """Bring these blobs here.
+
+        Raises:
+            TransferStalled, LinkLost: they did not come; it may be tried again.
+        """
+        ...
+
+
+async def walk(host: Host, place: Place) -> None:
+    """From *accepted* to the end that the behaviour of this module on this device gives it."""
+    behaviour = host.part.with_module(place.module)
+    if behaviour.kind in LIES:
+        host.lie(place, behaviour)
+        return
+    try:
+        manifest = await _manifest(host, place)
+        await _fetch(host, place, manifest, behaviour)
+        await _prove(host, place, manifest, behaviour)
+    except EdgefleetError as error:
+        reason = Reason(error.code, error.message)
+        if place.phase in {Phase.STARTING, Phase.PROBATION}:
+            host.move(place, Phase.REVERTING, reason)
+            await _pause(host, place)
+            host.move(place, Phase.REVERTED, reason)
+        else:
+            host.move(place, Phase.REJECTED, reason)
+        return
+    place.commit()
+    host.move(place, Phase.COMMITTED)
+    await _serve(host, place, behaviour)
+
+
+async def _manifest(host: Host, place: Place) -> Manifest:
+    manifest: Manifest | None = None
+    tries = 0
+    while manifest is None:
+        with contextlib.suppress(TransferStalled, LinkLost):
+            manifest = await host.manifest(place.ordered)
+            break
+        tries += 1
+        await asyncio.sleep(backoff(tries, most_s=60.0))
+    found = fits(manifest, host.facts, engine=place.ordered.engine)
+    if found.runtime is None or found.unmet:
+        raise Unfit("; ".join(found.unmet), element=place.module)
+    wanted = provider(found.runtime.accelerator)
+    place.provider = wanted if wanted in found.runtime.providers else found.runtime.providers[0]
+    if host.part.with_module(place.module).kind == "wrong-provider":
+        place.provider = "CPUExecutionProvider" if place.provider != "CPUExecutionProvider" else "SimulatedProvider"
+    await _pause(host, place)
+    host.move(place, Phase.FITTED)
+    return manifest
+
+
+async def _fetch(host: Host, place: Place, manifest: Manifest, behaviour: Behaviour) -> None:
+    await _pause(host, place)
+    host.move(place, Phase.FETCHING)
+    if behaviour.kind == "offline":
+        await host.away(behaviour.for_s)
+    tries = 0
+    while True:
+        try:
+            await host.pull(_blobs(manifest, place, host.facts))
+            break
+        except (TransferStalled, LinkLost):
+            tries += 1
+            await asyncio.sleep(backoff(tries, most_s=60.0))
+    host.move(place, Phase.VERIFIED)
+    await _pause(host, place)
+    host.move(place, Phase.STAGED)
+
+
+def _blobs(manifest: Manifest, place: Place, facts: HostFacts) -> list[Blob]:
+    found: list[Blob] = list(manifest.files)
+    runtime = fits(manifest, facts, engine=place.ordered.engine).runtime
+    if place.ordered.engine == "docker" and runtime is not None and runtime.image is not None:
+        found += [runtime.image.manifest, runtime.image.config, *runtime.image.layers]
+    return found
+
+
+async def _prove(host: Host, place: Place, manifest: Manifest, behaviour: Behaviour) -> None:
+    await _pause(host, place)
+    host.move(place, Phase.STARTING)
+    await _pause(host, place)
+    if behaviour.kind == "fails-samples":
+        raise WrongAnswer("the answer is another than the reference's", element="samples")
+    host.move(place, Phase.PROBATION)
+    await asyncio.sleep(min(manifest.proof.probation_s, host.most_probation_s))
+
+
+async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
+    """What is measured while it serves, and what becomes of it later."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    fails = {"reverts-later", "degrades-later"}
+    ends = began + behaviour.after_s if behaviour.kind in fails else None
+    measure = place.ordered.measure
+    window = measure.window_s if measure else 0
+    measured_until = began + measure.for_s if measure else began
+    while True:
+        due = loop.time() + window if measure and loop.time() + window <= measured_until else None
+        if due is None and ends is None:
+            return
+        if due is not None and (ends is None or due <= ends):
+            await asyncio.sleep(due - loop.time())
+            place.measured = measured(behaviour, host.name, float(window), loop.time() - began)
+            host.say()
+            continue
+        assert ends is not None  # noqa: S101 - one of both is
+        await asyncio.sleep(ends - loop.time())
+        break
+    if behaviour.kind == "degrades-later":
+        why = Reason("not-ready", "it ended again and again")
+        place.health = Health(state="degraded", restarts=_RESTARTS, reason=why)
+        host.move(place, Phase.DEGRADED, why)
+        return
+    why = Reason("not-ready", "it ended too often after it was committed")
+    host.move(place, Phase.REVERTING, why)
+    await _pause(host, place)
+    place.go_back()
+    host.move(place, Phase.REVERTED, why)
+
+
+def measured(behaviour: Behaviour, name: str, window_s: float, served_s: float) -> Measured:
+    """One window, as a module of this behaviour would be measured; a little different on each device."""
+    requests = round(_REQUESTS_S * window_s)
+    near = 0.8 + 0.4 * chance(name)
+    slow, leaks = behaviour.kind == "slow", behaviour.kind == "leaks"
+    growth = behaviour.memory_growth_mb_h if leaks else 0.0
+    nan = round(requests * behaviour.nan_percent / 100) if behaviour.kind == "nan" else 0
+    values = [0] * BINS
+    for value, share in _SHARES.items():
+        values[bin_of(value)] = round(requests * share)
+    return Measured(
+        seconds=window_s,
+        requests=requests,
+        p50_ms=(behaviour.p50_ms if slow else _P50_MS) * near,
+        p95_ms=behaviour.p95_ms if slow else _P95_MS * near,
+        answers=requests,
+        nan=nan,
+        values=tuple(values),
+        samples=1,
+        agree=1,
+        memory_mb=int(_MEMORY_MB + growth * served_s / 3600),
+        memory_growth_mb_h=growth,
+        temperature_c=_CELSIUS * near,
+    )
+
+
+async def _pause(host: Host, place: Place) -> None:
+    await asyncio.sleep(host.pace_s * (0.5 + chance(host.name, place.module, place.phase)))
