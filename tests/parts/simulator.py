@@ -53,9 +53,10 @@ def simulator(state: Path, devices: int, *more: str, within_s: float = 60.0) -> 
     files = ("--ready-file", str(state / "ready"), "--record", str(state / "record"))
     command = [*_command("run", state, devices, *more), "--json", *files]
     log_path = state / "simulator.log"
-    with log_path.open("w") as log, subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
-    ) as process:
+    with (
+        log_path.open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         running = Simulator(state, process)
         try:
             ends = time.monotonic() + stretched(within_s)
