@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--plain", help="HOST:PORT of a listener without TLS")
             one.add_argument("--pace", type=float, default=0.2, help="seconds that a phase takes, on average")
             one.add_argument("--probation", type=float, default=5.0, help="at most so many seconds of probation")
+            one.add_argument("--window", type=float, default=60.0, help="at most so many seconds until measurements")
             one.add_argument("--load-every", type=float, default=0.0, help="seconds; 0: none")
             one.add_argument("--load-bytes", type=int, default=200)
             one.add_argument("--for", dest="seconds", type=float, help="end after so many seconds")
@@ -117,6 +118,7 @@ async def _simulate(arguments: argparse.Namespace, tally: Tally) -> None:
         names=names,
         pace_s=arguments.pace,
         most_probation_s=arguments.probation,
+        most_window_s=arguments.window,
         pulls=not arguments.no_pull,
     )
     ended = asyncio.Event()

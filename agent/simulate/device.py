@@ -53,6 +53,7 @@ class World:
     names: list[DeviceId]
     pace_s: float = 0.2
     most_probation_s: float = 5.0
+    most_window_s: float = 60.0
     pulls: bool = True
     # What every device read alike: manifests by digest.
     manifests: dict[Digest, Manifest] = field(default_factory=dict)
@@ -119,6 +120,10 @@ class Device:
     @property
     def most_probation_s(self) -> float:
         return self._world.most_probation_s
+
+    @property
+    def most_window_s(self) -> float:
+        return self._world.most_window_s
 
     # Its session
 

@@ -40,6 +40,11 @@ class Host(Protocol):
     @property
     def most_probation_s(self) -> float: ...
 
+    @property
+    def most_window_s(self) -> float:
+        """How long a window of measurements takes at most, however long it says that it took."""
+        ...
+
     def move(self, place: Place, phase: str, reason: Reason | None = None) -> None:
         """The slot is in another phase; say so."""
         ...
@@ -152,8 +157,8 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
     began = loop.time()
     fails = {"reverts-later", "degrades-later"}
     ends = began + behaviour.after_s if behaviour.kind in fails else None
-    measure = place.ordered.measure
-    window = measure.window_s if measure else 0
+    measure = place.ordered.measure or None
+    window = min(float(measure.window_s), host.most_window_s) if measure else 0.0
     measured_until = began + measure.for_s if measure else began
     while True:
         due = loop.time() + window if measure and loop.time() + window <= measured_until else None
@@ -161,7 +166,8 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
             return
         if due is not None and (ends is None or due <= ends):
             await asyncio.sleep(due - loop.time())
-            place.measured = measured(behaviour, host.name, float(window), loop.time() - began)
+            assert measure is not None  # noqa: S101 - it is due
+            place.measured = measured(behaviour, host.name, float(measure.window_s), loop.time() - began)
             host.say()
             continue
         assert ends is not None  # noqa: S101 - one of both is

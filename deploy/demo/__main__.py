@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.demo import brokers, left
+from deploy.demo import brokers, crowd, left
 from deploy.demo.picture import picture
 from deploy.demo.programs import HOST, Failed
 from deploy.demo.steps import IMAGE, Demo, console, digits
@@ -48,6 +48,8 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         result = _story(demo, arguments)
+        if arguments.devices:
+            result["simulated"] = crowd.story(demo, result["module"], arguments.devices)
         if not arguments.once:
             _stay(demo)
     except Failed as error:
@@ -120,6 +122,7 @@ def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
     if prediction != sample["digit"]:
         raise Failed(f"step failed: score a digit\nit is a {sample['digit']}, the answer was {prediction}")
     return {
+        "module": ref,
         "prediction": prediction,
         "expected": sample["digit"],
         "engine": demo.engine,
@@ -147,6 +150,12 @@ def _stay(demo: Demo) -> None:
         time.sleep(_CHECK_S)
 
 
+def _devices(text: str) -> int:
+    if not text.isdigit() or not crowd.LEAST <= int(text) <= crowd.MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {crowd.LEAST} to {crowd.MOST}")
+    return int(text)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the first answer")
@@ -157,6 +166,12 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--clean", action="store_true", help="end what an earlier demo left, remove its folder, and end"
+    )
+    parser.add_argument(
+        "--devices",
+        type=_devices,
+        default=0,
+        help=f"simulated devices beside the real one, {crowd.LEAST} to {crowd.MOST}: a good rollout, then a bad one",
     )
     parser.add_argument("--gateway-port", type=int, default=0, help="port of the device's scoring address")
     return parser.parse_args()

@@ -45,6 +45,7 @@ class Demo:
         # Two demos on one engine must not stop each other's containers.
         self.device = f"demo-{secrets.token_hex(4)}"
         self.engine, self.why = "docker", ""
+        self.url = ""
 
     def step(self, what: str, action: Callable[[], T]) -> T:
         """Take a step, show that it is on its way and how long it took.
@@ -90,7 +91,8 @@ class Demo:
         command += ["--broker-host", HOST, "--broker-port", str(broker.device_port)]
         command += ["--broker-service-port", str(broker.service_port), "--ready-file", str(ready)]
         self.programs.start("fleet", command, ready=ready.exists)
-        return ready.read_text().strip()
+        self.url = ready.read_text().strip()
+        return self.url
 
     def make_keys(self, url: str) -> None:
         token = (self.data / "operator-token").read_text().strip()

@@ -29,6 +29,7 @@ NOUNS: Final = {
     "export": "Write the fleet's devices, rollouts, reports and events into a SQLite file.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
+    "simulate": "Let simulated devices join this fleet, to try rollouts.",
 }
 
 

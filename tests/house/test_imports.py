@@ -22,7 +22,7 @@ class Rule(NamedTuple):
     allowed: tuple[str, ...] = ()
 
 
-_MQTT_DOORS = ("agent/link.py", "agent/triggers/mqtt.py", "fleet/broker.py")
+_MQTT_DOORS = ("agent/link.py", "agent/simulate/session.py", "agent/triggers/mqtt.py", "fleet/broker.py")
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
     "commands": {"environments", "images", "local", "models", "publishing", "signing"},
@@ -103,6 +103,13 @@ RULES = [
         ),
         "the agent idles in tens of MB",
     ),
+    Rule(r"agent/(?!simulate/).*", ("agent.simulate",), "a device carries no simulator"),
+    Rule(
+        "agent/simulate/.*",
+        ("agent.store", "agent.shelf", "agent.supply", "agent.engines", "agent.execute", "agent.loop", "agent.gateway"),
+        "thousands of devices in one process have no store and no engine each",
+    ),
+    Rule("agent/simulate/plan.py", ("asyncio", "time", "socket", "os", "paho"), "who plays what is pure"),
     Rule("agent/plan.py", ("sqlite3", "asyncio", "pathlib", "os", "time", "socket"), "the decision is pure"),
     Rule("agent/verdict.py", ("sqlite3", "asyncio", "pathlib", "os", "time", "socket"), "the decision is pure"),
     Rule("fleet/rollouts/(judge|planner).py", ("sqlalchemy", "asyncio", "time", "fleet.db"), "the decision is pure"),

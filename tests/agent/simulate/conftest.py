@@ -8,11 +8,17 @@ from tests.parts.mosquitto import broker
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    """A running server with its broker, trust founded."""
+def system(tmp_path_factory):
+    """A running server, trust founded, and its broker."""
     folder = tmp_path_factory.mktemp("fleet")
     data = initialise(folder / "data")
     with broker(folder / "broker", data) as running, fleet_server(data, running) as server, server.client() as http:
         owner = Publisher(http)
         owner.found()
-        yield server, http, owner
+        yield server, http, owner, running
+
+
+@pytest.fixture(scope="module")
+def fleet(system):
+    """The server, an operator's client, and the owner of its trust."""
+    return system[:3]

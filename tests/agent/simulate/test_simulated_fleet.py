@@ -2,60 +2,25 @@
 
 import json
 import time
-from collections import Counter
 
 import pytest
 
-from modules.manifest import Proof
+from tests.agent.simulate.rolling import (
+    QUICK,
+    WITHIN_S,
+    ended,
+    names,
+    of_kind,
+    profiles,
+    published,
+    roll_out,
+    until,
+)
 from tests.doubles.device import join
 from tests.doubles.publisher import checked
 from tests.parts.simulator import enroll, simulator
 
 pytestmark = pytest.mark.needs("mosquitto")
-WITHIN_S = 60
-QUICK = ("--pace", "0.05", "--probation", "0.2")
-
-
-def published(owner, name):
-    """A signed module whose graph has four blocks."""
-    manifest = owner.upload(name, {"model.onnx": name.encode() * 40_000}, proof=Proof(prove="ready-only"))
-    owner.sign(manifest)
-    return str(manifest.ref)
-
-
-def roll_out(http, module, devices, slot="s", **more):
-    body = {"module": module, "slot": slot, "engine": "process", "devices": devices} | more
-    return checked(http.post("/api/v1/rollouts", json=body)).json()["id"]
-
-
-def until(http, rollout, condition):
-    ends = time.monotonic() + WITHIN_S
-    while True:
-        shown = checked(http.get(f"/api/v1/rollouts/{rollout}")).json()
-        if condition(shown):
-            return shown
-        assert time.monotonic() < ends, json.dumps(shown, indent=1)[:3000]
-        time.sleep(0.1)
-
-
-def ended(shown):
-    return shown["state"] not in {"running", "reverting"}
-
-
-def names(prefix, count):
-    return [f"{prefix}-{number:05}" for number in range(1, count + 1)]
-
-
-def profiles(folder, **plan):
-    path = folder / "profiles.json"
-    path.write_text(json.dumps(plan))
-    return ("--profiles", str(path))
-
-
-def of_kind(http, prefix):
-    """How many events of each kind the devices with this prefix have made."""
-    found = checked(http.get("/api/v1/events", params={"limit": 500})).json()
-    return Counter(one["kind"] for one in found if (one["device"] or "").startswith(prefix))
 
 
 def test_a_good_version_goes_through_in_waves_and_a_bad_one_is_taken_back(fleet, tmp_path):
@@ -105,3 +70,15 @@ def test_who_lies_convinces_nobody_and_is_counted(fleet, tmp_path):
         shown = until(http, rollout, lambda _: True)
     assert (shown["state"], shown["counts"]) == ("running", {"succeeded": 2, "working": 6})
     assert running.summary["done"]["lies"] == 6
+
+
+def test_a_device_takes_little_memory(fleet, tmp_path):
+    """With its key, its session and mutual TLS a device takes less than 60 kB: ten thousand fit into a laptop."""
+    _, http, _ = fleet
+    taken = {}
+    enroll(tmp_path, join(http, uses=300), 300, "--prefix", "small")
+    for count in (100, 300):
+        with simulator(tmp_path, count, "--prefix", "small") as running:
+            taken[count] = json.loads(running.ready.read_text())["memory_kb_per_device"] * count
+
+    assert 0 < (taken[300] - taken[100]) / 200 < 60

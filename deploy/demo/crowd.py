@@ -1,0 +1,126 @@
+"""``make demo ARGS="--devices 200"``: beside the real device simulated ones, a good rollout and one that is stopped."""
+
+import json
+import time
+from collections import Counter
+from typing import Any, Final
+
+from rich.live import Live
+from rich.table import Table
+
+from deploy.demo.programs import Failed, python
+from deploy.demo.steps import Demo, console
+from fleet.client import config
+from fleet.client.answers import Rollout
+from fleet.client.api import Fleet
+
+LEAST: Final = 3
+# A rollout's page names so many devices.
+MOST: Final = 500
+_SELECTOR: Final = "simulated=true"
+_WAVES: Final = ("5%", "50%", "100%")
+_LOOK_S: Final = 0.3
+_WITHIN_S: Final = 300.0
+_BAR: Final = 32
+_OVER: Final = frozenset({"done", "failed", "reverted", "cancelled", "partial"})
+
+
+def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
+    """Start so many devices, bring them the module that the real one has, then a version that fails on all of them.
+
+    Raises:
+        Failed: one of the two rollouts did not end as it has to.
+    """
+    console.print(f"\n[bold]{devices} more devices, simulated[/]")
+    bad = demo.step("register and sign one more version", lambda: _next_version(demo))
+    demo.step("let them join and connect", lambda: _start(demo, bad, devices))
+    settings = config.Config(
+        url=demo.url, token=(demo.data / "operator-token").read_text().strip(), ca=(demo.data / "ca.pem").read_text()
+    )
+    with Fleet(settings) as fleet:
+        console.print(f"\n[bold]{ref} to all of them, in {len(_WAVES)} waves[/]\n")
+        good = _watched(fleet, _roll_out(demo, ref))
+        _expect(good, "done", succeeded=devices)
+        console.print(f"\n[bold]{bad}, which gives wrong answers: it has to end in the first wave[/]\n")
+        stopped = _watched(fleet, _roll_out(demo, bad))
+        touched = sum(one.wave == 1 for one in stopped.devices)
+        _expect(stopped, "reverted", skipped=devices - touched)
+        for event in stopped.history[-3:]:
+            console.print(f"    {event.what}", markup=False)
+
+    console.print(f"\n  {devices - touched} of {devices} devices have never seen it")
+    return {"devices": devices, "good": good.state, "bad": stopped.state, "touched_by_bad": touched}
+
+
+def _next_version(demo: Demo) -> str:
+    ref = demo.register()
+    demo.sign(ref)
+    return ref
+
+
+def _start(demo: Demo, bad: str, devices: int) -> None:
+    plan = demo.folder / "profiles.json"
+    plan.write_text(json.dumps({"modules": [{"module": bad, "behaviours": [{"kind": "fails-samples"}]}]}))
+    ready = demo.folder / "simulated-ready"
+    command = python("-m", "fleet.client", "simulate", "--devices", str(devices), "--profiles", str(plan))
+    command += ["--pace", "0.4", "--probation", "1", "--ready-file", str(ready)]
+    environment = {"EDGEFLEET_HOME": str(demo.folder / "client")}
+    demo.programs.start("simulated", command, ready=ready.exists, environment=environment, within_s=_WITHIN_S)
+
+
+def _roll_out(demo: Demo, ref: str) -> str:
+    command = ["rollouts", "start", ref, "--slot", "digits", "--engine", "process", "--selector", _SELECTOR]
+    command += [part for wave in _WAVES for part in ("--wave", wave)]
+    return str(demo.cli(*command, "--on-failure", "revert")["id"])
+
+
+def _watched(fleet: Fleet, rollout: str) -> Rollout:
+    """Show the rollout as it goes, until it is over."""
+    ends = time.monotonic() + _WITHIN_S
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            shown = fleet.rollout(rollout)
+            live.update(_table(shown), refresh=True)
+            if shown.state in _OVER:
+                return shown
+            if time.monotonic() > ends:
+                raise Failed(f"step failed: rollout {rollout} is {shown.state}: {shown.waits_for}")
+            time.sleep(_LOOK_S)
+
+
+def _table(shown: Rollout) -> Table:
+    """A line for each wave: how many of its devices are done, failed, under way, and not begun."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for wave in range(1, shown.waves + 1):
+        stand = Counter(_kind(one.phase, one.standing) for one in shown.devices if one.wave == wave)
+        phases = Counter(one.phase for one in shown.devices if one.wave == wave)
+        whole = stand.total()
+        said = ", ".join(f"{phase} {count}" for phase, count in phases.most_common())
+        table.add_row(f"    wave {wave}", _bar(stand, whole), f"{whole} devices", said)
+    table.add_row("", "", "", f"[bold]{shown.state}[/]")
+    return table
+
+
+def _kind(phase: str, standing: str) -> str:
+    if phase == "planned" or standing == "planned":
+        return "planned"
+    if standing == "succeeded":
+        return "done"
+    return "failed" if standing in {"failed", "returned", "unreturned", "returning"} else "under way"
+
+
+def _bar(stand: Counter[str], whole: int) -> str:
+    """Parts of one bar by rounding up their sums, so that they always fill it."""
+    text, so_far, drawn = "", 0, 0
+    for kind, style in (("done", "green"), ("failed", "red"), ("under way", "yellow"), ("planned", "dim")):
+        so_far += stand[kind]
+        until = -(-so_far * _BAR // max(whole, 1))
+        text += f"[{style}]{('·' if kind == 'planned' else '█') * (until - drawn)}[/]"
+        drawn = until
+    return text
+
+
+def _expect(shown: Rollout, state: str, **counts: int) -> None:
+    found = {name: shown.counts.get(name, 0) for name in counts}
+    if shown.state != state or found != counts:
+        raise Failed(f"step failed: rollout {shown.id}\nit is {shown.state} with {shown.counts}, not {state}, {counts}")
