@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.command(arguments))
     except EdgefleetError as error:
         sys.stderr.write(f"edgefleet simulate: {error}\n")
+        if arguments.json:
+            told = {"code": error.code, "message": error.message, "element": error.element, "remedy": error.remedy}
+            print(json.dumps({"error": told}))
         return 1
     except KeyboardInterrupt:
         return 130

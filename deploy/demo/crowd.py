@@ -82,10 +82,12 @@ def _watched(fleet: Fleet, rollout: str) -> Rollout:
             shown = fleet.rollout(rollout)
             live.update(_table(shown), refresh=True)
             if shown.state in _OVER:
-                return shown
+                break
             if time.monotonic() > ends:
                 raise Failed(f"step failed: rollout {rollout} is {shown.state}: {shown.waits_for}")
             time.sleep(_LOOK_S)
+    console.print()
+    return shown
 
 
 def _table(shown: Rollout) -> Table:

@@ -52,6 +52,10 @@ class Burst:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def settle(self) -> None:
+        """Wait until the server has taken in what came before, the goodbyes of all devices for one."""
+        self._until_acknowledged(lambda: self._publish([self._report(self._names[0])]))
+
     def reports(self) -> float:
         """Signed reports a second, from the first that is published to the last acknowledgement."""
         names = self._names[:REPORTS]

@@ -114,6 +114,7 @@ def _measure(folder: Path, size: int, rollout_s: float) -> Found:
                 found.broker_rss_mb = round(memory(running.process.pid).peak, 1)
             found.reports = devices.summary["done"]["reports"]
             burst = Burst(data, running.service_port, folder / "devices", identities.names(size, "sim"))
+            burst.settle()
             found.bare_per_s, found.server_per_s = round(burst.bare()), round(burst.server())
             found.reports_per_s = round(burst.reports())
             burst.close()

@@ -53,6 +53,19 @@ def test_it_runs_without_an_engine(tmp_path):
     assert "isolates nothing" in done.stdout
 
 
+@pytest.mark.needs("mosquitto")
+def test_simulated_devices_see_a_good_version_and_only_some_a_bad_one(tmp_path):
+    """With `--devices` a good version reaches them all in waves, and a bad one is taken back from the first wave."""
+    done = demo(tmp_path / "demo", "--engine", "process", "--devices", "20")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["simulated"] == {"devices": 20, "good": "done", "bad": "reverted", "touched_by_bad": 1}
+    assert result["prediction"] == 7
+    assert "19 of 20 devices have never seen it" in done.stdout
+    assert of_demo(tmp_path / "demo") == []
+
+
 def test_it_touches_no_folder_that_is_not_a_demos(tmp_path):
     """A folder with somebody's files is refused, and each file is still there."""
     (tmp_path / "thesis.txt").write_text("years of work")

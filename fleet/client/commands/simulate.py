@@ -70,7 +70,7 @@ def simulate(
         common += ["--profiles", str(_as_json(profiles, folder / "profiles.json"))]
     with Fleet(settings) as fleet:
         _join(fleet, folder, devices)
-        labels = _enroll(folder, common)
+        labels = _enroll(folder, common, as_json=as_json)
         _label(fleet, labels, screen)
     options = ["--pace", str(pace), "--probation", str(probation), "--window", str(window)]
     options += ["--load-every", str(load_every), "--load-bytes", str(load_bytes)]
@@ -126,12 +126,14 @@ def _join(fleet: Fleet, folder: Path, devices: int) -> None:
     bundle.write_bytes(canonical.encode(fleet.join_bundle(uses=devices, expires_s=_BUNDLE_LIFE_S)))
 
 
-def _enroll(folder: Path, common: list[str]) -> dict[str, dict[str, str]]:
-    """Enrol those that are not; the labels that the profiles give to each."""
+def _enroll(folder: Path, common: list[str], *, as_json: bool) -> dict[str, dict[str, str]]:
+    """Enrol those that are not; the labels that the profiles give to each. Its errors are shown as it says them."""
     done = subprocess.run(  # noqa: S603 - this very interpreter
         [*_program("enroll", folder), *common, "--json"], stdout=subprocess.PIPE, check=False
     )
     if done.returncode:
+        if as_json:
+            sys.stdout.write(done.stdout.decode())
         raise typer.Exit(done.returncode)
     found: dict[str, Any] = msgspec.json.decode(done.stdout)
     return {name: SIMULATED | labels for name, labels in found["labels"].items()}
