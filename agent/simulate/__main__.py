@@ -100,7 +100,7 @@ def _enroll(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     make_room(arguments.devices)
     with contextlib.ExitStack() as files:
-        record = files.enter_context(arguments.record.open("w")) if arguments.record else None
+        record = files.enter_context(arguments.record.open("w", buffering=1)) if arguments.record else None
         tally = Tally(arguments.devices, record)
         asyncio.run(_simulate(arguments, tally))
     if arguments.json:

@@ -332,6 +332,10 @@ class Device:
 
     # What it fetches
 
+    def stalled(self, error: EdgefleetError) -> None:
+        self._world.tally.done["stalled"] += 1
+        self._world.tally.note(self.name, "stalled", why=str(error))
+
     async def manifest(self, ordered: SlotOrder) -> Manifest:
         length = self._world.trust.length(ordered.manifest)
         data = await self._pulling().small(ordered.digest, length, urgent=True)

@@ -1,7 +1,6 @@
 """One module's way on one simulated device: the phases of ``agent/phases.py``, to the end that its behaviour gives."""
 
 import asyncio
-import contextlib
 from typing import Final, Protocol
 
 from agent.clock import backoff
@@ -59,6 +58,10 @@ class Host(Protocol):
         """Be offline for so long."""
         ...
 
+    def stalled(self, error: EdgefleetError) -> None:
+        """A pull did not come to its end, and is tried again."""
+        ...
+
     async def manifest(self, ordered: SlotOrder) -> Manifest: ...
 
     async def pull(self, blobs: list[Blob]) -> None:
@@ -98,11 +101,12 @@ async def _manifest(host: Host, place: Place) -> Manifest:
     manifest: Manifest | None = None
     tries = 0
     while manifest is None:
-        with contextlib.suppress(TransferStalled, LinkLost):
+        try:
             manifest = await host.manifest(place.ordered)
-            break
-        tries += 1
-        await asyncio.sleep(backoff(tries, most_s=60.0))
+        except (TransferStalled, LinkLost) as error:
+            host.stalled(error)
+            tries += 1
+            await asyncio.sleep(backoff(tries, most_s=60.0))
     found = fits(manifest, host.facts, engine=place.ordered.engine)
     if found.runtime is None or found.unmet:
         raise Unfit("; ".join(found.unmet), element=place.module)
@@ -125,7 +129,8 @@ async def _fetch(host: Host, place: Place, manifest: Manifest, behaviour: Behavi
         try:
             await host.pull(_blobs(manifest, place, host.facts))
             break
-        except (TransferStalled, LinkLost):
+        except (TransferStalled, LinkLost) as error:
+            host.stalled(error)
             tries += 1
             await asyncio.sleep(backoff(tries, most_s=60.0))
     host.move(place, Phase.VERIFIED)

@@ -1,6 +1,7 @@
 """Each behaviour does to a rollout what it would do in the field: gates, reverts, absences, forged orders."""
 
 import time
+from contextlib import closing
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -9,9 +10,10 @@ from fleet.broker import tls_context
 from modules.protocol.topics import Topics
 from tests.agent.simulate.rolling import QUICK, names, of_kind, profiles, published, roll_out, until
 from tests.doubles.device import join
-from tests.doubles.publisher import checked
+from tests.doubles.publisher import Publisher, checked
 from tests.parts.mosquitto import HOST
 from tests.parts.simulator import enroll, simulator
+from tests.parts.system import System, blob_path
 
 pytestmark = pytest.mark.needs("mosquitto")
 GATES = [
@@ -76,6 +78,39 @@ def test_an_order_that_is_not_for_it_is_refused(system, tmp_path):
     assert report["slots"] == []
     assert "the order is for given-00001" in report["refusals"][0]["reason"]["message"]
     assert running.summary["done"]["refused"] == 1
+
+
+def test_a_wrong_block_is_not_taken(fleet, tmp_path):
+    """Whose blocks are not those that the publisher signed asks for them again, and never goes on."""
+    server, http, owner = fleet
+    module = published(owner, "damaged")
+    (graph,) = checked(http.get(f"/api/v1/modules/{module.replace(':', '/')}")).json()["manifest"]["files"]
+    path = blob_path(server.data, graph["sha256"])
+    path.chmod(0o600)
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    enroll(tmp_path, join(http, uses=2), 2, "--prefix", "wrong")
+    with simulator(tmp_path, 2, "--prefix", "wrong", *QUICK) as running:
+        roll_out(http, module, names("wrong", 2))
+        ends = time.monotonic() + 60
+        while len({one["device"] for one in running.record() if one["what"] == "stalled"}) < 2:
+            assert time.monotonic() < ends, running.record()
+            time.sleep(0.1)
+    assert running.summary["phases"] == {"fetching": 2}
+
+
+def test_they_come_back_with_the_broker(tmp_path):
+    """A broker that was killed and started again has all of them back, and they take the next order."""
+    with closing(System(tmp_path)) as system, system.server.client() as http:
+        owner = Publisher(http)
+        owner.found()
+        state = tmp_path / "devices"
+        enroll(state, join(http, uses=5), 5, "--prefix", "back")
+        with simulator(state, 5, "--prefix", "back", *QUICK) as running:
+            system.kill_broker()
+            system.start_broker()
+            rollout = roll_out(http, published(owner, "back"), names("back", 5))
+            until(http, rollout, lambda shown: shown["state"] == "done")
+        assert running.summary["phases"] == {"committed": 5}
 
 
 def _give_on(data, port, owner, other):
