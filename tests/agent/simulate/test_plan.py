@@ -47,6 +47,13 @@ def test_shares_hold_exactly(count):
     assert len(parts) == count
 
 
+def test_what_is_left_over_goes_where_most_is_missing():
+    """Of nine devices in shares of one, one and eight, each of the small ones gets its own."""
+    parts = plan.cast(read({"devices": [{"share": 1, "cores": 1}, {"share": 1, "cores": 2}, {"share": 8}]}), 9, 0)
+
+    assert Counter(part.kit.cores for part in parts) == {1: 1, 2: 1, 4: 7}
+
+
 def test_parts_are_dealt_apart():
     """Being slow has nothing to do with the platform: each kind of hardware has devices of each behaviour."""
     together = Counter(told(plan.cast(read(MIXED), 1000, 1)))
