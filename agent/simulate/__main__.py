@@ -137,6 +137,7 @@ async def _simulate(arguments: argparse.Namespace, tally: Tally) -> None:
         for task in tasks:
             task.cancel()
     await crowd.close()
+    say(f"{tally.line()}\n")
     door.close()
     trust.close()
 

@@ -34,7 +34,7 @@ CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {
     "agent": [
         *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__"),
-        *("agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status"),
+        *("agent.simulate.__main__", "agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status"),
     ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli"],
     "fleet": ["fleet.__main__", "fleet.app"],

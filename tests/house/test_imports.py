@@ -103,7 +103,7 @@ RULES = [
         ),
         "the agent idles in tens of MB",
     ),
-    Rule(r"agent/(?!simulate/).*", ("agent.simulate",), "a device carries no simulator"),
+    Rule(r"agent/(?!simulate/).*", ("agent.simulate",), "no program of a device loads the simulator"),
     Rule(
         "agent/simulate/.*",
         ("agent.store", "agent.shelf", "agent.supply", "agent.engines", "agent.execute", "agent.loop", "agent.gateway"),

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.broker import tls_context
 from modules.protocol.topics import Topics
-from tests.agent.simulate.rolling import QUICK, names, of_kind, profiles, published, roll_out, until
+from tests.agent.simulate.rolling import QUICK, WITHIN_S, names, of_kind, profiles, published, roll_out, until
 from tests.doubles.device import join
 from tests.doubles.publisher import Publisher, checked
 from tests.parts.mosquitto import HOST
@@ -70,7 +70,7 @@ def test_an_order_that_is_not_for_it_is_refused(system, tmp_path):
         rollout = roll_out(http, published(owner, "given"), ["given-00001"])
         until(http, rollout, lambda shown: shown["state"] == "done")
         _give_on(server.data, running_broker.service_port, "given-00001", "given-00002")
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + WITHIN_S
         while not of_kind(http, "given-00002")["device-refused"]:
             assert time.monotonic() < ends, of_kind(http, "given-00002")
             time.sleep(0.1)
@@ -91,7 +91,7 @@ def test_a_wrong_block_is_not_taken(fleet, tmp_path):
     enroll(tmp_path, join(http, uses=2), 2, "--prefix", "wrong")
     with simulator(tmp_path, 2, "--prefix", "wrong", *QUICK) as running:
         roll_out(http, module, names("wrong", 2))
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + WITHIN_S
         while len({one["device"] for one in running.record() if one["what"] == "stalled"}) < 2:
             assert time.monotonic() < ends, running.record()
             time.sleep(0.1)

@@ -63,7 +63,18 @@ def test_devices_join_with_their_labels_and_leave(fleet, home, tmp_path):
     """One command enrols, labels and connects them; its last words are one document, and all are offline then."""
     _, http, _ = fleet
     (tmp_path / "profiles.yaml").write_text(PROFILES)
-    words = ("--devices", 8, "--prefix", "yaml", "--profiles", tmp_path / "profiles.yaml", "--for", "3s", "--load-every", 0.5)
+    words = (
+        "--devices",
+        8,
+        "--prefix",
+        "yaml",
+        "--profiles",
+        tmp_path / "profiles.yaml",
+        "--for",
+        "3s",
+        "--load-every",
+        0.5,
+    )
     done = simulate(home, *words)
 
     assert done.returncode == 0, done.stderr
