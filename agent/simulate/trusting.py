@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 from securesystemslib.signer import Key
 
+from agent.clock import BUILT
 from agent.fetch import Missing, Puller
-from agent.verify import BUILT
 from modules import signing
 from modules.errors import LinkLost, TransferStalled, Untrusted
 from modules.names import DeviceId, Digest, ModuleRef, Version

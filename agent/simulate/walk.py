@@ -11,10 +11,11 @@ from modules.errors import EdgefleetError, LinkLost, TransferStalled, Unfit, Wro
 from modules.manifest import Manifest
 from modules.names import DeviceId
 from modules.needs import HostFacts, fits
-from modules.protocol.measured import BINS, Measured, bin_of
+from modules.protocol.measured import Measured
 from modules.protocol.order import SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import Health, Reason
+from modules.sketch import BINS, bin_of
 
 _REQUESTS_S: Final = 10
 _P50_MS, _P95_MS, _MEMORY_MB, _CELSIUS = 4.0, 9.0, 60.0, 45.0
