@@ -48,10 +48,16 @@ def told(server, looked=None):
 
 
 def ask(server, body, path="/score", times=1, **more):
+    """Ask until so many of the answers have been looked at: a look comes before its answer, and not with each."""
     for _ in range(times):
-        reply = server.ask(path, body, **more)
-        assert reply.status == 200, reply.body
-        time.sleep(0.06)  # longer than between two looks
+        before = told(server)["looked"]
+
+        def is_looked_at(before=before):
+            reply = server.ask(path, body, **more)
+            assert reply.status == 200, reply.body
+            return told(server)["looked"] > before
+
+        server.until(is_looked_at, "a look")
 
 
 @pytest.fixture(scope="module")
