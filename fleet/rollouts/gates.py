@@ -15,7 +15,7 @@ from modules.protocol.report import SlotReport
 from modules.sketch import distance
 
 MOST_SAMPLES: Final = 1_000_000
-WEEK_S: Final = 7 * 86400
+DAY_S: Final = 86400
 Number = float | None
 # A value with how much it rests on; None: it was not measured.
 Value = tuple[float, int] | None
@@ -104,8 +104,8 @@ def check(gate: Gate, element: str) -> None:
         raise Invalid(f"{name} of {limit:g} can never be met or never fail", element=element)
     if name == "at_most_times" and not limit:
         raise Invalid("at_most_times of 0 can never be met", element=element)
-    if not 1 <= gate.minimum <= MOST_SAMPLES or not 0 <= gate.window_s <= WEEK_S:
-        raise Invalid(f"minimum is 1 to {MOST_SAMPLES}, window_s at most a week", element=element)
+    if not 1 <= gate.minimum <= MOST_SAMPLES or not 0 <= gate.window_s <= DAY_S:
+        raise Invalid(f"minimum is 1 to {MOST_SAMPLES}, window_s at most a day", element=element)
 
 
 def limits(measure: str) -> tuple[str, ...]:
