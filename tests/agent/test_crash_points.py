@@ -28,6 +28,11 @@ from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
 from tests.parts.pace import stretched
 
+# A killed agent closes nothing. The kernel would; here it is the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 OLD, GOOD, NEW = (make(f"acme/digits:{version}") for version in (1, 2, 3))
 FLOWING_S = 20.0
 DAY_S = 86_400

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from fleet.db import Database
 from fleet.gathered import order_name
 from fleet.ingest import Inbound, Ingest
+from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.tables import devices, events, members, newcomers, rollouts, slots
 from modules import canonical
@@ -94,7 +95,7 @@ def test_a_batch_leaves_what_its_messages_leave_one_by_one(fleet, tmp_path, seed
     fleet.database.close()
     shutil.copy(tmp_path / "fleet.sqlite", tmp_path / "alone.sqlite")
     alone = SimpleNamespace(database=Database.at(tmp_path / "alone.sqlite"), mishaps=Mishaps(fleet.clock))
-    alone.ingest = Ingest(alone.database, fleet.clock, alone.mishaps)
+    alone.ingest = Ingest(alone.database, fleet.clock, alone.mishaps, Meters())
     for _ in range(BATCHES):
         batch = [message(fleet, dice) for _ in range(dice.randrange(1, 12))]
         receipts = {one.device: one for one in fleet.ingest.commit(batch)}

@@ -235,7 +235,8 @@ def test_a_hundred_thousand_rows_go_in_small_transactions(database, old, forget)
     assert max(rows) <= AT_ONCE
     assert steps >= 2 * (many - EVENTS_KEPT) // AT_ONCE
     assert sorted(lasted)[len(lasted) // 2] < 0.1
-    assert sorted(lasted)[-5] < 1
+    # But for some that may meet a disk which is busy with others.
+    assert sorted(lasted)[len(lasted) * 95 // 100] < 1
 
 
 def test_a_server_that_was_stopped_in_the_middle_goes_on(database, old):

@@ -79,8 +79,8 @@ EQUAL: Final = (
     ),
     Equal(
         "fleet/ingest.py",
-        "Ingest._take: if self._clock() - row.removed > PARTING_S:",
-        "self._clock() - row.removed > PARTING_S  =>  (self._clock() - row.removed >= PARTING_S)",
+        "Ingest._take: if gathered.now - row.removed > PARTING_S:",
+        "gathered.now - row.removed > PARTING_S  =>  (gathered.now - row.removed >= PARTING_S)",
         "a minute's grace is a guess: its last microsecond belongs to either side",
     ),
     Equal(
