@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import statistics
 import time
 from typing import Annotated, Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
+from agent.latencies import median
 from agent.module_client import Answer, BadAnswer, request
 from agent.module_socket import NotAModule
 from hardware.providers import KNOWN
@@ -197,4 +197,4 @@ async def _samples(socket: str, samples: Samples, manifest: Manifest) -> float:
         # Off the loop: a large answer takes seconds to compare, and the other slots are looked after meanwhile.
         if wrong := await asyncio.to_thread(differences, sample, answer.status, answer.body):
             raise WrongAnswer(wrong[0], element="samples", remedy="the module is not what its publisher proved")
-    return statistics.median(times)
+    return median(times)

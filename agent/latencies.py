@@ -4,7 +4,7 @@ Shared by the gateway, which counts, and by the agent, which reads; a percentile
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 _FIRST_S: Final = 20e-6
@@ -28,3 +28,10 @@ def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
         if below >= rank and rank:
             return round(_FIRST_S * math.pow(_RATIO, number - 0.5) * 1000, 4)
     return None
+
+
+def median(values: Collection[float]) -> float:
+    """The median of some values; ``statistics`` would bring a third of a megabyte into the idle agent for it."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

@@ -8,12 +8,12 @@ once. How long to wait is learned from every block, as TCP does, and doubled aft
 
 import asyncio
 import contextlib
-import statistics
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from agent.latencies import median
 from modules.digests import BLOCK
 from modules.protocol.blobs import Block
 
@@ -103,8 +103,8 @@ class Window:
     def _learn(self, gaps: list[float]) -> None:
         if not gaps:
             return
-        self._gaps.append(statistics.fmean(gaps))
-        gap = statistics.median(self._gaps)
+        self._gaps.append(sum(gaps) / len(gaps))
+        gap = median(self._gaps)
         if gap > _CRAWL_S:
             self._level = 1
         else:

@@ -28,7 +28,7 @@ from modules.oci import blob_path
 _DISK_BLOCK: Final = 4096
 # The longest names and attributes that Linux knows, several times over.
 _WORDS: Final = 1 << 20
-_AT_ONCE: Final = 1 << 20
+_AT_ONCE: Final = 64 << 10
 # Where a header has the length, which is written in octal digits, or in binary with the first bit set.
 _SIZE: Final = slice(124, 136)
 _NUMBER: Final = re.compile(rb" *[0-7]+[ \0]*|\x80.{11}", re.DOTALL)

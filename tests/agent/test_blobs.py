@@ -1,6 +1,7 @@
 """The blob store: what has a name is whole, what is partial needs no record, and pruning spares what is named."""
 
 import os
+import tracemalloc
 
 import pytest
 
@@ -100,3 +101,22 @@ def test_pruning_frees_the_oldest_unnamed_first(store):
     assert (store.has(named), store.has(old), store.has(young)) == (True, False, True)
     assert store.prune([named.sha256], 0) == 100
     assert store.has(named)
+
+
+def test_a_blob_is_read_with_little_memory(store):
+    """A buffer beyond 128 kB, once freed, makes the allocator keep as much for good, in each thread."""
+    blob = put(store, os.urandom(4 << 20))
+    tracemalloc.start()
+    try:
+        assert store.sound(blob)
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_blob_that_the_disk_has_changed_is_forgotten(store):
+    blob = put(store, b"a" * BLOCK + b"b")
+    store.path(blob.sha256).write_bytes(b"a" * BLOCK + b"c")
+
+    assert not store.sound(blob)
+    assert not store.has(blob)
