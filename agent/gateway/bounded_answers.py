@@ -67,6 +67,6 @@ class BoundedAnswers(ResponseHandler):
 
 def bounded(connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
     """The connector, whose connections read answers this way."""
-    factory: partial[ResponseHandler] = partial(BoundedAnswers, connector._loop)  # noqa: SLF001
-    connector._factory = factory  # noqa: SLF001 - aiohttp has no public place for it
+    # aiohttp has no public place for it, and mypy takes a partial of a subclass for another type.
+    connector._factory = partial(BoundedAnswers, connector._loop)  # type: ignore[assignment]  # noqa: SLF001
     return connector
