@@ -21,7 +21,7 @@ from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 # After so long a refused order is looked at again; the broker brings it no second time in one session.
 AGAIN_S: Final = 600.0
 # A broker can forge receipts: they make no more new epochs than this, in seconds.
-EPOCH_EVERY_S: Final = 3600.0
+EPOCH_EVERY_S: Final = 86_400.0
 _log = logging.getLogger(__name__)
 
 # Ends the running step of each slot that is about to change, then lets the rows be replaced by what the first returns;

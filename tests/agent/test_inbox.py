@@ -249,12 +249,12 @@ async def test_acks_reach_the_outbox(receiving):
 
 
 async def test_a_broker_that_forges_receipts_makes_few_epochs(receiving):
-    """A receipt for what was never said begins a new epoch, hourly at most; after a full disk it is tried anew."""
+    """A receipt for what was never said begins a new epoch, daily at most; after a full disk it is tried anew."""
     impossible = canonical.encode(Ack(report=100))
     receiving.acks.full = True
     receiving.inbox.on_ack(impossible)
     receiving.acks.full = False
-    for wait, epochs in ((0, 1), (0, 1), (3599, 1), (1, 2), (10, 2)):
+    for wait, epochs in ((0, 1), (0, 1), (86_399, 1), (1, 2), (10, 2)):
         receiving.clock.advance(wait)
         receiving.inbox.on_ack(impossible)
         assert receiving.acks.epochs == epochs

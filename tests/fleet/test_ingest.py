@@ -226,6 +226,16 @@ def test_a_cloned_disk_is_told_of(fleet):
     assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 1
 
 
+def test_a_report_of_long_ago_is_no_news_after_many_epochs(fleet):
+    """A hostile broker may make a device begin epoch after epoch: what it said two months of them ago stays retired."""
+    names = [f"{number:016x}" for number in range(64)]
+    for order, epoch in enumerate(names):
+        fleet.send(NAME, [], number=1, order=order, epoch=epoch)
+
+    assert fleet.send(NAME, [], number=1, order=0, epoch=names[0]) == []
+    assert (row(fleet).epoch, row(fleet).report_number) == (names[-1], 1)
+
+
 def test_an_agent_from_before_epochs_counts_on(fleet):
     """Without an epoch nothing begins anew, neither before an update of the agent nor after going back."""
     fleet.send(NAME, [], number=5)
