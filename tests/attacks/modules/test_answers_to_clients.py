@@ -99,7 +99,7 @@ def score(connection, request):
 plain.serve(score=score)
 """
 STORM = """
-import plain
+import plain, time
 HINT = b"HTTP/1.1 103 Early Hints\\r\\nLink: </a>\\r\\n\\r\\n"
 LONG = b"HTTP/1.1 102 Processing\\r\\n" + b"X: %s\\r\\n" % (b"x" * 8000) * 100 + b"\\r\\n"
 RIGHT = plain.answer(plain.RIGHT)
@@ -112,6 +112,7 @@ def score(connection, request):
         return SAYS.get(how, RIGHT)
     first, more = STORMS[how]
     connection.sendall(first)
+    time.sleep(0.1)  # so that what comes now comes on a connection that waits for its next request
     while True:
         connection.sendall(more)
 plain.serve(score=score)
