@@ -20,6 +20,8 @@ from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 # After so long a refused order is looked at again; the broker brings it no second time in one session.
 AGAIN_S: Final = 600.0
+# A broker can forge receipts: they make no more new epochs than this, in seconds.
+EPOCH_EVERY_S: Final = 86_400.0
 _log = logging.getLogger(__name__)
 
 # Ends the running step of each slot that is about to change, then lets the rows be replaced by what the first returns;
@@ -51,6 +53,7 @@ class Inbox:
         self._refused: bytes | None = None
         self._again_s = AGAIN_S
         self._came = asyncio.Event()
+        self._epoch_at = -EPOCH_EVERY_S
 
     def on_order(self, envelope: bytes) -> None:
         """Take an order; it replaces one that waits unverified. An empty one clears the topic and says nothing."""
@@ -69,9 +72,24 @@ class Inbox:
             self._refuse(error, what="ack")
             return
         try:
-            self._outbox.on_ack(ack.report, ack.epoch)
+            if not self._outbox.on_ack(ack):
+                self._begin_epoch(ack)
         except NeedsOperator as error:
             _log.warning("an ack was not kept, the report is sent again: %s", error)
+
+    def _begin_epoch(self, ack: Ack) -> None:
+        now = self._clock.monotonic()
+        if now - self._epoch_at < EPOCH_EVERY_S:
+            return
+        self._outbox.begin_epoch()
+        self._epoch_at = now
+        _log.error(
+            "the server has report %d of this device, which this agent never made: an old copy of its state was put "
+            "back, or another agent runs with its identity. Its reports are numbered anew; if there are two agents, "
+            "enrol one of them anew",
+            ack.report,
+        )
+        self._wake()
 
     def on_command(self, name: str) -> None:
         """Commands come signed like orders; this agent knows none yet and says so."""

@@ -37,7 +37,7 @@ class Link:
     """One device's session. ``run`` keeps it up for ever; ``publish`` works while it is up.
 
     ``boot`` is the session's number: the last will carries it, so that the will of a dead session, delivered late,
-    cannot mark a newer session dead.
+    cannot mark a newer session dead. It carries ``epoch``, too, and where that has changed the session is begun anew.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Link:
         on_message: OnMessage,
         on_connect: OnConnect,
         next_boot: Callable[[], int],
-        epoch: str = "",
+        epoch: Callable[[], str] = str,
         keepalive_s: int,
         clock: Clock,
     ) -> None:
@@ -127,9 +127,9 @@ class Link:
 
     async def _session(self) -> None:
         device = self._identity.device
-        boot = self._next_boot()
         status = self.topics.status(device)
-        here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=self._epoch)) for online in (True, False))
+        epoch, boot = self._epoch(), self._next_boot()
+        here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=epoch)) for online in (True, False))
         will = aiomqtt.Will(status, gone, qos=1, retain=True)
         client = aiomqtt.Client(
             self._identity.broker.host,
@@ -154,6 +154,8 @@ class Link:
             try:
                 async for message in client.messages:
                     self._hand_over(message)
+                    if self._epoch() != epoch:
+                        return
             finally:
                 greeting.cancel()
                 # A clean end says goodbye itself; a crash leaves it to the will.

@@ -19,12 +19,13 @@ from modules.errors import LinkLost
 from modules.names import DeviceId
 from modules.needs import HostFacts
 from modules.protocol.facts import Facts
-from modules.protocol.report import Report
+from modules.protocol.report import Ack, Report
 
 # What this agent reads, so that a server sends nothing newer.
 READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1")
 _PENDING: Final = "report"
 _SAID: Final = "said"
+_ACKNOWLEDGED: Final = "acknowledged"
 
 
 class Outbox:
@@ -37,6 +38,7 @@ class Outbox:
         self._signer = signer
         self._now = now
         self._facts: HostFacts | None = None
+        self._greeted = False
 
     async def report(self, slots: tuple[Slot, ...]) -> None:
         """Say how things stand, if that differs from what was said last."""
@@ -62,14 +64,30 @@ class Outbox:
         await self._publish_report(envelope)
 
     async def on_connect(self) -> None:
-        """Say again what was not acknowledged."""
-        if envelope := self._store.document(_PENDING):
-            await self._publish_report(envelope)
+        """Say again what was not acknowledged; once after each start also what was: the answer shows an old copy."""
+        waits = self._store.number(_PENDING) > self._store.number(_ACKNOWLEDGED)
+        if (waits or not self._greeted) and (envelope := self._store.document(_PENDING)):
+            self._greeted = await self._publish_report(envelope) or self._greeted
 
-    def on_ack(self, number: int, epoch: str = "") -> None:
-        """The server has committed every report of this epoch up to this number; one of before names no epoch."""
-        if epoch in {"", self._store.epoch} and number >= int(self._store.number("report")):
+    def on_ack(self, ack: Ack) -> bool:
+        """The server has committed every report of this epoch up to this number; one of before names no epoch.
+
+        False where that cannot be: the number was never given here, or it was given to other words. Then this state is
+        an older copy of what spoke to the server, and what it says is taken for old.
+        """
+        said = int(self._store.number(_PENDING))
+        if ack.epoch == self._store.epoch and (ack.report > said or (ack.twice and ack.report == said)):
+            return False
+        if ack.epoch in {"", self._store.epoch} and ack.report >= said:
+            self._store.raise_number(_ACKNOWLEDGED, said)
+        return True
+
+    def begin_epoch(self) -> None:
+        """Everything is said anew, with numbers that the server takes for new ones."""
+        with self._store.together():
+            self._store.begin_epoch()
             self._store.drop_document(_PENDING)
+        self.forget_facts()
 
     async def facts(self, host: HostFacts) -> None:
         """Say what this host is; small changes of free disk are no news."""
@@ -96,13 +114,15 @@ class Outbox:
         """Say the facts again at the next look: the other side may have lost them."""
         self._facts = None
 
-    async def _publish_report(self, envelope: bytes) -> None:
+    async def _publish_report(self, envelope: bytes) -> bool:
+        """Whether the broker has it; if not it is kept, and sent again at the next connect."""
         if not self._link.connected:
-            return
+            return False
         try:
             await self._link.publish(self._link.topics.report(self._device), envelope, retain=True)
         except LinkLost:
-            return  # it is kept, and sent again at the next connect
+            return False
+        return True
 
     def _sign(self, document: Report | Facts, kind: str) -> bytes:
         return signing.sign(canonical.encode(document), payload_type=kind, signers=[self._signer])

@@ -32,7 +32,9 @@ from modules.trust.device import RoleMark
 ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
 # They begin anew with an epoch, so they are not kept beside the database.
-_OF_THE_EPOCH: Final = frozenset({"report", "facts", "boot", "order"})
+_OF_THE_EPOCH: Final = frozenset({"report", "acknowledged", "facts", "boot", "order"})
+# The order that was adopted stays adopted where only the epoch is new, and not the database.
+_BEGUN_ANEW: Final = _OF_THE_EPOCH - {"order"}
 _EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
 
@@ -260,6 +262,12 @@ class Store:
     def epoch(self) -> str:
         """Made anew with each new database: numbers start again at 1, and the server must be able to tell."""
         return self.text("epoch")
+
+    def begin_epoch(self) -> None:
+        """Number what is said from 1 again; what runs, what was ordered and what may not go back stays."""
+        with self.together():
+            self.keep_text("epoch", secrets.token_hex(8))
+            self._db.executemany("DELETE FROM numbers WHERE name = ?", [(name,) for name in _BEGUN_ANEW])
 
     def text(self, name: str) -> str:
         return (self.document(name) or b"").decode()

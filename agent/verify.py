@@ -3,21 +3,20 @@
 python-tuf blocks, so trust lives in one worker thread; what it asks for comes over the link through the event loop.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from agent.clock import BUILT
-from agent.fetch import Missing, Puller
+from agent.fetch import Puller
 from agent.shelf import Shelf
 from agent.store import Store
+from agent.trust_worker import TrustWorker
 from modules import signing
 from modules.adjustable import check_fallback, check_settings
 from modules.bounds import MAX_TIME
-from modules.errors import LinkLost, TransferStalled, Untrusted
+from modules.errors import Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef
@@ -25,8 +24,6 @@ from modules.order_rules import Ordered, accept, believed_time, learned_time, ob
 from modules.protocol import order as order_wire
 from modules.protocol.order import LIMIT, Order
 from modules.trust.device import Target, Trust
-
-T = TypeVar("T")
 
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
@@ -69,15 +66,12 @@ class Verifier:
         self._puller = puller
         self._fallback_hosts = fallback_hosts
         self._now = now
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="trust")
-        self._loop = asyncio.get_running_loop()
+        self._worker = worker = TrustWorker(puller, answer_s=_ANSWER_S)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._trust = Trust(
-            folder, root=root, fetch=self._fetch_metadata, read_target=self._read_target, versions=store
-        )
+        self._trust = Trust(folder, root=root, fetch=worker.fetch, read_target=worker.read_target, versions=store)
 
     def close(self) -> None:
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
 
     async def accept(self, envelope: bytes) -> Accepted:
         """Verify an order and fetch the manifests that it names.
@@ -88,7 +82,7 @@ class Verifier:
             Transient: the link broke; the same order may be tried again.
         """
         clock = _time(self._now())
-        checked = await self._in_worker(lambda: self._check(envelope, clock))
+        checked = await self._worker.run(lambda: self._check(envelope, clock))
         order = checked.order
         manifests = {}
         for slot in order.slots.values():
@@ -151,32 +145,6 @@ class Verifier:
             return self._shelf.manifest(digest)
         except Untrusted:  # not there, or damaged
             return self._shelf.keep_manifest(digest, await self._puller.small(digest, target.length, urgent=True))
-
-    async def _in_worker(self, call: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._worker, call)
-
-    def _fetch_metadata(self, name: str, limit: int) -> bytes | None:
-        """What trust asks for, from its thread; None where the server says that there is none."""
-        try:
-            data = self._wait(self._puller.metadata(name))
-        except Missing:
-            return None
-        if len(data) > limit:
-            raise Untrusted(f"{len(data)} bytes are more than the {limit} allowed", element=name)
-        return data
-
-    def _read_target(self, _path: str, digest: Digest, length: int) -> bytes:
-        return self._wait(self._puller.small(digest, length, urgent=True))
-
-    def _wait(self, call: Coroutine[None, None, bytes]) -> bytes:
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        try:
-            return future.result(_ANSWER_S)
-        except Missing:
-            raise
-        except (TransferStalled, TimeoutError) as error:
-            future.cancel()
-            raise LinkLost(f"trust metadata did not come: {error}", element="fleet server") from error
 
 
 def _clock(key: str) -> str:

@@ -91,7 +91,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         on_message=on_message,
         on_connect=on_connect,
         next_boot=lambda: store.count("boot"),
-        epoch=store.epoch,
+        epoch=lambda: store.epoch,
         keepalive_s=settings.keepalive_s,
         clock=clock,
     )

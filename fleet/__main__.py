@@ -90,9 +90,10 @@ def _token(settings: Settings, options: argparse.Namespace) -> int:
     try:
         with database.write() as connection:
             life = None if options.days is None else options.days * 86400
-            print(tokens.create(connection, time.time(), kind="api", role=options.role, life_s=life))
+            token = tokens.create(connection, time.time(), kind="api", role=options.role, life_s=life)
     finally:
         database.close()
+    print(token)  # once the database has it
     return 0
 
 

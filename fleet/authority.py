@@ -6,6 +6,7 @@ names and addresses and serverAuth only, so neither passes for the other.
 
 import datetime as dt
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ class Issued:
 
     def write(self, path: Path) -> None:
         write_secret(Folder.key(path), self.key)
-        path.write_bytes(self.certificate)
+        with path.open("wb") as stream:
+            stream.write(self.certificate)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ class Background:
                 self._look.set()
 
     async def _acknowledge(self, receipt: Receipt) -> None:
-        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch))
+        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch, twice=receipt.twice))
         with self._mishaps.alone("acknowledgement", receipt.device):
             try:
                 await self._link.publish(self._topics.ack(receipt.device), ack, qos=1)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 # Of each device; the oldest are forgotten.
-KEPT: Final = 16
+KEPT: Final = 64
 
 
 class News(Enum):

@@ -58,6 +58,19 @@ class Folder:
         return self.root / "revoked.pem"
 
     @property
+    def unfinished(self) -> Path:
+        """There from the first to the last moment of the first run: what lies beside it was never used."""
+        return self.root / "init-not-finished"
+
+    @property
+    def made_at_first(self) -> tuple[Path, ...]:
+        """The files of the first run."""
+        issued = (self.ca, self.server, self.broker, self.service_ca, self.service)
+        rows = (self.database.with_name(self.database.name + suffix) for suffix in ("", "-wal", "-shm"))
+        keys = (*map(self.key, issued), *map(self.online_key, ONLINE_ROLES))
+        return (*issued, *keys, *rows, self.operator_token)
+
+    @property
     def broker_place(self) -> Path:
         """Says in which folder of this machine the broker's configuration was written last."""
         return self.root / "broker-folder"

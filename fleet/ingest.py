@@ -63,11 +63,15 @@ class Inbound(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """The highest report number of a device that is committed, in which of its epochs."""
+    """The highest report number of a device that is committed, in which of its epochs.
+
+    ``twice``: what came now has that very number too, and other words.
+    """
 
     device: DeviceId
     report: int
     epoch: str = ""
+    twice: bool = False
 
 
 class Ingest:
@@ -195,13 +199,16 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
         case News.RETIRED:
             return None
         case News.KNOWN:  # its acknowledgement may have been lost
-            if isinstance(said, Report) and said.number == row.report_number and data != row.report:
-                _cloned(gathered, row)  # one agent gives no number twice
-            return Receipt(row.id, row.report_number, said.epoch) if isinstance(said, Report) else None
+            if isinstance(said, Facts):
+                return None
+            twice = said.number == row.report_number and data != row.report
+            if twice:  # one agent gives no number twice, unless its state folder was put back
+                _cloned(gathered, row)
+            return Receipt(row.id, row.report_number, said.epoch, twice)
         case News.NEW_EPOCH:
             begun = epochs.begun(row, said.epoch)
             if row.epoch:
-                gathered.tell("new-epoch", "the device lost its database and began a new one", row.id)
+                gathered.tell("new-epoch", "the device lost its database, or an old copy was put back", row.id)
         case News.NEWER:
             pass
     if isinstance(said, Facts):
@@ -214,7 +221,11 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
 
 
 def _cloned(gathered: Gathered, row: Row[Any]) -> None:
-    gathered.tell("cloned-identity", "two agents speak with this device's identity", row.id)
+    gathered.tell(
+        "cloned-identity",
+        "two agents speak with this device's identity, or an old copy of its state was put back",
+        row.id,
+    )
 
 
 def _status(gathered: Gathered, row: Row[Any], status: Status) -> None:

@@ -11,7 +11,7 @@ from fleet import tokens
 from fleet.authority import Authority
 from fleet.clock import Clock
 from fleet.db import Database
-from fleet.folder import ONLINE_ROLES, Folder, write_secret
+from fleet.folder import ONLINE_ROLES, Folder, sync_folder, write_secret
 from fleet.settings import Settings
 from modules.errors import BadSettings
 
@@ -46,6 +46,12 @@ def opened(settings: Settings) -> Database:
         BadSettings: there is none.
     """
     folder = Folder(settings.data)
+    if folder.unfinished.exists():
+        raise BadSettings(
+            "init broke off before this fleet was whole",
+            element=str(folder.root),
+            remedy="run init again, which begins anew: nothing of it was used yet",
+        )
     url = settings.database.get_secret_value()
     if not (folder.ca if url else folder.database).exists():
         raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
@@ -80,8 +86,13 @@ def _initialise(
 ) -> str:
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.root.chmod(0o700)
-    if any(path.exists() for path in (folder.ca, folder.database)):
+    if folder.unfinished.exists():
+        for path in folder.made_at_first:
+            path.unlink(missing_ok=True)
+    elif any(path.exists() for path in folder.made_at_first):
         raise BadSettings("this folder was made before", element=str(folder.root), remedy="use it, or name another")
+    else:
+        write_secret(folder.unfinished, b"")
     authority = Authority.create("edgefleet devices and servers")
     authority.write(folder.ca)
     authority.server([*names, *LOOPBACK]).write(folder.server)
@@ -97,6 +108,8 @@ def _initialise(
     if not database.shared:
         folder.database.chmod(0o600)
     write_secret(folder.operator_token, token.encode() + b"\n")
+    folder.unfinished.unlink()
+    sync_folder(folder.root)
     return token
 
 

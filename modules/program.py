@@ -4,12 +4,14 @@
 - What is not installed is named, with the extra that brings it.
 - A reader that goes away (``| head``) ends a program without a word, by the signal that ends others then (status 141).
 - Output that cannot be written (a full disk, a closed descriptor) is an error in one line, and status 1.
+- A disk that takes no more, wherever a file is written, is an error with what to do, and status 1.
 
-Both hold for what libraries print, too: argparse passes over an error in writing its help, and typer and rich end the
+That holds for what libraries print, too: argparse passes over an error in writing its help, and typer and rich end the
 program with a status of their own. So the streams themselves remember that they failed.
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -22,6 +24,12 @@ from modules import __version__
 
 _OURS: Final = frozenset({"agent", "fleet", "hardware", "modules"})
 _STDIN, _STDOUT, _STDERR = range(3)
+# What writing meets on a disk that is full, where its owner's share of it is, or where it takes no file so large.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+MAKE_ROOM: Final = (
+    "make room on the disks that it writes to, the one of the temporary folder included, and run it again"
+)
 
 Main = Callable[[], int | None]
 
@@ -40,6 +48,12 @@ def edgefleet_gateway() -> NoReturn:
 
 def edgefleet_fleet() -> NoReturn:
     start("edgefleet-fleet", "fleet.__main__", extra="fleet")
+
+
+def disk_takes_no_more(error: OSError) -> bool:
+    """Whether it is about a disk that files are written to; about standard output and its like it is not."""
+    streams = (getattr(getattr(stream, "buffer", None), "raw", None) for stream in (sys.stdout, sys.stderr))
+    return error.errno in _FULL and not any(getattr(raw, "failed", None) is error for raw in streams)
 
 
 def start(name: str, module: str, *, extra: str) -> NoReturn:
@@ -76,7 +90,10 @@ def run(name: str, main: Main) -> NoReturn:
     except SystemExit as ended:
         status = ended.code
     except OSError as error:
-        if error is not out.failed and error is not err.failed:
+        if disk_takes_no_more(error):
+            place = error.filename2 or error.filename
+            sys.stderr.write(f"{name}: {error.strerror}{f': {place}' if place else ''}\n  what to do: {MAKE_ROOM}\n")
+        elif error is not out.failed and error is not err.failed:
             raise
         status = 1
     _flush()

@@ -9,6 +9,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from agent.gateway.bounded_answers import bounded
 from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
@@ -65,7 +66,7 @@ class Pool:
                 resolver=PublicOnly(self._settings.private_fallbacks),
             )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=bounded(connector),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=_NEVER_ADDED,

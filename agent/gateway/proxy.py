@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 _HOLD_LOOK: Final = 0.02
 _LISTENS_WITHIN_S: Final = 1.0
 _SERVERS_FAULT: Final = 500
+_BROKE_OFF: Final = Silence("it ended, or hung up, in the middle of this very request", absent=False)
 
 
 class Choice(NamedTuple):
@@ -177,6 +178,8 @@ class Gateway:
                     began = now()
                     attempt.begin()
                     outcome = await relay(errand, pool.fresh, url)
+                    if isinstance(outcome, Silence):
+                        outcome = _BROKE_OFF
                 if not isinstance(outcome, Silence):
                     self._losses.answered(instance, began)
                 attempt.ended(0 if isinstance(outcome, Silence) else outcome.status)

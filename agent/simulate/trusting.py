@@ -6,25 +6,24 @@ not known yet, and now and then; the order's own signature, device, counter and 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from securesystemslib.signer import Key
 
 from agent.clock import BUILT
-from agent.fetch import Missing, Puller
+from agent.fetch import Puller
+from agent.trust_worker import TrustWorker
 from modules import signing
-from modules.errors import LinkLost, TransferStalled, Untrusted
+from modules.errors import Untrusted
 from modules.names import DeviceId, Digest, ModuleRef, Version
 from modules.order_rules import Ordered, accept, objections
 from modules.protocol import order as order_wire
 from modules.protocol.order import LIMIT, Order
 from modules.trust.device import RoleMark, Target, Trust
 
-T = TypeVar("T")
 _ANSWER_S: Final = 120.0
 # So old metadata is fetched anew, and none that is younger than this.
 _RENEW_S: Final = 300.0
@@ -49,18 +48,16 @@ class SharedTrust:
 
     def __init__(self, folder: Path, root: bytes) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="trust")
-        self._loop = asyncio.get_running_loop()
+        self._worker = worker = TrustWorker(None, answer_s=_ANSWER_S)
         self._lock = asyncio.Lock()
-        self._trust = Trust(folder, root=root, fetch=self._fetch, read_target=self._read_target, versions=_Marks())
-        self._puller: Puller | None = None
+        self._trust = Trust(folder, root=root, fetch=worker.fetch, read_target=worker.read_target, versions=_Marks())
         self._keys: Mapping[str, Key] = {}
         self._targets: dict[str, Target] = {}
         self._floors: dict[str, Version] = {}
         self._refreshed = float("-inf")
 
     def close(self) -> None:
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
 
     async def accept(self, device: DeviceId, envelope: bytes, *, last: int, puller: Puller) -> Order:
         """The order, if the device may follow it; ``last`` is the counter of the newest that it has accepted.
@@ -79,7 +76,7 @@ class SharedTrust:
         if not known:
             await self._refresh(puller)
             order = self._opened(envelope)
-            await self._in_worker(lambda: self._learn(order))
+            await self._worker.run(lambda: self._learn(order))
         published = {path: target.sha256 for path, target in self._targets.items()}
         now = datetime.now(UTC)
         accept(
@@ -114,8 +111,8 @@ class SharedTrust:
         async with self._lock:
             if time.monotonic() - self._refreshed < _FRESH_S:
                 return  # another device has just done it
-            self._puller = puller
-            await self._in_worker(self._renew)
+            self._worker.puller = puller
+            await self._worker.run(self._renew)
             self._refreshed = time.monotonic()
 
     def _renew(self) -> None:
@@ -139,30 +136,3 @@ class SharedTrust:
             if floor := self._trust.floor(ref.team, ref.name):
                 floors[f"{ref.team}/{ref.name}"] = floor
         self._targets, self._floors = targets, floors
-
-    async def _in_worker(self, call: Callable[[], T]) -> T:
-        return await self._loop.run_in_executor(self._worker, call)
-
-    def _fetch(self, name: str, limit: int) -> bytes | None:
-        assert self._puller is not None  # noqa: S101 - it is set before anything is asked
-        try:
-            data = self._wait(self._puller.metadata(name))
-        except Missing:
-            return None
-        if len(data) > limit:
-            raise Untrusted(f"{len(data)} bytes are more than the {limit} allowed", element=name)
-        return data
-
-    def _read_target(self, _path: str, digest: Digest, length: int) -> bytes:
-        assert self._puller is not None  # noqa: S101 - as above
-        return self._wait(self._puller.small(digest, length, urgent=True))
-
-    def _wait(self, call: Coroutine[None, None, bytes]) -> bytes:
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        try:
-            return future.result(_ANSWER_S)
-        except Missing:
-            raise
-        except (TransferStalled, TimeoutError) as error:
-            future.cancel()
-            raise LinkLost(f"trust metadata did not come: {error}", element="fleet server") from error

@@ -12,7 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from fleet.client.screen import show_error, show_problem
 from modules import __version__
-from modules.errors import BadSettings, EdgefleetError
+from modules.errors import BadSettings, EdgefleetError, NoSpace
+from modules.program import MAKE_ROOM, disk_takes_no_more
 
 NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
@@ -68,10 +69,14 @@ class Nouns(TyperGroup):
             show_error(error, as_json=as_json)
             raise typer.Exit(1) from error
         except OSError as error:
-            # Without a file's name it is about the output itself, of which modules.program tells.
-            if error.filename is None:
+            # Without a file's name it is about the output itself, of which modules.program tells, or about a full disk.
+            full = disk_takes_no_more(error)
+            if error.filename is None and not full:
                 raise
-            show_error(BadSettings(str(error.strerror), element=str(error.filename)), as_json=as_json)
+            place = (error.filename2 if full else None) or error.filename or "a file of this command's"
+            problem = NoSpace if full else BadSettings
+            shown = problem(str(error.strerror), element=str(place), remedy=MAKE_ROOM if full else "")
+            show_error(shown, as_json=as_json)
             raise typer.Exit(1) from error
 
 

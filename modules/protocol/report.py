@@ -98,8 +98,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """``down/ack``: the highest report number of an epoch that is committed to the server's database."""
+    """``down/ack``: the highest report number of an epoch that is committed to the server's database.
+
+    ``twice`` says that a report with this very number came before, with other words: this one was not taken.
+    """
 
     format: Literal["edgefleet.ack/1"] = "edgefleet.ack/1"
     report: Count
     epoch: Epoch = ""
+    twice: bool = False

@@ -134,7 +134,11 @@ def _check_next(role: str, before: Metadata[Targets] | None, file: Metadata[Targ
             remedy="fetch the present metadata and add to that",
         )
     if file.signed.is_expired(now):
-        raise Untrusted(f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC", element=role, remedy="sign it again")
+        raise Untrusted(
+            f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC",
+            element=role,
+            remedy="sign it again, on a machine whose clock is right",
+        )
 
 
 def _named(targets: Targets) -> set[str]:

@@ -84,6 +84,25 @@ async def test_an_agent_that_starts_again_in_the_same_boot_goes_on_counting(devi
     await device.stop()
 
 
+async def test_no_expiry_stops_what_runs(device):
+    """Years after the order, the metadata and the certificates have expired, offline, a module serves, is started again
+    when it ends, and comes back after a power cut."""
+    await device.committed(FIRST)
+    device.clock.jump(3 * 365 * 86_400.0)
+    await device.passes(3)
+    assert device.served()
+    device.engine.crash(device.row().current.instance)
+    await device.until(lambda: device.row().upkeep.restarts == 1)
+    await device.until(device.served)
+    device.engine.power_cut()
+    device.clock.reboot()
+    await device.restart()
+
+    await device.until(device.served)
+    assert device.serves() == "acme/digits:1"
+    await device.stop()
+
+
 @pytest.mark.parametrize("kept", [True, False], ids=["with what was kept", "with nothing"])
 async def test_a_lost_database_takes_nothing_away_that_serves(device, kept):
     """Offline, what runs goes on serving and is not stopped as left over; the order comes, and nothing restarts."""

@@ -47,12 +47,18 @@ class Acks:
     def __init__(self) -> None:
         self.numbers: list[int] = []
         self.full = False
+        self.beyond, self.epochs = 100, 0
 
-    def on_ack(self, number: int, epoch: str) -> None:
-        assert epoch == ""
+    def on_ack(self, ack: Ack) -> bool:
         if self.full:
             raise NoSpace("full")
-        self.numbers.append(number)
+        self.numbers.append(ack.report)
+        return ack.report < self.beyond
+
+    def begin_epoch(self) -> None:
+        if self.full:
+            raise NoSpace("full")
+        self.epochs += 1
 
 
 class Receiving:
@@ -61,13 +67,14 @@ class Receiving:
         self.replaced: list = []
         self.breaks: list[EdgefleetError] = []
         self.woken = 0
+        self.clock = VirtualClock()
         self.inbox = Inbox(
             store=self.store,
             verifier=self.verdicts,
             outbox=self.acks,
             replace=self.replace,
             wake=self.wake,
-            clock=VirtualClock(),
+            clock=self.clock,
         )
 
     async def replace(self, change, remember) -> None:
@@ -239,6 +246,18 @@ async def test_acks_reach_the_outbox(receiving):
 
     assert receiving.acks.numbers == [3]
     assert [refusal.what for refusal in receiving.store.refusals()] == ["ack"]
+
+
+async def test_a_broker_that_forges_receipts_makes_few_epochs(receiving):
+    """A receipt for what was never said begins a new epoch, daily at most; after a full disk it is tried anew."""
+    impossible = canonical.encode(Ack(report=100))
+    receiving.acks.full = True
+    receiving.inbox.on_ack(impossible)
+    receiving.acks.full = False
+    for wait, epochs in ((0, 1), (0, 1), (86_399, 1), (1, 2), (10, 2)):
+        receiving.clock.advance(wait)
+        receiving.inbox.on_ack(impossible)
+        assert receiving.acks.epochs == epochs
 
 
 async def test_an_unknown_command_is_refused_and_recorded(receiving):

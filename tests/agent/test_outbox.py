@@ -97,13 +97,69 @@ async def test_an_acknowledged_report_is_dropped(said):
     """An ack for the newest report ends it, an older one's does not."""
     await said.outbox.report((ROW,))
     await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
-    said.outbox.on_ack(1)
+    said.outbox.on_ack(Ack(report=1))
     await said.outbox.on_connect()
     assert [report.number for report in said.reports()] == [1, 2, 2]
 
-    said.outbox.on_ack(2)
+    said.outbox.on_ack(Ack(report=2))
     await said.outbox.on_connect()
     assert len(said.reports()) == 3
+
+
+async def test_a_start_says_the_last_report_once_more(said):
+    """Also one that was acknowledged, and only at the first session: an older copy of this state shows itself so."""
+    await said.outbox.report((ROW,))
+    said.outbox.on_ack(Ack(report=1, epoch=said.store.epoch))
+    said.again()
+    said.link.breaks = True
+    await said.outbox.on_connect()
+    said.link.breaks = False
+    await said.outbox.on_connect()
+    await said.outbox.on_connect()
+
+    assert [report.number for report in said.reports()] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("number", "epoch", "twice", "possible"),
+    [
+        (2, "mine", False, True),
+        (1, "mine", False, True),
+        (3, "mine", False, False),
+        (2, "mine", True, False),
+        (1, "mine", True, True),
+        (3, "", False, True),
+        (3, "f" * 16, False, True),
+    ],
+)
+async def test_a_receipt_for_what_was_never_said_shows_an_old_copy(said, number, epoch, twice, possible):
+    """Only where it is of this epoch, and beyond the last report, or for that one with other words."""
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    ack = Ack(report=number, epoch=said.store.epoch if epoch == "mine" else epoch, twice=twice)
+
+    assert said.outbox.on_ack(ack) is possible
+
+
+async def test_a_new_epoch_says_everything_anew(said):
+    """Reports and facts begin at 1 in an epoch of their own; the order that was adopted stays adopted."""
+    said.store.raise_number("order", 4)
+    await said.outbox.report((ROW,))
+    await said.outbox.facts(FACTS)
+    first = said.store.epoch
+    said.outbox.begin_epoch()
+    await said.outbox.on_connect()
+    assert len(said.reports()) == 1
+    await said.outbox.report((ROW,))
+    await said.outbox.facts(FACTS)
+    said.again()
+    await said.outbox.on_connect()
+
+    *_, report = said.reports()
+    assert (report.number, report.order) == (1, 4)
+    assert report.epoch == said.store.epoch != first
+    assert [facts.number for facts in said.link.facts(said.key)] == [1, 1]
+    assert said.link.facts(said.key)[1].epoch == report.epoch
 
 
 async def test_facts_are_said_when_they_change(said):

@@ -13,7 +13,7 @@ from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
-from fleet.rollouts import view
+from fleet.rollouts import control, view
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.start import Wish, start
 from fleet.tables import devices
@@ -47,6 +47,12 @@ class SmallFleet:
 
     def clock(self):
         return self.now
+
+    def act(self, rollout, action, *more):
+        """What an operator does with a rollout: a function of fleet/rollouts/control.py, and what follows from it."""
+        with self.database.write() as connection:
+            getattr(control, action)(connection, self.now, rollout, *more)
+        self.tick()
 
     def add_device(self, name, *, host=HOST_FACTS, labels=None):
         """An enrolled device, with facts unless ``host`` is None."""

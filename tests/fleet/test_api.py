@@ -7,33 +7,22 @@ import time
 
 import msgspec
 import pytest
-from fastapi.routing import APIRoute
 
 from fleet import errors
-from fleet.app import create_app
 from fleet.auth import PERMISSIONS, Need, need, public
-from fleet.settings import Settings
 from modules import manifest as manifests
 from modules.digests import measure_bytes, sha256
 from modules.errors import EdgefleetError
 from tests.doubles.device import Device, join
 from tests.doubles.publisher import Publisher, checked, module
+from tests.parts.api_routes import api_routes
 
 server_test = pytest.mark.needs("mosquitto")
 
 
-def routes(router):
-    """Every API route, below included routers too."""
-    for route in router.routes:
-        if isinstance(route, APIRoute):
-            yield route
-        elif hasattr(route, "original_router"):
-            yield from routes(route.original_router)
-
-
 def test_every_route_needs_a_permission_or_says_that_it_is_public():
     """A new route without a permission cannot be merged."""
-    found = list(routes(create_app(Settings())))
+    found = list(api_routes())
     assert len(found) > 20
     for route in found:
         calls = [one.call for one in route.dependant.dependencies]
@@ -42,11 +31,10 @@ def test_every_route_needs_a_permission_or_says_that_it_is_public():
 
 def test_only_health_and_enrolment_are_public():
     """The list of open doors is this test."""
-    assert {
-        route.path
-        for route in routes(create_app(Settings()))
-        if public in [one.call for one in route.dependant.dependencies]
-    } == {"/healthz", "/enroll"}
+    assert {route.path for route in api_routes() if public in [one.call for one in route.dependant.dependencies]} == {
+        "/healthz",
+        "/enroll",
+    }
 
 
 def test_a_permission_that_does_not_exist_is_a_mistake_at_import():

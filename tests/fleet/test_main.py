@@ -1,13 +1,19 @@
 """The server's own commands and settings."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
+from fleet import authority, setup, tokens
+from fleet import folder as folder_module
 from fleet.__main__ import main
+from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
 from tests.parts.fleet_server import ROOT
@@ -34,6 +40,63 @@ def test_init_never_overwrites_a_fleet(tmp_path, capsys):
     assert main(command) == 1
     assert "was made before" in capsys.readouterr().err
     assert Folder(tmp_path / "data").ca.read_bytes() == before
+
+
+# The mark, ten secrets and keys, the database's tables, and at last, when all is there, the folder's names.
+STEPS = 13
+
+
+class Cut(BaseException):
+    """The power goes."""
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_an_init_that_breaks_off_is_begun_anew(tmp_path, capsys, monkeypatch, step):
+    """Wherever the power goes, no command takes the half for a fleet, each says what to do, and the next init makes a
+    whole one; what else lies in the folder stays."""
+    command, folder = ["init", "--data", str(tmp_path / "data")], Folder(tmp_path / "data")
+    folder.root.mkdir()
+    (folder.root / "notes").write_text("ours")
+    happened = []
+
+    def counted(work):
+        def step_of(*arguments, **named):
+            if len(happened) == step:
+                raise Cut
+            happened.append(work)
+            return work(*arguments, **named)
+
+        return step_of
+
+    with monkeypatch.context() as power:
+        power.setattr(authority, "write_secret", counted(folder_module.write_secret))
+        power.setattr(setup, "write_secret", counted(folder_module.write_secret))
+        power.setattr(Database, "migrate", counted(Database.migrate))
+        power.setattr(tokens, "create", counted(tokens.create))
+        power.setattr(setup, "sync_folder", counted(folder_module.sync_folder))
+        with pytest.raises(Cut):
+            main(command)
+    if 0 < step < STEPS - 1:
+        assert main(["token", "--data", str(folder.root)]) == 1
+        assert "run init again" in capsys.readouterr().err
+    assert main(command) == (1 if step == STEPS - 1 else 0)
+    assert main(["token", "--data", str(folder.root)]) == 0
+    assert main(command) == 1
+    assert "was made before" in capsys.readouterr().err
+    assert (folder.root / "notes").read_text() == "ours"
+
+
+def test_a_token_that_could_not_be_kept_is_not_shown(tmp_path, capsys, monkeypatch):
+    """Nobody copies a token that the server will not know."""
+    main(["init", "--data", str(tmp_path / "data")])
+    capsys.readouterr()
+
+    def full(*_):
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(Connection, "_commit_impl", full)
+    assert main(["token", "--data", str(tmp_path / "data")]) == 1
+    assert "eft_" not in capsys.readouterr().out
 
 
 def test_token_makes_another_token(tmp_path, capsys):

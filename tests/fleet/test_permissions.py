@@ -6,7 +6,6 @@ import time
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 
 from fleet import auth, setup, tokens
 from fleet.app import create_app
@@ -15,6 +14,7 @@ from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
 from tests.house.tree import ROOT
+from tests.parts.api_routes import api_routes
 from tests.parts.mosquitto import free_port
 
 DOCUMENTED = re.compile(r"^- `(\w+) (/[^`]*)` \((\w+:\w+)\)", re.MULTILINE)
@@ -22,17 +22,9 @@ DOCUMENTED = re.compile(r"^- `(\w+) (/[^`]*)` \((\w+:\w+)\)", re.MULTILINE)
 NAMES = {"device": "dev-none", "digest": "sha256:" + "0" * 64, "rollout": "999", "action": "pause", "version": "1"}
 
 
-def routes(router):
-    for route in router.routes:
-        if isinstance(route, APIRoute):
-            yield route
-        elif hasattr(route, "original_router"):
-            yield from routes(route.original_router)
-
-
 def asked():
     """Method, path and permission of every route of the code that needs one."""
-    for route in routes(create_app(Settings())):
+    for route in api_routes():
         for one in route.dependant.dependencies:
             if isinstance(one.call, Need):
                 for method in route.methods:

@@ -1,15 +1,14 @@
 """An entry script with a binary input and a published model, from its package to a device's answers."""
 
 import http.client
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from modules.errors import LinkLost
 from modules.examples import digits, filetype
 from modules.examples.filetype import fetch
+from tests.parts.filetype import published
 
 SLOT = "filetype"
 SOURCE = Path(filetype.__file__).parent / "source"
@@ -29,12 +28,7 @@ MOST = 1 << 20
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The published model, fetched once."""
-    try:
-        return fetch.fetch(tmp_path_factory.mktemp("filetype"))
-    except LinkLost as error:
-        if os.environ.get("EDGEFLEET_REQUIRE") == "all":
-            raise
-        pytest.skip(str(error))
+    return published(tmp_path_factory.mktemp("filetype"))
 
 
 @pytest.fixture(scope="module")

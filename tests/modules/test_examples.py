@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from modules.errors import LinkLost, Untrusted
+from modules.errors import Untrusted
 from modules.examples import digits, filetype, packages
 from modules.examples.filetype import fetch
+from tests.parts.filetype import published
 
 DIGITS = Path(digits.__file__).parent
 FILETYPE = Path(filetype.__file__).parent
@@ -87,12 +87,7 @@ def test_other_package_is_not_opened(tmp_path):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    try:
-        return fetch.fetch(tmp_path_factory.mktemp("filetype"))
-    except LinkLost as error:
-        if os.environ.get("EDGEFLEET_REQUIRE") == "all":
-            raise
-        pytest.skip(str(error))
+    return published(tmp_path_factory.mktemp("filetype"))
 
 
 @pytest.fixture(scope="module")

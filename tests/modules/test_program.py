@@ -162,3 +162,19 @@ def test_what_is_not_installed_is_named_with_its_extra(name):
     assert "is not installed" in done.stderr
     assert f"edgefleet[{extra}]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_takes_no_more_is_told_with_what_to_do():
+    """Wherever a program writes a file; its output works, and says so."""
+    code = (
+        "from modules.program import run\n"
+        "def main():\n"
+        "    print('begun')\n"
+        "    with open('/dev/full', 'w') as file: file.write('words')\n"
+        "run('it', main)"
+    )
+
+    done = shell(code)
+
+    assert (done.returncode, done.stdout) == (1, "begun\n")
+    assert done.stderr.startswith("it: No space left on device\n  what to do: make room")

@@ -1,5 +1,6 @@
 """``edgefleet models register``: a model of any kind becomes a module's draft; its many options are read here."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -13,6 +14,7 @@ from fleet.client.environments.environment import Environment
 from fleet.client.environments.inference_config import read_inference_config
 from fleet.client.environments.store import build_environment
 from fleet.client.images.base_image import Registry
+from fleet.client.models.divisions import divisions
 from fleet.client.models.failed_answers import reads_like_failure
 from fleet.client.publishing.publish import Registered
 from fleet.client.publishing.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
@@ -24,6 +26,7 @@ from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid
+from modules.manifest import EntryScript
 from modules.names import slug
 from modules.samples import Sample
 
@@ -159,6 +162,12 @@ def register(
                 f"Warning: the answer to sample {one.name} reads like a failure, and devices will be held to it: "
                 f"{_shown(one.answer)}\nCorrect the script or the sample, and register again."
             )
+    for file, node in _divisions(done):
+        screen.remark(
+            f"Warning: {file}: {node} divides whole numbers that a request decides: a request that divides the "
+            "smallest one by -1 ends the scoring server, and others wait until it is started again.\n"
+            "Keep -1 away from it in the graph (Clip, Where), or divide floats; docs/scoring.md has more."
+        )
 
 
 def _path(path: Path | None, of_a_run: str) -> Path:
@@ -211,6 +220,15 @@ def _samples(done: Registered) -> tuple[Sample, ...]:
     """What devices will be held to."""
     place = done.folder / FILES / done.manifest.proof.samples
     return samples_file.decode(place.read_bytes()).samples if done.manifest.proof.prove == "samples" else ()
+
+
+def _divisions(done: Registered) -> Iterator[tuple[str, str]]:
+    """Divisions in the graphs that the server itself runs; a script's run in a worker, whose end is one request's."""
+    if isinstance(done.manifest.serve, EntryScript):
+        return
+    for file in done.manifest.files:
+        if file.path.endswith(".onnx"):
+            yield from ((file.path, node) for node in divisions(done.folder / FILES / file.path))
 
 
 def _shown(content: bytes) -> str:

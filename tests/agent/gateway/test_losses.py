@@ -54,6 +54,23 @@ async def test_an_instance_that_dies_alone_is_not(folder):
         assert await lost(running) == []
 
 
+async def test_a_client_whose_request_ends_the_module_is_told_so(folder):
+    """503 with words that tell it from a module that was not there; the request is not tried for ever."""
+    async with Stage(folder) as stage:
+        one = await stage.scoring("one")
+        stage.serve(one)
+        running = await stage.gateway()
+        asking = asyncio.create_task(running.post("/digits/slow").__aenter__())
+        await one.begun.wait()
+        await one.kill()
+        answer = await asking
+
+        assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+        assert "ended, or hung up, in the middle of this very request" in (await answer.json())["message"]
+        async with running.post() as answer:
+            assert "this very request" not in (await answer.json())["message"]
+
+
 async def test_a_connection_that_breaks_is_no_death(folder):
     """One that answers the next request, or the same one when it is asked again, was not lost."""
     async with Stage(folder) as stage:

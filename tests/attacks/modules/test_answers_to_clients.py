@@ -6,11 +6,16 @@ other slot's clients.
 
 import asyncio
 import json
+import os
 import time
+from pathlib import Path
 
+from agent import answering
+from agent.measure import counted
 from modules.protocol.phases import Phase
 from tests.attacks.modules.memory import Peak
 from tests.attacks.modules.plain import RIGHT
+from tests.parts.pace import stretched
 
 # What is posted names the answer: SAYS[name], which the module is given in its script.
 SAYS = """
@@ -91,6 +96,25 @@ def score(connection, request):
             connection.sendall(more[how])
     finally:
         print(how.decode(), "ended")
+plain.serve(score=score)
+"""
+STORM = """
+import plain, time
+HINT = b"HTTP/1.1 103 Early Hints\\r\\nLink: </a>\\r\\n\\r\\n"
+LONG = b"HTTP/1.1 102 Processing\\r\\n" + b"X: %s\\r\\n" % (b"x" * 8000) * 100 + b"\\r\\n"
+RIGHT = plain.answer(plain.RIGHT)
+SAYS = dict(few=HINT * 8 + RIGHT, many=HINT * 9 + RIGHT, long=LONG * 8 + RIGHT)
+STORMS = dict(hints=(b"", HINT * 1000), after=(RIGHT, HINT * 1000), answers=(RIGHT, RIGHT * 1000), other=(
+    b"", b"HTTP/1.1 199 X\\r\\nContent-Length: 5\\r\\n\\r\\n" * 1000))
+def score(connection, request):
+    how = request.rpartition(b"\\r\\n\\r\\n")[2].decode()
+    if how not in STORMS:
+        return SAYS.get(how, RIGHT)
+    first, more = STORMS[how]
+    connection.sendall(first)
+    time.sleep(0.1)  # so that what comes now comes on a connection that waits for its next request
+    while True:
+        connection.sendall(more)
 plain.serve(score=score)
 """
 DRIP = """
@@ -204,7 +228,7 @@ async def test_an_endless_answer_costs_the_gateway_no_memory(device):
     await serving(device, ENDLESS)
     for how, begins in {
         "fields": b"HTTP/1.1 502 ",
-        "interim": b"",
+        "interim": b"HTTP/1.1 502 ",
         "body": b"HTTP/1.1 200 ",
         "chunks": b"HTTP/1.1 200 ",
         "trailers": b"HTTP/1.1 ",
@@ -225,6 +249,42 @@ async def test_an_endless_answer_costs_the_gateway_no_memory(device):
         assert got.startswith(begins), how
         assert peak.grown_mib < 32, how
     assert (await device.ask()).body == RIGHT
+
+
+def cpu_s(pid):
+    """Seconds that a process has computed, proc(5)."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_a_storm_of_interim_answers_is_refused_and_counted(device):
+    """A few are skipped, more are a 502 that says so; an endless storm of them, before an answer or on the connection
+    that is kept behind one, costs the gateway a fraction of a second, no memory, and counts as the module's error."""
+    await serving(device, STORM)
+    assert fields(await exchanged(device, "few"))[2] == RIGHT
+    for name, words in {"many": "more than 8 interim answers", "long": "no answer yet"}.items():
+        first, _, body = fields(await exchanged(device, name))
+        assert first == "HTTP/1.1 502 Bad Gateway", name
+        assert words in json.loads(body)["message"], name
+
+    before = await counted_errors(device)
+    with Peak(device.program.pid) as peak:
+        began = cpu_s(device.program.pid)
+        for storm in ("hints", "after", "answers", "other"):
+            status = (await device.ask(body=storm.encode())).status
+            assert status == (502 if storm in {"hints", "other"} else 200), storm
+            await asyncio.sleep(0.5)  # long enough for a storm that goes on to be felt
+            await device.others_answer()
+        assert cpu_s(device.program.pid) - began < stretched(1.0)
+    assert peak.grown_mib < 32
+    assert await counted_errors(device) - before == 2
+    assert (await device.ask()).body == RIGHT
+
+
+async def counted_errors(device):
+    """What the gateway has counted of the hostile module."""
+    told = await asyncio.to_thread(answering.gateway, device.gateway)
+    return counted(told)[device.placed().instance].errors
 
 
 async def test_dripped_answers_take_no_places_but_their_own_slots(device):

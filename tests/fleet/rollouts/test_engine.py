@@ -28,12 +28,6 @@ def fleet(small_fleet):
     return small_fleet
 
 
-def act(fleet, rollout, action):
-    with fleet.database.write() as connection:
-        getattr(control, action)(connection, fleet.now, rollout)
-    fleet.tick()
-
-
 def test_a_wave_opens_only_when_the_one_before_has_committed(fleet):
     """The second device gets no order until the first one committed."""
     rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
@@ -132,21 +126,21 @@ def test_a_large_wave_is_judged_by_a_few_rows(small_fleet):
 def test_a_paused_rollout_opens_no_wave_until_it_is_resumed(fleet):
     """Devices keep their orders; the next wave waits."""
     rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
-    act(fleet, rollout, "pause")
+    fleet.act(rollout, "pause")
     fleet.report("dev-a", "committed")
     assert fleet.order("dev-b") is None
 
-    act(fleet, rollout, "resume")
+    fleet.act(rollout, "resume")
     assert fleet.order("dev-b") is not None
 
 
 def test_a_cancelled_rollout_stays_so(fleet):
     """After a cancel nothing opens, and it cannot be resumed."""
     rollout = fleet.start(fleet.add_module("digits"), policy=TWO_WAVES)
-    act(fleet, rollout, "cancel")
+    fleet.act(rollout, "cancel")
     assert fleet.order("dev-b") is None
     with pytest.raises(Conflict, match="cancelled"):
-        act(fleet, rollout, "resume")
+        fleet.act(rollout, "resume")
 
 
 def test_cancelling_takes_the_order_back_from_a_device_that_has_not_finished(fleet):
@@ -157,7 +151,7 @@ def test_cancelling_takes_the_order_back_from_a_device_that_has_not_finished(fle
         fleet.report(name, "committed")
     rollout = fleet.start(second)
     fleet.report("dev-b", "committed")
-    act(fleet, rollout, "cancel")
+    fleet.act(rollout, "cancel")
 
     assert fleet.order("dev-a").slots["digits"].manifest == first.target
     assert fleet.order("dev-b").slots["digits"].manifest == second.target
@@ -170,7 +164,7 @@ def test_cancelling_takes_the_order_back_from_a_device_that_has_not_finished(fle
 def test_cancelling_a_first_rollout_empties_the_slot(fleet):
     """Where nothing was decided before, nothing is ordered."""
     rollout = fleet.start(fleet.add_module("digits"))
-    act(fleet, rollout, "cancel")
+    fleet.act(rollout, "cancel")
 
     assert fleet.order("dev-a").slots == {}
 
@@ -180,7 +174,7 @@ def test_cancelling_leaves_alone_what_a_newer_rollout_decided(fleet):
     ref, newer = fleet.add_module("digits"), fleet.add_module("digits")
     rollout = fleet.start(ref)
     fleet.start(newer, devices=("dev-a",))
-    act(fleet, rollout, "cancel")
+    fleet.act(rollout, "cancel")
 
     assert fleet.order("dev-a").slots["digits"].manifest == newer.target
 
@@ -275,7 +269,7 @@ def test_an_operator_cannot_reopen_what_is_done(fleet):
     rollout = fleet.start(fleet.add_module("digits"), devices=("dev-a",))
     fleet.report("dev-a", "committed")
     with pytest.raises(Conflict, match="done"):
-        act(fleet, rollout, "resume")
+        fleet.act(rollout, "resume")
 
 
 def test_a_newer_rollout_takes_the_slot_over(fleet):

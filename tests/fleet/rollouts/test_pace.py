@@ -4,29 +4,14 @@ import pytest
 from msgspec.structs import replace
 
 from fleet.refusals import Conflict
-from fleet.rollouts import control, joining, view
+from fleet.rollouts import joining, view
 from fleet.rollouts.model import Budget, Policy, Wave
 from fleet.rollouts.start import Wish, prepare
 from fleet.tables import devices, members
 from modules.names import Slug
 from modules.needs import Accelerator
 from tests.doubles.device import HOST_FACTS
-
-THREE = ("dev-a", "dev-b", "dev-c")
-CANARY = (Wave(count=1), Wave(percent=100.0))
-
-
-@pytest.fixture
-def fleet(small_fleet):
-    for name in THREE:
-        small_fleet.add_device(name)
-    return small_fleet
-
-
-def act(fleet, rollout, action, *more):
-    with fleet.database.write() as connection:
-        getattr(control, action)(connection, fleet.now, rollout, *more)
-    fleet.tick()
+from tests.fleet.rollouts.three import CANARY, THREE
 
 
 def later(fleet, seconds):
@@ -56,8 +41,8 @@ def test_a_scheduled_rollout_begins_at_its_moment(fleet):
     rollout = fleet.start(fleet.add_module("digits"), **moment(30))
     assert fleet.view(rollout)["state"] == "scheduled"
     assert why(fleet, rollout)["dev-a"] == "the rollout begins at 2100-01-01 00:00 UTC"
-    act(fleet, rollout, "pause")
-    act(fleet, rollout, "resume")
+    fleet.act(rollout, "pause")
+    fleet.act(rollout, "resume")
     assert fleet.view(rollout)["state"] == "scheduled"
     begins = fleet.view(rollout)["starts"]
 
@@ -100,12 +85,12 @@ def test_a_wave_waits_for_its_approval(fleet):
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=waves))
     fleet.report("dev-a", "committed")
     assert "waits for an operator's approval" in why(fleet, rollout)["dev-b"]
-    act(fleet, rollout, "approve")
+    fleet.act(rollout, "approve")
     assert fleet.order("dev-b") is not None
-    act(fleet, rollout, "approve")
+    fleet.act(rollout, "approve")
     assert fleet.order("dev-c") is None
     with pytest.raises(Conflict, match="wave 3 is approved already"):
-        act(fleet, rollout, "approve")
+        fleet.act(rollout, "approve")
     fleet.report("dev-b", "committed")
     assert fleet.order("dev-c") is not None
 
@@ -114,7 +99,7 @@ def test_a_first_wave_that_asks_for_approval_orders_nobody_before(fleet):
     """Two people start such a rollout."""
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(approval=True))
     assert (fleet.view(rollout)["wave"], fleet.order("dev-a")) == (0, None)
-    act(fleet, rollout, "approve")
+    fleet.act(rollout, "approve")
     assert set(standings(fleet, rollout).values()) == {"working"}
 
 
@@ -240,11 +225,11 @@ def test_a_dry_run_shows_waves_misfits_and_bytes_and_writes_nothing(fleet):
 def test_a_paused_rollout_gives_no_order(fleet):
     """Room that becomes free stays free."""
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(concurrency=1))
-    act(fleet, rollout, "pause")
+    fleet.act(rollout, "pause")
     fleet.report("dev-a", "committed")
     assert fleet.order("dev-b") is None
     assert why(fleet, rollout)["dev-b"] == "the rollout is paused: edgefleet rollouts resume"
-    act(fleet, rollout, "resume")
+    fleet.act(rollout, "resume")
     assert fleet.order("dev-b") is not None
 
 

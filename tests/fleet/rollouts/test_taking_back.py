@@ -13,23 +13,9 @@ from modules.needs import Accelerator
 from modules.protocol.report import Health
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.fleet_rows import slot_report
+from tests.fleet.rollouts.three import CANARY, THREE
 
-THREE = ("dev-a", "dev-b", "dev-c")
-CANARY = (Wave(count=1), Wave(percent=100.0))
 CUDA = replace(HOST_FACTS, accelerators=(Accelerator(kind="cuda", name="gpu"),))
-
-
-@pytest.fixture
-def fleet(small_fleet):
-    for name in THREE:
-        small_fleet.add_device(name)
-    return small_fleet
-
-
-def act(fleet, rollout, action, *more):
-    with fleet.database.write() as connection:
-        getattr(control, action)(connection, fleet.now, rollout, *more)
-    fleet.tick()
 
 
 def manifest_of(fleet, name, slot="digits"):
@@ -58,7 +44,7 @@ def test_a_revert_brings_each_device_to_exactly_what_it_ran_before(fleet):
     fleet.report("dev-b", "committed")
     rollout = committed_everywhere(fleet, three)
 
-    act(fleet, rollout, "revert")
+    fleet.act(rollout, "revert")
     assert [manifest_of(fleet, name) for name in THREE] == [one.target, two.target, None]
     assert fleet.view(rollout)["state"] == "reverting"
     assert set(standings(fleet, rollout).values()) == {"returning"}
@@ -81,7 +67,7 @@ def test_what_a_device_said_before_it_read_the_order_back_is_no_return(fleet):
     old = slot_report(fleet, "dev-a", "committed")
     rollout = committed_everywhere(fleet, two)
     before = fleet.order("dev-a").counter
-    act(fleet, rollout, "revert")
+    fleet.act(rollout, "revert")
     fleet.send("dev-a", [old], order=before)
     assert standings(fleet, rollout)["dev-a"] == "returning"
     fleet.send("dev-a", [old], order=before + 1)
@@ -143,7 +129,7 @@ def test_a_device_that_went_on_to_a_newer_rollout_is_left_alone(fleet):
     committed_everywhere(fleet, one)
     rollout = committed_everywhere(fleet, two)
     fleet.start(hotfix, devices=("dev-a",))
-    act(fleet, rollout, "revert")
+    fleet.act(rollout, "revert")
     assert [manifest_of(fleet, name) for name in THREE] == [hotfix.target, one.target, one.target]
 
 
@@ -152,7 +138,7 @@ def test_the_earlier_rollout_has_its_slots_again_after_a_revert(fleet):
     one, two = fleet.add_module("digits"), fleet.add_module("digits")
     first = committed_everywhere(fleet, one)
     rollout = committed_everywhere(fleet, two)
-    act(fleet, rollout, "revert")
+    fleet.act(rollout, "revert")
     for name in THREE:
         fleet.report(name, "committed")
     assert fleet.view(first)["state"] == "done"
@@ -164,7 +150,7 @@ def test_a_device_that_does_not_go_back_in_time_holds_up_no_revert(fleet):
     """It is told apart, with the reason, and the rollout comes to its end."""
     rollout = fleet.start(fleet.add_module("digits"), devices=("dev-a",), policy=Policy(deadline="1h"))
     fleet.report("dev-a", "committed")
-    act(fleet, rollout, "revert")
+    fleet.act(rollout, "revert")
     fleet.now += 3600
     fleet.tick()
     view = fleet.view(rollout)
@@ -180,7 +166,7 @@ def test_a_cancel_takes_back_what_is_under_way_and_leaves_what_is_done(fleet):
     rollout = fleet.start(two, policy=Policy(waves=(Wave(count=2), Wave(percent=100.0))))
     fleet.report("dev-a", "committed")
     fleet.report("dev-b", "fetching")
-    act(fleet, rollout, "cancel")
+    fleet.act(rollout, "cancel")
     assert [manifest_of(fleet, name) for name in THREE] == [two.target, one.target, one.target]
     assert fleet.phases(rollout)["dev-b"] == "withdrawn"
 
@@ -215,7 +201,7 @@ def test_after_a_retry_the_failed_devices_try_the_same_content_again(fleet):
     before = fleet.order("dev-a")
     assert (fleet.view(rollout)["state"], before.waivers) == ("failed", ())
 
-    act(fleet, rollout, "retry")
+    fleet.act(rollout, "retry")
     again = fleet.order("dev-a")
     assert again.waivers == (again.slots["digits"].digest,)
     fleet.report("dev-a", "reverted", order=before.counter)  # said before it read the new order
@@ -229,7 +215,7 @@ def test_there_is_nothing_to_retry_where_nothing_failed(fleet):
     """An operator's slip is told, and changes nothing."""
     rollout = committed_everywhere(fleet, fleet.add_module("digits"))
     with pytest.raises(Conflict, match="no device of it has failed"):
-        act(fleet, rollout, "retry")
+        fleet.act(rollout, "retry")
 
 
 def test_a_skipped_device_holds_nobody_up_and_gets_back_what_it_had(fleet):
@@ -238,14 +224,14 @@ def test_a_skipped_device_holds_nobody_up_and_gets_back_what_it_had(fleet):
     committed_everywhere(fleet, one)
     rollout = fleet.start(two, policy=Policy(waves=(Wave(count=2), Wave(percent=100.0))))
     fleet.report("dev-a", "committed")
-    act(fleet, rollout, "skip", "dev-b", "its site is being rebuilt")
-    act(fleet, rollout, "skip", "dev-c", "lent to the lab")
+    fleet.act(rollout, "skip", "dev-b", "its site is being rebuilt")
+    fleet.act(rollout, "skip", "dev-c", "lent to the lab")
     view = fleet.view(rollout)
     assert view["state"] == "done"
     assert [manifest_of(fleet, name) for name in THREE] == [two.target, one.target, one.target]
     assert {one["device"]: one["why"] for one in view["devices"]}["dev-c"].startswith("lent to the lab: ")
     with pytest.raises(Conflict, match="returning already"):
-        act(fleet, rollout, "skip", "dev-c", "again")
+        fleet.act(rollout, "skip", "dev-c", "again")
 
 
 def test_a_server_that_dies_in_the_middle_of_a_revert_goes_on_where_it_was(fleet):

@@ -3,6 +3,7 @@
 from typer.testing import CliRunner
 
 from fleet.client.cli import app
+from tests.parts import dividing
 
 
 def test_a_graph_with_a_declaration(run, draft, tmp_path):
@@ -55,6 +56,19 @@ def test_an_answer_that_reads_like_a_failure_is_warned_of(user, tmp_path, monkey
 
     assert done.exit_code == 0
     assert "Warning: the answer to sample one reads like a failure" in done.stderr
+
+
+def test_a_division_by_which_a_request_ends_the_server_is_warned_of(user, tmp_path, monkeypatch):
+    """The graph is registered, and whoever does it reads which node is meant, and what to do."""
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    graph = dividing.graph(tmp_path)
+    words = ("models", "register", graph, "-n", "divided", "--team", "acme", "--engine", "process", "--prove")
+
+    done = CliRunner().invoke(app, [*map(str, words), "ready-only"])
+
+    assert done.exit_code == 0, done.output
+    assert f"Warning: model/{graph.name}: Div ratio divides whole numbers" in done.stderr
 
 
 def test_names_and_options_of_az_ml(run, linear_file, tmp_path):

@@ -92,7 +92,7 @@ def test_never_overwrites(folder):
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("passphrase", [None, "", "short"])
+@pytest.mark.parametrize("passphrase", [None, "", "short", "fifteen letters"])
 def test_passphrase(folder, passphrase):
     """Without a passphrase of some length no key is made."""
     with pytest.raises(BadSettings, match="passphrase"):

@@ -201,12 +201,14 @@ def test_outputs_that_cannot_be_divided(values):
     assert not fits([np.asarray(values[0]) if isinstance(values[0], np.generic) else values[0], *values[1:]], 2)
 
 
-class Held:
-    """A session that runs nothing until it is let go, and remembers how many rows each run had."""
+class Rows:
+    """A session that runs nothing until it is let go; answers each row with its first number, or as it was told to, and
+    remembers the first numbers of each run."""
 
-    def __init__(self):
+    def __init__(self, answer=lambda rows: [rows]):
+        self.answer = answer
         self.free = threading.Event()
-        self.rows = []
+        self.runs = []
 
     def options(self, *, trim=False):
         return None
@@ -216,21 +218,21 @@ class Held:
 
     def run(self, feeds, options):
         assert self.free.wait(10)
-        self.rows.append(len(feeds["x"]))
-        return [feeds["x"]]
+        self.runs.append(feeds["x"][:, 0].tolist())
+        return self.answer(feeds["x"])
 
 
 @pytest.mark.parametrize(("size", "runs"), [(100, [1, 4, 4]), (400, [1, 2, 2, 2, 2]), (5000, [1] * 9)])
 async def test_large_requests_share_less(size, runs):
     """Requests larger than those that were tried share a run with fewer others, or none, and none is left waiting."""
-    session = Held()
+    session = Rows()
     lanes = Lanes(session, threads=1, timeout_s=30, queue=100, figures=Figures())
     lanes.run_batches(Batches(4, 0.001, body_bytes=1000))
     row = {"x": np.zeros([1, 4], np.float32)}
     asked = [lanes.submit(size, lambda: row, lambda values, _: len(values[0])) for _ in range(9)]
     session.free.set()
     assert await asyncio.gather(*asked) == [1] * 9
-    assert session.rows == runs
+    assert [len(run) for run in session.runs] == runs
     await lanes.close()
 
 
@@ -253,26 +255,6 @@ def test_a_trial_that_tells_nothing(graph, kind):
     }
     run, example = lone(graph, {"x": FLOATS}, *nodes[kind], constants=[many, constant("axis", 0)])
     assert not independent(run, example)
-
-
-class Rows:
-    """A session that answers each row with its first number, or as it was told to."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.free = threading.Event()
-        self.runs = []
-
-    def options(self, *, trim=False):
-        return None
-
-    def stop(self, options):
-        self.free.set()
-
-    def run(self, feeds, options):
-        assert self.free.wait(10)
-        self.runs.append(feeds["x"][:, 0].tolist())
-        return self.answer(feeds["x"])
 
 
 def asked(lanes, number, *, columns=4):
