@@ -1,8 +1,11 @@
 """Reports and facts on their way to the server, kept on disk until it says that they are in its database.
 
-A report is complete, so a newer one replaces an unacknowledged older one: the outbox never holds more than one.
+A report is complete, so a newer one replaces an unacknowledged older one: the outbox never holds more than one. What is
+not acknowledged is said again with the next session, and within one after a minute, then ever more seldom: the broker
+has receipts for messages that it drops afterwards, because more wait for the server than it keeps.
 """
 
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +26,9 @@ from modules.protocol.report import Ack, Report
 
 # What this agent reads, so that a server sends nothing newer.
 READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1")
+# Until an unacknowledged report is said again, and what that wait grows to.
+AGAIN_S: Final = 60.0
+SELDOM_S: Final = 3600.0
 _PENDING: Final = "report"
 _SAID: Final = "said"
 _ACKNOWLEDGED: Final = "acknowledged"
@@ -31,12 +37,23 @@ _ACKNOWLEDGED: Final = "acknowledged"
 class Outbox:
     """Signs, numbers, keeps and sends what the device says."""
 
-    def __init__(self, *, device: DeviceId, store: Store, link: Link, signer: Signer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        device: DeviceId,
+        store: Store,
+        link: Link,
+        signer: Signer,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._device = device
         self._store = store
         self._link = link
         self._signer = signer
-        self._now = now
+        self._now, self._monotonic = now, monotonic
+        self._wait_s = AGAIN_S
+        self._put_off()
         self._facts: HostFacts | None = None
         self._greeted = False
 
@@ -54,6 +71,8 @@ class Outbox:
         )
         content = canonical.encode(draft)
         if content == self._store.document(_SAID):
+            if self._monotonic() >= self._again_at:
+                await self._say_again()
             return
         with self._store.together():
             numbered = msgspec.structs.replace(draft, number=self._store.count("report"), issued=self._now())
@@ -61,13 +80,29 @@ class Outbox:
             envelope = self._sign(report, signing.REPORT_TYPE)
             self._store.keep_document(_PENDING, envelope)
             self._store.keep_document(_SAID, content)
+        self._wait_s = AGAIN_S
         await self._publish_report(envelope)
 
     async def on_connect(self) -> None:
         """Say again what was not acknowledged; once after each start also what was: the answer shows an old copy."""
-        waits = self._store.number(_PENDING) > self._store.number(_ACKNOWLEDGED)
-        if (waits or not self._greeted) and (envelope := self._store.document(_PENDING)):
+        self._wait_s = AGAIN_S
+        if (self._waits or not self._greeted) and (envelope := self._store.document(_PENDING)):
             self._greeted = await self._publish_report(envelope) or self._greeted
+
+    async def _say_again(self) -> None:
+        self._wait_s = min(2 * self._wait_s, SELDOM_S)
+        self._put_off()
+        if self._waits and (envelope := self._store.document(_PENDING)):
+            await self._publish_report(envelope)
+
+    def _put_off(self) -> None:
+        # Whatever dropped one device's report has dropped those of many.
+        self._again_at = self._monotonic() + self._wait_s * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the last report is not acknowledged yet."""
+        return self._store.number(_PENDING) > self._store.number(_ACKNOWLEDGED)
 
     def on_ack(self, ack: Ack) -> bool:
         """The server has committed every report of this epoch up to this number; one of before names no epoch.
@@ -116,6 +151,7 @@ class Outbox:
 
     async def _publish_report(self, envelope: bytes) -> bool:
         """Whether the broker has it; if not it is kept, and sent again at the next connect."""
+        self._put_off()
         if not self._link.connected:
             return False
         try:

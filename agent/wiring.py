@@ -114,7 +114,9 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     known = engines(settings, identity, installations.ensure(settings))
     host = Host(known, Path(settings.state))
     router = Router(settings.table, store, settings.identity, settings.gateway_address)
-    outbox = Outbox(device=identity.device, store=store, link=link, signer=signer, now=clock.now)
+    outbox = Outbox(
+        device=identity.device, store=store, link=link, signer=signer, now=clock.now, monotonic=clock.monotonic
+    )
     supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
     launcher = Launcher(
         store=store,

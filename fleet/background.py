@@ -7,7 +7,8 @@ Every server has one duty, whether it leads (fleet/leader.py) or not:
 Those of the one that leads begin when it gets the lead, and end at once when it loses it:
 
 - ``broker``: keeps the session and hands over what arrives;
-- ``ingest``: batches of messages into the database, then their acknowledgements;
+- ``ingest``: batches of messages into the database;
+- ``acknowledgements``: what was taken in, to the devices;
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
@@ -18,7 +19,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -27,9 +28,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fleet import orders
+from fleet.acks import Acks
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
 from fleet.db import Database, in_words
+from fleet.inbox import Inbox
 from fleet.ingest import Inbound, Ingest, Receipt
 from fleet.leader import Lead
 from fleet.metadata import Metadata
@@ -39,20 +42,17 @@ from fleet.publisher import Publisher
 from fleet.retention import Retention
 from fleet.rollouts.engine import Engine
 from fleet.tables import devices
-from modules import canonical
 from modules.errors import EdgefleetError, LinkLost
 from modules.names import DeviceId
-from modules.protocol.report import Ack
 from modules.protocol.topics import Parsed, Topics
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WAITING: Final = 5000
 # A batch takes what waits: under pressure batches grow, and each message costs less.
 BATCH: Final = 2000
-ORDERS_AT_ONCE: Final = 100
+ORDERS_AT_ONCE: Final = 200
 RETRY_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05
 PULSE_S: Final = 5.0
@@ -96,7 +96,7 @@ class Background:
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
         self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
         self._parting_s = LOOK_FOR_OTHERS_S if database.shared else None
-        self._inbox: asyncio.Queue[Inbound] = asyncio.Queue(WAITING)
+        self._inbox, self._acks = Inbox(), Acks(link, topics, mishaps)
         self._look, self._send, self._part = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._removed: frozenset[str] = frozenset()
         self._forget = False
@@ -162,13 +162,14 @@ class Background:
 
     async def _duties(self) -> None:
         # What waits from an earlier lead was not acknowledged, and comes again.
-        self._inbox = asyncio.Queue(WAITING)
+        self._inbox = Inbox()
         for changed in (self._look, self._send, self._part):
             changed.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.run(self._connected, self._arrived), name="broker")
             group.create_task(self._publisher.run(), name="blocks")
             group.create_task(self._ingesting(), name="ingest")
+            group.create_task(self._acks.run(), name="acknowledgements")
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._parting(), name="partings")
@@ -192,36 +193,21 @@ class Background:
                 return
             await self._publisher.take(topic.device, payload)
         elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
-            one = Inbound(topic.device, topic.rest[0], payload)
-            try:
-                self._inbox.put_nowait(one)
-            except asyncio.QueueFull:
-                with self._link.unread():
-                    await self._inbox.put(one)
+            if not await self._inbox.put(Inbound(topic.device, topic.rest[0], payload)):
+                self._meters.surplus(topic.rest[0])
         else:
             log.debug("%s of %s ignored: this server knows no such topic", "/".join(topic.rest), topic.device)
 
     async def _ingesting(self) -> None:
         while True:
-            batch = [await self._inbox.get()]
-            while len(batch) < BATCH and not self._inbox.empty():
-                batch.append(self._inbox.get_nowait())
+            batch = await self._inbox.batch(BATCH)
             receipts: list[Receipt] = []
             counted = self._meters.batch(one.kind for one in batch)
             with self._mishaps.alone("batch", f"{len(batch)} messages"), counted:
                 receipts = await self._lasting(self._ingest.commit, batch)
             if receipts:
-                await asyncio.gather(*map(self._acknowledge, receipts))
+                self._acks.add(receipts)
                 self._look.set()
-
-    async def _acknowledge(self, receipt: Receipt) -> None:
-        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch, twice=receipt.twice))
-        with self._mishaps.alone("acknowledgement", receipt.device):
-            try:
-                await self._link.publish(self._topics.ack(receipt.device), ack, qos=1)
-            except LinkLost as error:
-                # The device's report is retained: it comes again with the next session, and so does this.
-                log.debug("acknowledgement for %s not sent: %s", receipt.device, error)
 
     async def _rolling_out(self) -> None:
         while True:
@@ -268,23 +254,30 @@ class Background:
             LinkLost: none or not all of them were taken.
         """
         waiting = await self._lasting(self._unpublished)
-        results = await asyncio.gather(*map(self._publish, waiting), return_exceptions=True)
-        taken = []
-        for one, result in zip(waiting, results, strict=True):
-            if isinstance(result, LinkLost):
-                continue
-            if result is not None:
-                # The broker will never take this one. It counts as sent, so that it holds up no other.
-                self._mishaps.note("order", one.device, result)
-            taken.append(one)
-        await self._lasting(self._published, taken)
-        for result in results:
-            if isinstance(result, LinkLost):
-                raise result
+        try:
+            await self._link.publish_all([self._message(one) for one in waiting], retain=True)
+        except LinkLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one of them, the others go out
+            log.debug("orders are published one by one: %r", error)
+            await self._publish_each(waiting)
+        await self._lasting(self._published, waiting)
+        if waiting:
+            self._look.set()  # the engine makes orders only as fast as they go out
         return bool(waiting)
 
-    async def _publish(self, one: orders.Outgoing) -> None:
-        await self._link.publish(self._topics.order(one.device), one.envelope, qos=1, retain=True)
+    async def _publish_each(self, waiting: Sequence[orders.Outgoing]) -> None:
+        for one in waiting:
+            try:
+                await self._link.publish_all([self._message(one)], retain=True)
+            except LinkLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                # The broker will never take this one. It counts as sent, so that it holds up no other.
+                self._mishaps.note("order", one.device, error)
+
+    def _message(self, one: orders.Outgoing) -> tuple[str, bytes]:
+        return self._topics.order(one.device), one.envelope
 
     async def _trying(self) -> None:
         while True:

@@ -9,13 +9,14 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiomqtt
 
+from fleet.arrivals import Arrivals
 from modules.errors import BadSettings, Invalid, LinkLost
 from modules.names import DeviceId
 from modules.protocol.topics import Parsed, Topics
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 PUBLISH_TIMEOUT_S: Final = 30.0
-INCOMING: Final = 20_000
 TOGETHER: Final = 5000
 
 
@@ -55,12 +55,18 @@ class BrokerLink:
         self._topics = topics
         self._identifier = identifier
         self._client: aiomqtt.Client | None = None
+        self._arrivals: Arrivals | None = None
         self._reason = "not connected yet"
 
     @property
     def state(self) -> str:
         """``connected``, or why not."""
         return CONNECTED if self._client else self._reason
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were read and that nobody has taken yet."""
+        return len(self._arrivals) if self._arrivals else 0
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Hand a message to the broker; with QoS 1, wait for its receipt.
@@ -75,22 +81,20 @@ class BrokerLink:
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
-    @contextmanager
-    def unread(self) -> Iterator[None]:
-        """What the broker sends meanwhile stays in the socket: the broker waits, and not this server's memory."""
-        paho = self._client and self._client._client  # noqa: SLF001 - the library has no way to read slower
-        held = paho and paho.socket()
-        if not paho or not held:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(held)
-        try:
-            yield
-        finally:
-            if paho.socket() is held and held.fileno() >= 0:
-                loop.add_reader(held, _read, paho)
-                _read(paho)
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]], *, retain: bool = False) -> None:
+        """Hand many messages to the broker with QoS 1, and wait for the receipt of the last: they come in order.
+
+        Raises:
+            LinkLost: there is no session, or it ended before the broker had all of them.
+        """
+        if self._client is None:
+            raise LinkLost(self._reason, element=f"{self._host}:{self._port}")
+        # The library waits for each receipt with a task of its own, which costs more than the message.
+        paho = self._client._client  # noqa: SLF001
+        for topic, payload in messages[:-1]:
+            paho.publish(topic, payload, qos=1, retain=retain)
+        for topic, payload in messages[-1:]:
+            await self.publish(topic, payload, qos=1, retain=retain)
 
     async def part(self, device: DeviceId) -> None:
         """End a device's session, and let the broker forget what is retained of it.
@@ -114,17 +118,17 @@ class BrokerLink:
         while True:
             try:
                 async with self._session() as client:
+                    arrivals = self._arrivals = Arrivals(client)
                     await client.subscribe(self._topics.all_up(), qos=1)
                     self._client, wait = client, FIRST_WAIT_S
                     log.info("connected to the broker at %s:%s", self._host, self._port)
                     told = False
                     connected()
-                    async for message in client.messages:
-                        await self._hand_over(message, arrived)
+                    await arrivals.hand_over(partial(self._hand_over, arrived))
             except (aiomqtt.MqttError, OSError) as error:
                 self._reason = str(error)
             finally:
-                self._client = None
+                self._client = self._arrivals = None
             if not told:
                 log.warning("no session with the broker at %s:%s: %s", self._host, self._port, self._reason)
                 told = True
@@ -132,15 +136,13 @@ class BrokerLink:
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             wait = min(wait * 2, LONGEST_WAIT_S)
 
-    async def _hand_over(self, message: aiomqtt.Message, arrived: Callable[[Parsed, bytes], Awaitable[None]]) -> None:
-        payload = message.payload
+    async def _hand_over(self, arrived: Callable[[Parsed, bytes], Awaitable[None]], topic: str, payload: bytes) -> None:
         try:
-            parsed = self._topics.parse(message.topic.value)
+            parsed = self._topics.parse(topic)
         except Invalid as error:
             log.info("ignored: %s", error)
             return
-        if isinstance(payload, bytes | bytearray):
-            await arrived(parsed, bytes(payload))
+        await arrived(parsed, payload)
 
     def _session(self, identifier: str | None = None) -> aiomqtt.Client:
         client = aiomqtt.Client(
@@ -152,18 +154,9 @@ class BrokerLink:
             timeout=PUBLISH_TIMEOUT_S,
             keepalive=60,
             max_inflight_messages=200,
-            max_queued_incoming_messages=INCOMING,
             # Without it a pull of blocks is five to eleven times slower.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         # The receipts of a batch are on their way together: that is no trouble, and no line of the log for each.
         client.pending_calls_threshold = TOGETHER
         return client
-
-
-def _read(paho: Any) -> None:
-    """As the library does it: what was decrypted already makes no socket readable."""
-    with suppress(OSError):  # a session that is lost is noticed by whoever waits for its messages
-        paho.loop_read()
-        while (held := paho.socket()) and held.pending():
-            paho.loop_read()

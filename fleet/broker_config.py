@@ -21,6 +21,11 @@ from modules.protocol.topics import Topics
 # Of devices, and of all memory: a session costs some 20 KiB, and a device's retained messages seldom as much again.
 CONNECTIONS: Final = 10_000
 MEMORY_MB: Final = 1024
+# What may wait for one client. The server's next session gets all that is retained of each device at once: its status,
+# report and facts, some 4 KB; what does not fit is lost until the device speaks again.
+_WAITING: Final = 10_000
+_WAITING_BYTES: Final = 16 << 20
+_OF_A_DEVICE: Final = (4, 4 << 10)
 _PLACES: Final = (
     Path(__file__).parents[1] / "deploy" / "broker",
     Path(sysconfig.get_path("data")) / "share" / "edgefleet" / "deploy" / "broker",
@@ -63,6 +68,9 @@ def render(
         replace_file(folder.revoked, Authority.load(folder.ca).revocations({}))
     values |= {"REVOKED": str(_copy(folder.revoked, target / FILE)), "PID_FILE": str(target / PID_FILE)}
     values |= {"MAX_CONNECTIONS": str(connections), "MEMORY_LIMIT": str(memory_mb << 20)}
+    messages, size = _OF_A_DEVICE
+    values |= {"MAX_QUEUED": str(max(_WAITING, messages * connections))}
+    values |= {"MAX_QUEUED_BYTES": str(max(_WAITING_BYTES, size * connections))}
     for name, (source, file) in copies.items():
         values[name] = str(_copy(source, target / file))
     for name, file in (("DEVICE_ACL", "devices.acl"), ("SERVICE_ACL", "services.acl")):

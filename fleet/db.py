@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fleet import postgres
 from fleet.tables import tokens
+from fleet.turns import Turns
 from modules.errors import BadSettings
 
 # Below this a transaction may fail at any moment.
@@ -32,6 +33,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._turns = Turns()
 
     @classmethod
     def at(cls, path: Path) -> "Database":
@@ -76,8 +78,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Commit at the end, roll back on any error."""
-        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+        """Commit at the end, roll back on any error. This process's writers come in turn (fleet/turns.py)."""
+        with (
+            self._turns.mine(),
+            self.engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def try_writing(self) -> None:

@@ -27,6 +27,12 @@ class Meters:
         self._refused = Counter(
             "edgefleet_ingest_refused", "of them, forged or unreadable", ["kind"], registry=self.registry
         )
+        self._surplus = Counter(
+            "edgefleet_ingest_surplus",
+            "messages of a flood, which newer ones of the same device replaced before they were looked at",
+            ["kind"],
+            registry=self.registry,
+        )
         self._batch = Histogram(
             "edgefleet_ingest_batch_seconds",
             "from the beginning of a batch of messages until it was committed",
@@ -50,6 +56,9 @@ class Meters:
 
     def refused(self, kind: str) -> None:
         self._refused.labels(kind).inc()
+
+    def surplus(self, kind: str) -> None:
+        self._surplus.labels(kind).inc()
 
     def forgotten(self, table: str, rows: int) -> None:
         self._forgotten.labels(table).inc(rows)

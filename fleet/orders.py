@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from fleet import events
 from fleet.refusals import Missing
@@ -24,8 +24,23 @@ from modules.signing import ORDER_TYPE, sign
 
 # An order is made anew when this share of its life is over, so that a device that comes back finds a good one.
 RENEW_AT: Final = 0.5
+# Orders that the broker has not taken yet; with so many no more are made. So a wave of thousands goes out as fast as
+# the broker takes it, each order soon after it was decided, and what devices say meanwhile is taken in between.
+WAITING: Final = 200
 # Bound variables of one statement.
 _TOGETHER: Final = 500
+_UNPUBLISHED: Final = devices.c.order_counter > devices.c.order_published
+_ISSUE: Final = (
+    update(devices)
+    .where(devices.c.id == bindparam("of"))
+    .values(
+        order_counter=bindparam("counter"), order_expires=bindparam("expires"), order_envelope=bindparam("envelope")
+    )
+)
+_GIVE_WAIVERS: Final = (
+    update(slots).where(slots.c.device == bindparam("of"), slots.c.waiver == 0).values(waiver=bindparam("counter"))
+)
+_PUBLISHED: Final = update(devices).where(devices.c.id == bindparam("of")).values(order_published=bindparam("counter"))
 
 
 class Outgoing(NamedTuple):
@@ -47,42 +62,61 @@ class Orders:
         """Sign the order for what the slots of this device say now; returns its counter.
 
         Raises:
-            Missing: there is no such device.
-            Invalid: the order would be larger than a device reads, or something in it out of bounds.
+            Missing, Invalid: as :meth:`issue_all`.
         """
-        mine = (devices.c.id == device) & devices.c.removed.is_(None)
-        counter = connection.execute(select(devices.c.order_counter).where(mine)).scalar_one_or_none()
-        if counter is None:
-            raise Missing("there is no such device", element=device)
-        wanted = select(slots.c.slot, slots.c.document, slots.c.waiver).where(slots.c.device == device)
-        rows = connection.execute(wanted.order_by(slots.c.slot)).all()
-        order = self._order(device, counter + 1, now, rows)
-        payload = order_wire.encode(order)
-        envelope = sign(payload, payload_type=ORDER_TYPE, signers=[self._director])
-        connection.execute(
-            update(slots).where(slots.c.device == device, slots.c.waiver == 0).values(waiver=order.counter)
-        )
-        connection.execute(
-            update(devices)
-            .where(devices.c.id == device)
-            .values(order_counter=order.counter, order_expires=order.expires, order_envelope=envelope)
-        )
-        return order.counter
+        return self.issue_all(connection, now, [device])[device]
+
+    def issue_all(self, connection: Connection, now: float, chosen: Sequence[DeviceId]) -> dict[DeviceId, int]:
+        """Sign an order for each of at most 500 devices, by a few statements; returns their counters.
+
+        Raises:
+            Missing: one of them does not exist.
+            Invalid: an order would be larger than its device reads, or something in it out of bounds.
+        """
+        live = devices.c.id.in_(chosen) & devices.c.removed.is_(None)
+        known = connection.execute(select(devices.c.id, devices.c.order_counter).where(live))
+        counters = {row.id: row.order_counter for row in known}
+        filled: dict[str, list[Any]] = {}
+        wanted = select(slots.c.device, slots.c.slot, slots.c.document, slots.c.waiver)
+        for row in connection.execute(wanted.where(slots.c.device.in_(chosen))):
+            filled.setdefault(row.device, []).append(row)
+        issued: list[dict[str, Any]] = []
+        for device in chosen:
+            if device not in counters:
+                raise Missing("there is no such device", element=device)
+            rows = filled.get(device, ())
+            order = self._order(device, counters[device] + 1, now, rows)
+            envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=[self._director])
+            issued.append({"of": device, "counter": order.counter, "expires": order.expires, "envelope": envelope})
+        if given := [one for one in issued if any(row.waiver == 0 for row in filled.get(one["of"], ()))]:
+            connection.execute(_GIVE_WAIVERS, [{"of": one["of"], "counter": one["counter"]} for one in given])
+        if issued:
+            connection.execute(_ISSUE, issued)
+        return {one["of"]: one["counter"] for one in issued}
 
     def renew(self, connection: Connection, now: float, *, limit: int) -> int:
         """Issue again what is half way to its expiry; returns how many orders that were."""
         due = now + self._life_s * RENEW_AT
         old = select(devices.c.id).where(devices.c.order_expires < due).order_by(devices.c.order_expires).limit(limit)
-        chosen = connection.scalars(old).all()
-        for device in chosen:
-            try:
-                with connection.begin_nested():
-                    self.issue(connection, now, device)
-            except Refused as error:
-                # It stays as it is and holds up no other; without an expiry it is not looked at again until it changes.
-                events.record(connection, now, "order-not-renewed", str(error), device=device)
-                connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
+        chosen = [DeviceId(one) for one in connection.scalars(old)]
+        if not chosen:
+            return 0
+        try:
+            with connection.begin_nested():
+                self.issue_all(connection, now, chosen)
+        except Refused:
+            for device in chosen:
+                self._renew(connection, now, device)
         return len(chosen)
+
+    def _renew(self, connection: Connection, now: float, device: DeviceId) -> None:
+        try:
+            with connection.begin_nested():
+                self.issue(connection, now, device)
+        except Refused as error:
+            # It stays as it is and holds up no other; without an expiry it is not looked at again until it changes.
+            events.record(connection, now, "order-not-renewed", str(error), device=device)
+            connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
 
     def _order(self, device: DeviceId, counter: int, now: float, rows: Any) -> Order:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
@@ -154,17 +188,23 @@ def unpublished(connection: Connection, *, limit: int) -> list[Outgoing]:
     """Orders that the broker has not taken yet, oldest devices first."""
     waiting = (
         select(devices.c.id, devices.c.order_counter, devices.c.order_envelope)
-        .where(devices.c.order_counter > devices.c.order_published, devices.c.order_envelope.is_not(None))
+        .where(_UNPUBLISHED, devices.c.order_envelope.is_not(None))
         .order_by(devices.c.id)
         .limit(limit)
     )
     return [Outgoing(row.id, row.order_counter, row.order_envelope) for row in connection.execute(waiting)]
 
 
-def published(connection: Connection, sent: list[Outgoing]) -> None:
+def room(connection: Connection) -> int:
+    """How many more orders may be made before the broker has taken some."""
+    waiting = select(devices.c.id).where(_UNPUBLISHED).limit(WAITING).subquery()
+    return WAITING - connection.execute(select(func.count()).select_from(waiting)).scalar_one()
+
+
+def published(connection: Connection, sent: Sequence[Outgoing]) -> None:
     """Remember what the broker took; an order issued meanwhile stays unpublished."""
-    for one in sent:
-        connection.execute(update(devices).where(devices.c.id == one.device).values(order_published=one.counter))
+    if sent:
+        connection.execute(_PUBLISHED, [{"of": one.device, "counter": one.counter} for one in sent])
 
 
 def forget_published(connection: Connection) -> None:

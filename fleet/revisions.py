@@ -3,14 +3,20 @@
 Nothing here is ever changed or removed, so that a rollout which ends badly knows what ran before it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from fleet.tables import slot_revisions as revisions
 from fleet.tables import slots
 from modules.names import DeviceId
+
+_VALUES: Final[dict[str, Any]] = {name: bindparam(name) for name in ("rollout", "document", "revision", "waiver")}
+_REFILL: Final = (
+    update(slots).where(slots.c.device == bindparam("of"), slots.c.slot == bindparam("in_slot")).values(_VALUES)
+)
+_FILL: Final = insert(slots).values(device=bindparam("of"), slot=bindparam("in_slot"), **_VALUES)
 
 
 def decide(
@@ -25,12 +31,47 @@ def decide(
     waive: bool = False,
 ) -> int:
     """A slot is to be filled so; returns the revision. With ``waive``, content that failed there may be tried again."""
-    number = _add(connection, now, by, device, slot, rollout=rollout, document=document)
-    mine = (slots.c.device == device) & (slots.c.slot == slot)
-    values = {"rollout": rollout, "document": document, "revision": number, "waiver": 0 if waive else None}
-    if connection.execute(update(slots).where(mine).values(**values)).rowcount == 0:
-        connection.execute(insert(slots).values(device=device, slot=slot, **values))
-    return number
+    waived = {device: waive}
+    return decide_all(connection, now, by, slot, waived, rollout=rollout, document=document)[device]
+
+
+def decide_all(
+    connection: Connection,
+    now: float,
+    by: str,
+    slot: str,
+    waived: Mapping[DeviceId, bool],
+    *,
+    rollout: int,
+    document: bytes,
+) -> dict[DeviceId, int]:
+    """The same for this slot of at most 500 devices, by a few statements; returns the revision of each.
+
+    ``waived`` says of each device whether content that failed there may be tried again.
+    """
+    newest = _newest_of(connection, list(waived), slot)
+    rows: list[dict[str, Any]] = [
+        {"device": device, "slot": slot, "revision": newest.get(device, 0) + 1, "rollout": rollout}
+        | {"document": document, "at": now, "by": by}
+        for device in waived
+    ]
+    if not rows:
+        return {}
+    connection.execute(insert(revisions), rows)
+    filled = select(slots.c.device).where(slots.c.device.in_(list(waived)), slots.c.slot == slot)
+    known = set(connection.scalars(filled))
+    wanted = [
+        {"of": row["device"], "in_slot": slot, "rollout": rollout, "document": document}
+        | {"revision": row["revision"], "waiver": 0 if waived[row["device"]] else None}
+        for row in rows
+    ]
+    for statement, some in (
+        (_REFILL, [one for one in wanted if one["of"] in known]),
+        (_FILL, [one for one in wanted if one["of"] not in known]),
+    ):
+        if some:
+            connection.execute(statement, some)
+    return {row["device"]: row["revision"] for row in rows}
 
 
 def empty(connection: Connection, now: float, by: str, device: DeviceId, slot: str) -> bool:
@@ -87,6 +128,12 @@ def _add(
 def _newest(connection: Connection, device: DeviceId, slot: str) -> int:
     mine = (revisions.c.device == device) & (revisions.c.slot == slot)
     return int(connection.execute(select(func.max(revisions.c.revision)).where(mine)).scalar_one() or 0)
+
+
+def _newest_of(connection: Connection, devices: Sequence[DeviceId], slot: str) -> dict[DeviceId, int]:
+    mine = revisions.c.device.in_(devices) & (revisions.c.slot == slot)
+    chosen = select(revisions.c.device, func.max(revisions.c.revision)).where(mine).group_by(revisions.c.device)
+    return {DeviceId(device): revision for device, revision in connection.execute(chosen)}
 
 
 def _before(connection: Connection, device: DeviceId, slot: str, revision: int) -> Row[Any] | None:

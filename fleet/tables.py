@@ -197,6 +197,8 @@ members = Table(
     # The judge's counts are read from this index alone.
     Index("ix_members_counts", "rollout", "wave", "hardware", "standing", "current"),
     Index("ix_members_standing_place", "standing", "place"),
+    # Who is next: the first of them, without a look at the others.
+    Index("ix_members_next", "rollout", "standing", "wave", "device"),
     Index("ix_members_due", "due"),
 )
 

@@ -5,15 +5,16 @@ few look-ups in an index, however large the fleet is. A tick does a bounded piec
 more. It remembers nothing between ticks, so that a server that was killed goes on where the database stands.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
-from fleet import revisions
+from fleet import orders, revisions
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
@@ -25,18 +26,27 @@ from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
 from fleet.tables import rollouts
 from modules.errors import Refused
+from modules.names import DeviceId
 from modules.protocol.report import Reason
+
+log = logging.getLogger(__name__)
 
 ORDERS_PER_TICK: Final = 100
 ROLLOUTS_PER_TICK: Final = 20
 AFTER_A_FAILURE_S: Final = 60.0
+_ORDERED: Final = (
+    update(member_rows)
+    .where(member_rows.c.rollout == bindparam("of_rollout"), member_rows.c.device == bindparam("of"))
+    .values({name: bindparam(name) for name in ("counter", "revision", "due")})
+    .values(phase=phases.ORDERED, health="", standing=Standing.WORKING, note="")
+)
 
 
 class Engine:
     """Moves rollouts on; ``tick`` runs in a worker thread. Each device and each rollout fails alone."""
 
-    def __init__(self, database: Database, registry: Registry, orders: Orders, clock: Clock, mishaps: Mishaps) -> None:
-        self._database, self._registry, self._orders = database, registry, orders
+    def __init__(self, database: Database, registry: Registry, issuing: Orders, clock: Clock, mishaps: Mishaps) -> None:
+        self._database, self._registry, self._orders = database, registry, issuing
         self._clock, self._mishaps = clock, mishaps
 
     def tick(self) -> bool:
@@ -69,8 +79,12 @@ class Engine:
     def _look(self, connection: Connection, now: float, row: Row[Any]) -> None:
         """Bring one rollout on by a bounded step; whatever is to be looked at again says so in its row."""
         _look_again(connection, row.id, None)
-        if self._take_back(connection, now, row):
-            _look_again(connection, row.id, now)
+        room = min(ORDERS_PER_TICK, orders.room(connection))
+        if recalled := recall.some(connection, row.id, limit=max(room, 1)):
+            for member in recalled[:room]:
+                with self._alone(connection, "withdrawal", f"{member.device}/{member.slot}"):
+                    recall.one(connection, now, self._orders, row.id, member)
+            _look_again(connection, row.id, _soon(now, room))
             return
         match row.state:
             case State.SCHEDULED if row.starts is not None and row.starts > now:
@@ -78,56 +92,66 @@ class Engine:
             case State.SCHEDULED:
                 control.move(connection, now, row.id, State.RUNNING, "its time has come")
             case State.RUNNING:
-                self._run(connection, now, row)
+                self._run(connection, now, row, room)
             case State.DONE | State.PARTIAL:
                 verdicts.reopen(connection, now, row)
             case State.REVERTING if not recall.unfinished(connection, row.id):
                 control.move(connection, now, row.id, State.REVERTED, _returned(members.counts(connection, row.id)))
 
-    def _run(self, connection: Connection, now: float, row: Row[Any]) -> None:
+    def _run(self, connection: Connection, now: float, row: Row[Any], room: int) -> None:
         policy = msgspec.json.decode(row.policy, type=Policy)
-        chosen = ordering.due(connection, row.id, row.wave, policy, limit=ORDERS_PER_TICK)
-        for member in chosen:
-            with self._alone(connection, "order", f"{member.device}/{row.slot}"):
-                self._order(connection, now, row, member)
+        chosen = ordering.due(connection, row.id, row.wave, policy, limit=max(room, 1))
+        self._order(connection, now, row, chosen[:room])
         again = verdicts.apply(connection, now, row, policy)
         if chosen:
-            again = now
+            again = _soon(now, room)
         if again is not None:
             _look_again(connection, row.id, again)
 
-    def _order(self, connection: Connection, now: float, row: Row[Any], member: Any) -> None:
-        """Decide a slot and issue the order; content that failed there may be tried again by an operator's word."""
-        mine = members.of(member.device, row.id)
-        again = member.revision is not None
+    def _order(self, connection: Connection, now: float, row: Row[Any], chosen: Sequence[Any]) -> None:
+        """Decide a slot and issue the order: of all these devices at once, or where one cannot be, of each alone."""
+        if not chosen:
+            return
         try:
             with connection.begin_nested():
-                revision = revisions.decide(
-                    connection,
-                    now,
-                    "",
-                    member.device,
-                    row.slot,
-                    rollout=row.id,
-                    document=row.document,
-                    waive=row.waive or again,
-                )
-                counter = self._orders.issue(connection, now, member.device)
+                self._order_all(connection, now, row, chosen)
+        except OperationalError:
+            raise  # as in _alone
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one of them, the others get theirs
+            log.debug("orders are made one by one: %r", error)
+            for member in chosen:
+                with self._alone(connection, "order", f"{member.device}/{row.slot}"):
+                    self._order_alone(connection, now, row, member)
+
+    def _order_all(self, connection: Connection, now: float, row: Row[Any], chosen: Sequence[Any]) -> None:
+        """Content that failed on a device may be tried again there by an operator's word."""
+        waived = {DeviceId(member.device): row.waive or member.revision is not None for member in chosen}
+        given = {"rollout": row.id, "document": row.document}
+        decided = revisions.decide_all(connection, now, "", row.slot, waived, **given)
+        counters = self._orders.issue_all(connection, now, list(waived))
+        ordered = [
+            {"of": device, "of_rollout": row.id, "counter": counters[device], "revision": decided[device]}
+            for device in waived
+        ]
+        connection.execute(_ORDERED, [one | {"due": now + row.deadline_s} for one in ordered])
+
+    def _order_alone(self, connection: Connection, now: float, row: Row[Any], member: Any) -> None:
+        try:
+            with connection.begin_nested():
+                self._order_all(connection, now, row, [member])
         except Refused as error:
             # Too large for the device, say. It is this device's failure, and no other's.
+            mine = members.of(member.device, row.id)
             connection.execute(update(member_rows).where(mine).values(counter=0))
             members.fail(connection, mine, Reason(error.code, str(error)[:2000]))
-            return
-        values = {"counter": counter, "revision": revision, "due": now + row.deadline_s}
-        values |= {"phase": phases.ORDERED, "health": "", "standing": Standing.WORKING, "note": ""}
-        connection.execute(update(member_rows).where(mine).values(**values))
 
-    def _take_back(self, connection: Connection, now: float, row: Row[Any]) -> bool:
-        chosen = recall.some(connection, row.id, limit=ORDERS_PER_TICK)
-        for member in chosen:
-            with self._alone(connection, "withdrawal", f"{member.device}/{member.slot}"):
-                recall.one(connection, now, self._orders, row.id, member)
-        return bool(chosen)
+
+def _soon(now: float, room: int) -> float:
+    """When a rollout with more orders to make is to be looked at: at once, or by the next tick where there is no room.
+
+    What makes room wakes the engine.
+    """
+    return now if room else now + 0.001
 
 
 def _look_again(connection: Connection, rollout: int, at: float | None) -> None:

@@ -34,10 +34,10 @@ def forget_planned(connection: Connection, rollout: int, note: str, which: Colum
 
 
 def some(connection: Connection, rollout: int, *, limit: int) -> list[Any]:
-    """The next members whose orders are to be taken back."""
+    """The next members whose orders are to be taken back, in the order of an index: every look asks for them."""
     waiting = select(rows.c.device, rows.c.slot, rows.c.revision, rollouts.c.deadline_s).join(rollouts)
     mine = (rows.c.rollout == rollout) & (rows.c.standing == Standing.RECALLED)
-    return list(connection.execute(waiting.where(mine).order_by(rows.c.device).limit(limit)))
+    return list(connection.execute(waiting.where(mine).order_by(rows.c.wave, rows.c.device).limit(limit)))
 
 
 def one(connection: Connection, now: float, orders: Orders, rollout: int, row: Any) -> None:

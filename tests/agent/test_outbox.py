@@ -1,5 +1,7 @@
 """What the device says: complete, signed, numbered, kept until it is acknowledged."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -37,7 +39,15 @@ class Said:
     def again(self) -> None:
         self.store.close()
         self.store = Store(self.folder)
-        self.outbox = Outbox(device=DEVICE, store=self.store, link=self.link, signer=self.signer, now=lambda: 7.0)
+        self.seconds = 0.0
+        self.outbox = Outbox(
+            device=DEVICE,
+            store=self.store,
+            link=self.link,
+            signer=self.signer,
+            now=lambda: 7.0,
+            monotonic=lambda: self.seconds,
+        )
 
     def reports(self):
         return self.link.reports(self.key)
@@ -160,6 +170,36 @@ async def test_a_new_epoch_says_everything_anew(said):
     assert report.epoch == said.store.epoch != first
     assert [facts.number for facts in said.link.facts(said.key)] == [1, 1]
     assert said.link.facts(said.key)[1].epoch == report.epoch
+
+
+async def test_a_report_that_nobody_acknowledges_is_said_again_within_the_session(said):
+    """After a minute, then ever more seldom, the same words: what took it may have dropped it."""
+    at = []
+    await said.outbox.report((ROW,))
+    for minute in range(1, 200):
+        said.seconds, before = 60.0 * minute, len(said.link.published)
+        await said.outbox.report((ROW,))
+        at += [minute] * (len(said.link.published) - before)
+    assert len({payload for _, payload, _ in said.link.published}) == 1
+    assert 1 <= at[0] <= 2
+    waits = [later - earlier for earlier, later in pairwise(at)]
+    assert waits[0] <= 3 < waits[2]
+    assert 40 <= max(waits) <= 80
+
+
+async def test_an_acknowledged_report_is_not_said_again(said):
+    """Nor is one that a newer one replaced; a new one begins with the short wait."""
+    await said.outbox.report((ROW,))
+    said.seconds = 10_000.0
+    await said.outbox.report((ROW,))
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    said.seconds += 80.0
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    assert [report.number for report in said.reports()] == [1, 1, 2, 2]
+    said.outbox.on_ack(Ack(report=2, epoch=said.store.epoch))
+    said.seconds += 10_000.0
+    await said.outbox.report((ROW.to(Phase.FITTED, 8.0),))
+    assert len(said.reports()) == 4
 
 
 async def test_facts_are_said_when_they_change(said):

@@ -104,7 +104,12 @@ class Bench:
             clock=self.clock,
         )
         self.outbox = Outbox(
-            device=self.device, store=self.store, link=self.link, signer=self.signer, now=self.clock.now
+            device=self.device,
+            store=self.store,
+            link=self.link,
+            signer=self.signer,
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
         )
         hands = Hands(
             store=self.store,

@@ -49,14 +49,19 @@ TICKS = 30
 _LOOK_S = 0.5
 _CONNECT_S = 600.0
 _TICK = os.sysconf("SC_CLK_TCK")
-# What a fleet of 10 000 may cost on two cores.
+# What a fleet of 10 000 may cost on two cores that it has for itself.
 TARGETS = {
-    "cost_per_device_10000_vs_100": ("at_most", 1.5),
-    "rollout_s_10000": ("at_most", 600.0),
-    "server_rss_mb": ("at_most", 512.0),
-    "ingest_share_of_bare": ("at_least", 0.25),
-    "reports_per_s": ("at_least", 500.0),
-    "idle_tick_ms_10000": ("at_most", 20.0),
+    "cost_per_device_10000_vs_100": ("at_most", 1.3),
+    "rollout_s_10000": ("at_most", 240.0),
+    "server_cpu_s_10000": ("at_most", 80.0),
+    "server_rss_mb": ("at_most", 500.0),
+    "ingest_share_of_bare": ("at_least", 0.5),
+    "reports_per_s": ("at_least", 1000.0),
+    "arrival_p99_s": ("at_most", 5.0),
+    # With 1 000 devices it takes 0.4 ms: a tick without news is the same few look-ups.
+    "idle_tick_ms_10000": ("at_most", 2.0),
+    # Of a figure that was not measured, nothing is said.
+    "broadcast_bytes_ratio": ("at_most", 1.2),
 }
 
 

@@ -67,6 +67,30 @@ async def test_devices_that_take_every_connection_leave_the_server_its_own(site)
     assert gone >= 2 * CONNECTIONS
 
 
+async def test_a_new_session_of_the_server_gets_what_every_device_has_said(tmp_path):
+    """Status, report and facts of each of four thousand devices are retained: none of them is lost on the way."""
+    data = Folder(tmp_path / "data")
+    initialise(data, lambda: 0.0)
+    kinds, names = ("status", "report", "facts"), [f"dev-{number}" for number in range(4000)]
+    topics = {f"{TOPICS.prefix}/{name}/up/{kind}" for name in names for kind in kinds}
+    with broker(tmp_path / "broker", data, connections=len(names)) as running:
+        many = {"max_queued_incoming_messages": 0, "max_inflight_messages": 1000}
+        async with asyncio.timeout(6 * WAIT_S):
+            async with service((data, running), **many, identifier="devices") as client:
+                client.pending_calls_threshold = len(topics)
+                await asyncio.gather(*(client.publish(topic, b"x" * 1000, qos=1, retain=True) for topic in topics))
+            async with service((data, running), **many) as client:
+                await client.subscribe(TOPICS.all_up(), qos=1)
+                missing = set(topics)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(2 * WAIT_S):
+                        async for message in client.messages:
+                            missing.discard(message.topic.value)
+                            if not missing:
+                                break
+    assert not missing
+
+
 async def test_messages_beyond_all_memory_are_refused_and_the_broker_lives(site):
     """Retained messages of more than 32 MiB: their sender is disconnected, and the next session works."""
     with contextlib.suppress(aiomqtt.MqttError):

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import insert, select
 
+from fleet import orders
 from fleet.blobs import Blobs
 from fleet.ingest import Inbound, Ingest
 from fleet.meters import Meters
@@ -94,6 +95,11 @@ class SmallFleet:
     def tick(self):
         while self.engine.tick():
             pass
+
+    def publish(self):
+        """The broker takes every order."""
+        with self.database.write() as connection:
+            orders.published(connection, orders.unpublished(connection, limit=100_000))
 
     def view(self, rollout):
         with self.database.read() as connection:

@@ -219,14 +219,14 @@ def test_a_failure_counts_though_a_hotfix_followed(fleet):
 
 def test_an_order_that_is_too_large_fails_that_device_alone(fleet, monkeypatch):
     """The others of the wave get theirs, and the rollout says which device cannot be ordered and why."""
-    issue = fleet.orders.issue
+    issue = fleet.orders.issue_all
 
-    def refuse(connection, now, device):
-        if device == "dev-a":
-            raise Invalid("an order of 300000 bytes is more than allowed", element=device)
-        return issue(connection, now, device)
+    def refuse(connection, now, chosen):
+        if "dev-a" in chosen:
+            raise Invalid("an order of 300000 bytes is more than allowed", element="dev-a")
+        return issue(connection, now, chosen)
 
-    monkeypatch.setattr(fleet.orders, "issue", refuse)
+    monkeypatch.setattr(fleet.orders, "issue_all", refuse)
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(success_percent=50.0, failure_percent=50.0))
     assert fleet.order("dev-b") is not None
     shown = {one["device"]: one for one in fleet.view(rollout)["devices"]}

@@ -239,6 +239,7 @@ def test_a_server_that_dies_in_the_middle_of_a_revert_goes_on_where_it_was(fleet
     for number in range(150):
         fleet.add_device(f"x-{number:03}")
     rollout = fleet.start(fleet.add_module("digits"))
+    fleet.publish()
     with fleet.database.write() as connection:
         control.revert(connection, fleet.now, rollout)
     fleet.engine.tick()
