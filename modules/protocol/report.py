@@ -98,8 +98,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """``down/ack``: the highest report number of an epoch that is committed to the server's database."""
+    """``down/ack``: the highest numbers of an epoch that are committed to the server's database.
+
+    ``telemetry`` counts messages of telemetry, whatever their stream (modules/protocol/telemetry.py); 0: none.
+    """
 
     format: Literal["edgefleet.ack/1"] = "edgefleet.ack/1"
     report: Count
     epoch: Epoch = ""
+    telemetry: Count = 0
