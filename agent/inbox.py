@@ -40,6 +40,7 @@ class Inbox:
         replace: Replace,
         wake: Callable[[], None],
         clock: Clock,
+        telemetry: Callable[[int, str], None] = lambda _number, _epoch: None,
     ) -> None:
         self._store = store
         self._verifier = verifier
@@ -47,6 +48,7 @@ class Inbox:
         self._replace = replace
         self._wake = wake
         self._clock = clock
+        self._telemetry = telemetry
         self._newest: bytes | None = None
         self._refused: bytes | None = None
         self._again_s = AGAIN_S
@@ -70,8 +72,9 @@ class Inbox:
             return
         try:
             self._outbox.on_ack(ack.report, ack.epoch)
+            self._telemetry(ack.telemetry, ack.epoch)
         except NeedsOperator as error:
-            _log.warning("an ack was not kept, the report is sent again: %s", error)
+            _log.warning("an ack was not kept, what it was for is sent again: %s", error)
 
     def on_command(self, name: str) -> None:
         """Commands come signed like orders; this agent knows none yet and says so."""

@@ -32,7 +32,7 @@ from modules.trust.device import RoleMark
 ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
 # They begin anew with an epoch, so they are not kept beside the database.
-_OF_THE_EPOCH: Final = frozenset({"report", "facts", "boot", "order"})
+_OF_THE_EPOCH: Final = frozenset({"report", "facts", "boot", "order", "telemetry"})
 _EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
 

@@ -25,6 +25,8 @@ STREAMS: Final = (HOST, GATEWAY, MODULES)
 # Of a stream or a figure; no label or column may be called otherwise.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 
+Figures = Annotated[dict[Name, Real], msgspec.Meta(max_length=MAX_FIGURES)]
+
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one moment, of a slot or (without one) of the whole device.
@@ -34,7 +36,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     at: Time
     slot: SlugField | msgspec.UnsetType = msgspec.UNSET
-    figures: Annotated[dict[Name, Real], msgspec.Meta(max_length=MAX_FIGURES)]
+    figures: Figures
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):

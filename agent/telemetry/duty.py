@@ -1,0 +1,132 @@
+"""The task of telemetry: it looks at times, keeps what it saw, and has it sent. What goes wrong ends no other duty."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from securesystemslib.signer import Signer
+
+from agent.answering import Told
+from agent.clock import Clock
+from agent.engines.contract import ContainerEngine
+from agent.link import Link
+from agent.settings import Settings
+from agent.slots import Slot
+from agent.store import Store
+from agent.telemetry.kept import IMPORTANCE, Kept, Taken
+from agent.telemetry.looks import Gateway, Host, Look, Modules
+from agent.telemetry.sender import Sender
+from hardware.system import System
+from modules.errors import EdgefleetError
+from modules.names import DeviceId
+from modules.protocol.telemetry import GATEWAY, HOST
+
+# After something went wrong, and between two looks at least.
+_LATER_S: Final = 60.0
+_OFTEN_S: Final = 0.1
+_log = logging.getLogger(__name__)
+
+
+class Duty:
+    """``run`` works until cancelled; ``on_ack`` and ``on_connect`` are called in the same event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        device: DeviceId,
+        store: Store,
+        link: Link,
+        signer: Signer,
+        engines: Mapping[str, ContainerEngine],
+        told: Callable[[], Awaitable[Told | None]],
+        system: System | None = None,
+    ) -> None:
+        state = Path(settings.state)
+        self._clock, self._store = clock, store
+        self._every_s = max(settings.telemetry_every_s, _OFTEN_S)
+        self._streams = [stream for stream in IMPORTANCE if stream in settings.telemetry_streams]
+        self._kept = Kept(state, epoch=store.epoch, most_bytes=settings.telemetry_bytes)
+        self._sender = Sender(
+            device,
+            kept=self._kept,
+            store=store,
+            link=link,
+            signer=signer,
+            clock=clock,
+            wait_s=settings.telemetry_send_s,
+            day_bytes=settings.telemetry_day_bytes,
+        )
+        self._host = Host(system or System(), state, clock)
+        self._gateway = Gateway(told, clock)
+        self._modules = Modules(engines, clock)
+        self._wake = asyncio.Event()
+        self._look_at = self._send_at = 0.0
+        # Kinds of trouble that were told of since it last went well.
+        self._told_of: set[str] = set()
+
+    def on_connect(self) -> None:
+        """There is a session again."""
+        self._sender.again()
+        self._now()
+
+    def on_ack(self, number: int, epoch: str) -> None:
+        """What the server says that it has committed.
+
+        Raises:
+            NoSpace: it cannot be deleted now, so it is sent again.
+        """
+        if self._sender.acknowledged(number, epoch):
+            self._now()
+
+    async def run(self) -> None:
+        """Look and send until cancelled."""
+        while True:
+            self._wake.clear()
+            if self._clock.monotonic() >= self._look_at:
+                await self._guarded(self._look)
+                self._look_at = self._clock.monotonic() + self._every_s
+            if self._clock.monotonic() >= self._send_at:
+                await self._guarded(self._send)
+            wait = max(min(self._look_at, self._send_at) - self._clock.monotonic(), 0.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+
+    def _now(self) -> None:
+        self._send_at = 0.0
+        self._wake.set()
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - what serves and what is ordered go on
+            self._send_at = self._clock.monotonic() + _LATER_S
+            if (kind := type(error).__name__) not in self._told_of:
+                self._told_of.add(kind)
+                ours = not isinstance(error, EdgefleetError | OSError)
+                _log.warning("no telemetry, it is tried again: %s", error, exc_info=error if ours else None)
+
+    async def _look(self) -> None:
+        slots = self._store.slots()
+        for stream in self._streams:
+            if found := await self._seen(stream, slots):
+                boot, at, wall = self._clock.boot(), self._clock.monotonic(), self._clock.now()
+                taken = [Taken(boot=boot, at=at, wall=wall, slot=slot, figures=figures) for slot, figures in found]
+                self._kept.add(stream, taken)
+        self._send_at = 0.0
+        self._told_of.clear()
+
+    async def _seen(self, stream: str, slots: tuple[Slot, ...]) -> list[Look]:
+        if stream == HOST:
+            return self._host.look()
+        return await (self._gateway.look() if stream == GATEWAY else self._modules.look(slots))
+
+    async def _send(self) -> None:
+        self._send_at = math.inf
+        self._send_at = min(self._send_at, await self._sender.send())
