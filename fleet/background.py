@@ -191,8 +191,8 @@ class Background:
             if topic.device in self._removed:
                 return
             await self._publisher.take(topic.device, payload)
-        elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
-            one = Inbound(topic.device, topic.rest[0], payload)
+        elif (kind := Ingest.kind(topic.rest)) is not None:
+            one = Inbound(topic.device, kind, payload)
             try:
                 self._inbox.put_nowait(one)
             except asyncio.QueueFull:
@@ -212,10 +212,11 @@ class Background:
                 receipts = await self._lasting(self._ingest.commit, batch)
             if receipts:
                 await asyncio.gather(*map(self._acknowledge, receipts))
+            if receipts and any(one.kind != "telemetry" for one in batch):  # which moves no rollout
                 self._look.set()
 
     async def _acknowledge(self, receipt: Receipt) -> None:
-        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch))
+        ack = canonical.encode(Ack(report=receipt.report, epoch=receipt.epoch, telemetry=receipt.telemetry))
         with self._mishaps.alone("acknowledgement", receipt.device):
             try:
                 await self._link.publish(self._topics.ack(receipt.device), ack, qos=1)

@@ -65,15 +65,18 @@ class Duty:
         self._host = Host(system or System(), state, clock)
         self._gateway = Gateway(told, clock)
         self._modules = Modules(engines, clock)
-        self._wake = asyncio.Event()
         self._look_at = self._send_at = 0.0
+        self._looks, self._sends = asyncio.Event(), asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
         # Kinds of trouble that were told of since it last went well.
         self._told_of: set[str] = set()
 
     def on_connect(self) -> None:
-        """There is a session again."""
+        """There is a session again: what waits for the last one's receipt waits for nothing."""
+        if self._sending is not None:
+            self._sending.cancel()
         self._sender.again()
-        self._now()
+        self._send_now()
 
     def on_ack(self, number: int, epoch: str) -> None:
         """What the server says that it has committed.
@@ -82,31 +85,48 @@ class Duty:
             NoSpace: it cannot be deleted now, so it is sent again.
         """
         if self._sender.acknowledged(number, epoch):
-            self._now()
+            self._send_now()
 
     async def run(self) -> None:
-        """Look and send until cancelled."""
+        """Look and send until cancelled; beside each other, for a lost network holds a message up for minutes."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_for_ever(), name="telemetry-looks")
+            group.create_task(self._send_for_ever(), name="telemetry-sends")
+
+    async def _look_for_ever(self) -> None:
         while True:
-            self._wake.clear()
-            if self._clock.monotonic() >= self._look_at:
-                await self._guarded(self._look)
-                self._look_at = self._clock.monotonic() + self._every_s
-            if self._clock.monotonic() >= self._send_at:
-                await self._guarded(self._send)
-            wait = max(min(self._look_at, self._send_at) - self._clock.monotonic(), 0.0)
+            await self._guarded(self._look)
+            self._look_at = self._clock.monotonic() + self._every_s
+            await self._until(self._looks, lambda: self._look_at)
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            self._send_at = math.inf
+            self._sending = asyncio.create_task(self._guarded(self._send), name="telemetry-send")
+            try:
+                await asyncio.wait([self._sending])
+            finally:
+                self._sending.cancel()
+                self._sending = None
+            await self._until(self._sends, lambda: self._send_at)
+
+    async def _until(self, changed: asyncio.Event, when: Callable[[], float]) -> None:
+        """Wait for a moment of the boot, which may change."""
+        while (wait := when() - self._clock.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._wake.wait()
+                    await changed.wait()
+            changed.clear()
 
-    def _now(self) -> None:
+    def _send_now(self) -> None:
         self._send_at = 0.0
-        self._wake.set()
+        self._sends.set()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - what serves and what is ordered go on
-            self._send_at = self._clock.monotonic() + _LATER_S
+            self._send_at = min(self._send_at, self._clock.monotonic() + _LATER_S)
             if (kind := type(error).__name__) not in self._told_of:
                 self._told_of.add(kind)
                 ours = not isinstance(error, EdgefleetError | OSError)
@@ -119,8 +139,8 @@ class Duty:
                 boot, at, wall = self._clock.boot(), self._clock.monotonic(), self._clock.now()
                 taken = [Taken(boot=boot, at=at, wall=wall, slot=slot, figures=figures) for slot, figures in found]
                 self._kept.add(stream, taken)
-        self._send_at = 0.0
         self._told_of.clear()
+        self._send_now()
 
     async def _seen(self, stream: str, slots: tuple[Slot, ...]) -> list[Look]:
         if stream == HOST:
@@ -128,5 +148,4 @@ class Duty:
         return await (self._gateway.look() if stream == GATEWAY else self._modules.look(slots))
 
     async def _send(self) -> None:
-        self._send_at = math.inf
-        self._send_at = min(self._send_at, await self._sender.send())
+        self._send_at = min(await self._sender.send(), self._send_at)

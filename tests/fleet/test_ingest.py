@@ -42,7 +42,7 @@ def status(fleet, *, online, boot, epoch=""):
 
 def test_a_report_is_stored_and_acknowledged(fleet):
     """The receipt names the number that is in the database."""
-    assert fleet.send(NAME, [], number=3) == [(NAME, 3, "")]
+    assert fleet.send(NAME, [], number=3) == [(NAME, 3, "", 0)]
     assert row(fleet).report_number == 3
 
 
@@ -53,7 +53,7 @@ def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fle
     fleet.ingest.commit([said])
     before = row(fleet)
     fleet.now += 3600  # nor is the device seen for it: a broker can bring it again for years
-    assert fleet.ingest.commit([said]) == [(NAME, 3, "")]
+    assert fleet.ingest.commit([said]) == [(NAME, 3, "", 0)]
     assert row(fleet) == before
     assert kinds(fleet) == []
 
@@ -61,7 +61,7 @@ def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fle
 def test_an_older_report_does_not_replace_a_newer_one(fleet):
     """Numbers grow; the receipt says the highest."""
     fleet.send(NAME, [], number=5, order=2)
-    assert fleet.send(NAME, [], number=4, order=1) == [(NAME, 5, "")]
+    assert fleet.send(NAME, [], number=4, order=1) == [(NAME, 5, "", 0)]
     assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 2
 
 
@@ -72,7 +72,7 @@ def test_one_batch_gives_one_receipt_per_device(fleet):
         for name in (NAME, "dev-b")
         for n in (1, 2, 3)
     ]
-    assert sorted(fleet.ingest.commit(batch)) == [(NAME, 3, ""), ("dev-b", 3, "")]
+    assert sorted(fleet.ingest.commit(batch)) == [(NAME, 3, "", 0), ("dev-b", 3, "", 0)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_forged_report_is_an_event_and_nothing_else(fleet, forge):
 def test_what_is_no_document_is_an_event(fleet, kind, payload):
     """Empty, nested, oversized and wrong payloads are survived, and the rest of the batch is stored."""
     good = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
-    assert fleet.ingest.commit([Inbound(NAME, kind, payload), good]) == [(NAME, 1, "")]
+    assert fleet.ingest.commit([Inbound(NAME, kind, payload), good]) == [(NAME, 1, "", 0)]
     assert kinds(fleet) == ["bad-message"]
 
 
@@ -171,7 +171,7 @@ def test_a_defect_in_one_message_costs_that_message_alone(fleet, monkeypatch):
     }
     batch = [fleet.said(name, "report", report, REPORT_TYPE) for name, report in said.items()]
 
-    assert fleet.ingest.commit(batch) == [("dev-b", 1, "")]
+    assert fleet.ingest.commit(batch) == [("dev-b", 1, "", 0)]
     assert row(fleet).report_number == 0
     assert fleet.mishaps.counts == {"message": 1}
 
@@ -184,7 +184,7 @@ def test_a_number_that_no_database_holds_is_refused_and_the_rest_is_stored(fleet
     signed = fleet.said_bytes(NAME, "report", report, REPORT_TYPE)
     good = fleet.said("dev-b", "report", Report(device="dev-b", number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
 
-    assert fleet.ingest.commit([Inbound(NAME, "status", status), signed, good]) == [("dev-b", 1, "")]
+    assert fleet.ingest.commit([Inbound(NAME, "status", status), signed, good]) == [("dev-b", 1, "", 0)]
     assert (row(fleet).boot, row(fleet).report_number) == (0, 0)
     assert kinds(fleet) == ["bad-message", "bad-message"]
 
@@ -192,8 +192,8 @@ def test_a_number_that_no_database_holds_is_refused_and_the_rest_is_stored(fleet
 def test_a_device_that_lost_its_database_is_heard_at_once(fleet):
     """Its numbers begin anew in a new epoch; late words of the old one change nothing, and are not acknowledged."""
     first, second = "a" * 16, "b" * 16
-    assert fleet.send(NAME, [], number=70, order=3, epoch=first) == [(NAME, 70, first)]
-    assert fleet.send(NAME, [], number=1, order=4, epoch=second) == [(NAME, 1, second)]
+    assert fleet.send(NAME, [], number=70, order=3, epoch=first) == [(NAME, 70, first, 0)]
+    assert fleet.send(NAME, [], number=1, order=4, epoch=second) == [(NAME, 1, second, 0)]
     assert (row(fleet).epoch, row(fleet).report_number) == (second, 1)
     assert kinds(fleet) == ["new-epoch"]
 
@@ -221,7 +221,7 @@ def test_a_cloned_disk_is_told_of(fleet):
     fleet.send(NAME, [], number=5, order=1, epoch=epoch)
     assert kinds(fleet) == []
 
-    assert fleet.send(NAME, [], number=5, order=2, epoch=epoch) == [(NAME, 5, epoch)]
+    assert fleet.send(NAME, [], number=5, order=2, epoch=epoch) == [(NAME, 5, epoch, 0)]
     assert kinds(fleet) == ["cloned-identity"]
     assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 1
 
@@ -230,7 +230,7 @@ def test_an_agent_from_before_epochs_counts_on(fleet):
     """Without an epoch nothing begins anew, neither before an update of the agent nor after going back."""
     fleet.send(NAME, [], number=5)
     fleet.send(NAME, [], number=6, epoch="a" * 16)
-    assert fleet.send(NAME, [], number=7) == [(NAME, 7, "")]
+    assert fleet.send(NAME, [], number=7) == [(NAME, 7, "", 0)]
     assert kinds(fleet) == []
 
 

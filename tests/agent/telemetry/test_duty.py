@@ -45,12 +45,29 @@ async def test_it_looks_at_once_and_then_at_its_times(stand):
     async with running(device):
         await until(lambda: len(device.messages()) == 1)
         device.clock.advance(61.0)
+        device.duty._looks.set()
+        await until(lambda: waiting(device) == 1)
         device.ack(1)
         await until(lambda: len(device.messages()) == 2)
         device.ack(2)
         await until(lambda: device.kept.pending() is None)
         await asyncio.sleep(0.05)
         assert looks(device) == 2
+
+
+async def test_a_network_that_swallows_everything_holds_up_no_look(stand):
+    """A message may wait for its receipt for minutes: samples are taken meanwhile, and a new session does not wait."""
+    device = stand(telemetry_send_s=0.0)
+    device.link.swallows = True
+    async with running(device):
+        await until(lambda: device.kept.pending() is not None)
+        for count in range(1, 4):
+            device.clock.advance(61.0)
+            device.duty._looks.set()
+            await until(lambda count=count: waiting(device) == count)
+        device.link.swallows = False
+        device.duty.on_connect()
+        await until(lambda: [one.number for one in device.messages()] == [1])
 
 
 async def test_a_look_that_fails_ends_nothing(stand, caplog):
@@ -65,12 +82,12 @@ async def test_a_look_that_fails_ends_nothing(stand, caplog):
         for _ in range(5):
             await asyncio.sleep(0.02)
             device.clock.advance(61.0)
-            device.duty._wake.set()
+            device.duty._looks.set()
         assert not task.done()
         assert caplog.text.count("it is tried again") == 1
         device.duty._gateway._told = device._told
         device.clock.advance(61.0)
-        device.duty._wake.set()
+        device.duty._looks.set()
         await until(lambda: len(device.messages()) > 0)
 
 
@@ -83,7 +100,7 @@ async def test_a_folder_that_cannot_be_written_ends_nothing(stand, caplog):
         assert not task.done()
         (device.folder / "gone").mkdir()
         device.clock.advance(61.0)
-        device.duty._wake.set()
+        device.duty._looks.set()
         await until(lambda: len(device.messages()) == 1)
     assert device.kept.state().dropped == {"host": 1}
 
