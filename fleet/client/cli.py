@@ -27,7 +27,7 @@ NOUNS: Final = {
     "devices": "Let devices join; list, show, label and empty them.",
     "telemetry": "Show what a device measured of itself.",
     "events": "Show what happened that somebody should look at.",
-    "export": "Write the fleet's devices, rollouts, reports and events into a SQLite file.",
+    "export": "Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
     "simulate": "Let simulated devices join this fleet, to try rollouts.",

@@ -20,7 +20,7 @@ def export(
     replace: Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the fleet's devices, rollouts, reports and events into a SQLite file, which docs/export.md explains."""
+    """Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file; see docs/export.md."""
     screen = Screen(as_json=as_json)
     with Fleet(config.load()) as fleet, screen.progress() as step:
         rows = fleet_file.write(fleet, file, step, replace=replace)
