@@ -199,6 +199,17 @@ def test_figures_are_answered_by_views(file, ask):
     ]
 
 
+def test_what_is_too_much_can_be_left_out(run, tmp_path, ask):
+    """A fleet's history of telemetry may be larger than all else: its table is there, and empty."""
+    said = run("export", tmp_path / "small.db", "--without", "telemetry_history")
+    assert said["rows"]["telemetry_history"] == 0
+    assert said["rows"]["telemetry"] > 0
+    assert ask(tmp_path / "small.db", "SELECT * FROM telemetry_by_hour") == []
+    refused = run("export", tmp_path / "none.db", "--without", "weather", code=1)["error"]
+    assert "there is no table weather" in refused["message"]
+    assert "telemetry_history" in refused["remedy"]
+
+
 def test_a_file_that_is_there_is_kept(run, file):
     """It is refused, and unchanged; --replace writes over it."""
     file.write_bytes(b"mine")
