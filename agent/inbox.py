@@ -42,6 +42,7 @@ class Inbox:
         replace: Replace,
         wake: Callable[[], None],
         clock: Clock,
+        telemetry: Callable[[int, str], None] = lambda _number, _epoch: None,
     ) -> None:
         self._store = store
         self._verifier = verifier
@@ -49,6 +50,7 @@ class Inbox:
         self._replace = replace
         self._wake = wake
         self._clock = clock
+        self._telemetry = telemetry
         self._newest: bytes | None = None
         self._refused: bytes | None = None
         self._again_s = AGAIN_S
@@ -74,8 +76,9 @@ class Inbox:
         try:
             if not self._outbox.on_ack(ack):
                 self._begin_epoch(ack)
+            self._telemetry(ack.telemetry, ack.epoch)
         except NeedsOperator as error:
-            _log.warning("an ack was not kept, the report is sent again: %s", error)
+            _log.warning("an ack was not kept, what it was for is sent again: %s", error)
 
     def _begin_epoch(self, ack: Ack) -> None:
         now = self._clock.monotonic()

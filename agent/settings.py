@@ -7,7 +7,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from modules.errors import BadSettings
 DEFAULT_FILE: Final = Path("/etc/edgefleet/agent.toml")
 _PREFIX: Final = "EDGEFLEET_AGENT_"
 # In a variable, their parts are joined by commas.
-_LISTS: Final = frozenset({"fallback_hosts"})
+_LISTS: Final = frozenset({"fallback_hosts", "telemetry_streams"})
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1)]
@@ -61,6 +61,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     blob_budget: Bytes = 8 << 30
     #: cloud addresses that an order may name beside those that the publisher allows
     fallback_hosts: tuple[str, ...] = ()
+    #: how often telemetry is taken; 0: never
+    telemetry_every_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
+    #: which: host, gateway, modules
+    telemetry_streams: tuple[Literal["host", "gateway", "modules"], ...] = ("host", "gateway", "modules")
+    #: how long samples wait for others, to go in one message
+    telemetry_send_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 900.0
+    #: bytes of samples that are kept while the server cannot be reached, before the least important are dropped
+    telemetry_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 4 << 20
+    #: bytes of telemetry that are sent in a day at most
+    telemetry_day_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 2 << 20
     #: debug, info, warning or error
     log_level: Level = "info"
 

@@ -32,7 +32,7 @@ from modules.trust.device import RoleMark
 ORDER: Final = "order"
 _MAX_REFUSALS: Final = 20
 # They begin anew with an epoch, so they are not kept beside the database.
-_OF_THE_EPOCH: Final = frozenset({"report", "acknowledged", "facts", "boot", "order"})
+_OF_THE_EPOCH: Final = frozenset({"report", "acknowledged", "facts", "boot", "order", "telemetry"})
 # The order that was adopted stays adopted where only the epoch is new, and not the database.
 _BEGUN_ANEW: Final = _OF_THE_EPOCH - {"order"}
 _EPOCH: Final = re.compile(r"[0-9a-f]{16}")

@@ -83,6 +83,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     async def on_connect() -> None:
         outbox.forget_facts()
         await outbox.on_connect()
+        telemetry.on_connect()
         loop.wake()
 
     link = Link(
@@ -156,11 +157,33 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
         poll_s=settings.poll_s,
     )
-    inbox = Inbox(store=store, verifier=verifier, outbox=outbox, replace=loop.replace, wake=loop.wake, clock=clock)
+    telemetry = _telemetry(
+        settings,
+        clock,
+        device=identity.device,
+        store=store,
+        link=link,
+        signer=signer,
+        engines=known,
+        told=router.told,
+    )
+    inbox = Inbox(
+        store=store,
+        verifier=verifier,
+        outbox=outbox,
+        replace=loop.replace,
+        wake=loop.wake,
+        clock=clock,
+        telemetry=telemetry.on_ack,
+    )
     try:
         notify(f"READY=1\nSTATUS=device {identity.device}")
         await _together(
-            loop=loop.run, link=link.run, inbox=inbox.run, watchdog=lambda: watchdog(lambda: loop.passes, clock)
+            loop=loop.run,
+            link=link.run,
+            inbox=inbox.run,
+            watchdog=lambda: watchdog(lambda: loop.passes, clock),
+            telemetry=telemetry.run,
         )
     finally:
         notify("STOPPING=1")
@@ -172,6 +195,24 @@ def _measurer(**parts: Any) -> Measurer:
     """Loaded when it is called: most agents are never asked to measure."""
     made: Measurer = importlib.import_module("agent.measurer").Measurer(**parts)
     return made
+
+
+class _NoTelemetry:
+    """In its place where the settings want none."""
+
+    def on_connect(self) -> None: ...
+
+    def on_ack(self, number: int, epoch: str) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+def _telemetry(settings: Settings, clock: Clock, **parts: Any) -> Any:
+    """Loaded where the settings ask for it: ``agent.telemetry.duty.Duty``."""
+    if not settings.telemetry_every_s or not settings.telemetry_streams:
+        return _NoTelemetry()
+    return importlib.import_module("agent.telemetry.duty").Duty(settings, clock, **parts)
 
 
 async def _together(**parts: Callable[[], Coroutine[None, None, None]]) -> None:

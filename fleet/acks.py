@@ -54,4 +54,5 @@ class Acks:
                     log.debug("%d acknowledgements not sent: %s", len(some), error)
 
     def _message(self, one: Receipt) -> tuple[str, bytes]:
-        return self._topics.ack(one.device), canonical.encode(Ack(report=one.report, epoch=one.epoch, twice=one.twice))
+        ack = Ack(report=one.report, epoch=one.epoch, twice=one.twice, telemetry=one.telemetry)
+        return self._topics.ack(one.device), canonical.encode(ack)

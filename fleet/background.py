@@ -192,9 +192,9 @@ class Background:
             if topic.device in self._removed:
                 return
             await self._publisher.take(topic.device, payload)
-        elif len(topic.rest) == 1 and topic.rest[0] in Ingest.KINDS:
-            if not await self._inbox.put(Inbound(topic.device, topic.rest[0], payload)):
-                self._meters.surplus(topic.rest[0])
+        elif (kind := Ingest.kind(topic.rest)) is not None:
+            if not await self._inbox.put(Inbound(topic.device, kind, payload)):
+                self._meters.surplus(kind)
         else:
             log.debug("%s of %s ignored: this server knows no such topic", "/".join(topic.rest), topic.device)
 
@@ -207,6 +207,7 @@ class Background:
                 receipts = await self._lasting(self._ingest.commit, batch)
             if receipts:
                 self._acks.add(receipts)
+            if receipts and any(one.kind != "telemetry" for one in batch):  # which moves no rollout
                 self._look.set()
 
     async def _rolling_out(self) -> None:

@@ -99,6 +99,7 @@ def _new_device(device: DeviceId, certificate: str, public: str, now: float) -> 
         "boot": 0,
         "facts_number": 0,
         "report_number": 0,
+        "telemetry_number": 0,
         "order_counter": 0,
         "order_published": 0,
     }

@@ -40,7 +40,7 @@ def begun(row: Row[Any], epoch: str) -> dict[str, Any]:
     if row.epoch:
         retired[row.epoch] = max(row.report_number, row.facts_number)
     kept = dict(list(retired.items())[-KEPT:])
-    return {"epoch": epoch, "retired_epochs": kept, "report_number": 0, "facts_number": 0}
+    return {"epoch": epoch, "retired_epochs": kept, "report_number": 0, "facts_number": 0, "telemetry_number": 0}
 
 
 def cloned(row: Row[Any], epoch: str, number: int) -> dict[str, Any]:

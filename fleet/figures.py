@@ -11,11 +11,14 @@ from sqlalchemy import Connection, func, select
 from fleet.devices import LIVE
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import devices, members, rollouts
+from fleet.tables import telemetry as newest_rows
+from fleet.telemetry.view import newest as newest_telemetry
 
 # Series by agent version, by open rollout, and by device where they are asked for; what is beyond is counted in one.
 VERSIONS: Final = 20
 ROLLOUTS: Final = 50
 DEVICES: Final = 1000
+FIGURES: Final = 20_000
 DAY_S: Final = 86400
 _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 # The worst of a device's slots counts for it.
@@ -77,6 +80,27 @@ def each(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
         every = connection.execute(select(func.count()).select_from(devices).where(LIVE)).scalar_one()
         hidden.add_metric([], max(every - DEVICES, 0))
     return [online, seen, up, restarts, hidden]
+
+
+def telemetry(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
+    """The newest figures of single devices, as far as there are series for them; of all devices without ``chosen``."""
+    found = GaugeMetricFamily(
+        "edgefleet_device_figure",
+        "the newest figure that the device measured",
+        labels=["device", "stream", "slot", "figure"],
+    )
+    hidden = GaugeMetricFamily("edgefleet_device_figures_not_shown", "figures beyond those that are shown")
+    live = select(devices.c.id).where(LIVE if chosen is None else LIVE & devices.c.id.in_(chosen))
+    mine = live.order_by(devices.c.id).limit(DEVICES)
+    series = 0
+    for one in newest_telemetry(connection, newest_rows.c.device.in_(mine)):
+        for slot, sample in one.samples.items():
+            for name, value in sample.figures.items():
+                series += 1
+                if series <= FIGURES:
+                    found.add_metric([one.device, one.stream, slot or "", name], value)
+    hidden.add_metric([], max(series - FIGURES, 0))
+    return [found, hidden]
 
 
 def _devices(connection: Connection, now: float) -> Iterator[Metric]:

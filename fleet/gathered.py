@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Update, bindparam, insert, select, updat
 from fleet import revisions
 from fleet.rollouts import heard
 from fleet.tables import devices, newcomers
+from fleet.telemetry import rows as telemetry
 from modules.digests import sha256
 from modules.names import DeviceId
 from modules.protocol.report import Report
@@ -32,11 +33,14 @@ def pieces(every: Iterable[T], size: int) -> Iterator[list[T]]:
 class Gathered:
     """One round: no device has more than one message in it.
 
-    ``told`` takes the events, as kind, text and device, for whoever writes them.
+    ``told`` takes the events, as kind, text and device, for whoever writes them. Of telemetry, so many bytes of a
+    device's stream are kept in a day.
     """
 
-    def __init__(self, now: float, told: list[tuple[str, str, DeviceId]]) -> None:
+    def __init__(self, now: float, told: list[tuple[str, str, DeviceId]], *, telemetry_day_bytes: int) -> None:
         self.now = now
+        self.telemetry: list[telemetry.Taken] = []
+        self._day_bytes = telemetry_day_bytes
         self.facts: list[DeviceId] = []
         self.reports: list[tuple[Row[Any], Report]] = []
         self._told = told
@@ -56,6 +60,8 @@ class Gathered:
             known = set(connection.scalars(select(newcomers.c.device).where(newcomers.c.device.in_(some))))
             if new := [{"device": device} for device in some if device not in known]:
                 connection.execute(insert(newcomers), new)
+        for some_telemetry in pieces(self.telemetry, TOGETHER):
+            telemetry.write(connection, self.now, some_telemetry, day_bytes=self._day_bytes, tell=self.tell)
         for reports in pieces(self.reports, TOGETHER):
             orders = {row.id: said.order for row, said in reports}
             revisions.all_heard(connection, orders)

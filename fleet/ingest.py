@@ -27,15 +27,20 @@ from fleet.gathered import TOGETHER, Gathered, pieces
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
+from fleet.settings import DAY_TELEMETRY
 from fleet.tables import devices
+from fleet.telemetry import news
+from fleet.telemetry.rows import Taken
 from modules import canonical
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol import facts as facts_wire
 from modules.protocol import report as report_wire
+from modules.protocol import telemetry as telemetry_wire
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report, Status
-from modules.signing import FACTS_TYPE, REPORT_TYPE, key_from_pem, verify
+from modules.protocol.telemetry import Telemetry
+from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, key_from_pem, verify
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +49,19 @@ OF_ONE_KIND: Final = 20
 # What a device that was just removed still says is its goodbye.
 PARTING_S: Final = 60.0
 # What a message says: a status, or a signed document with its bytes; or why it says nothing.
-Document = Status | tuple[Facts | Report, bytes] | Exception
+Document = Status | tuple[Facts | Report | Telemetry, bytes] | Exception
 # What is looked at of a device; its order and its facts are large, and seldom needed.
 _SEEN: Final = (
     *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
     *(devices.c.online, devices.c.boot, devices.c.facts_number, devices.c.report_number, devices.c.report),
+    devices.c.telemetry_number,
 )
+# What is signed, by the topic level after ``up``: the document, its type in the envelope, and its bound in bytes.
+_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry], str, int]]] = {
+    "facts": (Facts, FACTS_TYPE, facts_wire.LIMIT),
+    "report": (Report, REPORT_TYPE, report_wire.LIMIT),
+    "telemetry": (Telemetry, TELEMETRY_TYPE, telemetry_wire.LIMIT),
+}
 # Public keys that were read last; one has about a kilobyte.
 _KEYS: Final = 10_000
 
@@ -63,24 +75,39 @@ class Inbound(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """The highest report number of a device that is committed, in which of its epochs.
+    """The highest numbers of a device that are committed, in which of its epochs.
 
-    ``twice``: what came now has that very number too, and other words.
+    ``twice``: what came now has the report's very number too, and other words.
     """
 
     device: DeviceId
     report: int
     epoch: str = ""
     twice: bool = False
+    telemetry: int = 0
 
 
 class Ingest:
     """Takes batches of messages; ``commit`` runs in a worker thread."""
 
-    KINDS: Final = frozenset({"report", "facts", "status"})
+    @staticmethod
+    def kind(rest: tuple[str, ...]) -> str | None:
+        """What comes at these levels after ``up``; None where it is nothing that is taken here."""
+        if len(rest) == 1 and rest[0] in {"report", "facts", "status"}:
+            return rest[0]
+        return "telemetry" if len(rest) == 2 and rest[0] == "telemetry" else None  # noqa: PLR2004 - and its stream
 
-    def __init__(self, database: Database, clock: Clock, mishaps: Mishaps, meters: Meters) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        mishaps: Mishaps,
+        meters: Meters,
+        *,
+        telemetry_day_bytes: int = DAY_TELEMETRY,
+    ) -> None:
         self._database = database
+        self._day_bytes = telemetry_day_bytes
         self._clock = clock
         self._mishaps, self._meters = mishaps, meters
         self._refused = Attempts()
@@ -124,7 +151,7 @@ class Ingest:
         told: list[tuple[str, str, DeviceId]] = []
         refused: list[tuple[Inbound, Refused]] = []
         for one_of_each in _rounds(read):
-            gathered = Gathered(self._clock(), told)
+            gathered = Gathered(self._clock(), told, telemetry_day_bytes=self._day_bytes)
             rows = _rows(connection, {message.device for message, _ in one_of_each})
             for message, document in one_of_each:
                 try:
@@ -164,7 +191,10 @@ class Ingest:
         if isinstance(document, Status):
             _status(gathered, row, document)
             return None
-        return _take_signed(gathered, row, *document)
+        said, data = document
+        if isinstance(said, Telemetry):
+            return _take_telemetry(gathered, row, said, data)
+        return _take_signed(gathered, row, said, data)
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
         """An event of a device, which may not fill the disk with them: so many a minute, and no more."""
@@ -199,16 +229,16 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
         case News.RETIRED:
             return None
         case News.KNOWN:  # its acknowledgement may have been lost
-            if isinstance(said, Facts):
+            if not isinstance(said, Report):
                 return None
             twice = said.number == row.report_number and data != row.report
             if twice:  # one agent gives no number twice, unless its state folder was put back
                 _cloned(gathered, row)
-            return Receipt(row.id, row.report_number, said.epoch, twice)
+            return Receipt(row.id, row.report_number, said.epoch, twice=twice, telemetry=row.telemetry_number)
         case News.NEW_EPOCH:
             begun = epochs.begun(row, said.epoch)
             if row.epoch:
-                gathered.tell("new-epoch", "the device lost its database, or an old copy was put back", row.id)
+                _new_epoch(gathered, row)
         case News.NEWER:
             pass
     if isinstance(said, Facts):
@@ -217,7 +247,23 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
         return None
     gathered.change(row.id, **begun | {"report": data, "report_number": said.number, "last_seen": gathered.now})
     gathered.reports.append((row, said))
-    return Receipt(row.id, said.number, said.epoch)
+    return Receipt(row.id, said.number, said.epoch, telemetry=0 if begun else row.telemetry_number)
+
+
+def _take_telemetry(gathered: Gathered, row: Row[Any], said: Telemetry, data: bytes) -> Receipt | None:
+    heard = news.heard(row, said, gathered.now)
+    if heard is None:
+        return None
+    if heard.columns:
+        gathered.change(row.id, **heard.columns)
+        gathered.telemetry.append(Taken(row.id, said, data))
+    if heard.new_epoch:
+        _new_epoch(gathered, row)
+    return Receipt(row.id, heard.report, said.epoch, telemetry=heard.telemetry)
+
+
+def _new_epoch(gathered: Gathered, row: Row[Any]) -> None:
+    gathered.tell("new-epoch", "the device lost its database, or an old copy was put back", row.id)
 
 
 def _cloned(gathered: Gathered, row: Row[Any]) -> None:
@@ -273,9 +319,8 @@ def _public(key: str) -> Key:
     return key_from_pem(key.encode())
 
 
-def _signed(message: Inbound, key: str) -> tuple[Facts | Report, bytes]:
-    kind: type[Facts | Report] = Facts if message.kind == "facts" else Report
-    payload_type, limit = (FACTS_TYPE, facts_wire.LIMIT) if kind is Facts else (REPORT_TYPE, report_wire.LIMIT)
+def _signed(message: Inbound, key: str) -> tuple[Facts | Report | Telemetry, bytes]:
+    kind, payload_type, limit = _SIGNED[message.kind]
     data = verify(message.payload, payload_type=payload_type, keys=[_public(key)], limit=limit)
     document = canonical.decode(data, kind, limit=limit, what=f"up/{message.kind}")
     if document.device != message.device:

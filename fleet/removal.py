@@ -17,6 +17,7 @@ from fleet.rollouts import control
 from fleet.rollouts.phases import State
 from fleet.tables import devices, rollouts, slot_revisions, slots
 from fleet.tables import members as member_rows
+from fleet.telemetry import rows as telemetry
 from modules.names import DeviceId, Digest, ModuleRef
 from modules.protocol.order import SlotOrder
 from modules.protocol.report import Report
@@ -39,6 +40,7 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     for slot in connection.scalars(select(slots.c.slot).where(slots.c.device == device)).all():
         revisions.empty(connection, now, by, device, slot)
     control.depart(connection, device)
+    telemetry.forget(connection, device)
     revocation.revoke(connection, now, device)
     gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}
     ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}

@@ -1,5 +1,6 @@
 """What is older than the settings keep is forgotten: in small transactions, one after the other, and nothing needed.
 
+- Telemetry: after ``keep_telemetry_s``, by the time at which the server got it; the newest of each device stays.
 - Events: after ``keep_events_s``, except the newest.
 - What was decided for a slot: after ``keep_history_s``, except the newest revisions of each slot, what the members of a
   rollout refer to, and what stood before that, to which a revert goes back.
@@ -17,7 +18,7 @@ from fleet.db import Database
 from fleet.meters import Meters
 from fleet.rollouts.phases import Standing, State
 from fleet.settings import Settings
-from fleet.tables import events, history, members, rollouts, slot_revisions, slots
+from fleet.tables import events, history, members, rollouts, slot_revisions, slots, telemetry_history
 
 # Rows of one transaction: some milliseconds of the writers' lock.
 AT_ONCE: Final = 500
@@ -36,7 +37,13 @@ class Retention:
 
     def __init__(self, database: Database, clock: Clock, meters: Meters, settings: Settings) -> None:
         self._database, self._clock, self._meters, self._settings = database, clock, meters, settings
-        self._work: tuple[Callable[[], bool], ...] = (self._events, self._rollouts, self._sweep, self._revisions)
+        self._work: tuple[Callable[[], bool], ...] = (
+            self._events,
+            self._telemetry,
+            self._rollouts,
+            self._sweep,
+            self._revisions,
+        )
         self._now_at = 0
         self._rollouts_after = 0
         self._revisions_after: tuple[str, str, int] = _START
@@ -55,6 +62,13 @@ class Retention:
         chosen = old.order_by(events.c.at).limit(AT_ONCE).subquery()
         with self._database.write() as connection:
             return self._delete(connection, events, events.c.id.in_(select(chosen.c.id))) == AT_ONCE
+
+    def _telemetry(self) -> bool:
+        kept = telemetry_history.c
+        old = select(kept.id).where(kept.received < self._clock() - self._settings.keep_telemetry_s)
+        chosen = old.order_by(kept.received).limit(AT_ONCE).subquery()
+        with self._database.write() as connection:
+            return self._delete(connection, telemetry_history, kept.id.in_(select(chosen.c.id))) == AT_ONCE
 
     def _sweep(self) -> bool:
         """Rows of rollouts that are forgotten; after a restart, too, whatever was left."""

@@ -10,6 +10,7 @@ from modules.protocol.topics import PREFIX
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 DAY_S = 86400
+DAY_TELEMETRY = 2 << 20
 
 
 class Settings(BaseSettings):
@@ -78,6 +79,10 @@ class Settings(BaseSettings):
     keep_history_s: Annotated[int, Field(ge=DAY_S)] = 365 * DAY_S
     #: how long devices and history of a rollout are kept after its last change, where it has ended and nothing needs it
     keep_rollouts_s: Annotated[int, Field(ge=DAY_S)] = 730 * DAY_S
+    #: how long telemetry is kept; the newest of each device stays
+    keep_telemetry_s: Annotated[int, Field(ge=3600)] = 7 * DAY_S
+    #: bytes of each device's stream of telemetry that are kept of a day; of more, only the newest
+    telemetry_day_bytes: Annotated[int, Field(ge=1 << 10)] = DAY_TELEMETRY
     #: whether /metrics is answered without a token
     open_metrics: bool = False
     #: threads that read blocks for devices

@@ -68,12 +68,38 @@ devices = Table(
     Column("epoch", String(16), nullable=False, server_default=""),
     Column("status_epoch", String(16), nullable=False, server_default=""),
     Column("retired_epochs", JSON, nullable=False, server_default="{}"),
+    Column("telemetry_number", _Large, nullable=False, server_default="0"),
     # Taken out of the fleet at that time; ``parting``: the broker has still to forget it.
     Column("removed", Float),
     Column("parting", Boolean, nullable=False, server_default="0"),
     # So that a tick in which nothing happened reads no device.
     Index("ix_devices_order_expires", "order_expires"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
+)
+
+# Of each device and stream the newest message, and how many bytes came on that day (counted from 1970, in UTC).
+telemetry = Table(
+    "telemetry",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("number", _Large, nullable=False),
+    Column("received", Float, nullable=False),
+    Column("document", LargeBinary, nullable=False),  # Telemetry
+    Column("day", Integer, nullable=False),
+    Column("day_bytes", _Large, nullable=False),
+)
+
+# Every message that was kept, in the order in which they came; ``received`` by the server's clock.
+telemetry_history = Table(
+    "telemetry_history",
+    metadata,
+    Column("id", _Large, primary_key=True),
+    Column("device", ForeignKey("devices.id"), nullable=False),
+    Column("stream", String(64), nullable=False),
+    Column("received", Float, nullable=False, index=True),
+    Column("document", LargeBinary, nullable=False),  # Telemetry
+    Index("ix_telemetry_history_device_id", "device", "id"),
 )
 
 # Every certificate that was issued to a device, by its serial number in hexadecimal.

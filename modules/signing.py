@@ -23,6 +23,7 @@ from modules.errors import BadSettings, Invalid, Untrusted
 ORDER_TYPE: Final = "application/vnd.edgefleet.order+json"
 REPORT_TYPE: Final = "application/vnd.edgefleet.report+json"
 FACTS_TYPE: Final = "application/vnd.edgefleet.facts+json"
+TELEMETRY_TYPE: Final = "application/vnd.edgefleet.telemetry+json"
 COMMAND_TYPE: Final = "application/vnd.edgefleet.command+json"
 
 KEYS_LIMIT: Final = 16 * 1024

@@ -62,6 +62,8 @@ class Gateway:
         self._losses = Losses()
         self._counts = Counts()
         self._serving: dict[str, str] = {}
+        # Requests of each slot by who answered them, since this gateway knows it.
+        self._answered: dict[str, Counter[str]] = {}
         self._budget = Budget(settings.replay_total)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -237,8 +239,10 @@ class Gateway:
         for slot in self._places.keys() - table.slots.keys():
             del self._places[slot]
             self._serving.pop(slot, None)
+            self._answered.pop(slot, None)
 
     def _note(self, slot: str, served_by: str, reason: str) -> None:
+        self._answered.setdefault(slot, Counter())[served_by] += 1
         before = self._serving.get(slot, "local")
         if served_by == before:
             return
@@ -266,7 +270,9 @@ class Gateway:
             silent.add(choice.peer)
         here = _instances(route)
         refused = self._table.refused.get(slot)
-        return _shown(slot, route, choice, refused, self._losses.among(here), self._counts.among(here))
+        shown = _shown(slot, route, choice, refused, self._losses.among(here), self._counts.among(here))
+        answered = self._answered.get(slot)
+        return {**shown, "answered": answered} if answered else shown
 
 
 def _instances(route: Route) -> list[str]:

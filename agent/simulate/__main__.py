@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--pace", type=float, default=0.2, help="seconds that a phase takes, on average")
             one.add_argument("--probation", type=float, default=5.0, help="at most so many seconds of probation")
             one.add_argument("--window", type=float, default=60.0, help="at most so many seconds until measurements")
-            one.add_argument("--load-every", type=float, default=0.0, help="seconds; 0: none")
-            one.add_argument("--load-bytes", type=int, default=200)
+            one.add_argument("--load-every", type=float, default=0.0, help="seconds between telemetry; 0: none")
+            one.add_argument("--load-bytes", type=int, default=200, help="of a message, before its envelope")
             one.add_argument("--for", dest="seconds", type=float, help="end after so many seconds")
             one.add_argument("--ready-file", type=Path, help="written when every device is connected")
             one.add_argument("--record", type=Path, help="a line of JSON for each order and phase")
@@ -148,7 +148,7 @@ async def _live(arguments: argparse.Namespace, crowd: Crowd, tally: Tally) -> No
     if arguments.ready_file:
         arguments.ready_file.write_text(json.dumps(tally.summary()))
     if arguments.load_every:
-        await crowd.load(arguments.load_every, arguments.load_bytes)
+        await crowd.measure(arguments.load_every, arguments.load_bytes)
 
 
 async def _show(tally: Tally) -> None:

@@ -1,7 +1,7 @@
 """All simulated devices in one event loop: connected as quickly as the server can follow, tended, ended politely."""
 
 import asyncio
-import os
+import random
 import resource
 import sys
 import time
@@ -14,6 +14,7 @@ from agent.simulate import identities
 from agent.simulate.device import Device, World
 from agent.simulate.plan import Part
 from modules.errors import BadSettings
+from modules.protocol.telemetry import MAX_FIGURES
 
 # Devices whose first report is under way: a server that is asked more at once would only put it off.
 _GREETING: Final = 400
@@ -25,6 +26,9 @@ _SLICES: Final = 100
 # So many sessions begin before what came is read.
 _BREATH: Final = 10
 _GOODBYE_S: Final = 10.0
+# Bytes of a message of telemetry without its figures, and of each of these.
+_AROUND: Final = 190
+_FIGURE: Final = 21
 # Files beside the sockets.
 _OTHER_FILES: Final = 200
 
@@ -64,10 +68,12 @@ class Crowd:
         """For ever: each device's keep-alive."""
         await self._in_turn(_TEND_S, Device.tend)
 
-    async def load(self, every_s: float, size: int) -> None:
-        """For ever: from each device a message of so many bytes, which the server takes and ignores."""
-        payload = os.urandom(size)
-        await self._in_turn(every_s, lambda device: device.load(payload))
+    async def measure(self, every_s: float, size: int) -> None:
+        """For ever: telemetry from each device, about so many bytes before its envelope, which the server keeps."""
+        count = max(1, (size - _AROUND) // _FIGURE)
+        names = [f"simulated_{number:02}" for number in range(min(count, MAX_FIGURES))]
+        samples = [names] * (count // len(names))
+        await self._in_turn(every_s, lambda device: device.measure([dict.fromkeys(one, _figure()) for one in samples]))
 
     async def _in_turn(self, every_s: float, act: Callable[[Device], None]) -> None:
         slices = min(_SLICES, len(self.devices))
@@ -82,6 +88,10 @@ class Crowd:
         for device in self.devices:
             device.close()
         await _until(lambda: not any(device.waiting for device in self.devices), _GOODBYE_S)
+
+
+def _figure() -> float:
+    return round(random.uniform(1, 100), 2)  # noqa: S311 - no secret
 
 
 async def _until(condition: Callable[[], bool], within_s: float) -> None:

@@ -35,6 +35,7 @@ from modules.protocol.facts import Facts
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import MAX_REFUSALS, STATUS_LIMIT, Ack, Reason, Refusal, Report, SlotReport, Status
+from modules.protocol.telemetry import HOST, Sample, Telemetry
 from modules.protocol.topics import Topics
 
 _BLOCK_S: Final = 5.0
@@ -79,6 +80,7 @@ class Device:
         "_world",
         "acked",
         "facts",
+        "measured",
         "name",
         "part",
         "places",
@@ -89,7 +91,7 @@ class Device:
     ) -> None:
         self.name, self.part, self.facts = name, part, facts
         self.places: dict[Slug, Place] = {}
-        self.acked = 0
+        self.acked = self.measured = 0
         self._world = world
         self._signer = signer
         self._boot = int(time.time())
@@ -149,11 +151,22 @@ class Device:
     def tend(self) -> None:
         self._session.tend()
 
-    def load(self, payload: bytes) -> None:
-        """A message that no server needs, to make it work."""
+    def measure(self, samples: list[dict[str, float]]) -> None:
+        """Say that the machine was like this: signed, numbered and kept by the server, as a real device's."""
+        if not self._session.up:
+            return
+        now = time.time()
+        said = Telemetry(
+            device=self.name,
+            stream=HOST,
+            number=self._next(),
+            issued=now,
+            samples=tuple(Sample(at=now, figures=figures) for figures in samples),
+        )
+        envelope = signing.sign(canonical.encode(said), payload_type=signing.TELEMETRY_TYPE, signers=[self._signer])
         with contextlib.suppress(LinkLost):
-            self._publish("telemetry/load", payload, qos=0)
-            self._world.tally.done["load"] += 1
+            self._publish(f"telemetry/{HOST}", envelope)
+            self._world.tally.done["telemetry"] += 1
 
     @property
     def waiting(self) -> bool:
@@ -263,9 +276,13 @@ class Device:
         elif rest == "ack":
             with contextlib.suppress(Invalid):
                 ack = canonical.decode(payload, Ack, limit=STATUS_LIMIT, what="ack")
-                self._world.tally.greeted += not self.acked
+                self._world.tally.greeted += bool(ack.report and not self.acked)
                 self.acked = max(self.acked, ack.report)
-                done["acks"] += 1
+                if ack.telemetry > self.measured:
+                    self.measured = ack.telemetry
+                    done["telemetry acks"] += 1
+                else:
+                    done["acks"] += 1
         elif self._puller is not None and rest.startswith("blob/"):
             done["blocks"] += 1
             self._puller.on_block(payload)

@@ -14,7 +14,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _KB: Final = 1000
 _log = logging.getLogger(__name__)
 # What is shown of a second: how many of each.
-RATES: Final = ("reports", "acks", "orders", "blocks", "load")
+RATES: Final = ("reports", "acks", "orders", "blocks", "telemetry")
 
 
 class Tally:

@@ -1,9 +1,9 @@
 """The devices of the fleet."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from fleet import devices, removal, revocation
 from fleet.api.bodies import Body
@@ -11,6 +11,8 @@ from fleet.api.paths import DevicePath, SlotPath
 from fleet.auth import By, need
 from fleet.rollouts import control, joining
 from fleet.services import Use
+from fleet.telemetry import view as telemetry
+from modules.bounds import MAX_TIME
 
 router = APIRouter(prefix="/api/v1/devices")
 
@@ -33,6 +35,19 @@ def list_devices(use: Use) -> Response:
 def show_device(device: DevicePath, use: Use) -> dict[str, Any]:
     with use.database.read() as connection:
         return devices.view(connection, device)
+
+
+@router.get("/{device}/telemetry", dependencies=[Depends(need("device:read"))])
+def show_telemetry(
+    device: DevicePath,
+    use: Use,
+    stream: Annotated[str | None, Query(max_length=64)] = None,
+    since: Annotated[float | None, Query(ge=0, le=MAX_TIME)] = None,
+) -> Response:
+    """The newest figures of a device; with ``since`` (Unix seconds) its samples from then on, the newest messages'."""
+    with use.database.read() as connection:
+        found = telemetry.of_device(connection, device, stream, since)
+    return Response(msgspec.json.encode(found), media_type="application/json")
 
 
 @router.patch("/{device}", dependencies=[Depends(need("device:write"))])

@@ -35,8 +35,10 @@ class _Given(Collector):
 
 
 @router.get("/metrics", dependencies=[Depends(need_for_metrics("metrics:read"))])
-def metrics(use: Use, devices: str = "", accept: Annotated[str, Header()] = "") -> Response:
+def metrics(use: Use, devices: str = "", telemetry: str = "", accept: Annotated[str, Header()] = "") -> Response:
     """``devices``: series of single devices, too; ``true`` for all of them, or ids with commas between.
+
+    ``telemetry``: ``true`` for what these devices measured of themselves.
 
     Raises:
         Invalid: a name that no device has, or more of them than are shown.
@@ -45,11 +47,14 @@ def metrics(use: Use, devices: str = "", accept: Annotated[str, Header()] = "") 
     if chosen is not None and len(chosen) > _MOST:
         raise Invalid(f"more than {_MOST} devices are named", element="devices", remedy="ask for them in parts")
     encode, kind = choose_encoder(accept)
-    families = [*use.meters.registry.collect(), *_found(use, each=bool(devices), chosen=chosen)]
+    families = [
+        *use.meters.registry.collect(),
+        *_found(use, each=bool(devices), measured=telemetry == _EVERY, chosen=chosen),
+    ]
     return Response(encode(_Given(families)), media_type=kind)
 
 
-def _found(use: Services, *, each: bool, chosen: Sequence[str] | None) -> list[Metric]:
+def _found(use: Services, *, each: bool, measured: bool, chosen: Sequence[str] | None) -> list[Metric]:
     mishaps = CounterMetricFamily("edgefleet_mishaps", "what failed alone while all else went on", labels=["name"])
     for name, count in sorted(use.mishaps.counts.items()):
         mishaps.add_metric([name], count)
@@ -61,6 +66,8 @@ def _found(use: Services, *, each: bool, chosen: Sequence[str] | None) -> list[M
             families += figures.fleet(connection, use.clock())
             if each:
                 families += figures.each(connection, chosen)
+            if each and measured:
+                families += figures.telemetry(connection, chosen)
     except SQLAlchemyError:
         # What this process counts is told all the same.
         trouble = True

@@ -83,6 +83,36 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """A sample of telemetry; ``slot`` is None for the whole device, ``at`` where its clock had not been set.
+
+    ``stream`` and ``received`` stand in a history alone.
+    """
+
+    slot: str | None = None
+    at: float | None = None
+    figures: dict[str, float] = {}
+    stream: str = ""
+    received: float | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest message of a stream; ``dropped`` counts what the device had no room for."""
+
+    stream: str
+    received: float
+    dropped: int = 0
+    samples: tuple[Figures, ...] = ()
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device measured of itself; ``history`` only where it was asked for."""
+
+    device: str
+    streams: tuple[Stream, ...] = ()
+    history: tuple[Figures, ...] | None = None
+
+
 class ExportColumn(msgspec.Struct, frozen=True, kw_only=True):
     """A column of an exported table; ``references`` names the table whose key it is."""
 

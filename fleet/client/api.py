@@ -7,7 +7,17 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 import msgspec
 
-from fleet.client.answers import AutoRollout, Device, Export, Happening, Health, Module, Rollout, RolloutPlan
+from fleet.client.answers import (
+    AutoRollout,
+    Device,
+    Export,
+    Happening,
+    Health,
+    Module,
+    Rollout,
+    RolloutPlan,
+    Telemetry,
+)
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
@@ -194,6 +204,11 @@ class Fleet:
 
     def remove_auto_rollout(self, name: str) -> None:
         self._call("DELETE", f"{_V1}/auto-rollouts/{name}")
+
+    def telemetry(self, device: str, *, stream: str | None = None, since: float | None = None) -> Telemetry:
+        """What a device measured of itself: the newest, and since a moment in Unix seconds, where one is given."""
+        asked = {name: value for name, value in (("stream", stream), ("since", since)) if value is not None}
+        return self._decode(self._call("GET", f"{_V1}/devices/{device}/telemetry", params=asked), Telemetry)
 
     def rollouts(self) -> list[Rollout]:
         return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,25 +20,30 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LEFT_OVER: Final = ("", "-journal", "-wal", "-shm")
 
 
-def write(fleet: Fleet, file: Path, step: Step, *, replace: bool) -> dict[str, int]:
+def write(fleet: Fleet, file: Path, step: Step, *, replace: bool, without: Collection[str] = ()) -> dict[str, int]:
     """Write all that the server gives out; returns how many rows each table got.
+
+    The tables in ``without`` stay empty.
 
     Raises:
         BadSettings: the file is there already, cannot be written, or sqlite-utils is not installed.
-        Invalid: the server's tables are none.
+        Invalid: the server's tables are none, or have none of these.
     """
     utils = _sqlite_utils()
     if not replace and file.exists():
         raise _there(file)
     described = fleet.export()
     _check(described)
+    if strange := set(without) - {table.name for table in described.tables}:
+        known = ", ".join(sorted(table.name for table in described.tables))
+        raise Invalid(f"there is no table {min(strange)[:60]}", element="--without", remedy=f"there are {known}")
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with contextlib.closing(sqlite3.connect(beside)) as connection:
             # Until it is whole nobody reads it: what would protect it from a crash only costs time.
             connection.execute("PRAGMA journal_mode=OFF")
             connection.execute("PRAGMA synchronous=OFF")
-            counted = _fill(utils.Database(connection, execute_plugins=False), fleet, described, step)
+            counted = _fill(utils.Database(connection, execute_plugins=False), fleet, described, step, without)
         _publish(beside, file, replace=replace)
     except sqlite3.Error as error:
         raise BadSettings(f"the file cannot be written: {error}", element=str(file)) from error
@@ -48,13 +53,15 @@ def write(fleet: Fleet, file: Path, step: Step, *, replace: bool) -> dict[str, i
     return counted
 
 
-def _fill(database: Any, fleet: Fleet, described: Export, step: Step) -> dict[str, int]:
+def _fill(database: Any, fleet: Fleet, described: Export, step: Step, without: Collection[str]) -> dict[str, int]:
     counted = {}
     for table in sorted(described.tables, key=_refers):
         _create(database, table)
     for table in described.tables:
         label = Counted(table.name)
         counted[table.name] = done = 0
+        if table.name in without:
+            continue
         step(label, 0, table.rows)
         for page in fleet.exported(table.name):
             # Replaced, where a row came again because it changed between two pages.

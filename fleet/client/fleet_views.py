@@ -73,4 +73,37 @@ SILENT_DEVICES: Final = View(
     WHERE removed IS NULL AND julianday(export.at) - julianday(coalesce(last_seen, enrolled)) >= 1
     """,
 )
-VIEWS: Final = (RUNS, VERSIONS_BY_SITE, FAILURES_BY_REASON, ROLLOUT_PROGRESS, SILENT_DEVICES)
+MACHINES: Final = View(
+    "machines",
+    "The newest figures of each device's machine, side by side.",
+    """
+    SELECT device, max(received) AS received,
+           max(CASE figure WHEN 'cpu_percent' THEN value END) AS cpu_percent,
+           max(CASE figure WHEN 'memory_used_percent' THEN value END) AS memory_used_percent,
+           max(CASE figure WHEN 'disk_free_mb' THEN value END) AS disk_free_mb,
+           max(CASE figure WHEN 'disk_used_percent' THEN value END) AS disk_used_percent,
+           max(CASE figure WHEN 'temperature_c' THEN value END) AS temperature_c,
+           max(CASE figure WHEN 'uptime_s' THEN value END) AS uptime_s
+    FROM telemetry WHERE stream = 'host' AND slot = ''
+    GROUP BY device
+    """,
+)
+TELEMETRY_BY_HOUR: Final = View(
+    "telemetry_by_hour",
+    "Each figure of each device and slot hour by hour, by the device's clock: how many samples, least, mean and most.",
+    """
+    SELECT device, stream, slot, figure, substr(coalesce(at, received), 1, 13) || ':00:00.000Z' AS hour,
+           count(*) AS samples, min(value) AS least, avg(value) AS mean, max(value) AS most
+    FROM telemetry_history
+    GROUP BY 1, 2, 3, 4, 5
+    """,
+)
+VIEWS: Final = (
+    RUNS,
+    VERSIONS_BY_SITE,
+    FAILURES_BY_REASON,
+    ROLLOUT_PROGRESS,
+    SILENT_DEVICES,
+    MACHINES,
+    TELEMETRY_BY_HOUR,
+)

@@ -201,6 +201,34 @@ EVENTS: Final = Table(
         Column("by", "TEXT", "who brought it about"),
     ),
 )
+_FIGURES: Final = (
+    Column("slot", "TEXT", "the slot; empty: the whole device", index=True),
+    Column("figure", "TEXT", "its name, as memory_mb; docs/telemetry.md lists them", index=True),
+    Column("value", "REAL", "its value"),
+    Column("at", "TEXT", "when it was measured, by the device's clock; NULL: that had not been set"),
+    Column("received", "TEXT", "when the server got it", index=True),
+)
+TELEMETRY: Final = Table(
+    "telemetry",
+    "The newest figures that each device has measured: a row for each figure.",
+    ("device", "stream", "slot", "figure"),
+    (_device(), Column("stream", "TEXT", "host, gateway or modules", index=True), *_FIGURES),
+)
+TELEMETRY_HISTORY: Final = Table(
+    "telemetry_history",
+    "All figures that the server keeps: a row for each figure of each sample.",
+    ("message", "sample", "figure"),
+    (
+        Column("message", "INTEGER", "the message, in the order in which they came"),
+        Column("sample", "INTEGER", "its place in the message, from 0"),
+        _device(),
+        Column("stream", "TEXT", "host, gateway or modules", index=True),
+        *_FIGURES,
+    ),
+)
 
 # What refers to others comes before them: devices and rollouts that are added meanwhile are in the copy all the same.
-TABLES: Final = (EVENTS, HISTORY, MEMBERS, SLOTS, SLOT_REVISIONS, REPORTS, LABELS, ROLLOUTS, DEVICES)
+TABLES: Final = (
+    *(TELEMETRY_HISTORY, TELEMETRY, EVENTS, HISTORY, MEMBERS, SLOTS, SLOT_REVISIONS, REPORTS, LABELS),
+    *(ROLLOUTS, DEVICES),
+)

@@ -12,12 +12,24 @@ from sqlalchemy import Column, ColumnElement, Connection, func, select, tuple_
 
 from fleet.export import columns, rows
 from fleet.refusals import Missing
-from fleet.tables import devices, events, history, members, rollouts, slot_revisions, slots
+from fleet.tables import (
+    devices,
+    events,
+    history,
+    members,
+    rollouts,
+    slot_revisions,
+    slots,
+    telemetry,
+    telemetry_history,
+)
 from modules.errors import Invalid
 
 # The largest number of a row that any database of ours gives.
 _LARGEST: Final = (1 << 63) - 1
 _LONGEST: Final = 300
+# A page ends with the row of the database that brings it to so many: of one message there may be thousands.
+MOST_ROWS: Final = 10_000
 
 
 class Source(NamedTuple):
@@ -52,12 +64,19 @@ SOURCES: Final = {
     columns.ROLLOUTS.name: Source((rollouts,), (rollouts.c.id,), rows.rollout),
     columns.MEMBERS.name: Source((members,), (members.c.rollout, members.c.device), rows.member),
     columns.HISTORY.name: Source((history,), (history.c.id,), rows.history),
+    columns.TELEMETRY.name: Source((telemetry,), (telemetry.c.device, telemetry.c.stream), rows.newest, at_once=200),
+    columns.TELEMETRY_HISTORY.name: Source(
+        (telemetry_history,), (telemetry_history.c.id,), rows.telemetry, at_once=200
+    ),
     columns.EVENTS.name: Source((events,), (events.c.id,), rows.event),
 }
 
 
 def about(connection: Connection) -> list[dict[str, Any]]:
-    """Every table with its columns and how many rows it has; ``labels`` and ``reports``: of how many devices."""
+    """Every table with its columns and how many rows it has; ``labels`` and ``reports``: of how many devices.
+
+    Of ``telemetry`` and its history: how many messages.
+    """
     return [
         msgspec.to_builtins(table) | {"rows": connection.execute(_counted(SOURCES[table.name])).scalar_one()}
         for table in columns.TABLES
@@ -80,10 +99,12 @@ def page(connection: Connection, table: str, after: str | None) -> Page:
     if after is not None:
         wanted = wanted.where(tuple_(*source.key) > tuple_(*_read(source, after)))
     found = connection.execute(wanted).all()
-    more = None
-    if len(found) == source.at_once:
-        more = msgspec.json.encode([getattr(found[-1], column.name) for column in source.key]).decode()
-    return Page([row for one in found for row in source.make(one)], more)
+    made: list[rows.Out] = []
+    for number, one in enumerate(found, 1):
+        made += source.make(one)
+        if number == source.at_once or (len(made) >= MOST_ROWS and number < len(found)):
+            return Page(made, msgspec.json.encode([getattr(one, column.name) for column in source.key]).decode())
+    return Page(made, None)
 
 
 def _read(source: Source, after: str) -> list[Any]:

@@ -11,6 +11,7 @@ from modules.names import ModuleRef
 from modules.protocol.facts import Facts
 from modules.protocol.order import SlotOrder
 from modules.protocol.report import Reason, Report, SlotReport
+from modules.protocol.telemetry import Sample, Telemetry
 
 Out = dict[str, Any]
 
@@ -148,6 +149,27 @@ def history(row: Any) -> Iterator[Out]:
 def event(row: Any) -> Iterator[Out]:
     told = {"kind": row.kind, "device": row.device, "message": row.message, "by": row.by}
     yield {"id": row.id, "at": moment(row.at), **told}
+
+
+def newest(row: Any) -> Iterator[Out]:
+    said = msgspec.json.decode(row.document, type=Telemetry)
+    last = {sample.slot or "": sample for sample in said.samples}
+    for _, sample in sorted(last.items()):
+        for out in _figures(sample, row.received):
+            yield {"device": row.device, "stream": row.stream} | out
+
+
+def telemetry(row: Any) -> Iterator[Out]:
+    said = msgspec.json.decode(row.document, type=Telemetry)
+    for number, sample in enumerate(said.samples):
+        for out in _figures(sample, row.received):
+            yield {"message": row.id, "sample": number, "device": row.device, "stream": row.stream} | out
+
+
+def _figures(sample: Sample, received: float) -> Iterator[Out]:
+    slot, times = sample.slot or "", {"at": moment(sample.at or None), "received": moment(received)}
+    for figure, value in sorted(sample.figures.items()):
+        yield {"slot": slot, "figure": figure, "value": value} | times
 
 
 def _reason(reason: Reason | None) -> Out:

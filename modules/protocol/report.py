@@ -98,12 +98,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """``down/ack``: the highest report number of an epoch that is committed to the server's database.
+    """``down/ack``: the highest numbers of an epoch that are committed to the server's database.
 
     ``twice`` says that a report with this very number came before, with other words: this one was not taken.
+    ``telemetry`` counts messages of telemetry, whatever their stream (modules/protocol/telemetry.py); 0: none.
     """
 
     format: Literal["edgefleet.ack/1"] = "edgefleet.ack/1"
     report: Count
     epoch: Epoch = ""
     twice: bool = False
+    telemetry: Count = 0

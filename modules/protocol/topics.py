@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from modules.errors import Invalid
 from modules.names import DeviceId, device_id
+from modules.protocol.telemetry import STREAMS
 
 PREFIX: Final = "edgefleet/v1"
 
@@ -50,6 +51,9 @@ class Topics:
     def status(self, device: DeviceId) -> str:
         return self.up(device, "status")
 
+    def telemetry(self, device: DeviceId, stream: str) -> str:
+        return self.up(device, "telemetry", stream)
+
     def command(self, device: DeviceId, name: str, ident: str) -> str:
         return self.down(device, "cmd", name, ident)
 
@@ -58,7 +62,8 @@ class Topics:
 
     def retained(self, device: DeviceId) -> tuple[str, ...]:
         """Where the broker keeps the newest message of or for a device."""
-        return self.order(device), self.report(device), self.facts(device), self.status(device)
+        streams = (self.telemetry(device, stream) for stream in STREAMS)
+        return self.order(device), self.report(device), self.facts(device), self.status(device), *streams
 
     def down(self, device: DeviceId, *rest: str) -> str:
         return "/".join((self.prefix, device, "down", *rest))

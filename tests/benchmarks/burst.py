@@ -15,8 +15,10 @@ from fleet.folder import Folder
 from modules import canonical
 from modules.names import DeviceId
 from modules.protocol.report import STATUS_LIMIT, Ack, Report
+from modules.protocol.telemetry import HOST as HOST_STREAM
+from modules.protocol.telemetry import Sample, Telemetry
 from modules.protocol.topics import Topics
-from modules.signing import REPORT_TYPE, sign
+from modules.signing import REPORT_TYPE, TELEMETRY_TYPE, sign
 from tests.parts.mosquitto import HOST
 
 # Fewer than the broker keeps for one subscriber, so that none is lost.
@@ -63,11 +65,23 @@ class Burst:
         signed = [self._report(name) for _ in range(rounds) for name in names]
         return len(signed) / self._until_acknowledged(lambda: self._publish(signed))
 
+    def telemetry(self) -> float:
+        """Signed telemetry a second, from the first message that is published to the last acknowledgement."""
+        names = self._names[:REPORTS]
+        rounds = -(-REPORTS // len(names))
+        signed = [self._measured(name) for _ in range(rounds) for name in names]
+
+        def publish() -> None:
+            for name, envelope in signed:
+                self._client.publish(self._topics.telemetry(name, HOST_STREAM), envelope, qos=1)
+
+        return len(signed) / self._until_acknowledged(publish)
+
     def server(self) -> float:
         """Messages of 200 bytes a second that the server takes and ignores; a report behind them tells the end."""
         name = self._names[0]
         last = [self._report(name)]
-        topic, payload = self._topics.up(name, "telemetry", "load"), b"x" * BYTES
+        topic, payload = self._topics.up(name, "nothing", "load"), b"x" * BYTES
 
         def publish() -> None:
             for _ in range(MESSAGES):
@@ -107,10 +121,19 @@ class Burst:
         signer = identities.signer(self._state, name)
         return name, sign(canonical.encode(report), payload_type=REPORT_TYPE, signers=[signer])
 
+    def _measured(self, name: DeviceId) -> tuple[DeviceId, bytes]:
+        self._number += 1
+        self._pending[name] = self._number
+        sample = Sample(at=time.time(), figures={"cpu_percent": 12.5})
+        said = Telemetry(device=name, stream=HOST_STREAM, number=self._number, issued=time.time(), samples=(sample,))
+        signer = identities.signer(self._state, name)
+        return name, sign(canonical.encode(said), payload_type=TELEMETRY_TYPE, signers=[signer])
+
     def _acknowledged(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         name = self._topics.parse(message.topic).device
         ack = canonical.decode(message.payload, Ack, limit=STATUS_LIMIT, what="ack")
-        if name in self._pending and ack.report >= self._pending[name]:
+        # Reports and telemetry share one row of numbers here.
+        if name in self._pending and max(ack.report, ack.telemetry) >= self._pending[name]:
             del self._pending[name]
             if not self._pending:
                 self._done.set()

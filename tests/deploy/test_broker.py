@@ -18,6 +18,7 @@ from fleet.folder import Folder
 from fleet.setup import SERVICE, initialise
 from modules.errors import BadSettings, Invalid
 from modules.names import DeviceId
+from modules.protocol.telemetry import STREAMS
 from modules.protocol.topics import Topics
 from tests.parts.mosquitto import broker
 
@@ -117,13 +118,18 @@ async def test_a_device_writes_below_its_own_up_and_nowhere_else(site):
 
 
 async def test_a_device_retains_nothing_but_what_the_protocol_names(site):
-    """Of all topics below its own up, only the four that the protocol has are taken: it cannot fill the broker."""
+    """Of all topics below its own up, only those that the protocol names are taken: it cannot fill the broker."""
     own = DeviceId("dev-e")
-    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own)]
+    streams = [TOPICS.telemetry(own, stream) for stream in STREAMS]
+    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own), *streams]
     async with site.server() as server, site.session(site.device(own)) as flooding:
         for topic in (
             *(TOPICS.up(own, "fill", str(n)) for n in range(50)),
             TOPICS.up(own, "report", "1"),
+            TOPICS.up(own, "telemetry"),
+            *(TOPICS.telemetry(own, f"stream{n}") for n in range(50)),
+            TOPICS.telemetry(own, "host/more"),
+            TOPICS.telemetry(DeviceId("dev-b"), "host"),
             TOPICS.up(own),
             *named,
         ):

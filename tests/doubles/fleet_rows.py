@@ -25,7 +25,8 @@ from modules.names import DeviceId, ModuleRef, Slug
 from modules.protocol.facts import Facts
 from modules.protocol.order import LIMIT, Order
 from modules.protocol.report import Report, SlotReport
-from modules.signing import FACTS_TYPE, ORDER_TYPE, REPORT_TYPE, sign, signer_from_pem, verify
+from modules.protocol.telemetry import Sample, Telemetry
+from modules.signing import FACTS_TYPE, ORDER_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem, verify
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.publisher import module
 
@@ -128,6 +129,20 @@ class SmallFleet:
         )
         envelope = sign(payload, payload_type=payload_type, signers=[signer_from_pem(key)])
         return Inbound(DeviceId(name), kind, envelope)
+
+    def measured(self, name, number, *, stream="host", samples=None, epoch="", dropped=0, **figures):
+        """Telemetry of a device, committed: these figures of the whole device, or ``samples``; the receipts."""
+        given = samples or (Sample(at=self.now, figures={"cpu_percent": 1.0} | figures),)
+        said = Telemetry(
+            device=DeviceId(name),
+            stream=stream,
+            number=number,
+            issued=self.now,
+            epoch=epoch,
+            dropped=dropped,
+            samples=tuple(given),
+        )
+        return self.ingest.commit([self.said(name, "telemetry", said, TELEMETRY_TYPE)])
 
     def report(self, name, phase, *, number=None, slot="digits", order=None, current=None, **more):
         """What a device says of the module that its order names for a slot, committed and ticked; the receipts."""

@@ -20,6 +20,7 @@ from fleet.settings import Settings
 from fleet.tables import devices
 from modules.names import DeviceId
 from modules.protocol.report import Health
+from modules.protocol.telemetry import Sample
 from tests.house.tree import ROOT
 from tests.parts.mosquitto import free_port
 
@@ -69,6 +70,29 @@ def test_devices_are_counted_by_health_and_session(three):
         "health=restarting": 0,
         "health=degraded": 1,
     }
+
+
+def test_figures_of_devices_are_told_where_they_are_asked_for(three, monkeypatch):
+    """The newest of each, of the devices that are named; never more series than one answer may have."""
+    three.measured("dev-a", 1, cpu_percent=7.0)
+    three.measured("dev-a", 2, stream="modules", samples=[Sample(at=1, slot="digits", figures={"up": 1.0})])
+    three.measured("dev-b", 1, cpu_percent=9.0)
+
+    def told_of(chosen):
+        with three.database.read() as connection:
+            return values(figures.telemetry(connection, chosen))
+
+    name = "edgefleet_device_figure"
+    mine = {
+        (name, "device=dev-a", "figure=cpu_percent", "slot=", "stream=host"): 7.0,
+        (name, "device=dev-a", "figure=up", "slot=digits", "stream=modules"): 1.0,
+    }
+    assert told_of(["dev-a"]) == mine | {("edgefleet_device_figures_not_shown",): 0}
+    assert len(told_of(None)) == 4
+    monkeypatch.setattr(figures, "FIGURES", 2)
+    assert len(told_of(None)) == 3
+    assert told_of(None)["edgefleet_device_figures_not_shown",] == 1
+    assert not [key for key in {**told(three), **told_of_each(three)} if "figure" in key[0]]
 
 
 @pytest.mark.parametrize(
@@ -260,6 +284,13 @@ async def test_a_database_that_fails_is_told(served):
     found = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
     assert values([found["edgefleet_trouble"]]) == {("edgefleet_trouble",): 1}
     assert "edgefleet_devices" not in found
+
+
+async def test_figures_are_an_extra_wish(served):
+    """Whoever scrapes devices gets no thousands of series more by itself."""
+    for asked, there in (("devices=true", 0), ("devices=true&telemetry=true", 1), ("telemetry=true", 0)):
+        answer = await served(f"/metrics?{asked}", "metrics")
+        assert answer.text.count("# TYPE edgefleet_device_figure gauge") == there
 
 
 @pytest.mark.parametrize("devices", ["no device", "a,,b", ",".join(f"dev-{number}" for number in range(1001))])

@@ -47,6 +47,8 @@ def settings(path: str) -> str:
 
 
 def _value(default: str) -> str:
+    if default.startswith("('"):
+        return ", ".join(ast.literal_eval(default))
     shift = re.fullmatch(r"(\d+) << (\d+)", default)
     if shift:
         size = int(shift[1]) << int(shift[2])

@@ -25,7 +25,8 @@ HEAVY = {
     "urllib3",
     "uvicorn",
 }
-# The parts of commands that run once: loaded when they are called; and what measures: loaded when an order asks for it.
+# The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; and
+# telemetry: loaded unless the settings turn it off.
 ONCE = {
     "agent.doctor",
     "agent.enroll",
@@ -34,6 +35,7 @@ ONCE = {
     "agent.measurer",
     "agent.side_load",
     "agent.status",
+    "agent.telemetry.duty",
     "cryptography.x509",
 }
 

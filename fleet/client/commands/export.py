@@ -18,12 +18,15 @@ def export(
     file: Annotated[Path, typer.Argument(help="The file to write, as fleet.db.")],
     *,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a file that is there.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A table that stays empty, as telemetry_history; may be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the fleet's devices, rollouts, reports and events into a SQLite file, which docs/export.md explains."""
+    """Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file; see docs/export.md."""
     screen = Screen(as_json=as_json)
     with Fleet(config.load()) as fleet, screen.progress() as step:
-        rows = fleet_file.write(fleet, file, step, replace=replace)
+        rows = fleet_file.write(fleet, file, step, replace=replace, without=without or ())
     length = file.stat().st_size
     document = {"file": str(file), "bytes": length, "rows": rows, "views": [view.name for view in VIEWS]}
     screen.show(document, lambda it: _say(it, file, length, rows))

@@ -48,8 +48,8 @@ def simulate(
     pace: Annotated[float, typer.Option(min=0, help="Seconds that a phase takes on average.")] = 0.2,
     probation: Annotated[float, typer.Option(min=0, help="At most so many seconds of a module's probation.")] = 5.0,
     window: Annotated[float, typer.Option(min=0.1, help="At most so many seconds of a window of measurements.")] = 60.0,
-    load_every: Annotated[float, typer.Option(min=0, help="Seconds from message to message of load; 0: none.")] = 0.0,
-    load_bytes: Annotated[int, typer.Option(min=1, max=65536, help="Bytes of such a message.")] = 200,
+    load_every: Annotated[float, typer.Option(min=0, help="Seconds from telemetry to telemetry; 0: none.")] = 0.0,
+    load_bytes: Annotated[int, typer.Option(min=1, max=60000, help="Bytes of such a message, about.")] = 200,
     plain: Annotated[str | None, typer.Option(help="HOST:PORT of a broker's listener without TLS.")] = None,
     lasts: Annotated[
         str | None, typer.Option("--for", help="End after so long: 90s, 10m (when it is stopped).")

@@ -44,6 +44,28 @@ async def test_requests_errors_and_latencies_are_counted(folder):
         assert 0.5 < found.seconds < 60
 
 
+async def test_who_answered_is_counted(folder):
+    """The module, its predecessor, or nobody: a request counts once, for whoever answered it in the end."""
+    async with Stage(folder) as stage:
+        one, two = await stage.scoring("one"), await stage.scoring("two")
+        stage.serve(one, previous=two.upstream)
+        running = await stage.gateway()
+
+        async def answered():
+            (slot,) = (await asyncio.to_thread(gateway, f"127.0.0.1:{running.port}")).slots
+            return slot.get("answered")
+
+        assert await answered() is None
+        await post(running, 3)
+        assert await answered() == {"local": 3}
+        await one.kill()
+        await post(running, 2)
+        assert await answered() == {"local": 3, "previous": 2}
+        await two.kill()
+        await post(running, path="/digits/swagger.json")
+        assert await answered() == {"local": 3, "previous": 2, "nobody": 1}
+
+
 async def test_what_is_not_a_score_is_not_counted(folder):
     """Pages, health and metrics would make a module look quicker than it is; the other protocol's scores count."""
     async with Stage(folder) as stage:

@@ -139,7 +139,7 @@ def test_no_envelope_ends_the_agent(attacked):
 def test_no_receipt_block_or_command_ends_the_agent(attacked):
     """So it is with receipts, blocks, commands, and topics that nobody has heard of."""
     for value in VALUES.values():
-        for payload in spoilt(json.loads(canonical.encode(Ack(report=1))), value):
+        for payload in spoilt(json.loads(canonical.encode(Ack(report=1, epoch="a" * 16, telemetry=1))), value):
             attacked.tap.say("ack", payload, retain=False)
     block = msgspec.msgpack.decode(wire.encode(wire.Block(1, 200, 0, 1, b"x")))
     for place in range(len(block) + 1):

@@ -15,7 +15,8 @@ from modules import canonical
 from modules.protocol import blobs as wire
 from modules.protocol.facts import Facts
 from modules.protocol.report import Reason, Refusal, Running, SlotReport, Status
-from modules.signing import FACTS_TYPE, REPORT_TYPE, sign, signer_from_pem
+from modules.protocol.telemetry import Sample, Telemetry
+from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
 from tests.doubles.bad_values import BAD, PACKED, spoilt
 from tests.doubles.device import HOST_FACTS, Device, join
 from tests.doubles.publisher import Publisher
@@ -95,20 +96,24 @@ def documents(device):
     facts = Facts(device=device.name, number=1_000_000, issued=1.0, agent="0", host=HOST_FACTS, formats=("a",))
     refusal = Refusal(what="order 1", reason=Reason("invalid", "why"), at=1.0)
     report = device.document(1_000_000, [SLOT], order=1, refusals=(refusal,))
+    samples = (Sample(at=1.0, slot="digits", figures={"up": 1.0}), Sample(at=2.0, figures={"cpu_percent": 0.5}))
+    number = {"number": 1_000_000, "issued": 1.0, "epoch": "0" * 16}
+    measured = Telemetry(device=device.name, stream="host", dropped=1, samples=samples, **number)
     return {
         "status": (Status(online=True, boot=1_000_000, epoch="0" * 16), lambda payload: payload),
         "facts": (facts, lambda payload: envelope(device, payload, FACTS_TYPE)),
         "report": (report, lambda payload: envelope(device, payload, REPORT_TYPE)),
+        "telemetry/host": (measured, lambda payload: envelope(device, payload, TELEMETRY_TYPE)),
     }
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["status", "facts", "report"])
+@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host"])
 async def test_no_document_of_a_device_ends_the_server(fleet, kind):
-    """With any bad value anywhere in a status, in facts or in a report, the server goes on, and serves that very device
-    and others; so it does after a new start, when the broker sends the worst of them again."""
-    bad = await asyncio.to_thread(fleet.device, f"bad-{kind}")
-    other = await asyncio.to_thread(fleet.device, f"other-{kind}")
+    """With any bad value anywhere in a status, facts, report or telemetry, the server goes on, and serves that very
+    device and others; so it does after a new start, when the broker sends the worst of them again."""
+    bad = await asyncio.to_thread(fleet.device, f"bad-{kind.partition('/')[0]}")
+    other = await asyncio.to_thread(fleet.device, f"other-{kind.partition('/')[0]}")
     honest, sent_as = documents(bad)[kind]
     document = json.loads(canonical.encode(honest))
     async with bad.connected(), other.connected():
@@ -142,7 +147,17 @@ async def test_no_request_for_blocks_ends_the_server(fleet):
                     spoilt_get = msgspec.msgpack.encode(known | {name: value})
                     if len(spoilt_get) < LONGEST:
                         await device.client.publish(device.topics.blob_get(device.name), spoilt_get)
-        for rest in ((), ("blob",), ("blob", "put"), ("cmd", "x", "1"), ("x" * 1000,), ("report", "more"), ("\u00e9",)):
+        for rest in (
+            (),
+            ("blob",),
+            ("blob", "put"),
+            ("cmd", "x", "1"),
+            ("telemetry",),
+            ("telemetry", "a", "b"),
+            ("x" * 1000,),
+            ("report", "more"),
+            ("\u00e9",),
+        ):
             await device.client.publish(device.topics.up(device.name, *rest), b"\xff" * 1000, qos=1)
         device.request = 100
         async with asyncio.timeout(30):

@@ -11,7 +11,7 @@ from modules import canonical, manifest, samples
 from modules.digests import Blob
 from modules.manifest import Adjustable, EntryScript, File, Image, Limits, Manifest, Proof, Runtime
 from modules.needs import Accelerator, Engine, HostFacts
-from modules.protocol import blobs, enrollment, facts, order, report
+from modules.protocol import blobs, enrollment, facts, order, report, telemetry
 from modules.samples import Exact, Numeric, Sample, Samples, TopK
 
 A, B = ("sha256:" + letter * 64 for letter in "ab")
@@ -113,6 +113,21 @@ EXAMPLES = {
     ),
     "status-1.json": json(report.Status(online=False, boot=4), report.STATUS_LIMIT),
     "ack-1.json": json(report.Ack(report=3), report.STATUS_LIMIT),
+    "telemetry-1.json": json(
+        telemetry.Telemetry(
+            device="edge-1",
+            stream="modules",
+            number=12,
+            issued=1_760_000_000.0,
+            epoch="0123456789abcdef",
+            dropped=3,
+            samples=(
+                telemetry.Sample(at=1_759_999_400.0, slot="digits", figures={"memory_mb": 61.5, "restarts": 0.0}),
+                telemetry.Sample(at=0.0, figures={"up": 1.0}),
+            ),
+        ),
+        telemetry.LIMIT,
+    ),
     "facts-1.json": json(
         facts.Facts(
             device="edge-1",

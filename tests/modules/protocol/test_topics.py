@@ -34,6 +34,7 @@ def test_topics_survive(prefix, device, direction, rest):
         ("report", (), "up/report"),
         ("facts", (), "up/facts"),
         ("status", (), "up/status"),
+        ("telemetry", ("host",), "up/telemetry/host"),
         ("command", ("ping", "c1"), "down/cmd/ping/c1"),
         ("answer", ("ping", "c1"), "up/cmd/ping/c1"),
         ("all_down", (), "down/#"),
@@ -63,8 +64,9 @@ def test_what_the_broker_keeps_of_a_device():
     """These are cleared when the device is removed: what was retained under them would greet its successor."""
     topics = Topics()
     kept = (topics.order("edge-1"), topics.report("edge-1"), topics.facts("edge-1"), topics.status("edge-1"))
+    streams = tuple(topics.telemetry("edge-1", stream) for stream in ("host", "gateway", "modules"))
 
-    assert topics.retained("edge-1") == kept
+    assert topics.retained("edge-1") == kept + streams
 
 
 @pytest.mark.parametrize("prefix", ["", "/a", "a/", "a/+", "#", "$share/x", "a\0b"])

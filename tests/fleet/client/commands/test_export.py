@@ -20,10 +20,11 @@ from fleet.client.cli import app
 from fleet.client.fleet_views import VIEWS
 from fleet.db import Database
 from fleet.export.columns import TABLES
-from fleet.tables import devices, events, history, members, rollouts
+from fleet.tables import devices, events, history, members, rollouts, telemetry, telemetry_history
 from modules.digests import sha256
 from modules.names import DeviceId, Digest, Slug
 from modules.protocol.report import Health, Reason, Report, Running, SlotReport
+from modules.protocol.telemetry import Sample, Telemetry
 from tests.house.tree import ROOT
 
 DIGEST = Digest(sha256(b"manifest"))
@@ -49,6 +50,9 @@ def fill(path, names):
             connection.execute(insert(history).values(rollout=1, at=now, what="started"))
             connection.execute(insert(events).values(at=now, kind="forged-message", device="nobody", message="<b>"))
         connection.execute(insert(devices), [device(name, number, now) for number, name in enumerate(names)])
+        connection.execute(insert(telemetry), [measured(name, number, now) for number, name in enumerate(names)])
+        history_rows = [measured(name, number, now, old=True) for name in names for number in range(3)]
+        connection.execute(insert(telemetry_history), history_rows)
         connection.execute(insert(members), [member(name, number) for number, name in enumerate(names)])
     database.close()
 
@@ -79,6 +83,16 @@ def device(name, number, now):
         "order_counter": 0,
         "order_published": 0,
     }
+
+
+def measured(name, number, now, *, old=False):
+    samples = tuple(
+        Sample(at=1.8e9 + 1800 * sample, figures={"cpu_percent": float(number + sample), "disk_free_mb": 5.0})
+        for sample in range(3)
+    )
+    said = Telemetry(device=DeviceId(name), stream="host", number=1, issued=now, samples=samples)
+    row = {"device": name, "stream": "host", "received": now, "document": msgspec.json.encode(said)}
+    return row if old else row | {"number": 1, "day": 0, "day_bytes": 0}
 
 
 def member(name, number):
@@ -170,6 +184,30 @@ def test_a_device_is_silent_after_a_day(file, ask):
     assert ask(file, "SELECT * FROM silent_devices") == [
         {"device": "dev-1", "last_seen": "2027-01-15T08:00:00.000Z", "days": 1.0}
     ]
+
+
+def test_figures_are_answered_by_views(file, ask):
+    """The newest of each machine side by side, and each figure hour by hour."""
+    machines = ask(file, "SELECT * FROM machines")
+    assert [(one["device"], one["cpu_percent"], one["disk_free_mb"]) for one in machines] == [
+        (f"dev-{number}", number + 2.0, 5.0) for number in range(5)
+    ]
+    hours = ask(file, "SELECT * FROM telemetry_by_hour WHERE device = 'dev-1' AND figure = 'cpu_percent'")
+    assert [(one["hour"], one["samples"], one["least"], one["mean"], one["most"]) for one in hours] == [
+        ("2027-01-15T08:00:00.000Z", 6, 0.0, 1.5, 3.0),
+        ("2027-01-15T09:00:00.000Z", 3, 2.0, 3.0, 4.0),
+    ]
+
+
+def test_what_is_too_much_can_be_left_out(run, tmp_path, ask):
+    """A fleet's history of telemetry may be larger than all else: its table is there, and empty."""
+    said = run("export", tmp_path / "small.db", "--without", "telemetry_history")
+    assert said["rows"]["telemetry_history"] == 0
+    assert said["rows"]["telemetry"] > 0
+    assert ask(tmp_path / "small.db", "SELECT * FROM telemetry_by_hour") == []
+    refused = run("export", tmp_path / "none.db", "--without", "weather", code=1)["error"]
+    assert "there is no table weather" in refused["message"]
+    assert "telemetry_history" in refused["remedy"]
 
 
 def test_a_file_that_is_there_is_kept(run, file):
