@@ -23,7 +23,7 @@ from fleet.rollouts import auto, control, joining, members, ordering, overdue, p
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
-from fleet.tables import rollouts
+from fleet.tables import rollout_columns, rollouts
 from modules.errors import Refused
 from modules.protocol.report import Reason
 
@@ -46,14 +46,14 @@ class Engine:
             more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
             more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
             more = auto.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
-            due = select(rollouts).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
+            due = select(*rollout_columns).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
             for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
                 # Again after a while, should the look fail; it says itself when it is not needed any more.
                 _look_again(connection, row.id, now + AFTER_A_FAILURE_S)
                 with self._alone(connection, "judgement", f"rollout {row.id}"):
                     self._look(connection, now, row)
             more = self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
-            return more or connection.execute(due.limit(1)).first() is not None
+            return more or connection.execute(due.with_only_columns(rollouts.c.id).limit(1)).first() is not None
 
     @contextmanager
     def _alone(self, connection: Connection, name: str, about: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from fleet.rollouts.model import AskedWave, Policy
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Plan
 from fleet.rollouts.why import why
-from fleet.tables import devices, rollouts, stopped_kinds
+from fleet.tables import devices, rollout_columns, rollouts, stopped_kinds
 from fleet.tables import members as rows
 from modules.protocol.report import SlotReport
 
@@ -36,14 +36,14 @@ def one(connection: Connection, rollout: int) -> dict[str, Any]:
         "counts": members.counts(connection, rollout),
         "stopped": [{"hardware": one.hardware, "at": one.at, "reason": one.reason} for one in stopped],
         "devices": some_devices(connection, rollout, limit=SHOWN),
-        "misfits": row.misfits,
+        "misfits": connection.execute(select(rollouts.c.misfits).where(rollouts.c.id == rollout)).scalar_one(),
         "history": history.view(connection, rollout),
     }
 
 
 def every(connection: Connection) -> list[dict[str, Any]]:
     """Every rollout in short, the newest first."""
-    return [_summary(row) for row in connection.execute(select(rollouts).order_by(rollouts.c.id.desc()))]
+    return [_summary(row) for row in connection.execute(select(*rollout_columns).order_by(rollouts.c.id.desc()))]
 
 
 def some_devices(

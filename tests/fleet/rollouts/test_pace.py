@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from fleet.refusals import Conflict
+from fleet.removal import remove_device
 from fleet.rollouts import control, joining, view
 from fleet.rollouts.model import Budget, Policy, Wave
 from fleet.rollouts.start import Wish, prepare
@@ -203,6 +204,17 @@ def test_a_device_joins_the_newest_rollout_of_its_slot_when_its_labels_say_so(fl
     label(fleet, "dev-c", "paris")
     fleet.tick()
     assert (set(standings(fleet, old)), set(standings(fleet, new))) == ({"dev-a"}, {"dev-a", "dev-b"})
+
+
+def test_a_device_that_is_removed_before_it_was_looked_at_joins_nothing(fleet):
+    """Its facts were the reason to look; nothing goes wrong for it."""
+    rollout = fleet.start(fleet.add_module("digits"), selector="*", policy=Policy(late_joiners=True))
+    fleet.add_device("dev-late")
+    with fleet.database.write() as connection:
+        remove_device(connection, fleet.now, "dev-late")
+    fleet.tick()
+    assert "dev-late" not in standings(fleet, rollout)
+    assert fleet.mishaps.counts == {}
 
 
 def label(fleet, name, site):
