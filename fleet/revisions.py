@@ -3,14 +3,17 @@
 Nothing here is ever changed or removed, so that a rollout which ends badly knows what ran before it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from fleet.tables import slot_revisions as revisions
 from fleet.tables import slots
 from modules.names import DeviceId
+
+# Bound variables of one statement.
+_TOGETHER: Final = 500
 
 
 def decide(
@@ -60,6 +63,15 @@ def all_heard(connection: Connection, orders: Mapping[DeviceId, int]) -> None:
         if row.waiver <= orders[row.device]:
             mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
             connection.execute(update(slots).where(mine).values(waiver=None))
+
+
+def filled(connection: Connection, chosen: Sequence[DeviceId], slot: str) -> frozenset[DeviceId]:
+    """Those of these devices that are to have a module in this slot now."""
+    found: set[DeviceId] = set()
+    for start in range(0, len(chosen), _TOGETHER):
+        mine = slots.c.device.in_(chosen[start : start + _TOGETHER]) & (slots.c.slot == slot)
+        found |= set(connection.scalars(select(slots.c.device).where(mine)))
+    return frozenset(found)
 
 
 def view(connection: Connection, device: DeviceId, slot: str) -> list[Row[Any]]:

@@ -81,6 +81,7 @@ class Kit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 for kind in self.accelerators
             ),
             engines=(Engine(name="process"), Engine(name="docker")),
+            thermal=True,
         )
 
 

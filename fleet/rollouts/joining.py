@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from fleet import devices, orders, selectors
+from fleet import devices, orders, revisions, selectors
 from fleet.refusals import Missing
 from fleet.registry import Registry
 from fleet.rollouts import candidates, control, history, members
@@ -66,7 +66,9 @@ def _join(connection: Connection, now: float, registry: Registry, device: Device
             continue
         document = msgspec.json.decode(rollout.document, type=SlotOrder)
         manifest, _ = registry.signed(connection, ModuleRef.parse(rollout.module))
-        fitting, _ = candidates.sort(manifest, document.engine, [found])
+        gates = msgspec.json.decode(rollout.policy, type=Policy).gates
+        filled = revisions.filled(connection, [device], rollout.slot)
+        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, filled)
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

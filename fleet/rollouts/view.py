@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection, Row, case, select
 
 from fleet.rollouts import control, history, members, phases
+from fleet.rollouts import policy as policies
 from fleet.rollouts.model import AskedWave, Policy
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Plan
@@ -28,7 +29,7 @@ def one(connection: Connection, rollout: int) -> dict[str, Any]:
     row = control.get(connection, rollout)
     stopped = connection.execute(select(stopped_kinds).where(stopped_kinds.c.rollout == rollout)).all()
     return _summary(row) | {
-        "policy": msgspec.to_builtins(msgspec.json.decode(row.policy, type=Policy)),
+        "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
         "plan": [
             {"wave": number} | msgspec.to_builtins(wave)
             for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)

@@ -63,9 +63,9 @@ class SmallFleet:
             self.ingest.commit([self.said(name, "facts", facts, FACTS_TYPE)])
         return DeviceId(name)
 
-    def add_module(self, name, *, sign_it=True, version=None, **parts):
-        """A module with one file; its reference."""
-        files = {"model.onnx": f"graph of {name}".encode()}
+    def add_module(self, name, *, sign_it=True, version=None, more=None, **parts):
+        """A module with one file and ``more`` by path; its reference."""
+        files = {"model.onnx": f"graph of {name}".encode()} | (more or {})
         for data in files.values():
             self.blobs.put(data)
         with self.database.write() as connection:

@@ -241,7 +241,7 @@ def test_a_dry_run_shows_waves_misfits_and_bytes_and_writes_nothing(fleet):
     fleet.add_device("dev-silent", host=None)
     wish = Wish(module=fleet.add_module("digits"), slot=Slug("digits"), engine="process", policy=Policy(waves=CANARY))
     with fleet.database.read() as connection:
-        shown = view.plan(prepare(connection, fleet.registry, wish))
+        shown = view.plan(prepare(connection, fleet.now, fleet.registry, wish))
     assert [[one["device"] for one in wave["devices"]] for wave in shown["waves"]] == [["dev-a"], ["dev-b", "dev-c"]]
     assert shown["misfits"][0]["device"] == "dev-silent"
     assert shown["download_bytes"] == {"linux/amd64 cpu": len(b"graph of digits")}
