@@ -6,11 +6,13 @@ Nothing here is ever changed or removed, so that a rollout which ends badly know
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from fleet.tables import slot_revisions as revisions
 from fleet.tables import slots
-from modules.names import DeviceId
+from modules.names import DeviceId, Digest
+from modules.protocol.order import SlotOrder
 
 # Bound variables of one statement.
 _TOGETHER: Final = 500
@@ -65,12 +67,14 @@ def all_heard(connection: Connection, orders: Mapping[DeviceId, int]) -> None:
             connection.execute(update(slots).where(mine).values(waiver=None))
 
 
-def filled(connection: Connection, chosen: Sequence[DeviceId], slot: str) -> frozenset[DeviceId]:
-    """Those of these devices that are to have a module in this slot now."""
+def with_another(connection: Connection, chosen: Sequence[DeviceId], slot: str, digest: Digest) -> frozenset[DeviceId]:
+    """Those of these devices that are to have another module than this one in the slot now."""
     found: set[DeviceId] = set()
     for start in range(0, len(chosen), _TOGETHER):
         mine = slots.c.device.in_(chosen[start : start + _TOGETHER]) & (slots.c.slot == slot)
-        found |= set(connection.scalars(select(slots.c.device).where(mine)))
+        for row in connection.execute(select(slots.c.device, slots.c.document).where(mine)):
+            if msgspec.json.decode(row.document, type=SlotOrder).digest != digest:
+                found.add(row.device)
     return frozenset(found)
 
 

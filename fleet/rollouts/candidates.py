@@ -26,11 +26,11 @@ def sort(
     engine: str,
     found: Iterable[tuple[Candidate, HostFacts | None]],
     gates: Sequence[Gate] = (),
-    filled: Collection[DeviceId] = (),
+    replacing: Collection[DeviceId] = (),
 ) -> tuple[list[Candidate], list[Misfit]]:
     """The devices that the module fits, each with its kind of hardware, and those that it does not, with why.
 
-    ``filled``: devices that have a module in the slot, with which gates can compare this one.
+    ``replacing``: devices that have another module in the slot, with which gates can compare this one.
     """
     fitting, misfits = [], []
     for candidate, host in found:
@@ -39,7 +39,7 @@ def sort(
             misfits.append(Misfit(candidate.device, (NO_FACTS,)))
         elif fit.runtime is None or fit.unmet:
             misfits.append(Misfit(candidate.device, fit.unmet))
-        elif why := measurable.why_not(gates, host, fit.runtime, replaces=candidate.device in filled):
+        elif why := measurable.why_not(gates, host, fit.runtime, replaces=candidate.device in replacing):
             misfits.append(Misfit(candidate.device, why))
         else:
             kind = f"{fit.runtime.platform} {fit.runtime.accelerator}"

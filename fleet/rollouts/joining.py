@@ -67,8 +67,8 @@ def _join(connection: Connection, now: float, registry: Registry, device: Device
         document = msgspec.json.decode(rollout.document, type=SlotOrder)
         manifest, _ = registry.signed(connection, ModuleRef.parse(rollout.module))
         gates = msgspec.json.decode(rollout.policy, type=Policy).gates
-        filled = revisions.filled(connection, [device], rollout.slot)
-        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, filled)
+        replacing = revisions.with_another(connection, [device], rollout.slot, document.digest)
+        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing)
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

@@ -18,7 +18,7 @@ _PROVIDER: Final = 100
 def why_not(gates: Sequence[Gate], host: HostFacts, runtime: Runtime, *, replaces: bool) -> tuple[str, ...]:
     """Why gates can never be met on a device that would run the module so; none: all may be.
 
-    ``replaces``: there is a module in its slot, with which the new one can be compared.
+    ``replaces``: there is another module in its slot, with which this one can be compared.
     """
     found = []
     for gate in gates:
@@ -30,7 +30,7 @@ def why_not(gates: Sequence[Gate], host: HostFacts, runtime: Runtime, *, replace
             found.append("a gate asks for its temperature, and it has no sensor; missing: pass leaves it out")
         if (gate.at_most_times is not None or gate.measure == "drift") and not replaces:
             found.append(
-                f"a gate compares {gate.measure} with the module that is replaced, and there is none in this slot;"
+                f"a gate compares {gate.measure} with the module that is replaced, and there is no other in this slot;"
                 " missing: pass leaves it out"
             )
     return tuple(found)

@@ -80,8 +80,8 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) 
     if any(gate.measure == "sample_percent" for gate in gates):
         measurable.check(gates, manifest, registry.samples(manifest))
     found = devices.chosen(connection, wish.selector, wish.devices)
-    filled = revisions.filled(connection, [one.device for one, _ in found], wish.slot)
-    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, filled)
+    replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
+    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing)
     if not fitting:
         remedy = "select other devices, or change the module or the gates" if misfits else _SELECT
         raise Unfit(_why_none(wish, misfits), element=str(wish.module), remedy=remedy)

@@ -106,9 +106,10 @@ def test_a_temperature_that_no_device_tells_is_refused(fleet):
 def test_a_comparison_with_nothing_is_refused(fleet, gate):
     """Where no device has a module in this slot; a device that has none yet is a misfit among those that have."""
     first, second = fleet.add_module("digits"), fleet.add_module("digits")
-    refused(fleet, first, Unfit, f"compares {gate['measure']} with.*there is none in this slot", policy=gates(gate))
+    refused(fleet, first, Unfit, f"compares {gate['measure']} with.*there is no other in this slot", policy=gates(gate))
     fleet.start(first, devices=("dev-gpu",))
-    refused(fleet, second, Unfit, "there is none in this slot", slot=Slug("other"), policy=gates(gate))
+    refused(fleet, second, Unfit, "there is no other in this slot", slot=Slug("other"), policy=gates(gate))
+    refused(fleet, first, Unfit, "there is no other in this slot", devices=("dev-gpu",), policy=gates(gate))
     rollout = fleet.start(second, policy=gates(gate))
     assert (set(fleet.phases(rollout)), set(misfits(fleet, rollout))) == ({"dev-gpu"}, {"dev-plain", "dev-old"})
     everybody = fleet.start(second, policy=gates(gate | {"missing": "pass"}))
