@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, delete, exists, func, insert, select, update
 
+from fleet.tables import members, slots
 from fleet.tables import slot_revisions as revisions
-from fleet.tables import slots
 from modules.names import DeviceId, Digest
 from modules.protocol.order import SlotOrder
+from modules.protocol.phases import Phase
 
 # Bound variables of one statement.
 _TOGETHER: Final = 500
+# What a device says of content that it does not run any more, or never did.
+_GONE_BACK: Final = (Phase.REVERTING, Phase.REVERTED, Phase.REJECTED)
 
 
 def decide(
@@ -48,13 +51,13 @@ def empty(connection: Connection, now: float, by: str, device: DeviceId, slot: s
 
 
 def back_to_before(connection: Connection, now: float, by: str, device: DeviceId, slot: str, revision: int) -> bool:
-    """What was decided before ``revision`` is decided again; False where ``revision`` is not the newest any more."""
+    """What ran before ``revision`` is decided again; False where ``revision`` is not the newest any more."""
     if _newest(connection, device, slot) != revision:
         return False
-    before = _before(connection, device, slot, revision)
-    if before is None or before.document is None:
+    found = _before(connection, device, slot, revision)
+    if found is None or found.document is None:
         return empty(connection, now, by, device, slot)
-    decide(connection, now, by, device, slot, rollout=before.rollout, document=before.document)
+    decide(connection, now, by, device, slot, rollout=found.rollout, document=found.document)
     return True
 
 
@@ -105,8 +108,20 @@ def _newest(connection: Connection, device: DeviceId, slot: str) -> int:
     return int(connection.execute(select(func.max(revisions.c.revision)).where(mine)).scalar_one() or 0)
 
 
+def before(device: Any, slot: Any, revision: Any) -> ScalarSelect[Any]:
+    """The number of the revision to which a slot goes back from this one, in SQL: the newest before it.
+
+    But none that a device has gone back from by itself: it runs what it ran before, and would refuse that content.
+    """
+    earlier, failed = revisions.alias(), members.alias()
+    gone_back = exists().where(
+        failed.c.rollout == earlier.c.rollout, failed.c.device == earlier.c.device, failed.c.phase.in_(_GONE_BACK)
+    )
+    mine = (earlier.c.device == device) & (earlier.c.slot == slot) & (earlier.c.revision < revision)
+    return select(func.max(earlier.c.revision)).where(mine, ~gone_back).scalar_subquery()
+
+
 def _before(connection: Connection, device: DeviceId, slot: str, revision: int) -> Row[Any] | None:
-    mine = (revisions.c.device == device) & (revisions.c.slot == slot) & (revisions.c.revision < revision)
-    return connection.execute(
-        select(revisions).where(mine).order_by(revisions.c.revision.desc()).limit(1)
-    ).one_or_none()
+    mine = (revisions.c.device == device) & (revisions.c.slot == slot)
+    number = before(device, slot, revision)
+    return connection.execute(select(revisions).where(mine, revisions.c.revision == number)).one_or_none()

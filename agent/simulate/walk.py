@@ -200,7 +200,7 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
         await asyncio.sleep(ends - loop.time())
         if behaviour.kind != "restarts":
             break
-        ends, place.health = None, Health(state="up", restarts=behaviour.restarts)
+        ends, place.health = None, Health(state="restarting", restarts=behaviour.restarts)
         host.say()
     if behaviour.kind == "degrades-later":
         why = Reason("not-ready", "it ended again and again")

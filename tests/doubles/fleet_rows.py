@@ -100,8 +100,10 @@ class SmallFleet:
         """The device's order, verified; None where it has none."""
         with self.database.read() as connection:
             envelope = connection.execute(select(devices.c.order_envelope).where(devices.c.id == name)).scalar_one()
-        if envelope is None:
-            return None
+        return None if envelope is None else self.opened(envelope)
+
+    def opened(self, envelope):
+        """A device's order, verified."""
         payload = verify(envelope, payload_type=ORDER_TYPE, keys=[self.director.public_key], limit=LIMIT)
         return canonical.decode(payload, Order, limit=LIMIT, what="order")
 

@@ -148,6 +148,7 @@ def test_a_device_that_lies_about_itself_moves_no_other_and_no_other_slot(fleet,
     who = "dev-b" if claim == "order" else NAME
     fleet.send(who, [said], order=1_000 if claim == "order" else 1)
     assert fleet.view(rollout)["counts"] == {"working": 1, "planned": 1}
+    assert fleet.phases(rollout) == {NAME: "ordered", "dev-b": "planned"}
 
 
 def test_an_older_report_does_not_replace_a_newer_one(fleet):

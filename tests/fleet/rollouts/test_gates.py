@@ -150,6 +150,17 @@ def test_every_finite_number_has_a_bin_and_signs_do_not_mix():
     assert distance((), sketch(1.0)) == 0.0
 
 
+@pytest.mark.parametrize(("restarts", "standing"), [(1, "working"), (2, "failed")])
+def test_a_module_that_is_started_again_too_often_fails_while_it_is(small_fleet, restarts, standing):
+    """A device counts restarts until the module is steady again: who waits for that sees none."""
+    small_fleet.add_device("dev-a")
+    policy = policies.read({"gates": [{"measure": "restarts", "at_most": 1}], "soak": "1h"})
+    rollout = small_fleet.start(small_fleet.add_module("digits"), policy=policy)
+    small_fleet.report("dev-a", "committed")
+    small_fleet.report("dev-a", "committed", current=Health(state="restarting", restarts=restarts))
+    assert small_fleet.view(rollout)["counts"] == {standing: 1}
+
+
 def test_a_wave_waits_for_its_gates_and_fails_by_them(small_fleet):
     """Committed is not enough: the canary is measured first; what is too slow fails and is taken back."""
     fleet = small_fleet
