@@ -77,7 +77,7 @@ def chosen(
             rows |= {row.id: row for row in connection.execute(every.where(some))}
         for device in only:
             if device not in rows:
-                raise Missing("there is no such device", element=device)
+                raise Missing("there is no such device", element=device, remedy="see edgefleet devices list")
         rows = {device: rows[device] for device in only}
     found = []
     for row in rows.values():

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, ScalarSelect, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, delete, exists, func, insert, or_, select, update
 
+from fleet.rollouts.phases import Standing
 from fleet.tables import members, slots
 from fleet.tables import slot_revisions as revisions
 from modules.names import DeviceId, Digest
@@ -19,6 +20,7 @@ from modules.protocol.phases import Phase
 _TOGETHER: Final = 500
 # What a device says of content that it does not run any more, or never did.
 _GONE_BACK: Final = (Phase.REVERTING, Phase.REVERTED, Phase.REJECTED)
+_TAKEN_BACK: Final = (Standing.RECALLED, Standing.RETURNING, Standing.RETURNED, Standing.UNRETURNED)
 
 
 def decide(
@@ -111,11 +113,14 @@ def _newest(connection: Connection, device: DeviceId, slot: str) -> int:
 def before(device: Any, slot: Any, revision: Any) -> ScalarSelect[Any]:
     """The number of the revision to which a slot goes back from this one, in SQL: the newest before it.
 
-    But none that a device has gone back from by itself: it runs what it ran before, and would refuse that content.
+    But none that a device has gone back from by itself, for it runs what it ran before and would refuse that content;
+    and none that was to be taken back when something newer came.
     """
-    earlier, failed = revisions.alias(), members.alias()
+    earlier, there = revisions.alias(), members.alias()
     gone_back = exists().where(
-        failed.c.rollout == earlier.c.rollout, failed.c.device == earlier.c.device, failed.c.phase.in_(_GONE_BACK)
+        there.c.rollout == earlier.c.rollout,
+        there.c.device == earlier.c.device,
+        or_(there.c.phase.in_(_GONE_BACK), there.c.standing.in_(_TAKEN_BACK)),
     )
     mine = (earlier.c.device == device) & (earlier.c.slot == slot) & (earlier.c.revision < revision)
     return select(func.max(earlier.c.revision)).where(mine, ~gone_back).scalar_subquery()

@@ -24,6 +24,7 @@ from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef, Slug
 from modules.protocol.order import SettingValue, SlotOrder
 
+_OTHERS: Final = "select other devices, or change the module or the gates"
 _SELECT: Final = "select devices that are there: edgefleet devices list"
 _SHOWN: Final = 10
 _TOGETHER: Final = 500
@@ -83,8 +84,8 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) 
     replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
     fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing)
     if not fitting:
-        remedy = "select other devices, or change the module or the gates" if misfits else _SELECT
-        raise Unfit(_why_none(wish, misfits), element=str(wish.module), remedy=remedy)
+        element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
+        raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)
     _check_budget(wish.policy, fitting)
     waves = plan(fitting, wish.policy)
     chosen = [one.device for one in fitting]

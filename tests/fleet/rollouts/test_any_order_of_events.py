@@ -66,11 +66,16 @@ POLICIES = (
     Policy(waves=(Wave(count=1), Wave(percent=100.0, approval=True)), late_joiners=True),
     Policy(budget=Budget(label="site"), late_joiners=True, on_failure="revert"),
 )
+# Rollouts of one walk: of more, none would get far.
+MOST = 6
 # Good news more often than bad, or no walk would come far.
 PHASES = (*["committed"] * 6, "fetching", "probation", "reverted", "rejected", "degraded", "new-phase")
 HEALTHS = (None, "up", "up", "up", "restarting", "degraded", "new-health")
 FAILED = {"reverting", "reverted", "rejected", "degraded"}
 ENDED = {"done", "partial", "reverted"}
+# What a device says that runs again what it ran before.
+GONE_BACK = {"reverting", "reverted", "rejected"}
+TAKEN_BACK = {"recalled", "returning", "returned", "unreturned"}
 # Standings in which a device is accounted for, and nobody waits for it.
 ACCOUNTED = {"succeeded", "failed", "unreached", "skipped", "gone", "stopped", "returned", "unreturned"}
 
@@ -152,10 +157,11 @@ class AnyOrder(RuleBasedStateMachine):
             counters = dict(connection.execute(select(devices.c.id, devices.c.order_counter)).all())
         return found | {"counters": counters}
 
+    @precondition(lambda self: len(self.planned) < MOST)
     @rule(
         module=st.integers(0, 2),
         who=st.sampled_from((MEANT[0], *MEANT)),
-        policy=st.sampled_from(POLICIES),
+        policy=st.sampled_from((*POLICIES[-2:], *POLICIES, *POLICIES[-2:])),
         waive=st.booleans(),
     )
     def start(self, module, who, policy, waive):
@@ -188,6 +194,7 @@ class AnyOrder(RuleBasedStateMachine):
         if action == "approve":
             self.approved.add((number, next(one.approved for one in self.rows()["rollouts"] if one.id == number)))
 
+    @precondition(lambda self: len(self.planned) < MOST // 2)
     @rule(module=st.integers(0, 2))
     def recall(self, module):
         """A rollout to everybody is ordered, and cancelled before any device has come to its end."""
@@ -243,24 +250,24 @@ class AnyOrder(RuleBasedStateMachine):
             event.remove(self.database.engine, "before_cursor_execute", dies)
             self.looked_at(before, self.rows())
 
-    @rule(which=st.sampled_from(("taken", "killed before", "killed after")))
+    @rule(which=st.sampled_from(("taken", "killed before", "killed after", "forgotten")))
     def publish(self, which):
-        """The broker gets what is new; the server may be killed before, or after without having written that down."""
+        """The broker gets what is new; the server may be killed before, or after without having written that down.
+
+        Or the broker loses what it kept, and is given everything again.
+        """
+        if which == "forgotten":
+            self.retained.clear()
+            with self.database.write() as connection:
+                orders.forget_published(connection)
         with self.database.read() as connection:
             waiting = orders.unpublished(connection, limit=99)
         if which == "killed before":
             return
         self.retained |= {one.device: one.envelope for one in waiting}
-        if which == "taken":
+        if which != "killed after":
             with self.database.write() as connection:
                 orders.published(connection, waiting)
-
-    @rule()
-    def forget(self):
-        """The broker loses what it kept; it is given everything again."""
-        self.retained.clear()
-        with self.database.write() as connection:
-            orders.forget_published(connection)
 
     @rule(name=st.sampled_from(DEVICES))
     def empty(self, name):
@@ -309,6 +316,21 @@ class AnyOrder(RuleBasedStateMachine):
         for name in sorted(self.there):
             self.report(name, 1, phase, health, same_number=False)
         self.tick(1)
+
+    @precondition(lambda self: self.planned)
+    @rule(times=st.integers(1, 4))
+    def go_well(self, times):
+        """All that are asked have good news: without this no walk would get far."""
+        for _ in range(times):
+            self.work("committed", "up")
+
+    @precondition(lambda self: self.planned)
+    @rule(module=st.integers(0, 2), policy=st.sampled_from(POLICIES))
+    def go_well_from_the_start(self, module, policy):
+        """A rollout to everybody that nobody disturbs for a while."""
+        if len(self.planned) < MOST:
+            self.start(module, MEANT[0], policy, waive=False)
+        self.go_well(2)
 
     @rule(
         name=st.sampled_from(tuple(SITES)),
@@ -406,7 +428,9 @@ class AnyOrder(RuleBasedStateMachine):
         was = {(one.rollout, one.device): one.standing for one in before["members"]}
         decided = {(one.device, one.revision): one for one in after["slot_revisions"]}
         gone_back = {
-            (one.rollout, one.device) for one in before["members"] if one.phase in {"reverting", "reverted", "rejected"}
+            (one.rollout, one.device)
+            for one in before["members"]
+            if one.phase in GONE_BACK or one.standing in TAKEN_BACK
         }
         for one in after["members"]:
             if one.standing == "returning" and was.get((one.rollout, one.device)) != "returning":
@@ -449,7 +473,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.devices_go_with_the_waves_that_were_asked_for(after)
         self.nothing_is_ordered_beyond_the_open_wave(before, after)
         self.a_slot_belongs_to_the_newest_that_was_decided(after)
+        self.nobody_waits_for_who_was_removed(after)
         assert self.fleet.mishaps.counts == {}
+
+    def nobody_waits_for_who_was_removed(self, after):
+        """It is accounted for everywhere, and no slot is its own."""
+        for one in after["members"]:
+            if one.device not in self.there:
+                assert not one.current
+                assert one.standing in ACCOUNTED | {"planned", "working"}
+                assert one.standing not in {"planned", "working"} or one.superseded_by
 
     def history_never_shrinks(self, before, after):
         """Rows of the past stay as they are, numbers of orders only grow, and what ended does not begin again."""
@@ -492,16 +525,17 @@ class AnyOrder(RuleBasedStateMachine):
         It is the newest, or what was before those that were taken back.
         """
         held = {one.device: one for one in after["slots"]}
-        failed = {(one.rollout, one.device) for one in after["members"] if one.standing == "failed"}
         assert set(held) <= self.there
         for name in sorted(self.there):
             mine = sorted((one for one in after["members"] if one.device == name), key=lambda one: one.rollout)
             current = [one for one in mine if one.current]
             assert len(current) <= 1
+            assert current or name not in held, f"what {name} runs belongs to no rollout"
             if current:
                 newer = [one for one in mine if one.rollout > current[0].rollout]
-                assert all(one.phase == "withdrawn" or one.standing == "skipped" for one in newer)
-            if current and current[0].revision is not None and (current[0].rollout, name) not in failed:
+                over = TAKEN_BACK | {"skipped"}
+                assert all(one.phase in GONE_BACK | {"withdrawn"} or one.standing in over for one in newer)
+            if current and current[0].revision is not None and current[0].standing != "planned":
                 assert held[name].rollout == current[0].rollout
             taken_back = {one.revision for one in mine if one.phase == "withdrawn"}
             assert name not in held or held[name].revision not in taken_back

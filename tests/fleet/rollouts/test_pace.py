@@ -249,6 +249,24 @@ def test_a_dry_run_shows_waves_misfits_and_bytes_and_writes_nothing(fleet):
         assert connection.execute(members.select()).all() == []
 
 
+def test_why_a_device_is_not_done_says_what_comes_next(fleet):
+    """Whose turn it is not, what happens at the deadline, and what an operator can do."""
+    ref = fleet.add_module("digits")
+    rollout = fleet.start(ref, policy=Policy(concurrency=1, budget=Budget(label="id"), deadline="1h"))
+    online(fleet, "dev-a", value=True)
+    assert why(fleet, rollout)["dev-a"].endswith("UTC, then it counts as failed")
+    assert why(fleet, rollout)["dev-b"].endswith(
+        "its turn comes; of the devices of id=dev-b only so many are at work at once"
+    )
+    online(fleet, "dev-a", value=False)
+    assert why(fleet, rollout)["dev-a"].endswith("UTC, then it is left behind, and nobody waits for it")
+    fleet.report("dev-a", "reverted")
+    assert (
+        why(fleet, rollout)["dev-b"]
+        == "the rollout has failed: it gets no order, unless you say edgefleet rollouts retry"
+    )
+
+
 def test_a_paused_rollout_gives_no_order(fleet):
     """Room that becomes free stays free."""
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(concurrency=1))
