@@ -5,7 +5,7 @@ few look-ups in an index, however large the fleet is. A tick does a bounded piec
 more. It remembers nothing between ticks, so that a server that was killed goes on where the database stands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -86,11 +86,15 @@ class Engine:
 
     def _run(self, connection: Connection, now: float, row: Row[Any]) -> None:
         policy = msgspec.json.decode(row.policy, type=Policy)
-        chosen = ordering.due(connection, row.id, row.wave, policy, limit=ORDERS_PER_TICK)
+        # Judged first: a device that failed makes room for the next one, which is not to get what failed.
+        again = verdicts.apply(connection, now, row, policy)
+        judged = control.get(connection, row.id)
+        chosen: Sequence[Any] = ()
+        if judged.state == State.RUNNING:
+            chosen = ordering.due(connection, row.id, judged.wave, policy, limit=ORDERS_PER_TICK)
         for member in chosen:
             with self._alone(connection, "order", f"{member.device}/{row.slot}"):
                 self._order(connection, now, row, member)
-        again = verdicts.apply(connection, now, row, policy)
         if chosen:
             again = now
         if again is not None:

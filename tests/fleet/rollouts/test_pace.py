@@ -155,6 +155,14 @@ def test_no_more_devices_are_at_work_than_the_policy_allows(fleet):
     assert list(standings(fleet, rollout).values()) == ["working", "succeeded", "working"]
 
 
+def test_a_failure_makes_no_room_for_the_next_to_fail(fleet):
+    """One at a time: when the first has failed, the second does not get the version any more."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(concurrency=1))
+    fleet.report("dev-a", "reverted")
+    assert fleet.view(rollout)["state"] == "failed"
+    assert fleet.order("dev-b") is None
+
+
 def test_no_more_devices_of_one_place_are_at_work_than_its_budget(small_fleet):
     """Two slots' rollouts together disturb at most one device of a site; those without the label are a site too."""
     fleet = small_fleet
