@@ -26,7 +26,7 @@ from modules.canonical import UNREADABLE
 from modules.clipping import clipped
 from modules.errors import EdgefleetError
 from modules.names import Slug
-from modules.protocol.measured import Measured
+from modules.protocol.measured import MOST_SAMPLES, Measured
 from modules.protocol.phases import Phase
 from modules.samples import Sample, differences
 
@@ -35,7 +35,6 @@ _LOOKS: Final = 8
 _APART_S: Final = (1.0, 60.0)
 _STATUS_S: Final = 5.0
 _STATUS_LIMIT: Final = 64 << 10
-MOST_SAMPLES: Final = 16
 _SAMPLES_S: Final = 20.0
 _ON_ITS_WAY: Final = frozenset(
     {Phase.ACCEPTED, Phase.FITTED, Phase.FETCHING, Phase.VERIFIED, Phase.STAGED, Phase.STARTING}

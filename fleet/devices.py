@@ -18,6 +18,8 @@ from modules.protocol.report import Report
 
 CPU: Final = "CPUExecutionProvider"
 LIVE: Final = devices.c.removed.is_(None)
+# Bound variables of one statement.
+_TOGETHER: Final = 500
 
 
 def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
@@ -66,11 +68,16 @@ def chosen(
     """
     wanted = selectors.parse(selector)
     every = select(devices.c.id, devices.c.labels, devices.c.facts).where(LIVE)
-    rows = {row.id: row for row in connection.execute(every)}
-    if only is not None:
+    if only is None:
+        rows = {row.id: row for row in connection.execute(every)}
+    else:
+        rows = {}
+        for start in range(0, len(only), _TOGETHER):
+            some = devices.c.id.in_(only[start : start + _TOGETHER])
+            rows |= {row.id: row for row in connection.execute(every.where(some))}
         for device in only:
             if device not in rows:
-                raise Missing("there is no such device", element=device)
+                raise Missing("there is no such device", element=device, remedy="see edgefleet devices list")
         rows = {device: rows[device] for device in only}
     found = []
     for row in rows.values():

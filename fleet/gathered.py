@@ -1,7 +1,7 @@
 """What a batch of messages changes, gathered and then written by a few statements, however many messages it had."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -10,17 +10,20 @@ import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
 from fleet import revisions
-from fleet.rollouts import heard
+from fleet.rollouts import heard, phases
 from fleet.tables import devices, newcomers
 from fleet.telemetry import rows as telemetry
 from modules.digests import sha256
 from modules.names import DeviceId
-from modules.protocol.report import Report
+from modules.protocol.report import Report, SlotReport
+from modules.words import printable
 
 T = TypeVar("T")
 
 # Bound variables of one statement.
 TOGETHER: Final = 500
+# The most of a phase in an event.
+_WORDS: Final = 60
 
 
 def pieces(every: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -33,12 +36,14 @@ def pieces(every: Iterable[T], size: int) -> Iterator[list[T]]:
 class Gathered:
     """One round: no device has more than one message in it.
 
-    ``told`` takes the events, as kind, text and device, for whoever writes them. Of telemetry, so many bytes of a
-    device's stream are kept in a day.
+    ``told`` takes the events, as kind, text and device, for whoever writes them; ``known`` the kinds of messages that
+    were no news. Of telemetry, so many bytes of a device's stream are kept in a day.
     """
 
-    def __init__(self, now: float, told: list[tuple[str, str, DeviceId]], *, telemetry_day_bytes: int) -> None:
-        self.now = now
+    def __init__(
+        self, now: float, told: list[tuple[str, str, DeviceId]], known: list[str], *, telemetry_day_bytes: int
+    ) -> None:
+        self.now, self.known = now, known
         self.telemetry: list[telemetry.Taken] = []
         self._day_bytes = telemetry_day_bytes
         self.facts: list[DeviceId] = []
@@ -72,6 +77,8 @@ class Gathered:
             for row, said in reports:
                 if said.refusals:
                     self._refusals(connection, row, said)
+                if strange := [one for one in said.slots if not phases.known(one.phase, _health(one))]:
+                    self._strange(row, strange)
 
     def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
         """New refusals become events: each is a sign of an attack or of a mistake."""
@@ -83,6 +90,20 @@ class Gathered:
                 self.tell("device-refused", f"{refusal.what}: {refusal.reason.message} [{refusal.reason.code}]", row.id)
                 if order.order_envelope and refusal.what == order_name(order.order_envelope):
                     heard.refusal(connection, row.id, order.order_counter, refusal.reason)
+
+    def _strange(self, row: Row[Any], said: Sequence[SlotReport]) -> None:
+        """Phases that are neither success nor failure: of a newer agent, or made up. Once each."""
+        before = msgspec.json.decode(row.report, type=Report).slots if row.report else ()
+        told = {(one.slot, one.phase, _health(one)) for one in before}
+        for one in said:
+            if (one.slot, one.phase, _health(one)) not in told:
+                words = printable(" ".join((one.phase, _health(one))).strip(), _WORDS)
+                text = f"slot {one.slot} is said to be {words!r}, which this server does not know and does not count"
+                self.tell("unknown-phase", text, row.id)
+
+
+def _health(said: SlotReport) -> str:
+    return said.current.state if said.current else ""
 
 
 @cache

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from securesystemslib.signer import Key
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import OperationalError
@@ -150,8 +151,9 @@ class Ingest:
         receipts: dict[DeviceId, Receipt] = {}
         told: list[tuple[str, str, DeviceId]] = []
         refused: list[tuple[Inbound, Refused]] = []
+        known: list[str] = []
         for one_of_each in _rounds(read):
-            gathered = Gathered(self._clock(), told, telemetry_day_bytes=self._day_bytes)
+            gathered = Gathered(self._clock(), told, known, telemetry_day_bytes=self._day_bytes)
             rows = _rows(connection, {message.device for message, _ in one_of_each})
             for message, document in one_of_each:
                 try:
@@ -165,6 +167,8 @@ class Ingest:
         # Last, so that what is tried again is not counted twice.
         for kind, text, device in told:
             self._event(connection, kind, text, device)
+        for kind in known:
+            self._meters.known(kind)
         for message, why in refused:
             self._refuse(connection, message, why)
         return receipts
@@ -198,6 +202,7 @@ class Ingest:
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
         """An event of a device, which may not fill the disk with them: so many a minute, and no more."""
+        self._meters.odd(kind)
         now = self._clock()
         try:
             self._told.failed(device, now)
@@ -227,14 +232,10 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
             _cloned(gathered, row)
             return None
         case News.RETIRED:
+            gathered.known.append("report" if isinstance(said, Report) else "facts")
             return None
         case News.KNOWN:  # its acknowledgement may have been lost
-            if not isinstance(said, Report):
-                return None
-            twice = said.number == row.report_number and data != row.report
-            if twice:  # one agent gives no number twice, unless its state folder was put back
-                _cloned(gathered, row)
-            return Receipt(row.id, row.report_number, said.epoch, twice=twice, telemetry=row.telemetry_number)
+            return _known(gathered, row, said, data)
         case News.NEW_EPOCH:
             begun = epochs.begun(row, said.epoch)
             if row.epoch:
@@ -264,6 +265,25 @@ def _take_telemetry(gathered: Gathered, row: Row[Any], said: Telemetry, data: by
 
 def _new_epoch(gathered: Gathered, row: Row[Any]) -> None:
     gathered.tell("new-epoch", "the device lost its database, or an old copy was put back", row.id)
+
+
+def _known(gathered: Gathered, row: Row[Any], said: Facts | Report, data: bytes) -> Receipt | None:
+    """A number that is no news: brought again, replayed, or overtaken; or of somebody who counts otherwise."""
+    if isinstance(said, Facts):
+        gathered.known.append("facts")
+        return None
+    gathered.known.append("report")
+    twice = said.number == row.report_number and data != row.report
+    if twice:  # one agent gives no number twice, unless its state folder was put back
+        _cloned(gathered, row)
+    elif said.number < row.report_number and row.report and said.issued > _issued(row.report):
+        text = f"it says number {said.number} after {row.report_number}, and nothing below that counts"
+        gathered.tell("went-back", text, row.id)
+    return Receipt(row.id, row.report_number, said.epoch, twice=twice, telemetry=row.telemetry_number)
+
+
+def _issued(report: bytes) -> float:
+    return msgspec.json.decode(report, type=Report).issued
 
 
 def _cloned(gathered: Gathered, row: Row[Any]) -> None:

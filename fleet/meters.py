@@ -33,6 +33,18 @@ class Meters:
             ["kind"],
             registry=self.registry,
         )
+        self._known = Counter(
+            "edgefleet_ingest_known",
+            "of them, said before or overtaken",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._odd = Counter(
+            "edgefleet_ingest_odd",
+            "what devices said that became an event",
+            ["kind"],
+            registry=self.registry,
+        )
         self._batch = Histogram(
             "edgefleet_ingest_batch_seconds",
             "from the beginning of a batch of messages until it was committed",
@@ -59,6 +71,12 @@ class Meters:
 
     def surplus(self, kind: str) -> None:
         self._surplus.labels(kind).inc()
+
+    def known(self, kind: str) -> None:
+        self._known.labels(kind).inc()
+
+    def odd(self, event: str) -> None:
+        self._odd.labels(event).inc()
 
     def forgotten(self, table: str, rows: int) -> None:
         self._forgotten.labels(table).inc(rows)

@@ -13,6 +13,7 @@ from fleet.blobs import Blobs
 from fleet.refusals import Conflict, Missing
 from fleet.tables import modules
 from modules import manifest as manifests
+from modules import samples
 from modules.digests import Blob, sha256
 from modules.errors import Invalid
 from modules.manifest import Manifest
@@ -127,6 +128,13 @@ class Registry:
             Missing: there is no such module.
         """
         return Digest(self._existing(connection, ref).digest)
+
+    def samples(self, manifest: Manifest) -> int | None:
+        """How many samples a module brings along; None where it is to be proved without."""
+        if manifest.proof.prove == "ready-only":
+            return None
+        file = manifest.file(manifest.proof.samples)
+        return len(samples.decode(self._blobs.read(file.sha256)).samples)
 
     def remove(self, connection: Connection, ref: ModuleRef) -> None:
         """Mark a module as removed; its number is never given again.

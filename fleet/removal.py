@@ -94,7 +94,10 @@ def _in_rollouts(connection: Connection, ref: ModuleRef) -> Iterator[str]:
             slot_revisions,
             (slot_revisions.c.device == member_rows.c.device)
             & (slot_revisions.c.slot == member_rows.c.slot)
-            & (slot_revisions.c.revision == member_rows.c.revision - 1),
+            & (
+                slot_revisions.c.revision
+                == revisions.before(member_rows.c.device, member_rows.c.slot, member_rows.c.revision)
+            ),
         )
         .where(rollouts.c.state.in_(_OPEN), member_rows.c.current, slot_revisions.c.document.is_not(None))
     )

@@ -6,11 +6,33 @@ Nothing here is ever changed or removed, so that a rollout which ends badly know
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Row,
+    ScalarSelect,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
+from fleet.rollouts.phases import Standing
+from fleet.tables import members, slots
 from fleet.tables import slot_revisions as revisions
-from fleet.tables import slots
-from modules.names import DeviceId
+from modules.names import DeviceId, Digest
+from modules.protocol.order import SlotOrder
+from modules.protocol.phases import Phase
+
+# Bound variables of one statement.
+_TOGETHER: Final = 500
+# What a device says of content that it does not run any more, or never did.
+_GONE_BACK: Final = (Phase.REVERTING, Phase.REVERTED, Phase.REJECTED)
+_TAKEN_BACK: Final = (Standing.RECALLED, Standing.RETURNING, Standing.RETURNED, Standing.UNRETURNED)
 
 _VALUES: Final[dict[str, Any]] = {name: bindparam(name) for name in ("rollout", "document", "revision", "waiver")}
 _REFILL: Final = (
@@ -84,13 +106,13 @@ def empty(connection: Connection, now: float, by: str, device: DeviceId, slot: s
 
 
 def back_to_before(connection: Connection, now: float, by: str, device: DeviceId, slot: str, revision: int) -> bool:
-    """What was decided before ``revision`` is decided again; False where ``revision`` is not the newest any more."""
+    """What ran before ``revision`` is decided again; False where ``revision`` is not the newest any more."""
     if _newest(connection, device, slot) != revision:
         return False
-    before = _before(connection, device, slot, revision)
-    if before is None or before.document is None:
+    found = _before(connection, device, slot, revision)
+    if found is None or found.document is None:
         return empty(connection, now, by, device, slot)
-    decide(connection, now, by, device, slot, rollout=before.rollout, document=before.document)
+    decide(connection, now, by, device, slot, rollout=found.rollout, document=found.document)
     return True
 
 
@@ -101,6 +123,17 @@ def all_heard(connection: Connection, orders: Mapping[DeviceId, int]) -> None:
         if row.waiver <= orders[row.device]:
             mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
             connection.execute(update(slots).where(mine).values(waiver=None))
+
+
+def with_another(connection: Connection, chosen: Sequence[DeviceId], slot: str, digest: Digest) -> frozenset[DeviceId]:
+    """Those of these devices that are to have another module than this one in the slot now."""
+    found: set[DeviceId] = set()
+    for start in range(0, len(chosen), _TOGETHER):
+        mine = slots.c.device.in_(chosen[start : start + _TOGETHER]) & (slots.c.slot == slot)
+        for row in connection.execute(select(slots.c.device, slots.c.document).where(mine)):
+            if msgspec.json.decode(row.document, type=SlotOrder).digest != digest:
+                found.add(row.device)
+    return frozenset(found)
 
 
 def view(connection: Connection, device: DeviceId, slot: str) -> list[Row[Any]]:
@@ -136,8 +169,23 @@ def _newest_of(connection: Connection, devices: Sequence[DeviceId], slot: str) -
     return {DeviceId(device): revision for device, revision in connection.execute(chosen)}
 
 
+def before(device: Any, slot: Any, revision: Any) -> ScalarSelect[Any]:
+    """The number of the revision to which a slot goes back from this one, in SQL: the newest before it.
+
+    But none that a device has gone back from by itself, for it runs what it ran before and would refuse that content;
+    and none that was to be taken back when something newer came.
+    """
+    earlier, there = revisions.alias(), members.alias()
+    gone_back = exists().where(
+        there.c.rollout == earlier.c.rollout,
+        there.c.device == earlier.c.device,
+        or_(there.c.phase.in_(_GONE_BACK), there.c.standing.in_(_TAKEN_BACK)),
+    )
+    mine = (earlier.c.device == device) & (earlier.c.slot == slot) & (earlier.c.revision < revision)
+    return select(func.max(earlier.c.revision)).where(mine, ~gone_back).scalar_subquery()
+
+
 def _before(connection: Connection, device: DeviceId, slot: str, revision: int) -> Row[Any] | None:
-    mine = (revisions.c.device == device) & (revisions.c.slot == slot) & (revisions.c.revision < revision)
-    return connection.execute(
-        select(revisions).where(mine).order_by(revisions.c.revision.desc()).limit(1)
-    ).one_or_none()
+    mine = (revisions.c.device == device) & (revisions.c.slot == slot)
+    number = before(device, slot, revision)
+    return connection.execute(select(revisions).where(mine, revisions.c.revision == number)).one_or_none()

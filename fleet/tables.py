@@ -189,6 +189,9 @@ rollouts = Table(
     Column("forgotten", Float),
 )
 
+# All of a rollout but its misfits: they may be thousands, and those who move it on need none of them.
+rollout_columns = [one for one in rollouts.c if one.name != "misfits"]
+
 # Kinds of hardware that a rollout was stopped for.
 stopped_kinds = Table(
     "stopped_kinds",

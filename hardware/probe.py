@@ -8,6 +8,7 @@ import msgspec
 from hardware import PROBES
 from hardware.finding import Finding
 from hardware.system import System
+from hardware.thermal import temperature
 from modules.needs import HostFacts
 
 _MIB: Final = 1 << 20
@@ -48,6 +49,7 @@ def examine(folder: Path, system: System | None = None) -> Examination:
         memory_mb=next((one.memory_mb for one in found if one.memory_mb), 0),
         disk_free_mb=free,
         accelerators=tuple(accelerator for one in found for accelerator in one.accelerators),
+        thermal=temperature(system) is not None,
     )
     return Examination(facts, tuple(notes))
 

@@ -4,15 +4,8 @@ from typing import Final
 
 from modules.errors import Unfit
 from modules.manifest import Runtime
-from modules.needs import HostFacts
+from modules.needs import ON_CPU, HostFacts, offered
 
-# What computes on the processor itself and needs nothing else of the host.
-ON_CPU: Final = (
-    "CPUExecutionProvider",
-    "DnnlExecutionProvider",
-    "OpenVINOExecutionProvider",
-    "XnnpackExecutionProvider",
-)
 # Every execution provider of ONNX Runtime's releases: https://onnxruntime.ai/docs/execution-providers/
 KNOWN: Final = frozenset(ON_CPU) | {
     "ACLExecutionProvider",
@@ -37,12 +30,6 @@ KNOWN: Final = frozenset(ON_CPU) | {
     "WebGpuExecutionProvider",
     "WebNNExecutionProvider",
 }
-
-
-def offered(facts: HostFacts, runtime: Runtime) -> frozenset[str]:
-    """What this host offers to this runtime: the processor's, and those of accelerators of the runtime's kind."""
-    kinds = (one for one in facts.accelerators if one.kind == runtime.accelerator)
-    return frozenset(ON_CPU) | {provider for one in kinds for provider in one.providers}
 
 
 def choose(facts: HostFacts, runtime: Runtime) -> tuple[str, ...]:

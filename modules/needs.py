@@ -12,6 +12,13 @@ from modules.bounds import Cores, Line, Mebibytes, Word
 from modules.manifest import Manifest, Runtime
 
 ENGINES: Final = ("docker", "process")
+# What computes on the processor itself and needs nothing else of the host.
+ON_CPU: Final = (
+    "CPUExecutionProvider",
+    "DnnlExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "XnnpackExecutionProvider",
+)
 
 
 class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +41,10 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host has. Cores are those granted by cgroup and affinity; memory and disk in MiB."""
+    """What a host has. Cores are those granted by cgroup and affinity; memory and disk in MiB.
+
+    ``thermal``: whether it says how hot it is; None: an agent of before, which does not tell.
+    """
 
     platform: Word
     cpu_model: Line = ""
@@ -43,6 +53,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_mb: Mebibytes = 0
     accelerators: Annotated[tuple[Accelerator, ...], msgspec.Meta(max_length=64)] = ()
     engines: Annotated[tuple[Engine, ...], msgspec.Meta(max_length=8)] = ()
+    thermal: bool | None = None
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -94,3 +105,9 @@ def _runtime(manifest: Manifest, facts: HostFacts, engine: str) -> Runtime | str
     if not runnable:
         return "no image in its runtime, so only the process engine could run it"
     return runnable[0]
+
+
+def offered(facts: HostFacts, runtime: Runtime) -> frozenset[str]:
+    """Execution providers that a host offers to a runtime: the processor's, and those of its kind of accelerator."""
+    kinds = (one for one in facts.accelerators if one.kind == runtime.accelerator)
+    return frozenset(ON_CPU) | {provider for one in kinds for provider in one.providers}

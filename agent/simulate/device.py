@@ -6,6 +6,7 @@ at the clock.
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -114,6 +115,9 @@ class Device:
             reopen=self._reopen,
             on_message=self._arrived,
         )
+
+    def local_time(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC) + dt.timedelta(hours=self.part.kit.utc_offset_h)
 
     @property
     def pace_s(self) -> float:

@@ -21,9 +21,16 @@ Kind = Literal[
     "good",
     "fails-samples",
     "slow",
+    "errors",
     "nan",
+    "empty",
+    "drifts",
+    "wrong-later",
     "wrong-provider",
     "leaks",
+    "large",
+    "hot",
+    "restarts",
     "reverts-later",
     "degrades-later",
     "offline",
@@ -38,14 +45,15 @@ _CPU: Final = "CPUExecutionProvider"
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 T = TypeVar("T", "Behaviour", "Kit")
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How something behaves; ``share`` is held against the shares beside it.
 
-    ``after_s`` is how long after its commit a module reverts or degrades; ``for_s`` how long a device is offline, and
-    how long one that flaps stays connected. The others are what a bad module is measured at.
+    ``after_s`` is how long after its commit a module reverts, degrades or is started again; ``for_s`` how long a device
+    is offline, and how long one that flaps stays connected. The others are what a bad module is measured at.
     """
 
     kind: Kind = "good"
@@ -54,12 +62,20 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     for_s: Seconds = 30.0
     p50_ms: Seconds = 4.0
     p95_ms: Seconds = 500.0
-    nan_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 20.0
+    error_percent: Percent = 20.0
+    nan_percent: Percent = 20.0
+    empty_percent: Percent = 20.0
+    memory_mb: Mebibytes = 900
     memory_growth_mb_h: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 600.0
+    temperature_c: Annotated[float, msgspec.Meta(ge=0, le=200)] = 95.0
+    restarts: Annotated[int, msgspec.Meta(ge=1, le=5)] = 3
 
 
 class Kit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device is. The labels are set by whoever may: ``edgefleet simulate`` does it, a device cannot."""
+    """What a device is. The labels are set by whoever may: ``edgefleet simulate`` does it, a device cannot.
+
+    ``utc_offset_h``: its clock is so many hours ahead of UTC.
+    """
 
     share: Share = 1.0
     platform: Word = "linux/amd64"
@@ -68,6 +84,7 @@ class Kit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     disk_free_mb: Mebibytes = 32768
     accelerators: Annotated[tuple[Word, ...], msgspec.Meta(max_length=8)] = ()
     labels: dict[str, str] = {}
+    utc_offset_h: Annotated[float, msgspec.Meta(ge=-14, le=14)] = 0.0
 
     def facts(self) -> HostFacts:
         return HostFacts(
@@ -81,6 +98,7 @@ class Kit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 for kind in self.accelerators
             ),
             engines=(Engine(name="process"), Engine(name="docker")),
+            thermal=True,
         )
 
 

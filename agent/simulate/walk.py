@@ -1,9 +1,12 @@
 """One module's way on one simulated device: the phases of ``agent/phases.py``, to the end that its behaviour gives."""
 
 import asyncio
+import datetime as dt
 from typing import Final, Protocol
 
 from agent.clock import backoff
+from agent.maintenance import why_closed
+from agent.simulate.measuring import measured
 from agent.simulate.place import Place
 from agent.simulate.plan import LIES, Behaviour, Part, chance, provider
 from modules.digests import Blob
@@ -11,18 +14,16 @@ from modules.errors import EdgefleetError, LinkLost, TransferStalled, Unfit, Wro
 from modules.manifest import Manifest
 from modules.names import DeviceId
 from modules.needs import HostFacts, fits
-from modules.protocol.measured import Measured
 from modules.protocol.order import SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import Health, Reason
-from modules.sketch import BINS, bin_of
 
-_REQUESTS_S: Final = 10
-_P50_MS, _P95_MS, _MEMORY_MB, _CELSIUS = 4.0, 9.0, 60.0, 45.0
 # What a real device's counter says of a module that does not stay up.
 _RESTARTS: Final = 5
-# Answers of a classifier: mostly nearly nothing, sometimes nearly one.
-_SHARES: Final = {0.0: 0.1, 0.01: 0.5, 0.1: 0.2, 0.9: 0.2}
+# What shows itself only some time after the commit.
+_LATER: Final = frozenset({"reverts-later", "degrades-later", "restarts"})
+# How long a device that waits for its window sleeps at most: its order may give it another one meanwhile.
+_LOOK_AGAIN_S: Final = 5.0
 
 
 class Host(Protocol):
@@ -31,6 +32,10 @@ class Host(Protocol):
     name: DeviceId
     part: Part
     facts: HostFacts
+
+    def local_time(self) -> dt.datetime:
+        """As it is where the device stands."""
+        ...
 
     @property
     def pace_s(self) -> float:
@@ -83,6 +88,7 @@ async def walk(host: Host, place: Place) -> None:
     try:
         manifest = await _manifest(host, place)
         await _fetch(host, place, manifest, behaviour)
+        await _window(host, place)
         await _prove(host, place, manifest, behaviour)
     except EdgefleetError as error:
         reason = Reason(error.code, error.message)
@@ -139,6 +145,17 @@ async def _fetch(host: Host, place: Place, manifest: Manifest, behaviour: Behavi
     host.move(place, Phase.STAGED)
 
 
+async def _window(host: Host, place: Place) -> None:
+    """Wait in *staged* until the order lets the device switch."""
+    while closed := why_closed(place.ordered.windows or (), host.local_time()):
+        reason, wait_s = closed
+        if place.reason != reason:
+            place.reason = reason
+            host.say()
+        await asyncio.sleep(min(wait_s, _LOOK_AGAIN_S))
+    place.reason = None
+
+
 def _blobs(manifest: Manifest, place: Place, facts: HostFacts) -> list[Blob]:
     found: list[Blob] = list(manifest.files)
     runtime = fits(manifest, facts, engine=place.ordered.engine).runtime
@@ -161,10 +178,13 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
     """What is measured while it serves, and what becomes of it later."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    fails = {"reverts-later", "degrades-later"}
-    ends = began + behaviour.after_s if behaviour.kind in fails else None
+    ends = began + behaviour.after_s if behaviour.kind in _LATER else None
     measure = place.ordered.measure or None
     window = min(float(measure.window_s), host.most_window_s) if measure else 0.0
+    if measure and place.before is None and place.previous is not None:
+        # A device measures what it is to replace while the new one is on its way.
+        replaced = host.part.with_module(place.previous.module)
+        place.before = measured(replaced, host.name, float(measure.window_s), 0.0)
     measured_until = began + measure.for_s if measure else began
     while True:
         due = loop.time() + window if measure and loop.time() + window <= measured_until else None
@@ -178,7 +198,10 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
             continue
         assert ends is not None  # noqa: S101 - one of both is
         await asyncio.sleep(ends - loop.time())
-        break
+        if behaviour.kind != "restarts":
+            break
+        ends, place.health = None, Health(state="restarting", restarts=behaviour.restarts)
+        host.say()
     if behaviour.kind == "degrades-later":
         why = Reason("not-ready", "it ended again and again")
         place.health = Health(state="degraded", restarts=_RESTARTS, reason=why)
@@ -189,32 +212,6 @@ async def _serve(host: Host, place: Place, behaviour: Behaviour) -> None:
     await _pause(host, place)
     place.go_back()
     host.move(place, Phase.REVERTED, why)
-
-
-def measured(behaviour: Behaviour, name: str, window_s: float, served_s: float) -> Measured:
-    """One window, as a module of this behaviour would be measured; a little different on each device."""
-    requests = round(_REQUESTS_S * window_s)
-    near = 0.8 + 0.4 * chance(name)
-    slow, leaks = behaviour.kind == "slow", behaviour.kind == "leaks"
-    growth = behaviour.memory_growth_mb_h if leaks else 0.0
-    nan = round(requests * behaviour.nan_percent / 100) if behaviour.kind == "nan" else 0
-    values = [0] * BINS
-    for value, share in _SHARES.items():
-        values[bin_of(value)] = round(requests * share)
-    return Measured(
-        seconds=window_s,
-        requests=requests,
-        p50_ms=(behaviour.p50_ms if slow else _P50_MS) * near,
-        p95_ms=behaviour.p95_ms if slow else _P95_MS * near,
-        answers=requests,
-        nan=nan,
-        values=tuple(values),
-        samples=1,
-        agree=1,
-        memory_mb=int(_MEMORY_MB + growth * served_s / 3600),
-        memory_growth_mb_h=growth,
-        temperature_c=_CELSIUS * near,
-    )
 
 
 async def _pause(host: Host, place: Place) -> None:

@@ -76,7 +76,7 @@ def start_rollout(body: Start, use: Use, by: By) -> dict[str, Any]:
 def plan_rollout(body: Start, use: Use) -> dict[str, Any]:
     """What a rollout would do; nothing is written."""
     with use.database.read() as connection:
-        return view.plan(prepare(connection, use.registry, body.wish()))
+        return view.plan(prepare(connection, use.clock(), use.registry, body.wish()))
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])

@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from fleet import events
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
+from fleet.rollouts import policy as policies
 from fleet.rollouts.start import Wish, start
 from fleet.tables import auto_rollouts, releases
 from modules import canonical
-from modules.errors import Refused
+from modules.errors import Invalid, Refused
 from modules.names import ModuleRef, Slug, Version
 
 Alone = Callable[[Connection, str, str], AbstractContextManager[None]]
@@ -38,7 +39,14 @@ def add(connection: Connection, now: float, rule: Rule, *, by: str = "") -> None
 
     Raises:
         Conflict: there is one of this name, or too many.
+        Invalid: its policy begins at a moment.
     """
+    if rule.wish.policy.starts is not None:
+        raise Invalid(
+            "a rule starts a rollout whenever a version is signed",
+            element="policy.starts",
+            remedy="leave starts out, and give windows if devices may switch at certain times alone",
+        )
     names = connection.scalars(select(auto_rollouts.c.name)).all()
     if rule.name in names or len(names) >= MAX_RULES:
         problem = "there is one of this name" if rule.name in names else f"there are {MAX_RULES} of them already"
@@ -113,7 +121,7 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
         "tags": rule.tags,
         "slot": wish.slot,
         "selector": wish.selector,
-        "policy": msgspec.to_builtins(wish.policy),
+        "policy": policies.written(wish.policy),
         "last": row.last,
         "rollout": None if row.rollout is None else str(row.rollout),
         "created": row.created,

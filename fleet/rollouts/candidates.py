@@ -1,11 +1,14 @@
 """Which devices a rollout could have: those that a selector means, sorted into fitting and misfits."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from fleet.rollouts import measurable
+from fleet.rollouts.gates import Gate
 from fleet.rollouts.model import Candidate
 from modules.manifest import Manifest
+from modules.names import DeviceId
 from modules.needs import HostFacts, fits
 
 NO_FACTS = "has sent no facts yet"
@@ -19,16 +22,25 @@ class Misfit(msgspec.Struct, frozen=True):
 
 
 def sort(
-    manifest: Manifest, engine: str, found: Iterable[tuple[Candidate, HostFacts | None]]
+    manifest: Manifest,
+    engine: str,
+    found: Iterable[tuple[Candidate, HostFacts | None]],
+    gates: Sequence[Gate] = (),
+    replacing: Collection[DeviceId] = (),
 ) -> tuple[list[Candidate], list[Misfit]]:
-    """The devices that the module fits, each with its kind of hardware, and those that it does not, with why."""
+    """The devices that the module fits, each with its kind of hardware, and those that it does not, with why.
+
+    ``replacing``: devices that have another module in the slot, with which gates can compare this one.
+    """
     fitting, misfits = [], []
     for candidate, host in found:
         fit = fits(manifest, host, engine=engine) if host else None
-        if fit is None:
+        if fit is None or host is None:
             misfits.append(Misfit(candidate.device, (NO_FACTS,)))
         elif fit.runtime is None or fit.unmet:
             misfits.append(Misfit(candidate.device, fit.unmet))
+        elif why := measurable.why_not(gates, host, fit.runtime, replaces=candidate.device in replacing):
+            misfits.append(Misfit(candidate.device, why))
         else:
             kind = f"{fit.runtime.platform} {fit.runtime.accelerator}"
             fitting.append(msgspec.structs.replace(candidate, hardware=kind[:100]))

@@ -10,7 +10,7 @@ from fleet.refusals import Conflict, Missing
 from fleet.rollouts import history, members, phases, recall
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as rows
-from fleet.tables import rollouts, stopped_kinds
+from fleet.tables import rollout_columns, rollouts, stopped_kinds
 from modules.names import DeviceId, Slug
 
 ENDED: Final = frozenset({State.DONE, State.PARTIAL, State.FAILED})
@@ -125,12 +125,12 @@ def depart(connection: Connection, device: DeviceId) -> None:
 
 
 def get(connection: Connection, rollout: int) -> Row[Any]:
-    """The rollout's row.
+    """The rollout's row, without its misfits.
 
     Raises:
         Missing: there is no such rollout.
     """
-    row = connection.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
+    row = connection.execute(select(*rollout_columns).where(rollouts.c.id == rollout)).one_or_none()
     if row is None:
         raise Missing("there is no such rollout", element=str(rollout))
     return row

@@ -24,7 +24,7 @@ from fleet.rollouts import auto, control, joining, members, ordering, overdue, p
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
-from fleet.tables import rollouts
+from fleet.tables import rollout_columns, rollouts
 from modules.errors import Refused
 from modules.names import DeviceId
 from modules.protocol.report import Reason
@@ -56,14 +56,14 @@ class Engine:
             more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
             more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
             more = auto.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
-            due = select(rollouts).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
+            due = select(*rollout_columns).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
             for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
                 # Again after a while, should the look fail; it says itself when it is not needed any more.
                 _look_again(connection, row.id, now + AFTER_A_FAILURE_S)
                 with self._alone(connection, "judgement", f"rollout {row.id}"):
                     self._look(connection, now, row)
             more = self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
-            return more or connection.execute(due.limit(1)).first() is not None
+            return more or connection.execute(due.with_only_columns(rollouts.c.id).limit(1)).first() is not None
 
     @contextmanager
     def _alone(self, connection: Connection, name: str, about: str) -> Iterator[None]:
@@ -100,9 +100,13 @@ class Engine:
 
     def _run(self, connection: Connection, now: float, row: Row[Any], room: int) -> None:
         policy = msgspec.json.decode(row.policy, type=Policy)
-        chosen = ordering.due(connection, row.id, row.wave, policy, limit=max(room, 1))
-        self._order(connection, now, row, chosen[:room])
+        # Judged first: a device that failed makes room for the next one, which is not to get what failed.
         again = verdicts.apply(connection, now, row, policy)
+        judged = control.get(connection, row.id)
+        chosen: Sequence[Any] = ()
+        if judged.state == State.RUNNING:
+            chosen = ordering.due(connection, row.id, judged.wave, policy, limit=max(room, 1))
+        self._order(connection, now, row, chosen[:room])
         if chosen:
             again = _soon(now, room)
         if again is not None:

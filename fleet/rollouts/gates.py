@@ -10,11 +10,12 @@ from typing import Final, Literal
 import msgspec
 
 from modules.errors import Invalid
-from modules.protocol.measured import Measured
+from modules.protocol.measured import MOST_SAMPLES, Measured
 from modules.protocol.report import SlotReport
 from modules.sketch import distance
 
-MOST_SAMPLES: Final = 1_000_000
+# Requests, answers or samples that a gate may ask for.
+MOST: Final = 1_000_000
 DAY_S: Final = 86400
 Number = float | None
 # A value with how much it rests on; None: it was not measured.
@@ -100,12 +101,36 @@ def check(gate: Gate, element: str) -> None:
             remedy="docs/rollouts.md has one of each",
         )
     [(name, limit)] = given.items()
-    if isinstance(limit, float) and (limit != limit or limit < 0 or limit > _MOST.get(gate.measure, 1e15)):  # noqa: PLR0124
-        raise Invalid(f"{name} of {limit:g} can never be met or never fail", element=element)
-    if name == "at_most_times" and not limit:
-        raise Invalid("at_most_times of 0 can never be met", element=element)
-    if not 1 <= gate.minimum <= MOST_SAMPLES or not 0 <= gate.window_s <= DAY_S:
-        raise Invalid(f"minimum is 1 to {MOST_SAMPLES}, window_s at most a day", element=element)
+    if isinstance(limit, float) and (why := _senseless(gate, name, limit)):
+        raise Invalid(
+            f"{gate.measure}, {name} of {limit:g} {why}", element=element, remedy="docs/rollouts.md has one of each"
+        )
+    most = MOST_SAMPLES if gate.measure == "sample_percent" else MOST
+    if not 1 <= gate.minimum <= most or not 0 <= gate.window_s <= DAY_S:
+        raise Invalid(
+            f"minimum is {gate.minimum}, window_s {gate.window_s}",
+            element=element,
+            remedy=f"for {gate.measure} write a minimum from 1 to {most}, and a window_s of at most {DAY_S}, a day",
+        )
+
+
+def contradiction(gates: Sequence[Gate]) -> str:
+    """Why no module could meet these gates together; empty where one could."""
+    wanted = sorted({gate.is_ for gate in gates if gate.is_ is not None})
+    return f"gates ask for {' and for '.join(wanted)} at once" if len(wanted) > 1 else ""
+
+
+def _senseless(gate: Gate, name: str, limit: float) -> str:
+    """Why a limit says nothing; empty where it does."""
+    most = _MOST.get(gate.measure)
+    if not 0 <= limit <= _LARGEST:
+        return "is no limit"
+    if name == "at_least":
+        never = most is not None and limit > most
+        return "can never be met" if never else "is always met" if not limit else ""
+    if not limit and (name == "at_most_times" or gate.measure in _NEVER_NONE):
+        return "can never be met"
+    return "is always met" if name == "at_most" and most is not None and limit >= most else ""
 
 
 def limits(measure: str) -> tuple[str, ...]:
@@ -175,9 +200,9 @@ _VALUES: Final[dict[str, Callable[[Measured], Value]]] = {
     "empty_percent": lambda one: _share(one.empty, one.answers),
     "sample_percent": lambda one: _share(one.agree, one.samples),
     # What is measured without requests rests on the window alone.
-    "memory_mb": lambda one: _plain(one.memory_mb, MOST_SAMPLES),
-    "memory_growth_mb_h": lambda one: _plain(one.memory_growth_mb_h, MOST_SAMPLES),
-    "temperature_c": lambda one: _plain(one.temperature_c, MOST_SAMPLES),
+    "memory_mb": lambda one: _plain(one.memory_mb, MOST),
+    "memory_growth_mb_h": lambda one: _plain(one.memory_growth_mb_h, MOST),
+    "temperature_c": lambda one: _plain(one.temperature_c, MOST),
 }
 # The limits of a measure where they are not at_most and at_most_times.
 _LIMITS: Final[dict[str, tuple[str, ...]]] = {
@@ -188,7 +213,10 @@ _LIMITS: Final[dict[str, tuple[str, ...]]] = {
     "restarts": ("at_most",),
     "provider": ("is",),
 }
-# Above it a limit of this measure would never fail, or never be met.
+_LARGEST: Final = 1e15
+# What is always more than nothing.
+_NEVER_NONE: Final = frozenset({"p50_ms", "p95_ms", "memory_mb", "temperature_c"})
+# The most that a measure can be.
 _MOST: Final[dict[str, float]] = {
     "error_percent": 100.0,
     "nan_percent": 100.0,

@@ -15,6 +15,7 @@ from fleet.tables import rollouts, slots
 from modules import canonical
 from modules.names import DeviceId
 from modules.protocol.order import SlotOrder
+from modules.protocol.phases import Phase
 from modules.protocol.report import Reason, Report, SlotReport
 from modules.words import printable
 
@@ -104,11 +105,13 @@ def _on_its_way(moved: Moved, row: Any, slot: SlotReport) -> None:
 def _means(policy: bytes, slot: SlotReport, phase: str, health: str) -> tuple[Standing, str]:
     """Where the device stands by its own words and the gates of the rollout, and why, where a gate decides."""
     means = phases.standing(phase, health)
-    if means is not Standing.SUCCEEDED:
+    if phase != Phase.COMMITTED or means is Standing.FAILED:
         return means, ""
     outcome = gates.look(_gates(policy), slot)
-    if outcome.failed:
+    if outcome.failed:  # also of a module that is just started again: only then has it restarts to tell
         return Standing.FAILED, printable(outcome.failed, _NOTE)
+    if means is not Standing.SUCCEEDED:
+        return means, ""
     return (Standing.WORKING, printable(outcome.waits, _NOTE)) if outcome.waits else (means, "")
 
 

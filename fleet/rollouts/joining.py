@@ -10,13 +10,14 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from fleet import devices, orders
+from fleet import devices, orders, revisions, selectors
+from fleet.refusals import Missing
 from fleet.registry import Registry
 from fleet.rollouts import candidates, control, history, members
 from fleet.rollouts.model import MAX_WAVES, AskedWave, Candidate, Policy, Wave
 from fleet.rollouts.phases import State
 from fleet.tables import members as rows
-from fleet.tables import newcomers, rollouts
+from fleet.tables import newcomers, rollout_columns, rollouts
 from modules import canonical
 from modules.errors import Invalid
 from modules.names import DeviceId, ModuleRef
@@ -41,7 +42,7 @@ def some(connection: Connection, now: float, registry: Registry, alone: Alone, *
         return False
     connection.execute(delete(newcomers).where(newcomers.c.device.in_(chosen)))
     wide = rollouts.c.late_joiners & rollouts.c.state.in_(_OPEN)
-    taking = connection.execute(select(rollouts).where(wide).order_by(rollouts.c.id.desc())).all()
+    taking = connection.execute(select(*rollout_columns).where(wide).order_by(rollouts.c.id.desc())).all()
     for device in chosen if taking else ():
         with alone(connection, "late joiner", device):
             _join(connection, now, registry, DeviceId(device), taking)
@@ -50,17 +51,24 @@ def some(connection: Connection, now: float, registry: Registry, alone: Alone, *
 
 def _join(connection: Connection, now: float, registry: Registry, device: DeviceId, taking: Sequence[Row[Any]]) -> None:
     """Enter a device into the newest rollout of each slot that means it."""
+    try:
+        [found] = devices.chosen(connection, "*", [device])
+    except Missing:
+        return  # it was removed meanwhile
     done: set[str] = set()
     for rollout in taking:
+        if rollout.slot in done or not selectors.parse(rollout.selector).matches(found[0].labels):
+            continue
         mine = (rows.c.device == device) & (rows.c.slot == rollout.slot)
         held = mine & (rows.c.current | (rows.c.rollout >= rollout.id))
-        if rollout.slot in done or connection.execute(select(rows.c.rollout).where(held).limit(1)).first():
+        if connection.execute(select(rows.c.rollout).where(held).limit(1)).first():
             done.add(rollout.slot)
             continue
         document = msgspec.json.decode(rollout.document, type=SlotOrder)
         manifest, _ = registry.signed(connection, ModuleRef.parse(rollout.module))
-        found = devices.chosen(connection, rollout.selector, [device])
-        fitting, _ = candidates.sort(manifest, document.engine, found)
+        gates = msgspec.json.decode(rollout.policy, type=Policy).gates
+        replacing = revisions.with_another(connection, [device], rollout.slot, document.digest)
+        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing)
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

@@ -159,7 +159,9 @@ def _next(upcoming: Threshold | None, moment: Moment, reason: str) -> Verdict:
         return Verdict(decision=Decision.DONE, reason=reason, complete=True)
     if upcoming.approval and not moment.approved:
         return Verdict(
-            decision=Decision.HOLD, reason=f"the next wave waits for an operator's approval: {reason}", complete=True
+            decision=Decision.HOLD,
+            reason=f"the next wave waits for an operator's approval (edgefleet rollouts approve): {reason}",
+            complete=True,
         )
     return Verdict(decision=Decision.ADVANCE, reason=reason, complete=True)
 

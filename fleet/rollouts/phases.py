@@ -41,9 +41,8 @@ ORDERED: Final = "ordered"
 # The rollout was cancelled before the device had begun, and its order was taken back.
 WITHDRAWN: Final = "withdrawn"
 
+# By what devices report; the three above are the server's own words, and mean nothing in a device's mouth.
 MEANINGS: Final[dict[str, Standing]] = {
-    PLANNED: Standing.PLANNED,
-    ORDERED: Standing.WORKING,
     Phase.ACCEPTED: Standing.WORKING,
     Phase.FITTED: Standing.WORKING,
     Phase.FETCHING: Standing.WORKING,
@@ -75,6 +74,11 @@ def standing(phase: str, health: str = "") -> Standing:
     """
     found = MEANINGS.get(phase, Standing.WORKING)
     return HEALTHS.get(health, Standing.WORKING) if found is Standing.SUCCEEDED else found
+
+
+def known(phase: str, health: str = "") -> bool:
+    """Whether a device may say so, as far as this server knows."""
+    return phase in MEANINGS and health in HEALTHS
 
 
 class State(StrEnum):

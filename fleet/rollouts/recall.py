@@ -9,7 +9,7 @@ from fleet.orders import Orders
 from fleet.rollouts import members, phases
 from fleet.rollouts.phases import Standing
 from fleet.tables import members as rows
-from fleet.tables import rollouts
+from fleet.tables import rollouts, slots
 
 # What is still on its way to the module; the rest has come to an end.
 UNENDED: Final = (Standing.WORKING, Standing.UNREACHED)
@@ -48,11 +48,20 @@ def one(connection: Connection, now: float, orders: Orders, rollout: int, row: A
     else:
         counter = orders.issue(connection, now, row.device)
         values |= {"standing": Standing.RETURNING, "counter": counter, "due": now + row.deadline_s}
-        # The slot belongs again to whom this rollout had taken it from.
-        earlier = (rows.c.device == row.device) & (rows.c.slot == row.slot) & (rows.c.superseded_by == rollout)
-        ordered = case((rows.c.revision.is_not(None), counter), else_=None)
-        members.change(connection, earlier, current=True, superseded_by=None, counter=ordered)
+        _give_back(connection, now, rollout, row, counter)
     connection.execute(update(rows).where(members.of(row.device, rollout)).values(**values))
+
+
+def _give_back(connection: Connection, now: float, rollout: int, row: Any, counter: int) -> None:
+    """The slot belongs again to whoever waited for it when this rollout took it, else to whose content it has again."""
+    mine = (rows.c.device == row.device) & (rows.c.slot == row.slot)
+    waited = mine & (rows.c.superseded_by == rollout) & (rows.c.standing == Standing.PLANNED)
+    if members.change(connection, waited, current=True, superseded_by=None):
+        return
+    content = select(slots.c.rollout).where(slots.c.device == row.device, slots.c.slot == row.slot)
+    due = case((rows.c.standing == Standing.WORKING, now + row.deadline_s), else_=rows.c.due)
+    owner = mine & (rows.c.rollout == content.scalar_subquery())
+    members.change(connection, owner, current=True, superseded_by=None, counter=counter, due=due)
 
 
 def unfinished(connection: Connection, rollout: int) -> bool:

@@ -6,24 +6,26 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection, insert, select
 
-from fleet import devices, orders
+from fleet import devices, orders, revisions
 from fleet.refusals import Conflict
 from fleet.registry import Registry
-from fleet.rollouts import candidates, history, members
+from fleet.rollouts import candidates, history, measurable, members
 from fleet.rollouts import policy as policies
 from fleet.rollouts.candidates import Misfit
-from fleet.rollouts.model import PlannedWave, Policy, seconds
-from fleet.rollouts.phases import State
+from fleet.rollouts.model import Candidate, PlannedWave, Policy, seconds
+from fleet.rollouts.phases import Standing, State
 from fleet.rollouts.planner import plan
 from fleet.tables import members as member_rows
 from fleet.tables import rollouts
 from modules import canonical
 from modules.adjustable import check_fallback, check_settings
-from modules.errors import Unfit
+from modules.errors import Invalid, Unfit
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef, Slug
 from modules.protocol.order import SettingValue, SlotOrder
 
+_OTHERS: Final = "select other devices, or change the module or the gates"
+_SELECT: Final = "select devices that are there: edgefleet devices list"
 _SHOWN: Final = 10
 _TOGETHER: Final = 500
 _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
@@ -62,22 +64,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [one.device for wave in self.waves for one in wave.devices]
 
 
-def prepare(connection: Connection, registry: Registry, wish: Wish) -> Plan:
+def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) -> Plan:
     """Check a wish and plan it; writes nothing.
 
     Raises:
         Missing: no such module or device.
         Conflict: the module is a draft, or an open rollout fills this slot of one of the devices.
-        Invalid: settings, fallback, selector or policy do not hold, or a device's order would become too large.
+        Invalid: settings, fallback, selector or policy do not hold or can never be met, or a device's order would
+            become too large.
         Unfit: no selected device fits; lists the reasons.
     """
     manifest, digest = registry.signed(connection, wish.module)
     document = _slot_order(wish, manifest, digest)
-    starts = policies.starts(wish.policy)
+    starts = policies.starts(wish.policy, now)
+    gates = wish.policy.gates
+    if any(gate.measure == "sample_percent" for gate in gates):
+        measurable.check(gates, manifest, registry.samples(manifest))
     found = devices.chosen(connection, wish.selector, wish.devices)
-    fitting, misfits = candidates.sort(manifest, wish.engine, found)
+    replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
+    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing)
     if not fitting:
-        raise Unfit(_why_none(misfits), element=str(wish.module), remedy="select other devices or change the module")
+        element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
+        raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)
+    _check_budget(wish.policy, fitting)
     waves = plan(fitting, wish.policy)
     chosen = [one.device for one in fitting]
     if not wish.supersede:
@@ -94,7 +103,7 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
     Raises:
         Missing, Conflict, Invalid, Unfit: as :func:`prepare`.
     """
-    planned = prepare(connection, registry, wish)
+    planned = prepare(connection, now, registry, wish)
     asked = [wave.asked for wave in planned.waves]
     scheduled = planned.starts is not None and planned.starts > now
     values: dict[str, Any] = {
@@ -129,7 +138,9 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
 def _check_open(connection: Connection, chosen: Sequence[DeviceId], slot: Slug) -> None:
     """Whether an open rollout fills this slot of one of these devices."""
     held = select(member_rows.c.rollout, member_rows.c.device, rollouts.c.module).join(rollouts)
-    mine = (member_rows.c.slot == slot) & member_rows.c.current & rollouts.c.state.in_(_OPEN)
+    # What goes back is no current member any more, and is under way all the same.
+    back = member_rows.c.standing.in_((Standing.RECALLED, Standing.RETURNING))
+    mine = (member_rows.c.slot == slot) & (member_rows.c.current | back) & rollouts.c.state.in_(_OPEN)
     for begin in range(0, len(chosen), _TOGETHER):
         some = member_rows.c.device.in_(chosen[begin : begin + _TOGETHER])
         row = connection.execute(held.where(mine, some).order_by(member_rows.c.rollout).limit(1)).first()
@@ -159,8 +170,18 @@ def _some(things: Sequence[object], noun: str) -> str:
     return f"{len(things)} {noun}" + ("" if len(things) == 1 else "s")
 
 
-def _why_none(misfits: Sequence[Misfit]) -> str:
+def _check_budget(policy: Policy, fitting: Sequence[Candidate]) -> None:
+    """Whether anybody has the label of the budget: without it they all would be one place, and go one by one."""
+    if policy.budget is not None and not any(policy.budget.label in one.labels for one in fitting):
+        raise Invalid(
+            f"none of the {_some(fitting, 'device')} has a label {policy.budget.label!r}",
+            element="policy.budget.label",
+            remedy="name a label that they have (edgefleet devices list), or limit them all by concurrency",
+        )
+
+
+def _why_none(wish: Wish, misfits: Sequence[Misfit]) -> str:
     if not misfits:
-        return "the selector matches no device"
+        return f"{wish.selector!r} matches no device" if wish.devices is None else "no device is named"
     shown = "; ".join(f"{one.device}: {', '.join(one.reasons)}" for one in misfits[:_SHOWN])
     return f"none of {len(misfits)} devices fits: {shown}"

@@ -6,11 +6,12 @@ import msgspec
 from sqlalchemy import Connection, Row, case, select
 
 from fleet.rollouts import control, history, members, phases
+from fleet.rollouts import policy as policies
 from fleet.rollouts.model import AskedWave, Policy
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Plan
 from fleet.rollouts.why import why
-from fleet.tables import devices, rollouts, stopped_kinds
+from fleet.tables import devices, rollout_columns, rollouts, stopped_kinds
 from fleet.tables import members as rows
 from modules.protocol.report import SlotReport
 
@@ -28,7 +29,7 @@ def one(connection: Connection, rollout: int) -> dict[str, Any]:
     row = control.get(connection, rollout)
     stopped = connection.execute(select(stopped_kinds).where(stopped_kinds.c.rollout == rollout)).all()
     return _summary(row) | {
-        "policy": msgspec.to_builtins(msgspec.json.decode(row.policy, type=Policy)),
+        "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
         "plan": [
             {"wave": number} | msgspec.to_builtins(wave)
             for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
@@ -36,14 +37,14 @@ def one(connection: Connection, rollout: int) -> dict[str, Any]:
         "counts": members.counts(connection, rollout),
         "stopped": [{"hardware": one.hardware, "at": one.at, "reason": one.reason} for one in stopped],
         "devices": some_devices(connection, rollout, limit=SHOWN),
-        "misfits": row.misfits,
+        "misfits": connection.execute(select(rollouts.c.misfits).where(rollouts.c.id == rollout)).scalar_one(),
         "history": history.view(connection, rollout),
     }
 
 
 def every(connection: Connection) -> list[dict[str, Any]]:
     """Every rollout in short, the newest first."""
-    return [_summary(row) for row in connection.execute(select(rollouts).order_by(rollouts.c.id.desc()))]
+    return [_summary(row) for row in connection.execute(select(*rollout_columns).order_by(rollouts.c.id.desc()))]
 
 
 def some_devices(

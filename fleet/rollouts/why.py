@@ -60,12 +60,16 @@ def _planned(member: Any, rollout: Any) -> str:
             waits = rollout.waits_for or "the waves before are not complete"
             return f"its wave {member.wave} is not open yet: {waits}"
         case State.RUNNING:
-            return "its wave is open; it waits until fewer devices are at work"
+            few = f"; of the devices of {member.place} only so many are at work at once" if member.place else ""
+            return f"its wave is open, and it gets its order when its turn comes{few}"
+        case State.FAILED:
+            return "the rollout has failed: it gets no order, unless you say edgefleet rollouts retry"
     return f"the rollout is {rollout.state}: it will get no order"
 
 
 def _working(member: Any, said: str) -> str:
-    until = f"; it has until {_at(member.due)}" if member.due is not None else ""
+    after = "counts as failed" if member.online else "is left behind, and nobody waits for it"
+    until = f"; it has until {_at(member.due)}, then it {after}" if member.due is not None else ""
     if member.note:
         return f"it is committed; {member.note}{until}"
     if not member.online:

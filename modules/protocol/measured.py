@@ -4,13 +4,15 @@ Counts are of one window, which the device closes and replaces; they say nothing
 bounded: a sketch (modules/sketch.py) is some hundred bytes, whatever was answered.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from modules.bounds import Count, Mebibytes, Real
 from modules.sketch import BINS
 
+# Samples that a device asks again in one window.
+MOST_SAMPLES: Final = 16
 Sketch = Annotated[tuple[Count, ...], msgspec.Meta(max_length=BINS)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]

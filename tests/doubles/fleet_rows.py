@@ -71,9 +71,9 @@ class SmallFleet:
             self.ingest.commit([self.said(name, "facts", facts, FACTS_TYPE)])
         return DeviceId(name)
 
-    def add_module(self, name, *, sign_it=True, version=None, **parts):
-        """A module with one file; its reference."""
-        files = {"model.onnx": f"graph of {name}".encode()}
+    def add_module(self, name, *, sign_it=True, version=None, more=None, **parts):
+        """A module with one file and ``more`` by path; its reference."""
+        files = {"model.onnx": f"graph of {name}".encode()} | (more or {})
         for data in files.values():
             self.blobs.put(data)
         with self.database.write() as connection:
@@ -113,8 +113,10 @@ class SmallFleet:
         """The device's order, verified; None where it has none."""
         with self.database.read() as connection:
             envelope = connection.execute(select(devices.c.order_envelope).where(devices.c.id == name)).scalar_one()
-        if envelope is None:
-            return None
+        return None if envelope is None else self.opened(envelope)
+
+    def opened(self, envelope):
+        """A device's order, verified."""
         payload = verify(envelope, payload_type=ORDER_TYPE, keys=[self.director.public_key], limit=LIMIT)
         return canonical.decode(payload, Order, limit=LIMIT, what="order")
 

@@ -6,13 +6,15 @@ from sqlalchemy import select
 from fleet import events
 from fleet.ingest import Inbound, Receipt, _within_budget
 from fleet.rollouts import heard
-from fleet.tables import devices
+from fleet.rollouts.model import Policy, Wave
+from fleet.tables import devices, members, rollouts, slot_revisions, slots
 from modules import canonical
 from modules.names import DeviceId, Digest, Slug
 from modules.protocol.facts import Facts
-from modules.protocol.report import Reason, Refusal, Report, SlotReport, Status
+from modules.protocol.report import Health, Reason, Refusal, Report, SlotReport, Status
 from modules.signing import FACTS_TYPE, REPORT_TYPE
 from tests.doubles.device import HOST_FACTS
+from tests.doubles.fleet_rows import slot_report
 
 NAME = DeviceId("dev-a")
 
@@ -56,6 +58,97 @@ def test_a_report_that_comes_again_changes_nothing_and_is_acknowledged_again(fle
     assert fleet.ingest.commit([said]) == [Receipt(NAME, 3)]
     assert row(fleet) == before
     assert kinds(fleet) == []
+
+
+def counts(fleet, name):
+    """What the server counted for Prometheus, by its label."""
+    found = [one for one in fleet.meters.registry.collect() if one.name == f"edgefleet_ingest_{name}"]
+    return {next(iter(one.labels.values())): one.value for one in found[0].samples if one.name.endswith("_total")}
+
+
+def rows(fleet):
+    """All that a report could have moved."""
+    with fleet.database.read() as connection:
+        tables = (devices, members, slots, slot_revisions, rollouts)
+        return [connection.execute(select(one).order_by(*one.primary_key)).all() for one in tables]
+
+
+def test_what_was_said_before_is_counted(fleet):
+    """Brought again by the broker, replayed, or overtaken: nothing moves, and the numbers say how often."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    fleet.report(NAME, "fetching")
+    old = fleet.said(NAME, "report", report_of(fleet, "reverted", number=1, issued=fleet.now - 60), REPORT_TYPE)
+    fleet.now += 60
+    fleet.report(NAME, "committed")
+    before = rows(fleet)
+    for _ in range(3):
+        assert fleet.ingest.commit([old]) == [(NAME, 2, "")]
+    fleet.tick()
+    assert rows(fleet) == before
+    assert fleet.view(rollout)["state"] == "done"
+    assert counts(fleet, "known") == {"report": 3.0}
+    assert kinds(fleet) == []
+
+
+def report_of(fleet, phase, *, number, issued):
+    said = slot_report(fleet, NAME, phase)
+    order = fleet.order(NAME).counter
+    return Report(device=NAME, number=number, issued=issued, order=order, agent="0", slots=(said,))
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_numbers_that_go_back_are_an_event(fleet, number):
+    """A device that counts anew, and says it later than what it said before: ignored, counted, and somebody is told."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    fleet.report(NAME, "committed", number=5)
+    fleet.now += 60
+    before = rows(fleet)
+    fleet.report(NAME, "reverted", number=number)
+    assert rows(fleet) == before
+    assert fleet.view(rollout)["state"] == "done"
+    assert (kinds(fleet), counts(fleet, "odd")) == (["went-back"], {"went-back": 1.0})
+    fleet.report(NAME, "reverted", number=6)
+    assert fleet.view(rollout)["state"] == "failed"
+
+
+@pytest.mark.parametrize("phase", ["teleported", "", "COMMITTED", "committed ", "planned", "ordered", "withdrawn"])
+def test_an_unknown_phase_is_an_event_and_moves_nothing(fleet, phase):
+    """Of a newer agent, made up, or one of the server's own words: no success, no failure, no new order."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    order = fleet.order(NAME)
+    for _ in range(3):
+        fleet.report(NAME, phase)
+    assert fleet.order(NAME) == order
+    assert fleet.view(rollout)["counts"] == {"working": 1}
+    assert (kinds(fleet), counts(fleet, "odd")) == (["unknown-phase"], {"unknown-phase": 1.0})
+
+
+def test_an_unknown_health_is_an_event(fleet):
+    """A module that is said to be splendid is not said to be up."""
+    rollout = fleet.start(fleet.add_module("digits"), devices=(NAME,))
+    fleet.report(NAME, "committed", current=Health(state="splendid"))
+    assert fleet.view(rollout)["counts"] == {"working": 1}
+    assert kinds(fleet) == ["unknown-phase"]
+
+
+@pytest.mark.parametrize("claim", ["slot", "digest", "order"])
+def test_a_device_that_lies_about_itself_moves_no_other_and_no_other_slot(fleet, claim):
+    """It says that it runs what was not ordered, where it was not ordered, or by an order that it never got."""
+    ref = fleet.add_module("digits")
+    rollout = fleet.start(ref, policy=Policy(waves=(Wave(count=1), Wave(percent=100.0))))
+    wanted = fleet.order(NAME).slots["digits"]
+    others = {"slot": Slug("faces"), "digest": Digest("sha256:" + "1" * 64), "order": None}
+    said = SlotReport(
+        slot=others["slot"] if claim == "slot" else Slug("digits"),
+        phase="committed",
+        module=str(ref),
+        digest=others["digest"] if claim == "digest" else wanted.digest,
+    )
+    # The second device has no order yet: its wave is closed.
+    who = "dev-b" if claim == "order" else NAME
+    fleet.send(who, [said], order=1_000 if claim == "order" else 1)
+    assert fleet.view(rollout)["counts"] == {"working": 1, "planned": 1}
+    assert fleet.phases(rollout) == {NAME: "ordered", "dev-b": "planned"}
 
 
 def test_an_older_report_does_not_replace_a_newer_one(fleet):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hardware.probe import probe
 from hardware.system import System
 from hardware.thermal import temperature
 
@@ -44,7 +45,8 @@ def machine(root, files):
     ],
 )
 def test_temperature(tmp_path, files, degrees):
-    """The hottest place in degrees; None where the kernel says nothing, or nothing that can be."""
-    found = temperature(machine(tmp_path, {f"sys/class/{path}": text for path, text in files.items()}))
+    """The hottest place in degrees; None where the kernel says nothing, or nothing that can be. The facts say which."""
+    system = machine(tmp_path, {f"sys/class/{path}": text for path, text in files.items()})
 
-    assert found == degrees
+    assert temperature(system) == degrees
+    assert probe(tmp_path, system).thermal is (degrees is not None)

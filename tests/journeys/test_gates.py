@@ -1,14 +1,22 @@
 """Versions that pass every proof and behave badly only once applications use them: stopped in their first wave."""
 
 import json
+import shutil
 from contextlib import ExitStack
 
 import pytest
+from msgspec.structs import replace
 
+from fleet.client.publishing.pack import write_manifest
+from fleet.client.publishing.publish import publish
+from fleet.client.workspace import FILES
+from modules.names import ModuleRef
+from tests.parts import digits
 from tests.parts.programs import until
 from tests.parts.traffic import Question, Traffic
 
 SLOT = "parity"
+OPENVINO = "OpenVINOExecutionProvider"
 # Slow enough that a module which takes three times as long stands out of a busy machine's noise.
 USUAL_S = 0.03
 SCRIPT = """
@@ -24,6 +32,8 @@ def run(data):
     {flaw}
     return {{"half": [x / 2], "label": ["odd" if x % 2 else "even"]}}
 """
+LATE = 400
+CRASH = "import os, signal, threading; threading.Timer(1, os.kill, (os.getppid(), signal.SIGTERM)).start()"
 SAMPLES = (1, 2)
 # What applications ask is none of the samples.
 ASKED = range(100, 110)
@@ -39,7 +49,10 @@ FLAWS = {
         {"flaw": "KEPT.append(b'x' * 30_000)"},
     ),
     "wrong": ({"measure": "sample_percent", "at_least": 100, "minimum": 2}, {"flaw": "x += asked > 20"}),
+    # Long after its commit, of its own accord, with no request in its hands.
+    "crash": ({"measure": "restarts", "at_most": 0}, {"flaw": f"if asked == {LATE}: {CRASH}"}),
 }
+SAID = {"crash": "1 restarts, 0 are allowed"}
 
 
 def right(x):
@@ -91,12 +104,13 @@ def pair(system, shared_device, first):
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_version_that_behaves_badly_is_stopped_in_its_first_wave(system, pair, first, registered, tmp_path, flaw):
     """It passes its proof and is committed on one device, which measures what the gate forbids: that device goes back,
-    no application gets an error, and the other device never sees it."""
+    no application gets an error of a module that runs, and the other device never sees it."""
     gate, change = FLAWS[flaw]
     bad = registered(**change)
     policy = {
         "waves": [{"count": 1}, {"percent": 100}],
         "gates": [{**gate, "window_s": 5}],
+        "soak": "10m",
         "on_failure": "revert",
         "deadline": "1h",
     }
@@ -111,16 +125,67 @@ def test_a_version_that_behaves_badly_is_stopped_in_its_first_wave(system, pair,
         until(
             lambda: system.api(f"rollouts/{rollout}")["state"] == "reverted",
             "it is taken back",
-            within_s=90,
+            within_s=120,
             said=lambda: f"{json.dumps(system.api(f'rollouts/{rollout}'), indent=1)}\n{pair[0].said()}",
         )
     said = system.cli("rollouts", "show", rollout)
     (canary,) = [one["device"] for one in said["devices"] if one["wave"] == 1]
     (other,) = traffic.keys() - {canary}
 
-    assert f"{gate['measure']} is " in json.dumps(said["history"]), said["history"]
+    assert SAID.get(flaw, f"{gate['measure']} is ") in json.dumps(said["history"]), said["history"]
     assert system.report(canary)["slots"][0]["serving"]["module"] == first
     assert bad in {module for client in traffic[canary].modules() for module in client}
-    assert [one for one in traffic[canary].answers if one.status != 200] == []
+    if flaw != "crash":  # while it starts again, nobody answers
+        assert [one for one in traffic[canary].answers if one.status != 200] == []
     assert traffic[other].modules() == ([first], [first])
     assert traffic[other].failed == []
+
+
+@pytest.fixture(scope="module")
+def misplaced(system, digits_module):
+    """The digits, made for an execution provider with which the image's ONNX Runtime was not built."""
+    ref = ModuleRef.parse(digits_module)
+    manifest, _ = system.workspace.manifest(ref)
+    runtimes = tuple(replace(one, providers=(OPENVINO, *one.providers)) for one in manifest.runtimes)
+    changed = replace(manifest, runtimes=runtimes)
+    with system.fleet() as fleet, system.workspace.staging() as folder:
+        shutil.copytree(system.workspace.module(ref) / FILES, folder / FILES)
+        write_manifest(changed, folder)
+        made = publish(changed, folder, fleet, system.workspace, lambda *_: None)
+    return system.sign(str(made.manifest.ref))
+
+
+def test_a_version_that_runs_on_the_processor_instead_is_stopped_in_its_first_wave(
+    system, pair, digits_module, misplaced, tmp_path
+):
+    """ONNX Runtime falls back to the processor without a word, and answers rightly there; the device says which it is.
+
+    No machine of these tests has an accelerator. The provider that is asked for is one for which none is needed, so
+    that device, container and ONNX Runtime are all real, and lacks in the image, as an accelerator's would.
+    """
+    names = [one.name for one in pair]
+    served = system.ended(system.start_rollout(digits_module, *names, slot="digits"), said=pair[0].said)
+    assert served["state"] == "done"
+    policy = {
+        "waves": [{"count": 1}, {"percent": 100}],
+        "gates": [{"measure": "provider", "is": OPENVINO}],
+        "on_failure": "revert",
+    }
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(policy))
+    orders = {name: system.api(f"devices/{name}")["order"]["counter"] for name in names}
+    rollout = system.start_rollout(misplaced, *names, slot="digits", more=("--policy", str(file)))
+    until(
+        lambda: system.api(f"rollouts/{rollout}")["state"] == "reverted",
+        "it is taken back",
+        within_s=90,
+        said=lambda: f"{json.dumps(system.api(f'rollouts/{rollout}'), indent=1)}\n{pair[0].said()}",
+    )
+    said = system.cli("rollouts", "show", rollout)
+    (canary,) = [one["device"] for one in said["devices"] if one["wave"] == 1]
+    (other,) = set(names) - {canary}
+
+    assert f"CPUExecutionProvider is in use instead of {OPENVINO}" in json.dumps(said["devices"]), said
+    for one in pair:
+        assert one.score("digits", digits.QUESTIONS[0].body).headers["x-edgefleet-module"] == digits_module
+    assert system.api(f"devices/{other}")["order"]["counter"] == orders[other]

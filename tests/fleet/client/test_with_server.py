@@ -207,6 +207,30 @@ def test_a_rollout_without_devices_says_so(run, draft, user):
     assert run("rollouts", "list") == []
 
 
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        (("--selector", "site"), "selector", "cannot read 'site'"),
+        (("--selector", "site=berlin"), "selector", "matches no device"),
+        (("--device", "nobody"), "nobody", "no such device"),
+        (("--wave", "0"), "policy.waves[0].count", "Expected"),
+        (("--wave", "100%", "--wave", "5"), "policy.waves", "would have no device"),
+        (("--success", "95", "--failure", "10"), "policy.waves, wave 1", "both cannot be"),
+        (("--soak", "10"), "policy.soak", "not of the form"),
+        (("--starts", "2020-01-01T00:00:00Z"), "policy.starts", "is over"),
+        (("--deadline", "0s"), "policy.deadline", "no device could be in time"),
+    ],
+)
+def test_what_can_never_be_met_is_refused_on_the_command_line(run, draft, user, options, where, what):
+    """With what, where and what to do; nothing is there afterwards, not even of a dry run."""
+    ref = draft("refused", "--key", user.keys)
+    meant = () if {"--selector", "--device"} & set(options) else ("--selector", "*")
+    for dry in ((), ("--dry-run",)):
+        error = run("rollouts", "start", ref, "--slot", "s", *meant, *options, *dry, code=1)["error"]
+        assert (error["element"], what in error["message"], error["remedy"] != "") == (where, True, True), error
+    assert run("rollouts", "list") == []
+
+
 def test_a_rollout_may_fall_back_to_hosts_that_the_publisher_named_and_no_other(run, draft, user):
     """What the publisher's ``--fallback-host`` names is signed, and decides what a rollout's ``--fallback`` may be."""
     ref = draft("cloudy", "--key", user.keys, "--fallback-host", "*.example.org")

@@ -117,13 +117,20 @@ def test_what_is_not_known_yet_is_waited_for_or_passed():
         ({"measure": "p95_ms", "at_least": 1}, "exactly one"),
         ({"measure": "provider", "at_most": 1}, "takes exactly one of is"),
         ({"measure": "sample_percent", "at_least": 101}, "can never be met"),
-        ({"measure": "error_percent", "at_most": 101}, "never fail"),
-        ({"measure": "error_percent", "at_most": -1}, "never be met"),
+        ({"measure": "sample_percent", "at_least": 0}, "at_least of 0 is always met"),
+        ({"measure": "error_percent", "at_most": 101}, "error_percent, at_most of 101 is always met"),
+        ({"measure": "nan_percent", "at_most": 100}, "is always met"),
+        ({"measure": "temperature_c", "at_most": 300}, "is always met"),
+        ({"measure": "error_percent", "at_most": -1}, "at_most of -1 is no limit"),
+        ({"measure": "p50_ms", "at_most": 0}, "can never be met"),
+        ({"measure": "memory_mb", "at_most": 0}, "can never be met"),
+        ({"measure": "p95_ms", "at_most": float("inf")}, "no limit|at_most"),
         ({"measure": "p95_ms", "at_most_times": 0}, "can never be met"),
-        ({"measure": "p95_ms", "at_most": float("nan")}, "never be met|at_most"),
+        ({"measure": "p95_ms", "at_most": float("nan")}, "no limit|at_most"),
         ({"measure": "humidity", "at_most": 1}, "humidity"),
-        ({"measure": "p95_ms", "at_most": 1, "minimum": 0}, "minimum is 1"),
-        ({"measure": "p95_ms", "at_most": 1, "window_s": 86401}, "at most a day"),
+        ({"measure": "p95_ms", "at_most": 1, "minimum": 0}, "minimum is 0.*from 1 to 1000000"),
+        ({"measure": "sample_percent", "at_least": 9, "minimum": 17}, "minimum is 17.*from 1 to 16"),
+        ({"measure": "p95_ms", "at_most": 1, "window_s": 86401}, "window_s of at most 86400, a day"),
         ({"measure": "p95_ms", "at_most": 1, "surprise": 1}, "surprise"),
     ],
 )
@@ -141,6 +148,17 @@ def test_every_finite_number_has_a_bin_and_signs_do_not_mix():
     assert (bins[0], bins[5 - 1], bins[-1]) == (0, BINS // 2, BINS - 1)
     assert distance(sketch(1.0), sketch(1.0)) == 0.0
     assert distance((), sketch(1.0)) == 0.0
+
+
+@pytest.mark.parametrize(("restarts", "standing"), [(1, "working"), (2, "failed")])
+def test_a_module_that_is_started_again_too_often_fails_while_it_is(small_fleet, restarts, standing):
+    """A device counts restarts until the module is steady again: who waits for that sees none."""
+    small_fleet.add_device("dev-a")
+    policy = policies.read({"gates": [{"measure": "restarts", "at_most": 1}], "soak": "1h"})
+    rollout = small_fleet.start(small_fleet.add_module("digits"), policy=policy)
+    small_fleet.report("dev-a", "committed")
+    small_fleet.report("dev-a", "committed", current=Health(state="restarting", restarts=restarts))
+    assert small_fleet.view(rollout)["counts"] == {standing: 1}
 
 
 def test_a_wave_waits_for_its_gates_and_fails_by_them(small_fleet):

@@ -16,7 +16,8 @@ ANY = Wave(percent=100.0)
 
 def evidence(*phases):
     """A wave of devices in these phases, counted."""
-    means = [standing(phase) if phase != "unreached" else Standing.UNREACHED for phase in phases]
+    ours = {"planned": Standing.PLANNED, "unreached": Standing.UNREACHED}
+    means = [ours.get(phase) or standing(phase) for phase in phases]
     failed = [f"dev-{i} {phases[i]}" for i, one in enumerate(means) if one is Standing.FAILED]
     return Evidence(
         devices=len(phases),

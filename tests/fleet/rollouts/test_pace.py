@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from fleet.refusals import Conflict
+from fleet.removal import remove_device
 from fleet.rollouts import joining, view
 from fleet.rollouts.model import Budget, Policy, Wave
 from fleet.rollouts.start import Wish, prepare
@@ -139,6 +140,14 @@ def test_no_more_devices_are_at_work_than_the_policy_allows(fleet):
     assert list(standings(fleet, rollout).values()) == ["working", "succeeded", "working"]
 
 
+def test_a_failure_makes_no_room_for_the_next_to_fail(fleet):
+    """One at a time: when the first has failed, the second does not get the version any more."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(concurrency=1))
+    fleet.report("dev-a", "reverted")
+    assert fleet.view(rollout)["state"] == "failed"
+    assert fleet.order("dev-b") is None
+
+
 def test_no_more_devices_of_one_place_are_at_work_than_its_budget(small_fleet):
     """Two slots' rollouts together disturb at most one device of a site; those without the label are a site too."""
     fleet = small_fleet
@@ -190,6 +199,17 @@ def test_a_device_joins_the_newest_rollout_of_its_slot_when_its_labels_say_so(fl
     assert (set(standings(fleet, old)), set(standings(fleet, new))) == ({"dev-a"}, {"dev-a", "dev-b"})
 
 
+def test_a_device_that_is_removed_before_it_was_looked_at_joins_nothing(fleet):
+    """Its facts were the reason to look; nothing goes wrong for it."""
+    rollout = fleet.start(fleet.add_module("digits"), selector="*", policy=Policy(late_joiners=True))
+    fleet.add_device("dev-late")
+    with fleet.database.write() as connection:
+        remove_device(connection, fleet.now, "dev-late")
+    fleet.tick()
+    assert "dev-late" not in standings(fleet, rollout)
+    assert fleet.mishaps.counts == {}
+
+
 def label(fleet, name, site):
     with fleet.database.write() as connection:
         connection.execute(devices.update().where(devices.c.id == name).values(labels={"site": site}))
@@ -214,12 +234,30 @@ def test_a_dry_run_shows_waves_misfits_and_bytes_and_writes_nothing(fleet):
     fleet.add_device("dev-silent", host=None)
     wish = Wish(module=fleet.add_module("digits"), slot=Slug("digits"), engine="process", policy=Policy(waves=CANARY))
     with fleet.database.read() as connection:
-        shown = view.plan(prepare(connection, fleet.registry, wish))
+        shown = view.plan(prepare(connection, fleet.now, fleet.registry, wish))
     assert [[one["device"] for one in wave["devices"]] for wave in shown["waves"]] == [["dev-a"], ["dev-b", "dev-c"]]
     assert shown["misfits"][0]["device"] == "dev-silent"
     assert shown["download_bytes"] == {"linux/amd64 cpu": len(b"graph of digits")}
     with fleet.database.read() as connection:
         assert connection.execute(members.select()).all() == []
+
+
+def test_why_a_device_is_not_done_says_what_comes_next(fleet):
+    """Whose turn it is not, what happens at the deadline, and what an operator can do."""
+    ref = fleet.add_module("digits")
+    rollout = fleet.start(ref, policy=Policy(concurrency=1, budget=Budget(label="id"), deadline="1h"))
+    online(fleet, "dev-a", value=True)
+    assert why(fleet, rollout)["dev-a"].endswith("UTC, then it counts as failed")
+    assert why(fleet, rollout)["dev-b"].endswith(
+        "its turn comes; of the devices of id=dev-b only so many are at work at once"
+    )
+    online(fleet, "dev-a", value=False)
+    assert why(fleet, rollout)["dev-a"].endswith("UTC, then it is left behind, and nobody waits for it")
+    fleet.report("dev-a", "reverted")
+    assert (
+        why(fleet, rollout)["dev-b"]
+        == "the rollout has failed: it gets no order, unless you say edgefleet rollouts retry"
+    )
 
 
 def test_a_paused_rollout_gives_no_order(fleet):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import msgspec
 import pytest
 
 from fleet.rollouts import policy as policies
@@ -9,6 +10,8 @@ from fleet.rollouts.model import Policy, Wave
 from fleet.rollouts.planner import plan
 from modules.errors import Invalid
 from tests.fleet.rollouts.test_planner import candidates
+
+P95 = {"measure": "p95_ms", "at_most": 50}
 
 
 def test_an_empty_policy_is_everybody_at_once():
@@ -41,7 +44,14 @@ def test_what_is_written_replaces_the_presets_parts():
         ({"waves": [{"count": 1}, {"count": 1, "percent": 5}]}, "wave 2: it has 2 rules"),
         ({"waves": [{"percent": 50}, {"percent": 50}]}, "up to 50 % after one up to 50 %"),
         ({"waves": [{"percent": 50}, {"count": 2}, {"percent": 20}]}, "up to 20 % after one up to 50 %"),
-        ({"waves": [{"growth": 2}, {"count": 1}]}, "a wave after growth"),
+        ({"waves": [{"growth": 2}, {"count": 1}]}, "a wave of count 1 after growth 2 would have no device"),
+        (
+            {"waves": [{"percent": 100}, {"count": 1}]},
+            "a wave of count 1 after 100 % would have no device.*put it before",
+        ),
+        ({"waves": [{"percent": 100}, {"label": "ring=late"}]}, "a wave of label ring=late after 100 %"),
+        ({"waves": [{"percent": 100}, {"percent": 100}]}, "up to 100 % after one up to 100 %"),
+        ({"waves": [{"count": 1}, {"percent": 100}, {"growth": 2}]}, "a wave of growth 2 after 100 %"),
         ({"waves": [{"percent": 0}]}, "waves"),
         ({"waves": [{"percent": 101}]}, "waves"),
         ({"waves": [{"count": -1}]}, "waves"),
@@ -57,7 +67,7 @@ def test_what_is_written_replaces_the_presets_parts():
         ({"waves": [{"count": 2, "minimum": 3}]}, "its 2 devices can never be the 3 of minimum"),
         ({"waves": [{"count": 2}], "minimum": 3}, "its 2 devices can never be the 3 of minimum"),
         ({"soak": 90}, "soak"),
-        ({"soak": "90"}, "soak"),
+        ({"soak": "90"}, "policy.soak: it is not of the form.*write 90s, 30m, 2h or 7d"),
         ({"soak": "-1h"}, "soak"),
         ({"soak": "400d"}, "more than a year"),
         ({"deadline": "0s"}, "no device could be in time"),
@@ -68,13 +78,31 @@ def test_what_is_written_replaces_the_presets_parts():
         ({"starts": "tomorrow"}, "'tomorrow' is not a moment with a time zone"),
         ({"starts": "2027-03-01T22:00:00"}, "not a moment with a time zone"),
         ({"starts": "0001-01-01T00:00:00+23:59"}, "not a moment with a time zone"),
-        ({"on_failure": "explode"}, "explode"),
-        ({"windows": [{"begins": "24:00", "minutes": 5}]}, "begins"),
+        ({"on_failure": "explode"}, "policy.on_failure.*explode.*write pause, revert-wave or revert"),
+        ({"windows": [{"begins": "24:00", "minutes": 5}]}, r"policy.windows\[0\].begins.*07:30"),
         ({"windows": [{"begins": "22:00", "minutes": 0}]}, "minutes"),
         ({"windows": [{"begins": "22:00"}]}, "minutes"),
         ({"windows": [{"begins": "22:00", "minutes": 5, "days": ["someday"]}]}, "someday"),
         ({"windows": [{"begins": "22:00", "minutes": 60, "days": ["sat"]}]}, "may wait 167 hours for a window.*1d"),
         ({"windows": [{"begins": "22:00", "minutes": 60}], "deadline": "23h"}, "may wait 23 hours"),
+        ({"windows": [{"begins": "22:00", "minutes": 60, "days": []}]}, "window 1, days: it is on no day.*mon, tue"),
+        ({"windows": [{"begins": "00:00", "minutes": 1440}, {"begins": "1:00", "minutes": 9}]}, "begins"),
+        ({"windows": [{"begins": "22:60", "minutes": 9}]}, "begins"),
+        ({"windows": [{"begins": "22:00", "minutes": 1441}]}, "minutes"),
+        ({"windows": [{"begins": "22:00", "minutes": 9, "days": ["feb-31"]}]}, "feb-31.*some of mon, tue"),
+        ({"windows": [{"begins": "22:00", "minutes": 9, "days": "sat"}]}, "days"),
+        ({"windows": [{"begins": "22:00", "minutes": 9, "until": "23:00"}]}, "until"),
+        ({"windows": [{}]}, "begins"),
+        (
+            {"windows": [{"begins": "22:00", "minutes": 60}], "gates": [P95 | {"window_s": 3600}]},
+            "may wait 23 hours for a window and is measured for 3600 seconds then, and the deadline is 1d",
+        ),
+        ({"gates": [P95 | {"window_s": 3600}], "deadline": "1h"}, "gate 1, window_s: it is measured for 3600 seconds"),
+        ({"gates": [P95, P95 | {"window_s": 90}], "deadline": "60s"}, "gate 2, window_s"),
+        (
+            {"gates": [{"measure": "provider", "is": "A"}, P95, {"measure": "provider", "is": "B"}]},
+            "gates ask for A and for B at once",
+        ),
         ({"failure_percent": float("nan")}, "failure_percent|policy"),
         ({"success_percent": "95"}, "success_percent"),
     ],
@@ -84,6 +112,41 @@ def test_a_policy_that_cannot_be_met_is_refused_with_where_and_what_to_do(writte
     with pytest.raises(Invalid, match=says) as refused:
         policies.read(written)
     assert refused.value.element.startswith(("policy", "selector"))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"preset": "careful", "windows": [{"begins": "22:00", "minutes": 60}], "deadline": "7d", "gates": [P95]},
+        {
+            "preset": "standard",
+            "budget": {"label": "site"},
+            "windows": [{"days": ["mon"], "begins": "22:00", "minutes": 9}],
+            "deadline": "8d",
+        },
+        {"gates": [{"measure": "provider", "is": "CPUExecutionProvider"}], "waves": [{"growth": 2}]},
+    ],
+)
+def test_what_is_shown_of_a_policy_can_be_given_to_the_next_rollout(policy):
+    """As JSON, as an operator would copy it."""
+    read = policies.read(policy)
+    assert policies.read(msgspec.json.decode(msgspec.json.encode(policies.written(read)))) == read
+
+
+def test_a_soak_may_be_longer_than_the_deadline():
+    """The deadline ends with the commit and the soak begins there: done within the hour and watched for a day."""
+    read = policies.read({"deadline": "1h", "soak": "1d", "gates": [P95]})
+    assert read.measure.for_s == 25 * 3600
+
+
+def test_a_moment_that_is_over_is_no_start():
+    """A year that was mistyped would begin at once; a command that comes some minutes late is meant."""
+    policy = policies.read({"starts": "2027-03-01T22:00:00+01:00"})
+    at = policies.starts(policy)
+    for now in (at - 1e6, at, at + 600):
+        assert policies.starts(policy, now) == at
+    with pytest.raises(Invalid, match=r"2027-03-01T22:00:00.* is over.*begin at once"):
+        policies.starts(policy, at + 86400)
 
 
 def test_a_start_is_a_moment_wherever_it_was_written():

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from sqlalchemy import update
 
 from fleet.refusals import Conflict
+from fleet.removal import remove_module
 from fleet.rollouts import control
 from fleet.rollouts.model import Policy, Wave
 from fleet.tables import devices
@@ -58,6 +59,54 @@ def test_a_revert_brings_each_device_to_exactly_what_it_ran_before(fleet):
     assert (view["state"], view["history"][-1]["what"]) == (
         "reverted", "reverted: 3 devices run again what ran before",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", ["reverted", "rejected", "reverting"])
+@pytest.mark.parametrize("first", [True, False])
+def test_nobody_goes_back_to_what_failed_there_before(fleet, phase, first):
+    """After version 2 the device ran version 1 again, or nothing: so it does after a revert of version 3.
+
+    It would refuse version 2, and stay with what is to be taken back.
+    """
+    one, two, three = (fleet.add_module("digits") for _ in range(3))
+    if first:
+        fleet.start(one, devices=("dev-a",))
+        fleet.report("dev-a", "committed")
+    failed = fleet.start(two, devices=("dev-a",))
+    fleet.report("dev-a", phase)
+    rollout = fleet.start(three, devices=("dev-a",))
+    if first:
+        with fleet.database.write() as connection, pytest.raises(Conflict, match=f"rollout {rollout}, whose cancel"):
+            remove_module(connection, fleet.now, fleet.registry, one)
+    fleet.report("dev-a", "committed")
+    fleet.act(rollout, "revert")
+    assert manifest_of(fleet, "dev-a") == (one.target if first else None)
+    if first:
+        fleet.report("dev-a", "committed")
+    else:
+        fleet.send("dev-a", [], order=fleet.order("dev-a").counter)
+    assert fleet.view(rollout)["state"] == "reverted"
+    assert standings(fleet, failed) == {"dev-a": "failed"}
+
+
+def test_a_device_goes_back_to_what_it_runs_though_a_gate_did_not_like_it(fleet):
+    """Version 2 failed by its deadline and was left where it is: that is what ran before version 3."""
+    one, two, three = (fleet.add_module("digits") for _ in range(3))
+    for ref in (one, two):
+        fleet.start(ref, devices=("dev-a",), policy=Policy(deadline="1h"))
+        fleet.report("dev-a", "committed", current=Health(state="restarting" if ref is two else "up"))
+    online(fleet, "dev-a")
+    fleet.now += 3600
+    fleet.tick()
+    rollout = fleet.start(three, devices=("dev-a",))
+    fleet.report("dev-a", "committed")
+    fleet.act(rollout, "revert")
+    assert manifest_of(fleet, "dev-a") == two.target
+
+
+def online(fleet, name):
+    with fleet.database.write() as connection:
+        connection.execute(update(devices).where(devices.c.id == name).values(online=True))
 
 
 def test_what_a_device_said_before_it_read_the_order_back_is_no_return(fleet):
