@@ -12,19 +12,20 @@ from fleet.gathered import order_name
 from fleet.ingest import Inbound, Ingest
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
-from fleet.tables import devices, events, members, newcomers, rollouts, slots
+from fleet.tables import devices, events, members, newcomers, rollouts, slots, telemetry
 from modules import canonical
 from modules.names import DeviceId
 from modules.protocol.facts import Facts
 from modules.protocol.report import Health, Reason, Refusal, Report, Status
-from modules.signing import FACTS_TYPE, REPORT_TYPE
+from modules.protocol.telemetry import STREAMS, Sample, Telemetry
+from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.fleet_rows import SmallFleet, slot_report
 
 NAMES = ("dev-a", "dev-b", "dev-c")
 EPOCHS = ("", "a" * 16, "b" * 16)
 PHASES = ("accepted", "fetching", "committed", "committed", "reverted", "wonderful")
-TABLES = (devices, members, newcomers, rollouts, slots)
+TABLES = (devices, members, newcomers, rollouts, slots, telemetry)
 BATCHES = 40
 
 
@@ -46,7 +47,7 @@ def fleet(tmp_path):
 def message(fleet, dice):
     """Anything that a device may say, or that somebody says in its name."""
     name, epoch = dice.choice(NAMES), dice.choice(EPOCHS)
-    match dice.randrange(9):
+    match dice.randrange(10):
         case 0:
             status = Status(online=dice.random() < 0.6, boot=dice.randrange(4), epoch=epoch)
             return Inbound(DeviceId(name), "status", canonical.encode(status))
@@ -56,6 +57,13 @@ def message(fleet, dice):
             return fleet.said(name, "facts", facts, FACTS_TYPE)
         case 2:
             return Inbound(DeviceId(dice.choice((*NAMES, "dev-none"))), "report", dice.choice((b"", b"{}", b"x" * 99)))
+        case 3:
+            samples = (Sample(at=1.0, figures={"n": dice.random()}),)
+            stream, number = dice.choice(STREAMS), dice.randrange(1, 9)
+            said = Telemetry(
+                device=DeviceId(name), stream=stream, number=number, issued=0.0, epoch=epoch, samples=samples
+            )
+            return fleet.said(name, "telemetry", said, TELEMETRY_TYPE)
     health = dice.choice((None, Health(state="up"), Health(state="degraded")))
     said = tuple(
         slot_report(fleet, name, dice.choice(PHASES), slot=slot, current=health) for slot in fleet.order(name).slots
