@@ -25,11 +25,13 @@ HEAVY = {
     "urllib3",
     "uvicorn",
 }
-# The parts of commands that run once: loaded when they are called; and what measures: loaded when an order asks for it.
+# The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it;
+# and the lane for large blobs, when one is wanted.
 ONCE = {
     "agent.doctor",
     "agent.enroll",
     "agent.halt",
+    "agent.https_lane",
     "agent.measure",
     "agent.measurer",
     "agent.side_load",
