@@ -16,6 +16,7 @@ import os
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -30,9 +31,10 @@ from modules.names import Digest
 _log = logging.getLogger(__name__)
 # Fewer missing blocks are as soon here over MQTT, without another TLS handshake.
 LEAST: Final = 8
-# Blocks of one request, and of one turn of the thread.
+# Blocks of one request.
 _REQUEST: Final = 256
-_TURN: Final = 16
+# How long the thread reads before what has arrived is told.
+_TURN_S: Final = 0.5
 # No whole block, or no answer, for so long: the lane is no use. Slower links than 2 KiB/s take MQTT.
 SILENT_S: Final = 30.0
 # Blocks of one blob that may come wrong, and are left to MQTT, before all of them are.
@@ -73,17 +75,21 @@ class HttpsLane:
             await one.call(one.open, within_s=2 * SILENT_S)
             while run := next(_runs(missing - wrong), None):
                 await one.call(one.ask, blob, run, within_s=2 * SILENT_S)
-                for turn in (run[start : start + _TURN] for start in range(0, len(run), _TURN)):
-                    gained, spoilt = await one.call(one.take, turn, blob, index, stream)
-                    for number in gained:
-                        missing.discard(number)
-                        progress(blob.block_length(number))
-                    wrong.update(spoilt)
+                while run:
+                    arrived: list[int] = []
+                    try:
+                        await one.call(one.take, run, arrived, wrong, blob, index, stream)
+                    finally:
+                        for number in arrived:
+                            missing.discard(number)
+                            progress(blob.block_length(number))
                     _check(wrong, blob)
         except _Trouble as error:
             self._set_aside(str(error))
         else:
             self._is_well()
+            if wrong:
+                _log.warning("%s: %d blocks of %s came wrong, they come over MQTT", self._url, len(wrong), blob.sha256)
         finally:
             one.close()
         return self._why
@@ -142,7 +148,7 @@ class _Connection:
         with _explained():
             return self._asked("HEAD", digest, {}).status
 
-    def ask(self, blob: Blob, run: list[int]) -> None:
+    def ask(self, blob: Blob, run: deque[int]) -> None:
         """Begin the answer with these blocks, which follow each other."""
         first, last = run[0] * BLOCK, min((run[-1] + 1) * BLOCK, blob.length) - 1
         with _explained():
@@ -156,17 +162,19 @@ class _Connection:
             if part != f"bytes {first}-{last}/{blob.length}" or response.length != last - first + 1:
                 raise _Trouble(f"the server answers with another range of {blob.sha256}: {part[:100]!r}")
 
-    def take(self, numbers: list[int], blob: Blob, index: bytes, stream: BinaryIO) -> tuple[list[int], list[int]]:
-        """Read these blocks, write the right ones; returns the numbers of those and of the wrong ones."""
-        right, wrong = [], []
-        for number in numbers:
-            data = self._block(blob.block_length(number))
+    def take(
+        self, run: deque[int], arrived: list[int], wrong: set[int], blob: Blob, index: bytes, stream: BinaryIO
+    ) -> None:
+        """Read the next blocks of the run for a while, and write the right ones; each moves from ``run`` on."""
+        ends = time.monotonic() + _TURN_S
+        while run and time.monotonic() < ends:
+            data = self._block(blob.block_length(run[0]))
+            number = run.popleft()
             if block_matches(index, number, data):
                 os.pwrite(stream.fileno(), data, number * BLOCK)
-                right.append(number)
+                arrived.append(number)
             else:
-                wrong.append(number)
-        return right, wrong
+                wrong.add(number)
 
     def close(self) -> None:
         if self._response is not None:
@@ -235,13 +243,13 @@ def _check(wrong: set[int], blob: Blob) -> None:
         raise _Trouble(f"{len(wrong)} blocks of {blob.sha256} are not what was signed")
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[list[int]]:
+def _runs(numbers: Iterable[int]) -> Iterator[deque[int]]:
     """Rows of blocks that follow each other, from the lowest on; none longer than one request may be."""
-    run: list[int] = []
+    run: deque[int] = deque()
     for number in sorted(numbers):
         if run and (number != run[-1] + 1 or len(run) == _REQUEST):
             yield run
-            run = []
+            run = deque()
         run.append(number)
     if run:
         yield run
