@@ -155,7 +155,7 @@ class _Connection:
             if self._response is not None:
                 self._response.close()  # the one before was read to its end; http.client wants to be told
             response = self._response = self._asked("GET", blob.sha256, {"Range": f"bytes={first}-{last}"})
-            if response.status != http.client.PARTIAL_CONTENT:
+            if response.status != http.client.PARTIAL_CONTENT:  # a redirect, too: nobody is followed anywhere
                 said = response.read1(300).decode(errors="replace")
                 raise _Trouble(f"the server answers {response.status} to a range of {blob.sha256}: {said}")
             part = response.headers.get("Content-Range", "")

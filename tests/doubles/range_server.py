@@ -23,15 +23,24 @@ Answer = Callable[["_Handler"], None]
 class RangeServer:
     """``blobs`` by digest, as of a ``BlobServer``; ``identity`` is the folder of a device that it lets in.
 
-    ``answer`` may take the place of a right answer; ``spoil`` are numbers of blocks that come wrong; ``after`` is how
-    many bytes of an answer are sent before ``then`` happens, which ``stopped`` tells. ``asked`` lists paths and ranges.
+    ``authority`` signs both; with ``other_ca`` the server's certificate is another's. ``answer`` may take the place of
+    a right answer; ``spoil`` are numbers of blocks that come wrong; ``after`` is how many bytes of an answer are sent
+    before ``then`` happens, which ``stopped`` tells. ``asked`` lists paths and ranges.
     """
 
-    def __init__(self, folder: Path, blobs: dict[str, bytes], *, name: str = HOST, other_ca: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        blobs: dict[str, bytes],
+        *,
+        name: str = HOST,
+        authority: Authority | None = None,
+        other_ca: bool = False,
+    ) -> None:
         folder.mkdir()
         self.identity = folder / "identity"
         self.identity.mkdir()
-        authority = Authority.create("fleet")
+        authority = authority or Authority.create("fleet")
         key = ec.generate_private_key(ec.SECP256R1())
         (self.identity / CA).write_text(authority.pem)
         (self.identity / KEY).write_bytes(_key_pem(key))
