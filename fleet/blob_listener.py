@@ -87,6 +87,15 @@ class DeviceConnection(Connection):
                 del self.open[self._serial]
 
 
+class _Server(BoundedServer):
+    """Waits for no answer when it ends: a device goes on where it was."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for one in list(self.server_state.connections):
+            one.transport.abort()
+        await super().shutdown(sockets)
+
+
 def application(use: Services) -> FastAPI:
     """What the listener answers."""
     app = FastAPI(openapi_url=None)
@@ -169,13 +178,13 @@ async def serving(listener: socket.socket, folder: Folder, use: Services) -> Asy
         timeout_graceful_shutdown=1,
     )
     host = urlsplit(settings.blobs_at).hostname
-    if host not in certified_names(folder.server):
+    if host not in {name.lower() for name in certified_names(folder.server)}:
         log.warning(
             "%s names no host of this server's certificate, so devices cannot believe it and fetch over MQTT: name it "
             "with init --name, or set blob_url",
             settings.blobs_at,
         )
-    server = BoundedServer(config, handshake_s=settings.handshake_s)
+    server = _Server(config, handshake_s=settings.handshake_s)
     thread = threading.Thread(target=_run, args=(server, listener), name="blobs", daemon=True)
     thread.start()
     try:

@@ -42,6 +42,8 @@ def server(tmp_path_factory):
         with running.client() as operator:
             Publisher(operator).found()
         yield running
+        # Whoever is refused, cut or gone is no defect of the server's.
+        assert "Traceback" not in running.log()
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +295,27 @@ def test_devices_that_do_not_read_hold_nobody_up(server, device, blob):
             checked(operator.get("/healthz"))
         assert asked(stack.enter_context(lane(device)), f"/blobs/{blob}")[1] == DATA
         assert time.monotonic() - begun < SOON_S / 2
+
+
+def test_the_server_stops_though_a_device_does_not_read(tmp_path):
+    """An answer under way holds nobody up: it ends within seconds, and without a traceback."""
+    data = initialise(tmp_path / "data")
+    absent = Broker(HOST, free_port(), free_port(), PREFIX, None)
+    large = random.Random(8).randbytes(30_000_000)
+    with fleet_server(data, absent, blob_port="0") as running:
+        with running.client() as operator:
+            Publisher(operator).found()
+            one = Device(tmp_path / "dev", join(operator), "dev-slow")
+            checked(one.enrol())
+            checked(operator.put(f"/api/v1/blobs/{sha256(large)}", content=large))
+        with lane(one) as connection:
+            connection.request("GET", f"/blobs/{sha256(large)}")
+            assert connection.getresponse().status == 200
+            begun = time.monotonic()
+            running.process.terminate()
+            running.process.wait(3 * SOON_S)
+        assert time.monotonic() - begun < SOON_S
+        assert "Traceback" not in running.log()
 
 
 def test_it_is_off_unless_it_is_set(tmp_path):
