@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -258,8 +259,10 @@ async def test_who_is_cancelled_leaves_no_thread_behind(pulling, monkeypatch):
     """The stream is closed after a pull: nobody may write to it any more, and nobody waits for the server."""
     monkeypatch.setattr(https_lane, "SILENT_S", 60.0)
     pulling.https.after, pulling.https.then = 5, lambda one: one.wait()
+    reads, take = threading.Event(), https_lane._Connection.take
+    monkeypatch.setattr(https_lane._Connection, "take", lambda *given: (reads.set(), take(*given)))
     pull = asyncio.create_task(pulling.pull())
-    assert await asyncio.to_thread(pulling.https.stopped.wait, SOON_S)
+    assert await asyncio.to_thread(reads.wait, SOON_S)
     begun = time.monotonic()
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,7 @@ class RangeServer:
 
     ``authority`` signs both; with ``other_ca`` the server's certificate is another's. ``answer`` may take the place of
     a right answer; ``spoil`` are numbers of blocks that come wrong; ``after`` is how many bytes of an answer are sent
-    before ``then`` happens, which ``stopped`` tells. ``asked`` lists paths and ranges.
+    before ``then`` happens. ``asked`` lists paths and ranges.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RangeServer:
         self.after: int | None = None
         self.then: Answer = lambda handler: handler.end()
         self.asked: list[tuple[str, str]] = []
-        self.stopped, self.gone = threading.Event(), threading.Event()
+        self.gone = threading.Event()
 
     def __enter__(self) -> Self:
         self._server = http.server.ThreadingHTTPServer((HOST, 0), _Handler)
@@ -121,7 +121,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
         else:
             self.wfile.write(body[: self.double.after])
-            self.double.stopped.set()
             self.double.then(self)
 
     def end(self) -> None:
