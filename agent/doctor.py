@@ -20,6 +20,7 @@ from agent.broker_tls import broker_context
 from agent.clock import BUILT
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
+from agent.https_lane import tried
 from agent.identity import CERTIFICATE, Identity
 from agent.occupied import LOCK, holder
 from agent.owner import foreign, give_back
@@ -63,6 +64,7 @@ async def _all(settings: Settings) -> list[Finding]:
     findings += [_identity(settings, identity), _agent(settings), *await _slots(settings)]
     findings.append(await asyncio.to_thread(_gateway, settings))
     findings.append(await asyncio.to_thread(_broker, settings, identity))
+    findings.append(await asyncio.to_thread(_blobs, settings, identity))
     known = engines(settings, identity, installations.look(settings))
     engine_findings = [await _engine(name, engine) for name, engine in known.items()]
     # One engine that answers is enough.
@@ -189,6 +191,17 @@ def _broker(settings: Settings, identity: Identity) -> Finding:
             return Finding("broker", ok=True, found=f"{where} over {secured.version()}")
     except (OSError, EdgefleetError) as error:
         return Finding("broker", ok=False, found=f"{where}: {error} (serving goes on; check network and broker)")
+
+
+def _blobs(settings: Settings, identity: Identity) -> Finding:
+    """Which way large blobs come; what does not work is no trouble of the device's, as they come over MQTT then."""
+    url = settings.blob_url or identity.blob_url
+    if settings.pull_by == "mqtt" or not url:
+        why = "pull_by" if settings.pull_by == "mqtt" else "no blob_url is set, and the join bundle had none"
+        return Finding("blobs", ok=True, found=f"over MQTT ({why})")
+    if why := tried(url, settings.identity):
+        return Finding("blobs", ok=True, found=f"over MQTT: {url} cannot be used: {why}")
+    return Finding("blobs", ok=True, found=f"over HTTPS from {url}")
 
 
 async def _engine(name: str, engine: ContainerEngine) -> Finding:

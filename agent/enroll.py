@@ -53,7 +53,7 @@ def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Iden
         (folder / KEY).unlink()
         folder.rmdir()
         raise
-    identity = Identity(device=answer.device, fleet=join.fleet, broker=join.broker)
+    identity = Identity(device=answer.device, fleet=join.fleet, broker=join.broker, blob_url=join.blob_url)
     with _explained(folder):
         write_private(folder / CERTIFICATE, answer.certificate.encode())
         write_private(folder / CA, join.ca.encode())

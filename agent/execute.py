@@ -154,7 +154,9 @@ class Executor:
 
     def _progress(self, slot: Slot) -> Callable[[float], None]:
         def tell(share: float) -> None:
-            self._hands.change(slot, lambda row: row.with_(progress=round(share, 3)))
+            detour = self._hands.supply.detour
+            why = {"reason": Reason("detour", detour)} if detour else {}
+            self._hands.change(slot, lambda row: row.with_(progress=round(share, 3), **why))
 
         return tell
 

@@ -35,13 +35,13 @@ class Sender:
     """One connection for many requests, which go one after another."""
 
     def __init__(self, join: JoinBundle) -> None:
-        address = _parse(join.fleet, "join bundle", "make a new bundle")
+        address = parsed(join.fleet, "join bundle", "make a new bundle")
         if address.scheme != "https" or not address.hostname:
             raise BadSettings(
                 f"{join.fleet!r} is not an https address", element="join bundle", remedy="make a new bundle"
             )
         self._path = address.path
-        self._connection = _connection(address, _context(join))
+        self._connection = connection(address, _context(join), timeout_s=_TIMEOUT_S)
 
     def post(self, join: JoinBundle, path: str, body: bytes) -> tuple[int, bytes]:
         """As the function :func:`post`."""
@@ -78,24 +78,34 @@ def _context(join: JoinBundle) -> ssl.SSLContext:
     return context
 
 
-def _connection(address: SplitResult, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+def connection(address: SplitResult, context: ssl.SSLContext, *, timeout_s: float) -> http.client.HTTPSConnection:
+    """To the server, through the proxy that the environment names for it; opened by the first request.
+
+    Raises:
+        BadSettings: the proxy's address cannot be used.
+    """
     host, port = address.hostname or "", address.port or _HTTPS
     proxy = getproxies().get("https")
     if not proxy or proxy_bypass(f"{host}:{port}"):
-        return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-    through = _parse(proxy if "//" in proxy else f"http://{proxy}", "https_proxy", "correct the variable")
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+    through = parsed(proxy if "//" in proxy else f"http://{proxy}", "https_proxy", "correct the variable")
     if through.scheme != "http" or not through.hostname:
         raise BadSettings("only a proxy with an http:// address can be used", element="https_proxy")
-    connection = http.client.HTTPSConnection(through.hostname, through.port or 80, timeout=_TIMEOUT_S, context=context)
+    tunnel = http.client.HTTPSConnection(through.hostname, through.port or 80, timeout=timeout_s, context=context)
     headers = {}
     if through.username is not None:
         secret = f"{unquote(through.username)}:{unquote(through.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
-    connection.set_tunnel(host, port, headers)
-    return connection
+    tunnel.set_tunnel(host, port, headers)
+    return tunnel
 
 
-def _parse(text: str, element: str, remedy: str) -> SplitResult:
+def parsed(text: str, element: str, remedy: str) -> SplitResult:
+    """An address in its parts.
+
+    Raises:
+        BadSettings: it cannot be read.
+    """
     try:
         address = urlsplit(text)
         _ = address.port  # raises only now

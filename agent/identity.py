@@ -22,11 +22,12 @@ DEVICE: Final = "device.json"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``device.json``."""
+    """The content of ``device.json``; ``blob_url`` as in the join bundle."""
 
     device: DeviceField
     fleet: str
     broker: Broker
+    blob_url: str = ""
 
 
 def load(folder: Path) -> Identity:

@@ -49,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stop_grace_s: Seconds = 10.0
     #: MQTT keep-alive: how long a lost link stays unnoticed
     keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 300
+    #: auto: large blobs over HTTPS where blob_url is known and answers, else over MQTT; mqtt: all over MQTT
+    pull_by: Literal["auto", "mqtt"] = "auto"
+    #: where blobs are fetched over HTTPS, if it is another address than the join bundle's
+    blob_url: Annotated[str, msgspec.Meta(max_length=500)] = ""
     #: how long a block is waited for at least; on a slow link longer, as measured
     block_timeout_s: Seconds = 5.0
     #: how often a block is asked for before the pull pauses

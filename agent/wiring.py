@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import signal
 from collections.abc import Callable, Coroutine
@@ -16,7 +17,7 @@ from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
 from agent.execute import Executor
-from agent.fetch import Puller
+from agent.fetch import Lane, Puller
 from agent.hands import Hands
 from agent.host import Host
 from agent.identity import KEY, ROOT, Identity
@@ -101,7 +102,8 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
         await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
 
-    puller = Puller(ask, timeout_s=settings.block_timeout_s, tries=settings.block_tries)
+    lane = _lane(settings, identity, clock)
+    puller = Puller(ask, timeout_s=settings.block_timeout_s, tries=settings.block_tries, lane=lane)
     verifier = Verifier(
         device=identity.device,
         folder=settings.trust,
@@ -189,6 +191,20 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         notify("STOPPING=1")
         verifier.close()
         store.close()
+
+
+def _lane(settings: Settings, identity: Identity, clock: Clock) -> Callable[[], Lane] | None:
+    """The way for blobs over HTTPS, loaded when the first one is wanted; None where there is none."""
+    url = settings.blob_url or identity.blob_url
+    if settings.pull_by == "mqtt" or not url:
+        return None
+
+    @functools.cache
+    def make() -> Lane:
+        made: Lane = importlib.import_module("agent.https_lane").HttpsLane(url, settings.identity, clock)
+        return made
+
+    return make
 
 
 def _measurer(**parts: Any) -> Measurer:

@@ -1,15 +1,12 @@
 """``python -m fleet init|serve|token|broker-config``: the fleet server's own commands."""
 
 import argparse
-import asyncio
 import logging
 import resource
 import socket
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +15,7 @@ from fleet import tokens
 from fleet.app import create_app
 from fleet.auth import ROLES
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
-from fleet.connections import Pace, paced
+from fleet.connections import BoundedServer, Pace, paced
 from fleet.db import in_words
 from fleet.folder import Folder
 from fleet.settings import Settings
@@ -30,18 +27,14 @@ from modules.words import log_lines
 log = logging.getLogger("fleet")
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens, once it does; whoever does not go on with TLS is cut after ``handshake_s``."""
+class _Server(BoundedServer):
+    """Says where it listens, once it does."""
 
     def __init__(self, config: uvicorn.Config, ready: Path | None, url: str, *, handshake_s: float) -> None:
-        super().__init__(config)
-        self._ready, self._url, self._handshake_s = ready, url, handshake_s
+        super().__init__(config, handshake_s=handshake_s)
+        self._ready, self._url = ready, url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.config.is_ssl:
-            # uvicorn has no setting for it, and asyncio waits for a minute.
-            loop: Any = asyncio.get_running_loop()
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._handshake_s)
         await super().startup(sockets)
         if self.started:
             log.info("serves %s, and listens at %s", self._url, _where(self.servers[0].sockets[0]))
@@ -117,10 +110,13 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     folder = Folder(settings.data)
     opened(settings).close()
     _open_many_files()
-    listener = _listen(settings)
+    listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    blob_listener = None if settings.blob_port is None else _listen(settings.host, settings.blob_port)
+    if blob_listener is not None:
+        settings = settings.model_copy(update={"blob_port": blob_listener.getsockname()[1]})
     servers: list[_Server] = []
-    app = create_app(settings, stop=lambda: setattr(servers[0], "should_exit", True))
+    app = create_app(settings, stop=lambda: setattr(servers[0], "should_exit", True), blob_listener=blob_listener)
     config = uvicorn.Config(
         app,
         ssl_certfile=folder.server if settings.tls else None,
@@ -155,17 +151,16 @@ def _open_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Without its protocol's number asyncio leaves Nagle's algorithm on: each answer would wait 40 ms for a receipt.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
-        where = f"{settings.host}:{settings.port}"
-        raise BadSettings(str(error), element=where, remedy="choose another host or port") from error
+        raise BadSettings(str(error), element=f"{host}:{port}", remedy="choose another host or port") from error
     return listener
 
 
@@ -179,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
     serve.add_argument("--public-url", help="address that devices are given")
+    serve.add_argument("--blob-port", type=int, help="port where devices fetch blobs over HTTPS; 0 takes a free one")
+    serve.add_argument("--blob-url", help="address of that port that devices are given")
     serve.add_argument("--no-tls", dest="tls", action="store_false", default=None, help="speak plain HTTP")
     for name in ("--broker-host", "--broker-service-host", "--broker-prefix"):
         serve.add_argument(name)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -16,6 +17,7 @@ from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
+from fleet.blob_listener import serving
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink, tls_context
 from fleet.clock import Clock
@@ -47,8 +49,14 @@ log = logging.getLogger(__name__)
 BODY_LIMIT: Final = 2 << 20
 
 
-def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application; its parts live from start-up to shut-down.
+def create_app(
+    settings: Settings,
+    *,
+    clock: Clock = time.time,
+    stop: Callable[[], None] = lambda: None,
+    blob_listener: socket.socket | None = None,
+) -> FastAPI:
+    """The application; its parts live from start-up to shut-down. Devices fetch blobs at ``blob_listener``.
 
     ``stop`` is called if a background task dies, which only a defect can cause: a server that looks alive and decides
     nothing would be worse than one that is started again.
@@ -56,7 +64,7 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
     app = FastAPI(
         title="edgefleet",
         version=__version__,
-        lifespan=partial(_lifespan, settings=settings, clock=clock, stop=stop),
+        lifespan=partial(_lifespan, settings=settings, clock=clock, stop=stop, blob_listener=blob_listener),
         openapi_url=None,
         max_body_size=BODY_LIMIT,
     )
@@ -69,7 +77,14 @@ def create_app(settings: Settings, *, clock: Clock = time.time, stop: Callable[[
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Callable[[], None]) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI,
+    *,
+    settings: Settings,
+    clock: Clock,
+    stop: Callable[[], None],
+    blob_listener: socket.socket | None,
+) -> AsyncIterator[None]:
     folder = Folder(settings.data)
     database = await asyncio.to_thread(opened, settings)
     try:
@@ -79,7 +94,10 @@ async def _lifespan(app: FastAPI, *, settings: Settings, clock: Clock, stop: Cal
         task = asyncio.create_task(background.run(), name="background")
         task.add_done_callback(partial(_ended, stop=stop))
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                if blob_listener is not None:
+                    await stack.enter_async_context(serving(blob_listener, folder, app.state.services))
+                yield
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -146,6 +164,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
             authority,
             fleet=settings.url,
             fleet_ca=_public_ca(settings),
+            blob_url=settings.blobs_at,
             broker=broker,
             certificate_life_s=settings.certificate_life_s,
         ),

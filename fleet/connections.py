@@ -7,10 +7,13 @@ for, is told so (408, 431) and cut, so that thousands of them hold no more than 
 import asyncio
 import http
 import json
+import socket
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LOOK_S: Final = 1.0
@@ -144,3 +147,18 @@ class Connection(HttpToolsProtocol):
 def paced(pace: Pace) -> type[Connection]:
     """The connections of one server."""
     return type("PacedConnection", (Connection,), {"pace": pace})
+
+
+class BoundedServer(uvicorn.Server):
+    """Whoever does not go on with TLS is cut after ``handshake_s``."""
+
+    def __init__(self, config: uvicorn.Config, *, handshake_s: float) -> None:
+        super().__init__(config)
+        self._handshake_s = handshake_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:
+            # uvicorn has no setting for it, and asyncio waits for a minute.
+            loop: Any = asyncio.get_running_loop()
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=self._handshake_s)
+        await super().startup(sockets)

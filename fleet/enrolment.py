@@ -21,10 +21,17 @@ class Enrolment:
     """Makes join bundles and answers enrolment requests."""
 
     def __init__(
-        self, authority: Authority, *, fleet: str, broker: Broker, certificate_life_s: float, fleet_ca: str = ""
+        self,
+        authority: Authority,
+        *,
+        fleet: str,
+        broker: Broker,
+        certificate_life_s: float,
+        fleet_ca: str = "",
+        blob_url: str = "",
     ) -> None:
         self._authority = authority
-        self._fleet, self._fleet_ca = fleet, fleet_ca
+        self._fleet, self._fleet_ca, self._blob_url = fleet, fleet_ca, blob_url
         self._broker = broker
         self._life = dt.timedelta(seconds=certificate_life_s)
 
@@ -40,6 +47,7 @@ class Enrolment:
             root=root,
             token=token,
             fleet_ca=self._fleet_ca,
+            blob_url=self._blob_url,
         )
 
     def enrol(self, connection: Connection, now: float, request: EnrollRequest) -> EnrollAnswer:

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from fleet.authority import Authority
 from fleet.folder import Folder, replace_file
-from fleet.tables import certificates
+from fleet.refusals import Forbidden
+from fleet.tables import certificates, devices
 from modules.names import DeviceId
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,23 @@ def issued(connection: Connection, device: DeviceId, certificate: str) -> None:
     one = x509.load_pem_x509_certificate(certificate.encode())
     expires = one.not_valid_after_utc.timestamp()
     connection.execute(insert(certificates).values(serial=f"{one.serial_number:x}", device=device, expires=expires))
+
+
+def check(connection: Connection, now: float, device: str, serial: int) -> None:
+    """See that a certificate which TLS has let in holds: it was issued here, to this device, and not taken back.
+
+    Raises:
+        Forbidden: it does not.
+    """
+    columns = (certificates.c.device, certificates.c.expires, certificates.c.revoked, devices.c.removed)
+    both = select(*columns).join_from(certificates, devices)
+    row = connection.execute(both.where(certificates.c.serial == f"{serial:x}")).one_or_none()
+    if row is None or row.device != device:
+        raise Forbidden("this certificate was not issued here", element=device, remedy="enrol again")
+    if row.revoked is not None or row.removed is not None:
+        raise Forbidden("this certificate is revoked", element=device, remedy="enrol again, if the operator agrees")
+    if row.expires <= now:
+        raise Forbidden("this certificate has expired", element=device, remedy="enrol again")
 
 
 def revoke(connection: Connection, now: float, device: DeviceId) -> None:

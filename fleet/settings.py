@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +49,11 @@ class Settings(BaseSettings):
     #: who certifies public_url, where it is not the fleet's own CA: a PEM file, or system for what devices trust anyway
     public_ca: Path | None = None
 
+    #: port where devices fetch blobs over HTTPS with their certificate, instead of over MQTT; not set: nowhere
+    blob_port: Port | None = None
+    #: address of that port that new join bundles name, where it is another than public_url's host and blob_port
+    blob_url: Annotated[str, Field(pattern=r"^https://[^/?#\s]+/?$")] | None = None
+
     #: the broker as devices reach it
     broker_host: str = "localhost"
     #: the broker's listener for devices
@@ -92,6 +98,15 @@ class Settings(BaseSettings):
     def more_hosts(self) -> frozenset[str]:
         """The hosts of ``allowed_hosts``."""
         return frozenset(one.strip() for one in self.allowed_hosts.split(",") if one.strip())
+
+    @property
+    def blobs_at(self) -> str:
+        """The address where devices fetch blobs over HTTPS; empty where they do not."""
+        if self.blob_port is None:
+            return ""
+        host = urlsplit(self.url).hostname or "localhost"
+        host = f"[{host}]" if ":" in host else host
+        return (self.blob_url or f"https://{host}:{self.blob_port}").rstrip("/")
 
     @property
     def url(self) -> str:

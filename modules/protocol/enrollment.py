@@ -32,7 +32,8 @@ class JoinBundle(msgspec.Struct, frozen=True, kw_only=True):
     ``fleet`` is the server's address, ``ca`` the PEM certificate of the fleet's CA, ``root`` the TUF root (base64 in
     the JSON form), which nothing from the network ever replaces. ``fleet_ca`` is the PEM of the authorities behind the
     server's address, where a proxy with another certificate stands before it; :data:`SYSTEM` is the device's own store,
-    and empty the fleet's CA.
+    and empty the fleet's CA. ``blob_url`` is where devices fetch blobs over HTTPS with their certificate; empty: over
+    MQTT alone.
     """
 
     format: Literal["edgefleet.join/1"] = "edgefleet.join/1"
@@ -42,6 +43,7 @@ class JoinBundle(msgspec.Struct, frozen=True, kw_only=True):
     root: Annotated[bytes, msgspec.Meta(max_length=128 << 10)]
     token: Line
     fleet_ca: Pem = ""
+    blob_url: Line = ""
 
 
 class EnrollRequest(msgspec.Struct, frozen=True, kw_only=True):

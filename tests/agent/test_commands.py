@@ -184,6 +184,22 @@ def test_doctor_names_each_thing_that_is_missing(state, capsys):
     assert not found["engine docker"]["ok"]
 
 
+def test_doctor_says_which_way_blobs_come(state, capsys, monkeypatch):
+    """Over MQTT where nothing else is known or wanted; and where HTTPS is known and away, why: that is no trouble."""
+
+    def found():
+        main(["doctor", "--json"])
+        (one,) = (one for one in json.loads(capsys.readouterr().out) if one["what"] == "blobs")
+        assert one["ok"]
+        return one["found"]
+
+    assert found() == "over MQTT (no blob_url is set, and the join bundle had none)"
+    monkeypatch.setenv("EDGEFLEET_AGENT_BLOB_URL", "https://127.0.0.1:1")
+    assert found().startswith("over MQTT: https://127.0.0.1:1 cannot be used: ")
+    monkeypatch.setenv("EDGEFLEET_AGENT_PULL_BY", "mqtt")
+    assert found() == "over MQTT (pull_by)"
+
+
 @pytest.mark.needs("root")
 def test_doctor_finds_what_belongs_to_another_user(state, capsys):
     """A file that the agent may not write is found before it is in the way, with the command that gives it back."""

@@ -20,17 +20,21 @@ HEAVY = {
     "rich",
     "sqlalchemy",
     "sqlite_utils",
+    "statistics",
     "starlette",
     "typer",
     "urllib3",
     "uvicorn",
 }
-# The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; and
-# telemetry: loaded unless the settings turn it off.
+# The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; the
+# lane for large blobs, when one is wanted; telemetry, unless the settings turn it off; and an engine that few settings
+# ask for.
 ONCE = {
     "agent.doctor",
+    "agent.engines.process",
     "agent.enroll",
     "agent.halt",
+    "agent.https_lane",
     "agent.measure",
     "agent.measurer",
     "agent.side_load",

@@ -50,6 +50,8 @@ class OnDevice:
             "POLL_S": "0.5",
             "PULL_RETRY_S": "0.5",
             "STOP_GRACE_S": "5",
+            # What most journeys look at is the way over the broker.
+            "PULL_BY": "mqtt",
         } | {name.upper(): value for name, value in settings.items()}
         self.environment = {f"EDGEFLEET_AGENT_{name}": value for name, value in given.items()}
         self.environment["EDGEFLEET_AGENT_GATEWAY_ADDRESS"] = f"{_LOOPBACK}:{free_port()}"

@@ -27,6 +27,7 @@ class System:
         self.folder = folder
         self.data = initialise(folder / "fleet")
         self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
+        self.blob_port = free_port()
         self._broker_up, self._server_up = ExitStack(), ExitStack()
         self._owner = owner()
         self.start_broker()
@@ -46,7 +47,7 @@ class System:
         self._broker_up.close()
 
     def start_server(self) -> None:
-        running = fleet_server(self.data, self.broker, port=str(self._server_port))
+        running = fleet_server(self.data, self.broker, port=str(self._server_port), blob_port=str(self.blob_port))
         with started_for(self._owner):
             self.server: FleetServer = self._server_up.enter_context(running)
 
