@@ -5,12 +5,14 @@ import contextlib
 import importlib
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent import identity as identities
 from agent import installation as installations
 from agent.blobs import BlobStore
+from agent.broadcast import Broadcasts
 from agent.clock import Clock, SystemClock
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
@@ -81,6 +83,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
                 pass
 
     async def on_connect() -> None:
+        broadcasts.forget()
         outbox.forget_facts()
         await outbox.on_connect()
         loop.wake()
@@ -89,6 +92,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         identity,
         settings.identity,
         on_message=on_message,
+        on_shared=lambda blob, payload: puller.on_shared(blob, payload=payload),
         on_connect=on_connect,
         next_boot=lambda: store.count("boot"),
         epoch=store.epoch,
@@ -100,7 +104,14 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
         await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
 
-    puller = Puller(ask, timeout_s=settings.block_timeout_s, tries=settings.block_tries)
+    broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
+    puller = Puller(
+        ask,
+        timeout_s=settings.block_timeout_s,
+        tries=settings.block_tries,
+        broadcasts=broadcasts,
+        limit=settings.pull_bytes_s,
+    )
     verifier = Verifier(
         device=identity.device,
         folder=settings.trust,

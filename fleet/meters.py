@@ -33,6 +33,12 @@ class Meters:
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._blocks = Counter(
+            "edgefleet_block_bytes",
+            "bytes of blobs and trust metadata that were published for devices: to one that asked, or to all",
+            ["way"],
+            registry=self.registry,
+        )
         self._forgotten = Counter(
             "edgefleet_forgotten_rows", "rows that were older than is kept, by table", ["table"], registry=self.registry
         )
@@ -47,6 +53,9 @@ class Meters:
             self._batch.observe(time.perf_counter() - began)
             for kind in kinds:
                 self._messages.labels(kind).inc()
+
+    def block(self, size: int, *, to_all: bool) -> None:
+        self._blocks.labels("to_all" if to_all else "asked").inc(size)
 
     def refused(self, kind: str) -> None:
         self._refused.labels(kind).inc()

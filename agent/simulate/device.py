@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from securesystemslib.signer import CryptoSigner
 
+from agent.broadcast import Broadcasts
 from agent.clock import backoff
 from agent.fetch import Puller
 from agent.outbox import READS
@@ -64,6 +65,7 @@ class Device:
 
     __slots__ = (
         "_boot",
+        "_broadcasts",
         "_counter",
         "_had",
         "_number",
@@ -101,6 +103,7 @@ class Device:
         self._refusals: tuple[Refusal, ...] = ()
         self._had: set[Digest] = set()
         self._puller: Puller | None = None
+        self._broadcasts: Broadcasts | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._skip = len(world.topics.down(name, ""))
         self._session = Session(
@@ -167,6 +170,8 @@ class Device:
 
     def _up(self) -> None:
         self._world.tally.connected += 1
+        if self._broadcasts is not None:
+            self._broadcasts.forget()
         self._session.subscribe(self._world.topics.all_down(self.name))
         self._publish("status", self._status(online=True), retain=True)
         if not self._said:
@@ -269,6 +274,9 @@ class Device:
         elif self._puller is not None and rest.startswith("blob/"):
             done["blocks"] += 1
             self._puller.on_block(payload)
+        elif self._puller is not None and (blob := self._world.topics.of_shared_blob(topic)):
+            done["shared"] += 1
+            self._puller.on_shared(blob, payload)
 
     async def _read_orders(self) -> None:
         """The newest, until there is none; the first in the list is the one that is being read."""
@@ -355,8 +363,17 @@ class Device:
 
     def _pulling(self) -> Puller:
         if self._puller is None:
-            self._puller = Puller(self._ask, timeout_s=_BLOCK_S, tries=_BLOCK_TRIES)
+            # Of thousands in one process, none can tell how quick its own link would be.
+            taking = Broadcasts(self._subscribe, self._unsubscribe, taking="always")
+            self._puller = Puller(self._ask, timeout_s=_BLOCK_S, tries=_BLOCK_TRIES, broadcasts=taking)
+            self._broadcasts = taking
         return self._puller
+
+    async def _subscribe(self, blob: Digest) -> None:
+        self._session.subscribe(self._world.topics.shared_blob(blob), qos=0)
+
+    async def _unsubscribe(self, blob: Digest) -> None:
+        self._session.unsubscribe(self._world.topics.shared_blob(blob))
 
     async def _ask(self, payload: bytes) -> None:
         self._publish("blob/get", payload, qos=0)
@@ -372,7 +389,7 @@ class Device:
         if not task.cancelled() and (error := task.exception()):
             self._world.tally.failed(self.name, error)
         if not self._tasks:
-            self._puller = None  # some kB, while nothing is under way
+            self._puller = self._broadcasts = None  # some kB, while nothing is under way
 
 
 def _content(ordered: SlotOrder) -> tuple[object, ...]:

@@ -1,0 +1,285 @@
+"""Which block of a broadcast goes out when: at the pace of those who take part, and held up by nobody for long."""
+
+import pytest
+
+from fleet.pack import (
+    DEAD_AFTER,
+    GATHER_MOST_S,
+    GATHER_S,
+    GONE_S,
+    MERGE_S,
+    OPEN_PER_DEVICE,
+    PATIENCE_PER_BLOCK_S,
+    PATIENCE_S,
+    SILENT_S,
+    SPAN,
+    Pack,
+    Turn,
+)
+from modules.digests import BLOCK
+from modules.names import DeviceId
+from modules.protocol.blobs import JOINED, BlobGet
+
+BLOB = "sha256:" + "a" * 64
+BLOCKS = 100
+A, B, C = (DeviceId(f"dev-{letter}") for letter in "abc")
+
+
+class Gathering:
+    """A pack and its clock; devices number their requests."""
+
+    def __init__(self, expected, blocks=BLOCKS):
+        self.pack = Pack(blocks * BLOCK, expected, 0.0)
+        self.now, self.requests, self.last = 0.0, 0, blocks - 1
+
+    def ask(self, device, *numbers, still=(), last=None):
+        self.requests += 1
+        mask = sum(1 << number - numbers[0] for number in numbers)
+        more = {"shared": JOINED, "last": self.last if last is None else last, "still": tuple(still)}
+        get = BlobGet(request=self.requests, digest=BLOB, first=numbers[0], mask=mask, **more)
+        return self.requests if self.pack.ask(device, get, self.now) else None
+
+    def turns(self):
+        """What goes out now: a number to all, or who gets which."""
+        found = []
+        while isinstance(turn := self.pack.turn(self.now), Turn):
+            found.append(turn.number if turn.to_all else turn.requests)
+        return found
+
+    def wakes(self):
+        """Nothing goes out now; when something may."""
+        due = self.pack.turn(self.now)
+        assert not isinstance(due, Turn)
+        return due
+
+
+def test_blocks_go_out_once_all_who_are_expected_have_asked():
+    """Two of three have asked: they wait for the third; then each block goes once, in order."""
+    three = Gathering(3)
+    three.ask(A, 0, 1)
+    three.ask(B, 0, 1)
+    assert three.turns() == []
+    three.ask(C, 0, 1)
+    assert three.turns() == [0, 1]
+
+
+def test_who_does_not_come_is_waited_for_a_moment_only():
+    """After two seconds in which nobody joined it begins; where somebody always does, after ten."""
+    many = Gathering(1000)
+    many.ask(A, 0)
+    many.ask(B, 0)
+    assert many.wakes() == GATHER_S
+    for number in range(9):
+        many.now = number * 1.0
+        many.ask(DeviceId(f"late-{number}"), 0)
+    many.now = GATHER_MOST_S - 0.1
+    many.ask(C, 0)
+    assert many.wakes() == GATHER_MOST_S
+    many.now = GATHER_MOST_S
+    assert many.turns() == [0]
+
+
+def started(*devices, expected=None):
+    """All of them have had block 0."""
+    pack = Gathering(expected or len(devices))
+    for device in devices:
+        pack.ask(device, 0)
+    assert pack.turns() == [0]
+    return pack
+
+
+def test_nobody_is_left_behind_at_once():
+    """Whoever has still to ask for the next block is waited for: its link is what it is."""
+    three = started(A, B, C)
+    three.ask(A, 1)
+    three.ask(B, 1)
+    assert three.turns() == []
+    three.now = 1.0
+    three.ask(C, 1)
+    assert three.turns() == [1]
+
+
+def test_a_device_holds_the_others_up_for_seconds_and_no_more():
+    """One that never asks again costs its patience once, and not with each block."""
+    three = started(A, B, C)
+    for number in range(1, 6):
+        three.ask(A, number)
+        three.ask(B, number)
+        waited = 0.0
+        while not three.turns():
+            three.now += 0.1
+            waited += 0.1
+            assert waited < PATIENCE_S + 0.2
+        assert number == 1 or waited == 0
+
+
+def test_one_that_is_slow_by_design_costs_little_for_each_block():
+    """It asks just before its patience ends, each time: over a hundred blocks, half a second for each and four."""
+    slow = started(A, B, C)
+    for number in range(1, BLOCKS):
+        slow.ask(A, number)
+        slow.ask(B, number)
+        waited = 0.0
+        while not slow.turns():
+            slow.now += 0.25
+            waited += 0.25
+            if waited > PATIENCE_S / 2:
+                slow.ask(C, number)
+    assert slow.now <= PATIENCE_S + BLOCKS * (PATIENCE_PER_BLOCK_S + 0.25)
+
+
+def test_who_needs_no_more_is_not_waited_for():
+    """A device that misses blocks up to 0 alone has what it needs, and the others go on at once."""
+    pack = Gathering(3)
+    pack.ask(A, 0, last=0)
+    pack.ask(B, 0)
+    pack.ask(C, 0)
+    assert pack.turns() == [0]
+    pack.ask(B, 1)
+    pack.ask(C, 1)
+    assert pack.turns() == [1]
+
+
+def test_a_late_device_holds_nobody_up_and_gets_what_has_gone_already_by_itself():
+    """It asks for the first blocks while the others are far: they go on, and it gets them after a moment, alone."""
+    far = started(A, B)
+    for number in range(1, SPAN + 20):
+        far.ask(A, number)
+        far.ask(B, number)
+        assert far.turns() == [number]
+    request = far.ask(C, 0, 1)
+    far.ask(A, SPAN + 20)
+    far.ask(B, SPAN + 20)
+    assert far.turns() == [SPAN + 20]
+    far.now += MERGE_S
+    assert far.turns() == [{C: (request, [0, 1])}]
+
+
+def test_several_late_devices_share_what_they_missed():
+    """What a good part of the devices asks for again goes to all once more, and not to each."""
+    late = started(A, B)
+    late.ask(A, 1)
+    late.ask(B, 1)
+    assert late.turns() == [1]
+    late.ask(A, 2)
+    late.ask(B, 2)
+    assert late.turns() == [2]
+    late.ask(C, 0, 1)
+    late.now += MERGE_S / 2
+    late.ask(DeviceId("dev-d"), 0)
+    late.now += MERGE_S / 2
+    assert late.turns()[0] == 0
+
+
+def test_a_block_that_few_of_many_miss_goes_to_them_alone():
+    """Two of twenty: the other eighteen are not sent what they have."""
+    many = [DeviceId(f"dev-{number}") for number in range(20)]
+    pack = started(*many)
+    for device in many:
+        pack.ask(device, 1, 2)
+    assert pack.turns() == [1, 2]
+    for device in many[2:]:
+        pack.ask(device, 3)
+    again = [pack.ask(device, 1) for device in many[:2]]
+    pack.now += MERGE_S
+    assert {device: (request, [1]) for device, request in zip(many, again, strict=False)} in pack.turns()
+
+
+def test_what_came_meanwhile_is_not_sent_again():
+    """A device asks for a block that is under way to it, and its next request says that it has come."""
+    pack = started(A, B)
+    pack.ask(A, 1)
+    pack.ask(B, 1)
+    assert pack.turns() == [1]
+    pack.ask(C, 1)
+    pack.ask(C, 2)
+    pack.ask(A, 2)
+    pack.ask(B, 2)
+    assert pack.turns() == [2]
+    pack.now += MERGE_S
+    assert pack.turns() == []
+
+
+def test_a_request_that_still_waits_is_kept():
+    """The other of a device's two requests is named in the next, and answered."""
+    pack = started(A, B)
+    for number in (1, 2):
+        pack.ask(A, number)
+        pack.ask(B, number)
+        pack.turns()
+    first = pack.ask(C, 1)
+    pack.ask(C, 3, still=(first,))
+    pack.now += MERGE_S
+    assert {C: (first, [1])} in pack.turns()
+
+
+def test_a_silent_majority_does_not_stop_the_rest():
+    """Most devices leave without a word after the first block: the others go on within seconds."""
+    gone = [DeviceId(f"gone-{number}") for number in range(8)]
+    pack = started(A, B, *gone)
+    pack.ask(A, 1)
+    pack.ask(B, 1)
+    while not pack.turns():
+        pack.now += 0.5
+        assert pack.now < 10
+    assert pack.now > 1
+
+
+@pytest.mark.parametrize("numbers", [[BLOCKS], [BLOCKS - 1, BLOCKS], [1 << 24]])
+def test_blocks_that_are_not_there_are_not_waited_for(numbers):
+    """They are answered as ever: there is none."""
+    pack = Gathering(2)
+    assert pack.ask(A, *numbers) is None
+    assert pack.pack.turn(0.0) is None
+
+
+def test_one_device_waits_for_few_blocks_at_a_time():
+    """However much it asks for: what it may wait for here is bounded."""
+    pack = Gathering(5)
+    assert pack.ask(A, *range(60)) is not None
+    assert pack.ask(A, *range(60, OPEN_PER_DEVICE + 1), still=(1,)) is None
+    assert pack.ask(A, *range(60, OPEN_PER_DEVICE), still=(1,)) is not None
+
+
+def test_a_broadcast_that_nobody_asks_for_is_over():
+    """It is forgotten a minute after the last request, not before."""
+    pack = started(A, B)
+    assert not pack.pack.over(GONE_S)
+    assert pack.pack.over(GONE_S + 0.1)
+    pack.ask(C, 5)
+    assert not pack.pack.over(10 * GONE_S)
+
+
+def test_who_leaves_is_waited_for_no_more():
+    """It says so, and the others go on at once; what it had asked for is sent to nobody."""
+    three = started(A, B, C)
+    three.ask(A, 1)
+    three.ask(B, 1)
+    three.ask(C, 9)
+    assert three.turns() == [1]
+    three.ask(A, 2)
+    three.ask(B, 2)
+    three.pack.leave(C)
+    three.pack.leave(C)
+    assert three.turns() == [2]
+    assert three.wakes() is None
+
+
+def test_only_who_was_sent_much_and_is_silent_counts_as_dead():
+    """Not one that has all it misses, and not one that asks on, or waits for what it asked for."""
+    pack = Gathering(4)
+    done = DeviceId("dev-done")
+    for device in (A, B, C):
+        pack.ask(device, 0)
+    pack.ask(done, 0, last=0)
+    assert pack.turns() == [0]
+    for number in range(1, DEAD_AFTER + 10):
+        pack.ask(A, number)
+        pack.ask(B, number)
+        while not pack.turns():
+            pack.now += 0.5
+    assert pack.pack.dead(pack.now) in ([], [C])
+    pack.now += SILENT_S
+    pack.ask(A, BLOCKS - 2)
+    pack.ask(B, BLOCKS - 2)
+    assert pack.pack.dead(pack.now + 0.1) == [C]
