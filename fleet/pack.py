@@ -111,7 +111,7 @@ class Pack:
         return [
             device
             for device, one in self.members.items()
-            if not one.open and now - one.heard > SILENT_S and self._count - one.sent_before >= DEAD_AFTER
+            if now - one.heard > SILENT_S and self._count - one.sent_before >= DEAD_AFTER
         ]
 
     def _forget(self, device: DeviceId, member: Member, waits: set[int]) -> None:

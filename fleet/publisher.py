@@ -132,9 +132,9 @@ class Publisher:
             self._queued += _size(left)
         if limit is None:
             await self._rested(device, turn)  # before it is served: another worker may serve it, too
-        await self._guarded(device, self._serve(device, get))
+        served = await self._guarded(device, self._serve(device, get))
         if limit is not None:
-            group.create_task(self._rest(device, turn, limit.take(_size(get))), name=f"rest-{device}")
+            group.create_task(self._rest(device, turn, limit.take(served)), name=f"rest-{device}")
 
     async def _rest(self, device: DeviceId, turn: _Turn, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -148,24 +148,24 @@ class Publisher:
                 self._turns[device] = turn
                 self._work.notify()
 
-    async def _guarded(self, device: DeviceId, work: Awaitable[None]) -> None:
+    async def _guarded(self, device: DeviceId, work: Awaitable[int]) -> int:
+        """The bytes of blocks that went out."""
         try:
-            await work
+            return await work
         except LinkLost as error:
             log.debug("request of %s dropped: %s", device, error)
         except Exception as error:  # noqa: BLE001 - one device's answer; the others are served
             self._mishaps.note("answer", device, error)
+        return 0
 
-    async def _serve(self, device: DeviceId, get: wire.Get) -> None:
+    async def _serve(self, device: DeviceId, get: wire.Get) -> int:
         try:
             length, blocks = await asyncio.to_thread(self._read, get)
         except (Missing, Invalid) as error:
-            await self._refuse(device, get.request, wire.MISSING, error.message)
-            return
+            return await self._refuse(device, get.request, wire.MISSING, error.message)
         except Exception as error:  # noqa: BLE001 - a bad sector, or a database that is away, is no reason to end
             self._mishaps.note("block", f"{get} of {device}", error)
-            await self._refuse(device, get.request, wire.BUSY, "the server cannot read it now; ask again later")
-            return
+            return await self._refuse(device, get.request, wire.BUSY, "the server cannot read it now; ask again later")
         if not blocks:
             await self._refuse(device, get.request, wire.MISSING, f"the blob ends at {length} bytes")
         topic = self._topics.blob(device, get.request)
@@ -173,10 +173,12 @@ class Publisher:
             await self._limits.pass_on(len(data))
             await self._send(topic, wire.encode(wire.Block(get.request, wire.OK, number, length, data)))
             self._meters.block(len(data), to_all=False)
+        return sum(len(data) for _, data in blocks)
 
-    async def _refuse(self, device: DeviceId, request: int, status: int, reason: str) -> None:
+    async def _refuse(self, device: DeviceId, request: int, status: int, reason: str) -> int:
         block = wire.Block(request, status, 0, 0, reason.encode())
         await self._send(self._topics.blob(device, request), wire.encode(block))
+        return 0
 
     def _read(self, get: wire.Get) -> tuple[int, list[tuple[int, bytes]]]:
         if isinstance(get, wire.BlobGet):

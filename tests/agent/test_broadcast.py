@@ -28,6 +28,7 @@ class SharingServer(BlobServer):
         self.old = False
         self.topics: set[str] = set()
         self.left: list[str] = []
+        self.farewells: list[str] = []
         self.deliver_shared = lambda _blob, _payload: None
         self.goes = lambda _number: True
         self.shared_out: list[int] = []
@@ -45,6 +46,9 @@ class SharingServer(BlobServer):
     def _answer(self, get):
         if self.old or not isinstance(get, wire.BlobGet) or get.shared == wire.ALONE:
             return super()._answer(get)
+        if get.shared == wire.LEFT:
+            self.farewells.append(get.digest)
+            return []
         if get.shared == wire.COULD:
             return [wire.Block(get.request, wire.INVITED, AHEAD, len(self.blobs[get.digest]), b"")]
         assert get.digest in self.topics
@@ -102,7 +106,7 @@ def data(blocks=BLOCKS):
 
 
 async def test_a_blob_comes_by_its_broadcast_index_and_all(tmp_path, server):
-    """Invited, it subscribes, takes each block once, tells each gain once, and unsubscribes."""
+    """Invited, it subscribes, takes each block once, tells each gain once, unsubscribes, and says that it has left."""
     blob = server.add(data())
     device = Device(tmp_path, server)
     gains = await device.pull(blob)
@@ -112,7 +116,7 @@ async def test_a_blob_comes_by_its_broadcast_index_and_all(tmp_path, server):
     assert server.sent == []
     assert server.shared_out == [0, *range(BLOCKS)]  # the index is one block
     assert server.topics == set()
-    assert sorted(server.left) == sorted([blob.sha256, blob.blocks])
+    assert sorted(server.left) == sorted(server.farewells) == sorted([blob.sha256, blob.blocks])
 
 
 async def test_an_older_server_is_simply_asked(tmp_path, server):
@@ -140,7 +144,7 @@ async def test_a_device_that_is_late_asks_only_for_what_has_gone_already(tmp_pat
     server.goes = goes
     await device.pull(blob)
 
-    asked = [number for get in server.asked if get.digest == blob.sha256 for number in get.numbers]
+    asked = [n for get in server.asked if get.digest == blob.sha256 and get.shared != wire.LEFT for n in get.numbers]
     assert device.store.has(blob)
     assert not {BLOCKS - 1, BLOCKS - 2, BLOCKS - 3} & set(asked)
 
@@ -158,7 +162,7 @@ async def test_what_the_broadcast_loses_is_asked_for_again_and_nothing_else(tmp_
     server.goes = goes
     await device.pull(blob)
 
-    asked = [n for get in server.asked if get.digest == blob.sha256 and get.shared for n in get.numbers]
+    asked = [n for get in server.asked if get.digest == blob.sha256 and get.shared == wire.JOINED for n in get.numbers]
     assert device.store.has(blob)
     assert asked.count(5) >= 2
     assert server.shared_out.count(5) == 1
@@ -178,21 +182,22 @@ async def test_a_broadcast_that_brings_nothing_is_left(tmp_path, server):
 
 
 async def test_wrong_blocks_are_dropped_and_a_broker_that_sends_them_is_left(tmp_path, server):
-    """Each wrong block is one hash; after a few the device takes no more of them, and pulls what was signed."""
+    """Each wrong block is one hash; after a few the device takes no more of them, though right ones come, too."""
     blob = server.add(data())
     device = Device(tmp_path, server, tries=5)
 
     def goes(number):
-        for salt in range(20):
-            server.broadcast(blob.sha256, number, data=bytes([salt + 100]) * BLOCK)
-        return False
+        if blob.sha256 in server.topics:
+            for salt in range(20):
+                server.broadcast(blob.sha256, number, data=bytes([salt + 100]) * BLOCK)
+        return True
 
     server.goes = goes
     await device.pull(blob)
 
     assert device.store.path(blob.sha256).read_bytes() == data()
-    assert server.topics == set()
-    assert len(server.shared_out) < 20 * BLOCKS
+    assert server.left[-1] == blob.sha256
+    assert len(server.sent_of(blob)) >= BLOCKS - AHEAD
 
 
 async def test_a_wrong_index_costs_one_more_request(tmp_path, server):
@@ -313,6 +318,7 @@ async def test_a_new_session_joins_anew(tmp_path, server):
     assert device.store.has(blob)
     assert told
     assert server.topics == set()
+    assert server.farewells.count(blob.sha256) == 2
 
 
 async def test_an_invitation_without_a_session_is_a_lost_link(tmp_path, server):

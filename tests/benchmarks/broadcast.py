@@ -7,12 +7,14 @@ module of 10 MB is rolled out in one wave. The last line of the output is one JS
 
 import argparse
 import json
+import math
 import secrets
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modules.manifest import Proof
 from tests.benchmarks.process_memory import memory
@@ -71,7 +73,8 @@ def measure(folder: Path, devices: int = DEVICES, *, most_s: float = 600.0, **se
             took, sent, blocks = time.monotonic() - began, way.sent - sent, _block_bytes(http) - blocks
         return Found(
             devices=devices,
-            broadcast_bytes_ratio=round(sent / MODULE_BYTES, 3),
+            # A wave that did not end has sent too little.
+            broadcast_bytes_ratio=round(sent / MODULE_BYTES, 3) if state == "done" else math.inf,
             blocks_ratio=round(blocks / MODULE_BYTES, 3),
             wave_s=round(took, 1),
             state=state,
@@ -80,7 +83,7 @@ def measure(folder: Path, devices: int = DEVICES, *, most_s: float = 600.0, **se
         )
 
 
-def _block_bytes(http) -> float:  # type: ignore[no-untyped-def]
+def _block_bytes(http: Any) -> float:
     """What the server says that it has published of blobs and metadata."""
     lines = checked(http.get("/metrics")).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("edgefleet_block_bytes_total"))
@@ -95,7 +98,7 @@ def main() -> int:
     for name, value in vars(found).items():
         print(f"  {name:<22} {value:>12}")
     ratio = found.broadcast_bytes_ratio
-    met = found.state == "done" and ratio <= TARGETS["broadcast_bytes_ratio"][1]
+    met = ratio <= TARGETS["broadcast_bytes_ratio"][1]
     figures = {name: value for name, value in vars(found).items() if name != "state"}
     targets = {"broadcast_bytes_ratio": {"at_most": TARGETS["broadcast_bytes_ratio"][1], "met": met}}
     print(json.dumps({"benchmark": "broadcast", "figures": figures, "targets": targets}))

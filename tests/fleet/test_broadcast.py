@@ -158,19 +158,23 @@ async def test_what_may_not_or_cannot_be_known_to_be_shareable_is_never_broadcas
 
 
 async def test_a_blob_that_becomes_confidential_is_broadcast_no_more(monkeypatch):
-    """A confidential module that names it is registered in the middle: no block of it goes out from then on."""
+    """A confidential module that names it is registered while devices wait for a block: it does not go out to all."""
     monkeypatch.setattr(broadcasts, "FRESH_S", 0.0)
+    monkeypatch.setattr(pack, "PATIENCE_S", 0.5)
     async with site() as made:
-        for device in (A, B):
+        made.demands[BLOB] = Demand(len(DATA), 3)
+        for device in (A, B, DeviceId("dev-slow")):
             await made.ask(device, 0, shared=wire.JOINED)
         await made.until(lambda: len(made.to_all) == 2)
         for device in (A, B):
             await made.ask(device, 1, shared=wire.JOINED)
-            made.demands[BLOB] = None
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)  # they wait for the third
+        made.demands[BLOB] = None
+        await asyncio.sleep(1)
         assert len(made.to_all) == 2
-        await made.ask(A, 1, shared=wire.ALONE)
-        await made.until(lambda: [one.status for one in made.blocks_for(A)] == [wire.OK] * len(made.blocks_for(A)))
+        await made.ask(A, 1, shared=wire.JOINED)
+        await made.until(lambda: made.blocks_for(A))
+    assert [(one.status, one.number) for one in made.blocks_for(A)] == [(wire.OK, 1)]
     assert len(made.to_all) == 2
 
 
@@ -264,6 +268,30 @@ async def test_the_servers_limit_holds_over_pulls_and_broadcasts_together(rate):
         await asyncio.wait(tasks)
     assert sent / took == pytest.approx(rate, rel=0.15)
     assert made.to_all
+
+
+async def test_the_servers_limit_holds_for_a_broadcast_alone():
+    """Two devices take one block after another: what goes out to both in some seconds is the limit, within 15 %."""
+    rate = 1_000_000
+    async with site(limits=Limits(total=rate)) as made:
+        made.demands[BLOB] = Demand(1000 * BLOCK, 2)
+        made.read_blocks = lambda _, numbers: (1000 * BLOCK, [(number, b"x" * BLOCK) for number in numbers])
+        made.broadcaster._read_blocks = made.read_blocks
+
+        async def pull(device):
+            for number in range(1000):
+                await made.ask(device, number, shared=wire.JOINED, last=999)
+                await made.until(lambda number=number: made.to_all and made.to_all[-1].number >= number)
+
+        tasks = [asyncio.create_task(pull(device)) for device in (A, B)]
+        await made.until(lambda: len(made.to_all) > 8)
+        began, before = time.monotonic(), len(made.to_all)
+        await asyncio.sleep(4)
+        took, sent = time.monotonic() - began, (len(made.to_all) - before) // 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    assert sent * BLOCK / took == pytest.approx(rate, rel=0.15)
 
 
 @pytest.mark.parametrize("rate", [200_000, 800_000])
