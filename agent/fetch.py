@@ -111,7 +111,11 @@ class Puller:
         if pull := self._pulls.get(blob):
             if shared.number not in pull.missing:
                 return  # it is here already
-            if not pull.take(shared.number, shared.data):
+            try:
+                right = pull.take(shared.number, shared.data)
+            except OSError:  # a full disk: the pull meets it with what it asks for itself, and says so
+                return
+            if not right:
                 self._broadcasts.wrong(blob)
                 return
         self._broadcasts.right(blob)

@@ -123,6 +123,7 @@ class Broadcaster:
             if len(self._packs) >= PACKS:
                 return False
             pack = self._packs[get.digest] = Pack(demand.length, demand.devices, now)
+        pack.expected = demand.devices
         if not pack.ask(device, get, now):
             return False
         self._asked.set()

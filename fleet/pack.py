@@ -75,11 +75,20 @@ class Pack:
         self._began = self._newest = self.heard = now
         self._held: float | None = None
 
+    def _begin(self, now: float) -> None:
+        """Those who come now are the next wave: nothing has gone out to them."""
+        self.members.clear()
+        self._sent.clear()
+        self._began = self._newest = now
+        self._held = None
+
     def ask(self, device: DeviceId, get: BlobGet, now: float) -> bool:
         """A device waits for blocks; False where it may not: there are no such blocks, or it waits for too many."""
         numbers = get.numbers
         if numbers[-1] * BLOCK >= max(self.length, 1):
             return False
+        if not self._asks and all(now - one.heard > SILENT_S for one in self.members.values()):
+            self._begin(now)
         member = self.members.get(device)
         if member is None:
             member = self.members[device] = Member(now)

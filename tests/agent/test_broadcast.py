@@ -200,6 +200,22 @@ async def test_wrong_blocks_are_dropped_and_a_broker_that_sends_them_is_left(tmp
     assert len(server.sent_of(blob)) >= BLOCKS - AHEAD
 
 
+async def test_a_full_disk_is_met_by_the_pull_and_by_nothing_else(tmp_path, server, monkeypatch):
+    """A block that was broadcast cannot be written: the pull says so as ever, and once there is room it is resumed."""
+    blob = server.add(data())
+    device = Device(tmp_path, server, tries=5)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch.os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            await device.pull(blob)
+    await device.pull(blob)
+    assert device.store.has(blob)
+
+
 async def test_a_wrong_index_costs_one_more_request(tmp_path, server):
     """What was broadcast as index is not the signed one: it is asked for alone."""
     blob = server.add(data())

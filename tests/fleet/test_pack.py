@@ -283,3 +283,23 @@ def test_only_who_was_sent_much_and_is_silent_counts_as_dead():
     pack.ask(A, BLOCKS - 2)
     pack.ask(B, BLOCKS - 2)
     assert pack.pack.dead(pack.now + 0.1) == [C]
+
+
+def test_the_next_wave_begins_anew():
+    """The devices of a second wave, minutes or moments later, gather as the first ones did, and wait for no merging."""
+    pack = Gathering(2, blocks=2)
+    for number in (0, 1):
+        for device in (A, B):
+            pack.ask(device, number)
+        assert pack.turns() == [number]
+    pack.now += SILENT_S + 0.1
+    pack.pack.expected = 3
+    others = [DeviceId(f"next-{number}") for number in range(3)]
+    for device in others[:2]:
+        pack.ask(device, 0)
+    assert pack.wakes() == pack.now + GATHER_S
+    pack.ask(others[2], 0)
+    assert pack.turns() == [0]
+    for device in others:
+        pack.ask(device, 1)
+    assert pack.turns() == [1]
