@@ -263,6 +263,7 @@ def test_who_leaves_is_waited_for_no_more():
     three.pack.leave(C)
     assert three.turns() == [2]
     assert three.wakes() is None
+    assert C not in three.pack.members
 
 
 def test_only_who_was_sent_much_and_is_silent_counts_as_dead():
@@ -303,3 +304,112 @@ def test_the_next_wave_begins_anew():
     for device in others:
         pack.ask(device, 1)
     assert pack.turns() == [1]
+
+
+def test_a_steady_device_is_waited_for_all_along():
+    """Less than half a second for each block is no crime, however many blocks there are: it is never left behind."""
+    pack = started(A, B, C)
+    for number in range(1, BLOCKS):
+        pack.ask(A, number)
+        pack.ask(B, number)
+        assert pack.turns() == []
+        pack.now += 0.4
+        assert pack.turns() == []
+        pack.ask(C, number)
+        assert pack.turns() == [number]
+
+
+def test_it_is_waited_for_up_to_the_last_block_that_it_misses():
+    """Up to that one and including it, and no further."""
+    pack = started(A, B)
+    pack.ask(C, 0, last=1)
+    pack.now += MERGE_S
+    pack.turns()
+    for device in (A, B):
+        pack.ask(device, 1)
+    pack.pack.members[C].last = 1
+    assert pack.turns() == []
+    pack.ask(C, 1, last=1)
+    assert pack.turns() == [1]
+
+
+def test_time_is_counted_once_half_of_the_devices_are_ready():
+    """One quick device among four does not use up what the others have; it waits until they count as gone."""
+    pack = started(A, B, C, DeviceId("dev-d"))
+    pack.ask(A, 1)
+    for now in (0.0, PATIENCE_S / 2, PATIENCE_S + 0.5, SILENT_S - 0.1):
+        pack.now = now
+        assert pack.turns() == []
+    assert all(pack.pack.members[one].patience == PATIENCE_S for one in (B, C))
+    pack.now = SILENT_S
+    assert len(pack.turns()) == 1
+
+
+def test_a_lost_block_is_asked_for_after_the_last_one():
+    """A device has the last block, and asks for one that it lost: it is sent, though there is nothing beyond."""
+    pack = Gathering(2, blocks=2)
+    pack.ask(A, 0)
+    pack.ask(B, 0)
+    assert pack.turns() == [0]
+    pack.ask(A, 1)
+    assert pack.turns() == []
+    again = pack.ask(A, 0)
+    pack.now += MERGE_S
+    assert pack.turns() == [{A: (again, [0])}]
+
+
+def test_who_asks_again_is_alive():
+    """What went out before its last request does not count against it."""
+    pack = started(A, B, C)
+
+    def go(numbers):
+        for number in numbers:
+            pack.ask(A, number)
+            pack.ask(B, number)
+            while not pack.turns():
+                pack.now += 0.5
+
+    go(range(1, 40))
+    pack.ask(C, 40)
+    go(range(40, 70))
+    pack.now += SILENT_S + 0.1
+    pack.ask(A, 98)
+    pack.ask(B, 98)
+    assert pack.pack.dead(pack.now) == []
+
+
+def test_blocks_are_as_large_as_the_blob_has_them():
+    """The last one may be shorter, and is paid for as it is."""
+    pack = Pack(2 * BLOCK + 7, 2, 0.0)
+    assert [pack.size_of(number) for number in range(3)] == [BLOCK, BLOCK, 7]
+
+
+def test_the_times_are_those_that_the_docs_promise():
+    """docs/mqtt.md tells operators how long a broadcast waits for whom, and when a device counts as dead."""
+    assert (GATHER_S, GATHER_MOST_S, PATIENCE_S, PATIENCE_PER_BLOCK_S) == (2.0, 10.0, 4.0, 0.5)
+    assert DEAD_AFTER * BLOCK == 4 << 20
+
+
+def test_whoever_leaves_or_belongs_to_an_earlier_wave_is_forgotten():
+    """Nobody of them is counted, waited for, or taken for dead."""
+    pack = started(A, B, C)
+    pack.pack.leave(C)
+    assert set(pack.pack.members) == {A, B}
+    pack.now += SILENT_S + 0.1
+    pack.ask(C, 0)
+    assert set(pack.pack.members) == {C}
+
+
+def test_time_comes_back_with_blocks_and_not_by_asking():
+    """Half a second for each block that a device gets through; asking for the same again gives nothing."""
+    pack = started(A, B, C)
+    member = pack.pack.members[C]
+    pack.ask(C, 40)
+    member.patience = 1.0
+    pack.ask(C, 42)
+    assert member.patience == 1.0 + 2 * PATIENCE_PER_BLOCK_S
+    pack.ask(C, 42)
+    pack.ask(C, 7)
+    assert member.patience == 1.0 + 2 * PATIENCE_PER_BLOCK_S
+    pack.ask(C, 90)
+    assert member.patience == PATIENCE_S
