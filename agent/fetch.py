@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from agent.blobs import BlobStore
+from agent.broadcast import Broadcasts, Invited
 from agent.window import Flight, Window
+from modules.bucket import BURST_S, Bucket
 from modules.digests import BLOCK, HASH, Blob, block_matches, check_index, sha256
 from modules.errors import Invalid, TransferStalled
 from modules.names import Digest
 from modules.protocol.blobs import (
     BUSY,
+    INVITED,
     MAX_MASK,
     MISSING,
     OK,
-    BlobGet,
     Block,
     MetadataGet,
     decode_block,
@@ -42,8 +44,10 @@ Progress = Callable[[int], None]
 class Lane(Protocol):
     """A quicker way for many blocks, which may fail: ``agent/https_lane.py``."""
 
-    async def bring(self, blob: Blob, index: bytes, missing: set[int], stream: BinaryIO, progress: Progress) -> str:
-        """Fetch what it can; returns why the rest has to come another way, empty where the lane is well."""
+    async def bring(
+        self, blob: Blob, index: bytes, missing: set[int], stream: BinaryIO, progress: Progress, bucket: Bucket
+    ) -> str:
+        """Fetch what it can, no faster than the bucket fills; returns why the rest comes another way, or nothing."""
         ...
 
 
@@ -69,19 +73,44 @@ class _Pull:
     tries: dict[int, int]
     busy: int = 0
 
+    def take(self, number: int, data: bytes) -> bool:
+        """Write a block that is missing, if it is the right one."""
+        if number not in self.missing or not block_matches(self.index, number, data):
+            return False
+        os.pwrite(self.stream.fileno(), data, number * BLOCK)
+        self.missing.discard(number)
+        self.busy = 0
+        self.progress(len(data))
+        return True
+
 
 class Puller:
     """Asks through ``send`` (a publish to ``up/blob/get``) and is fed with what arrives at ``down/blob``.
 
-    ``lane`` gives the quicker way, where there is one. ``detour`` says why it is not used; empty: it is, or none is.
+    With ``broadcasts`` it takes part in those; with a ``limit`` it asks for no more bytes a second than that, and takes
+    part in none, for they would not heed it. ``lane`` gives the quicker way, where there is one; ``detour`` says why it
+    is not used, empty: it is, or none is.
     """
 
-    def __init__(self, send: Send, *, timeout_s: float, tries: int, lane: Callable[[], Lane] | None = None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        *,
+        timeout_s: float,
+        tries: int,
+        broadcasts: Broadcasts | None = None,
+        lane: Callable[[], Lane] | None = None,
+        limit: int = 0,
+    ) -> None:
         self._send = send
         self._lane = lane
         self.detour = ""
         self._tries = tries
         self._window = Window(least_s=timeout_s)
+        self._bucket = Bucket(limit)
+        self._broadcasts = broadcasts if broadcasts is not None and not limit else Broadcasts()
+        self._broadcasts.belong_to(self._window, send)
+        self._pulls: dict[Digest, _Pull] = {}
         self._one_by_one: weakref.WeakValueDictionary[Digest, asyncio.Lock] = weakref.WeakValueDictionary()
         self.bytes_received = 0
 
@@ -93,6 +122,24 @@ class Puller:
         except Invalid:
             return
         self._window.put(block)
+
+    def on_shared(self, blob: Digest, payload: bytes) -> None:
+        """Take a message from a shared topic: a block that was asked for, or one that will not have to be."""
+        self.bytes_received += len(payload)
+        if (shared := self._broadcasts.block(blob, payload)) is None:
+            return
+        if pull := self._pulls.get(blob):
+            if shared.number not in pull.missing:
+                return  # it is here already
+            try:
+                right = pull.take(shared.number, shared.data)
+            except OSError:  # a full disk: the pull meets it with what it asks for itself, and says so
+                return
+            if not right:
+                self._broadcasts.wrong(blob)
+                return
+        self._broadcasts.right(blob)
+        self._window.share(blob, shared)
 
     async def blob(self, blob: Blob, store: BlobStore, progress: Progress = lambda _: None) -> None:
         """Bring a blob into the store; resumes a partial one. ``progress`` is told of each number of bytes gained.
@@ -118,18 +165,25 @@ class Puller:
             await asyncio.to_thread(store.copy_known, index, missing, stream)
             progress(blob.length - sum(blob.block_length(n) for n in missing))
             if missing and self._lane is not None:
-                self.detour = await self._lane().bring(blob, index, missing, stream, progress)
-            await self._blocks(_Pull(blob, index, missing, stream, progress, {}))
+                self.detour = await self._lane().bring(blob, index, missing, stream, progress, self._bucket)
+            pull = self._pulls[blob.sha256] = _Pull(blob, index, missing, stream, progress, {})
+            try:
+                await self._blocks(pull)
+            finally:
+                del self._pulls[blob.sha256]
+                self._broadcasts.ended(blob.sha256)
         await asyncio.to_thread(store.finish, blob)
 
     async def _index(self, blob: Blob) -> bytes:
         length = blob.block_count * HASH
-        index = await self.small(blob.blocks, length)
+        index = await self.small(blob.blocks, length, shared=True)
         check_index(blob, index)
         return index
 
-    async def small(self, digest: Digest, length: int, *, urgent: bool = False) -> bytes:
+    async def small(self, digest: Digest, length: int, *, urgent: bool = False, shared: bool = False) -> bytes:
         """A small blob, into memory, checked against its digest; an urgent one waits for no other pull.
+
+        A ``shared`` one may come by a broadcast; where what came so is wrong, it is pulled.
 
         Raises:
             Missing: the server does not have it.
@@ -137,12 +191,21 @@ class Puller:
         """
         if length > _MAX_MEMORY:
             raise Invalid(f"{length} bytes are more than the {_MAX_MEMORY} allowed", element=digest)
+        self._bucket.take(length)
+        for way in (True, False) if shared else (False,):
+            data = await self._small(digest, length, urgent=urgent, shared=way)
+            if len(data) == length and sha256(data) == digest:
+                return data
+        raise TransferStalled("what came is not what was signed", element=digest)
+
+    async def _small(self, digest: Digest, length: int, *, urgent: bool, shared: bool) -> bytes:
         parts: dict[int, bytes] = {}
+        count = -(-length // BLOCK)
 
         async def ask() -> bytes:
-            while wanted := [n for n in range(-(-length // BLOCK)) if n not in parts][: self._window.request]:
-                async with self._window.flight(len(wanted), urgent=urgent) as flight:
-                    await self._send(_request(flight, digest, wanted))
+            while wanted := [n for n in range(count) if n not in parts][: self._window.request]:
+                async with self._broadcasts.flight(digest, len(wanted), urgent=urgent, shared=shared) as flight:
+                    await self._send(self._broadcasts.ask(flight, digest, wanted, count - 1))
                     for _ in wanted:
                         block = _good(await flight.next())
                         if block.number not in wanted:
@@ -150,10 +213,11 @@ class Puller:
                         parts[block.number] = block.data
             return b"".join(parts[n] for n in sorted(parts))
 
-        data = await self._tried(ask)
-        if len(data) != length or sha256(data) != digest:
-            raise TransferStalled("what came is not what was signed", element=digest)
-        return data
+        try:
+            return await self._tried(ask)
+        finally:
+            if shared:
+                self._broadcasts.ended(digest)
 
     async def metadata(self, name: str) -> bytes:
         """A TUF metadata file, which waits for no pull of blobs; its signatures are the reader's business.
@@ -172,10 +236,13 @@ class Puller:
 
     async def _tried(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
         """Something small, as often as it takes."""
-        tries, busy = 0, 0
+        tries, busy, invited = 0, 0, 0
         while tries < self._tries and busy < _BUSY_MOST:
             try:
                 return await ask()
+            except Invited:
+                invited += 1
+                tries += invited > 1
             except TimeoutError:
                 tries += 1
             except _Busy:
@@ -214,6 +281,15 @@ class Puller:
                     remedy="the pull is resumed by itself; if this stays, check the fleet server's blob",
                 )
 
+    def _most(self, digest: Digest) -> int:
+        """How many blocks to ask for at once: as the window says, and the broadcast, and the limit."""
+        most = self._window.request
+        if ahead := self._broadcasts.ahead(digest):
+            most = min(most, max(ahead // _REQUESTS, 1))
+        if self._bucket.rate:
+            most = min(most, max(int(self._bucket.rate * BURST_S) // BLOCK, 1))
+        return most
+
     async def _work(self, pull: _Pull, left: list[int]) -> None:
         """Ask for the blocks in ``left``, which is sorted downwards and shared, until there are none."""
         while left and pull.busy < _BUSY_MOST:
@@ -222,21 +298,28 @@ class Puller:
     async def _some(self, pull: _Pull, left: list[int]) -> None:
         """Ask for a few blocks; what comes in time and right is no longer missing, the rest failed once more."""
         wanted: list[int] = []
+        digest = pull.blob.sha256
+        most = self._most(digest)
+        await asyncio.sleep(self._bucket.take(most * BLOCK))
         try:
-            most = self._window.request
-            async with self._window.flight(most) as flight:
-                wanted = _next(left, most)
+            async with self._broadcasts.flight(digest, most) as flight:
+                wanted = _next(left, pull.missing, most)
+                self._bucket.take((len(wanted) - most) * BLOCK)
                 if not wanted:
                     return  # the other worker has asked for the rest
                 asked = set(wanted)
-                await self._send(_request(flight, pull.blob.sha256, wanted))
+                await self._send(self._broadcasts.ask(flight, digest, wanted, max(pull.missing)))
                 for _ in wanted:
                     block = _good(await flight.next())
-                    if block.number in asked and block_matches(pull.index, block.number, block.data):
-                        os.pwrite(pull.stream.fileno(), block.data, block.number * BLOCK)
+                    if block.number in asked and (
+                        block.number not in pull.missing or pull.take(block.number, block.data)
+                    ):
                         asked.discard(block.number)
-                        pull.missing.discard(block.number)
-                        pull.progress(len(block.data))
+                        flight.waits_for.discard(block.number)
+        except Invited:
+            left.extend(wanted)
+            left.sort(reverse=True)
+            return
         except TimeoutError:
             pass  # what did not come is asked for again, and counted
         except _Busy:
@@ -248,17 +331,13 @@ class Puller:
                 pull.tries[number] = pull.tries.get(number, 0) + 1
 
 
-def _next(left: list[int], most: int) -> list[int]:
-    """Take the lowest numbers that fit one request's mask out of ``left``."""
+def _next(left: list[int], missing: set[int], most: int) -> list[int]:
+    """Take the lowest numbers that are still missing and fit one request's mask out of ``left``."""
     wanted: list[int] = []
     while left and len(wanted) < most and (not wanted or left[-1] - wanted[0] < MAX_MASK):
-        wanted.append(left.pop())
+        if (number := left.pop()) in missing:
+            wanted.append(number)
     return wanted
-
-
-def _request(flight: Flight, digest: Digest, wanted: list[int]) -> bytes:
-    mask = sum(1 << (number - wanted[0]) for number in wanted)
-    return encode(BlobGet(request=flight.request, digest=digest, first=wanted[0], mask=mask))
 
 
 def _good(block: Block) -> Block:
@@ -266,6 +345,7 @@ def _good(block: Block) -> Block:
 
     Raises:
         Missing: the server answers that there is none.
+        Invited: it asks us to take the blob from its broadcast.
         TimeoutError: it answers with what nobody knows; it is asked again.
         _Busy: the server asks us to wait.
     """
@@ -275,6 +355,8 @@ def _good(block: Block) -> Block:
             element="pull",
             remedy="publish the module again",
         )
+    if block.status == INVITED:
+        raise Invited(block.number)
     if block.status == BUSY:
         raise _Busy
     if block.status != OK:

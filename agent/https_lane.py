@@ -24,6 +24,7 @@ from typing import BinaryIO, Final, TypeVar
 from agent.broker_tls import mutual
 from agent.clock import Clock, backoff
 from agent.fleet_address import connection, parsed
+from modules.bucket import Bucket
 from modules.digests import BLOCK, Blob, block_matches, sha256
 from modules.errors import BadSettings
 from modules.names import Digest
@@ -60,9 +61,17 @@ class HttpsLane:
         self._why = ""
 
     async def bring(
-        self, blob: Blob, index: bytes, missing: set[int], stream: BinaryIO, progress: Callable[[int], None]
+        self,
+        blob: Blob,
+        index: bytes,
+        missing: set[int],
+        stream: BinaryIO,
+        progress: Callable[[int], None],
+        bucket: Bucket,
     ) -> str:
         """Fetch what can be had of the missing blocks, which leave ``missing`` as they are written.
+
+        No faster than the bucket fills: each block is asked for alone then, for the server sends a range as a whole.
 
         Returns why the rest has to come over MQTT; empty where the lane is well. Never raises for what the network or
         the server did; a disk that cannot be written is the caller's.
@@ -73,7 +82,8 @@ class HttpsLane:
         wrong: set[int] = set()
         try:
             await one.call(one.open, within_s=2 * SILENT_S)
-            while run := next(_runs(missing - wrong), None):
+            while run := next(_runs(missing - wrong, 1 if bucket.rate else _REQUEST), None):
+                await asyncio.sleep(bucket.take(sum(map(blob.block_length, run))))
                 await one.call(one.ask, blob, run, within_s=2 * SILENT_S)
                 while run:
                     arrived: list[int] = []
@@ -243,11 +253,11 @@ def _check(wrong: set[int], blob: Blob) -> None:
         raise _Trouble(f"{len(wrong)} blocks of {blob.sha256} are not what was signed")
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[deque[int]]:
+def _runs(numbers: Iterable[int], longest: int) -> Iterator[deque[int]]:
     """Rows of blocks that follow each other, from the lowest on; none longer than one request may be."""
     run: deque[int] = deque()
     for number in sorted(numbers):
-        if run and (number != run[-1] + 1 or len(run) == _REQUEST):
+        if run and (number != run[-1] + 1 or len(run) == longest):
             yield run
             run = deque()
         run.append(number)

@@ -15,6 +15,7 @@ from agent.clock import Clock, backoff
 from agent.identity import Identity
 from modules import canonical
 from modules.errors import EdgefleetError, Invalid, LinkLost
+from modules.names import Digest
 from modules.protocol.report import Status
 from modules.protocol.topics import Parsed, Topics
 
@@ -30,6 +31,7 @@ _GOODBYE_S: Final = 2.0
 _RECEIPT_S: Final = 120.0
 
 OnMessage = Callable[[Parsed, bytes], None]
+OnShared = Callable[[Digest, bytes], None]
 OnConnect = Callable[[], Coroutine[None, None, None]]
 
 
@@ -46,6 +48,7 @@ class Link:
         folder: Path,
         *,
         on_message: OnMessage,
+        on_shared: OnShared = lambda _blob, _payload: None,
         on_connect: OnConnect,
         next_boot: Callable[[], int],
         epoch: Callable[[], str] = str,
@@ -55,6 +58,7 @@ class Link:
         self._identity = identity
         self._folder = folder
         self._on_message = on_message
+        self._on_shared = on_shared
         self._on_connect = on_connect
         self._next_boot = next_boot
         self._epoch = epoch
@@ -86,6 +90,20 @@ class Link:
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=self._where) from error
 
+    async def read_shared(self, blob: Digest, *, stop: bool = False) -> None:
+        """Read the shared topic of a blob from now on in this session, or read it no more.
+
+        Raises:
+            LinkLost: there is no session, or it broke.
+        """
+        if self._client is None:
+            raise LinkLost("there is no session with the broker", element=self._where)
+        topic = self.topics.shared_blob(blob)
+        try:
+            await (self._client.unsubscribe(topic) if stop else self._client.subscribe(topic, qos=0))
+        except aiomqtt.MqttError as error:
+            raise LinkLost(str(error), element=self._where) from error
+
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled. An outage is logged once, and so is its end."""
         failures = 0
@@ -112,14 +130,18 @@ class Link:
     def _hand_over(self, message: aiomqtt.Message) -> None:
         """One message; the broker may retain it, so nothing in it may end the session."""
         payload = message.payload if isinstance(message.payload, bytes) else b""
+        topic = str(message.topic)
         try:
-            self._on_message(self.topics.parse(str(message.topic)), payload)
+            if blob := self.topics.of_shared_blob(topic):
+                self._on_shared(blob, payload)
+            else:
+                self._on_message(self.topics.parse(topic), payload)
         except Invalid as error:
             _log.info("ignored: %s", error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next messages are taken
             if (met := type(error).__name__) not in self._met:
                 self._met.add(met)
-                _log.exception("a message at %s met a defect of this program, please report it", message.topic)
+                _log.exception("a message at %s met a defect of this program, please report it", topic)
 
     @property
     def _where(self) -> str:

@@ -21,6 +21,8 @@ _LISTS: Final = frozenset({"fallback_hosts", "telemetry_streams"})
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[int, msgspec.Meta(ge=0)]
+LEAST_RATE: Final = 16 << 10
 Level = Annotated[str, msgspec.Meta(pattern="^(?i:debug|info|warning|error)$")]
 
 
@@ -59,6 +61,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     block_tries: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     #: how long a paused pull waits at first
     pull_retry_s: Seconds = 5.0
+    #: whether blocks are taken from broadcasts: auto (where the link is quick enough), always or never
+    broadcast: Literal["auto", "always", "never"] = "auto"
+    #: most bytes a second to ask for, 16384 or more; 0: as many as go. With a limit, broadcasts are not taken
+    pull_bytes_s: Rate = 0
     #: bytes of the disk that are never filled
     disk_reserve: Bytes = 64 << 20
     #: bytes that blobs nobody runs may take, before the oldest are removed
@@ -117,11 +123,18 @@ def load(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
             key = name.removeprefix(_PREFIX).lower()
             values[key] = [part.strip() for part in text.split(",") if part.strip()] if key in _LISTS else text
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettings(
             str(error), element=str(named or "environment"), remedy="see edgefleet-agent settings"
         ) from error
+    if 0 < settings.pull_bytes_s < LEAST_RATE:
+        raise BadSettings(
+            f"{settings.pull_bytes_s} bytes a second are too few: a block takes longer than it is waited for",
+            element="pull_bytes_s",
+            remedy=f"allow {LEAST_RATE} or more, or 0 for no limit",
+        )
+    return settings
 
 
 def _file(path: Path) -> dict[str, object]:

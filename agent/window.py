@@ -15,7 +15,8 @@ from typing import Final
 
 from agent.latencies import median
 from modules.digests import BLOCK
-from modules.protocol.blobs import Block
+from modules.names import Digest
+from modules.protocol.blobs import OK, Block, Shared
 
 # Blocks in flight, and how many of them one request asks for.
 LEVELS: Final = {1: 1, 2: 2, 4: 2, 8: 4, 16: 8}
@@ -55,6 +56,11 @@ class Window:
         return self._level
 
     @property
+    def measured(self) -> bool:
+        """Whether it is known how quick the link is."""
+        return bool(self._gaps)
+
+    @property
     def patience_s(self) -> float:
         """How long to wait for a block while none comes."""
         # Unmeasured: a block of 64 KiB takes eight seconds at 64 kbit/s.
@@ -62,12 +68,13 @@ class Window:
         return min(max(self._least_s, learned) * 2.0 ** min(self._silences, 10), _LONGEST_S)
 
     @contextlib.asynccontextmanager
-    async def flight(self, blocks: int, *, urgent: bool = False) -> "AsyncIterator[Flight]":
-        """Room for one request of so many blocks; an urgent one waits for nobody."""
-        while not urgent and self._flying and self._flying + blocks > self._level:
+    async def flight(self, blocks: int, *, urgent: bool = False, apart: bool = False) -> "AsyncIterator[Flight]":
+        """Room for one request of so many blocks; an urgent one waits for nobody, one apart takes no room, either."""
+        while not urgent and not apart and self._flying and self._flying + blocks > self._level:
             waiting = asyncio.get_running_loop().create_future()
             self._room.append(waiting)
             await waiting
+        blocks = 0 if apart else blocks
         self._flying += blocks
         self._request += 1
         flight = self._flights[self._request] = Flight(self, self._request)
@@ -75,7 +82,8 @@ class Window:
             yield flight
             self._learn(flight.gaps)
         except TimeoutError:
-            self._lost()
+            if not flight.shared:  # a broadcast has its own pace, which says nothing of this link
+                self._lost()
             raise
         finally:
             self._flying -= blocks
@@ -90,6 +98,24 @@ class Window:
         if flight := self._flights.get(block.request):
             flight.put(block)
         self.heard = self.now()
+
+    def share(self, blob: Digest, shared: Shared) -> None:
+        """A block has come for all, and for each request here that waits for it."""
+        for flight in self._flights.values():
+            if flight.blob == blob and shared.number in flight.waits_for:
+                flight.put_shared(Block(flight.request, OK, shared.number, shared.length, shared.data))
+        self.heard = self.now()
+
+    def others(self, flight: "Flight") -> tuple[int, ...]:
+        """The other requests that wait for a broadcast of the same blob."""
+        return tuple(
+            number for number, one in self._flights.items() if one.shared and one.blob == flight.blob and one != flight
+        )[:8]
+
+    def took(self, gap: float) -> None:
+        """A full block took so many seconds on this link alone."""
+        self.came(gap)
+        self._learn([gap])
 
     def came(self, waited: float) -> None:
         """A full block came, for which the link had ``waited`` seconds."""
@@ -127,6 +153,11 @@ class Flight:
         self._blocks: asyncio.Queue[Block] = asyncio.Queue()
         self._first = True
         self._last = window.now()
+        # What may come by a broadcast, too: of this blob, these blocks. ``least_s``: it comes at its own pace.
+        self.blob: Digest | None = None
+        self.waits_for: set[int] = set()
+        self.shared = False
+        self.least_s = 0.0
         # Seconds between its blocks, as far as the link had nothing else to carry.
         self.gaps: list[float] = []
 
@@ -134,13 +165,20 @@ class Flight:
         """A block of this request has come."""
         now = self._window.now()
         waited = now - max(self._last, self._window.heard)
-        if len(block.data) > BLOCK // 2:  # a short one says nothing of the link
+        # A short one says nothing of the link, nor does one that waited for other devices.
+        if len(block.data) > BLOCK // 2 and not self.shared:
             self._window.came(waited)
             # The first one says how long the way is, too, so it counts only where nothing else can be known.
             if not self._first or self._window.request == 1:
                 self.gaps.append(waited)
         self._first = False
         self._last = now
+        self._blocks.put_nowait(block)
+
+    def put_shared(self, block: Block) -> None:
+        """A block of this request has come for all, from which nothing is learned of the link."""
+        self.waits_for.discard(block.number)
+        self._last = self._window.now()
         self._blocks.put_nowait(block)
 
     async def next(self) -> Block:
@@ -150,7 +188,7 @@ class Flight:
             TimeoutError: no block came at all for as long as one may take, or long none of this request.
         """
         while True:
-            patience = self._window.patience_s
+            patience = max(self._window.patience_s, self.least_s)
             ends = min(max(self._last, self._window.heard) + patience, self._last + 4 * patience)
             if (left := ends - self._window.now()) <= 0 and self._blocks.empty():
                 raise TimeoutError

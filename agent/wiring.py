@@ -6,12 +6,14 @@ import functools
 import importlib
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent import identity as identities
 from agent import installation as installations
 from agent.blobs import BlobStore
+from agent.broadcast import Broadcasts
 from agent.clock import Clock, SystemClock
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
@@ -61,8 +63,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     clock = clock or SystemClock()
     identity = identities.load(settings.identity)
     check_socket(settings.instances / LONGEST_SOCKET)
-    for folder in (settings.blobs, settings.modules, settings.instances):
-        folder.mkdir(parents=True, exist_ok=True)
+    _make_folders(settings)
     store = Store(Path(settings.state))
     shelf = Shelf(settings.modules)
     blobs = BlobStore(settings.blobs)
@@ -78,10 +79,9 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
                 inbox.on_ack(payload)
             case ("cmd", name, *_):
                 inbox.on_command(name)
-            case _:
-                pass
 
     async def on_connect() -> None:
+        broadcasts.forget()
         outbox.forget_facts()
         await outbox.on_connect()
         telemetry.on_connect()
@@ -91,6 +91,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         identity,
         settings.identity,
         on_message=on_message,
+        on_shared=lambda blob, payload: puller.on_shared(blob, payload=payload),
         on_connect=on_connect,
         next_boot=lambda: store.count("boot"),
         epoch=lambda: store.epoch,
@@ -102,8 +103,16 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
         await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
 
-    lane = _lane(settings, identity, clock)
-    puller = Puller(ask, timeout_s=settings.block_timeout_s, tries=settings.block_tries, lane=lane)
+    broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
+    puller = Puller(
+        # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
+        lambda payload: link.publish(link.topics.blob_get(identity.device), payload, qos=0),
+        timeout_s=settings.block_timeout_s,
+        tries=settings.block_tries,
+        broadcasts=broadcasts,
+        lane=_lane(settings, identity, clock),
+        limit=settings.pull_bytes_s,
+    )
     verifier = Verifier(
         device=identity.device,
         folder=settings.trust,
@@ -191,6 +200,11 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         notify("STOPPING=1")
         verifier.close()
         store.close()
+
+
+def _make_folders(settings: Settings) -> None:
+    for folder in (settings.blobs, settings.modules, settings.instances):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _lane(settings: Settings, identity: Identity, clock: Clock) -> Callable[[], Lane] | None:

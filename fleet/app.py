@@ -19,13 +19,17 @@ from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
 from fleet.blob_listener import serving
 from fleet.blobs import Blobs
+from fleet.broadcast import Broadcaster
 from fleet.broker import BrokerLink, tls_context
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.demand import Demands
+from fleet.devices import labels_of
 from fleet.enrolment import Enrolment
 from fleet.folder import Folder
 from fleet.ingest import Ingest
 from fleet.leader import lead
+from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
@@ -124,6 +128,22 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         topics=topics,
         identifier=SERVICE,
     )
+    limits = Limits(
+        total=settings.pull_bytes_s,
+        device=settings.device_bytes_s,
+        by_label=settings.label_limits,
+        labels_of=partial(labels_of, database),
+    )
+    broadcasts = Broadcaster(
+        topics=topics,
+        send=link.publish,
+        read_blocks=blobs.read_blocks,
+        demand=Demands(database, blobs).of,
+        end_session=link.end_session,
+        limits=limits,
+        meters=meters,
+        mishaps=mishaps,
+    )
     publisher = Publisher(
         topics=topics,
         send=link.publish,
@@ -131,6 +151,9 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         read_metadata=metadata.file,
         workers=settings.block_workers,
         mishaps=mishaps,
+        meters=meters,
+        limits=limits,
+        broadcasts=broadcasts if settings.broadcast else None,
     )
     background = Background(
         database=database,
@@ -173,6 +196,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         attempts=Attempts(),
         mishaps=mishaps,
         meters=meters,
+        limits=limits,
         revocations=Revocations(authority, folder),
         leads=lambda: background.leads,
         wake=background.wake,

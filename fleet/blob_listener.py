@@ -36,7 +36,8 @@ from fleet.folder import Folder
 from fleet.ranges import Unsatisfiable, selected
 from fleet.refusals import Forbidden, Missing
 from fleet.services import Services
-from modules.names import Digest
+from modules.digests import BLOCK
+from modules.names import DeviceId, Digest
 
 log = logging.getLogger(__name__)
 
@@ -103,25 +104,26 @@ def application(use: Services) -> FastAPI:
 
     @app.api_route("/blobs/{name}", methods=["GET", "HEAD"])
     def blob(name: DigestPath, request: Request) -> Response:
-        _admit(use, request.state.certificate)
+        device = _admit(use, request.state.certificate)
         length = use.blobs.length(name)
         if length is None:
             raise Missing("there is no such blob", element=name)
-        return _answer(request, name, use.blobs.path(name), length)
+        return _answer(request, name, length, lambda part: _read(use, device, use.blobs.path(name), part))
 
     return app
 
 
-def _admit(use: Services, certificate: dict[str, Any]) -> None:
-    """Raises Forbidden unless the certificate holds now."""
+def _admit(use: Services, certificate: dict[str, Any]) -> DeviceId:
+    """Whose certificate it is. Raises Forbidden unless it holds now."""
     names = [value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"]
     if len(names) != 1:
         raise Forbidden("the certificate names no device", element="certificate")
     with use.database.read() as connection:
         revocation.check(connection, use.clock(), names[0], int(certificate["serialNumber"], 16))
+    return DeviceId(names[0])
 
 
-def _answer(request: Request, name: Digest, path: Path, length: int) -> Response:
+def _answer(request: Request, name: Digest, length: int, read: Callable[[range], AsyncIterator[bytes]]) -> Response:
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{name}"'}
     whole, part = range(length), None
     if request.method == "GET" and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
@@ -139,18 +141,24 @@ def _answer(request: Request, name: Digest, path: Path, length: int) -> Response
     media, code = "application/octet-stream", http.HTTPStatus.OK if part is None else http.HTTPStatus.PARTIAL_CONTENT
     if request.method == "HEAD":
         return Response(headers=headers, media_type=media)
-    return StreamingResponse(_read(path, sent), status_code=code, headers=headers, media_type=media)
+    return StreamingResponse(read(sent), status_code=code, headers=headers, media_type=media)
 
 
-async def _read(path: Path, part: range) -> AsyncIterator[bytes]:
-    """The bytes, a piece at a time, read outside the event loop."""
+async def _read(use: Services, device: DeviceId, path: Path, part: range) -> AsyncIterator[bytes]:
+    """The bytes, a piece at a time, read outside the event loop, and no faster than the limits let them go."""
+    limit = await use.limits.of(device)
+    most = CHUNK if limit is None else BLOCK
     descriptor = await to_thread.run_sync(os.open, path, os.O_RDONLY)
     try:
         at = part.start
         while at < part.stop:
-            piece = await to_thread.run_sync(os.pread, descriptor, min(CHUNK, part.stop - at), at)
+            piece = await to_thread.run_sync(os.pread, descriptor, min(most, part.stop - at), at)
             if not piece:
                 raise OSError(f"{path} is shorter than it was")
+            if limit is not None:
+                await asyncio.sleep(limit.take(len(piece)))
+            await use.limits.pass_on(len(piece))
+            use.meters.block(len(piece), "https")
             at += len(piece)
             yield piece
     finally:

@@ -112,6 +112,18 @@ class BrokerLink:
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
+    async def end_session(self, device: DeviceId) -> None:
+        """End a device's session, and with it what the broker keeps for it; an honest device comes again.
+
+        Raises:
+            LinkLost: the broker does not answer.
+        """
+        try:
+            async with self._session(device):
+                pass
+        except (aiomqtt.MqttError, OSError) as error:
+            raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
+
     async def run(self, connected: Callable[[], None], arrived: Callable[[Parsed, bytes], Awaitable[None]]) -> None:
         """Connect, subscribe to what devices say, hand over each message; again whenever the session ends."""
         wait, told = FIRST_WAIT_S, False

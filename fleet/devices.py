@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from fleet import selectors
+from fleet.db import Database
 from fleet.refusals import Missing
 from fleet.rollouts.model import Candidate
 from fleet.tables import devices, slots
@@ -41,6 +42,13 @@ def view_all(connection: Connection) -> list[dict[str, Any]]:
         ordered.setdefault(row.device, []).append(row)
     rows = connection.execute(select(devices).where(LIVE).order_by(devices.c.id))
     return [_view(row, ordered.get(row.id, [])) for row in rows]
+
+
+def labels_of(database: Database, device: DeviceId) -> dict[str, str]:
+    """A device's labels, none where there is no such device. Blocking."""
+    with database.read() as connection:
+        found: dict[str, str] | None = connection.scalar(select(devices.c.labels).where(devices.c.id == device, LIVE))
+    return found or {}
 
 
 def set_labels(connection: Connection, device: DeviceId, labels: dict[str, str]) -> None:

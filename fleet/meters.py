@@ -7,7 +7,7 @@ along. What is not a count of this process is read where it stands when somebody
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
@@ -51,6 +51,12 @@ class Meters:
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._blocks = Counter(
+            "edgefleet_block_bytes",
+            "bytes of blobs and trust metadata that went to devices: to one that asked, to all, or over HTTPS",
+            ["way"],
+            registry=self.registry,
+        )
         self._forgotten = Counter(
             "edgefleet_forgotten_rows", "rows that were older than is kept, by table", ["table"], registry=self.registry
         )
@@ -65,6 +71,9 @@ class Meters:
             self._batch.observe(time.perf_counter() - began)
             for kind in kinds:
                 self._messages.labels(kind).inc()
+
+    def block(self, size: int, way: Literal["asked", "to_all", "https"]) -> None:
+        self._blocks.labels(way).inc(size)
 
     def refused(self, kind: str) -> None:
         self._refused.labels(kind).inc()

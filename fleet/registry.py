@@ -162,8 +162,8 @@ class Registry:
             if other == removed:
                 return
             kept.add(other)
-            kept.update(_named(manifests.decode(self._blobs.read(other))))
-        for name in {removed, *_named(manifests.decode(data))} - kept:
+            kept.update(named_digests(manifests.decode(self._blobs.read(other))))
+        for name in {removed, *named_digests(manifests.decode(data))} - kept:
             self._blobs.remove(name)
 
     def _existing(self, connection: Connection, ref: ModuleRef) -> Row[Any]:
@@ -188,7 +188,8 @@ def named_blobs(manifest: Manifest) -> Iterable[Blob]:
             yield from runtime.image.layers
 
 
-def _named(manifest: Manifest) -> Iterable[Digest]:
+def named_digests(manifest: Manifest) -> Iterable[Digest]:
+    """Those blobs, and their indexes."""
     for blob in named_blobs(manifest):
         yield blob.sha256
         yield blob.blocks

@@ -12,6 +12,7 @@ from fleet.broker import BrokerLink
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.enrolment import Enrolment
+from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
@@ -41,6 +42,7 @@ class Services:
     attempts: Attempts
     mishaps: Mishaps
     meters: Meters
+    limits: Limits
     revocations: Revocations
     leads: Callable[[], bool]
     wake: Callable[[], None]

@@ -4,14 +4,34 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet.limits import LEAST, LabelLimit, read_label_limits
+from modules.errors import BadSettings
 from modules.protocol.topics import PREFIX
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 DAY_S = 86400
 DAY_TELEMETRY = 2 << 20
+
+
+def _enough(rate: int) -> int:
+    if 0 < rate < LEAST:
+        raise BadSettings(
+            f"{rate} bytes a second are too few: a block takes longer than a device waits for it",
+            element="pull_bytes_s or device_bytes_s",
+            remedy=f"allow {LEAST} or more, or 0 for no limit",
+        )
+    return rate
+
+
+def _readable(limits: str) -> str:
+    read_label_limits(limits)
+    return limits
+
+
+Rate = Annotated[int, Field(ge=0), AfterValidator(_enough)]
 
 
 class Settings(BaseSettings):
@@ -91,8 +111,21 @@ class Settings(BaseSettings):
     telemetry_day_bytes: Annotated[int, Field(ge=1 << 10)] = DAY_TELEMETRY
     #: whether /metrics is answered without a token
     open_metrics: bool = False
+    #: whether a block that several devices wait for is sent once, for all of them
+    broadcast: bool = True
+    #: most bytes a second for all pulls and broadcasts; 0: as many as go
+    pull_bytes_s: Rate = 0
+    #: most bytes a second for each device, which then takes part in no broadcast; 0: as many as go
+    device_bytes_s: Rate = 0
+    #: the same for devices with a label, with commas between, as link=lte:50000; the lowest that fits a device counts
+    device_limits: Annotated[str, AfterValidator(_readable)] = ""
     #: threads that read blocks for devices
     block_workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @property
+    def label_limits(self) -> tuple[LabelLimit, ...]:
+        """What ``device_limits`` says."""
+        return read_label_limits(self.device_limits)
 
     @property
     def more_hosts(self) -> frozenset[str]:

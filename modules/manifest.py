@@ -182,7 +182,11 @@ _WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LON
 
 
 class Manifest(_Part, frozen=True, kw_only=True):
-    """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens."""
+    """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens.
+
+    What is ``confidential`` never goes over a topic that every device may read. Only such a manifest has the field:
+    agents of before know it not, and refuse.
+    """
 
     format: Literal["edgefleet.module/1"] = FORMAT
     team: SlugField
@@ -199,6 +203,11 @@ class Manifest(_Part, frozen=True, kw_only=True):
     description: Text = ""
     tags: Names = {}
     properties: Names = {}
+    confidential: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_confidential(self) -> bool:
+        return self.confidential is True
 
     @property
     def ref(self) -> ModuleRef:

@@ -14,10 +14,10 @@ from typing import Any
 
 from agent.simulate import identities, plan
 from agent.simulate.crowd import Crowd, make_room, say
-from agent.simulate.device import World
 from agent.simulate.session import Door
 from agent.simulate.tally import Tally
 from agent.simulate.trusting import SharedTrust
+from agent.simulate.world import World
 from modules.errors import BadSettings, EdgefleetError
 from modules.program import run
 from modules.protocol.topics import Topics

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from agent.simulate import identities
-from agent.simulate.device import Device, World
+from agent.simulate.device import Device
 from agent.simulate.plan import Part
+from agent.simulate.world import World
 from modules.errors import BadSettings
 from modules.protocol.telemetry import MAX_FIGURES
 

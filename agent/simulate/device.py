@@ -9,22 +9,21 @@ import contextlib
 import datetime as dt
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from securesystemslib.signer import CryptoSigner
 
+from agent.broadcast import Broadcasts
 from agent.clock import backoff
 from agent.fetch import Puller
 from agent.outbox import READS
 from agent.simulate.nowhere import Nowhere
 from agent.simulate.place import Place
 from agent.simulate.plan import Behaviour, Part
-from agent.simulate.session import Door, Session
-from agent.simulate.tally import Tally
-from agent.simulate.trusting import SharedTrust
+from agent.simulate.session import Session
 from agent.simulate.walk import walk
+from agent.simulate.world import World
 from modules import __version__, canonical, signing
 from modules import manifest as manifests
 from modules.digests import Blob, sha256
@@ -37,28 +36,10 @@ from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import MAX_REFUSALS, STATUS_LIMIT, Ack, Reason, Refusal, Report, SlotReport, Status
 from modules.protocol.telemetry import HOST, Sample, Telemetry
-from modules.protocol.topics import Topics
 
 _BLOCK_S: Final = 5.0
 _BLOCK_TRIES: Final = 5
 _FLAP_S: Final = 1.0
-
-
-@dataclass
-class World:
-    """What all devices share."""
-
-    topics: Topics
-    door: Door
-    trust: SharedTrust
-    tally: Tally
-    names: list[DeviceId]
-    pace_s: float = 0.2
-    most_probation_s: float = 5.0
-    most_window_s: float = 60.0
-    pulls: bool = True
-    # What every device read alike: manifests by digest.
-    manifests: dict[Digest, Manifest] = field(default_factory=dict)
 
 
 class Device:
@@ -66,6 +47,7 @@ class Device:
 
     __slots__ = (
         "_boot",
+        "_broadcasts",
         "_counter",
         "_had",
         "_number",
@@ -104,6 +86,7 @@ class Device:
         self._refusals: tuple[Refusal, ...] = ()
         self._had: set[Digest] = set()
         self._puller: Puller | None = None
+        self._broadcasts: Broadcasts | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._skip = len(world.topics.down(name, ""))
         self._session = Session(
@@ -184,6 +167,8 @@ class Device:
 
     def _up(self) -> None:
         self._world.tally.connected += 1
+        if self._broadcasts is not None:
+            self._broadcasts.forget()
         self._session.subscribe(self._world.topics.all_down(self.name))
         self._publish("status", self._status(online=True), retain=True)
         if not self._said:
@@ -290,6 +275,9 @@ class Device:
         elif self._puller is not None and rest.startswith("blob/"):
             done["blocks"] += 1
             self._puller.on_block(payload)
+        elif self._puller is not None and (blob := self._world.topics.of_shared_blob(topic)):
+            done["shared"] += 1
+            self._puller.on_shared(blob, payload)
 
     async def _read_orders(self) -> None:
         """The newest, until there is none; the first in the list is the one that is being read."""
@@ -376,8 +364,17 @@ class Device:
 
     def _pulling(self) -> Puller:
         if self._puller is None:
-            self._puller = Puller(self._ask, timeout_s=_BLOCK_S, tries=_BLOCK_TRIES)
+            # Of thousands in one process, none can tell how quick its own link would be.
+            taking = Broadcasts(self._subscribe, self._unsubscribe, taking="always")
+            self._puller = Puller(self._ask, timeout_s=_BLOCK_S, tries=_BLOCK_TRIES, broadcasts=taking)
+            self._broadcasts = taking
         return self._puller
+
+    async def _subscribe(self, blob: Digest) -> None:
+        self._session.subscribe(self._world.topics.shared_blob(blob), qos=0)
+
+    async def _unsubscribe(self, blob: Digest) -> None:
+        self._session.unsubscribe(self._world.topics.shared_blob(blob))
 
     async def _ask(self, payload: bytes) -> None:
         self._publish("blob/get", payload, qos=0)
@@ -393,7 +390,7 @@ class Device:
         if not task.cancelled() and (error := task.exception()):
             self._world.tally.failed(self.name, error)
         if not self._tasks:
-            self._puller = None  # some kB, while nothing is under way
+            self._puller = self._broadcasts = None  # some kB, while nothing is under way
 
 
 def _content(ordered: SlotOrder) -> tuple[object, ...]:

@@ -124,8 +124,12 @@ class Session:
             self._loop.add_reader(found, self._read)
             self._flush()
 
-    def subscribe(self, topic: str) -> None:
-        self._client.subscribe(topic, qos=1)
+    def subscribe(self, topic: str, *, qos: int = 1) -> None:
+        self._client.subscribe(topic, qos=qos)
+        self._flush()
+
+    def unsubscribe(self, topic: str) -> None:
+        self._client.unsubscribe(topic)
         self._flush()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:

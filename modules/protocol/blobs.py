@@ -3,6 +3,12 @@
 The device publishes :class:`BlobGet` or :class:`MetadataGet` at ``up/blob/get``; the server answers with one
 :class:`Block` for each block asked for, at ``down/blob/<request>``, QoS 0: what gets lost is asked for again. Flow
 control is the device's: it has one window of requests in flight. A refusal is a block with a status.
+
+Where several devices pull the same blob, the server sends each block once, as a :class:`Shared` at
+``_shared/blob/<digest>``. A device that may take part says so in its request (``shared`` is ``COULD``), is answered
+with the status ``INVITED``, subscribes, and asks again as one that has ``JOINED``. What it misses it asks for
+``ALONE``, as devices and servers of before do always: they skip the fields that they do not know. Whoever reads the
+topic no more says that it has ``LEFT``.
 """
 
 from typing import Annotated, Final
@@ -21,17 +27,29 @@ MAX_BLOCKS: Final = MAX_LENGTH // BLOCK
 # Blocks of one request: the bits of a mask that is a positive 64-bit integer.
 MAX_MASK: Final = 63
 OK: Final = 200
+# "Subscribe to the blob's shared topic, and ask again": ``number`` is how many blocks to ask for ahead, at most.
+INVITED: Final = 303
 MISSING: Final = 404
 BUSY: Final = 503
+# What a request says of the shared topic of its blob; one that has left asks for nothing.
+ALONE, COULD, JOINED, LEFT = 0, 1, 2, 3
 
 
-class BlobGet(msgspec.Struct, frozen=True, kw_only=True, tag="blob", tag_field="kind"):
-    """Blocks of one blob: bit ``i`` of ``mask`` asks for block ``first + i``."""
+class BlobGet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="blob", tag_field="kind"):
+    """Blocks of one blob: bit ``i`` of ``mask`` asks for block ``first + i``.
+
+    ``shared`` is one of ``ALONE``, ``COULD``, ``JOINED`` and ``LEFT``. Whoever has joined says with ``last`` which is
+    the highest block that it misses, so that nobody waits for it beyond that, and with ``still`` which of its other
+    requests for this blob wait: what the rest asked for has come.
+    """
 
     request: Number
     digest: DigestField
     first: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOCKS)] = 0
     mask: Annotated[int, msgspec.Meta(ge=1, le=(1 << MAX_MASK) - 1)] = 1
+    shared: Annotated[int, msgspec.Meta(ge=ALONE, le=LEFT)] = ALONE
+    last: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOCKS + MAX_MASK)] = 0
+    still: Annotated[tuple[Number, ...], msgspec.Meta(max_length=8)] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -61,12 +79,25 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     data: Annotated[bytes, msgspec.Meta(max_length=BLOCK)]
 
 
+class Shared(msgspec.Struct, frozen=True, array_like=True):
+    """One block for all who read the topic of its blob: its number, the blob's whole length in bytes, and the bytes.
+
+    Right before it comes one without bytes, with the same number: from the time between the two a device knows how
+    quick its link is, whatever the server's pace.
+    """
+
+    number: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOCKS + MAX_MASK)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=MAX_LENGTH)]
+    data: Annotated[bytes, msgspec.Meta(max_length=BLOCK)] = b""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _get: msgspec.msgpack.Decoder[Get] = msgspec.msgpack.Decoder(Get)
 _block: msgspec.msgpack.Decoder[Block] = msgspec.msgpack.Decoder(Block)
+_shared: msgspec.msgpack.Decoder[Shared] = msgspec.msgpack.Decoder(Shared)
 
 
-def encode(document: Get | Block) -> bytes:
+def encode(document: Get | Block | Shared) -> bytes:
     return _encoder.encode(document)
 
 
@@ -96,3 +127,17 @@ def decode_block(data: bytes) -> Block:
         return _block.decode(data)
     except UNREADABLE as error:
         raise Invalid(unreadable(error), element="down/blob") from error
+
+
+def decode_shared(data: bytes) -> Shared:
+    """Read a block of a shared topic.
+
+    Raises:
+        Invalid: too large or not such a block.
+    """
+    if len(data) > BLOCK_LIMIT:
+        raise Invalid(f"{len(data)} bytes is more than the {BLOCK_LIMIT} allowed", element="_shared/blob")
+    try:
+        return _shared.decode(data)
+    except UNREADABLE as error:
+        raise Invalid(unreadable(error), element="_shared/blob") from error

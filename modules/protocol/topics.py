@@ -6,10 +6,11 @@ A device may publish below its own ``up`` and read its own ``down`` and the shar
 from typing import Final, NamedTuple
 
 from modules.errors import Invalid
-from modules.names import DeviceId, device_id
+from modules.names import DeviceId, Digest, device_id, digest
 from modules.protocol.telemetry import STREAMS
 
 PREFIX: Final = "edgefleet/v1"
+_SHARED: Final = "_shared"
 
 
 class Parsed(NamedTuple):
@@ -38,6 +39,18 @@ class Topics:
 
     def blob(self, device: DeviceId, request: int) -> str:
         return self.down(device, "blob", str(request))
+
+    def shared_blob(self, name: Digest) -> str:
+        """Where the blocks of a blob come that several devices pull; ``_`` cannot begin a device's name."""
+        return f"{self.prefix}/{_SHARED}/blob/{name}"
+
+    def of_shared_blob(self, topic: str) -> Digest | None:
+        """The blob whose shared topic this is, None where it is another topic."""
+        head = f"{self.prefix}/{_SHARED}/blob/"
+        try:
+            return digest(topic.removeprefix(head)) if topic.startswith(head) else None
+        except Invalid:
+            return None
 
     def blob_get(self, device: DeviceId) -> str:
         return self.up(device, "blob", "get")

@@ -32,17 +32,23 @@ class Site:
     def __init__(self, folder) -> None:
         self.data = Folder(folder / "data")
         initialise(self.data, lambda: 0.0)
-        self.folder, self.identity = folder, folder / "identity"
-        self.identity.mkdir()
+        self.folder = folder
+        self.identity = self.enrol(DEVICE)
+
+    def enrol(self, device):
+        """The identity folder of another device."""
+        identity = self.folder / f"identity-{device}"
+        identity.mkdir()
         key = ec.generate_private_key(ec.SECP256R1())
         authority = Authority.load(self.data.ca)
-        (self.identity / CERTIFICATE).write_bytes(authority.device(DEVICE, key.public_key(), dt.timedelta(days=1)))
-        (self.identity / KEY).write_bytes(
+        (identity / CERTIFICATE).write_bytes(authority.device(device, key.public_key(), dt.timedelta(days=1)))
+        (identity / KEY).write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-        shutil.copy(self.data.ca, self.identity / CA)
+        shutil.copy(self.data.ca, identity / CA)
+        return identity
 
     def broker(self, number=0, **ports):
         return broker(self.folder / f"broker-{number}", self.data, **ports)
@@ -51,15 +57,17 @@ class Site:
 class Session:
     """A link that runs, what came over it, and how often it connected."""
 
-    def __init__(self, site, port) -> None:
+    def __init__(self, site, port, device=DEVICE) -> None:
         self.boots = 0
         self.connects = 0
         self.messages: asyncio.Queue = asyncio.Queue()
         self.take = lambda topic, payload: self.messages.put_nowait((topic.rest, payload))
+        self.take_shared = lambda _blob, _payload: None
         self.link = Link(
-            Identity(device=DEVICE, fleet="https://f", broker=Broker(host="127.0.0.1", port=port)),
-            site.identity,
+            Identity(device=device, fleet="https://f", broker=Broker(host="127.0.0.1", port=port)),
+            site.folder / f"identity-{device}",
             on_message=self.on_message,
+            on_shared=self.on_shared,
             on_connect=self.on_connect,
             next_boot=self.next_boot,
             keepalive_s=60,
@@ -70,6 +78,9 @@ class Session:
         if payload == b"bad":
             raise OverflowError("int too big")
         self.take(topic, payload)
+
+    def on_shared(self, blob, payload) -> None:
+        self.take_shared(blob, payload)
 
     async def on_connect(self) -> None:
         self.connects += 1

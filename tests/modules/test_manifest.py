@@ -165,3 +165,21 @@ def test_bounds_settings_where_the_manifest_does_not(name, value):
     """A probation of years, or a time-out of nothing, is refused whatever the manifest allows."""
     with pytest.raises(Invalid, match=rf"settings\.{name}: .* is outside"):
         manifest.check_setting(name, Adjustable(default=60.0, minimum=-10.0, maximum=1e12), value)
+
+
+@pytest.mark.parametrize(("given", "confidential"), [(msgspec.UNSET, False), (False, False), (True, True)])
+def test_only_a_confidential_manifest_is_another_than_before(given, confidential):
+    """The mark is signed with the rest; a manifest without it has no field that agents of before would refuse."""
+    document = msgspec.structs.replace(GOOD, confidential=given)
+    data = manifest.encode(document)
+
+    assert manifest.decode(data).is_confidential is confidential
+    assert (b"confidential" in data) is (given is not msgspec.UNSET)
+
+
+@pytest.mark.parametrize("value", ["1", '"yes"', "null", "[]"])
+def test_refuses_a_mark_that_is_neither_yes_nor_no(value):
+    """Nobody has to guess whether a module is confidential."""
+    data = manifest.encode(msgspec.structs.replace(GOOD, confidential=True))
+    with pytest.raises(Invalid, match="confidential"):
+        manifest.decode(data.replace(b'"confidential":true', b'"confidential":' + value.encode()))

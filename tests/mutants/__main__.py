@@ -56,6 +56,7 @@ TESTS: Final = {
         "tests/fleet/test_removal.py",
         "tests/fleet/rollouts/test_engine.py",
     ),
+    "fleet/pack.py": ("tests/fleet/test_pack.py",),
     "fleet/rollouts/engine.py": ("tests/fleet/rollouts/test_engine.py",),
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,

@@ -54,10 +54,13 @@ def confused(folder: Path) -> Path:
     return _changed(folder / "confused.onnx", lambda weights: np.roll(weights, 3, axis=-1))
 
 
-def padded(folder: Path, mib: int) -> Path:
-    """A graph with an initializer of random bytes that no block repeats, as large as a real model's."""
+def padded(folder: Path, mib: int, *, seed: str = "") -> Path:
+    """A graph with an initializer of random bytes that no block repeats, as large as a real model's.
+
+    Another seed makes other bytes.
+    """
     model = onnx.load(GRAPH)
-    noise = np.random.default_rng(7).integers(0, 256, mib << 20, dtype=np.uint8)
+    noise = np.random.default_rng([7, *seed.encode()]).integers(0, 256, mib << 20, dtype=np.uint8)
     model.graph.initializer.append(numpy_helper.from_array(noise, "ballast"))
     path = folder / "digits.onnx"
     onnx.save(model, path)

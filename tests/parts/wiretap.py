@@ -23,12 +23,16 @@ _WAIT_S: Final = 20.0
 
 
 class Wiretap:
-    """Listens to one device: ``asked`` counts (digest, block) requests, ``orders`` are the envelopes, newest last."""
+    """Listens to one device: ``asked`` counts (digest, block) requests, ``orders`` are the envelopes, newest last.
+
+    ``shared`` counts the (digest, block) that were broadcast, to whomever.
+    """
 
     def __init__(self, data: Folder, broker: Broker, device: str) -> None:
         self._topics, self._device = Topics(broker.prefix), DeviceId(device)
         self._broker = broker
         self.asked: Counter[tuple[str, int]] = Counter()
+        self.shared: Counter[tuple[str, int]] = Counter()
         self.orders: list[bytes] = []
         self._subscribed = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{type(self).__name__.lower()}-{device}")
@@ -55,6 +59,10 @@ class Wiretap:
         """How often each block of a blob was asked for."""
         return Counter({number: times for (blob, number), times in self.asked.items() if blob == digest})
 
+    def broadcast(self, digest: str) -> Counter[int]:
+        """How often each block of a blob was broadcast."""
+        return Counter({number: times for (blob, number), times in self.shared.items() if blob == digest and times})
+
     def say(self, level: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish anything at a topic below the device's ``down``, ``""`` for that level itself."""
         topic = self._topics.down(self._device, *filter(None, level.split("/")))
@@ -66,12 +74,17 @@ class Wiretap:
         sent.wait_for_publish(_WAIT_S)
 
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
-        client.subscribe([(self._topics.blob_get(self._device), 1), (self._topics.order(self._device), 1)])
+        shared = f"{self._topics.prefix}/_shared/#"
+        client.subscribe([(self._topics.blob_get(self._device), 1), (self._topics.order(self._device), 1), (shared, 0)])
 
     def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         if message.topic == self._topics.order(self._device):
             self.orders.append(bytes(message.payload))
             return
+        if blob := self._topics.of_shared_blob(message.topic):
+            block = wire.decode_shared(bytes(message.payload))
+            self.shared[blob, block.number] += bool(block.data)
+            return
         get = wire.decode_get(bytes(message.payload))
-        if isinstance(get, wire.BlobGet):
+        if isinstance(get, wire.BlobGet) and get.shared != wire.LEFT:
             self.asked.update((get.digest, number) for number in get.numbers)

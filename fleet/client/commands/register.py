@@ -111,6 +111,9 @@ def register(
         list[str] | None,
         typer.Option(help="Host that a rollout's --fallback may name, *.host for one name below it; may be repeated."),
     ] = None,
+    confidential: Annotated[
+        bool, typer.Option("--confidential", help="Never broadcast it: each device pulls it by itself.")
+    ] = False,
     key: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +129,7 @@ def register(
         fallback_hosts=arguments.fallback_hosts(fallback_host or (), option="--fallback-host"),
         description=description, tags=arguments.pairs(tag or (), option="--tag"),
         properties=arguments.pairs(model_property or (), option="--property"), framework=framework,
-        converter=converter, signature=signature, trusted_pickle=trusted_pickle,
+        converter=converter, signature=signature, trusted_pickle=trusted_pickle, confidential=confidential,
     )  # fmt: skip
     configured = None
     if inference_config is not None:

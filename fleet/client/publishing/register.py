@@ -72,7 +72,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     below ``source_dir``, or a file of its own. ``serve`` is a file that says what of ``path`` is served, and how.
     ``image`` names one of the workspace; ``interpreter`` is for the
     ``process`` engine. ``converter`` is a Python that has the other framework, ``signature`` one of a SavedModel's;
-    ``trusted_pickle`` lets a pickle be opened. Memory in MiB.
+    ``trusted_pickle`` lets a pickle be opened. What is ``confidential`` is never broadcast. Memory in MiB.
     """
 
     path: Path
@@ -93,6 +93,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     tags: dict[str, str] = {}
     properties: dict[str, str] = {}
+    confidential: bool = False
     framework: Framework | None = None
     converter: str = ""
     signature: str = ""
@@ -180,6 +181,8 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         description=model.description,
         tags=model.tags,
         properties=model.properties,
+        # A manifest without the field is what agents of before read.
+        confidential=True if model.confidential else msgspec.UNSET,
     )
     pack.write_manifest(unproved, folder)
     step("starting the scoring server", 0, 0)

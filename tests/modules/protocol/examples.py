@@ -178,4 +178,12 @@ EXAMPLES = {
         blobs.encode,
         blobs.decode_block,
     ),
+    "blob-get-2.msgpack": Example(
+        blobs.BlobGet(request=9, digest=A, first=16, mask=0b1011, shared=blobs.JOINED, last=40, still=(7, 8)),
+        blobs.encode,
+        blobs.decode_get,
+    ),
+    "shared-1.msgpack": Example(
+        blobs.Shared(number=16, length=70_000, data=b"\x00\xffbytes"), blobs.encode, blobs.decode_shared
+    ),
 }

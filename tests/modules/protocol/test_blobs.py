@@ -1,5 +1,6 @@
 """Pull of blobs: requests and blocks in their packed form."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,10 +8,11 @@ from hypothesis import strategies as st
 from modules.bounds import MAX_COUNT
 from modules.errors import Invalid
 from modules.protocol import blobs
-from modules.protocol.blobs import BlobGet, Block, MetadataGet
+from modules.protocol.blobs import BlobGet, Block, MetadataGet, Shared
 from tests.modules.documents import DIGESTS
 
 REQUESTS = st.integers(1, MAX_COUNT)
+DIGEST = "sha256:" + "0" * 64
 METADATA = st.from_regex(r"([0-9]{1,9}\.)?[a-z0-9-]{1,80}\.json", fullmatch=True)
 
 
@@ -97,3 +99,52 @@ def test_bounds_the_size_before_reading(decode, limit):
     """More bytes than a document can have are refused unread."""
     with pytest.raises(Invalid, match="more than"):
         decode(b"\0" * (limit + 1))
+
+
+@given(
+    request=REQUESTS,
+    shared=st.sampled_from([blobs.ALONE, blobs.COULD, blobs.JOINED, blobs.LEFT]),
+    last=st.integers(0, blobs.MAX_BLOCKS),
+    still=st.lists(REQUESTS, max_size=8).map(tuple),
+)
+def test_what_a_request_says_of_broadcasts_survives(request, shared, last, still):
+    """And a request that says nothing of them is, byte for byte, what older servers were made for."""
+    get = BlobGet(request=request, digest=DIGEST, first=1, mask=3, shared=shared, last=last, still=still)
+    before = {"kind": "blob", "request": request, "digest": DIGEST, "first": 1, "mask": 3}
+
+    assert blobs.decode_get(blobs.encode(get)) == get
+    assert blobs.encode(BlobGet(request=request, digest=DIGEST, first=1, mask=3)) == msgspec.msgpack.encode(before)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"shared": -1}, {"shared": 4}, {"last": -1}, {"last": 1 << 40}, {"still": (0,)}, {"still": tuple(range(1, 10))}],
+)
+def test_refuses_what_no_device_says_of_broadcasts(more):
+    """A request with an unknown way, a block beyond every blob, or many other requests is refused."""
+    with pytest.raises(Invalid):
+        blobs.decode_get(blobs.encode(BlobGet(request=1, digest=DIGEST, **more)))
+
+
+@given(number=st.integers(0, blobs.MAX_BLOCKS), length=st.integers(0, 2**40), data=st.binary(max_size=200))
+def test_blocks_for_all_survive(number, length, data):
+    """A block of a shared topic comes back; without bytes it is the announcement of one."""
+    shared = Shared(number, length, data)
+
+    assert blobs.decode_shared(blobs.encode(shared)) == shared
+
+
+@pytest.mark.parametrize(
+    "shared", [Shared(-1, 1, b"x"), Shared(1 << 40, 1, b"x"), Shared(0, 1 << 60, b"x"), Shared(0, 1, b"x" * 65537)]
+)
+def test_refuses_blocks_for_all_that_no_blob_has(shared):
+    """Numbers, lengths and bytes have their ends."""
+    with pytest.raises(Invalid, match="_shared/blob"):
+        blobs.decode_shared(blobs.encode(shared))
+
+
+def test_a_full_block_for_all_fits_its_bound():
+    """64 KiB and the largest numbers stay within what devices take."""
+    shared = Shared(blobs.MAX_BLOCKS, 1 << 40, b"x" * (64 << 10))
+
+    assert blobs.decode_shared(blobs.encode(shared)) == shared

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modules.errors import Invalid
 from modules.protocol.topics import PREFIX, Topics
-from tests.modules.documents import DEVICES
+from tests.modules.documents import DEVICES, DIGESTS
 
 LEVELS = st.lists(st.from_regex(r"[a-z0-9_-]{1,20}", fullmatch=True), min_size=1, max_size=4)
 PREFIXES = st.lists(st.from_regex(r"[a-z0-9_-]{1,20}", fullmatch=True), min_size=1, max_size=3).map("/".join)
@@ -57,7 +57,7 @@ def test_every_topic_method_is_pinned_above():
     }
     public = {name for name, _ in inspect.getmembers(Topics, inspect.isfunction) if not name.startswith("_")}
 
-    assert public - pinned == {"down", "up", "all_up", "parse", "retained"}
+    assert public - pinned == {"down", "up", "all_up", "parse", "retained", "shared_blob", "of_shared_blob"}
 
 
 def test_what_the_broker_keeps_of_a_device():
@@ -93,3 +93,32 @@ def test_refuses_foreign_topics(topic):
     """A topic of another prefix, of no device or in no direction is refused."""
     with pytest.raises(Invalid):
         Topics().parse(topic)
+
+
+@given(prefix=PREFIXES, digest=DIGESTS)
+def test_the_topic_for_all_who_pull_a_blob_survives(prefix, digest):
+    """It stands beside the devices, where no device's name can be, and names its blob."""
+    topics = Topics(prefix)
+    topic = topics.shared_blob(digest)
+
+    assert topic == f"{prefix}/_shared/blob/{digest}"
+    assert topics.of_shared_blob(topic) == digest
+    with pytest.raises(Invalid):
+        topics.parse(topic)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        f"{PREFIX}/_shared/blob/",
+        f"{PREFIX}/_shared/blob/latest",
+        f"{PREFIX}/_shared/other/sha256:{'a' * 64}",
+        f"{PREFIX}/_shared/blob/sha256:{'a' * 64}/more",
+        f"other/{PREFIX}/_shared/blob/sha256:{'a' * 64}",
+        f"{PREFIX}/edge-1/down/blob/1",
+    ],
+)
+def test_no_other_topic_is_a_blobs(topic):
+    """Anything else below the shared branch, or beside it, names no blob."""
+    assert Topics().of_shared_blob(topic) is None

@@ -107,3 +107,16 @@ def test_the_same_model_again_uploads_nothing(run, linear_file, draft):
     second = run(*words)
 
     assert (second["ref"], second["uploaded"]) == ("acme/again:2", 0)
+
+
+def test_a_confidential_module_says_so(run, draft, user, monkeypatch):
+    """``--confidential`` stands in the manifest that is signed, and people see it; other modules have no such field."""
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    secret, open_ = draft("secret", "--confidential"), draft("open")
+
+    assert run("models", "show", secret)["manifest"]["confidential"] is True
+    assert "confidential" not in run("models", "show", open_)["manifest"]
+    for command in ("models", "modules"):
+        shown = [CliRunner().invoke(app, [command, "show", ref]).stdout for ref in (secret, open_)]
+        assert ["never broadcast" in one for one in shown] == [True, False]
