@@ -50,8 +50,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A batch takes what waits: under pressure batches grow, and each message costs less.
-BATCH: Final = 2000
+# A batch takes what waits: under pressure batches grow, and each message costs less. Larger ones would save no more,
+# and orders would wait longer for their turn.
+BATCH: Final = 500
 ORDERS_AT_ONCE: Final = 200
 RETRY_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05

@@ -6,6 +6,7 @@ by the device, because nothing is acknowledged before it is in the database.
 
 import asyncio
 import logging
+import math
 import random
 import socket
 import ssl
@@ -26,7 +27,9 @@ log = logging.getLogger(__name__)
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 PUBLISH_TIMEOUT_S: Final = 30.0
-TOGETHER: Final = 5000
+PENDING: Final = 5000
+# Messages between two receipts that are waited for.
+TOGETHER: Final = 500
 
 
 def tls_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -77,12 +80,19 @@ class BrokerLink:
         if self._client is None:
             raise LinkLost(self._reason, element=f"{self._host}:{self._port}")
         try:
-            await self._client.publish(topic, payload, qos=qos, retain=retain)
+            # The library's own timeout loses a cancellation that comes with the receipt: a duty would never end.
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                await self._client.publish(topic, payload, qos=qos, retain=retain, timeout=math.inf)
+        except TimeoutError as error:
+            raise LinkLost("the broker gave no receipt in time", element=f"{self._host}:{self._port}") from error
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
     async def publish_all(self, messages: Sequence[tuple[str, bytes]], *, retain: bool = False) -> None:
-        """Hand many messages to the broker with QoS 1, and wait for the receipt of the last: they come in order.
+        """Hand many messages to the broker with QoS 1, and wait until it has all of them.
+
+        Its receipts come in order, so that the last of some hundreds is everyone's; then the next go out, and in
+        between what others have to say.
 
         Raises:
             LinkLost: there is no session, or it ended before the broker had all of them.
@@ -91,10 +101,11 @@ class BrokerLink:
             raise LinkLost(self._reason, element=f"{self._host}:{self._port}")
         # The library waits for each receipt with a task of its own, which costs more than the message.
         paho = self._client._client  # noqa: SLF001
-        for topic, payload in messages[:-1]:
-            paho.publish(topic, payload, qos=1, retain=retain)
-        for topic, payload in messages[-1:]:
-            await self.publish(topic, payload, qos=1, retain=retain)
+        for start in range(0, len(messages), TOGETHER):
+            *some, last = messages[start : start + TOGETHER]
+            for topic, payload in some:
+                paho.publish(topic, payload, qos=1, retain=retain)
+            await self.publish(*last, qos=1, retain=retain)
 
     async def part(self, device: DeviceId) -> None:
         """End a device's session, and let the broker forget what is retained of it.
@@ -165,10 +176,11 @@ class BrokerLink:
             tls_context=self._tls,
             timeout=PUBLISH_TIMEOUT_S,
             keepalive=60,
-            max_inflight_messages=200,
+            # Whoever sends many bounds them; the library would look through all that are out at each receipt.
+            max_inflight_messages=0,
             # Without it a pull of blocks is five to eleven times slower.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
-        # The receipts of a batch are on their way together: that is no trouble, and no line of the log for each.
-        client.pending_calls_threshold = TOGETHER
+        # Many receipts are on their way together: that is no trouble, and no line of the log for each.
+        client.pending_calls_threshold = PENDING
         return client

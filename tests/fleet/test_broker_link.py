@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,9 +74,11 @@ async def test_many_messages_arrive_in_order_before_the_call_returns(running):
     assert arrived == [b"%d" % number for number in range(3000)] + [b"end"]
 
 
-async def test_a_link_without_a_session_says_so(running):
+async def test_a_link_without_a_session_says_so(tmp_path):
     """Many messages are refused as one is, and nothing waits for a broker that is not there."""
-    ours = link(*running, SERVICE)
+    data = Folder(tmp_path / "data")
+    initialise(data, lambda: 0.0)
+    ours = link(data, SimpleNamespace(prefix="edgefleet", host="127.0.0.1", service_port=1), SERVICE)
     with pytest.raises(LinkLost):
         await ours.publish_all([("some/topic", b"x")] * 3)
 
