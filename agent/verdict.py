@@ -11,8 +11,9 @@ from modules.protocol.report import Reason
 SILENT_PROBES: Final = 3
 
 
-# A server that is asked to end does so in good order, or is ended by the signal that asks.
-_ASKED: Final = frozenset({0, 128 + 15})
+# A server that is asked to end does so in good order, or is ended by the signal that asks. An engine that was killed in
+# the middle of a start kills what it did not know as started when it comes back, with the signal that nobody survives.
+_ASKED: Final = frozenset({0, 128 + 15, 128 + 9})
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +30,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stopped(evidence: Evidence) -> bool:
-    """Whether it ended because somebody ended it, a person or an engine that was started again: no fault of its own."""
+    """Whether it ended because somebody ended it, a person or an engine that was started again: no fault of its own.
+
+    An instance that the engine does not know as started is none that has failed.
+    """
     one = evidence.instance
     if one is None:
+        return True
+    if one.state == "created":
         return True
     return one.state != "running" and not one.oom and (evidence.away or one.exit_code in _ASKED)
 

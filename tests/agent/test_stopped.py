@@ -2,6 +2,8 @@
 
 import pytest
 
+from agent.engines.contract import Instance
+from agent.verdict import Evidence, stopped
 from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import make
@@ -18,7 +20,7 @@ async def ends_committed(device):
     assert device.store.failed(NEW.digest) is None
 
 
-@pytest.mark.parametrize("code", [0, 143])
+@pytest.mark.parametrize("code", [0, 143, 137])
 async def test_an_engine_that_restarts_on_probation_condemns_nothing(device, code):
     """Everything that ran was asked to end: the candidate begins its probation anew, the committed one comes back."""
     await device.committed(GOOD)
@@ -87,3 +89,23 @@ async def test_a_candidate_that_always_ends_in_good_order_is_reverted(device):
 
     assert "exit code 0" in device.store.failed(NEW.digest).message
     assert device.serves() == "acme/digits:1"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "oom", "ended_by_somebody"),
+    [
+        ("created", None, False, True),  # an engine that was killed while it started it
+        ("exited", 137, False, True),
+        ("exited", 137, True, False),
+        ("exited", 1, False, False),
+        ("exited", 255, False, False),
+        ("running", None, False, False),
+    ],
+)
+def test_who_ended_it(state, code, oom, ended_by_somebody):
+    """Nobody who has only been killed, or was never started, is to blame; memory and every other end are its own."""
+    seen = Instance(
+        instance="main-1", slot="main", digest=NEW.digest, state=state, exit_code=code, oom=oom, started_at=0.0
+    )
+
+    assert stopped(Evidence(instance=seen)) is ended_by_somebody

@@ -181,9 +181,9 @@ class SimulatedEngine:
     def launch(self, instance: str) -> Launch:
         return self._instances[instance].launch
 
-    def crash(self, instance: str, *, oom: bool = False, code: int = 137) -> None:
-        """End an instance, as the kernel would if nothing else is said."""
-        self._end(self._instances[instance], code, oom=oom)
+    def crash(self, instance: str, *, oom: bool = False, code: int | None = None) -> None:
+        """End an instance, by its own fault if nothing else is said."""
+        self._end(self._instances[instance], code if code is not None else 137 if oom else 1, oom=oom)
 
     def restart(self, *, code: int = 0) -> None:
         """The engine is started again and has ended whatever ran."""

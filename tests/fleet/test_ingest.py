@@ -82,7 +82,7 @@ def test_what_was_said_before_is_counted(fleet):
     fleet.report(NAME, "committed")
     before = rows(fleet)
     for _ in range(3):
-        assert fleet.ingest.commit([old]) == [(NAME, 2, "")]
+        assert fleet.ingest.commit([old]) == [Receipt(NAME, 2)]
     fleet.tick()
     assert rows(fleet) == before
     assert fleet.view(rollout)["state"] == "done"

@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 
 from fleet import events, removal
 from fleet.export import pages
-from fleet.ingest import Inbound, Ingest
+from fleet.ingest import Inbound, Ingest, Receipt
 from fleet.refusals import Missing
 from fleet.retention import Retention
 from fleet.settings import Settings
@@ -78,8 +78,8 @@ def kinds(fleet):
 def test_it_is_stored_and_acknowledged_beside_reports(fleet):
     """The receipt names the highest numbers of both that are in the database."""
     fleet.send(NAME, [], number=7)
-    assert send(fleet, 3, cpu_percent=42.0) == [(NAME, 7, "", 3)]
-    assert fleet.send(NAME, [], number=8) == [(NAME, 8, "", 3)]
+    assert send(fleet, 3, cpu_percent=42.0) == [Receipt(NAME, 7, telemetry=3)]
+    assert fleet.send(NAME, [], number=8) == [Receipt(NAME, 8, telemetry=3)]
     assert newest(fleet) == {("host", None): {"cpu_percent": 42.0}}
     assert row(fleet).last_seen == fleet.now
 
@@ -91,7 +91,7 @@ def test_what_comes_again_changes_nothing_and_is_acknowledged_again(fleet):
     fleet.ingest.commit([said])
     before = row(fleet)
     fleet.now += 3600
-    assert fleet.ingest.commit([said, older, said]) == [(NAME, 0, "", 3)]
+    assert fleet.ingest.commit([said, older, said]) == [Receipt(NAME, 0, telemetry=3)]
     assert row(fleet) == before
     assert newest(fleet) == {("host", None): {"cpu_percent": 1.0}}
     assert (count(fleet), kinds(fleet)) == (1, [])
@@ -105,7 +105,10 @@ def test_many_messages_in_a_batch_are_all_kept(fleet):
         for number, stream in enumerate(("host", "modules", "host", "gateway", "host"), 1)
     ]
     report = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
-    assert sorted(fleet.ingest.commit([*batch, report])) == [(NAME, 1, "", 5), ("dev-b", 0, "", 5)]
+    assert sorted(fleet.ingest.commit([*batch, report])) == [
+        Receipt(NAME, 1, telemetry=5),
+        Receipt("dev-b", 0, telemetry=5),
+    ]
     assert {key: figures["n"] for key, figures in newest(fleet).items()} == {
         ("host", None): 5.0,
         ("modules", None): 2.0,
@@ -135,12 +138,12 @@ def test_figures_that_the_device_did_not_sign_are_an_event_and_nothing_else(flee
 def test_a_device_that_lost_its_database_is_heard_at_once(fleet):
     """Numbers begin anew in a new epoch; late words of the old one change nothing, and accuse nobody."""
     fleet.send(NAME, [], number=5, epoch=FIRST)
-    assert send(fleet, 300, epoch=FIRST) == [(NAME, 5, FIRST, 300)]
-    assert send(fleet, 1, epoch=SECOND, cpu_percent=7.0) == [(NAME, 0, SECOND, 1)]
+    assert send(fleet, 300, epoch=FIRST) == [Receipt(NAME, 5, FIRST, telemetry=300)]
+    assert send(fleet, 1, epoch=SECOND, cpu_percent=7.0) == [Receipt(NAME, 0, SECOND, telemetry=1)]
     assert send(fleet, 301, epoch=FIRST, cpu_percent=9.0) == []
     assert newest(fleet) == {("host", None): {"cpu_percent": 7.0}}
     assert kinds(fleet) == ["new-epoch"]
-    assert fleet.send(NAME, [], number=1, epoch=SECOND) == [(NAME, 1, SECOND, 1)]
+    assert fleet.send(NAME, [], number=1, epoch=SECOND) == [Receipt(NAME, 1, SECOND, telemetry=1)]
     fleet.send(NAME, [], number=6, epoch=FIRST)
     assert "cloned-identity" in kinds(fleet)
 
@@ -148,8 +151,8 @@ def test_a_device_that_lost_its_database_is_heard_at_once(fleet):
 def test_a_new_epoch_that_a_report_begins_counts_telemetry_anew(fleet):
     """Otherwise the first messages after a loss would be taken for old ones, and lost."""
     send(fleet, 300, epoch=FIRST)
-    assert fleet.send(NAME, [], number=1, epoch=SECOND) == [(NAME, 1, SECOND, 0)]
-    assert send(fleet, 1, epoch=SECOND) == [(NAME, 1, SECOND, 1)]
+    assert fleet.send(NAME, [], number=1, epoch=SECOND) == [Receipt(NAME, 1, SECOND, telemetry=0)]
+    assert send(fleet, 1, epoch=SECOND) == [Receipt(NAME, 1, SECOND, telemetry=1)]
     assert count(fleet) == 2
 
 
@@ -157,7 +160,7 @@ def test_a_device_fills_no_disk(fleet):
     """Of more bytes a day than are kept, only the newest is, said once; the next day counts anew."""
     fleet.ingest = Ingest(fleet.database, fleet.clock, fleet.mishaps, fleet.meters, telemetry_day_bytes=5000)
     for number in range(1, 101):
-        assert send(fleet, number, n=number) == [(NAME, 0, "", number)]
+        assert send(fleet, number, n=number) == [Receipt(NAME, 0, telemetry=number)]
     kept = count(fleet)
     assert 10 < kept < 40
     assert newest(fleet)["host", None]["n"] == 100.0
