@@ -15,8 +15,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 MOST_INTERIM: Final = 8
 # What comes before the last byte of the final answer's head; together with what is read at once.
 MOST_BEFORE: Final = 256 << 10
-_SWITCHING: Final = 101
-_FIRST_FINAL: Final = 200
+# 101 is final for who asked for it, and what is no status at all is refused where answers are read.
+_INTERIM: Final = frozenset(range(100, 200)) - {101}
 
 
 class BoundedAnswers(ResponseHandler):
@@ -49,7 +49,7 @@ class BoundedAnswers(ResponseHandler):
         status = data[0].code
         if self._answered:
             self.abort()  # the one that was asked for is whole, and stays
-        elif status < _FIRST_FINAL and status != _SWITCHING:
+        elif status in _INTERIM:
             # Nobody waits for them: the gateway asks no module whether it may send a body.
             self._interim += 1
             if self._interim > MOST_INTERIM:

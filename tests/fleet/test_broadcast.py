@@ -337,7 +337,7 @@ async def test_where_the_limit_is_low_devices_are_told_to_come_later_and_all_get
 
 async def test_who_dies_in_the_middle_leaves_nothing_in_the_broker(monkeypatch):
     """A device that was sent blocks and asks for no more has its session ended; one that says goodbye has not."""
-    for name, value in (("SILENT_S", 0.5), ("PATIENCE_S", 0.5), ("DEAD_AFTER", 2)):
+    for name, value in (("SILENT_S", 0.8), ("PATIENCE_S", 0.1), ("DEAD_AFTER", 2)):
         monkeypatch.setattr(pack, name, value)
     monkeypatch.setattr(broadcasts, "CLEAR_EVERY_S", 0.05)
     dead, left = DeviceId("dev-dead"), DeviceId("dev-left")
@@ -348,12 +348,12 @@ async def test_who_dies_in_the_middle_leaves_nothing_in_the_broker(monkeypatch):
         await made.until(lambda: made.to_all)
         await made.ask(left, 0, shared=wire.LEFT)
         for number in (1, 2, 3):
+            await asyncio.sleep(0.4)  # together they are longer than silence may be
             for device in (A, B):
                 await made.ask(device, number, shared=wire.JOINED)
             await made.until(lambda: made.to_all[-1].number == number)  # noqa: B023 - of this round
         await made.until(lambda: made.ended)
-        await asyncio.sleep(0.3)
-    assert made.ended == [dead]
+        assert made.ended == [dead]
     assert made.blocks_for(left) == []
 
 

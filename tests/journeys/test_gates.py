@@ -147,7 +147,7 @@ def misplaced(system, digits_module):
     ref = ModuleRef.parse(digits_module)
     manifest, _ = system.workspace.manifest(ref)
     runtimes = tuple(replace(one, providers=(OPENVINO, *one.providers)) for one in manifest.runtimes)
-    changed = replace(manifest, runtimes=runtimes)
+    changed = replace(manifest, name="misplaced", version="1", runtimes=runtimes)
     with system.fleet() as fleet, system.workspace.staging() as folder:
         shutil.copytree(system.workspace.module(ref) / FILES, folder / FILES)
         write_manifest(changed, folder)

@@ -51,7 +51,9 @@ def dockerd() -> Iterator[Dockerd]:
         root = Path(folder)
         arguments = ("--bridge=none", "--iptables=false", "--data-root", root / "data", "--exec-root", root / "exec")
         sockets = ("-H", f"unix://{root / 's'}", "--containerd", root / "c")
-        command: list[str | Path] = [executable, *arguments, *sockets, "--pidfile", root / "pid"]
+        # In a network of its own: an engine without a bridge removes the one that the machine's engine has made.
+        apart = ("unshare", "--net", "--")
+        command: list[str | Path] = [*apart, executable, *arguments, *sockets, "--pidfile", root / "pid"]
         (root / "c.toml").write_text(_CONTAINERD.format(root=root))
         # Its own, so that it outlives an engine that is killed, as it does where systemd runs both.
         containerd = Program("containerd", [beneath, "--config", root / "c.toml"], root / "c.log")
