@@ -14,6 +14,7 @@ from agent import https_lane
 from agent.blobs import BlobStore
 from agent.fetch import Puller
 from agent.https_lane import HttpsLane, tried
+from modules.bucket import BURST_S
 from modules.digests import BLOCK
 from tests.doubles.blob_server import BlobServer
 from tests.doubles.clock import VirtualClock
@@ -294,3 +295,16 @@ def test_a_broker_like_silence_before_tls_is_bounded(pulling, monkeypatch):
         why = tried(f"https://{HOST}:{silent.getsockname()[1]}", pulling.https.identity)
     assert "in time" in why
     assert time.monotonic() - begun < SOON_S
+
+
+async def test_a_limit_of_the_device_holds_here_too(pulling):
+    """32 blocks at a megabyte a second take two seconds, within a seventh; nothing of them comes over MQTT."""
+    size, rate = 32 * BLOCK, 1 << 20
+    pulling.puller = Puller(pulling.mqtt.send, timeout_s=5, tries=3, lane=lambda: pulling.lane, limit=rate)
+    pulling.mqtt.deliver = pulling.puller.on_block
+    began = time.monotonic()
+    blob = await pulling.pull(DATA[:size])
+
+    assert (size / rate - BURST_S) * 0.85 < time.monotonic() - began < stretched(size / rate * 1.15)
+    assert pulling.mqtt.sent_of(blob) == []
+    assert len(pulling.https.asked) == 32, "the server sends all of a range at once"

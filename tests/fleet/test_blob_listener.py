@@ -25,6 +25,7 @@ from tests.doubles.publisher import Publisher, checked
 from tests.parts.certificates import self_signed
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import HOST, Broker, free_port
+from tests.parts.pace import stretched
 
 # TLS and a head get two seconds here; whoever is cut is cut within so many more.
 QUICK = {"handshake_s": "2", "head_s": "2", "blob_port": "0"}
@@ -337,3 +338,28 @@ def test_a_bundle_names_the_address_that_is_set_and_a_wrong_name_is_said(tmp_pat
         Publisher(operator).found()
         assert join(operator).blob_url == url
         assert "blobs.example:9443 names no host of this server's certificate" in running.log()
+
+
+LIMITS = {"in all": {"pull_bytes_s": "1000000"}, "each device": {"device_bytes_s": "1000000"}}
+
+
+@pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
+def test_the_limits_of_the_server_hold_here_too(tmp_path, limit):
+    """Two megabytes at one a second, and they are counted with what goes over the broker."""
+    absent = Broker(HOST, free_port(), free_port(), PREFIX, None)
+    with fleet_server(initialise(tmp_path / "data"), absent, **QUICK, **limit) as server:
+        with server.client() as operator:
+            Publisher(operator).found()
+            name = checked(operator.put(f"/api/v1/blobs/{sha256(DATA)}", content=DATA)).json()["sha256"]
+            one = Device(tmp_path / "device", join(operator), "dev-slow")
+            checked(one.enrol())
+        with lane(one) as connection:
+            began = time.monotonic()
+            answer, data = asked(connection, f"/blobs/{name}", Range="bytes=0-1999999")
+            took = time.monotonic() - began
+        with server.client() as operator:
+            counted = checked(operator.get("/metrics")).text
+
+    assert (answer.status, data) == (206, DATA[:2_000_000])
+    assert 1.5 < took < stretched(2.4)
+    assert 'edgefleet_block_bytes_total{way="https"} 2e+06' in counted
