@@ -14,7 +14,6 @@ from typing import BinaryIO, Final
 from modules import canonical
 from modules.digests import Blob
 from modules.errors import Invalid, Untrusted
-from modules.image_import import import_archive
 from modules.manifest import Image
 from modules.names import Digest
 from modules.oci import (
@@ -27,8 +26,6 @@ from modules.oci import (
     document,
     read_blob,
 )
-
-__all__ = ["archive", "archive_tag", "check_held", "image_ids", "import_archive", "read_config", "write_archive"]
 
 _TAG_DIGITS: Final = 16
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 
 import fleet.api
-from agent.__main__ import _parser as agent_parser
+from agent.command_line import parser as agent_parser
 from agent.gateway.__main__ import _parser as gateway_parser
 from fleet.__main__ import _parser as fleet_parser
 from fleet.client.cli import NOUNS

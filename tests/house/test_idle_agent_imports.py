@@ -8,6 +8,7 @@ from tests.house.test_extras import existing
 HEAVY = {
     "aiohttp",
     "alembic",
+    "argparse",
     "docker",
     "fastapi",
     "httpx",
@@ -30,6 +31,7 @@ HEAVY = {
 # lane for large blobs, when one is wanted; telemetry, unless the settings turn it off; and an engine that few settings
 # ask for.
 ONCE = {
+    "agent.command_line",
     "agent.doctor",
     "agent.engines.process",
     "agent.enroll",
@@ -41,6 +43,7 @@ ONCE = {
     "agent.status",
     "agent.telemetry.duty",
     "cryptography.x509",
+    "modules.image_import",
 }
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from modules.digests import BLOCK, check_index, measure_bytes, measure_file
 from modules.errors import Invalid, Untrusted
-from modules.images import archive, archive_tag, check_held, image_ids, import_archive, read_config, write_archive
+from modules.image_import import import_archive
+from modules.images import archive, archive_tag, check_held, image_ids, read_config, write_archive
 from modules.oci import DOCUMENT_LIMIT, blob_path
 from tests.doubles.disk import Disk
 

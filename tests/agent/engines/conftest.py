@@ -15,7 +15,7 @@ from agent.engines.docker_api import DockerApi
 from agent.engines.docker_images import Names, let_go_images
 from agent.installation import Installation
 from modules.digests import sha256
-from modules.images import import_archive
+from modules.image_import import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
 from tests.parts import docker as parts

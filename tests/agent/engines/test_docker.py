@@ -13,7 +13,7 @@ from agent.engines.contract import Launch
 from agent.engines.docker_spec import container_name, container_spec
 from modules.digests import measure_bytes
 from modules.errors import BadSettings, NotReady, Untrusted
-from modules.images import import_archive
+from modules.image_import import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
 from tests.parts import docker as parts

@@ -15,7 +15,8 @@ from agent.engines.docker_images import load_image
 from agent.installation import Installation
 from modules.digests import measure_bytes
 from modules.errors import Invalid, Untrusted
-from modules.images import archive, archive_tag, import_archive
+from modules.image_import import import_archive
+from modules.images import archive, archive_tag
 from modules.manifest import Image
 from modules.names import device_id
 from modules.oci import blob_path, manifest_bytes

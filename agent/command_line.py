@@ -1,0 +1,100 @@
+"""What may be written after ``edgefleet-agent``, and the commands that end soon.
+
+A command's own part is loaded when it is called: what only enrolment or a diagnosis needs is not in the memory of an
+agent that runs for months. Nor is this, where it was started by ``edgefleet-agent run`` alone.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent.running import part, run
+from agent.settings import Settings, load
+from modules import __version__
+from modules.errors import BadSettings
+from modules.names import device_id
+
+
+def call(words: Sequence[str]) -> int:
+    """Run the command that these words name; returns its exit code.
+
+    Raises:
+        EdgefleetError: as the command says.
+        SystemExit: the words are not a command's, or ask for help.
+    """
+    arguments = parser().parse_args(words)
+    return int(arguments.command(arguments, load(arguments.config)))
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="edgefleet-agent", description="The edgefleet program on a device.")
+    made.add_argument("--version", action="version", version=__version__)
+    made.add_argument("--config", type=Path, help="settings file (default /etc/edgefleet/agent.toml)")
+    commands = made.add_subparsers(required=True, metavar="command")
+
+    join = commands.add_parser("enroll", help="join a fleet with a join bundle")
+    join.add_argument("bundle", type=Path, help="the file that the operator made with: edgefleet devices join")
+    join.add_argument("--name", help="the device id to ask for; the server decides")
+    join.set_defaults(command=_enroll)
+
+    commands.add_parser("run", help="run the agent (what systemd calls)").set_defaults(
+        command=lambda _, settings: run(settings)
+    )
+
+    show = commands.add_parser("status", help="what runs on this device")
+    show.add_argument("--json", action="store_true", help="one JSON document")
+    show.set_defaults(
+        command=lambda arguments, settings: part("status", settings).show(settings, as_json=arguments.json)
+    )
+
+    check = commands.add_parser("doctor", help="check what the agent needs, and say what to do")
+    check.add_argument("--json", action="store_true", help="one JSON document")
+    check.set_defaults(
+        command=lambda arguments, settings: part("doctor", settings).examine(settings, as_json=arguments.json)
+    )
+
+    end = commands.add_parser("halt", help="stop every module of this device; the agent must not be running")
+    end.add_argument("--json", action="store_true", help="one JSON document")
+    end.set_defaults(command=lambda arguments, settings: part("halt", settings).halt(settings, as_json=arguments.json))
+
+    listing = commands.add_parser("settings", help="print the settings in force as JSON")
+    listing.set_defaults(command=_settings)
+
+    images = commands.add_parser("images", help="container images on this device").add_subparsers(required=True)
+    side = images.add_parser("import", help="bring an image in from a file instead of over the network")
+    side.add_argument("file", type=Path, help="what docker save, podman save or edgefleet images save wrote")
+    side.add_argument("--json", action="store_true", help="one JSON document")
+    side.set_defaults(command=_import)
+    return made
+
+
+def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
+    try:
+        bundle = arguments.bundle.read_bytes()
+    except OSError as error:
+        print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
+        return 1
+    name = device_id(arguments.name) if arguments.name else None
+    identity = part("enroll", settings, make=True).enroll(bundle, settings.identity, name=name)
+    print(f"enrolled as {identity.device} at {identity.fleet}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    # Opened before the program goes on as another user, who may not read what root has brought.
+    try:
+        archive = arguments.file.open("rb")
+    except OSError as error:
+        raise BadSettings(
+            str(error.strerror), element=str(arguments.file), remedy="name a file that can be read"
+        ) from error
+    with archive:
+        return int(part("side_load", settings, make=True).import_image(archive, settings, as_json=arguments.json))
+
+
+def _settings(_: argparse.Namespace, settings: Settings) -> int:
+    print(msgspec.json.format(msgspec.json.encode(settings)).decode())
+    return 0
