@@ -10,7 +10,8 @@ fails, all of it is taken message by message, each alone.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +34,7 @@ from fleet.tables import devices
 from fleet.telemetry import news
 from fleet.telemetry.rows import Taken
 from modules import canonical
+from modules.cores import granted, threads
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
 from modules.protocol import facts as facts_wire
@@ -47,6 +49,8 @@ log = logging.getLogger(__name__)
 
 # Messages of one device and kind in one batch; of a flood only the newest are looked at.
 OF_ONE_KIND: Final = 20
+# Messages that one thread reads at a time.
+TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
 PARTING_S: Final = 60.0
 # What a message says: a status, or a signed document with its bytes; or why it says nothing.
@@ -113,12 +117,14 @@ class Ingest:
         self._mishaps, self._meters = mishaps, meters
         self._refused = Attempts()
         self._told = Attempts()
+        # Checking a signature, which is most of what reading takes, lets go of Python's lock.
+        self._readers = ThreadPoolExecutor(threads(granted()), thread_name_prefix="signatures")
 
     def commit(self, batch: Sequence[Inbound]) -> list[Receipt]:
         """Store a batch in one transaction; returns what to acknowledge.
 
-        Of one device's messages of one kind only the last few count, for each is complete. Signatures are checked
-        before the transaction begins, so that nobody waits for them with the database locked.
+        Of one device's messages of one kind only the last few count, for each is complete. Signatures are checked on
+        all cores, and before the transaction begins, so that nobody waits for them with the database locked.
         """
         chosen = _within_budget(batch)
         keys: dict[str, str] = {}
@@ -126,7 +132,8 @@ class Ingest:
             for some in pieces({one.device for one in chosen}, TOGETHER):
                 known = select(devices.c.id, devices.c.public_key).where(devices.c.id.in_(some))
                 keys |= {row.id: row.public_key for row in connection.execute(known)}
-        read = [(message, self._read(message, keys.get(message.device))) for message in chosen]
+        parts = self._readers.map(lambda some: self._read_some(some, keys), pieces(chosen, TURN))
+        read = [one for some in parts for one in some]
         with self._database.write() as connection:
             try:
                 with connection.begin_nested():
@@ -172,6 +179,9 @@ class Ingest:
         for message, why in refused:
             self._refuse(connection, message, why)
         return receipts
+
+    def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, str]) -> list[tuple[Inbound, Document]]:
+        return [(message, self._read(message, keys.get(message.device))) for message in messages]
 
     def _read(self, message: Inbound, key: str | None) -> Document:
         """The message's document, verified and decoded; or what is wrong with it."""

@@ -1,10 +1,13 @@
 """What devices say, into rows."""
 
+import threading
+
 import pytest
 from sqlalchemy import select
 
-from fleet import events
+from fleet import events, ingest
 from fleet.ingest import Inbound, Receipt, _within_budget
+from fleet.meters import Meters
 from fleet.rollouts import heard
 from fleet.rollouts.model import Policy, Wave
 from fleet.tables import devices, members, rollouts, slot_revisions, slots
@@ -371,3 +374,30 @@ def test_the_will_of_an_old_session_does_not_mark_a_new_one_dead(fleet):
     assert status(fleet, online=True, boot=2)
     assert status(fleet, online=False, boot=1)
     assert not status(fleet, online=False, boot=2)
+
+
+def test_signatures_are_checked_on_all_cores(fleet, monkeypatch):
+    """Two threads are at it at once where there are two cores; each waits for the other here."""
+    monkeypatch.setattr(ingest, "granted", lambda: 2.0)
+    together = threading.Barrier(2, timeout=20)
+    waited = threading.local()
+
+    def verify(*arguments, **more):
+        if not hasattr(waited, "done"):
+            waited.done = True
+            together.wait()
+        return real(*arguments, **more)
+
+    real = ingest.verify
+    monkeypatch.setattr(ingest, "verify", verify)
+    fleet.ingest = ingest.Ingest(fleet.database, fleet.clock, fleet.mishaps, Meters())
+    facts = Facts(device=NAME, number=1, issued=0, agent="0", host=HOST_FACTS, formats=())
+    flood = [fleet.said(NAME, "facts", facts, FACTS_TYPE)] * ingest.OF_ONE_KIND
+    reports = [
+        fleet.said(name, "report", Report(device=name, number=n, issued=0, order=0, agent="0"), REPORT_TYPE)
+        for name in (NAME, "dev-b")
+        for n in range(1, ingest.OF_ONE_KIND + 1)
+    ]
+    assert len(flood + reports) > ingest.TURN
+    assert len(fleet.ingest.commit(flood + reports)) == 2
+    assert fleet.mishaps.counts == {}

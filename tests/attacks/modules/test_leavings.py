@@ -7,6 +7,7 @@ from agent import socket_folder
 from modules.protocol.phases import Phase
 from tests.attacks.modules.exposed import HONEST
 from tests.attacks.modules.plain import RIGHT
+from tests.parts.pace import stretched
 
 # Before it is ready, for as long as it is let.
 FILL = """
@@ -53,7 +54,6 @@ if plain.turned():
     open("/run/edgefleet/left", "w").close()
 plain.serve(listener)
 """
-from tests.parts.pace import stretched
 
 
 async def test_filling_the_folder_is_bounded_by_the_modules_memory(device):
@@ -104,7 +104,7 @@ async def test_what_it_leaves_at_a_restart_ends_that_start(device):
     device.container().kill()
     await device.until(lambda: device.restarts() > 1)
     async with asyncio.timeout(stretched(20)):
-        while (await device.ask()).status != 503:  # while it is being started it may answer for a moment
+        while (await device.ask()).status != 503:  # noqa: ASYNC110 - while it is being started it may answer
             await asyncio.sleep(0.02)
     told = device.reported()
     await device.stop()
