@@ -25,6 +25,7 @@ REPORT_TYPE: Final = "application/vnd.edgefleet.report+json"
 FACTS_TYPE: Final = "application/vnd.edgefleet.facts+json"
 TELEMETRY_TYPE: Final = "application/vnd.edgefleet.telemetry+json"
 COMMAND_TYPE: Final = "application/vnd.edgefleet.command+json"
+ANSWER_TYPE: Final = "application/vnd.edgefleet.answer+json"
 
 KEYS_LIMIT: Final = 16 * 1024
 MAX_PAYLOAD: Final = 1 << 20

@@ -11,7 +11,7 @@ from modules import canonical, manifest, samples
 from modules.digests import Blob
 from modules.manifest import Adjustable, EntryScript, File, Image, Limits, Manifest, Proof, Runtime
 from modules.needs import Accelerator, Engine, HostFacts
-from modules.protocol import blobs, enrollment, facts, order, report, telemetry
+from modules.protocol import blobs, commands, enrollment, facts, order, report, telemetry
 from modules.samples import Exact, Numeric, Sample, Samples, TopK
 
 A, B = ("sha256:" + letter * 64 for letter in "ab")
@@ -33,6 +33,34 @@ def json(document, limit):
 
 
 EXAMPLES = {
+    "answer-1.json": json(
+        commands.Answer(
+            id="0123456789abcdef" * 2,
+            device="dev-a",
+            name="logs",
+            part=2,
+            state="failed",
+            progress=0.5,
+            note="12 of 100 lines",
+            reason=report.Reason("no-space", "the disk is full"),
+            content="text/plain",
+            data=b"a line\n",
+        ),
+        commands.ANSWER_LIMIT,
+    ),
+    "command-1.json": Example(
+        commands.Command(
+            id="0123456789abcdef" * 2,
+            device="dev-a",
+            name="logs",
+            issued=1_800_000_000,
+            expires=1_800_000_600,
+            slot="camera",
+            arguments={"lines": 100, "follow_s": 60},
+        ),
+        commands.encode,
+        commands.decode,
+    ),
     "module-1.json": Example(
         Manifest(
             team="acme",

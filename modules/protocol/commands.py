@@ -1,0 +1,145 @@
+"""Commands to one device, signed by the director like an order, and what the device answers, signed by the device.
+
+A command comes at ``down/cmd/<name>/<id>`` (QoS 1, not retained) and its answers go to ``up/cmd/<name>/<id>``. The
+server publishes a command again, unchanged, until it has the last answer; a device that knows the id says what it
+answered before, and does nothing twice. Only names of :data:`COMMANDS` exist.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from modules import canonical
+from modules.bounds import Number, Real, Sentence, Share, WholeTime, Word
+from modules.errors import Invalid
+from modules.names import DeviceField, SlugField
+from modules.protocol.report import Reason
+
+LIMIT: Final = 16 << 10
+# One piece of a result, and all pieces of one together.
+PIECE: Final = 64 << 10
+RESULT_LIMIT: Final = 4 << 20
+ANSWER_LIMIT: Final = 128 << 10
+MAX_ARGUMENTS: Final = 16
+# A command lives no longer than this, in seconds; a device that was away for longer does not get it any more.
+LONGEST_LIFE_S: Final = 7 * 86_400
+
+CommandId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+State = Literal["running", "done", "failed", "refused"]
+# After these there is no further answer.
+ENDS: Final = frozenset({"done", "failed", "refused"})
+
+
+class Kind(NamedTuple):
+    """What a command takes: whether it names a slot, and its arguments, each a number with its least and its most."""
+
+    slot: bool = False
+    arguments: Mapping[str, tuple[float, float]] = MappingProxyType({})
+
+
+# The closed list. Bounds are inclusive; times in seconds.
+COMMANDS: Final[dict[str, Kind]] = {
+    "ping": Kind(),
+    "restart-module": Kind(slot=True),
+    # ``lines``: how many of the newest; ``follow_s``: for how long new ones are sent as they come, 0: not at all.
+    "logs": Kind(slot=True, arguments={"lines": (1, 10_000), "follow_s": (0, 3600)}),
+    "diagnose": Kind(),
+    # ``seconds``: for how long requests of samples are timed on the device.
+    "profile": Kind(slot=True, arguments={"seconds": (1, 300)}),
+    "collect-now": Kind(),
+    "rotate-key": Kind(),
+    "restart-agent": Kind(),
+    # Stops and removes everything of edgefleet on the device, its identity last.
+    "decommission": Kind(),
+}
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of the envelope (type ``COMMAND_TYPE``). Times are Unix seconds."""
+
+    format: Literal["edgefleet.command/1"] = "edgefleet.command/1"
+    id: CommandId
+    device: DeviceField
+    name: Word
+    issued: WholeTime
+    expires: WholeTime
+    slot: SlugField | None = None
+    arguments: Annotated[dict[Word, Real], msgspec.Meta(max_length=MAX_ARGUMENTS)] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of the envelope (type ``ANSWER_TYPE``): answer number ``part`` to one command, counted from 1.
+
+    ``data`` is the next piece of the result, whose kind ``content`` says (a media type); the pieces in the order of
+    their parts are the result, and at most :data:`RESULT_LIMIT` bytes.
+    """
+
+    format: Literal["edgefleet.answer/1"] = "edgefleet.answer/1"
+    id: CommandId
+    device: DeviceField
+    name: Word
+    part: Number
+    state: State
+    progress: Share | None = None
+    note: Sentence = ""
+    reason: Reason | None = None
+    content: Word = ""
+    data: Annotated[bytes, msgspec.Meta(max_length=PIECE)] = b""
+
+
+def check(command: Command) -> Kind:
+    """What the closed list says of a command that holds.
+
+    Raises:
+        Invalid: the name is not in the list, a slot is missing or named in vain, an argument is unknown or out of
+            bounds, or the times make no sense.
+    """
+    kind = COMMANDS.get(command.name)
+    if kind is None:
+        raise Invalid(
+            "there is no such command", element=command.name[:60], remedy="use " + ", ".join(sorted(COMMANDS))
+        )
+    if kind.slot and command.slot is None:
+        raise Invalid("this command needs a slot", element=command.name, remedy="name one of the device's slots")
+    if not kind.slot and command.slot is not None:
+        raise Invalid("this command takes no slot", element=command.name, remedy="leave the slot out")
+    for name, value in command.arguments.items():
+        allowed = kind.arguments.get(name)
+        element = f"{command.name} {name}"
+        if allowed is None:
+            raise Invalid("this command has no such argument", element=element, remedy="leave it out")
+        if not allowed[0] <= value <= allowed[1]:
+            raise Invalid(f"not a number from {allowed[0]} to {allowed[1]}", element=element, remedy="correct it")
+    if not command.issued < command.expires <= command.issued + LONGEST_LIFE_S:
+        raise Invalid(
+            f"it has to expire after it was issued, and {LONGEST_LIFE_S} seconds later at most",
+            element=command.name,
+            remedy="issue it anew",
+        )
+    return kind
+
+
+def encode(command: Command) -> bytes:
+    """The bytes that are signed; checked first, so that no device is sent what it must refuse.
+
+    Raises:
+        Invalid: as :func:`check`, or it is too large.
+    """
+    check(command)
+    data = canonical.encode(command)
+    if len(data) > LIMIT:
+        raise Invalid(f"{len(data)} bytes is more than the {LIMIT} allowed", element=command.name)
+    return data
+
+
+def decode(data: bytes) -> Command:
+    """Read a command.
+
+    Raises:
+        Invalid: too large, not a command, something in it out of bounds, or as :func:`check`.
+    """
+    command = canonical.decode(data, Command, limit=LIMIT, what="command")
+    check(command)
+    return command
