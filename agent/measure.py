@@ -5,52 +5,17 @@ begins the window anew, so that no window has numbers of two lives.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
-from agent.answering import Told
-from agent.latencies import BINS as LATENCIES
+from agent.counted import Counted, Looked
 from agent.latencies import percentile_ms
-from modules.bounds import Count
 from modules.protocol.measured import Measured
-from modules.sketch import BINS
 
 # Readings of memory that a slope is drawn through; beyond it every other one is dropped.
 _MOST_POINTS: Final = 128
 _HOUR_S: Final = 3600.0
-
-
-Bin = Annotated[int, msgspec.Meta(ge=0, lt=LATENCIES)]
-
-
-class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway saw of one instance in the last ``seconds``: counts that only grow, until it starts again."""
-
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
-    requests: Count = 0
-    errors: Count = 0
-    latencies: Annotated[tuple[tuple[Bin, Count], ...], msgspec.Meta(max_length=LATENCIES)] = ()
-
-
-def counted(told: Told) -> dict[str, Counted]:
-    """The gateway's counts by instance; what cannot be read is left out, as from a gateway of before."""
-    found: dict[str, Counted] = {}
-    for slot in told.slots:
-        try:
-            found |= msgspec.convert(slot.get("counts", {}), dict[str, Counted])
-        except msgspec.ValidationError:
-            continue
-    return found
-
-
-class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a module's server says of its own answers since it began: a module's word, so everything is bounded."""
-
-    looked: Count = 0
-    nan: Count = 0
-    empty: Count = 0
-    values: Annotated[tuple[Count, ...], msgspec.Meta(max_length=BINS)] = ()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,10 @@ import msgspec
 
 from agent.answering import Told
 from agent.clock import Clock
+from agent.counted import Counted, Looked, counted
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
-from agent.measure import Counted, Gauge, Looked, Reading, counted
+from agent.measure import Gauge, Reading
 from agent.shelf import Shelf
 from agent.slots import Placed, Slot
 from agent.store import Store

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from agent.counted import Counted, Looked
 from agent.latencies import bin_of
-from agent.measure import Counted, Gauge, Looked, Reading, slope
+from agent.measure import Gauge, Reading, slope
 from modules.sketch import BINS
 
 WINDOW_S = 60.0

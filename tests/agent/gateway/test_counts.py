@@ -7,9 +7,9 @@ import statistics
 import pytest
 
 from agent.answering import Told, gateway
+from agent.counted import counted
 from agent.gateway.table import Fallback
 from agent.latencies import BINS, bin_of, percentile_ms
-from agent.measure import counted
 from tests.agent.gateway.stage import Stage
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from agent import answering
-from agent.measure import counted
+from agent.counted import counted
 from modules.protocol.phases import Phase
 from tests.attacks.modules.memory import Peak
 from tests.attacks.modules.plain import RIGHT
