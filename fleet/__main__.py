@@ -1,4 +1,4 @@
-"""``python -m fleet init|serve|token|broker-config``: the fleet server's own commands."""
+"""``python -m fleet init|serve|token|broker-config|broker-probes``: the fleet server's own commands."""
 
 import argparse
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet import tokens
+from fleet import probes, tokens
 from fleet.app import create_app
 from fleet.auth import ROLES
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
@@ -103,6 +103,12 @@ def _broker_config(settings: Settings, options: argparse.Namespace) -> int:
         memory_mb=options.memory_mb,
     )
     print(f"mosquitto -c {configuration}")
+    return 0
+
+
+def _broker_probes(settings: Settings, options: argparse.Namespace) -> int:
+    probes.write(options.folder, Folder(settings.data), settings)
+    print(f"edgefleet broker check {options.folder}")
     return 0
 
 
@@ -201,6 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("--broker-port", "--broker-service-port"):
         broker.add_argument(name, type=int)
     broker.add_argument("--broker-prefix")
+    tried = _command(commands, "broker-probes", "write certificates to try a broker's rules with", _broker_probes)
+    tried.add_argument("folder", type=Path, help="a new folder; remove it after the check")
+    for name in ("--broker-host", "--broker-service-host", "--broker-prefix"):
+        tried.add_argument(name)
+    for name in ("--broker-port", "--broker-service-port"):
+        tried.add_argument(name, type=int)
     return parser
 
 

@@ -37,6 +37,10 @@ class Issued:
     certificate: bytes
     key: bytes = b""
 
+    @classmethod
+    def of(cls, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Self:
+        return cls(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
     def write(self, path: Path) -> None:
         write_secret(Folder.key(path), self.key)
         with path.open("wb") as stream:

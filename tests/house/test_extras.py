@@ -20,6 +20,7 @@ WEB = {"httpx", "requests", "docker"}
 # typer itself stands on pydantic.
 NOT_IN = {
     "agent": SERVER | SCREEN | MODEL | WEB | {"uvicorn"},
+    "broker": SERVER | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
     "client": SERVER - {"pydantic"} | WIRE | CONVERT | {"onnxruntime", "aiohttp", "uvicorn"},
     "export": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
@@ -28,7 +29,7 @@ NOT_IN = {
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
 # Added to client, to scoring, and to fleet: no programs of their own.
-ADDITIONS = ("export", "grpc", "postgres")
+ADDITIONS = ("broker", "export", "grpc", "postgres")
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {

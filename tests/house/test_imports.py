@@ -22,10 +22,17 @@ class Rule(NamedTuple):
     allowed: tuple[str, ...] = ()
 
 
-_MQTT_DOORS = ("agent/link.py", "agent/simulate/session.py", "agent/triggers/mqtt.py", "fleet/broker.py")
+_MQTT_DOORS = (
+    "agent/link.py",
+    "agent/simulate/session.py",
+    "agent/triggers/mqtt.py",
+    "fleet/broker.py",
+    "fleet/client/broker/session.py",
+)
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
-    "commands": {"environments", "images", "local", "models", "publishing", "signing"},
+    "broker": set(),
+    "commands": {"broker", "environments", "images", "local", "models", "publishing", "signing"},
     "environments": {"images"},
     "images": set(),
     "local": {"images", "models"},

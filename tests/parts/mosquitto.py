@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -37,16 +37,18 @@ def broker(
     device_port: int | None = None,
     service_port: int | None = None,
     more: str = "",
+    edit: Callable[[str], str] = str,
     **limits: int,
 ) -> Iterator[Broker]:
     """Render into ``folder`` from the fleet's data folder, start, wait until it listens, stop at the end.
 
-    Ports can be named, to start a broker again where it was; ``more`` is added to its configuration.
+    Ports can be named, to start a broker again where it was; ``more`` is added to its configuration, and
+    ``edit`` changes it.
     """
     ports = (device_port or free_port(), service_port or free_port())
     named = {"device_port": ports[0], "service_port": ports[1], "prefix": prefix, "host": HOST}
     configuration = render(folder, data, **named, **limits)
-    configuration.write_text(configuration.read_text() + more)
+    configuration.write_text(edit(configuration.read_text()) + more)
     executable = program("mosquitto")
     assert executable is not None, "mosquitto is not installed: mark the test with needs('mosquitto')"
     process = subprocess.Popen([executable, "-c", str(configuration)], stderr=subprocess.PIPE, text=True)
