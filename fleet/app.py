@@ -12,9 +12,11 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
+from fleet.api import audit, auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
+from fleet.audit.heads import Heads, audit_signer
+from fleet.audit.middleware import Audited
 from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
 from fleet.blob_listener import serving
@@ -42,7 +44,7 @@ from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
-from fleet.setup import SERVICE, opened
+from fleet.setup import SERVICE, new_online_key, opened
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
 from modules.protocol.topics import Topics
@@ -75,7 +77,9 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    app.add_middleware(Audited, services=lambda: app.state.services)
+    rooms = (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, audit, export)
+    for room in rooms:
         app.include_router(room.router)
     return app
 
@@ -155,6 +159,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         limits=limits,
         broadcasts=broadcasts if settings.broadcast else None,
     )
+    heads = Heads(database, folder, clock, audit_signer(folder, new_online_key()))
     background = Background(
         database=database,
         clock=clock,
@@ -167,6 +172,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         mishaps=mishaps,
         meters=meters,
         retention=Retention(database, clock, meters, settings),
+        heads=heads,
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -198,6 +204,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         meters=meters,
         limits=limits,
         revocations=Revocations(authority, folder),
+        heads=heads,
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,

@@ -13,6 +13,7 @@ from fleet.services import Use, address
 
 PERMISSIONS: Final = frozenset(
     {
+        "audit:read",
         "blob:read",
         "blob:write",
         "device:enrol",
@@ -55,9 +56,9 @@ class Need:
             # Only here: whoever brings a token that holds is not kept out by others behind the same address.
             use.attempts.failed(address(request), use.clock())
             raise
+        request.state.principal = principal  # first: the audit log names whoever is denied
         if self.permission not in ROLES.get(role, ()):
             raise Forbidden(f"the role {role} may not do this", element=self.permission)
-        request.state.principal = principal
 
 
 class NeedUnlessOpen(Need):

@@ -13,7 +13,8 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
 - ``partings``: lets the broker forget devices that were removed;
-- ``retention``: forgets what is older than is kept.
+- ``retention``: forgets what is older than is kept;
+- ``heads``: signs where the audit log ends.
 """
 
 import asyncio
@@ -29,6 +30,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from fleet import orders
 from fleet.acks import Acks
+from fleet.audit.heads import EVERY_S as HEAD_EVERY_S
+from fleet.audit.heads import Heads
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
 from fleet.db import Database, in_words
@@ -84,6 +87,7 @@ class Background:
         mishaps: Mishaps,
         meters: Meters,
         retention: Retention,
+        heads: Heads,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -91,7 +95,7 @@ class Background:
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
-        self._lead = lead
+        self._lead, self._heads = lead, heads
         self._leads = False
         # A thread of its own: the lead is not lost because everybody else waits for the database.
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
@@ -175,6 +179,7 @@ class Background:
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._parting(), name="partings")
             group.create_task(self._forgetting(), name="retention")
+            group.create_task(self._signing_heads(), name="heads")
 
     def _connected(self) -> None:
         # A broker that was started again has no retained orders.
@@ -312,6 +317,12 @@ class Background:
                     more = await self._lasting(self._retention.step)
                     await asyncio.sleep(LOOK_EVERY_S)
             await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _signing_heads(self) -> None:
+        while True:
+            with self._mishaps.alone("audit head", "audit"):
+                await self._lasting(self._heads.sign)
+            await asyncio.sleep(HEAD_EVERY_S)
 
     def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
         with self._database.read() as connection:

@@ -62,8 +62,9 @@ def status(error: EdgefleetError) -> http.HTTPStatus:
     return next(code for kind, code in STATUS if isinstance(error, kind))
 
 
-async def _ours(_request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, EdgefleetError)  # noqa: S101 - for mypy; installed for this class only
+    request.state.code = error.code  # for the audit log
     return problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
 
 

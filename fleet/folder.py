@@ -58,6 +58,11 @@ class Folder:
         return self.root / "revoked.pem"
 
     @property
+    def audit_heads(self) -> Path:
+        """Signed heads of the audit log, one in a line, for shipping."""
+        return self.root / "audit-heads.jsonl"
+
+    @property
     def unfinished(self) -> Path:
         """There from the first to the last moment of the first run: what lies beside it was never used."""
         return self.root / "init-not-finished"

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from fleet.attempts import Attempts
+from fleet.audit.heads import Heads
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
@@ -44,6 +45,7 @@ class Services:
     meters: Meters
     limits: Limits
     revocations: Revocations
+    heads: Heads
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]

@@ -101,7 +101,7 @@ def _initialise(
     services.write(folder.service_ca)
     services.service(SERVICE).write(folder.service)
     for role in ONLINE_ROLES:
-        write_secret(folder.online_key(role), _new_online_key())
+        write_secret(folder.online_key(role), new_online_key())
     database.migrate()
     with database.write() as connection:
         token = tokens.create(connection, clock(), kind="api", role="admin")
@@ -113,7 +113,8 @@ def _initialise(
     return token
 
 
-def _new_online_key() -> bytes:
+def new_online_key() -> bytes:
+    """An Ed25519 key, PKCS #8 in PEM."""
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

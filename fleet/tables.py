@@ -261,6 +261,30 @@ history = Table(
     Column("by", String(100), nullable=False, server_default=""),
 )
 
+# Who did what (fleet/audit/): a chain of hashes, so that ids have no gap. Rows are only added.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Large, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("by", String(300), nullable=False, index=True),
+    Column("origin", String(300), nullable=False),
+    Column("action", String(300), nullable=False),
+    Column("target", String(300), nullable=False),
+    Column("outcome", Integer, nullable=False),
+    Column("code", String(100), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+# Signed statements of where the chain ended.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("row", _Large, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,

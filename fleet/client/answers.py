@@ -83,6 +83,13 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class AuditHeads(msgspec.Struct, frozen=True, kw_only=True):
+    """Signed heads of the audit log, each an envelope as text; ``key`` as the server tells it."""
+
+    key: dict[str, Any]
+    heads: list[str]
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """A sample of telemetry; ``slot`` is None for the whole device, ``at`` where its clock had not been set.
 

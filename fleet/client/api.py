@@ -7,7 +7,9 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 import msgspec
 
+from fleet.audit.chain import Entry
 from fleet.client.answers import (
+    AuditHeads,
     AutoRollout,
     Device,
     Export,
@@ -168,6 +170,22 @@ class Fleet:
     def events(self, *, limit: int) -> list[Happening]:
         """The newest first."""
         return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])
+
+    def audit(self, *, limit: int, by: str = "", action: str = "") -> list[Entry]:
+        """The newest rows of the audit log first."""
+        asked = {"limit": limit, "by": by, "action": action}
+        return self._decode(self._call("GET", f"{_V1}/audit", params=asked), list[Entry])
+
+    def audit_rows(self) -> Iterator[Entry]:
+        """All rows of the audit log, in order."""
+        after = 0
+        while page := self._decode(self._call("GET", f"{_V1}/audit/rows", params={"after": after}), list[Entry]):
+            yield from page
+            after = page[-1].id
+
+    def audit_heads(self) -> AuditHeads:
+        """The signed heads of the audit log, and the key that the server says it signs them with."""
+        return self._decode(self._call("GET", f"{_V1}/audit/heads"), AuditHeads)
 
     def export(self) -> Export:
         """The tables that can be exported."""

@@ -29,6 +29,7 @@ NOUNS: Final = {
     "broker": "Try what a broker enforces.",
     "telemetry": "Show what a device measured of itself.",
     "events": "Show what happened that somebody should look at.",
+    "audit": "Show, check and export who did what.",
     "export": "Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
