@@ -102,10 +102,6 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
         clock=clock,
     )
 
-    async def ask(payload: bytes) -> None:
-        # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
-        await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
-
     broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
     puller = Puller(
         # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
@@ -152,18 +148,17 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
         clock=clock,
         stop_grace_s=settings.stop_grace_s,
     )
-    executor = Executor(
-        hands=hands,
-        facts=lambda: host.facts,
-        untaken=router.untaken,
-        lost=router.lost,
-        retry_s=settings.pull_retry_s,
-    )
     loop = Loop(
         store=store,
         host=host,
         observer=Observer(known, probe_timeout_s=settings.probe_timeout_s),
-        executor=executor,
+        executor=Executor(
+            hands=hands,
+            facts=lambda: host.facts,
+            untaken=router.untaken,
+            lost=router.lost,
+            retry_s=settings.pull_retry_s,
+        ),
         supply=supply,
         outbox=outbox,
         router=router,
@@ -207,7 +202,6 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
         told=router.told,
         clock=clock,
     )
-    commands.resume()
     try:
         notify(f"READY=1\nSTATUS=device {identity.device}")
         await _together(
@@ -278,17 +272,14 @@ class _Commands:
         self._desk: Any = None
         #: whether one of them asked that the agent starts again
         self.again = False
+        if parts["store"].document("commands") is not None:
+            self.take((), b"")  # an agent ended while it followed one: that gets its last answer now
 
     def take(self, levels: tuple[str, ...], payload: bytes) -> None:
         if self._desk is None:
             parts = importlib.import_module("agent.commands.parts").Parts(**self._parts, end=self._end)
             self._desk = importlib.import_module("agent.commands.desk").Desk(parts)
         self._desk.take(levels, payload)
-
-    def resume(self) -> None:
-        """An agent may have ended while it followed one: that gets its last answer now."""
-        if self._parts["store"].document("commands") is not None:
-            self.take((), b"")
 
     def on_connect(self) -> None:
         if self._desk is not None:

@@ -78,6 +78,8 @@ async def run(command: Command, parts: Parts, saying: Saying) -> str:
         requests += 1
         if answer is None or answer.status >= _ERROR:
             errors += 1
+            slot = parts.store.slot(str(command.slot))
+            current = (slot.current if slot else None) or current  # it may have been started again
         else:
             counts[bin_of(took)] += 1
         await parts.clock.sleep(max(took, _LEAST_PAUSE_S))
