@@ -80,8 +80,9 @@ def _packed(found: dict[str, Any], parts: Parts) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for name, content in found.items():
-            text = content if isinstance(content, str) else json.dumps(content, indent=1, default=str)
-            data = redactor.text(text).encode(errors="replace")[:_MOST]
+            left = redactor.document(content)
+            text = left if isinstance(left, str) else json.dumps(left, indent=1, default=str)
+            data = text.encode(errors="replace")[:_MOST]
             member = tarfile.TarInfo(f"{parts.device}/{name}")
             member.size, member.mtime = len(data), int(parts.clock.now())
             archive.addfile(member, io.BytesIO(data))

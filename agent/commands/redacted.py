@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.identity import KEY
 
@@ -24,7 +24,7 @@ _FORMS: Final = (
     re.compile(rf"(?i)(?<={'bearer '})[\w.~+/=-]+"),
     re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+"),
 )
-_SAID: Final = re.compile(rf"(?i)\b([\w-]*{_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;|]+)")
+_SAID: Final = re.compile(rf"(?i)\b((?:[\w-]*[_-])?{_WORDS}(?:[_-][\w-]*)?[\"']?\s*[=:]\s*[\"']?)([^\s\"',;|]+)")
 # Shorter ones would take half of all words along.
 _SHORTEST: Final = 6
 _LARGEST: Final = 64 << 10
@@ -39,6 +39,19 @@ class Redactor:
         for path in (identity / KEY, *files):
             known |= _lines(path)
         self._known = sorted((one for one in known if len(one) >= _SHORTEST), key=len, reverse=True)
+
+    def document(self, content: Any) -> Any:
+        """A document of JSON: each text in it, and what stands under a secret's name."""
+        if isinstance(content, dict):
+            return {
+                self.text(str(name)): GONE
+                if isinstance(one, str) and one and names_a_secret(str(name))
+                else self.document(one)
+                for name, one in content.items()
+            }
+        if isinstance(content, list | tuple):
+            return [self.document(one) for one in content]
+        return self.text(content) if isinstance(content, str) else content
 
     def text(self, text: str) -> str:
         for secret in self._known:

@@ -188,7 +188,7 @@ def _remove_files(settings: Settings) -> list[str]:
             _remove(path)
             left += [f"what {target} leads to"] if target else []
     sync_folder(state)
-    known = (*OURS, LOCK, DECOMMISSION, DECOMMISSIONED, settings.identity.name)
+    known = (*OURS, LOCK, f"{DECOMMISSION}*", f"{DECOMMISSIONED}*", settings.identity.name)
     strange = [path.name for path in state.iterdir() if not any(fnmatch.fnmatch(path.name, one) for one in known)]
     return left + [f"{state / name}, which no agent made" for name in sorted(strange)]
 
