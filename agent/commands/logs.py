@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.commands.answers import Saying
-from agent.commands.parts import Parts
+from agent.commands.parts import Parts, counted
 from agent.slots import Placed
 from modules.errors import EngineBusy, Invalid, NoEngine
 from modules.protocol.commands import Command
@@ -52,7 +52,7 @@ async def run(command: Command, parts: Parts, saying: Saying) -> str:
             continue  # it may answer the next time
         said += _say(saying, added(seen, found))
         seen = found
-    return f"{said} lines" + ("" if saying.left else ", and no more than a result may have")
+    return counted(said, "line") + ("" if saying.left else ", and no more than a result may have")
 
 
 def added(before: Sequence[str], after: Sequence[str]) -> Sequence[str]:

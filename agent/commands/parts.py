@@ -44,3 +44,8 @@ class Parts(NamedTuple):
     clock: Clock
     end: Callable[[], None]
     renew: Callable[[], Awaitable[str]] | None = None
+
+
+def counted(number: int, what: str) -> str:
+    """So many of it, as people say it."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

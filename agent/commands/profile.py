@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from agent.commands.answers import Saying
-from agent.commands.parts import Parts
+from agent.commands.parts import Parts, counted
 from agent.health import ask
 from agent.latencies import bin_of, percentile_ms
 from modules.errors import EdgefleetError, Invalid
@@ -64,8 +64,8 @@ async def run(command: Command, parts: Parts, saying: Saying) -> str:
     for sample in itertools.cycle(samples.samples):
         if (passed := parts.clock.monotonic() - began) >= seconds:
             break
-        saying.progress(passed / seconds, f"{requests} requests")
-        asked = time.perf_counter()
+        saying.progress(passed / seconds, counted(requests, "request"))
+        asked_at = time.perf_counter()
         answer = await ask(
             current.socket,
             sample.method,
@@ -74,7 +74,7 @@ async def run(command: Command, parts: Parts, saying: Saying) -> str:
             content_type=sample.content_type,
             timeout_s=_WITHIN_S,
         )
-        took = time.perf_counter() - asked
+        took = time.perf_counter() - asked_at
         requests += 1
         if answer is None or answer.status >= _ERROR:
             errors += 1
@@ -95,7 +95,8 @@ async def run(command: Command, parts: Parts, saying: Saying) -> str:
         memory_mb=await _memory(parts, current.wanted.engine, current.instance),
     )
     saying.result(msgspec.json.encode(found), CONTENT)
-    return f"{requests} requests, {errors} errors, p95 {found.p95_ms} ms on {current.provider or 'no known provider'}"
+    asked = f"{counted(requests, 'request')}, {counted(errors, 'error')}"
+    return f"{asked}, p95 {found.p95_ms} ms on {current.provider or 'no known provider'}"
 
 
 async def _memory(parts: Parts, engine: str, instance: str) -> float | None:

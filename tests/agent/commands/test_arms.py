@@ -24,7 +24,7 @@ async def test_ping_says_which_agent_it_is(device):
     assert said.note.startswith("agent ")
     assert "up " in said.note
     assert "2027-01-15" in said.note
-    assert said.note.endswith("1 slots")
+    assert said.note.endswith("1 slot")
 
 
 async def test_a_restarted_module_is_another_instance_and_no_crash(device):

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import sys
 
 import pytest
 
+from agent import running
 from agent.commands.kept import OPEN, Kept
 from agent.commands.wipe import Order
 from agent.running import DECOMMISSION
@@ -128,3 +130,15 @@ async def test_a_disk_that_takes_no_word_of_it_keeps_everything(device):
 
     assert (said.state, said.reason.code) == ("failed", "needs-operator")
     assert device.ends == 0
+
+
+@pytest.mark.parametrize(("manager", "starts"), [("/run/systemd/notify", False), ("", True)])
+def test_where_systemd_starts_it_the_agent_only_ends(monkeypatch, manager, starts):
+    """Its unit says ``Restart=always``; without a service manager the process becomes a new one, with its own words."""
+    became = []
+    monkeypatch.setattr("os.execv", lambda *words: became.append(words))
+    monkeypatch.setenv("NOTIFY_SOCKET", manager)
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "agent", "run"])
+    running.start_again()
+
+    assert became == ([(sys.executable, [sys.executable, "-m", "agent", "run"])] if starts else [])
