@@ -18,7 +18,7 @@ from agent.occupied import LOCK
 from agent.running import DECOMMISSION, DECOMMISSIONED
 from agent.settings import Settings
 from modules import canonical, signing
-from modules.errors import BadSettings, LinkLost
+from modules.errors import BadSettings, EngineBusy, LinkLost
 from modules.protocol.commands import ANSWER_LIMIT, Answer
 from modules.protocol.enrollment import Broker
 from modules.protocol.topics import Topics
@@ -204,15 +204,20 @@ class Power:
         return called
 
 
-async def test_an_engine_that_is_away_for_a_while_is_waited_for(retired):
+async def test_an_engine_that_is_away_for_a_while_is_waited_for(retired, monkeypatch):
     """It has a module of ours: it is asked again until it answers, and nothing else goes before."""
-    retired.engine.down = True
-    task = asyncio.create_task(retired.wipe())
-    await asyncio.sleep(0.01)
-    assert (retired.state / "blobs").exists()
-    retired.engine.down = False
-    await task
+    tries, listed = [], retired.engine.list
 
+    async def away():
+        tries.append((retired.state / "blobs").exists())
+        if len(tries) < 5:
+            raise EngineBusy("it does not answer")
+        return await listed()
+
+    monkeypatch.setattr(retired.engine, "list", away)
+    await retired.wipe()
+
+    assert tries == [True] * 5
     assert retired.engine.running() == set()
     assert [one.state for one in retired.answers()] == ["done"]
 
