@@ -84,10 +84,10 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
 
     async def on_connect() -> None:
         broadcasts.forget()
+        commands.on_connect()
         outbox.forget_facts()
         await outbox.on_connect()
         telemetry.on_connect()
-        commands.on_connect()
         loop.wake()
 
     link = Link(

@@ -158,6 +158,7 @@ class Desk:
                 why = Reason("transient", "the agent ended while it followed this command (ask anew)")
                 answer = self._answers.answer(known, "failed", reason=why)
             self._answers.say(known, answer)
+        self._kept.settle()
         self._resumed = True
 
     async def _look(self, came: _Came) -> None:

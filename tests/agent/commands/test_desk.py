@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from agent.commands import answers, desk
-from agent.commands.kept import FILE
+from agent.commands.kept import FILE, OPEN
 
 
 async def test_a_command_is_followed_and_answered(device):
@@ -115,6 +115,14 @@ async def test_an_agent_that_ended_while_it_followed_a_command_says_so(device, m
 
     assert (said.state, said.reason.code) == ("failed", "transient")
     assert device.telemetry.collected == 0
+    await device.close()
+
+
+async def test_an_agent_that_died_before_it_had_remembered_a_command_looks_for_none(device):
+    """What says that a command has no last answer goes where there is none: the next idle agent loads nothing."""
+    device.store.keep_text(OPEN, "0" * 32)
+    await device.kill()
+    await device.until(lambda: device.store.document(OPEN) is None)
     await device.close()
 
 

@@ -49,7 +49,7 @@ async def answers(data, broker, given):
 
 
 async def test_they_ping_and_refuse_the_rest(system, tmp_path):
-    """Ping and collect-now are done once, and said again when they come again; a restart is refused, forged is silent."""
+    """Ping and collect-now are done once and said again; a restart is refused; to what is forged nothing is said."""
     server, http, _, broker = system
     director = signer_from_pem(server.data.online_key("director").read_bytes())
     ping, collect, restart, forged = (
