@@ -126,6 +126,8 @@ class Answers:
                 continue
             except EdgefleetError as error:
                 _log.warning("an answer was not sent: %s", error)
+            except Exception:  # noqa: BLE001 - whatever it is, the next answers are sent
+                _log.exception("an answer met a defect of this program, please report it")
             self._queue.popleft()
 
     async def _publish(self, known: Known, part: int) -> None:

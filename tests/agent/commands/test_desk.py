@@ -152,6 +152,24 @@ async def test_a_defect_in_a_command_is_said(device, monkeypatch, caplog):
     assert (await device.does()).state == "done"
 
 
+async def test_a_defect_in_an_answer_keeps_no_other_back(device, monkeypatch, caplog):
+    """One answer cannot be signed or sent: it is logged, and the next one goes out."""
+    publish, broken = device.link.publish, [ZeroDivisionError("by nought")]
+
+    async def once(*arguments, **more):
+        if "/cmd/" in arguments[0] and broken:
+            raise broken.pop()
+        await publish(*arguments, **more)
+
+    monkeypatch.setattr(device.link, "publish", once)
+    first = device.command()
+    device.gets(first)
+    await device.settled()
+    assert (device.answers(first), broken) == ([], [])
+    assert (await device.does()).state == "done"
+    assert "an answer met a defect" in caplog.text
+
+
 async def test_only_so_many_are_followed_at_a_time(device, monkeypatch):
     """Beyond them a command is not begun; it is when it comes again."""
     hold = asyncio.Event()
