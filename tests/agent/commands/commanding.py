@@ -122,9 +122,9 @@ class Commanded(Bench):
         payload = command if isinstance(command, bytes) else canonical.encode(command)
         return signing.sign(payload, payload_type=kind, signers=[signer or self.publisher.director])
 
-    def gets(self, command, *, topic=None, **more) -> None:
-        """The broker delivers it, signed by the director unless ``more`` says otherwise."""
-        self.delivers(self.signed(command, **more), topic or (command.name, command.id))
+    def gets(self, command, *, topic=None, payload=None, **more) -> None:
+        """The broker delivers it, or this ``payload``, signed by the director unless ``more`` says otherwise."""
+        self.delivers(self.signed(payload or command, **more), topic or (command.name, command.id))
 
     def delivers(self, envelope, topic) -> None:
         self.desk.take(topic, envelope)

@@ -15,6 +15,7 @@ from modules.protocol.commands import COMMANDS, LIMIT
 from modules.signing import ORDER_TYPE
 from tests.agent.commands.commanding import commanded
 from tests.doubles import keys
+from tests.doubles.bad_values import BAD, spoilt
 
 
 async def refuses(device, command, says, *, answered=True, known=True):
@@ -224,6 +225,25 @@ async def test_strangers_words_reach_the_report_as_one_refusal(device):
         "command: command: its topic names no command",
         "command: envelope: not a valid document: JSON is malformed: invalid character (byte 0)",
     ]
+
+
+@pytest.mark.parametrize("value", BAD.values(), ids=BAD)
+async def test_no_value_of_any_field_is_more_than_refused(device, caplog, value):
+    """Each field of a command replaced by each bad value, signed by the director: looked at, and nothing is begun.
+
+    Half of a field's values may be as good as the honest one (a time, a number): then it is a command like any other.
+    """
+    honest = json.loads(canonical.encode(device.command("logs", slot="main", arguments={"lines": 5.0})))
+    looked_at = 0
+    for payload in spoilt(honest, value):
+        device.gets(None, payload=payload, topic=("logs", honest["id"]))
+        await device.settled()
+        looked_at += 1
+
+    assert looked_at >= len(honest)
+    assert "defect" not in caplog.text
+    assert device.engine.starts == []
+    assert (await device.does("ping")).state == "done"
 
 
 async def test_an_empty_message_says_nothing(device):

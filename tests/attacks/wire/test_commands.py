@@ -177,7 +177,10 @@ def test_forged_foreign_and_stale_commands_decommission_nobody(commanded):
 
 
 def test_no_command_ends_the_agent(commanded):
-    """Each field of a command replaced by each bad value, signed by the director: the agent follows the next one."""
+    """A flood of bad values in every field, signed by the director, and of noise: the agent follows the next one.
+
+    Most of a flood is dropped unread; tests/agent/commands/test_refused.py has each value looked at.
+    """
     honest = json.loads(canonical.encode(commanded.command("logs", slot="main", arguments={"lines": 5.0})))
     topic = f"cmd/logs/{honest['id']}"
     for value in VALUES.values():
