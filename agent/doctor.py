@@ -46,7 +46,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def examine(settings: Settings, *, as_json: bool) -> int:
     """Print the findings; 0 if all is well, 1 if something needs the operator."""
-    findings = list(asyncio.run(_all(settings)))
+    findings = asyncio.run(findings_of(settings))
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(findings)).decode() + "\n")
     else:
@@ -55,8 +55,9 @@ def examine(settings: Settings, *, as_json: bool) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-async def _all(settings: Settings) -> list[Finding]:
-    findings = [_clock(), _disk(settings), _runtime(settings)]
+async def findings_of(settings: Settings) -> list[Finding]:
+    """Every check. A running agent may ask, too: what takes long is done in threads."""
+    findings = [_clock(), await asyncio.to_thread(_disk, settings), _runtime(settings)]
     try:
         identity = identities.load(settings.identity)
     except EdgefleetError as error:

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.fleet_address import post
 from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity, write_private
+from agent.running import DECOMMISSION, DECOMMISSIONED
 from modules import canonical
 from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, LinkLost, NeedsOperator, NoSpace, Refused, Untrusted
@@ -41,6 +42,12 @@ def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Iden
         raise BadSettings(
             "this device is enrolled already", element=str(folder), remedy="run edgefleet-agent halt, move it away"
         )
+    if (folder.parent / DECOMMISSION).exists():
+        raise BadSettings(
+            "this device is being decommissioned",
+            element=str(folder.parent),
+            remedy="run edgefleet-agent run, which ends when everything is removed",
+        )
     join = canonical.decode(bundle, JoinBundle, limit=LIMIT, what="join bundle")
     with _explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,6 +62,8 @@ def enroll(bundle: bytes, folder: Path, *, name: DeviceId | None = None) -> Iden
         raise
     identity = Identity(device=answer.device, fleet=join.fleet, broker=join.broker, blob_url=join.blob_url)
     with _explained(folder):
+        # What says that an earlier identity was taken away does not say it of this one.
+        (folder.parent / DECOMMISSIONED).unlink(missing_ok=True)
         write_private(folder / CERTIFICATE, answer.certificate.encode())
         write_private(folder / CA, join.ca.encode())
         write_private(folder / ROOT, join.root)

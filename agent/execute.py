@@ -34,6 +34,8 @@ from agent.steps import (
 from agent.verdict import Evidence, stopped
 from modules.errors import (
     EdgefleetError,
+    EngineBusy,
+    Invalid,
     LinkLost,
     NeedsOperator,
     NoEngine,
@@ -261,6 +263,20 @@ class Executor:
         for placed in (slot.candidate, slot.current):
             await self._hands.stop(placed)
         self._hands.store.forget(slot.slot)
+
+    async def restart(self, name: str) -> None:
+        """Start a slot's committed module again because somebody asked.
+
+        Raises:
+            Invalid, EngineBusy: it has none, or it is being replaced; nothing was done.
+            EdgefleetError, OSError: it was not started, which its row says, too.
+        """
+        slot = self._hands.store.slot(name)
+        if slot is None or slot.current is None or slot.phase is Phase.REMOVING:
+            raise Invalid("nothing is committed in this slot", element=name, remedy="name a slot that serves")
+        if slot.phase in {Phase.STARTING, Phase.PROBATION, Phase.REVERTING}:
+            raise EngineBusy(f"its module is being replaced: {slot.phase}", element=name, remedy="ask again later")
+        await self._keeper.restart_asked(slot, slot.current)
 
     def resume(self, slot: Slot) -> None:
         """What has served while no agent was there: its folder is closed, if an agent died before it did that."""

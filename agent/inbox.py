@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from agent.adopt import adopt
 from agent.clock import Clock, backoff
@@ -28,6 +28,12 @@ _log = logging.getLogger(__name__)
 # what the second writes is written with them, or not at all.
 Change = Callable[[tuple[Slot, ...]], tuple[Slot, ...]]
 Replace = Callable[[Change, Callable[[], None]], Awaitable[None]]
+
+
+class Refuse(Protocol):
+    """Remembers, for the next report, that something was refused."""
+
+    def __call__(self, error: Exception, *, what: str) -> None: ...
 
 
 class Inbox:
@@ -62,7 +68,7 @@ class Inbox:
         if not envelope:
             return
         if len(envelope) > signing.envelope_limit(LIMIT):
-            self._refuse(Invalid(f"{len(envelope)} bytes is more than an order may have", element="order"))
+            self.refuse(Invalid(f"{len(envelope)} bytes is more than an order may have", element="order"))
             return
         self._newest = envelope
         self._came.set()
@@ -71,7 +77,7 @@ class Inbox:
         try:
             ack = canonical.decode(payload, Ack, limit=STATUS_LIMIT, what="ack")
         except Invalid as error:
-            self._refuse(error, what="ack")
+            self.refuse(error, what="ack")
             return
         try:
             if not self._outbox.on_ack(ack):
@@ -93,10 +99,6 @@ class Inbox:
             ack.report,
         )
         self._wake()
-
-    def on_command(self, name: str) -> None:
-        """Commands come signed like orders; this agent knows none yet and says so."""
-        self._refuse(Invalid("this agent does not know it", element=f"command {name[:60]}"), what="command")
 
     async def run(self) -> None:
         """Verify and adopt orders for ever; a broken link only delays one, and what cannot be followed is refused."""
@@ -124,7 +126,7 @@ class Inbox:
                 self._refused = envelope if isinstance(error, Untrusted) else None
                 if not isinstance(error, EdgefleetError):
                     _log.exception("an order met a defect of this program, please report it")
-                self._refuse(error, what=f"order {sha256(envelope)[7:19]}")
+                self.refuse(error, what=f"order {sha256(envelope)[7:19]}")
             tries = 0
 
     async def _another(self) -> None:
@@ -152,7 +154,8 @@ class Inbox:
         await self._replace(partial(adopt, order, now=self._clock.now(), waived=frozenset(order.waivers)), remember)
         self._wake()
 
-    def _refuse(self, error: Exception, *, what: str = ORDER) -> None:
+    def refuse(self, error: Exception, *, what: str = ORDER) -> None:
+        """Remember a refusal for the next report."""
         _log.warning("refused %s: %s", what, error)
         why = reason(error)
         try:

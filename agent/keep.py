@@ -8,7 +8,7 @@ import msgspec
 from agent.clock import backoff
 from agent.hands import Hands
 from agent.slots import Placed, Slot, Upkeep, reason
-from modules.errors import NoSpace
+from modules.errors import EdgefleetError, NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
@@ -22,6 +22,27 @@ class Keeper:
         self._lost = lost
         # Restarts that a full disk kept from being counted: how many, and until when the next one waits.
         self._unwritten: dict[str, tuple[int, float]] = {}
+
+    async def restart_asked(self, slot: Slot, old: Placed) -> None:
+        """Start it again because somebody asked: no evidence against it, so nothing is counted.
+
+        What it needs is made sure of before it is stopped. What goes wrong after that is written down like any end of
+        it, and the loop goes on starting it.
+        """
+        _log.info("%s: restarting %s, as was asked", slot.slot, old.wanted.module)
+        manifest = self._hands.shelf.manifest(old.wanted.digest)
+        await self._hands.ensure_image(old, manifest)
+        placed = self._hands.launcher.place(slot.slot, old, manifest)
+        if not self._succeeds(slot, old, placed):
+            return
+        try:
+            await self._hands.stop(old)
+            started = await self._hands.relaunch(placed, manifest)
+        except (EdgefleetError, OSError) as error:
+            self.not_kept(slot, error)
+            raise
+        if self._succeeds(slot, placed, started, trouble=None):
+            self._hands.routed()
 
     async def restart(self, slot: Slot, why: Reason, *, ended: bool) -> None:
         old = slot.current

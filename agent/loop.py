@@ -24,7 +24,7 @@ from agent.slots import Slot, Watched
 from agent.steps import Lane, Step
 from agent.store import ORDER, Store
 from agent.supply import Supply
-from modules.errors import EdgefleetError, NoEngine
+from modules.errors import EdgefleetError, EngineBusy, NoEngine
 from modules.names import Slug
 from modules.needs import HostFacts
 from modules.protocol.phases import Phase
@@ -118,6 +118,29 @@ class Loop:
         finally:
             self._changing.clear()
         self._router()
+
+    async def restart(self, name: Slug) -> None:
+        """Start a slot's committed module again because somebody asked for it, in the lane that keeps it up.
+
+        Raises:
+            Invalid: there is no such slot, or nothing is committed in it.
+            EngineBusy: its module is being replaced just now.
+            EdgefleetError, OSError: it was not started again; the loop goes on trying.
+        """
+        lane: Lane = "keep"
+        key = (name, lane)
+        while (under_way := self._tasks.get(key)) is not None:
+            await asyncio.wait([under_way])
+            self._done(key, under_way)
+        if name in self._changing:
+            raise EngineBusy("an order is being adopted", element=name, remedy="ask anew")
+        task = asyncio.create_task(self._executor.restart(name), name=f"{name}-restart")
+        self._tasks[key] = task
+        task.add_done_callback(lambda ended: self._done(key, ended))
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise EngineBusy("an order, or the agent's end, came in between", element=name, remedy="ask anew")
+        task.result()
 
     async def run(self) -> None:
         """Work until cancelled; the steps in progress are ended then, and resumed by the next start."""

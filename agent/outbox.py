@@ -149,6 +149,10 @@ class Outbox:
         """Say the facts again at the next look: the other side may have lost them."""
         self._facts = None
 
+    def forget_report(self) -> None:
+        """Say a new report at the next look, though nothing has changed: somebody asked for it."""
+        self._store.drop_document(_SAID)
+
     async def _publish_report(self, envelope: bytes) -> bool:
         """Whether the broker has it; if not it is kept, and sent again at the next connect."""
         self._put_off()

@@ -168,7 +168,7 @@ class Store:
         self.slots(), self.refusals(), self.marks(), self._failures(), self.text("boot")
         if not _EPOCH.fullmatch(self.epoch):
             raise ValueError(f"epoch {self.epoch[:40]!r}")
-        numbers = self._numbers()
+        numbers = self.numbers()
         if not all(abs(value) <= MAX_COUNT for value in numbers.values()):
             raise ValueError("a number out of bounds")
         older = [name for name, value in (kept.numbers if kept else {}).items() if numbers.get(name, 0.0) < value]
@@ -194,13 +194,14 @@ class Store:
         self._backup.write(
             Kept(
                 slots=tuple(one for slot in self.slots() if (one := slot.settled)),
-                numbers={name: value for name, value in self._numbers().items() if name not in _OF_THE_EPOCH},
+                numbers={name: value for name, value in self.numbers().items() if name not in _OF_THE_EPOCH},
                 failed=self._failures(),
                 roles={role: Mark(mark.version, mark.keyids) for role, mark in self.marks().items()},
             )
         )
 
-    def _numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, float]:
+        """All numbers by their names."""
         return dict(self._db.execute("SELECT name, value FROM numbers").fetchall())
 
     def _failures(self) -> dict[str, tuple[Reason, float]]:

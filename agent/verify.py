@@ -3,7 +3,7 @@
 python-tuf blocks, so trust lives in one worker thread; what it asks for comes over the link through the event loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ from agent.trust_worker import TrustWorker
 from modules import signing
 from modules.adjustable import check_fallback, check_settings
 from modules.bounds import MAX_TIME
-from modules.errors import Untrusted
+from modules.errors import LinkLost, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef
@@ -36,6 +36,15 @@ class Accepted(NamedTuple):
     manifests: dict[Digest, Manifest]
     # What is to be remembered before the order is followed: numbers of the store that never go back.
     marks: dict[str, float]
+
+
+class Commanded(NamedTuple):
+    """What stands in a command's envelope that a director key signed: by which keys, of which, and the time now."""
+
+    payload: bytes
+    signers: frozenset[str]
+    director: frozenset[str]
+    now: datetime
 
 
 class _Checked(NamedTuple):
@@ -97,6 +106,46 @@ class Verifier:
         marks |= {_clock(key): learned.timestamp() for key in checked.signers}
         return Accepted(order, manifests, marks)
 
+    async def command(self, envelope: bytes, *, limit: int, ask: Callable[[], bool]) -> Commanded:
+        """Verify who signed a command, with the metadata that is here; its content is for the caller to judge.
+
+        Args:
+            envelope: as it came.
+            limit: the most bytes of the command.
+            ask: whether new metadata may be fetched, where it cannot be verified with what is here.
+
+        Raises:
+            Untrusted: no key signed it that the owner names as a director's, or the metadata has expired.
+            Invalid: it is no envelope.
+            LinkLost: there is no metadata here, and the link broke.
+        """
+        clock = _time(self._now())
+        return await self._worker.run(lambda: self._check_command(envelope, clock, limit, ask))
+
+    def _check_command(self, envelope: bytes, clock: datetime, limit: int, ask: Callable[[], bool]) -> Commanded:
+        try:
+            self._trust.load_offline()
+            return self._signed_by_director(envelope, clock, limit)
+        except (Untrusted, LinkLost) as here:
+            if not ask():
+                raise
+            try:
+                self._trust.refresh(max(clock, BUILT))
+            except LinkLost:
+                raise here from None  # what is known of it says more
+        return self._signed_by_director(envelope, clock, limit)
+
+    def _signed_by_director(self, envelope: bytes, clock: datetime, limit: int) -> Commanded:
+        keys = self._trust.director_keys()
+        signed = signing.opened(envelope, payload_type=signing.COMMAND_TYPE, keys=keys.values(), limit=limit)
+        now = believed_time(clock=clock, built=BUILT, known=self._known(keys))
+        self._trust.require_current(now)
+        return Commanded(signed.payload, signed.keyids, frozenset(keys), now)
+
+    def _known(self, keys: Iterable[str]) -> datetime | None:
+        """The time that accepted orders of these keys have taught."""
+        return max((_time(seen) for key in keys if (seen := self._store.number(_clock(key)))), default=None)
+
     def _check(self, envelope: bytes, clock: datetime) -> _Checked:
         """In the worker: fresh metadata, the director's signature, then the rules.
 
@@ -105,7 +154,7 @@ class Verifier:
         """
         self._trust.refresh(max(clock, BUILT))
         keys = self._trust.director_keys()
-        known = max((_time(seen) for key in keys if (seen := self._store.number(_clock(key)))), default=None)
+        known = self._known(keys)
         now = believed_time(clock=clock, built=BUILT, known=known)
         signed = signing.opened(envelope, payload_type=signing.ORDER_TYPE, keys=keys.values(), limit=LIMIT)
         order = order_wire.decode(signed.payload)

@@ -54,8 +54,10 @@ def engines(settings: Settings, identity: Identity, installation: Installation) 
     return found
 
 
-async def run(settings: Settings, clock: Clock | None = None) -> None:
-    """Run the agent until SIGTERM or SIGINT. What serves goes on without it.
+async def run(settings: Settings, clock: Clock | None = None) -> bool:
+    """Run the agent until SIGTERM or SIGINT, or until it was asked to start again, which is returned.
+
+    What serves goes on without it.
 
     Raises:
         BadSettings: the device is not enrolled, its database is not usable, or the runtime folder's name is too long.
@@ -77,11 +79,12 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
                 inbox.on_order(payload)
             case ("ack",):
                 inbox.on_ack(payload)
-            case ("cmd", name, *_):
-                inbox.on_command(name)
+            case ("cmd", *levels):
+                commands.take(tuple(levels), payload)
 
     async def on_connect() -> None:
         broadcasts.forget()
+        commands.on_connect()
         outbox.forget_facts()
         await outbox.on_connect()
         telemetry.on_connect()
@@ -98,10 +101,6 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         keepalive_s=settings.keepalive_s,
         clock=clock,
     )
-
-    async def ask(payload: bytes) -> None:
-        # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
-        await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
 
     broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
     puller = Puller(
@@ -149,18 +148,17 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
         stop_grace_s=settings.stop_grace_s,
     )
-    executor = Executor(
-        hands=hands,
-        facts=lambda: host.facts,
-        untaken=router.untaken,
-        lost=router.lost,
-        retry_s=settings.pull_retry_s,
-    )
     loop = Loop(
         store=store,
         host=host,
         observer=Observer(known, probe_timeout_s=settings.probe_timeout_s),
-        executor=executor,
+        executor=Executor(
+            hands=hands,
+            facts=lambda: host.facts,
+            untaken=router.untaken,
+            lost=router.lost,
+            retry_s=settings.pull_retry_s,
+        ),
         supply=supply,
         outbox=outbox,
         router=router,
@@ -187,6 +185,23 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
         telemetry=telemetry.on_ack,
     )
+    commands = _Commands(
+        device=identity.device,
+        settings=settings,
+        store=store,
+        shelf=shelf,
+        engines=known,
+        host=host,
+        loop=loop,
+        outbox=outbox,
+        link=link,
+        signer=lambda: signer,
+        verifier=verifier,
+        refuse=inbox.refuse,
+        telemetry=telemetry,
+        told=router.told,
+        clock=clock,
+    )
     try:
         notify(f"READY=1\nSTATUS=device {identity.device}")
         await _together(
@@ -198,8 +213,10 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         )
     finally:
         notify("STOPPING=1")
+        await commands.close()
         verifier.close()
         store.close()
+    return commands.again
 
 
 def _make_folders(settings: Settings) -> None:
@@ -234,6 +251,8 @@ class _NoTelemetry:
 
     def on_ack(self, number: int, epoch: str) -> None: ...
 
+    def collect_now(self) -> None: ...
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 
@@ -243,6 +262,36 @@ def _telemetry(settings: Settings, clock: Clock, **parts: Any) -> Any:
     if not settings.telemetry_every_s or not settings.telemetry_streams:
         return _NoTelemetry()
     return importlib.import_module("agent.telemetry.duty").Duty(settings, clock, **parts)
+
+
+class _Commands:
+    """Signed commands; what follows them (``agent.commands.desk.Desk``) is loaded when the first one comes."""
+
+    def __init__(self, **parts: Any) -> None:
+        self._parts = parts
+        self._desk: Any = None
+        #: whether one of them asked that the agent starts again
+        self.again = False
+        if parts["store"].document("commands") is not None:
+            self.take((), b"")  # an agent ended while it followed one: that gets its last answer now
+
+    def take(self, levels: tuple[str, ...], payload: bytes) -> None:
+        if self._desk is None:
+            parts = importlib.import_module("agent.commands.parts").Parts(**self._parts, end=self._end)
+            self._desk = importlib.import_module("agent.commands.desk").Desk(parts)
+        self._desk.take(levels, payload)
+
+    def on_connect(self) -> None:
+        if self._desk is not None:
+            self._desk.on_connect()
+
+    async def close(self) -> None:
+        if self._desk is not None:
+            await self._desk.close()
+
+    def _end(self) -> None:
+        self.again = True
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def _together(**parts: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -126,6 +126,18 @@ def opened(envelope: bytes, *, payload_type: str, keys: Iterable[Key], limit: in
     return Signed(read.payload, frozenset(good))
 
 
+def unverified(envelope: bytes, *, limit: int) -> bytes:
+    """What stands in an envelope, whoever signed it: to tell one from another and to say which one was refused.
+
+    Raises:
+        Invalid: it is not an envelope, or too large.
+    """
+    read = canonical.decode(envelope, _Envelope, limit=envelope_limit(limit), what="envelope")
+    if len(read.payload) > limit:
+        raise Invalid(f"{len(read.payload)} bytes is more than the {limit} allowed", element="envelope")
+    return read.payload
+
+
 def signer_from_pem(pem: bytes, *, passphrase: str | None = None, element: str = "private key") -> CryptoSigner:
     """A signer for an Ed25519 or P-256 private key, PKCS #8 in PEM.
 

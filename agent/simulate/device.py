@@ -17,21 +17,22 @@ from securesystemslib.signer import CryptoSigner
 from agent.broadcast import Broadcasts
 from agent.clock import backoff
 from agent.fetch import Puller
-from agent.outbox import READS
+from agent.simulate import documents
+from agent.simulate.commands import Commands, Doing
 from agent.simulate.nowhere import Nowhere
-from agent.simulate.place import Place
+from agent.simulate.place import Place, content
 from agent.simulate.plan import Behaviour, Part
 from agent.simulate.session import Session
 from agent.simulate.walk import walk
 from agent.simulate.world import World
-from modules import __version__, canonical, signing
+from modules import canonical, signing
 from modules import manifest as manifests
 from modules.digests import Blob, sha256
 from modules.errors import EdgefleetError, Invalid, LinkLost, Transient, Untrusted
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef, Slug
 from modules.needs import HostFacts
-from modules.protocol.facts import Facts
+from modules.protocol.commands import Answer
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import MAX_REFUSALS, STATUS_LIMIT, Ack, Reason, Refusal, Report, SlotReport, Status
@@ -48,6 +49,7 @@ class Device:
     __slots__ = (
         "_boot",
         "_broadcasts",
+        "_commands",
         "_counter",
         "_had",
         "_number",
@@ -76,6 +78,7 @@ class Device:
         self.places: dict[Slug, Place] = {}
         self.acked = self.measured = 0
         self._world = world
+        self._commands = Commands(world, name)
         self._signer = signer
         self._boot = int(time.time())
         self._number = int(time.time() * 1000)
@@ -217,15 +220,7 @@ class Device:
                 self.move(place, "teleported")
 
     def _report(self, name: DeviceId, number: int, slots: tuple[SlotReport, ...]) -> Report:
-        return Report(
-            device=name,
-            number=number,
-            issued=time.time(),
-            order=self._counter,
-            agent=__version__,
-            slots=slots,
-            refusals=self._refusals,
-        )
+        return documents.report(name, number, order=self._counter, slots=slots, refusals=self._refusals)
 
     def _send(self, report: Report) -> None:
         envelope = signing.sign(canonical.encode(report), payload_type=signing.REPORT_TYPE, signers=[self._signer])
@@ -234,16 +229,19 @@ class Device:
             self._world.tally.done["reports"] += 1
 
     def _say_facts(self) -> None:
-        facts = Facts(
-            device=self.name,
-            number=self._next(),
-            issued=time.time(),
-            agent=__version__,
-            host=self.facts,
-            formats=READS,
-        )
+        facts = documents.facts(self.name, self._next(), self.facts)
         envelope = signing.sign(canonical.encode(facts), payload_type=signing.FACTS_TYPE, signers=[self._signer])
         self._publish("facts", envelope, retain=True)
+
+    def _collect(self) -> None:
+        self._say_facts()
+        self.say()
+
+    def _say_answer(self, level: str, answer: Answer) -> None:
+        document = canonical.encode(answer)
+        envelope = signing.sign(document, payload_type=signing.ANSWER_TYPE, signers=[self._signer])
+        with contextlib.suppress(LinkLost):
+            self._publish(level, envelope)
 
     def _next(self) -> int:
         self._number += 1
@@ -272,6 +270,9 @@ class Device:
                     done["telemetry acks"] += 1
                 else:
                     done["acks"] += 1
+        elif rest.startswith("cmd/"):
+            doing = Doing(self._collect, self._say_answer, self._remember_refusal, self._pulling)
+            self._spawn(self._commands.take(rest, payload, doing))
         elif self._puller is not None and rest.startswith("blob/"):
             done["blocks"] += 1
             self._puller.on_block(payload)
@@ -316,7 +317,7 @@ class Device:
             place = self.places[slot] = Place(slot, ordered)
         else:
             failed = place.phase in {Phase.REVERTED, Phase.REJECTED}
-            same = _content(place.ordered) == _content(ordered)
+            same = content(place.ordered) == content(ordered)
             if same and not (again and failed):
                 place.ordered = ordered
                 return
@@ -334,7 +335,9 @@ class Device:
 
     def _refuse(self, envelope: bytes, error: EdgefleetError) -> None:
         self._world.tally.done["refused"] += 1
-        what = f"order {sha256(envelope)[7:19]}"
+        self._remember_refusal(f"order {sha256(envelope)[7:19]}", error)
+
+    def _remember_refusal(self, what: str, error: EdgefleetError) -> None:
         refusal = Refusal(what=what, reason=Reason(error.code, error.message), at=time.time())
         self._refusals = (*self._refusals, refusal)[-MAX_REFUSALS:]
         self.say()
@@ -391,8 +394,3 @@ class Device:
             self._world.tally.failed(self.name, error)
         if not self._tasks:
             self._puller = self._broadcasts = None  # some kB, while nothing is under way
-
-
-def _content(ordered: SlotOrder) -> tuple[object, ...]:
-    """What makes it another module to a device; the rest of the order only changes what it does with it."""
-    return ordered.digest, ordered.engine, ordered.settings

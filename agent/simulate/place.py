@@ -78,3 +78,8 @@ class Place:
             measured=self.measured,
             before=self.before,
         )
+
+
+def content(ordered: SlotOrder) -> tuple[object, ...]:
+    """What makes it another module to a device; the rest of the order only changes what it does with it."""
+    return ordered.digest, ordered.engine, ordered.settings

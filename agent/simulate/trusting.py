@@ -14,13 +14,16 @@ from typing import Final
 from securesystemslib.signer import Key
 
 from agent.clock import BUILT
+from agent.commands.rules import objections as against_command
 from agent.fetch import Puller
 from agent.trust_worker import TrustWorker
 from modules import signing
 from modules.errors import Untrusted
 from modules.names import DeviceId, Digest, ModuleRef, Version
 from modules.order_rules import Ordered, accept, objections
+from modules.protocol import commands
 from modules.protocol import order as order_wire
+from modules.protocol.commands import Command
 from modules.protocol.order import LIMIT, Order
 from modules.trust.device import RoleMark, Target, Trust
 
@@ -94,6 +97,22 @@ class SharedTrust:
             )
         )
         return order
+
+    async def command(self, device: DeviceId, topic: tuple[str, str], envelope: bytes, *, puller: Puller) -> Command:
+        """The command, if the device may follow it, as it came at a topic's name and id; raises as :meth:`accept`."""
+        try:
+            payload = self._of_director(envelope)
+        except Untrusted:
+            await self._refresh(puller)
+            payload = self._of_director(envelope)
+        command = commands.decode(payload)
+        now = max(datetime.now(UTC), BUILT)
+        accept(against_command(command, own=device, topic=topic, now=now, floor=0))
+        return command
+
+    def _of_director(self, envelope: bytes) -> bytes:
+        keys = self._keys.values()
+        return signing.verify(envelope, payload_type=signing.COMMAND_TYPE, keys=keys, limit=commands.LIMIT)
 
     def length(self, manifest: str) -> int:
         """Bytes of a published manifest, by its path."""

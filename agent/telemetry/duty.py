@@ -118,6 +118,12 @@ class Duty:
                     await changed.wait()
             changed.clear()
 
+    def collect_now(self) -> None:
+        """Look now, and send what is there, without waiting for more of it."""
+        self._sender.hurry()
+        self._look_at = 0.0
+        self._looks.set()
+
     def _send_now(self) -> None:
         self._send_at = 0.0
         self._sends.set()

@@ -61,6 +61,10 @@ class Sender:
         """There is a new session: what is under way may have been lost with the last one."""
         self._again_at = 0.0
 
+    def hurry(self) -> None:
+        """What waits for others is due now."""
+        self._begun.clear()
+
     def acknowledged(self, number: int, epoch: str) -> bool:
         """The server has committed all messages of this epoch up to this number; whether that is news.
 

@@ -260,17 +260,10 @@ async def test_a_broker_that_forges_receipts_makes_few_epochs(receiving):
         assert receiving.acks.epochs == epochs
 
 
-async def test_an_unknown_command_is_refused_and_recorded(receiving):
-    """Nothing that comes as a command is silently dropped."""
-    receiving.inbox.on_command("format-disk")
-
-    assert "format-disk" in receiving.store.refusals()[0].reason.message
-
-
 async def test_a_refusal_on_a_full_disk_ends_nothing(receiving):
     """A refusal that cannot be recorded is logged, and the agent goes on."""
     receiving.store._db.execute("PRAGMA query_only = ON")
-    receiving.inbox.on_command("x")
+    receiving.inbox.on_ack(b"garbage")
     receiving.store._db.execute("PRAGMA query_only = OFF")
 
     assert receiving.store.refusals() == ()

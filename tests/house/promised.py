@@ -50,6 +50,26 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/modules/trust/test_repository.py::test_director_is_a_target",
         "tests/agent/test_verify.py::test_a_revoked_director_is_refused",
     ),
+    "Commands": (
+        "tests/agent/commands/test_refused.py::test_a_forged_command_is_refused",
+        "tests/agent/commands/test_refused.py::test_an_unsigned_command_is_refused",
+        "tests/agent/commands/test_refused.py::test_an_order_is_no_command",
+        "tests/agent/commands/test_refused.py::test_a_command_of_a_director_who_was_replaced_is_refused",
+        "tests/agent/commands/test_refused.py::test_a_command_for_another_device_is_refused",
+        "tests/agent/commands/test_refused.py::test_a_command_that_is_not_for_now_is_refused",
+        "tests/agent/commands/test_refused.py::test_what_is_not_in_the_closed_list_is_refused",
+        "tests/agent/commands/test_refused.py::test_a_lost_file_lets_nothing_be_done_twice",
+        "tests/agent/commands/test_once.py::test_no_order_of_deliveries_follows_a_command_twice",
+        "tests/agent/commands/test_desk.py::test_a_flood_waits_in_a_short_line",
+        "tests/attacks/wire/test_commands.py::test_forged_foreign_and_stale_commands_decommission_nobody",
+    ),
+    "A device's secrets": ("tests/agent/commands/test_diagnose.py::test_no_planted_secret_is_in_the_bundle",),
+    "A device that is given away": (
+        "tests/agent/commands/test_wipe.py::test_everything_goes_and_the_answer_before_the_identity",
+        "tests/agent/commands/test_wipe.py::test_a_power_cut_at_any_moment_is_gone_on_from",
+        "tests/agent/commands/test_wipe.py::test_what_is_not_edgefleets_stays",
+        "tests/attacks/wire/test_commands.py::test_a_decommissioned_device_is_empty_and_stays_so",
+    ),
     "Time and counter": (
         "tests/modules/test_order_rules.py::test_believed",
         "tests/modules/test_order_rules.py::test_a_stolen_key_cannot_push_time",
@@ -155,8 +175,5 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     # What is not built yet
     "every 365 days, targets and teams every 180": (
         "tests/modules/trust/test_metadata.py::test_how_long_a_file_lives",
-    ),
-    "today's agent refuses every command": (
-        "tests/agent/test_inbox.py::test_an_unknown_command_is_refused_and_recorded",
     ),
 }

@@ -28,10 +28,11 @@ HEAVY = {
     "uvicorn",
 }
 # The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; the
-# lane for large blobs, when one is wanted; telemetry, unless the settings turn it off; and an engine that few settings
-# ask for.
+# lane for large blobs, when one is wanted; telemetry, unless the settings turn it off; an engine that few settings
+# ask for; and commands, when one comes.
 ONCE = {
     "agent.command_line",
+    "agent.commands",
     "agent.doctor",
     "agent.engines.process",
     "agent.enroll",
@@ -43,6 +44,7 @@ ONCE = {
     "agent.status",
     "agent.telemetry.duty",
     "cryptography.x509",
+    "modules.protocol.commands",
     "modules.image_import",
 }
 

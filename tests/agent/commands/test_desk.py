@@ -1,0 +1,212 @@
+"""What a device does with a command that it follows: once, whatever comes again, and answered as need be."""
+
+import asyncio
+
+import msgspec
+
+from agent.commands import answers, desk
+from agent.commands.kept import FILE, OPEN
+
+
+async def test_a_command_is_followed_and_answered(device):
+    """One ping, one signed answer under its id, nothing refused."""
+    command = device.command()
+    device.gets(command)
+    said = await device.answer(command)
+
+    assert (said.state, said.part, said.id, said.device) == ("done", 1, command.id, device.device)
+    assert "agent " in said.note
+    assert device.refused() == []
+
+
+async def test_a_command_that_comes_again_is_answered_again_and_not_followed_again(device):
+    """The very same command: the same answers once more, and what it does is done once."""
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.answer(command)
+    device.clock.advance(answers.AGAIN_S + 1)
+    device.gets(command)
+    await device.until(lambda: len(device.answers(command)) == 2)
+
+    assert len({msgspec.json.encode(one) for one in device.answers(command)}) == 1
+    assert device.telemetry.collected == 1
+
+
+async def test_a_command_signed_anew_is_the_same_command(device):
+    """The signature is not the command's content: an envelope with another signature under it changes nothing."""
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.answer(command)
+    device.publisher.name_directors(
+        [device.publisher.director, other := type(device.publisher.director).generate_ed25519()]
+    )
+    device.clock.advance(answers.AGAIN_S + 1)
+    device.gets(command, signer=other)
+    await device.until(lambda: len(device.answers(command)) == 2)
+
+    assert (device.telemetry.collected, device.refused()) == (1, [])
+
+
+async def test_a_broker_that_repeats_a_command_is_answered_ever_more_seldom(device):
+    """In an hour of repetitions, as many as are looked at at all, a handful of answers goes out."""
+    command = device.command()
+    device.gets(command)
+    await device.answer(command)
+    for _ in range(int(3600 / desk.LOOK_EVERY_S)):
+        device.clock.advance(desk.LOOK_EVERY_S)
+        device.gets(command)
+        await device.until(lambda: not device.desk._queue)
+    await device.settled()
+
+    assert 4 <= len(device.answers(command)) <= 9
+
+
+async def test_a_flood_waits_in_a_short_line(device, caplog):
+    """Of a thousand commands at once a few are followed; the rest is dropped, for the server says it again."""
+    flood = [device.command() for _ in range(1000)]
+    for command in flood:
+        device.gets(command)
+    assert len(device.desk._queue) == desk.WAITING
+    await device.settled()
+
+    followed = [one for one in flood if device.answers(one)]
+    assert followed == flood[: desk.WAITING]
+    assert len([one for one in caplog.records if "some are dropped" in one.message]) == 1
+    device.gets(flood[-1])
+    await device.answer(flood[-1])
+
+
+async def test_commands_are_looked_at_within_a_budget(device):
+    """After the first few, one look every few seconds: nobody makes a device check signatures all day."""
+    began = device.clock.monotonic()
+    for _ in range(desk.BUDGET + 5):
+        await device.does()
+
+    assert device.clock.monotonic() - began >= 5 * desk.LOOK_EVERY_S * 0.9
+
+
+async def test_answers_wait_for_the_link(device):
+    """What is said while there is no session goes out with the next one."""
+    command = device.command()
+    device.link.connected = False
+    device.gets(command)
+    await device.until(lambda: (known := device.kept.known(command.id)) and known.state == "done")
+    assert device.answers(command) == []
+
+    device.link.connected = True
+    device.desk.on_connect()
+    assert (await device.answer(command)).state == "done"
+
+
+async def test_an_agent_that_ended_while_it_followed_a_command_says_so(device, monkeypatch):
+    """Killed in the middle of one: the next agent says *failed*, without following it again."""
+    hold = asyncio.Event()
+
+    async def look():
+        await hold.wait()
+
+    monkeypatch.setattr(device.host, "look", look)
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.until(lambda: device.desk._following)
+    await device.kill()
+    device.gets(command)
+    said = await device.answer(command)
+
+    assert (said.state, said.reason.code) == ("failed", "transient")
+    assert device.telemetry.collected == 0
+    await device.close()
+
+
+async def test_an_agent_that_died_before_it_had_remembered_a_command_looks_for_none(device):
+    """What says that a command has no last answer goes where there is none: the next idle agent loads nothing."""
+    device.store.keep_text(OPEN, "0" * 32)
+    await device.kill()
+    await device.until(lambda: device.store.document(OPEN) is None)
+    await device.close()
+
+
+async def test_a_full_disk_follows_nothing(device):
+    """What cannot be remembered is not done: with room again, it is, when it comes again."""
+    (device.folder / FILE).unlink(missing_ok=True)
+    device.store._db.execute("PRAGMA query_only = ON")
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.settled()
+    assert (device.telemetry.collected, device.answers(command)) == (0, [])
+
+    device.store._db.execute("PRAGMA query_only = OFF")
+    device.gets(command)
+    assert (await device.answer(command)).state == "done"
+
+
+async def test_a_defect_in_a_command_is_said(device, monkeypatch, caplog):
+    """A handler that meets a defect: *failed* with its name, and the next command is followed."""
+
+    async def broken():
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(device.host, "look", broken)
+    said = await device.does("collect-now")
+    assert (said.state, said.reason.code, said.reason.message) == ("failed", "bug", "ZeroDivisionError: by nought")
+    assert (await device.does()).state == "done"
+
+
+async def test_a_defect_in_an_answer_keeps_no_other_back(device, monkeypatch, caplog):
+    """One answer cannot be signed or sent: it is logged, and the next one goes out."""
+    publish, broken = device.link.publish, [ZeroDivisionError("by nought")]
+
+    async def once(*arguments, **more):
+        if "/cmd/" in arguments[0] and broken:
+            raise broken.pop()
+        await publish(*arguments, **more)
+
+    monkeypatch.setattr(device.link, "publish", once)
+    first = device.command()
+    device.gets(first)
+    await device.settled()
+    assert (device.answers(first), broken) == ([], [])
+    assert (await device.does()).state == "done"
+    assert "an answer met a defect" in caplog.text
+
+
+async def test_only_so_many_are_followed_at_a_time(device, monkeypatch):
+    """Beyond them a command is not begun; it is when it comes again."""
+    hold = asyncio.Event()
+
+    async def look():
+        await hold.wait()
+
+    monkeypatch.setattr(device.host, "look", look)
+    slow = [device.command("collect-now") for _ in range(desk.AT_ONCE)]
+    for one in slow:
+        device.gets(one)
+    await device.until(lambda: len(device.desk._following) == desk.AT_ONCE)
+    late = device.command()
+    device.gets(late)
+    await device.until(lambda: not device.desk._queue)
+    assert device.kept.known(late.id) is None
+
+    hold.set()
+    await device.settled()
+    device.gets(late)
+    assert (await device.answer(late)).state == "done"
+
+
+async def test_a_command_needs_no_network_to_be_verified(device):
+    """Once trust metadata is here, nothing is asked for a command."""
+    await device.does()
+    asked = len(device.metadata.asked)
+    device.metadata.down = True
+    await device.does()
+
+    assert len(device.metadata.asked) == asked
+
+
+async def test_a_command_of_a_new_director_is_believed_after_one_look(device):
+    """The owner named another key: the device fetches that, and follows."""
+    await device.does()
+    device.publisher.replace_director()
+    device.clock.advance(61)
+
+    assert (await device.does()).state == "done"

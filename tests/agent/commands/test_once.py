@@ -1,0 +1,142 @@
+"""No command is followed twice: not in any order of deliveries, deaths and losses, and however few are remembered."""
+
+import asyncio
+import shutil
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.commands import collect_now
+from agent.commands.kept import FILE, Kept
+from agent.store import Store
+from modules.protocol.commands import Answer
+from tests.agent.commands.commanding import Commanded
+from tests.agent.conftest import short_folder
+
+HOW_MANY = 6
+EVENTS = st.lists(
+    st.one_of(
+        st.integers(0, HOW_MANY - 1),
+        st.sampled_from(["killed", "killed in the middle", "file lost", "database lost", "time passes", "flood"]),
+    ),
+    max_size=25,
+)
+
+
+class Few(Commanded):
+    most = 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS)
+def test_no_order_of_deliveries_follows_a_command_twice(events):
+    """Whatever a broker repeats and whenever the agent dies, each command is followed once at most."""
+    with pytest.MonkeyPatch.context() as patch:
+        asyncio.run(_played(events, patch))
+
+
+async def _played(events, patch):
+    followed: Counter[str] = Counter()
+    hold: list[asyncio.Event] = []
+
+    async def run(command, _parts, saying):
+        followed[command.id] += 1
+        saying.began()
+        if hold:
+            await hold[0].wait()
+        return "done"
+
+    patch.setattr(collect_now, "run", run)
+    folder = short_folder()
+    device = Few(folder)
+    try:
+        device.start()
+        now = int(device.clock.now())
+        commands = [device.command("collect-now", issued=now + n, expires=now + 500_000) for n in range(HOW_MANY)]
+        for event in events:
+            await _happens(event, device, commands, hold)
+        await device.settled()
+    finally:
+        await device.close()
+        device.store.close()
+        device.engine.close()
+        shutil.rmtree(folder)
+    assert max(followed.values(), default=0) <= 1
+
+
+async def _happens(event, device, commands, hold):
+    match event:
+        case int():
+            device.gets(commands[event])
+            await device.settled()
+        case "killed in the middle":
+            hold.append(asyncio.Event())
+            device.gets(commands[0])
+            await device.until(lambda: not device.desk._queue)
+            await _killed(device)
+            hold.clear()
+        case "killed":
+            await _killed(device)
+        case "file lost":
+            await _killed(device, FILE)
+        case "database lost":
+            await _killed(device, "agent.db")
+        case "time passes":
+            device.clock.advance(4000.0)
+        case "flood":
+            for command in (*commands, *commands):
+                device.gets(command)
+            await device.settled()
+
+
+async def _killed(device, lost=""):
+    await device.close()
+    device.store.close()
+    if lost:
+        for path in device.folder.glob(f"{lost}*"):
+            path.unlink()
+    device.build()
+    device.open_desk()
+    device.start()
+
+
+async def test_the_events_do_make_the_device_follow(device):
+    """The walk above would see a second time: without what is remembered, a repetition is followed again."""
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.answer(command)
+    device.desk._kept.known = lambda _: None
+    device.desk._kept.floor = lambda _: 0
+    device.desk._kept.begin = lambda *_, **__: None
+    device.desk._answers.say = lambda known, *_: known
+    device.gets(command)
+    await device.settled()
+
+    assert device.telemetry.collected == 2
+
+
+def test_what_is_forgotten_leaves_a_floor(folder):
+    """The longest issued of those that ended goes first; what is issued no later is not known any more, of that key."""
+    store = Store(folder)
+    device = Commanded.__new__(Commanded)
+    device.clock, device.device = type("Clock", (), {"now": lambda _: 1_800_000_000.0})(), "bench-1"
+    kept = Kept(folder, store, most=1)
+    first, second = (device.command(issued=1_800_000_000 + n, expires=1_800_009_000) for n in (5, 3))
+    for command in (first, second):
+        kept.begin(command, digest="d", keys={"key-a"})
+        answer = answered(command)
+        kept.say([(answer, b"x")])
+    third = device.command(issued=1_800_000_009, expires=1_800_009_000)
+    kept.begin(third, digest="d", keys={"key-b"})
+
+    assert kept.floor(["key-a"]) == first.issued
+    assert kept.floor(["key-b"]) == 0
+    assert [one.id for one in kept.all()] == [third.id]
+    assert kept.parts(first.id) == kept.parts(second.id) == []
+    store.close()
+
+
+def answered(command):
+    return Answer(id=command.id, device=command.device, name=command.name, part=1, state="done")
