@@ -25,7 +25,7 @@ from tuf.api.metadata import Root, Signed, TargetFile, Targets
 from modules import names
 from modules.errors import BadSettings, LinkLost, Refused, Untrusted
 from modules.names import Slug
-from modules.trust import roles
+from modules.trust import bins, roles
 from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
 
 # Gets one metadata file by its published name (``2.root.json``, ``timestamp.json``), at most ``limit`` bytes, and
@@ -33,6 +33,7 @@ from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
 FetchMetadata = Callable[[str, int], bytes | None]
 
 _BASE: Final = "metadata/"
+_TEAM: Final = roles.team_role(Slug(""))
 _NOT_FOUND: Final = 404
 
 # What python-tuf may raise besides its own errors where metadata holds values that nobody has thought of.
@@ -110,6 +111,8 @@ class Client(Updater):
                 remedy="install a version that edgefleet was tested with",
             )
         self._trusted_set.reference_time = now
+        # Delegated roles that were verified and say what they may: with the key ids that may sign each.
+        self._delegated_roles: dict[str, tuple[Signed, tuple[str, ...]]] = {}
 
     @property
     def top_level_targets(self) -> Targets:
@@ -118,13 +121,8 @@ class Client(Updater):
     def loaded(self) -> dict[str, tuple[Signed, tuple[str, ...]]]:
         """Every role that has been verified in this pass, root first, with the key ids that may sign it."""
         trusted = self._trusted_set
-        found: dict[str, tuple[Signed, tuple[str, ...]]] = {}
-        for role in roles.TOP_LEVEL:
-            found[role] = (trusted[role], _keyids(trusted.root, role))
-        for role in self._delegated():
-            if role in trusted:
-                found[role] = (trusted[role], _keyids(trusted.targets, role))
-        return found
+        top = {role: (trusted[role], _keyids(trusted.root, role)) for role in roles.TOP_LEVEL}
+        return top | self._delegated_roles
 
     def follow_cached(self) -> None:
         """Bring the delegated roles that are in the cache up to date, so that they are still usable without network.
@@ -140,29 +138,62 @@ class Client(Updater):
                     _log.warning("trust metadata of %s is of no use at present: %s", role, error)
 
     def find(self, path: str) -> TargetFile | None:
-        """The target's entry, or None where no role lists it; gets the team's role when it is needed."""
-        delegations = self.top_level_targets.delegations
-        responsible = delegations.get_roles_for_target(path) if delegations else ()
-        listed, delegated = self._trusted_set.snapshot.meta, self._delegated()
-        if any(f"{role}.json" not in listed or role not in delegated for role, _ in responsible):
+        """The target's entry, or None where no role lists it; gets the team's role and bin when they are needed."""
+        if any(not self._is_published(role) for role in self._responsible(path)):
             return self.top_level_targets.targets.get(path)
         return self.get_targetinfo(path)
 
+    def find_floor(self, path: str) -> TargetFile | None:
+        """A floor's entry, or None; as :meth:`find`, but a team's role has all of its floors, and no bin has one."""
+        if found := self.top_level_targets.targets.get(path):
+            return found
+        for role in self._responsible(path):
+            if self._is_published(role) and (found := self._load_targets(role, roles.TARGETS).targets.get(path)):
+                return found
+        return None
+
     def teams(self) -> dict[Slug, tuple[str, ...]]:
         """The publishing teams that targets names, with the key ids that may sign for each."""
-        prefix = roles.team_role(Slug(""))
         return {
-            Slug(role.removeprefix(prefix)): _keyids(self.top_level_targets, role)
+            Slug(role.removeprefix(_TEAM)): _keyids(self.top_level_targets, role)
             for role in self._delegated()
-            if role.startswith(prefix)
+            if role.startswith(_TEAM)
         }
 
     def team(self, team: Slug) -> Targets | None:
         """What a team has signed, verified; None where it is not among what was published."""
         role = roles.team_role(team)
-        if f"{role}.json" not in self._trusted_set.snapshot.meta:
-            return None
-        return self._load_targets(role, roles.TARGETS)
+        return self._load_targets(role, roles.TARGETS) if self._is_published(role) else None
+
+    def team_bin(self, team: Slug, name: str) -> Targets:
+        """One bin of a team that has bins, verified.
+
+        Raises:
+            RepositoryError: it does not verify, or was not published.
+        """
+        self._load_targets(roles.team_role(team), roles.TARGETS)
+        return self._load_targets(name, roles.team_role(team))
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        """As python-tuf does, and then hold what the role delegates against what it may."""
+        found = super()._load_targets(role, parent_role)
+        if parent_role == roles.TARGETS:
+            if role.startswith(_TEAM):
+                bins.check_delegation(Slug(role.removeprefix(_TEAM)), found, self.top_level_targets)
+            self._delegated_roles[role] = (found, _keyids(self.top_level_targets, role))
+        elif parent_role != roles.ROOT:
+            bins.check_bin(role, found)
+            delegator = self._trusted_set[parent_role]
+            assert isinstance(delegator, Targets)  # noqa: S101 - python-tuf has just verified against it
+            self._delegated_roles[role] = (found, _keyids(delegator, role))
+        return found
+
+    def _responsible(self, path: str) -> list[str]:
+        delegations = self.top_level_targets.delegations
+        return [role for role, _ in delegations.get_roles_for_target(path)] if delegations else []
+
+    def _is_published(self, role: str) -> bool:
+        return f"{role}.json" in self._trusted_set.snapshot.meta and role in self._delegated()
 
     def _delegated(self) -> tuple[str, ...]:
         delegations = self.top_level_targets.delegations

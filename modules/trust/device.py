@@ -141,7 +141,7 @@ class Trust:
             Invalid: the floor has no version.
         """
         path = roles.floor_path(team, name)
-        found = self._find(path)
+        found = self._find(path, Client.find_floor)
         return roles.floor_version(path, found.custom) if found else None
 
     def director_keys(self) -> Mapping[str, Key]:
@@ -195,10 +195,10 @@ class Trust:
             )
         return self._client
 
-    def _find(self, path: str) -> TargetFile | None:
+    def _find(self, path: str, look: Callable[[Client, str], TargetFile | None] = Client.find) -> TargetFile | None:
         client = self._current()
         with explained():
-            found = client.find(path)
+            found = look(client, path)
             self._check_marks(client)
         return found
 

@@ -112,8 +112,8 @@ class Interrupted(Trusted):
         super().__init__(*parts)
         self._between = between
 
-    def team_metadata(self, ref):
-        present = super().team_metadata(ref)
+    def team_files(self, ref):
+        present = super().team_files(ref)
         between, self._between = self._between, lambda: None
         between()
         return present
