@@ -103,6 +103,10 @@ class Verifier:
         What this device remembers of counter and time, it remembers of each director key; only the keys that the owner
         still names count. So whoever stole a key can spoil both for as long as that key is trusted, and no longer.
         """
+        with self._trust.remembered_once():
+            return self._held(envelope, clock)
+
+    def _held(self, envelope: bytes, clock: datetime) -> _Checked:
         self._trust.refresh(max(clock, BUILT))
         keys = self._trust.director_keys()
         known = max((_time(seen) for key in keys if (seen := self._store.number(_clock(key)))), default=None)

@@ -7,12 +7,13 @@ wrong clock.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
+from securesystemslib.signer import Signature
 from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
@@ -20,7 +21,7 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Root, Signed, TargetFile, Targets
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from modules import names
 from modules.errors import BadSettings, LinkLost, Refused, Untrusted
@@ -35,6 +36,9 @@ FetchMetadata = Callable[[str, int], bytes | None]
 _BASE: Final = "metadata/"
 _TEAM: Final = roles.team_role(Slug(""))
 _NOT_FOUND: Final = 404
+_INSTALL: Final = "install a version that edgefleet was tested with"
+
+T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 # What python-tuf may raise besides its own errors where metadata holds values that nobody has thought of.
 _SURPRISES: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -90,6 +94,7 @@ class Client(Updater):
 
     def __init__(self, folder: Path, *, root: bytes, fetch: FetchMetadata, now: datetime) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_python_tuf()
         super().__init__(
             metadata_dir=str(folder),
             metadata_base_url=_BASE,
@@ -105,12 +110,10 @@ class Client(Updater):
             bootstrap=root,
         )
         if not isinstance(getattr(self._trusted_set, "reference_time", None), datetime):
-            raise BadSettings(
-                "this python-tuf has no reference time that we can set",
-                element="tuf",
-                remedy="install a version that edgefleet was tested with",
-            )
+            raise BadSettings("this python-tuf has no reference time that we can set", element="tuf", remedy=_INSTALL)
         self._trusted_set.reference_time = now
+        # Where that moved, python-tuf's own is used, which is as strict and serialises each file a second time.
+        self._trusted_set._load_data = _verified
         # Delegated roles that were verified and say what they may: with the key ids that may sign each.
         self._delegated_roles: dict[str, tuple[Signed, tuple[str, ...]]] = {}
 
@@ -188,6 +191,16 @@ class Client(Updater):
             self._delegated_roles[role] = (found, _keyids(delegator, role))
         return found
 
+    def _persist_root(self, version: int, data: bytes) -> None:
+        """As python-tuf does, where the root is not there already: that it is new is seldom."""
+        with suppress(OSError):
+            if Path(self._dir, "root_history", f"{version}.root.json").read_bytes() == data:
+                return
+        super()._persist_root(version, data)
+
+    def _update_root_symlink(self) -> None:
+        """Nobody reads it: each pass begins with the root that the join bundle brought."""
+
     def _responsible(self, path: str) -> list[str]:
         delegations = self.top_level_targets.delegations
         return [role for role, _ in delegations.get_roles_for_target(path)] if delegations else []
@@ -225,6 +238,33 @@ def explained() -> Iterator[None]:
             element="trust metadata",
             remedy="compare the fleet server's metadata with what the publishers signed",
         ) from error
+
+
+def _check_python_tuf() -> None:
+    """What a team delegates is checked in python-tuf's own step, so that must be there.
+
+    Raises:
+        BadSettings: this python-tuf has another.
+    """
+    if not callable(getattr(Updater, "_load_targets", None)):
+        raise BadSettings("this python-tuf loads roles in a way that we cannot check", element="tuf", remedy=_INSTALL)
+
+
+def _verified(
+    role: type[T], data: bytes, delegator: Root | Targets | None = None, role_name: str | None = None
+) -> tuple[T, bytes, dict[str, Signature]]:
+    """Parse and verify a file, as python-tuf's own function for this does, with one canonical form of it and not two.
+
+    Raises:
+        RepositoryError: it is of another kind, cannot be read, or too few of its keys signed.
+    """
+    file = Metadata[T].from_bytes(data)
+    if file.signed.type != role.type:
+        raise RepositoryError(f"Expected '{role.type}', got '{file.signed.type}'")
+    signed = file.signed_bytes
+    if delegator is not None:
+        delegator.verify_delegate(role_name or role.type, signed, file.signatures)
+    return file.signed, signed, file.signatures
 
 
 def _keyids(delegator: Root | Targets, role: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ this file adds what outlives python-tuf's cache, the highest version seen of eac
 questions. All of it blocks: run it in one worker thread.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -76,6 +77,19 @@ class Trust:
         self._read_target = read_target
         self._versions = versions
         self._client: Client | None = None
+        self._checked: set[str] = set()
+        self._pending: dict[str, RoleMark] | None = None
+
+    @contextmanager
+    def remembered_once(self) -> Iterator[None]:
+        """What is seen inside is kept at the end and not at each step, however it ends: one write to stable storage."""
+        self._pending = {}
+        try:
+            yield
+        finally:
+            seen, self._pending = self._pending, None
+            if seen:
+                self._versions.keep(seen)
 
     def refresh(self, now: datetime) -> None:
         """Get what is new from the fleet server and verify it. What was trusted before stays so if this fails.
@@ -175,7 +189,7 @@ class Trust:
             client = Client(self._cache, root=self._root, fetch=fetch, now=now)
             client.refresh()
             client.follow_cached()
-            self._check_marks(client)
+            self._check_marks(client, anew=True)
         self._client = client
 
     def _from_cache(self, name: str, _limit: int) -> bytes | None:
@@ -202,10 +216,13 @@ class Trust:
             self._check_marks(client)
         return found
 
-    def _check_marks(self, client: Client) -> None:
-        seen = self._versions.marks()
+    def _check_marks(self, client: Client, *, anew: bool = False) -> None:
+        loaded, known = client.loaded(), set() if anew else self._checked
+        if loaded.keys() <= known:
+            return
+        seen = {**self._versions.marks(), **(self._pending or {})}
         changed = {}
-        for role, (signed, keyids) in client.loaded().items():
+        for role, (signed, keyids) in loaded.items():
             if signed.version > MAX_COUNT:
                 raise Untrusted(
                     f"a version of {len(str(signed.version))} digits is out of bounds",
@@ -221,8 +238,11 @@ class Trust:
                 )
             if mark != before:
                 changed[role] = mark
-        if changed:
+        if self._pending is not None:
+            self._pending |= changed
+        elif changed:
             self._versions.keep(changed)
+        self._checked = set(loaded)
 
 
 def _key_withdrawn(role: str, before: RoleMark, mark: RoleMark) -> bool:
