@@ -36,6 +36,7 @@ FetchMetadata = Callable[[str, int], bytes | None]
 _BASE: Final = "metadata/"
 _TEAM: Final = roles.team_role(Slug(""))
 _NOT_FOUND: Final = 404
+_CACHED_BINS: Final = 64
 _INSTALL: Final = "install a version that edgefleet was tested with"
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
@@ -113,7 +114,7 @@ class Client(Updater):
             raise BadSettings("this python-tuf has no reference time that we can set", element="tuf", remedy=_INSTALL)
         self._trusted_set.reference_time = now
         # Where that moved, python-tuf's own is used, which is as strict and serialises each file a second time.
-        self._trusted_set._load_data = _verified
+        self._trusted_set._load_data = _verified  # noqa: SLF001 - there is no other place for it
         # Delegated roles that were verified and say what they may: with the key ids that may sign each.
         self._delegated_roles: dict[str, tuple[Signed, tuple[str, ...]]] = {}
 
@@ -139,6 +140,12 @@ class Client(Updater):
                     self._load_targets(role, roles.TARGETS)
                 except (RepositoryError, DownloadError, Refused, *_SURPRISES) as error:
                     _log.warning("trust metadata of %s is of no use at present: %s", role, error)
+
+    def forget_old_bins(self) -> None:
+        """Keep the cache small: a bin that is gone is fetched again where an order needs it."""
+        held = [path for path in Path(self._dir).iterdir() if roles.is_bin(path.name.removesuffix(".json"))]
+        for path in sorted(held, key=lambda one: one.stat().st_mtime_ns)[:-_CACHED_BINS]:
+            path.unlink()
 
     def find(self, path: str) -> TargetFile | None:
         """The target's entry, or None where no role lists it; gets the team's role and bin when they are needed."""

@@ -190,6 +190,7 @@ class Trust:
             client.refresh()
             client.follow_cached()
             self._check_marks(client, anew=True)
+            client.forget_old_bins()
         self._client = client
 
     def _from_cache(self, name: str, _limit: int) -> bytes | None:
