@@ -23,7 +23,7 @@ def release(
     targets: bytes,
     signers: Sequence[Signer],
     now: datetime,
-    most: int = roles.MOST_IN_ONE_ROLE,
+    most: int | None = None,
 ) -> dict[str, bytes]:
     """One more release. The one that is more than ``most`` moves all of them into bins.
 
@@ -37,7 +37,7 @@ def release(
         targets: the owner's targets metadata, verified, which names the team's keys.
         signers: the team's.
         now: life begins here.
-        most: how many releases the role itself may list.
+        most: how many releases the role itself may list, ``MOST_IN_ONE_ROLE`` unless given.
 
     Returns:
         The new files; none where the same bytes are published already.
@@ -54,6 +54,7 @@ def release(
     if after == files[place]:
         return {}
     if place == role:
+        most = roles.MOST_IN_ONE_ROLE if most is None else most
         few = sum(not roles.is_floor(one) for one in before.targets) < most
         return {role: after} if few else _split(after, team, targets, signers, now)
     if before.expires - now > roles.life(role) / 2:

@@ -119,6 +119,22 @@ class TestHostile:
             publisher.teams[ACME] = changed(publisher.teams[ACME], delegating(other), key)
             self.refused(settled, publisher, "other keys may sign its bins")
 
+    def test_fewer_signatures_than_the_owner_asks_for(self, settled, publisher):
+        """Where the owner wants two keys for a team, one of them alone signs no bins either."""
+        pair = [publisher.team_signers[ACME], signer()]
+        publisher.targets_metadata = repository.delegate_team(
+            publisher.targets_metadata,
+            team=ACME,
+            keys=[key.public_key for key in pair],
+            signers=[publisher.targets_signer],
+            now=NOW,
+            threshold=2,
+        )
+        due = bins.delegation(ACME, read(publisher.targets_metadata).signed)
+        due.succinct_roles.threshold = 1
+        publisher.teams[ACME] = changed(publisher.teams[ACME], delegating(due), *pair)
+        self.refused(settled, publisher, "other keys may sign its bins")
+
     def test_rolled_back(self, settled, publisher):
         """An older bin under the newest one's name, or with online keys as the newest, also once the cache is lost."""
         before = publisher.bins[BIN]
@@ -307,6 +323,12 @@ class TestServer:
         role = self.forged(publisher, ROLE, delegating(theirs))
         with pytest.raises(Untrusted, match="other keys may sign its bins"):
             self.check(publisher, role=role)
+
+    def test_a_bin_that_delegates(self, publisher):
+        """A bin leads nowhere, wherever it would lead."""
+        further = bins.delegation(ACME, read(publisher.targets_metadata).signed)
+        with pytest.raises(Untrusted, match="a bin delegates to nobody"):
+            self.check(publisher, **{BIN: self.forged(publisher, BIN, delegating(further))})
 
     def test_new_keys_without_all_bins(self, publisher):
         """After a change of keys no bin stays behind that only the old key signed."""
