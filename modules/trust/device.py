@@ -5,8 +5,7 @@ this file adds what outlives python-tuf's cache, the highest version seen of eac
 questions. All of it blocks: run it in one worker thread.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -78,18 +77,6 @@ class Trust:
         self._versions = versions
         self._client: Client | None = None
         self._checked: set[str] = set()
-        self._pending: dict[str, RoleMark] | None = None
-
-    @contextmanager
-    def remembered_once(self) -> Iterator[None]:
-        """What is seen inside is kept at the end and not at each step, however it ends: one write to stable storage."""
-        self._pending = {}
-        try:
-            yield
-        finally:
-            seen, self._pending = self._pending, None
-            if seen:
-                self._versions.keep(seen)
 
     def refresh(self, now: datetime) -> None:
         """Get what is new from the fleet server and verify it. What was trusted before stays so if this fails.
@@ -221,7 +208,7 @@ class Trust:
         loaded, known = client.loaded(), set() if anew else self._checked
         if loaded.keys() <= known:
             return
-        seen = {**self._versions.marks(), **(self._pending or {})}
+        seen = self._versions.marks()
         changed = {}
         for role, (signed, keyids) in loaded.items():
             if signed.version > MAX_COUNT:
@@ -239,9 +226,7 @@ class Trust:
                 )
             if mark != before:
                 changed[role] = mark
-        if self._pending is not None:
-            self._pending |= changed
-        elif changed:
+        if changed:
             self._versions.keep(changed)
         self._checked = set(loaded)
 

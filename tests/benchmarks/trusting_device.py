@@ -92,12 +92,13 @@ class Device:
         )
 
     async def accept(self, envelope: bytes) -> Took:
-        """From the order's bytes until it is accepted and its numbers are kept."""
+        """From the order's bytes until it is accepted, and what was seen and its numbers are kept and synced."""
         server = self._server
         server.trust = server.manifest = server.files = 0
         began, cpu = time.perf_counter(), time.process_time()
         accepted: Accepted = await self.verifier.accept(envelope)
         with self.store.together():
+            self.store.keep(accepted.roles)
             for name, value in accepted.marks.items():
                 self.store.raise_number(name, value)
         wall, spent = time.perf_counter() - began, time.process_time() - cpu
