@@ -132,7 +132,7 @@ class Metadata:
         """Take a team's new files by role, all or none; returns the modules that became signed.
 
         Raises:
-            Conflict: there is no root yet.
+            Conflict: there is no root yet, or there is no room for the bins of one more team.
             Invalid: one is not metadata or not the team's, drops or changes what was published, or lists what is not a
                 draft here.
             Untrusted: one is not signed by a team that targets names, or is not the next version.
@@ -149,6 +149,8 @@ class Metadata:
                 _write(connection, name, file.signed.version, files[name])
                 signed += self._sign_modules(connection, file.signed)
             self._publish(connection)
+            if any(roles.is_bin(name) and name not in old for name in files):
+                _check_room(connection)
             events.record(
                 connection, self._clock(), "team-published", f"{role}: {', '.join(signed) or 'no new module'}"
             )
@@ -242,6 +244,20 @@ def _read(connection: Connection, role: str, version: int | None = None) -> byte
     if version is not None:
         chosen = chosen.where(tuf_metadata.c.version == version)
     return connection.execute(chosen.order_by(tuf_metadata.c.version.desc()).limit(1)).scalar_one_or_none()
+
+
+def _check_room(connection: Connection) -> None:
+    """Take no further team's bins once the snapshot, which names them all, is near what devices accept.
+
+    It grows a little with each version after that, and must never be refused, for then nothing could be published.
+    """
+    room = roles.limit(roles.SNAPSHOT) * 3 // 4
+    if len(_read(connection, roles.SNAPSHOT) or b"") > room:
+        raise Conflict(
+            f"with the bins of one more team the snapshot would have more than {room} bytes",
+            element=roles.SNAPSHOT,
+            remedy=f"publish under a further team, whose role has room for {roles.MOST_IN_ONE_ROLE} releases",
+        )
 
 
 def _write(connection: Connection, role: str, version: int, data: bytes) -> None:

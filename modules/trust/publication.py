@@ -40,8 +40,9 @@ def publish_online(
     over. A role that was published once stays listed, because devices refuse a snapshot without it.
 
     Of ``bins`` (a bin's name -> the version of what :func:`check_team_files` let in) the snapshot has the version and
-    no hash: TUF asks for no more, with hashes it would be four times as long for every device at each release, and
-    who is to sign a second file of the same version must have the team's key.
+    no hash: TUF asks for no more, and with hashes it would be four times as long, for every device at each release.
+    Versions are enough against mixing what was never published together, for nobody but the team can sign two files
+    of one version.
 
     Raises:
         BadSettings: a signer's key is not the one that root names.

@@ -218,6 +218,21 @@ def test_a_large_team_moves_into_bins_at_once_or_not_at_all(site, trust):
         assert trust.manifest_target(manifest.ref.target).sha256 == sha256(manifests.encode(manifest))
 
 
+def test_bins_leave_room_in_the_snapshot(site, monkeypatch):
+    """A team that would make it nearly too long for devices is refused: all else can be published still."""
+    site.found()
+    draft, role, team = site.draft(), "team-acme", site.owner.team
+    monkeypatch.setitem(roles._LIMIT, "snapshot", 12_000)
+    with pytest.raises(Conflict, match="more than 9000 bytes"):
+        site.metadata.update_team_files(team, released(site, draft, {role: site.owner.metadata}, most=0))
+    with pytest.raises(Missing):
+        site.metadata.file("bins-acme-00.json")
+
+    monkeypatch.setitem(roles._LIMIT, "snapshot", 16_000)
+    files = released(site, draft, {role: site.owner.metadata}, most=0)
+    assert site.metadata.update_team_files(team, files) == ["acme/digits:1"]
+
+
 VISION = Slug("vision")
 
 
