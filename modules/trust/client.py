@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import unquote
 
-from securesystemslib.signer import Signature
 from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
@@ -21,13 +20,14 @@ from tuf.api.exceptions import (
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Root, Signed, TargetFile, Targets
 
 from modules import names
 from modules.errors import BadSettings, LinkLost, Refused, Untrusted
 from modules.names import Slug
 from modules.trust import bins, roles
 from modules.trust.updater import FetcherInterface, Updater, UpdaterConfig
+from modules.trust.verified import Verified
 
 # Gets one metadata file by its published name (``2.root.json``, ``timestamp.json``), at most ``limit`` bytes, and
 # blocks until it is here. None when the other side says that there is no such file; silence is an error, LinkLost.
@@ -38,8 +38,6 @@ _TEAM: Final = roles.team_role(Slug(""))
 _NOT_FOUND: Final = 404
 _CACHED_BINS: Final = 64
 _INSTALL: Final = "install a version that edgefleet was tested with"
-
-T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 # What python-tuf may raise besides its own errors where metadata holds values that nobody has thought of.
 _SURPRISES: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -87,13 +85,16 @@ class Client(Updater):
         root: the trusted root that came with the join bundle.
         fetch: gets metadata files.
         now: the time that expiry is held against.
+        verified: what earlier passes have verified, and this one need not.
 
     Raises:
         BadSettings: this python-tuf keeps its reference time elsewhere.
         RepositoryError: the root is no root metadata.
     """
 
-    def __init__(self, folder: Path, *, root: bytes, fetch: FetchMetadata, now: datetime) -> None:
+    def __init__(
+        self, folder: Path, *, root: bytes, fetch: FetchMetadata, now: datetime, verified: Verified | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _check_python_tuf()
         super().__init__(
@@ -113,8 +114,8 @@ class Client(Updater):
         if not isinstance(getattr(self._trusted_set, "reference_time", None), datetime):
             raise BadSettings("this python-tuf has no reference time that we can set", element="tuf", remedy=_INSTALL)
         self._trusted_set.reference_time = now
-        # Where that moved, python-tuf's own is used, which is as strict and serialises each file a second time.
-        self._trusted_set._load_data = _verified  # noqa: SLF001 - there is no other place for it
+        # Where that moved, python-tuf's own is used, which is as strict and verifies the whole cache again.
+        self._trusted_set._load_data = verified or Verified()  # noqa: SLF001 - there is no other place for it
         # Delegated roles that were verified and say what they may: with the key ids that may sign each.
         self._delegated_roles: dict[str, tuple[Signed, tuple[str, ...]]] = {}
 
@@ -198,6 +199,12 @@ class Client(Updater):
             self._delegated_roles[role] = (found, _keyids(delegator, role))
         return found
 
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        """As python-tuf does, without its temporary files of other names, which a power cut leaves behind."""
+        partial = Path(f"{filename}.partial")
+        partial.write_bytes(data)
+        partial.replace(filename)
+
     def _persist_root(self, version: int, data: bytes) -> None:
         """As python-tuf does, where the root is not there already: that it is new is seldom."""
         with suppress(OSError):
@@ -255,23 +262,6 @@ def _check_python_tuf() -> None:
     """
     if not callable(getattr(Updater, "_load_targets", None)):
         raise BadSettings("this python-tuf loads roles in a way that we cannot check", element="tuf", remedy=_INSTALL)
-
-
-def _verified(
-    role: type[T], data: bytes, delegator: Root | Targets | None = None, role_name: str | None = None
-) -> tuple[T, bytes, dict[str, Signature]]:
-    """Parse and verify a file, as python-tuf's own function for this does, with one canonical form of it and not two.
-
-    Raises:
-        RepositoryError: it is of another kind, cannot be read, or too few of its keys signed.
-    """
-    file = Metadata[T].from_bytes(data)
-    if file.signed.type != role.type:
-        raise RepositoryError(f"Expected '{role.type}', got '{file.signed.type}'")
-    signed = file.signed_bytes
-    if delegator is not None:
-        delegator.verify_delegate(role_name or role.type, signed, file.signatures)
-    return file.signed, signed, file.signatures
 
 
 def _keyids(delegator: Root | Targets, role: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from modules.errors import LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug, Version
 from modules.trust import roles
 from modules.trust.client import Client, FetchMetadata, explained
+from modules.trust.verified import Verified
 
 # Gets a small target file: (target path, digest, length in bytes). Blocks; raises LinkLost when it cannot be had.
 ReadTarget = Callable[[str, Digest, int], bytes]
@@ -77,6 +78,7 @@ class Trust:
         self._versions = versions
         self._client: Client | None = None
         self._checked: set[str] = set()
+        self._verified = Verified()
 
     def refresh(self, now: datetime) -> None:
         """Get what is new from the fleet server and verify it. What was trusted before stays so if this fails.
@@ -173,7 +175,7 @@ class Trust:
 
     def _adopt(self, fetch: FetchMetadata, now: datetime) -> None:
         with explained():
-            client = Client(self._cache, root=self._root, fetch=fetch, now=now)
+            client = Client(self._cache, root=self._root, fetch=fetch, now=now, verified=self._verified)
             client.refresh()
             client.follow_cached()
             self._check_marks(client, anew=True)
