@@ -6,6 +6,7 @@ wrong clock.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -144,9 +145,11 @@ class Client(Updater):
 
     def forget_old_bins(self) -> None:
         """Keep the cache small: a bin that is gone is fetched again where an order needs it."""
-        held = [path for path in Path(self._dir).iterdir() if roles.is_bin(path.name.removesuffix(".json"))]
-        for path in sorted(held, key=lambda one: one.stat().st_mtime_ns)[:-_CACHED_BINS]:
-            path.unlink()
+        with os.scandir(self._dir) as entries:
+            held = [entry for entry in entries if roles.is_bin(entry.name.removesuffix(".json"))]
+        if len(held) > _CACHED_BINS:
+            for entry in sorted(held, key=lambda one: one.stat().st_mtime_ns)[:-_CACHED_BINS]:
+                Path(entry.path).unlink()
 
     def find(self, path: str) -> TargetFile | None:
         """The target's entry, or None where no role lists it; gets the team's role and bin when they are needed."""
