@@ -140,7 +140,8 @@ class Metadata:
         role = roles.team_role(team)
         with self._database.write() as connection:
             root, targets = self._founded(connection)
-            old = {name: data for name in (role, *files) if (data := _read(connection, name))}
+            own = {role, *roles.bins(team)}
+            old = {name: data for name in own & {role, *files} if (data := _read(connection, name))}
             if all(old.get(name) == data for name, data in files.items()):
                 return []  # sent again, because the answer was lost
             checked = check_team_files(root=root, targets=targets, team=team, old=old, new=files, now=self._now())

@@ -102,7 +102,7 @@ def _check_complete(
     else:
         every = set(roles.bins(team))
     if unknown := sorted(new.keys() - every - {role}):
-        raise Invalid("this is no file of the team", element=unknown[0][:100])
+        raise Invalid(f"{unknown[0][:80]!r} is no file of the team", element=role, remedy="publish with edgefleet")
     if present.signed.delegations != was and (missing := sorted(every - new.keys())):
         raise Invalid(
             f"{len(missing)} bins are missing", element=missing[0], remedy="sign the team's metadata again, all of it"

@@ -218,6 +218,18 @@ def test_a_large_team_moves_into_bins_at_once_or_not_at_all(site, trust):
         assert trust.manifest_target(manifest.ref.target).sha256 == sha256(manifests.encode(manifest))
 
 
+@pytest.mark.parametrize(
+    "name", ["", "root", "snapshot", "team-vision", "bins-vision-00", "bins-acme-0G", "a\0b", "x" * 5000]
+)
+def test_a_team_sends_no_file_of_another(site, name):
+    """Whatever it is called; nothing is looked up under a name that is not the team's."""
+    site.found()
+    signed = site.owner.signed_with(site.draft())
+    with pytest.raises(Invalid, match="no file of the team"):
+        site.metadata.update_team_files(site.owner.team, {"team-acme": signed, name: signed})
+    assert site.version("team-acme.json") == 1
+
+
 def test_bins_leave_room_in_the_snapshot(site, monkeypatch):
     """A team that would make it nearly too long for devices is refused: all else can be published still."""
     site.found()
