@@ -144,6 +144,7 @@ class Inbox:
         order = accepted.order
 
         def remember() -> None:
+            self._store.keep(accepted.roles)
             for name, value in accepted.marks.items():
                 self._store.raise_number(name, value)
             for digest in order.waivers:

@@ -3,13 +3,14 @@
 python-tuf blocks, so trust lives in one worker thread; what it asks for comes over the link through the event loop.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent.clock import BUILT
 from agent.fetch import Puller
+from agent.seen_roles import SeenRoles
 from agent.shelf import Shelf
 from agent.store import Store
 from agent.trust_worker import TrustWorker
@@ -23,7 +24,7 @@ from modules.names import DeviceId, Digest, ModuleRef
 from modules.order_rules import Ordered, accept, believed_time, learned_time, objections
 from modules.protocol import order as order_wire
 from modules.protocol.order import LIMIT, Order
-from modules.trust.device import Target, Trust
+from modules.trust.device import RoleMark, Target, Trust
 
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
@@ -34,8 +35,10 @@ class Accepted(NamedTuple):
 
     order: Order
     manifests: dict[Digest, Manifest]
-    # What is to be remembered before the order is followed: numbers of the store that never go back.
+    # What is to be remembered before the order is followed: numbers of the store that never go back, and the versions
+    # of the trust roles that it rests on.
     marks: dict[str, float]
+    roles: Mapping[str, RoleMark] = {}
 
 
 class Commanded(NamedTuple):
@@ -77,7 +80,8 @@ class Verifier:
         self._now = now
         self._worker = worker = TrustWorker(puller, answer_s=_ANSWER_S)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._trust = Trust(folder, root=root, fetch=worker.fetch, read_target=worker.read_target, versions=store)
+        self._seen = seen = SeenRoles(store)
+        self._trust = Trust(folder, root=root, fetch=worker.fetch, read_target=worker.read_target, versions=seen)
 
     def close(self) -> None:
         self._worker.close()
@@ -90,6 +94,10 @@ class Verifier:
             Invalid: it is no order, a manifest is none, or a setting is not adjustable.
             Transient: the link broke; the same order may be tried again.
         """
+        with self._seen.held() as roles:
+            return await self._accept(envelope, roles)
+
+    async def _accept(self, envelope: bytes, roles: Mapping[str, RoleMark]) -> Accepted:
         clock = _time(self._now())
         checked = await self._worker.run(lambda: self._check(envelope, clock))
         order = checked.order
@@ -104,7 +112,7 @@ class Verifier:
         learned = learned_time(clock=clock, built=BUILT, known=checked.known, issued=_time(order.issued))
         marks = {self._counter(key): float(order.counter) for key in checked.signers}
         marks |= {_clock(key): learned.timestamp() for key in checked.signers}
-        return Accepted(order, manifests, marks)
+        return Accepted(order, manifests, marks, roles)
 
     async def command(self, envelope: bytes, *, limit: int, ask: Callable[[], bool]) -> Commanded:
         """Verify who signed a command, with the metadata that is here; its content is for the caller to judge.

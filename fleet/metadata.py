@@ -29,6 +29,7 @@ from modules.errors import BadSettings, Invalid
 from modules.names import Digest, ModuleRef, Slug
 from modules.signing import decode_keys, signer_from_pem
 from modules.trust import publication, roles
+from modules.trust.team_update import check_team_files
 
 RENEW_AFTER: Final = dt.timedelta(days=1)
 # A device that began to refresh a moment ago still asks for the versions of that moment.
@@ -95,7 +96,7 @@ class Metadata:
             _write(connection, roles.TARGETS, _version(targets), targets)
             for team, data in teams.items():
                 _write(connection, roles.team_role(team), _version(data), data)
-                self._sign_modules(connection, data)
+                self._sign_modules(connection, _targets(data))
             try:
                 self._publish(connection)
             except BadSettings as error:
@@ -124,23 +125,33 @@ class Metadata:
             events.record(connection, self._clock(), "team-added", role)
 
     def update_team(self, team: Slug, data: bytes) -> list[str]:
-        """Take a team's new metadata; returns the modules that became signed.
+        """As :meth:`update_team_files`, of a team's role alone."""
+        return self.update_team_files(team, {roles.team_role(team): data})
+
+    def update_team_files(self, team: Slug, files: Mapping[str, bytes]) -> list[str]:
+        """Take a team's new files by role, all or none; returns the modules that became signed.
 
         Raises:
-            Conflict: there is no root yet.
-            Invalid: it is not metadata, drops or changes what was published, or lists what is not a draft here.
-            Untrusted: it is not signed by a team that targets names, or is not the next version.
+            Conflict: there is no root yet, or there is no room for the bins of one more team.
+            Invalid: one is not metadata or not the team's, drops or changes what was published, or lists what is not a
+                draft here.
+            Untrusted: one is not signed by a team that targets names, or is not the next version.
         """
         role = roles.team_role(team)
         with self._database.write() as connection:
             root, targets = self._founded(connection)
-            old = _read(connection, role)
-            if data == old:
+            own = {role, *roles.bins(team)}
+            old = {name: data for name in own & {role, *files} if (data := _read(connection, name))}
+            if all(old.get(name) == data for name, data in files.items()):
                 return []  # sent again, because the answer was lost
-            publication.check_team_update(root=root, targets=targets, team=team, old=old, new=data, now=self._now())
-            _write(connection, role, _version(data), data)
-            signed = self._sign_modules(connection, data)
+            checked = check_team_files(root=root, targets=targets, team=team, old=old, new=files, now=self._now())
+            signed = []
+            for name, file in checked.items():
+                _write(connection, name, file.signed.version, files[name])
+                signed += self._sign_modules(connection, file.signed)
             self._publish(connection)
+            if any(roles.is_bin(name) and name not in old for name in files):
+                _check_room(connection)
             events.record(
                 connection, self._clock(), "team-published", f"{role}: {', '.join(signed) or 'no new module'}"
             )
@@ -169,8 +180,11 @@ class Metadata:
         return root, targets
 
     def _publish(self, connection: Connection) -> None:
-        """Sign snapshot and timestamp for what the database has now."""
-        present = {role: _read(connection, role) for role in connection.scalars(select(tuf_metadata.c.role).distinct())}
+        """Sign snapshot and timestamp for what the database has now; of bins that is the version alone."""
+        newest = select(tuf_metadata.c.role, func.max(tuf_metadata.c.version)).group_by(tuf_metadata.c.role)
+        versions = {role: int(version) for role, version in connection.execute(newest)}
+        bins = {role: version for role, version in versions.items() if roles.is_bin(role)}
+        present = {role: _read(connection, role) for role in versions.keys() - bins.keys()}
         snapshot, timestamp = present.get(roles.SNAPSHOT), present.get(roles.TIMESTAMP)
         prefix = roles.team_role(Slug(""))
         online = publication.publish_online(
@@ -181,6 +195,7 @@ class Metadata:
                 for role, data in present.items()
                 if data and role.startswith(prefix)
             },
+            bins=bins,
             previous=publication.Online(snapshot, timestamp) if snapshot and timestamp else None,
             snapshot_signer=self._signers[roles.SNAPSHOT],
             timestamp_signer=self._signers[roles.TIMESTAMP],
@@ -189,10 +204,10 @@ class Metadata:
         _write(connection, roles.SNAPSHOT, _version(online.snapshot), online.snapshot)
         _write(connection, roles.TIMESTAMP, _version(online.timestamp), online.timestamp)
 
-    def _sign_modules(self, connection: Connection, data: bytes) -> list[str]:
-        """Mark every module that a team's metadata lists; returns those that were drafts."""
+    def _sign_modules(self, connection: Connection, listing: Targets) -> list[str]:
+        """Mark every module that a file of a team's lists; returns those that were drafts."""
         signed = []
-        for path, target in _targets(data).targets.items():
+        for path, target in listing.targets.items():
             if roles.is_floor(path):
                 continue
             ref = ModuleRef.from_target(path)
@@ -230,6 +245,20 @@ def _read(connection: Connection, role: str, version: int | None = None) -> byte
     if version is not None:
         chosen = chosen.where(tuf_metadata.c.version == version)
     return connection.execute(chosen.order_by(tuf_metadata.c.version.desc()).limit(1)).scalar_one_or_none()
+
+
+def _check_room(connection: Connection) -> None:
+    """Take no further team's bins once the snapshot, which names them all, is near what devices accept.
+
+    It grows a little with each version after that, and must never be refused, for then nothing could be published.
+    """
+    room = roles.limit(roles.SNAPSHOT) * 3 // 4
+    if len(_read(connection, roles.SNAPSHOT) or b"") > room:
+        raise Conflict(
+            f"with the bins of one more team the snapshot would have more than {room} bytes",
+            element=roles.SNAPSHOT,
+            remedy=f"publish under a further team, whose role has room for {roles.MOST_IN_ONE_ROLE} releases",
+        )
 
 
 def _write(connection: Connection, role: str, version: int, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """The trust metadata: read by everyone who verifies, written by those who hold offline keys."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Base64Bytes, Field
@@ -11,9 +11,13 @@ from fleet.api.paths import TeamPath
 from fleet.auth import need
 from fleet.services import Use
 from modules.names import slug
-from modules.trust.roles import TARGETS_LIMIT
+from modules.trust.roles import BIN_BITS, BIN_LIMIT, TARGETS_LIMIT
 
 router = APIRouter(prefix="/api/v1")
+
+# A team's role and all of its bins; four bytes of base64 for three, and some for their names.
+_FILES: Final = (1 << BIN_BITS) + 1
+_FILES_LIMIT: Final = (TARGETS_LIMIT + (1 << BIN_BITS) * BIN_LIMIT) * 3 // 2
 
 
 class Bootstrap(Body):
@@ -31,6 +35,12 @@ class NewTeam(Body):
     team: str
     targets: Base64Bytes
     metadata: Base64Bytes
+
+
+class TeamFiles(Body):
+    """A team's new files by role, base64; they are taken all together or not at all."""
+
+    files: Annotated[dict[str, Base64Bytes], Field(min_length=1, max_length=_FILES)]
 
 
 @router.get("/tuf/{name}", dependencies=[Depends(need("trust:read"))])
@@ -61,3 +71,8 @@ def add_team(body: NewTeam, use: Use) -> dict[str, str]:
 async def update_team(team: TeamPath, request: Request, use: Use) -> dict[str, list[str]]:
     data = await request.body()
     return {"signed": await run_in_threadpool(use.metadata.update_team, team, data)}
+
+
+@router.post("/tuf/teams/{team}/files", dependencies=[Depends(need("trust:write"))], max_body_size=_FILES_LIMIT)
+def update_team_files(team: TeamPath, body: TeamFiles, use: Use) -> dict[str, list[str]]:
+    return {"signed": use.metadata.update_team_files(team, body.files)}

@@ -1,7 +1,7 @@
 """The fleet server over HTTPS: one method per route, errors as the tree in :mod:`modules.errors`."""
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self, TypeVar
 
 import httpx
@@ -141,6 +141,11 @@ class Fleet:
         """Send a team's newly signed metadata; the server checks it and publishes what it lists."""
         headers = {"Content-Type": "application/json"}
         self._call("POST", f"{_V1}/tuf/teams/{team}", content=metadata, headers=headers)
+
+    def put_team_files(self, team: str, files: Mapping[str, bytes]) -> None:
+        """Send those of a team's files that are newly signed, by role; the server takes all of them or none."""
+        document = {"files": dict(files)}
+        self._call("POST", f"{_V1}/tuf/teams/{team}/files", json=msgspec.to_builtins(document))
 
     # Devices
 

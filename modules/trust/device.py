@@ -21,6 +21,7 @@ from modules.errors import LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug, Version
 from modules.trust import roles
 from modules.trust.client import Client, FetchMetadata, explained
+from modules.trust.verified import Verified
 
 # Gets a small target file: (target path, digest, length in bytes). Blocks; raises LinkLost when it cannot be had.
 ReadTarget = Callable[[str, Digest, int], bytes]
@@ -76,6 +77,8 @@ class Trust:
         self._read_target = read_target
         self._versions = versions
         self._client: Client | None = None
+        self._checked: set[str] = set()
+        self._verified = Verified()
 
     def refresh(self, now: datetime) -> None:
         """Get what is new from the fleet server and verify it. What was trusted before stays so if this fails.
@@ -141,7 +144,7 @@ class Trust:
             Invalid: the floor has no version.
         """
         path = roles.floor_path(team, name)
-        found = self._find(path)
+        found = self._find(path, Client.find_floor)
         return roles.floor_version(path, found.custom) if found else None
 
     def director_keys(self) -> Mapping[str, Key]:
@@ -172,10 +175,11 @@ class Trust:
 
     def _adopt(self, fetch: FetchMetadata, now: datetime) -> None:
         with explained():
-            client = Client(self._cache, root=self._root, fetch=fetch, now=now)
+            client = Client(self._cache, root=self._root, fetch=fetch, now=now, verified=self._verified)
             client.refresh()
             client.follow_cached()
-            self._check_marks(client)
+            self._check_marks(client, anew=True)
+            client.forget_old_bins()
         self._client = client
 
     def _from_cache(self, name: str, _limit: int) -> bytes | None:
@@ -195,17 +199,20 @@ class Trust:
             )
         return self._client
 
-    def _find(self, path: str) -> TargetFile | None:
+    def _find(self, path: str, look: Callable[[Client, str], TargetFile | None] = Client.find) -> TargetFile | None:
         client = self._current()
         with explained():
-            found = client.find(path)
+            found = look(client, path)
             self._check_marks(client)
         return found
 
-    def _check_marks(self, client: Client) -> None:
+    def _check_marks(self, client: Client, *, anew: bool = False) -> None:
+        loaded, known = client.loaded(), set() if anew else self._checked
+        if loaded.keys() <= known:
+            return
         seen = self._versions.marks()
         changed = {}
-        for role, (signed, keyids) in client.loaded().items():
+        for role, (signed, keyids) in loaded.items():
             if signed.version > MAX_COUNT:
                 raise Untrusted(
                     f"a version of {len(str(signed.version))} digits is out of bounds",
@@ -223,6 +230,7 @@ class Trust:
                 changed[role] = mark
         if changed:
             self._versions.keep(changed)
+        self._checked = set(loaded)
 
 
 def _key_withdrawn(role: str, before: RoleMark, mark: RoleMark) -> bool:

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from modules import manifest
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Slug
 from modules.trust import metadata, roles
-from modules.trust.repository import check_raised
+from modules.trust.team_update import check_next, check_team_files
 
 
 class Online(NamedTuple):
@@ -29,6 +28,7 @@ def publish_online(
     root: bytes,
     targets: bytes,
     teams: Mapping[Slug, bytes],
+    bins: Mapping[str, int] | None = None,
     previous: Online | None,
     snapshot_signer: Signer,
     timestamp_signer: Signer,
@@ -38,6 +38,11 @@ def publish_online(
 
     The timestamp is always new. The snapshot is new if something changed, if its keys did, or if half its life is
     over. A role that was published once stays listed, because devices refuse a snapshot without it.
+
+    Of ``bins`` (a bin's name -> the version of what :func:`check_team_files` let in) the snapshot has the version and
+    no hash: TUF asks for no more, and with hashes it would be four times as long, for every device at each release.
+    Versions are enough against mixing what was never published together, for nobody but the team can sign two files
+    of one version.
 
     Raises:
         BadSettings: a signer's key is not the one that root names.
@@ -49,21 +54,31 @@ def publish_online(
     for role, signer in ((roles.SNAPSHOT, snapshot_signer), (roles.TIMESTAMP, timestamp_signer)):
         if signer.public_key.keyid not in top.signed.roles[role].keyids:
             raise BadSettings("root names another key for it", element=role, remedy="give the key that root names")
-    sealed, version = _tied(top.signed, _listed(top.signed, targets, teams), previous, snapshot_signer, now)
+    listed = _listed(top.signed, targets, teams) | {f"{name}.json": MetaFile(own) for name, own in (bins or {}).items()}
+    sealed, version = _tied(top.signed, listed, previous, snapshot_signer, now)
     timestamp = Metadata(Timestamp(version=1, snapshot_meta=MetaFile.from_data(version, sealed, ["sha256"])))
     if previous is not None:
         timestamp.signed.version = _version_after(metadata.read(previous.timestamp, Timestamp, roles.TIMESTAMP))
     return Online(sealed, metadata.seal(timestamp, roles.TIMESTAMP, [timestamp_signer], now))
 
 
-def published(*, root: bytes, targets: bytes, teams: Mapping[Slug, bytes], online: Online) -> dict[str, bytes]:
+def published(
+    *,
+    root: bytes,
+    targets: bytes,
+    teams: Mapping[Slug, bytes],
+    bins: Mapping[str, bytes] | None = None,
+    online: Online,
+) -> dict[str, bytes]:
     """The present files under the names that devices ask for.
 
     Keep what was published under other names: a device that was away fetches every root since its own.
     """
     named = {roles.file_name(roles.TIMESTAMP, 0): online.timestamp}
     present = {roles.ROOT: root, roles.TARGETS: targets, roles.SNAPSHOT: online.snapshot}
-    for role, data in (present | {roles.team_role(team): data for team, data in teams.items()}).items():
+    for role, data in (
+        present | {roles.team_role(team): data for team, data in teams.items()} | dict(bins or {})
+    ).items():
         named[roles.file_name(role, metadata.version(data, role))] = data
     return named
 
@@ -71,38 +86,10 @@ def published(*, root: bytes, targets: bytes, teams: Mapping[Slug, bytes], onlin
 def check_team_update(
     *, root: bytes, targets: bytes, team: Slug, old: bytes | None, new: bytes, now: datetime
 ) -> Metadata[Targets]:
-    """What the server verifies before it takes a team's new metadata; devices verify it again.
-
-    Args:
-        root: the present root metadata.
-        targets: the present top-level targets metadata.
-        team: whose metadata it is.
-        old: the team's present metadata, None at its first.
-        new: what was sent.
-        now: the time to hold expiry against.
-
-    Returns:
-        The new metadata, for its targets.
-
-    Raises:
-        Untrusted: not signed by enough of the team's keys, expired, or not the version after the present one.
-        Invalid: no metadata, a path that is not the team's, or a release or floor that an earlier version had
-            and this one lacks, alters or lowers.
-    """
+    """As :func:`check_team_files` for a team's role alone; ``old`` is the present one, None at its first."""
     role = roles.team_role(team)
-    delegator = metadata.read(targets, Targets, roles.TARGETS)
-    metadata.verify(metadata.read(root, Root, roles.ROOT).signed, roles.TARGETS, delegator)
-    file = metadata.read(new, Targets, role)
-    metadata.verify(delegator.signed, role, file)
-    before = metadata.read(old, Targets, role) if old is not None else None
-    _check_next(role, before, file, now)
-    if file.signed.delegations is not None:
-        raise Invalid("a team cannot delegate further", element=role, remedy="ask the owner for a team of its own")
-    for path, target in file.signed.targets.items():
-        _check_target(team, path, target)
-    for path, target in before.signed.targets.items() if before is not None else ():
-        _check_kept(path, target, file.signed.targets.get(path))
-    return file
+    present = {} if old is None else {role: old}
+    return check_team_files(root=root, targets=targets, team=team, old=present, new={role: new}, now=now)[role]
 
 
 def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) -> None:
@@ -114,7 +101,7 @@ def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) 
     """
     file, before = (metadata.read(data, Targets, roles.TARGETS) for data in (new, old))
     metadata.verify(metadata.read(root, Root, roles.ROOT).signed, roles.TARGETS, file)
-    _check_next(roles.TARGETS, before, file, now)
+    check_next(roles.TARGETS, before, file, now)
     if file.signed.targets != before.signed.targets:
         raise Invalid("it names other director keys", element=roles.TARGETS, remedy="add the team and nothing else")
     if lost := sorted(_named(before.signed) - _named(file.signed)):
@@ -125,41 +112,8 @@ def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) 
         )
 
 
-def _check_next(role: str, before: Metadata[Targets] | None, file: Metadata[Targets], now: datetime) -> None:
-    due = _version_after(before) if before is not None else 1
-    if file.signed.version != due:
-        raise Untrusted(
-            f"this is version {file.signed.version}, and version {due} is next",
-            element=role,
-            remedy="fetch the present metadata and add to that",
-        )
-    if file.signed.is_expired(now):
-        raise Untrusted(
-            f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC",
-            element=role,
-            remedy="sign it again, on a machine whose clock is right",
-        )
-
-
 def _named(targets: Targets) -> set[str]:
     return set(targets.delegations.roles or ()) if targets.delegations else set()
-
-
-def _check_target(team: Slug, path: str, target: TargetFile) -> None:
-    roles.check_team_path(team, path)
-    if "sha256" not in target.hashes or target.length > manifest.LIMIT:
-        raise Invalid(f"it has no sha256 or more than {manifest.LIMIT} bytes", element=path)
-    if roles.is_floor(path):
-        roles.floor_version(path, target.custom)
-
-
-def _check_kept(path: str, before: TargetFile, after: TargetFile | None) -> None:
-    if after is None:
-        raise Invalid("it was published and is missing", element=path, remedy="raise the floor to withdraw a release")
-    if roles.is_floor(path):
-        check_raised(before, after)
-    elif after != before:
-        raise Invalid("it was published with other content", element=path, remedy="publish under a new version")
 
 
 def _listed(root: Root, targets: bytes, teams: Mapping[Slug, bytes]) -> dict[str, MetaFile]:

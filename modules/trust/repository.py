@@ -5,7 +5,7 @@ Nothing here knows where metadata is kept or how it travels. ``modules.trust.pub
 ``modules.trust.device`` the device's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -117,7 +117,8 @@ def delegate_team(
 ) -> bytes:
     """The next targets metadata: the team exists and has these keys, whatever it had before.
 
-    Metadata that the team signed with a key which is now gone must be signed again (:func:`renew`).
+    Metadata that the team signed with a key which is now gone must be signed again: :func:`renew`, or for a team that
+    may have bins :func:`modules.trust.team_files.renew`.
     """
     file = metadata.read(targets, Targets, roles.TARGETS)
     _delegate(file.signed, team, keys, threshold=threshold)
@@ -144,27 +145,40 @@ def create_team(*, team: Slug, signers: Sequence[Signer], now: datetime) -> byte
 
 
 def add_target(
-    team_metadata: bytes, *, team: Slug, path: str, data: bytes, signers: Sequence[Signer], now: datetime
+    team_metadata: bytes,
+    *,
+    team: Slug,
+    path: str,
+    data: bytes,
+    signers: Sequence[Signer],
+    now: datetime,
+    role: str | None = None,
 ) -> bytes:
     """The team's next metadata, with one more release. The same bytes once more change nothing.
 
+    Whoever does not know whether the team has bins calls :func:`modules.trust.team_files.release`.
+
     Args:
-        team_metadata: the team's present metadata.
+        team_metadata: the present metadata of the team's role, or of the bin that may list this path.
         team: whose it is.
         path: the manifest's target path.
         data: the manifest's bytes.
         signers: the team's.
         now: life begins here.
+        role: the bin, where it is one.
 
     Raises:
-        Invalid: the path is not the team's or not the manifest's own, other bytes stand there already, or the
-            metadata would grow too large.
+        Invalid: the path is not the team's or not the manifest's own, other bytes stand there already, the team's
+            releases stand in bins, or the metadata would grow too large.
     """
     roles.check_team_path(team, path)
     stated = manifest.decode(data).ref.target
     if stated != path:
         raise Invalid(f"the manifest says that it is {stated}", element=path, remedy="sign it under its own name")
-    file = metadata.read(team_metadata, Targets, roles.team_role(team))
+    role = role or roles.team_role(team)
+    file = metadata.read(team_metadata, Targets, role)
+    if file.signed.delegations is not None:
+        raise Invalid("the team's releases stand in bins", element=role, remedy="sign it with this version's edgefleet")
     target, before = TargetFile.from_data(path, data, ["sha256"]), file.signed.targets.get(path)
     if before == target:
         return team_metadata
@@ -174,19 +188,30 @@ def add_target(
             element=path,
             remedy="publish under a new version; a published one never changes",
         )
-    return _put(file, team, target, signers, now)
+    return _put(file, role, target, signers, now)
 
 
 def set_floor(
-    team_metadata: bytes, *, team: Slug, name: Slug, minimum: Version, signers: Sequence[Signer], now: datetime
+    team_metadata: bytes,
+    *,
+    team: Slug,
+    name: Slug,
+    minimum: Version,
+    signers: Sequence[Signer],
+    now: datetime,
+    elsewhere: Iterable[str] = (),
 ) -> bytes:
     """The team's next metadata, in which no older version of this module than ``minimum`` may run any more.
+
+    ``elsewhere`` are the paths that the team's bins list. The floors stand in the role itself, always.
 
     Raises:
         Invalid: it would lower the floor, or no published version is as new as that.
     """
-    file = metadata.read(team_metadata, Targets, roles.team_role(team))
-    refs = [ModuleRef.from_target(path) for path in file.signed.targets if not roles.is_floor(path)]
+    role = roles.team_role(team)
+    file = metadata.read(team_metadata, Targets, role)
+    listed = (*file.signed.targets, *elsewhere)
+    refs = [ModuleRef.from_target(path) for path in listed if not roles.is_floor(path)]
     path = roles.floor_path(team, name)
     if not any(ref.name == name and ref.version >= minimum for ref in refs):
         raise Invalid(
@@ -201,12 +226,21 @@ def set_floor(
         check_raised(before, floor)
         if roles.floor_version(path, before.custom) == minimum:
             return team_metadata
-    return _put(file, team, floor, signers, now)
+    return _put(file, role, floor, signers, now)
 
 
 def renew(data: bytes, *, role: str, signers: Sequence[Signer], now: datetime) -> bytes:
-    """The next version of targets or of a team's role with nothing changed but its expiry and its signatures."""
+    """The next version of targets, a team's role or a bin with nothing changed but its expiry and its signatures.
+
+    Raises:
+        BadSettings: a role with bins, and signers that may not sign those: all of them must be signed again then.
+    """
     again = metadata.read(data, Targets, role)
+    below = again.signed.delegations.succinct_roles if again.signed.delegations else None
+    if below is not None and not {signer.public_key.keyid for signer in signers} <= set(below.keyids):
+        raise BadSettings(
+            "its bins are signed by other keys", element=role, remedy="sign the team's metadata again, all of it"
+        )
     again.signed.version += 1
     return metadata.seal(again, role, signers, now)
 
@@ -226,10 +260,10 @@ def check_raised(before: TargetFile, after: TargetFile) -> None:
         )
 
 
-def _put(file: Metadata[Targets], team: Slug, target: TargetFile, signers: Sequence[Signer], now: datetime) -> bytes:
+def _put(file: Metadata[Targets], role: str, target: TargetFile, signers: Sequence[Signer], now: datetime) -> bytes:
     file.signed.targets[target.path] = target
     file.signed.version += 1
-    return metadata.seal(file, roles.team_role(team), signers, now)
+    return metadata.seal(file, role, signers, now)
 
 
 def _delegate(targets: Targets, team: Slug, keys: Sequence[Key], *, threshold: int) -> None:

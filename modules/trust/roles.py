@@ -4,6 +4,7 @@ Both sides read this table: the publisher and the fleet server when they write m
 Who holds which key, and why the lives differ, stands in SECURITY.md.
 """
 
+import hashlib
 import re
 from datetime import timedelta
 from typing import Final
@@ -28,7 +29,15 @@ _LIFE: Final = {
 }
 _TEAM_LIFE: Final = timedelta(days=180)
 
-# A module is about 170 bytes of its team's role, so 1 MiB holds some 6 000; beyond 2 000 hash bins are due anyway.
+# A team's role lists this many releases itself; beyond that they stand in bins below it (modules/trust/bins.py).
+MOST_IN_ONE_ROLE: Final = 2000
+BIN_BITS: Final = 8
+_BIN: Final = re.compile(r"bins-(.+)-[0-9a-f]{2}")
+# A bin holds for as long as its team's role does, which names it and expires: so the role alone is renewed.
+_BIN_LIFE: Final = timedelta(days=3650)
+# One block on the way to a device. A release is about 140 bytes, so a team has room for some 80 000.
+BIN_LIMIT: Final = 64 * 1024
+
 _LIMIT: Final = {ROOT: 64 * 1024, TARGETS: 1 << 20, SNAPSHOT: 256 * 1024, TIMESTAMP: 8 * 1024}
 TARGETS_LIMIT: Final = _LIMIT[TARGETS]
 
@@ -43,14 +52,33 @@ def team_paths(team: Slug) -> list[str]:
     return [f"modules/{team}/*/*", f"floors/{team}/*"]
 
 
+def bins_prefix(team: Slug) -> str:
+    """How the names of a team's bins begin. No team's role begins so, and the last two digits say where it ends."""
+    return f"bins-{team}"
+
+
+def bins(team: Slug) -> tuple[str, ...]:
+    """All of a team's bins, in order."""
+    return tuple(f"{bins_prefix(team)}-{number:02x}" for number in range(1 << BIN_BITS))
+
+
+def bin_of(team: Slug, path: str) -> str:
+    """The bin that alone may list a path: the first byte of its sha256, as TAP 15 has it."""
+    return f"{bins_prefix(team)}-{hashlib.sha256(path.encode()).hexdigest()[:2]}"
+
+
+def is_bin(role: str) -> bool:
+    return _BIN.fullmatch(role) is not None
+
+
 def life(role: str) -> timedelta:
     """From signing to expiry."""
-    return _LIFE.get(role, _TEAM_LIFE)
+    return _LIFE.get(role, _BIN_LIFE if is_bin(role) else _TEAM_LIFE)
 
 
 def limit(role: str) -> int:
     """The largest metadata file of this role, in bytes."""
-    return _LIMIT.get(role, TARGETS_LIMIT)
+    return _LIMIT.get(role, BIN_LIMIT if is_bin(role) else TARGETS_LIMIT)
 
 
 def file_name(role: str, version: int) -> str:

@@ -12,6 +12,7 @@ from modules.errors import EdgefleetError, LinkLost, NoSpace, Untrusted
 from modules.protocol.order import LIMIT, Order
 from modules.protocol.report import Ack, Reason
 from modules.signing import envelope_limit
+from modules.trust.device import RoleMark
 from tests.doubles.clock import VirtualClock
 from tests.doubles.release import make
 
@@ -40,7 +41,7 @@ class Verdicts:
             slots={"main": RELEASE.ordered()},
             waivers=(RELEASE.digest,),
         )
-        return Accepted(order, {}, {"counter": float(order.counter)})
+        return Accepted(order, {}, {"counter": float(order.counter)}, {"snapshot": RoleMark(order.counter, ("key",))})
 
 
 class Acks:
@@ -117,6 +118,7 @@ async def test_an_order_is_followed_once(receiving):
 
     assert receiving.verdicts.asked == [b"1", b"2"]
     assert (receiving.store.number("counter"), receiving.store.number("order")) == (2, 2)
+    assert receiving.store.marks() == {"snapshot": RoleMark(2, ("key",))}
     assert [len(rows) for rows in receiving.replaced] == [1, 0]
     assert receiving.woken
 
@@ -149,6 +151,7 @@ async def test_an_order_is_taken_whole_or_not_at_all(receiving, monkeypatch):
     await receiving.until(lambda: seen)
     assert [len(rows) for rows, _ in seen] == [1], "the last write found the disk full"
     assert (receiving.store.slots(), receiving.store.number("order"), receiving.store.number("counter")) == ((), 0, 0)
+    assert receiving.store.marks() == {}
     assert receiving.store.failed(failed) is not None
 
     await receiving.until(lambda: receiving.store.document("order") == b"1")

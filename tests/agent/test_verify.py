@@ -1,5 +1,6 @@
 """Which orders a device accepts: everything through a real trust repository and real pulls."""
 
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -42,6 +43,40 @@ async def test_the_same_order_again_is_accepted_from_what_is_here(trusting):
     await trusting.accept()
 
     assert (str(trusting.release.digest), 0) not in trusting.server.sent
+
+
+async def test_what_was_seen_of_trust_is_written_with_the_order(trusting):
+    """An order that is accepted is one write to the disk, its adoption's; nothing is remembered of one without it."""
+    accepted = await trusting.verifier.accept(trusting.envelope())
+
+    assert trusting.store.marks() == {}
+    assert set(accepted.roles) == {"root", "timestamp", "snapshot", "targets", "team-acme"}
+    trusting.store.keep(accepted.roles)
+    assert (await trusting.verifier.accept(trusting.envelope())).roles == {}
+
+
+@pytest.mark.parametrize("order", ["a stranger's", "without a manifest"])
+async def test_what_was_seen_with_a_refused_order_is_remembered(trusting, order):
+    """Whatever became of an order, metadata older than what came with it is refused afterwards."""
+    old = trusting.publisher.copy_files()
+    trusting.publisher.release("acme/digits:3")
+    if order == "a stranger's":
+        with pytest.raises(Untrusted, match="0 of 1 signatures"):
+            await trusting.accept(signer=keys.signer())
+    else:
+        trusting.server.lacks.add(str(trusting.release.digest))
+        with pytest.raises(Transient):
+            await trusting.accept()
+    seen = trusting.store.marks()
+    assert seen["timestamp"].version == 3
+
+    trusting.server.metadata = old
+    trusting.restart()
+    shutil.rmtree(trusting.folder / "trust")
+    trusting.restart()
+    with pytest.raises(Untrusted, match="timestamp: version 2 came after version 3 had been seen"):
+        await trusting.accept()
+    assert trusting.store.marks() == seen
 
 
 async def test_an_order_of_a_stranger_is_refused(trusting):

@@ -69,6 +69,7 @@ class Trusting:
     async def accept(self, **more) -> Accepted:
         """Verify an order, and remember what the inbox remembers of an accepted one."""
         accepted = await self.verifier.accept(self.envelope(**more))
+        self.store.keep(accepted.roles)
         for name, value in accepted.marks.items():
             self.store.raise_number(name, value)
         return accepted

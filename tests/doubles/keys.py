@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from securesystemslib.signer import CryptoSigner
 
 from modules import digests, manifest
-from modules.names import Digest, ModuleRef, Slug, Version
-from modules.trust import publication, repository, roles
+from modules.names import Digest, ModuleRef, Slug
+from modules.trust import metadata, publication, repository, roles, team_files
 from modules.trust.device import RoleMark
 from modules.trust.repository import OnlineKeys
+from modules.trust.team_update import check_team_files
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ACME = Slug("acme")
@@ -79,11 +80,12 @@ class Publisher:
     """The owner, the teams ``acme`` and ``other``, and the fleet server, with all their keys.
 
     ``files`` holds every metadata file ever published by its name, ``targets`` the small target files by digest.
-    Every change is published at once, at the time ``now``.
+    Every change is published at once, at the time ``now``. ``teams`` has each team's role, ``bins`` the bins of those
+    that have some: teams with more than ``most`` releases.
     """
 
-    def __init__(self, *, now: datetime = NOW) -> None:
-        self.now = now
+    def __init__(self, *, now: datetime = NOW, most: int = roles.MOST_IN_ONE_ROLE) -> None:
+        self.now, self.most = now, most
         self.root_signers = [signer() for _ in range(3)]
         self.targets_signer, self.snapshot_signer, self.timestamp_signer = signer(), signer(), signer()
         self.director = signer()
@@ -102,6 +104,7 @@ class Publisher:
         self.teams = {
             team: repository.create_team(team=team, signers=[key], now=now) for team, key in self.team_signers.items()
         }
+        self.bins: dict[str, bytes] = {}
         self.online: publication.Online | None = None
         self.files: dict[str, bytes] = {}
         self.targets: dict[Digest, bytes] = {digests.sha256(director_file): director_file}
@@ -113,43 +116,65 @@ class Publisher:
             root=self.root,
             targets=self.targets_metadata,
             teams=self.teams,
+            bins={name: metadata.version(data, name) for name, data in self.bins.items()},
             previous=self.online,
             snapshot_signer=self.snapshot_signer,
             timestamp_signer=self.timestamp_signer,
             now=self.now,
         )
         self.files |= publication.published(
-            root=self.root, targets=self.targets_metadata, teams=self.teams, online=self.online
+            root=self.root, targets=self.targets_metadata, teams=self.teams, bins=self.bins, online=self.online
         )
+
+    def team_files(self, team: Slug) -> dict[str, bytes]:
+        """All files of a team by role."""
+        own = {name: self.bins[name] for name in roles.bins(team) if name in self.bins}
+        return {roles.team_role(team): self.teams[team]} | own
+
+    def take(self, team: Slug, files: Mapping[str, bytes]) -> None:
+        """Publish what a team has signed, once the server's own check has let it in."""
+        check_team_files(
+            root=self.root,
+            targets=self.targets_metadata,
+            team=team,
+            old=self.team_files(team),
+            new=files,
+            now=self.now,
+        )
+        self.teams[team] = files.get(roles.team_role(team), self.teams[team])
+        self.bins |= {name: data for name, data in files.items() if roles.is_bin(name)}
+        self.publish()
 
     def release(self, ref: str, *, data: bytes | None = None) -> bytes:
         """Release a module of its team; returns the manifest."""
         named = ModuleRef.parse(ref)
         data = data if data is not None else release(ref)
-        self.teams[named.team] = repository.add_target(
-            self.teams[named.team],
+        signed = team_files.release(
+            self.team_files(named.team),
             team=named.team,
             path=named.target,
             data=data,
+            targets=self.targets_metadata,
             signers=[self.team_signers[named.team]],
             now=self.now,
+            most=self.most,
         )
         self.targets[digests.sha256(data)] = data
-        self.publish()
+        self.take(named.team, signed)
         return data
 
     def set_floor(self, ref: str) -> None:
         """Let no version of the module older than this one run."""
         named = ModuleRef.parse(ref)
-        self.teams[named.team] = repository.set_floor(
-            self.teams[named.team],
+        signed = team_files.set_floor(
+            self.team_files(named.team),
             team=named.team,
             name=named.name,
-            minimum=Version.parse(str(named.version)),
+            minimum=named.version,
             signers=[self.team_signers[named.team]],
             now=self.now,
         )
-        self.publish()
+        self.take(named.team, signed)
 
     def replace_director(self) -> CryptoSigner:
         """Revoke the director's key and name a new one."""
@@ -178,10 +203,14 @@ class Publisher:
             signers=[self.targets_signer],
             now=self.now,
         )
-        self.teams[team] = repository.renew(
-            self.teams[team], role=roles.team_role(team), signers=[self.team_signers[team]], now=self.now
+        signed = team_files.renew(
+            self.team_files(team),
+            team=team,
+            targets=self.targets_metadata,
+            signers=[self.team_signers[team]],
+            now=self.now,
         )
-        self.publish()
+        self.take(team, signed)
         return self.team_signers[team]
 
     def replace_online_keys(self) -> None:

@@ -21,7 +21,7 @@ from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.names import ModuleRef, Slug
-from modules.trust import repository
+from modules.trust import repository, roles, team_files
 from modules.trust.device import Trust
 from tests.doubles.keys import MemoryRoleVersions
 from tests.doubles.publisher import Publisher, module
@@ -174,6 +174,75 @@ def test_metadata_that_lists_a_module_which_is_not_here_is_refused_whole(site):
     site.metadata.update_team(site.owner.team, site.owner.signed_with(draft))
     with site.database.read() as connection:
         assert site.registry.view(connection, ModuleRef.parse("acme/digits:1"))["state"] == "signed"
+
+
+def released(site, manifest, present, **more):
+    """The files of the team that change for one more module."""
+    return team_files.release(
+        present,
+        team=site.owner.team,
+        path=manifest.ref.target,
+        data=manifests.encode(manifest),
+        targets=site.metadata.file("targets.json"),
+        signers=[site.owner.team_signer],
+        now=datetime.fromtimestamp(int(site.now), UTC),
+        **more,
+    )
+
+
+def test_a_large_team_moves_into_bins_at_once_or_not_at_all(site, trust):
+    """Its role and 256 bins are one change; a device finds the module then, and the next one by one bin more."""
+    draft, role, team = site.draft(), "team-acme", site.owner.team
+    files = released(site, draft, {role: site.owner.metadata}, most=0)
+    name = roles.bin_of(team, draft.ref.target)
+    torn = {one: data for one, data in files.items() if one != name}
+    with pytest.raises(Invalid, match="1 bins are missing"):
+        site.metadata.update_team_files(team, torn)
+    assert (site.version("team-acme.json"), site.version("timestamp.json")) == (1, 1)
+    with pytest.raises(Missing):
+        site.metadata.file("bins-acme-00.json")
+
+    for signed in (["acme/digits:1"], []):  # the second time because an answer was lost
+        assert site.metadata.update_team_files(team, files) == signed
+    assert site.version("timestamp.json") == 2
+    site.blobs.put(b"graph 2")
+    second = module("acme", "digits", "2", {"model.onnx": b"graph 2"})
+    with site.database.write() as connection:
+        site.registry.draft(connection, site.now, second.ref, manifests.encode(second))
+    name = roles.bin_of(team, second.ref.target)
+    more = released(site, second, {role: files[role], name: files[name]})
+    assert (list(more), site.metadata.update_team_files(team, more)) == ([name], ["acme/digits:2"])
+
+    trust.refresh(datetime.fromtimestamp(site.now, UTC))
+    for manifest in (draft, second):
+        assert trust.manifest_target(manifest.ref.target).sha256 == sha256(manifests.encode(manifest))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "root", "snapshot", "team-vision", "bins-vision-00", "bins-acme-0G", "a\0b", "x" * 5000]
+)
+def test_a_team_sends_no_file_of_another(site, name):
+    """Whatever it is called; nothing is looked up under a name that is not the team's."""
+    site.found()
+    signed = site.owner.signed_with(site.draft())
+    with pytest.raises(Invalid, match="no file of the team"):
+        site.metadata.update_team_files(site.owner.team, {"team-acme": signed, name: signed})
+    assert site.version("team-acme.json") == 1
+
+
+def test_bins_leave_room_in_the_snapshot(site, monkeypatch):
+    """A team that would make it nearly too long for devices is refused: all else can be published still."""
+    site.found()
+    draft, role, team = site.draft(), "team-acme", site.owner.team
+    monkeypatch.setitem(roles._LIMIT, "snapshot", 12_000)
+    with pytest.raises(Conflict, match="more than 9000 bytes"):
+        site.metadata.update_team_files(team, released(site, draft, {role: site.owner.metadata}, most=0))
+    with pytest.raises(Missing):
+        site.metadata.file("bins-acme-00.json")
+
+    monkeypatch.setitem(roles._LIMIT, "snapshot", 16_000)
+    files = released(site, draft, {role: site.owner.metadata}, most=0)
+    assert site.metadata.update_team_files(team, files) == ["acme/digits:1"]
 
 
 VISION = Slug("vision")

@@ -10,6 +10,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_verify.py::test_an_unpublished_release_is_refused",
         "tests/agent/test_verify.py::test_another_digest_than_the_publishers_is_refused",
         "tests/agent/test_verify.py::test_a_tampered_manifest_is_not_taken",
+        "tests/modules/trust/test_bins_attacked.py::test_signed_by_another_key",
+        "tests/modules/trust/test_bins_attacked.py::test_a_key_of_the_teams_own_choice",
+        "tests/modules/trust/test_bins_attacked.py::test_a_team_that_delegates_to_another_teams_bins",
     ),
     "Which module should run on a device": (
         "tests/modules/test_order_rules.py::test_objections",
@@ -44,6 +47,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/modules/trust/test_device.py::test_rollback",
         "tests/modules/trust/test_device.py::test_rollback_after_the_cache_is_lost",
         "tests/modules/trust/test_device.py::test_added_key_is_no_way_back",
+        "tests/modules/trust/test_bins_attacked.py::test_rolled_back",
+        "tests/modules/trust/test_bins_attacked.py::test_a_floor_in_a_bin_is_none",
+        "tests/agent/test_verify.py::test_what_was_seen_with_a_refused_order_is_remembered",
     ),
     "The director's key": (
         "tests/modules/trust/test_device.py::test_forged_director",

@@ -18,7 +18,7 @@ from modules.errors import Refused, Untrusted
 from modules.manifest import Manifest
 from modules.names import ModuleRef
 from modules.oci import checked_blob
-from modules.trust import repository
+from modules.trust import team_files
 
 _ATTEMPTS: Final = 5
 
@@ -72,17 +72,23 @@ def sign(
     check_draft(ref, data, fleet)
     for attempt in range(1, _ATTEMPTS + 1):
         step("signing", 0, 0)
-        present = trusted.team_metadata(ref)
-        signed = repository.add_target(
-            present, team=ref.team, path=ref.target, data=data, signers=signers, now=datetime.now(UTC)
+        present = trusted.team_files(ref)
+        signed = team_files.release(
+            present,
+            team=ref.team,
+            path=ref.target,
+            data=data,
+            targets=trusted.targets_metadata(),
+            signers=signers,
+            now=datetime.now(UTC),
         )
-        if signed == present:
+        if not signed:
             break
         try:
-            fleet.put_team(ref.team, signed)
+            fleet.put_team_files(ref.team, signed)
             break
         except Refused:
-            if attempt == _ATTEMPTS or trusted.team_metadata(ref) == present:
+            if attempt == _ATTEMPTS or trusted.team_files(ref) == present:
                 raise
     return fleet.module(ref)
 

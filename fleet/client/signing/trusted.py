@@ -4,6 +4,7 @@ Whoever signs a team's metadata signs everything that is in it, so what the serv
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ import msgspec
 from fleet.client.api import Fleet
 from modules.errors import BadSettings, LinkLost, Untrusted
 from modules.names import ModuleRef, Slug
-from modules.trust import roles
+from modules.trust import roles, team_files
 from modules.trust.client import Client, explained
 
 # Nothing counts as expired: whoever signs metadata anew gives it a new life.
@@ -94,7 +95,7 @@ class Trusted:
             found = []
             for team, keys in client.teams().items():
                 signed = client.team(team)
-                releases = sum(not roles.is_floor(path) for path in signed.targets) if signed else 0
+                releases = len(team_files.published(self._all(client, team).values())) if signed else 0
                 expires = signed.expires.timestamp() if signed else None
                 found.append(Team(team=team, keys=keys, releases=releases, expires=expires))
         return sorted(found, key=lambda one: one.team)
@@ -112,24 +113,44 @@ class Trusted:
         return (self._cache / f"{roles.TARGETS}.json").read_bytes()
 
     def team_metadata(self, ref: ModuleRef) -> bytes:
-        """The newest metadata of the module's team, verified; expiry does not count.
+        """The newest metadata of the role of the module's team; as :meth:`team_files`."""
+        return self.team_files(ref)[roles.team_role(ref.team)]
+
+    def team_files(self, ref: ModuleRef) -> dict[str, bytes]:
+        """The newest files of the module's team that a release of it may change, verified; expiry does not count.
 
         Raises:
             BadSettings: the fleet has no root yet, or does not know the team.
-            Untrusted: it does not follow from the pinned root.
+            Untrusted: something does not follow from the pinned root.
             EdgefleetError: as :class:`Fleet`.
         """
-        role = roles.team_role(ref.team)
         with explained():
             client = self._client(_LONG_AGO)
-            client.find(ref.target)
-        if role not in client.loaded():
+            return self._files(client, ref.team, [roles.bin_of(ref.team, ref.target)])
+
+    def all_team_files(self, team: Slug) -> dict[str, bytes]:
+        """All of a team's newest files, its bins included; as :meth:`team_files`."""
+        with explained():
+            return self._all(self._client(_LONG_AGO), team)
+
+    def _all(self, client: Client, team: Slug) -> dict[str, bytes]:
+        return self._files(client, team, roles.bins(team))
+
+    def _files(self, client: Client, team: Slug, bins: Iterable[str]) -> dict[str, bytes]:
+        """The team's role and, where it has bins, these."""
+        role = roles.team_role(team)
+        signed = client.team(team)
+        if signed is None:
             raise BadSettings(
-                f"the fleet's owner has not made {ref.team} a publishing team",
+                f"the fleet's owner has not made {team} a publishing team",
                 element=role,
-                remedy=f"name another team, or have the owner add it: {_ADD_TEAM.format(ref.team)}",
+                remedy=f"name another team, or have the owner add it: {_ADD_TEAM.format(team)}",
             )
-        return (self._cache / f"{role}.json").read_bytes()
+        names = [role]
+        for name in bins if signed.delegations is not None else ():
+            client.team_bin(team, name)
+            names.append(name)
+        return {name: (self._cache / f"{name}.json").read_bytes() for name in names}
 
     def signed_digest(self, ref: ModuleRef) -> str | None:
         """The digest that the team signed for a module, or None where it signed none; what has expired is refused.

@@ -18,6 +18,7 @@ from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
 from modules.errors import Invalid, LinkLost, Refused, Untrusted
 from modules.names import ModuleRef
+from modules.trust import roles
 from tests.parts.mosquitto import HOST, free_port
 
 
@@ -112,8 +113,8 @@ class Interrupted(Trusted):
         super().__init__(*parts)
         self._between = between
 
-    def team_metadata(self, ref):
-        present = super().team_metadata(ref)
+    def team_files(self, ref):
+        present = super().team_files(ref)
         between, self._between = self._between, lambda: None
         between()
         return present
@@ -291,3 +292,21 @@ def test_events_are_shown_newest_first(run, draft, user):
     assert found[0]["kind"] == "team-published"
     assert "trust-founded" in [one["kind"] for one in found]
     assert [one["at"] for one in found] == sorted((one["at"] for one in found), reverse=True)
+
+
+def test_a_team_moves_into_bins_by_itself(draft, run, user, fleet, silent, monkeypatch):
+    """The release that is one too many for the team's role moves all into bins; nobody has to know, before or after."""
+    first, second, third = (ModuleRef.parse(draft(name)) for name in ("one", "two", "three"))
+    signers = [load_signer(key_file(user.keys, "team-acme"), user.environment["EDGEFLEET_PASSPHRASE"])]
+    trusted = Trusted(fleet, user.home)
+    parts = {"signers": signers, "fleet": fleet, "workspace": Workspace(user.home / "workspace"), "step": silent}
+    before = run("teams", "list")[0]["releases"]
+    sign(first, trusted=trusted, **parts)
+    assert list(trusted.team_files(first)) == ["team-acme"]
+
+    monkeypatch.setattr(roles, "MOST_IN_ONE_ROLE", 1)
+    for ref in (second, third):
+        assert sign(ref, trusted=trusted, **parts).state == "signed"
+    assert sorted(trusted.team_files(third)) == [roles.bin_of("acme", third.target), "team-acme"]
+    assert run("teams", "list")[0]["releases"] == before + 3
+    assert all(trusted.signed_digest(ref) == fleet.module(ref).digest for ref in (first, second, third))

@@ -16,6 +16,7 @@ from tests.doubles.keys import ACME, NOW, Publisher, signer
 from tests.modules.trust.test_device import PATH, Device
 
 TEAM = roles.team_role(ACME)
+BIN = roles.bin_of(ACME, PATH)
 MORE = {
     "the year 10000": '"10000-01-01T00:00:00Z"',
     "no month": '"2026-13-41T00:00:00Z"',
@@ -28,6 +29,15 @@ VALUES = {name: BAD[name] for name in BAD if name not in {"0", "2^64", "true", "
 @pytest.fixture(scope="module")
 def publisher():
     one = Publisher()
+    one.release("acme/digits:1")
+    one.set_floor("acme/digits:1")
+    return one
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A publisher whose team has bins."""
+    one = Publisher(most=0)
     one.release("acme/digits:1")
     one.set_floor("acme/digits:1")
     return one
@@ -76,20 +86,26 @@ def asked_everything(device):
 @pytest.mark.parametrize("role", [roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGETS, TEAM])
 def test_metadata(tmp_path, publisher, role, bad):
     """Whoever has a role's key cannot end the agent with what he signs: the metadata is refused, or is harmless."""
-    key = {
-        roles.TIMESTAMP: publisher.timestamp_signer,
-        roles.SNAPSHOT: publisher.snapshot_signer,
-        roles.TARGETS: publisher.targets_signer,
-        TEAM: publisher.team_signers[ACME],
+    key, honest = {
+        roles.TIMESTAMP: (publisher.timestamp_signer, publisher.online.timestamp),
+        roles.SNAPSHOT: (publisher.snapshot_signer, publisher.online.snapshot),
+        roles.TARGETS: (publisher.targets_signer, publisher.targets_metadata),
+        TEAM: (publisher.team_signers[ACME], publisher.teams[ACME]),
     }[role]
-    honest = json.loads(
-        {
-            roles.TIMESTAMP: publisher.online.timestamp,
-            roles.SNAPSHOT: publisher.online.snapshot,
-            roles.TARGETS: publisher.targets_metadata,
-            TEAM: publisher.teams[ACME],
-        }[role]
-    )
+    try_all(tmp_path, publisher, role, honest, key, bad)
+
+
+@pytest.mark.parametrize("bad", VALUES)
+@pytest.mark.parametrize("role", [TEAM, BIN])
+def test_large_team(tmp_path, large, role, bad):
+    """Nor can whoever has a large team's key, by what its role says of its bins, or by a bin."""
+    honest = large.team_files(ACME)[role]
+    try_all(tmp_path, large, role, honest, large.team_signers[ACME], bad)
+
+
+def try_all(tmp_path, publisher, role, honest, key, bad):
+    """The file with this value at each of its places."""
+    honest = json.loads(honest)
     for number, path in enumerate(places(honest["signed"])):
         document = json.dumps({"signatures": MARK + "s", "signed": put(honest["signed"], path, MARK)})
         data = signed_anew(document.replace(f'"{MARK}"', VALUES[bad]), key).encode()

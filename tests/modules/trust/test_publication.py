@@ -195,7 +195,7 @@ class TestTeamUpdate:
         def delegate(signed):
             signed.delegations = other
 
-        with pytest.raises(Invalid, match="cannot delegate"):
+        with pytest.raises(Untrusted, match="to its own bins and to nobody else"):
             check(publisher, forged(publisher, delegate))
 
     def test_forged_targets(self, publisher):
