@@ -20,6 +20,7 @@ from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.settings import Settings
+from fleet.upkeep import Upkeep
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Services:
     meters: Meters
     limits: Limits
     revocations: Revocations
+    upkeep: Upkeep
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]

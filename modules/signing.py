@@ -24,6 +24,7 @@ ORDER_TYPE: Final = "application/vnd.edgefleet.order+json"
 REPORT_TYPE: Final = "application/vnd.edgefleet.report+json"
 FACTS_TYPE: Final = "application/vnd.edgefleet.facts+json"
 TELEMETRY_TYPE: Final = "application/vnd.edgefleet.telemetry+json"
+RENEW_TYPE: Final = "application/vnd.edgefleet.renew+json"
 COMMAND_TYPE: Final = "application/vnd.edgefleet.command+json"
 ANSWER_TYPE: Final = "application/vnd.edgefleet.answer+json"
 

@@ -64,6 +64,13 @@ class Topics:
     def status(self, device: DeviceId) -> str:
         return self.up(device, "status")
 
+    def renewal(self, device: DeviceId) -> str:
+        """Where a device asks for its next certificate."""
+        return self.up(device, "enroll")
+
+    def renewed(self, device: DeviceId) -> str:
+        return self.down(device, "enroll")
+
     def telemetry(self, device: DeviceId, stream: str) -> str:
         return self.up(device, "telemetry", stream)
 
