@@ -27,6 +27,8 @@ from modules.trust.device import Target, Trust
 
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
+# The store's names for the times that directors' keys taught begin so.
+LEARNED: Final = "time "
 
 
 class Accepted(NamedTuple):
@@ -149,7 +151,7 @@ class Verifier:
 
 def _clock(key: str) -> str:
     """The store's name for the time that a key taught."""
-    return f"time {key}"
+    return f"{LEARNED}{key}"
 
 
 def _time(seconds: float) -> datetime:

@@ -14,7 +14,7 @@ from agent import identity as identities
 from agent import installation as installations
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
-from agent.clock import Clock, SystemClock
+from agent.clock import BUILT, Clock, SystemClock
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
@@ -22,7 +22,7 @@ from agent.execute import Executor
 from agent.fetch import Lane, Puller
 from agent.hands import Hands
 from agent.host import Host
-from agent.identity import KEY, ROOT, Identity
+from agent.identity import ROOT, Identity
 from agent.inbox import Inbox
 from agent.installation import Installation
 from agent.launch import Launcher
@@ -30,14 +30,15 @@ from agent.link import Link
 from agent.loop import Loop, Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
+from agent.own_key import OwnKey
+from agent.renewal_due import RenewalDue
 from agent.router import Router
 from agent.service import notify, watchdog
 from agent.settings import Settings
 from agent.shelf import Shelf
 from agent.store import Store
 from agent.supply import Supply
-from agent.verify import Verifier
-from modules import signing
+from agent.verify import LEARNED, Verifier
 from modules.protocol.topics import Parsed
 
 
@@ -62,12 +63,11 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     """
     clock = clock or SystemClock()
     identity = identities.load(settings.identity)
-    check_socket(settings.instances / LONGEST_SOCKET)
     _make_folders(settings)
     store = Store(Path(settings.state))
     shelf = Shelf(settings.modules)
     blobs = BlobStore(settings.blobs)
-    signer = signing.signer_from_pem((settings.identity / KEY).read_bytes(), element=str(settings.identity / KEY))
+    signer = OwnKey(settings.identity)
 
     def on_message(topic: Parsed, payload: bytes) -> None:
         match topic.rest:
@@ -79,6 +79,8 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
                 inbox.on_ack(payload)
             case ("cmd", name, *_):
                 inbox.on_command(name)
+            case ("enroll",):
+                renewals.on_answer(payload)
 
     async def on_connect() -> None:
         broadcasts.forget()
@@ -98,10 +100,6 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         keepalive_s=settings.keepalive_s,
         clock=clock,
     )
-
-    async def ask(payload: bytes) -> None:
-        # Not acknowledged: what gets lost is asked for again, and on a slow link a receipt would wait behind blocks.
-        await link.publish(link.topics.blob_get(identity.device), payload, qos=0)
 
     broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
     puller = Puller(
@@ -187,6 +185,16 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         clock=clock,
         telemetry=telemetry.on_ack,
     )
+    renewals = RenewalDue(
+        device=identity.device,
+        folder=settings.identity,
+        store=store,
+        clock=clock,
+        believed=lambda: max(clock.now(), BUILT.timestamp(), store.highest(LEARNED)),
+        told=(signer.reload, outbox.renewed, router.renewed),
+        link=link,
+        signer=signer,
+    )
     try:
         notify(f"READY=1\nSTATUS=device {identity.device}")
         await _together(
@@ -195,6 +203,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
             inbox=inbox.run,
             watchdog=lambda: watchdog(lambda: loop.passes, clock),
             telemetry=telemetry.run,
+            renewals=renewals.run,
         )
     finally:
         notify("STOPPING=1")
@@ -203,6 +212,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
 
 
 def _make_folders(settings: Settings) -> None:
+    check_socket(settings.instances / LONGEST_SOCKET)
     for folder in (settings.blobs, settings.modules, settings.instances):
         folder.mkdir(parents=True, exist_ok=True)
 

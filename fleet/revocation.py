@@ -56,7 +56,7 @@ def check(connection: Connection, now: float, device: str, serial: int) -> None:
         devices.c.removed,
         devices.c.revoked.label("taken_back"),
     )
-    both = select(*columns, *of_device).join_from(certificates, devices)
+    both = select(*columns).join_from(certificates, devices)
     row = connection.execute(both.where(certificates.c.serial == f"{serial:x}")).one_or_none()
     if row is None or row.device != device:
         raise Forbidden("this certificate was not issued here", element=device, remedy="enrol again")

@@ -71,6 +71,20 @@ def sign(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> byt
     return canonical.encode(envelope.to_dict())
 
 
+def signed_again(envelope: bytes, *, signers: Sequence[Signer]) -> bytes:
+    """The same payload, signed by these; the very same envelope where they have signed it before.
+
+    For what one wrote oneself: no signature is checked.
+
+    Raises:
+        Invalid: it is no envelope.
+    """
+    read = canonical.decode(envelope, _Envelope, limit=envelope_limit(MAX_PAYLOAD), what="envelope")
+    if {one.keyid for one in read.signatures} == {one.public_key.keyid for one in signers}:
+        return envelope
+    return sign(read.payload, payload_type=read.payload_type, signers=signers)
+
+
 class Signed(NamedTuple):
     """What stood in an envelope, and the ids of those trusted keys whose signatures hold."""
 

@@ -5,6 +5,7 @@ import datetime as dt
 import pwd
 import socket
 import ssl
+import time
 from contextlib import asynccontextmanager
 
 import aiomqtt
@@ -85,7 +86,7 @@ class Site:
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broker")
     data = Folder(folder / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     with broker(folder / "broker", data) as running:
         yield Site(folder, data, running)
 
