@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -188,7 +189,9 @@ class Link:
             self._client = client
             if upcoming:
                 self._promote()
-            await client.publish(status, here, qos=1, retain=True)
+            # The library's own timeout loses a cancellation that comes with the receipt: the agent would not end.
+            async with asyncio.timeout(_RECEIPT_S):
+                await client.publish(status, here, qos=1, retain=True, timeout=math.inf)
             if self._outage_logged:
                 _log.warning("%s: broker back", self._where)
                 self._outage_logged = False
@@ -214,8 +217,9 @@ class Link:
         finally:
             for task in (reading, turning):
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
-                await reading
+            await asyncio.wait([reading])  # not awaited itself: a cancellation of ours would be taken for its own
+            if not reading.cancelled():
+                reading.exception()
 
     async def _hand_all_over(self, client: aiomqtt.Client, epoch: str) -> None:
         async for message in client.messages:

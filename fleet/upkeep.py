@@ -56,9 +56,10 @@ class Upkeep:
         self._seen: dict[Path, bytes] = {}
 
     def watch(self, certificate: Path, changed: Callable[[], Any]) -> None:
-        """Have ``changed`` called, in the event loop of :meth:`run`, when this file has other content."""
+        """Have ``changed`` called now, and in the event loop of :meth:`run` whenever this file has other content."""
         self._seen.setdefault(certificate, certificate.read_bytes())
         self._watched.append((certificate, changed))
+        changed()  # it may have been renewed since it was read
 
     async def run(self, lasting: Callable[..., Awaitable[None]]) -> None:
         """Look for ever; ``lasting`` does the database's work, again and again until it is done."""

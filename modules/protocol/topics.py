@@ -83,7 +83,8 @@ class Topics:
     def retained(self, device: DeviceId) -> tuple[str, ...]:
         """Where the broker keeps the newest message of or for a device."""
         streams = (self.telemetry(device, stream) for stream in STREAMS)
-        return self.order(device), self.report(device), self.facts(device), self.status(device), *streams
+        said = (self.report(device), self.facts(device), self.status(device), self.renewal(device))
+        return self.order(device), *said, *streams
 
     def down(self, device: DeviceId, *rest: str) -> str:
         return "/".join((self.prefix, device, "down", *rest))
