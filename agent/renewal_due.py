@@ -28,6 +28,7 @@ _LOOKS: Final = 1 / 50
 _NOT_AGAIN: Final = 1 / 4
 _WITHOUT_CLOCK: Final = 1 / 2
 _DAY_S: Final = 86_400.0
+_OFFLINE_S: Final = 5.0
 _FIRST_WAIT_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 6 * 3600.0
 
@@ -53,7 +54,7 @@ class RenewalDue:
     ) -> None:
         self._device, self._folder, self._store, self._clock = device, folder, store, clock
         self._believed, self._told, self._parts = believed, told, parts
-        self._parts["link"] = link
+        self._parts["link"] = self._link = link
         link.on_renewed = self.on_promoted
         self._since = clock.monotonic()
         self._renewal: Any = None
@@ -69,13 +70,20 @@ class RenewalDue:
                 wait = min(wait, _LOOKS * (life.ends - life.begins))
                 # A renewal that was interrupted is finished first, by whatever dates.
                 if identities.upcoming(self._folder) or self.is_due(life):
-                    await self.renew()
+                    wait = await self._renew_connected(wait)
                 failures = 0
             except (EdgefleetError, OSError, ValueError) as error:
                 failures += 1
                 wait = backoff(failures, first_s=_FIRST_WAIT_S, most_s=_LONGEST_WAIT_S)
                 _log.warning("the certificate is not renewed yet, the next try is in %.0f s: %s", wait, error)
             await self._clock.sleep(wait)
+
+    async def _renew_connected(self, wait: float) -> float:
+        """Renew, or come again soon where there is no session just now; when to come again, in seconds."""
+        if not self._link.connected:
+            return min(wait, _OFFLINE_S)
+        await self.renew()
+        return wait
 
     def is_due(self, life: Dates) -> bool:
         """Whether a certificate with these dates is to be renewed now."""

@@ -28,8 +28,8 @@ HEAVY = {
     "uvicorn",
 }
 # The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; the
-# lane for large blobs, when one is wanted; what renews the certificate, when that is due; telemetry, unless the settings
-# turn it off; and an engine that few settings ask for.
+# lane for large blobs, when one is wanted; what renews the certificate, when that is due; telemetry, unless the
+# settings turn it off; and an engine that few settings ask for.
 ONCE = {
     "agent.command_line",
     "agent.doctor",
