@@ -28,9 +28,9 @@ CAS: Final = ("ca", "service-ca")
 BUCKETS: Final = (("ended", 0.0), ("7d", 7 * DAY_S), ("30d", 30 * DAY_S), ("90d", 90 * DAY_S))
 _BY_ITSELF: Final = "it is renewed without you; the server's log says why that failed"
 _REMEDIES: Final = {
-    "ca": "replace the fleet's CA, as docs/operations.md describes",
-    "service-ca": "replace the CA of the services, as docs/operations.md describes",
-    "revocations": "see that the server may write the list and that the broker gets it: docs/operations.md",
+    "ca": "replace the fleet's CA, as docs/operate.md describes",
+    "service-ca": "replace the CA of the services, as docs/operate.md describes",
+    "revocations": "see that the server may write the list and that the broker gets it: docs/operate.md",
     "devices": "see that these devices connect: each renews its own; once it has ended, enrol it again",
     roles.ROOT: "sign a new root with the offline keys",
     roles.TARGETS: "sign targets again with its offline key",

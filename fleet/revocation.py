@@ -93,6 +93,8 @@ class Revocations:
         if not self._folder.broker_place.exists():
             return False  # the broker is elsewhere
         place = Path(self._folder.broker_place.read_text().strip())
+        if not place.exists():
+            return False  # of another machine that shares this data folder
         try:
             replace_file(place / FILE, self._made)
         except OSError as error:

@@ -125,8 +125,8 @@ class Upkeep:
                 return []
             replace_file(certificate, fresh)
             revocation.reload(place)
-        except FileNotFoundError:
-            return []  # the configuration was moved away
+        except (FileNotFoundError, NotADirectoryError):
+            return []  # the configuration was moved away, or is another machine's
         except OSError as error:
             return [f"the broker does not get its renewed certificate, at {place}: {error.strerror}"]
         log.info("the broker has its renewed certificate")

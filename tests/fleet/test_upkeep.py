@@ -244,11 +244,13 @@ def test_a_certificate_of_somebody_else_is_left_alone(tmp_path, database):
 def test_a_broker_that_cannot_be_given_the_list_is_an_alarm_until_it_is(tmp_path, database):
     """In the log, in what /healthz says and as an event; and it is over once the list could be written."""
     kept = Kept(tmp_path, database, time.time())
+    (tmp_path / "gone").write_text("a file where the folder was")
     kept.data.broker_place.write_text(str(tmp_path / "gone"))
     for _ in range(3):
         kept.upkeep.step()
         assert any("cannot be written" in one for one in kept.mishaps.warnings)
     assert [kind for kind, _ in kept.told()].count("upkeep-trouble") == 1
+    (tmp_path / "gone").unlink()
     (tmp_path / "gone").mkdir()
     kept.upkeep.step()
     assert kept.mishaps.warnings == []
