@@ -1,16 +1,26 @@
 """A device's certificate is renewed with a new key, and whatever goes wrong meanwhile leaves a device that connects."""
 
 import asyncio
+import datetime as dt
 import secrets
+import time
 
+import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent import identity as identities
 from agent.certificate_dates import dates
 from agent.identity import CERTIFICATE, KEY, NEXT, NEXT_KEY, PAIR
+from fleet.authority import Authority
+from modules import canonical
 from modules.errors import EdgefleetError
+from modules.protocol.enrollment import RenewAnswer
+from modules.protocol.report import Reason
 from tests.agent.renewing import DAY_S, Agent, Effects, enrolled, serial, site
+from tests.doubles.bad_values import BAD, spoilt
 from tests.parts.pace import stretched
 
 pytestmark = [
@@ -173,3 +183,83 @@ async def test_a_clock_that_jumps_renews_once(http, tmp_path):
         assert not due()  # not set: it is not known
         agent.clock.advance(46 * DAY_S)
         assert due()  # but half a life of running is enough
+
+
+def issued(authority, device, key, days=90):
+    return authority.device(device, key.public_key(), dt.timedelta(days=days)).decode()
+
+
+FORGED = {
+    "another fleet's CA": lambda _, key: issued(Authority.create("other"), "dev-forged", key),
+    "another device": lambda data, key: issued(Authority.load(data.ca), "dev-other", key),
+    "another key": lambda data, _: issued(
+        Authority.load(data.ca), "dev-forged", ec.generate_private_key(ec.SECP256R1())
+    ),
+    "over long ago": lambda data, key: issued(
+        Authority.load(data.ca, lambda: time.time() - 200 * DAY_S), "dev-forged", key
+    ),
+    "none": lambda *_: "-----BEGIN CERTIFICATE-----",
+}
+
+
+async def test_only_the_certificate_that_was_asked_for_is_taken(http, fleet, tmp_path):
+    """Of another authority, device or key, without sense, or over: the broker may bring what it likes, and each bad
+    value in an answer, and the device waits for the right one, with which it goes on."""
+    folder = enrolled(tmp_path, http, "dev-forged")
+    async with Agent(folder) as agent:
+        await agent.connected()
+        agent.deaf = True
+        renewal = asyncio.create_task(agent.due.renew())
+        await agent.until(lambda: agent.answers, "the server's answer")
+        key = serialization.load_pem_private_key((folder / "identity" / NEXT_KEY).read_bytes(), None)
+        true = canonical.decode(agent.answers[0], RenewAnswer, limit=1 << 16, what="answer")
+        for forged in FORGED.values():
+            pem = forged(fleet[0].data, key)
+            agent.due.on_answer(canonical.encode(RenewAnswer(csr=true.csr, certificate=pem)))
+        for value in BAD.values():
+            for payload in spoilt(msgspec.to_builtins(true), value):
+                if b"BEGIN CERTIFICATE" not in payload:
+                    agent.due.on_answer(payload)
+        other = RenewAnswer(csr="sha256:" + "0" * 64, reason=Reason("untrusted", "of an older request"))
+        agent.due.on_answer(canonical.encode(other))
+        await asyncio.sleep(0.1)
+        assert not renewal.done()
+        assert not (folder / "identity" / NEXT).exists()
+        agent.due.on_answer(agent.answers[0])
+        assert await renewal == agent.serial
+
+
+async def test_a_refusal_is_told_with_its_reason_and_changes_nothing(http, tmp_path):
+    """The server's words, for whoever asked; the device stays who it is, and connected."""
+    folder = enrolled(tmp_path, http, "dev-refused")
+    async with Agent(folder) as agent:
+        await agent.connected()
+        before = agent.serial
+        for _ in range(5):
+            await agent.due.renew()
+        last = agent.serial
+        assert last != before
+        with pytest.raises(EdgefleetError, match="certificates within a day"):
+            await agent.due.renew()
+        assert agent.serial == last
+        assert agent.link.connected
+
+
+async def test_a_certificate_that_the_broker_refuses_is_given_up_for_another(http, fleet, tmp_path, monkeypatch):
+    """The session goes on with the present one; after some tries another certificate is asked for, and used."""
+    # The library waits for half a minute before it says that a session was refused.
+    monkeypatch.setattr("agent.renewal.SWITCH_S", 40.0)
+    monkeypatch.setattr("agent.renewal.REFUSED", 1)
+    folder = enrolled(tmp_path, http, "dev-refuses")
+    key = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    early = Authority.load(fleet[0].data.ca, lambda: time.time() + 3600)  # the broker's clock is behind it
+    (folder / "identity" / NEXT).write_bytes(secret + issued(early, "dev-refuses", key).encode())
+    async with Agent(folder) as agent:
+        await agent.until(lambda: agent.link.connected, "a session with the present one", within_s=stretched(45))
+        with pytest.raises(EdgefleetError, match="no session with the new certificate"):
+            await agent.due.renew()
+        assert agent.link.connected
+        assert await agent.due.renew() == agent.serial
+        assert not (folder / "identity" / NEXT).exists()
