@@ -175,18 +175,28 @@ def let_in(host, port, *, authority, pem):
 
 @pytest.mark.needs("mosquitto")
 def test_a_running_broker_shows_its_renewed_certificate(tmp_path, database):
-    """It reads certificate and list again when it is told to, and no session ends for it."""
+    """It reads its certificate again when it is told to, also where the list of revoked ones is not due."""
     kept = Kept(tmp_path, database, time.time() - DUE_SINCE_S)
+    first = kept.data.broker.read_bytes()
     with broker(tmp_path / "broker", kept.data) as running:
         kept.now = time.time()
         pem = kept.device(tmp_path / "dev-a.pem")
-        at = (HOST, running.device_port)
-        before = shown(*at, authority=kept.data.ca, pem=pem)
+
+        def shows(data):
+            seen = shown(HOST, running.device_port, authority=kept.data.ca, pem=pem)
+            return seen == x509.load_pem_x509_certificate(data).serial_number
+
+        assert shows(first)
         kept.upkeep.step()
-        assert number(kept.data.broker) != before
-        until(
-            lambda: shown(*at, authority=kept.data.ca, pem=pem) == number(kept.data.broker), "the renewed certificate"
-        )
+        renewed = kept.data.broker.read_bytes()
+        assert renewed != first
+        until(lambda: shows(renewed), "the renewed certificate")
+
+        replace_file(tmp_path / "broker" / "broker.pem", first)
+        assert revocation.reload(tmp_path / "broker")
+        until(lambda: shows(first), "the one of before")
+        kept.upkeep.step()
+        until(lambda: shows(renewed), "the renewed certificate again")
 
 
 @pytest.mark.needs("mosquitto")
