@@ -11,28 +11,27 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography import x509
 
 from agent import identity as identities
 from agent import installation as installations
 from agent.answering import answering, gateway
 from agent.broker_tls import broker_context
+from agent.certificate_dates import dates, day
 from agent.clock import BUILT
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.https_lane import tried
-from agent.identity import CERTIFICATE, Identity
+from agent.identity import Identity
 from agent.occupied import LOCK, holder
 from agent.owner import foreign, give_back
 from agent.settings import Settings
 from agent.store import Store
 from agent.wiring import engines
+from modules.certificate_life import due_at, last_from
 from modules.errors import BadSettings, EdgefleetError
 from modules.needs import Engine
 
 _TIMEOUT_S: Final = 5.0
-_DAY_S: Final = 86400
-_SOON_DAYS: Final = 14
 _VSOCK_REFUSED_SINCE: Final = 23
 
 
@@ -122,15 +121,19 @@ def _unwritable(folder: Path) -> str:
 
 
 def _identity(settings: Settings, identity: Identity) -> Finding:
+    path = identities.present(settings.identity).certificate
     try:
-        ends = x509.load_pem_x509_certificate((settings.identity / CERTIFICATE).read_bytes()).not_valid_after_utc
+        life = dates(path.read_bytes())
     except (OSError, ValueError) as error:
-        return Finding("identity", ok=False, found=f"{settings.identity / CERTIFICATE}: {error} (enrol again)")
-    days = (ends.timestamp() - time.time()) / _DAY_S
-    found = f"device {identity.device} of {identity.fleet}, certificate until {ends:%Y-%m-%d}"
-    if days < 0:
+        return Finding("identity", ok=False, found=f"{path}: {error} (enrol again)")
+    now, due = time.time(), due_at(life.begins, life.ends, identity.device)
+    found = f"device {identity.device} of {identity.fleet}, certificate until {day(life.ends)}"
+    if life.ends <= now:
         return Finding("identity", ok=False, found=f"{found}: it has ended, and the broker refuses it (enrol again)")
-    return Finding("identity", ok=days > _SOON_DAYS, found=found + (" (ends soon)" if days <= _SOON_DAYS else ""))
+    if now >= last_from(life.begins, life.ends):
+        why = f"its renewal has been due since {day(due)}: see the agent's log, or enrol again in time"
+        return Finding("identity", ok=False, found=f"{found} ({why})")
+    return Finding("identity", ok=True, found=f"{found}, renewal due {day(due)}")
 
 
 def _agent(settings: Settings) -> Finding:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 import aiomqtt
 
+from agent import identity as identities
 from agent.broker_tls import broker_context
 from agent.clock import Clock, backoff
 from agent.identity import Identity
@@ -40,6 +42,9 @@ class Link:
 
     ``boot`` is the session's number: the last will carries it, so that the will of a dead session, delivered late,
     cannot mark a newer session dead. It carries ``epoch``, too, and where that has changed the session is begun anew.
+
+    Where a renewal has brought a certificate, the session is tried with that, and with the present one where the broker
+    refuses that.
     """
 
     def __init__(
@@ -60,12 +65,17 @@ class Link:
         self._on_message = on_message
         self._on_shared = on_shared
         self._on_connect = on_connect
+        #: called once the broker has let the device in with its next certificate, which is the present one then
+        self.on_renewed: Callable[[], None] = lambda: None
         self._next_boot = next_boot
         self._epoch = epoch
         self._keepalive_s = keepalive_s
         self._clock = clock
         self._client: aiomqtt.Client | None = None
         self._was_connected = False
+        # Whether the next session is tried with the next certificate, where there is one.
+        self._try_next = True
+        self._turn = asyncio.Event()
         # Sessions in a row that began well and ended soon.
         self._taken = 0
         self._outage_logged = False
@@ -103,6 +113,11 @@ class Link:
             await (self._client.unsubscribe(topic) if stop else self._client.subscribe(topic, qos=0))
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error), element=self._where) from error
+
+    def turn(self) -> None:
+        """Begin the session anew, with the next certificate where there is one; soon after, not at once."""
+        self._try_next = True
+        self._turn.set()
 
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled. An outage is logged once, and so is its end."""
@@ -153,13 +168,17 @@ class Link:
         epoch, boot = self._epoch(), self._next_boot()
         here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=epoch)) for online in (True, False))
         will = aiomqtt.Will(status, gone, qos=1, retain=True)
+        upcoming = identities.upcoming(self._folder) if self._try_next else None
+        # If it is refused, the next session is tried with the present one.
+        self._try_next = upcoming is None
+        self._turn.clear()
         client = aiomqtt.Client(
             self._identity.broker.host,
             self._identity.broker.port,
             identifier=device,
             will=will,
             keepalive=self._keepalive_s,
-            tls_context=broker_context(self._identity, self._folder),
+            tls_context=broker_context(self._identity, self._folder, pair=upcoming),
             timeout=30,
             max_concurrent_outgoing_calls=64,
             # Measured: without it a pull is five to eleven times slower.
@@ -168,19 +187,52 @@ class Link:
         async with client:
             await client.subscribe(self.topics.all_down(device), qos=1)
             self._client = client
-            await client.publish(status, here, qos=1, retain=True)
+            if upcoming:
+                self._promote()
+            # The library's own timeout loses a cancellation that comes with the receipt: the agent would not end.
+            async with asyncio.timeout(_RECEIPT_S):
+                await client.publish(status, here, qos=1, retain=True, timeout=math.inf)
             if self._outage_logged:
                 _log.warning("%s: broker back", self._where)
                 self._outage_logged = False
             greeting = asyncio.create_task(self._on_connect(), name="link-on-connect")
             try:
-                async for message in client.messages:
-                    self._hand_over(message)
-                    if self._epoch() != epoch:
-                        return
+                await self._read(client, epoch)
             finally:
                 greeting.cancel()
-                # A clean end says goodbye itself; a crash leaves it to the will.
-                with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
-                    async with asyncio.timeout(_GOODBYE_S):
-                        await client.publish(status, gone, qos=1, retain=True)
+                # A clean end says goodbye itself; a crash leaves it to the will. Who comes again at once says nothing.
+                if not self._turn.is_set():
+                    with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                        async with asyncio.timeout(_GOODBYE_S):
+                            await client.publish(status, gone, qos=1, retain=True)
+
+    async def _read(self, client: aiomqtt.Client, epoch: str) -> None:
+        """Hand over what comes, until the session is to be begun anew."""
+        reading = asyncio.create_task(self._hand_all_over(client, epoch), name="link-messages")
+        turning = asyncio.create_task(self._turn.wait(), name="link-turn")
+        try:
+            await asyncio.wait([reading, turning], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            for task in (reading, turning):
+                task.cancel()
+            await asyncio.wait([reading])  # not awaited itself: a cancellation of ours would be taken for its own
+            if not reading.cancelled():
+                reading.exception()
+
+    async def _hand_all_over(self, client: aiomqtt.Client, epoch: str) -> None:
+        async for message in client.messages:
+            self._hand_over(message)
+            if self._epoch() != epoch:
+                return
+
+    def _promote(self) -> None:
+        """The broker let us in with the next certificate: it is the present one from now on."""
+        self._try_next = True
+        try:
+            identities.promote(self._folder)
+        except OSError as error:
+            _log.warning("the renewed certificate does not take the old one's place yet: %s", error)
+            return
+        self.on_renewed()

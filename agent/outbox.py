@@ -89,6 +89,11 @@ class Outbox:
         if (self._waits or not self._greeted) and (envelope := self._store.document(_PENDING)):
             self._greeted = await self._publish_report(envelope) or self._greeted
 
+    def renewed(self) -> None:
+        """Another key signs from now on: what the broker keeps of this device is said again, signed with that."""
+        self._greeted = False
+        self.forget_facts()
+
     async def _say_again(self) -> None:
         self._wait_s = min(2 * self._wait_s, SELDOM_S)
         self._put_off()
@@ -158,8 +163,9 @@ class Outbox:
         self._put_off()
         if not self._link.connected:
             return False
+        signed = signing.signed_again(envelope, signers=[self._signer])
         try:
-            await self._link.publish(self._link.topics.report(self._device), envelope, retain=True)
+            await self._link.publish(self._link.topics.report(self._device), signed, retain=True)
         except LinkLost:
             return False
         return True

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from agent import answering
+from agent import identity as identities
 from agent.gateway import table as gateway_table
 from agent.identity import CERTIFICATE, KEY
 from agent.routes import table
@@ -42,6 +43,11 @@ class Router:
         gateway_table.write(self._path, numbered)
         self._last, self.generation = draft, numbered.generation
 
+    def renewed(self) -> None:
+        """The device has another certificate: the gateway gets it, and the next table, by which it learns that."""
+        self._last = None
+        self()
+
     async def untaken(self) -> str:
         """Why the gateway does not use yet what was written last; empty: it does."""
         try:
@@ -75,8 +81,9 @@ class Router:
 
         The identity's own folder is the agent's alone; the gateway, another user, shows the certificate to fallbacks.
         """
-        for name in (CERTIFICATE, KEY):
-            data = (self._identity / name).read_bytes()
+        pair = identities.present(self._identity)
+        certificate = identities.certificate_of(pair.certificate.read_bytes())
+        for name, data in ((CERTIFICATE, certificate), (KEY, identities.key_of(pair.key.read_bytes()))):
             shared = self._path.parent / name
             if not shared.exists() or shared.read_bytes() != data:
                 gateway_table.replace(shared, data)

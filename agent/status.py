@@ -8,27 +8,36 @@ import msgspec
 
 from agent import identity as identities
 from agent.answering import answering
+from agent.certificate_dates import dates, day
 from agent.occupied import holder
 from agent.settings import Settings
 from agent.slots import Slot
 from agent.store import Store
+from modules.certificate_life import due_at
+from modules.errors import BadSettings
 
 
 def show(settings: Settings, *, as_json: bool) -> int:
     """Print the slots.
 
     Raises:
-        BadSettings: the device is not enrolled, or its database is damaged.
+        BadSettings: the device is not enrolled, or its database or certificate is damaged.
     """
     identity = identities.load(settings.identity)
     state = Path(settings.state)
     slots, order = _remembered(state)
     answers = asyncio.run(answering(slots))
+    try:
+        life = dates(identities.present(settings.identity).certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadSettings(f"the certificate cannot be read: {error}", element=str(settings.identity)) from error
+    due = due_at(life.begins, life.ends, identity.device)
     agent = holder(state)
     if as_json:
         document = {
             "device": identity.device,
             "order": order,
+            "certificate": {"ends": life.ends, "renewal_due": due},
             "agent": {"runs": agent is not None, "process": agent or None},
             "answering": answers,
             # The phase and its reason as people are told them, beside what the row has.
@@ -38,6 +47,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
         return 0
     runs = "runs" if agent is not None else "does not run: nothing is restarted, updated or reported"
     lines = [f"device {identity.device}, order {order or 'none yet'}; the agent {runs}"]
+    lines.append(f"  certificate until {day(life.ends)}, renewal due {day(due)}")
     for slot in slots:
         lines += _described(slot, answers=answers.get(slot.slot, False))
     sys.stdout.write("\n".join(lines) + "\n")

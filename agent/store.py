@@ -282,6 +282,11 @@ class Store:
         row = self._db.execute("SELECT value FROM numbers WHERE name = ?", (name,)).fetchone()
         return float(row[0]) if row else 0.0
 
+    def highest(self, prefix: str) -> float:
+        """The highest of all numbers whose names begin so; 0 where there is none."""
+        found = "SELECT max(value) FROM numbers WHERE substr(name, 1, length(?1)) = ?1"
+        return float(self._db.execute(found, (prefix,)).fetchone()[0] or 0.0)
+
     def raise_number(self, name: str, value: float) -> None:
         """Remember ``value`` if it is above what is remembered."""
         self._write(

@@ -28,6 +28,8 @@ from modules.trust.device import RoleMark, Target, Trust
 
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
+# The store's names for the times that directors' keys taught begin so.
+LEARNED: Final = "time "
 
 
 class Accepted(NamedTuple):
@@ -206,7 +208,7 @@ class Verifier:
 
 def _clock(key: str) -> str:
     """The store's name for the time that a key taught."""
-    return f"time {key}"
+    return f"{LEARNED}{key}"
 
 
 def _time(seconds: float) -> datetime:

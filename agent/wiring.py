@@ -14,7 +14,7 @@ from agent import identity as identities
 from agent import installation as installations
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
-from agent.clock import Clock, SystemClock
+from agent.clock import BUILT, Clock, SystemClock
 from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.engines.docker_api import DockerApi
@@ -22,7 +22,7 @@ from agent.execute import Executor
 from agent.fetch import Lane, Puller
 from agent.hands import Hands
 from agent.host import Host
-from agent.identity import KEY, ROOT, Identity
+from agent.identity import ROOT, Identity
 from agent.inbox import Inbox
 from agent.installation import Installation
 from agent.launch import Launcher
@@ -30,14 +30,15 @@ from agent.link import Link
 from agent.loop import Loop, Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
+from agent.own_key import OwnKey
+from agent.renewal_due import RenewalDue
 from agent.router import Router
 from agent.service import notify, watchdog
 from agent.settings import Settings
 from agent.shelf import Shelf
 from agent.store import Store
 from agent.supply import Supply
-from agent.verify import Verifier
-from modules import signing
+from agent.verify import LEARNED, Verifier
 from modules.protocol.topics import Parsed
 
 
@@ -64,12 +65,11 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
     """
     clock = clock or SystemClock()
     identity = identities.load(settings.identity)
-    check_socket(settings.instances / LONGEST_SOCKET)
     _make_folders(settings)
     store = Store(Path(settings.state))
     shelf = Shelf(settings.modules)
     blobs = BlobStore(settings.blobs)
-    signer = signing.signer_from_pem((settings.identity / KEY).read_bytes(), element=str(settings.identity / KEY))
+    signer = OwnKey(settings.identity)
 
     def on_message(topic: Parsed, payload: bytes) -> None:
         match topic.rest:
@@ -81,6 +81,8 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
                 inbox.on_ack(payload)
             case ("cmd", *levels):
                 commands.take(tuple(levels), payload)
+            case ("enroll",):
+                renewals.on_answer(payload)
 
     async def on_connect() -> None:
         broadcasts.forget()
@@ -185,6 +187,16 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
         clock=clock,
         telemetry=telemetry.on_ack,
     )
+    renewals = RenewalDue(
+        device=identity.device,
+        folder=settings.identity,
+        store=store,
+        clock=clock,
+        believed=lambda: max(clock.now(), BUILT.timestamp(), store.highest(LEARNED)),
+        told=(signer.reload, outbox.renewed, router.renewed),
+        link=link,
+        signer=signer,
+    )
     commands = _Commands(
         device=identity.device,
         settings=settings,
@@ -196,6 +208,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
         outbox=outbox,
         link=link,
         signer=lambda: signer,
+        renew=renewals.renew,
         verifier=verifier,
         refuse=inbox.refuse,
         telemetry=telemetry,
@@ -210,6 +223,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
             inbox=inbox.run,
             watchdog=lambda: watchdog(lambda: loop.passes, clock),
             telemetry=telemetry.run,
+            renewals=renewals.run,
         )
     finally:
         notify("STOPPING=1")
@@ -220,6 +234,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:
 
 
 def _make_folders(settings: Settings) -> None:
+    check_socket(settings.instances / LONGEST_SOCKET)
     for folder in (settings.blobs, settings.modules, settings.instances):
         folder.mkdir(parents=True, exist_ok=True)
 

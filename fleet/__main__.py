@@ -6,6 +6,8 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -30,13 +32,16 @@ log = logging.getLogger("fleet")
 class _Server(BoundedServer):
     """Says where it listens, once it does."""
 
-    def __init__(self, config: uvicorn.Config, ready: Path | None, url: str, *, handshake_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Path | None, url: str, *, handshake_s: float, loaded: Callable[[], None]
+    ) -> None:
         super().__init__(config, handshake_s=handshake_s)
-        self._ready, self._url = ready, url
+        self._ready, self._url, self._loaded = ready, url, loaded
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._loaded()
             log.info("serves %s, and listens at %s", self._url, _where(self.servers[0].sockets[0]))
         if self.started and self._ready is not None:
             # Renamed into place, so that whoever waits for the file never reads half of it.
@@ -138,7 +143,14 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         # A client that keeps an idle TLS connection and does not answer the goodbye holds the shut-down this long.
         timeout_graceful_shutdown=3,
     )
-    servers.append(_Server(config, options.ready_file, settings.url, handshake_s=settings.handshake_s))
+
+    def loaded() -> None:
+        """The certificate is renewed while the server runs; who connects from then on sees the new one."""
+        if config.ssl is not None:
+            reload = partial(config.ssl.load_cert_chain, folder.server, folder.key(folder.server))
+            app.state.services.upkeep.watch(folder.server, reload)
+
+    servers.append(_Server(config, options.ready_file, settings.url, handshake_s=settings.handshake_s, loaded=loaded))
     try:
         servers[0].run(sockets=[listener])
     finally:

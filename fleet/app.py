@@ -12,7 +12,20 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import audit, auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
+from fleet.api import (
+    audit,
+    auto_rollouts,
+    devices,
+    enrol,
+    events,
+    export,
+    health,
+    metrics,
+    modules,
+    revoked,
+    rollouts,
+    tuf,
+)
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.audit.heads import Heads, audit_signer
@@ -39,12 +52,14 @@ from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
 from fleet.registry import Registry
+from fleet.renewal import Renewals
 from fleet.retention import Retention
 from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, new_online_key, opened
+from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
 from modules.protocol.topics import Topics
@@ -78,7 +93,10 @@ def create_app(
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
-    rooms = (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, audit, export)
+    rooms = (
+        *(health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts),
+        *(events, audit, export, revoked),
+    )
     for room in rooms:
         app.include_router(room.router)
     return app
@@ -116,19 +134,23 @@ async def _lifespan(
 def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
     topics = Topics(settings.broker_prefix)
     mishaps, meters = Mishaps(clock), Meters()
-    authority = Authority.load(folder.ca)
+    authority = Authority.load(folder.ca, clock)
+    revocations = Revocations(authority, folder)
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
     orders = Orders(metadata.director, life_s=settings.order_life_s)
+    service = settings.broker_certificate or folder.service
+    make_tls = partial(
+        tls_context,
+        ca=settings.broker_ca or folder.ca,
+        certificate=service,
+        key=settings.broker_key or folder.key(folder.service),
+    )
     link = BrokerLink(
         host=settings.broker_service_host or settings.broker_host,
         port=settings.broker_service_port,
-        tls=tls_context(
-            ca=settings.broker_ca or folder.ca,
-            certificate=settings.broker_certificate or folder.service,
-            key=settings.broker_key or folder.key(folder.service),
-        ),
+        tls=make_tls(),
         topics=topics,
         identifier=SERVICE,
     )
@@ -160,6 +182,17 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         broadcasts=broadcasts if settings.broadcast else None,
     )
     heads = Heads(database, folder, clock, audit_signer(folder, new_online_key()))
+    upkeep = Upkeep(
+        database=database,
+        folder=folder,
+        authority=authority,
+        services=Authority.load(folder.service_ca, clock),
+        revocations=revocations,
+        clock=clock,
+        mishaps=mishaps,
+        leads=lambda: background.leads,
+    )
+    upkeep.watch(service, lambda: link.use(make_tls()))
     background = Background(
         database=database,
         clock=clock,
@@ -173,6 +206,16 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         meters=meters,
         retention=Retention(database, clock, meters, settings),
         heads=heads,
+        renewals=Renewals(
+            database=database,
+            authority=authority,
+            clock=clock,
+            topics=topics,
+            send=link.publish,
+            life_s=settings.certificate_life_s,
+            mishaps=mishaps,
+        ),
+        upkeep=upkeep,
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -203,7 +246,8 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         mishaps=mishaps,
         meters=meters,
         limits=limits,
-        revocations=Revocations(authority, folder),
+        revocations=revocations,
+        upkeep=upkeep,
         heads=heads,
         leads=lambda: background.leads,
         wake=background.wake,

@@ -7,8 +7,9 @@ names and addresses and serverAuth only, so neither passes for the other.
 import datetime as dt
 import ipaddress
 import os
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fleet.clock import Clock
 from fleet.folder import Folder, write_secret
 from modules.errors import BadSettings, Invalid
 from modules.names import DeviceId, device_id
@@ -28,6 +30,8 @@ CA_LIFE: Final = dt.timedelta(days=3650)
 SERVER_LIFE: Final = dt.timedelta(days=825)
 # Clocks differ; a certificate is valid a little before it is made.
 BACKDATE: Final = dt.timedelta(minutes=10)
+# Of a list of revoked certificates. A broker refuses everybody once its list has ended, so it is made anew every day.
+LIST_LIFE: Final = dt.timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,23 @@ class Issued:
 
 @dataclass(frozen=True)
 class Authority:
-    """One CA certificate with its key."""
+    """One CA certificate with its key; what it issues is dated by ``clock``."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    clock: Clock = field(default=time.time, compare=False)
 
     @classmethod
-    def create(cls, name: str) -> Self:
+    def create(cls, name: str, clock: Clock = time.time) -> Self:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
-        builder = _builder(subject, subject, key.public_key(), CA_LIFE)
+        builder = _builder(subject, subject, key.public_key(), CA_LIFE, clock())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_usage(ca=True), critical=True)
-        return cls(builder.sign(key, hashes.SHA256()), key)
+        return cls(builder.sign(key, hashes.SHA256()), key, clock)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, clock: Clock = time.time) -> Self:
         """Read a CA from ``path`` and the key beside it.
 
         Raises:
@@ -79,7 +84,7 @@ class Authority:
             raise BadSettings(str(error), element=str(path), remedy="make the data folder with: init") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise BadSettings("this is not a P-256 key", element=str(Folder.key(path)))
-        return cls(certificate, key)
+        return cls(certificate, key, clock)
 
     @property
     def pem(self) -> str:
@@ -88,20 +93,20 @@ class Authority:
     def write(self, path: Path) -> None:
         Issued(self.pem.encode(), _key_pem(self.key)).write(path)
 
-    def server(self, names: Iterable[str]) -> Issued:
-        """A server certificate for DNS names and IP addresses."""
+    def server(self, names: Iterable[str], key: ec.EllipticCurvePrivateKey | None = None) -> Issued:
+        """A server certificate for DNS names and IP addresses; for a new key, or for one that it has."""
         alternatives = [_alternative(name) for name in dict.fromkeys(names)]
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         certificate = self._leaf(
             str(alternatives[0].value), key.public_key(), alternatives, ExtendedKeyUsageOID.SERVER_AUTH, SERVER_LIFE
         )
         return Issued(certificate, _key_pem(key))
 
-    def service(self, name: str) -> Issued:
+    def service(self, name: str, key: ec.EllipticCurvePrivateKey | None = None) -> Issued:
         """A client certificate for a service; the name contains ``:``, which no device id can."""
         if ":" not in name:
             raise Invalid("a service's name contains a colon", element=name)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         san = [x509.UniformResourceIdentifier(f"urn:edgefleet:{name}")]
         return Issued(
             self._leaf(name, key.public_key(), san, ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), _key_pem(key)
@@ -116,11 +121,13 @@ class Authority:
     def revocations(self, listed: Mapping[int, float]) -> bytes:
         """The PEM list of revoked certificates: serial numbers and when, in Unix seconds.
 
-        It holds as long as the authority, for a broker refuses everybody once its list has expired.
+        It holds for ``LIST_LIFE``, and never longer than the authority.
         """
-        now = dt.datetime.now(dt.UTC)
+        now = dt.datetime.fromtimestamp(self.clock(), dt.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(now - BACKDATE).next_update(self.certificate.not_valid_after_utc)
+        builder = builder.last_update(now - BACKDATE).next_update(
+            max(now, min(now + LIST_LIFE, self.certificate.not_valid_after_utc))
+        )
         for serial, at in sorted(listed.items()):
             entry = x509.RevokedCertificateBuilder().serial_number(serial)
             builder = builder.add_revoked_certificate(
@@ -136,7 +143,7 @@ class Authority:
         purpose: x509.ObjectIdentifier,
         life: dt.timedelta,
     ) -> bytes:
-        builder = _builder(_name(name), self.certificate.subject, public_key, life)
+        builder = _builder(_name(name), self.certificate.subject, public_key, life, self.clock())
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(ca=False), True),
@@ -215,9 +222,9 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: dt.timedelta
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: dt.timedelta, at: float
 ) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.fromtimestamp(at, dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -1,8 +1,9 @@
 """What the server does by itself: one task per duty, in one group that lives and dies together.
 
-Every server has one duty, whether it leads (fleet/leader.py) or not:
+Every server has these duties, whether it leads (fleet/leader.py) or not:
 
-- ``pulse``: tries the database, so that its trouble is known before somebody needs it.
+- ``pulse``: tries the database, so that its trouble is known before somebody needs it;
+- ``upkeep``: renews certificates and the list of revoked ones.
 
 Those of the one that leads begin when it gets the lead, and end at once when it loses it:
 
@@ -12,7 +13,8 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
 - ``blocks``: answers pulls;
-- ``partings``: lets the broker forget devices that were removed;
+- ``renewals``: answers devices that ask for their next certificate;
+- ``partings``: lets the broker forget devices that were removed or revoked;
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
 """
@@ -42,9 +44,11 @@ from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
+from fleet.renewal import Renewals
 from fleet.retention import Retention
 from fleet.rollouts.engine import Engine
 from fleet.tables import devices
+from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
 from modules.names import DeviceId
 from modules.protocol.topics import Parsed, Topics
@@ -88,6 +92,8 @@ class Background:
         meters: Meters,
         retention: Retention,
         heads: Heads,
+        renewals: Renewals,
+        upkeep: Upkeep,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -95,7 +101,8 @@ class Background:
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
-        self._lead, self._heads = lead, heads
+        self._renewals, self._upkeep, self._heads = renewals, upkeep, heads
+        self._lead = lead
         self._leads = False
         # A thread of its own: the lead is not lost because everybody else waits for the database.
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
@@ -126,6 +133,7 @@ class Background:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._trying(), name="pulse")
                 group.create_task(self._leading(), name="lead")
+                group.create_task(self._upkeep.run(self._lasting), name="upkeep")
         finally:
             self._asker.shutdown(wait=False)
 
@@ -177,6 +185,7 @@ class Background:
             group.create_task(self._acks.run(), name="acknowledgements")
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
+            group.create_task(self._renewals.run(self._lasting), name="renewals")
             group.create_task(self._parting(), name="partings")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
@@ -198,6 +207,8 @@ class Background:
             if topic.device in self._removed:
                 return
             await self._publisher.take(topic.device, payload)
+        elif topic.rest == ("enroll",):
+            self._renewals.take(topic.device, payload)
         elif (kind := Ingest.kind(topic.rest)) is not None:
             if not await self._inbox.put(Inbound(topic.device, kind, payload)):
                 self._meters.surplus(kind)
@@ -294,7 +305,7 @@ class Background:
 
     async def _parting(self) -> None:
         while True:
-            with self._mishaps.alone("parting", "removed devices"):
+            with self._mishaps.alone("parting", "removed and revoked devices"):
                 self._removed, waiting = await self._lasting(self._partings)
                 try:
                     if waiting:
@@ -327,7 +338,9 @@ class Background:
     def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
         with self._database.read() as connection:
             rows = connection.execute(
-                select(devices.c.id, devices.c.parting).where(devices.c.removed.is_not(None))
+                select(devices.c.id, devices.c.parting).where(
+                    devices.c.removed.is_not(None) | devices.c.revoked.is_not(None)
+                )
             ).all()
         return frozenset(row.id for row in rows), [DeviceId(row.id) for row in rows if row.parting]
 

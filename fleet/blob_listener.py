@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -90,6 +91,12 @@ class DeviceConnection(Connection):
 
 class _Server(BoundedServer):
     """Waits for no answer when it ends: a device goes on where it was."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for one in list(self.server_state.connections):
@@ -197,6 +204,10 @@ async def serving(listener: socket.socket, folder: Folder, use: Services) -> Asy
     thread.start()
     try:
         await asyncio.to_thread(_wait, lambda: server.started or not thread.is_alive())
+        if config.ssl is not None:
+            # In the loop of that thread: nobody agrees on TLS there at the same time.
+            reload = partial(config.ssl.load_cert_chain, folder.server, folder.key(folder.server))
+            use.upkeep.watch(folder.server, lambda: server.loop.call_soon_threadsafe(reload))
         log.info("blobs for devices at port %d", settings.blob_port)
         yield
     finally:

@@ -61,6 +61,10 @@ class BrokerLink:
         self._arrivals: Arrivals | None = None
         self._reason = "not connected yet"
 
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Show another certificate from the next session on."""
+        self._tls = tls
+
     @property
     def state(self) -> str:
         """``connected``, or why not."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from cryptography import x509
 from sqlalchemy import Connection, Row, select, update
 
 from fleet import selectors
@@ -11,6 +12,7 @@ from fleet.db import Database
 from fleet.refusals import Missing
 from fleet.rollouts.model import Candidate
 from fleet.tables import devices, slots
+from modules.certificate_life import due_at
 from modules.names import DeviceId
 from modules.needs import HostFacts
 from modules.protocol.facts import Facts
@@ -32,7 +34,8 @@ def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
     row = connection.execute(select(devices).where(devices.c.id == device, LIVE)).one_or_none()
     if row is None:
         raise Missing("there is no such device", element=device)
-    return _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
+    shown = _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
+    return shown | {"revoked": row.revoked, "certificate": _certificate(row)}
 
 
 def view_all(connection: Connection) -> list[dict[str, Any]]:
@@ -111,6 +114,15 @@ def described(facts: Facts) -> dict[str, str | frozenset[str]]:
         "host.engine": frozenset(one.name for one in host.engines),
         "agent.version": facts.agent,
     }
+
+
+def _certificate(row: Row[Any]) -> dict[str, Any] | None:
+    """The one that it uses: its number, when it ends, and when the device renews it; None where it has none."""
+    if row.revoked is not None or not row.certificate:
+        return None
+    one = x509.load_pem_x509_certificate(row.certificate.encode())
+    begins, ends = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
+    return {"serial": f"{one.serial_number:x}", "ends": ends, "renewal_due": due_at(begins, ends, row.id)}
 
 
 def _view(row: Row[Any], ordered: list[Row[Any]]) -> dict[str, Any]:

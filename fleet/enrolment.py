@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from fleet import events, revocation, tokens
 from fleet.authority import Authority, check_request
-from fleet.refusals import Conflict
+from fleet.refusals import Conflict, Forbidden
 from fleet.tables import devices
 from modules.names import DeviceId, device_id
 from modules.protocol.enrollment import Broker, EnrollAnswer, EnrollRequest, JoinBundle
@@ -59,13 +59,14 @@ class Enrolment:
             Unauthorised: the token does not hold or is used up.
             Invalid: the request is no proper P-256 request.
             Conflict: the name belongs to another key.
+            Forbidden: the device's certificates were revoked, and this key or bundle is not an answer to that.
         """
         tokens.role(connection, now, request.token, kind="join")
         key = check_request(request.csr)
         public = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
         device = request.name or _name_of(key)
         certificate = self._authority.device(device, key, self._life).decode()
-        columns = (devices.c.public_key, devices.c.removed, devices.c.order_counter)
+        columns = (devices.c.public_key, devices.c.removed, devices.c.order_counter, devices.c.revoked)
         mine = devices.c.id == device
         known = connection.execute(select(*columns).where(mine)).one_or_none()
         if known is None:
@@ -77,6 +78,17 @@ class Enrolment:
             fresh = _new_device(device, certificate, public, now) | _joined_again(known.order_counter)
             connection.execute(update(devices).where(mine).values(**fresh))
             events.record(connection, now, "enrolled", "a removed device's name joined the fleet again", device=device)
+        elif known.revoked is not None:
+            if known.public_key == public or tokens.made(connection, request.token) <= known.revoked:
+                raise Forbidden(
+                    "this device's certificates were revoked",
+                    element=device,
+                    remedy="enrol it with a new key and a join bundle that was made since: edgefleet devices join",
+                )
+            tokens.spend(connection, request.token)
+            fresh = {"certificate": certificate, "public_key": public, "enrolled": now} | _taken_again()
+            connection.execute(update(devices).where(mine).values(**fresh))
+            events.record(connection, now, "enrolled", "a revoked device was enrolled again", device=device)
         elif known.public_key == public:
             connection.execute(update(devices).where(mine).values(certificate=certificate))
         else:
@@ -85,7 +97,7 @@ class Enrolment:
                 element=device,
                 remedy="enrol under another name, or remove the other device first: edgefleet devices remove NAME",
             )
-        revocation.issued(connection, device, certificate)
+        revocation.issued(connection, device, certificate, now)
         return EnrollAnswer(device=device, certificate=certificate)
 
 
@@ -117,4 +129,11 @@ def _joined_again(counter: int) -> dict[str, object]:
     """The columns in which a device under the name of a removed one differs from a new one: orders count on."""
     numbers = {"order_counter": counter, "order_published": counter}
     epochs = {"epoch": "", "status_epoch": "", "retired_epochs": {}}
-    return numbers | epochs | {"removed": None, "parting": False, "facts": None, "report": None, "last_seen": None}
+    gone = {"removed": None, "parting": False, "facts": None, "report": None, "last_seen": None}
+    return numbers | epochs | gone | _taken_again() | numbers
+
+
+def _taken_again() -> dict[str, object]:
+    """What a device with a new key has left behind; the broker has to be given its order again."""
+    keys = dict.fromkeys(("next_key", "next_certificate", "previous_key", "previous_until"))
+    return keys | {"revoked": None, "parting": False, "order_published": 0}

@@ -8,7 +8,9 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Connection, func, select
 
+from fleet import endings
 from fleet.devices import LIVE
+from fleet.folder import Folder
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import devices, members, rollouts
 from fleet.tables import telemetry as newest_rows
@@ -51,6 +53,19 @@ class _Said(msgspec.Struct):
 def fleet(connection: Connection, now: float) -> list[Metric]:
     """Devices, rollouts and orders; some ten families, whatever the size of the fleet."""
     return [*_devices(connection, now), *_rollouts(connection), _waiting(connection)]
+
+
+def ends(connection: Connection, now: float, folder: Folder) -> list[Metric]:
+    """Seconds until something ends, and how many devices' certificates end within which time."""
+    left = GaugeMetricFamily(
+        "edgefleet_ends_in_seconds",
+        "until a certificate, list or trust metadata ends; of the devices' certificates the next one",
+        labels=["what"],
+    )
+    for one in endings.found(connection, folder, now):
+        left.add_metric([one.name], one.ends - now)
+    within = endings.buckets(connection, now)
+    return [left, _by("edgefleet_device_certificates", "by the time within which they end", "within", within.items())]
 
 
 def each(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:

@@ -113,15 +113,18 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file in one step, for the owner of its folder: the broker's may be another account."""
+    """Write a file in one step, durably, for the owner of its folder: the broker's may be another account."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
         owner = path.parent.stat()
         if owner.st_uid != os.geteuid():
             os.chown(draft, owner.st_uid, owner.st_gid)
         Path(draft).replace(path)
+        sync_folder(path.parent)
     except OSError:
         with contextlib.suppress(FileNotFoundError):
             Path(draft).unlink()

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
-from fleet import revisions
+from fleet import device_keys, revisions
 from fleet.rollouts import heard, phases
 from fleet.tables import devices, newcomers
 from fleet.telemetry import rows as telemetry
@@ -47,6 +47,8 @@ class Gathered:
         self.telemetry: list[telemetry.Taken] = []
         self._day_bytes = telemetry_day_bytes
         self.facts: list[DeviceId] = []
+        # Devices that signed with the key of their next certificate, and that key.
+        self.confirmed: list[tuple[DeviceId, str]] = []
         self.reports: list[tuple[Row[Any], Report]] = []
         self._told = told
         self._changes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -59,6 +61,8 @@ class Gathered:
         self._changes[tuple(sorted(values))].append(values | {"of": device})
 
     def write(self, connection: Connection) -> None:
+        for device, key in self.confirmed:
+            device_keys.confirm(connection, self.now, device, key)
         for columns, values in self._changes.items():
             connection.execute(_update(columns), values)
         for some in pieces(self.facts, TOGETHER):
@@ -74,11 +78,14 @@ class Gathered:
             for row, said in reports:
                 heard.report(moved, row.id, said)
             moved.write()
-            for row, said in reports:
-                if said.refusals:
-                    self._refusals(connection, row, said)
-                if strange := [one for one in said.slots if not phases.known(one.phase, _health(one))]:
-                    self._strange(row, strange)
+            self._odd(connection, reports)
+
+    def _odd(self, connection: Connection, reports: Iterable[tuple[Row[Any], Report]]) -> None:
+        for row, said in reports:
+            if said.refusals:
+                self._refusals(connection, row, said)
+            if strange := [one for one in said.slots if not phases.known(one.phase, _health(one))]:
+                self._strange(row, strange)
 
     def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
         """New refusals become events: each is a sign of an attack or of a mistake."""

@@ -1,4 +1,4 @@
-"""What devices say, into rows: verified with the key recorded at enrolment, in one transaction per batch, idempotent.
+"""What devices say, into rows: verified with the device's own keys, in one transaction per batch, idempotent.
 
 Numbers only grow, so the order in which messages arrive does not matter, and a retained message that comes again
 changes nothing. An acknowledgement is made from what the transaction committed, never before.
@@ -12,18 +12,17 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from securesystemslib.signer import Key
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import OperationalError
 
-from fleet import epochs, events
+from fleet import device_keys, epochs, events
 from fleet.attempts import Attempts
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.device_keys import Keys
 from fleet.epochs import News
 from fleet.gathered import TOGETHER, Gathered, pieces
 from fleet.meters import Meters
@@ -43,7 +42,7 @@ from modules.protocol import telemetry as telemetry_wire
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report, Status
 from modules.protocol.telemetry import Telemetry
-from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, key_from_pem, verify
+from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, opened
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +52,23 @@ OF_ONE_KIND: Final = 20
 TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
 PARTING_S: Final = 60.0
-# What a message says: a status, or a signed document with its bytes; or why it says nothing.
-Document = Status | tuple[Facts | Report | Telemetry, bytes] | Exception
+
+
+class Said(NamedTuple):
+    """A signed document, its bytes, and the device's next key where that has signed it."""
+
+    document: Facts | Report | Telemetry
+    data: bytes
+    next_key: str = ""
+
+
+# What a message says, or why it says nothing.
+Document = Status | Said | Exception
 # What is looked at of a device; its order and its facts are large, and seldom needed.
 _SEEN: Final = (
     *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
     *(devices.c.online, devices.c.boot, devices.c.facts_number, devices.c.report_number, devices.c.report),
-    devices.c.telemetry_number,
+    *(devices.c.telemetry_number, devices.c.revoked),
 )
 # What is signed, by the topic level after ``up``: the document, its type in the envelope, and its bound in bytes.
 _SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry], str, int]]] = {
@@ -67,8 +76,6 @@ _SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry], str, int]]] = {
     "report": (Report, REPORT_TYPE, report_wire.LIMIT),
     "telemetry": (Telemetry, TELEMETRY_TYPE, telemetry_wire.LIMIT),
 }
-# Public keys that were read last; one has about a kilobyte.
-_KEYS: Final = 10_000
 
 
 class Inbound(NamedTuple):
@@ -127,11 +134,11 @@ class Ingest:
         all cores, and before the transaction begins, so that nobody waits for them with the database locked.
         """
         chosen = _within_budget(batch)
-        keys: dict[str, str] = {}
+        keys: dict[str, Keys] = {}
         with self._database.read() as connection:
             for some in pieces({one.device for one in chosen}, TOGETHER):
-                known = select(devices.c.id, devices.c.public_key).where(devices.c.id.in_(some))
-                keys |= {row.id: row.public_key for row in connection.execute(known)}
+                known = select(devices.c.id, *device_keys.COLUMNS).where(devices.c.id.in_(some))
+                keys |= {row.id: Keys.of(row) for row in connection.execute(known)}
         parts = self._readers.map(lambda some: self._read_some(some, keys), pieces(chosen, TURN))
         read = [one for some in parts for one in some]
         with self._database.write() as connection:
@@ -180,18 +187,18 @@ class Ingest:
             self._refuse(connection, message, why)
         return receipts
 
-    def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, str]) -> list[tuple[Inbound, Document]]:
+    def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, Keys]) -> list[tuple[Inbound, Document]]:
         return [(message, self._read(message, keys.get(message.device))) for message in messages]
 
-    def _read(self, message: Inbound, key: str | None) -> Document:
+    def _read(self, message: Inbound, keys: Keys | None) -> Document:
         """The message's document, verified and decoded; or what is wrong with it."""
-        if key is None:
+        if keys is None:
             return Untrusted("no such device was enrolled", element=message.device)
         try:
             if message.kind == "status":
                 limit = report_wire.STATUS_LIMIT
                 return canonical.decode(message.payload, Status, limit=limit, what="up/status")
-            return _signed(message, key)
+            return _signed(message, keys, self._clock())
         except Exception as error:  # noqa: BLE001 - told where the message is taken, which is done alone
             return error
 
@@ -200,12 +207,18 @@ class Ingest:
             if gathered.now - row.removed > PARTING_S:
                 gathered.tell("removed-device", "a removed device still reaches the broker", row.id)
             return None
+        if row is not None and row.revoked is not None:
+            if gathered.now - row.revoked > PARTING_S:
+                gathered.tell("revoked-device", "a device whose certificates are revoked reaches the broker", row.id)
+            return None
         if row is None or isinstance(document, Exception):
             raise document if isinstance(document, Exception) else Untrusted("no such device", element=message.device)
         if isinstance(document, Status):
             _status(gathered, row, document)
             return None
-        said, data = document
+        said, data, next_key = document
+        if next_key:
+            gathered.confirmed.append((message.device, next_key))
         if isinstance(said, Telemetry):
             return _take_telemetry(gathered, row, said, data)
         return _take_signed(gathered, row, said, data)
@@ -344,15 +357,13 @@ def _rows(connection: Connection, names: set[DeviceId]) -> dict[str, Row[Any]]:
     return found
 
 
-@lru_cache(_KEYS)
-def _public(key: str) -> Key:
-    return key_from_pem(key.encode())
-
-
-def _signed(message: Inbound, key: str) -> tuple[Facts | Report | Telemetry, bytes]:
+def _signed(message: Inbound, keys: Keys, now: float) -> Said:
     kind, payload_type, limit = _SIGNED[message.kind]
-    data = verify(message.payload, payload_type=payload_type, keys=[_public(key)], limit=limit)
-    document = canonical.decode(data, kind, limit=limit, what=f"up/{message.kind}")
+    accepted = keys.accepted(now)
+    known = [device_keys.public(pem) for pem in accepted.values()]
+    signed = opened(message.payload, payload_type=payload_type, keys=known, limit=limit)
+    document = canonical.decode(signed.payload, kind, limit=limit, what=f"up/{message.kind}")
     if document.device != message.device:
         raise Untrusted(f"the document is {document.device}'s", element=message.device)
-    return document, data
+    by_next = keys.next if keys.next in {accepted[keyid] for keyid in signed.keyids} else None
+    return Said(document, signed.payload, by_next or "")

@@ -27,6 +27,7 @@ class Mishaps:
         self._counts: Counter[str] = Counter()
         self._said: dict[str, float] = {}
         self._trouble: dict[str, str] = {}
+        self._warnings: dict[str, list[str]] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -38,6 +39,22 @@ class Mishaps:
         """What keeps the server from its work right now, in words; empty where nothing does."""
         with self._lock:
             return "; ".join(self._trouble.values())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What will keep it from its work one day, unless somebody looks at it."""
+        with self._lock:
+            return [words for some in self._warnings.values() for words in some]
+
+    def warn(self, name: str, words: list[str]) -> bool:
+        """The warnings of this name from now on, logged once; whether there is one that was not there before."""
+        with self._lock:
+            before = self._warnings.get(name, [])
+            self._warnings[name] = words
+        news = [one for one in words if one not in before]
+        for one in news:
+            log.warning("%s", one)
+        return bool(news)
 
     def note(self, name: str, about: str, error: BaseException) -> None:
         """Count one; ``about`` says which device, order or blob it was."""

@@ -48,6 +48,24 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     events.record(connection, now, "device-removed", "the device was taken out of the fleet", device=device, by=by)
 
 
+def revoke_device(connection: Connection, now: float, device: DeviceId, *, by: str = "") -> None:
+    """Take back a device's certificates, for its key is in wrong hands; the device stays, with all that is decided.
+
+    It is heard again once it has enrolled with another key and a join bundle made after this.
+
+    Raises:
+        Missing: there is no such device.
+    """
+    mine = (devices.c.id == device) & devices.c.removed.is_(None)
+    keys = dict.fromkeys(("next_key", "next_certificate", "previous_key", "previous_until"))
+    gone = {"revoked": now, "parting": True, "online": False} | keys
+    if connection.execute(update(devices).where(mine).values(**gone)).rowcount != 1:
+        raise Missing("there is no such device", element=device)
+    revocation.revoke(connection, now, device)
+    text = "its certificates were revoked; it has to be enrolled again"
+    events.record(connection, now, "device-revoked", text, device=device, by=by)
+
+
 def remove_module(connection: Connection, now: float, registry: Registry, ref: ModuleRef, *, by: str = "") -> None:
     """Take a module version out; its number stays taken. Its blobs go with :meth:`Registry.discard`.
 

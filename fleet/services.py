@@ -21,6 +21,7 @@ from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.settings import Settings
+from fleet.upkeep import Upkeep
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Services:
     limits: Limits
     revocations: Revocations
     heads: Heads
+    upkeep: Upkeep
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]

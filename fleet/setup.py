@@ -93,11 +93,11 @@ def _initialise(
         raise BadSettings("this folder was made before", element=str(folder.root), remedy="use it, or name another")
     else:
         write_secret(folder.unfinished, b"")
-    authority = Authority.create("edgefleet devices and servers")
+    authority = Authority.create("edgefleet devices and servers", clock)
     authority.write(folder.ca)
     authority.server([*names, *LOOPBACK]).write(folder.server)
     authority.server([*broker_names, *LOOPBACK]).write(folder.broker)
-    services = Authority.create("edgefleet services")
+    services = Authority.create("edgefleet services", clock)
     services.write(folder.service_ca)
     services.service(SERVICE).write(folder.service)
     for role in ONLINE_ROLES:

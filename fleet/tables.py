@@ -71,6 +71,14 @@ devices = Table(
     Column("telemetry_number", _Large, nullable=False, server_default="0"),
     # Taken out of the fleet at that time; ``parting``: the broker has still to forget it.
     Column("removed", Float),
+    # A certificate that was made and not seen in use yet, with its key; and the key before the present one, which
+    # counts for what was under way until that time. Both in PEM.
+    Column("next_key", Text),
+    Column("next_certificate", Text),
+    Column("previous_key", Text),
+    Column("previous_until", Float),
+    # Its certificates were taken back at that time; the device stays, and enrols again with a bundle made after it.
+    Column("revoked", Float),
     Column("parting", Boolean, nullable=False, server_default="0"),
     # So that a tick in which nothing happened reads no device.
     Index("ix_devices_order_expires", "order_expires"),
@@ -110,6 +118,16 @@ certificates = Table(
     Column("device", ForeignKey("devices.id"), nullable=False, index=True),
     Column("expires", Float, nullable=False),
     Column("revoked", Float),
+    Column("issued", Float, nullable=False, server_default="0"),
+)
+
+# What ends one day (a certificate, a list, trust metadata), and when somebody was told of that end last.
+endings = Table(
+    "endings",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("ends", Float, nullable=False),
+    Column("told", Float, nullable=False),
 )
 
 # What a device's order says now: the newest revision of each of its slots.

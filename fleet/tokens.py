@@ -58,6 +58,11 @@ def holder(connection: Connection, now: float, text: str, *, kind: str) -> tuple
     return str(found.role), f"token {found.id} ({found.role})"
 
 
+def made(connection: Connection, text: str) -> float:
+    """When a token that holds was made."""
+    return float(connection.execute(select(tokens.c.created).where(tokens.c.hash == _hash(text))).scalar_one())
+
+
 def spend(connection: Connection, text: str) -> None:
     """Use a token once.
 

@@ -24,6 +24,7 @@ ORDER_TYPE: Final = "application/vnd.edgefleet.order+json"
 REPORT_TYPE: Final = "application/vnd.edgefleet.report+json"
 FACTS_TYPE: Final = "application/vnd.edgefleet.facts+json"
 TELEMETRY_TYPE: Final = "application/vnd.edgefleet.telemetry+json"
+RENEW_TYPE: Final = "application/vnd.edgefleet.renew+json"
 COMMAND_TYPE: Final = "application/vnd.edgefleet.command+json"
 ANSWER_TYPE: Final = "application/vnd.edgefleet.answer+json"
 
@@ -68,6 +69,20 @@ def sign(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> byt
     for signer in signers:
         envelope.sign(signer)
     return canonical.encode(envelope.to_dict())
+
+
+def signed_again(envelope: bytes, *, signers: Sequence[Signer]) -> bytes:
+    """The same payload, signed by these; the very same envelope where they have signed it before.
+
+    For what one wrote oneself: no signature is checked.
+
+    Raises:
+        Invalid: it is no envelope.
+    """
+    read = canonical.decode(envelope, _Envelope, limit=envelope_limit(MAX_PAYLOAD), what="envelope")
+    if {one.keyid for one in read.signatures} == {one.public_key.keyid for one in signers}:
+        return envelope
+    return sign(read.payload, payload_type=read.payload_type, signers=signers)
 
 
 class Signed(NamedTuple):

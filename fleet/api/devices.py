@@ -71,6 +71,18 @@ def remove_device(device: DevicePath, use: Use, by: By) -> dict[str, str]:
     return {"device": device, "broker": revocation.TOLD if told else revocation.UNTOLD}
 
 
+@router.post("/{device}/revoke", dependencies=[Depends(need("device:write"))])
+def revoke_device(device: DevicePath, use: Use, by: By) -> dict[str, str]:
+    """Take back its certificates; it stays in the fleet and has to be enrolled again."""
+    now = use.clock()
+    with use.database.write() as connection:
+        removal.revoke_device(connection, now, device, by=by)
+    with use.database.write() as connection:
+        told = use.revocations.publish(connection, now)
+    use.devices_changed()
+    return {"device": device, "broker": revocation.TOLD if told else revocation.UNTOLD}
+
+
 @router.delete("/{device}/slots/{slot}", dependencies=[Depends(need("rollout:write"))])
 def empty_slot(device: DevicePath, slot: SlotPath, use: Use, by: By) -> dict[str, int]:
     with use.database.write() as connection:

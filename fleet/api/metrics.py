@@ -13,6 +13,7 @@ from fleet import figures
 from fleet.auth import need_for_metrics
 from fleet.broker import CONNECTED
 from fleet.db import disk_trouble
+from fleet.folder import Folder
 from fleet.services import Services, Use
 from modules import __version__
 from modules.errors import Invalid
@@ -64,6 +65,7 @@ def _found(use: Services, *, each: bool, measured: bool, chosen: Sequence[str] |
     try:
         with use.database.read() as connection:
             families += figures.fleet(connection, use.clock())
+            families += figures.ends(connection, use.clock(), Folder(use.settings.data))
             if each:
                 families += figures.each(connection, chosen)
             if each and measured:
@@ -76,5 +78,6 @@ def _found(use: Services, *, each: bool, measured: bool, chosen: Sequence[str] |
         InfoMetricFamily("edgefleet_server", "this server", value={"version": __version__}),
         mishaps,
         figures.single("edgefleet_broker_connected", "whether there is a session with the broker", connected),
+        figures.single("edgefleet_warnings", "what ends soon; /healthz says it", len(use.mishaps.warnings)),
         figures.single("edgefleet_trouble", "whether the server cannot do its work; /healthz says why", trouble),
     ]

@@ -11,11 +11,15 @@ from modules.protocol.report import Reason, Report, Running
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """``GET /healthz``; ``broker`` is ``connected`` or says what is wrong."""
+    """``GET /healthz``; ``broker`` is ``connected`` or says what is wrong.
+
+    ``warnings`` say what somebody has to look at before it ends.
+    """
 
     status: str
     version: str = ""
     broker: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +32,19 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest | None = None
 
 
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """The certificate that a device uses; ``serial`` in hexadecimal."""
+
+    serial: str
+    ends: float
+    renewal_due: float
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One device as the server knows it; ``order`` is what it should run, ``report`` what it says it runs."""
+    """One device as the server knows it; ``order`` is what it should run, ``report`` what it says it runs.
+
+    ``revoked`` and ``certificate`` stand in the answer for one device alone.
+    """
 
     id: str
     labels: dict[str, str] = {}
@@ -38,6 +53,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts | None = None
     order: dict[str, Any] | None = None
     report: Report | None = None
+    revoked: float | None = None
+    certificate: Certificate | None = None
 
 
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,6 +168,10 @@ class Fleet:
         """Take a device out of the fleet; says whether the broker refuses its certificate from now on."""
         return self._decode(self._call("DELETE", f"{_V1}/devices/{device}"), dict[str, str])
 
+    def revoke_device(self, device: str) -> dict[str, str]:
+        """Take back a device's certificates; says whether the broker refuses them from now on."""
+        return self._decode(self._call("POST", f"{_V1}/devices/{device}/revoke"), dict[str, str])
+
     def empty_slot(self, device: str, slot: str) -> None:
         """Order the device to stop and forget what runs in a slot."""
         self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}")

@@ -1,13 +1,21 @@
-"""First contact: the join bundle that an operator hands to a device, and the request for a certificate."""
+"""First contact: the join bundle that an operator hands to a device, and the request for a certificate.
+
+Later the device asks for its next certificate, with a new key, at ``up/enroll`` (signed with the key that it has), and
+is answered at ``down/enroll``. Neither is retained. Who asks says the topic, never the request.
+"""
 
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from modules.bounds import Line
-from modules.names import DeviceField
+from modules.names import DeviceField, DigestField
+from modules.protocol.report import Reason
 
 LIMIT: Final = 256 << 10
+# Of the request for another certificate, and of its answer.
+RENEW_LIMIT: Final = 16 << 10
+CSR_LIMIT: Final = 8 << 10
 # In ``fleet_ca``: the authorities that the device's own system trusts, for a server behind a public certificate.
 SYSTEM: Final = "system"
 
@@ -59,3 +67,22 @@ class EnrollAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     device: DeviceField
     certificate: Pem
+
+
+class RenewRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of the envelope at ``up/enroll`` (type ``RENEW_TYPE``), signed with the device's present key.
+
+    ``csr`` is a PEM signing request for the new key (P-256), whose subject is the device's id. The same key asking
+    again gets the same certificate, so that a lost answer costs nothing.
+    """
+
+    device: DeviceField
+    csr: Annotated[str, msgspec.Meta(max_length=CSR_LIMIT)]
+
+
+class RenewAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """At ``down/enroll``: the PEM certificate for the request whose ``csr`` has this sha256, or why there is none."""
+
+    csr: DigestField
+    certificate: Annotated[str, msgspec.Meta(max_length=CSR_LIMIT)] = ""
+    reason: Reason | None = None

@@ -64,6 +64,13 @@ class Topics:
     def status(self, device: DeviceId) -> str:
         return self.up(device, "status")
 
+    def renewal(self, device: DeviceId) -> str:
+        """Where a device asks for its next certificate."""
+        return self.up(device, "enroll")
+
+    def renewed(self, device: DeviceId) -> str:
+        return self.down(device, "enroll")
+
     def telemetry(self, device: DeviceId, stream: str) -> str:
         return self.up(device, "telemetry", stream)
 
@@ -76,7 +83,8 @@ class Topics:
     def retained(self, device: DeviceId) -> tuple[str, ...]:
         """Where the broker keeps the newest message of or for a device."""
         streams = (self.telemetry(device, stream) for stream in STREAMS)
-        return self.order(device), self.report(device), self.facts(device), self.status(device), *streams
+        said = (self.report(device), self.facts(device), self.status(device), self.renewal(device))
+        return self.order(device), *said, *streams
 
     def down(self, device: DeviceId, *rest: str) -> str:
         return "/".join((self.prefix, device, "down", *rest))

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import shutil
+import time
 from contextlib import ExitStack
 
 import aiomqtt
@@ -31,7 +32,7 @@ class Site:
 
     def __init__(self, folder) -> None:
         self.data = Folder(folder / "data")
-        initialise(self.data, lambda: 0.0)
+        initialise(self.data, time.time)
         self.folder = folder
         self.identity = self.enrol(DEVICE)
 

@@ -269,3 +269,23 @@ async def test_a_report_is_always_one_that_the_server_reads(said):
     assert [slot.slot for slot in report.slots] == [row.slot for row in rows]
     assert report.slots[0].reason.code == "not-ready"
     assert report.issued == 0
+
+
+async def test_what_was_signed_with_a_key_of_before_is_signed_again(said):
+    """After a renewal the same report, under its number, goes out with the new key, acknowledged or not; so it does
+    after a restart, when only the disk knows of it."""
+    await said.outbox.report((ROW,))
+    (first,) = said.reports()
+    private, public = device_pem()
+    said.signer, said.key = signing.signer_from_pem(private), signing.key_from_pem(public)
+    said.again()
+    said.outbox.on_ack(Ack(report=1, epoch=said.store.epoch))
+    said.link.published.clear()
+    await said.outbox.on_connect()
+    assert said.reports() == [first]
+    said.link.published.clear()
+    await said.outbox.on_connect()
+    assert said.link.published == []
+    said.outbox.renewed()
+    await said.outbox.on_connect()
+    assert said.reports() == [first]

@@ -5,6 +5,7 @@ import datetime as dt
 import pwd
 import socket
 import ssl
+import time
 from contextlib import asynccontextmanager
 
 import aiomqtt
@@ -86,7 +87,7 @@ class Site:
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broker")
     data = Folder(folder / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     with broker(folder / "broker", data) as running:
         yield Site(folder, data, running)
 
@@ -126,7 +127,7 @@ async def test_a_device_retains_nothing_but_what_the_protocol_names(site):
     own, ident = DeviceId("dev-e"), "0" * 32
     streams = [TOPICS.telemetry(own, stream) for stream in STREAMS]
     answers = [TOPICS.answer(own, name, ident) for name in COMMANDS]
-    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own), *streams, *answers]
+    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own), TOPICS.renewal(own), *streams, *answers]
     async with site.server() as server, site.session(site.device(own)) as flooding:
         for topic in (
             *(TOPICS.up(own, "fill", str(n)) for n in range(50)),

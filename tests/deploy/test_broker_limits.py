@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import aiomqtt
@@ -25,7 +26,7 @@ def site(tmp_path_factory):
     """A broker for twenty devices and 32 MiB, and the fleet's data folder."""
     folder = tmp_path_factory.mktemp("limits")
     data = Folder(folder / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     with broker(folder / "broker", data, connections=CONNECTIONS, memory_mb=32) as running:
         yield data, running
 
@@ -70,7 +71,7 @@ async def test_devices_that_take_every_connection_leave_the_server_its_own(site)
 async def test_a_new_session_of_the_server_gets_what_every_device_has_said(tmp_path):
     """Status, report and facts of each of four thousand devices are retained: none of them is lost on the way."""
     data = Folder(tmp_path / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     kinds, names = ("status", "report", "facts"), [f"dev-{number}" for number in range(4000)]
     topics = {f"{TOPICS.prefix}/{name}/up/{kind}" for name in names for kind in kinds}
     with broker(tmp_path / "broker", data, connections=len(names)) as running:

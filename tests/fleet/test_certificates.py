@@ -23,7 +23,7 @@ def serial(database):
     made = Authority.create("fleet").device(DEVICE, ec.generate_private_key(ec.SECP256R1()).public_key(), LIFE).decode()
     with database.write() as connection:
         connection.execute(insert(devices).values(**enrolment._new_device(DEVICE, made, "key", NOW)))
-        revocation.issued(connection, DEVICE, made)
+        revocation.issued(connection, DEVICE, made, NOW)
         return int(connection.execute(certificates.select()).one().serial, 16)
 
 

@@ -388,8 +388,8 @@ def test_signatures_are_checked_on_all_cores(fleet, monkeypatch):
             together.wait()
         return real(*arguments, **more)
 
-    real = ingest.verify
-    monkeypatch.setattr(ingest, "verify", verify)
+    real = ingest.opened
+    monkeypatch.setattr(ingest, "opened", verify)
     fleet.ingest = ingest.Ingest(fleet.database, fleet.clock, fleet.mishaps, Meters())
     facts = Facts(device=NAME, number=1, issued=0, agent="0", host=HOST_FACTS, formats=())
     flood = [fleet.said(NAME, "facts", facts, FACTS_TYPE)] * ingest.OF_ONE_KIND

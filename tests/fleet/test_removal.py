@@ -231,6 +231,45 @@ async def test_a_removed_device_connects_no_more_and_leaves_nothing_behind(fleet
     assert not await connects(lost)
 
 
+@pytest.mark.needs("mosquitto")
+async def test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word(fleet, tmp_path):
+    """Its session ends within seconds and its certificate is refused, but it stays in the fleet, which says so; it
+    comes back with another key and a bundle made since, under its own name."""
+    server, http, _ = fleet
+    stolen = Device(tmp_path / "dev-stolen", join(http), "dev-stolen")
+    checked(await asyncio.to_thread(stolen.enrol))
+
+    async def stay():
+        with contextlib.suppress(aiomqtt.MqttError):
+            async with stolen.connected():
+                while True:
+                    await stolen.client.publish(stolen.topics.blob_get(stolen.name), b"x", qos=1)
+                    await asyncio.sleep(0.05)
+
+    session = asyncio.create_task(stay())
+    await until(http, lambda shown: {"dev-stolen"} <= {one["id"] for one in shown if one["online"]})
+    answer = checked(await asyncio.to_thread(http.post, "/api/v1/devices/dev-stolen/revoke")).json()
+    assert answer == {"device": "dev-stolen", "broker": "the broker refuses its certificate"}
+    async with asyncio.timeout(WAIT_S):
+        await session
+    assert not await connects(stolen)
+    shown = checked(await asyncio.to_thread(http.get, "/api/v1/devices/dev-stolen")).json()
+    assert shown["revoked"] > 0
+    assert shown["certificate"] is None
+    assert (await asyncio.to_thread(stolen.enrol)).status_code == 403  # with its bundle of before
+    async with asyncio.timeout(WAIT_S):
+        while await retained(server, stolen):  # noqa: ASYNC110 - what it waits for is another process
+            await asyncio.sleep(0.1)
+
+    again = Device(tmp_path / "again", await asyncio.to_thread(join, http), "dev-stolen")
+    checked(await asyncio.to_thread(again.enrol))
+    async with again.connected(), asyncio.timeout(WAIT_S):
+        await again.acknowledgement(await again.report([], order=0))
+    assert not await connects(stolen)
+    missing = await asyncio.to_thread(http.post, "/api/v1/devices/dev-nobody/revoke")
+    assert missing.status_code == 404
+
+
 async def until(http, condition):
     async with asyncio.timeout(WAIT_S):
         while True:

@@ -57,6 +57,20 @@ def test_devices_and_modules_are_removed_by_command(fleet, run, tmp_path, monkey
     owner.sign(owner.upload("command", {"model.onnx": b"the next"}))  # the team's list still names the removed one
 
 
+@pytest.mark.needs("mosquitto")
+def test_a_device_is_revoked_by_command_and_its_page_says_so(fleet, run, tmp_path, monkeypatch):
+    """The certificate and its dates are shown before, and afterwards what has to be done."""
+    server, http, _ = fleet
+    for name, value in (("URL", server.url), ("TOKEN", server.token), ("CA", server.data.ca)):
+        monkeypatch.setenv(f"EDGEFLEET_{name}", str(value))
+    checked(Device(tmp_path / "dev", join(http), "dev-taken").enrol())
+    assert "renewal due" in run("devices", "show", "dev-taken")[1]
+    code, said = run("devices", "revoke", "dev-taken")
+    assert (code, "has to be enrolled again" in said) == (0, True)
+    assert "enrol it again with a join bundle made since" in run("devices", "show", "dev-taken")[1]
+    assert "nothing that somebody has to look at" in run("status")[1]
+
+
 def image(workspace, name, *parts):
     """An image of the workspace, made of these bytes."""
     blobs = [measure_bytes(part) for part in parts]

@@ -37,6 +37,18 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/test_enrolment.py::test_a_token_is_good_for_its_uses_and_its_time",
         "tests/fleet/test_ingest.py::test_a_forged_report_is_an_event_and_nothing_else",
     ),
+    "A device's next certificate": (
+        "tests/fleet/test_renewal.py::test_a_request_for_anybody_else_or_of_another_kind_is_refused",
+        "tests/fleet/test_renewal.py::test_another_device_asks_in_vain_on_this_topic",
+        "tests/fleet/test_renewal.py::test_certificates_of_a_day_are_counted",
+        "tests/agent/test_renewal.py::test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_is_revoked",
+        "tests/agent/test_renewal.py::test_at_every_write_a_kill_or_a_full_disk_leaves_a_device_that_connects",
+    ),
+    "A device whose key was stolen": (
+        "tests/fleet/test_removal.py::test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word",
+        "tests/fleet/test_renewal.py::test_a_revoked_device_comes_back_with_a_new_key_and_a_bundle_made_since_alone",
+        "tests/fleet/test_upkeep.py::test_three_years_pass_and_every_device_still_connects",
+    ),
     "The first trust of a device": (
         "tests/modules/trust/test_device.py::test_root_of_a_stranger",
         "tests/modules/trust/test_device.py::test_another_fleet",

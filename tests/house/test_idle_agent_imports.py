@@ -28,8 +28,8 @@ HEAVY = {
     "uvicorn",
 }
 # The parts of commands that run once: loaded when they are called; what measures: loaded when an order asks for it; the
-# lane for large blobs, when one is wanted; telemetry, unless the settings turn it off; an engine that few settings
-# ask for; and commands, when one comes.
+# lane for large blobs, when one is wanted; what renews the certificate, when that is due; telemetry, unless the
+# settings turn it off; an engine that few settings ask for; and commands, when one comes.
 ONCE = {
     "agent.command_line",
     "agent.commands",
@@ -40,6 +40,7 @@ ONCE = {
     "agent.https_lane",
     "agent.measure",
     "agent.measurer",
+    "agent.renewal",
     "agent.side_load",
     "agent.status",
     "agent.telemetry.duty",

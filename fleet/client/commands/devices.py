@@ -119,6 +119,15 @@ def remove(device: Annotated[str, typer.Argument(help="The device's id.")], *, a
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{device} is removed; {done['broker']}"))
 
 
+@app.command()
+def revoke(device: Annotated[str, typer.Argument(help="The device's id.")], *, as_json: Json = False) -> None:
+    """Take back a device's certificates, because its key is in wrong hands; enrol it again with a new join bundle."""
+    with Fleet(config.load()) as fleet:
+        done = fleet.revoke_device(device_id(device))
+    text = f"{device} has to be enrolled again, with a join bundle made from now on; {done['broker']}"
+    Screen(as_json=as_json).show(done, lambda it: it.say(text))
+
+
 @contextmanager
 def _secret_file(out: Path) -> Iterator[Callable[[bytes], None]]:
     """Open a file that this user alone may read, before anything is asked for; gone again if nothing gets into it."""
@@ -151,6 +160,13 @@ def _labels(labels: dict[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
+def _certificate(device: Device) -> str | None:
+    if device.revoked is not None:
+        return f"revoked {when(device.revoked)}: enrol it again with a join bundle made since"
+    one = device.certificate
+    return None if one is None else f"{one.serial}, ends {when(one.ends)}, renewal due {when(one.renewal_due)}"
+
+
 def _runs(device: Device) -> str:
     slots = device.report.slots if device.report else ()
     return ", ".join(f"{one.slot}: {one.module} ({_state(one)})" for one in slots)
@@ -170,6 +186,7 @@ def _show(screen: Screen, device: Device) -> None:
             ("online", "yes" if device.online else "no"),
             ("last seen", when(device.last_seen)),
             ("labels", _labels(device.labels)),
+            ("certificate", _certificate(device)),
             ("platform", host and host.platform),
             ("cpu", host and f"{host.cpu_model}, {host.cores:g} cores"),
             ("memory", host and f"{host.memory_mb} MiB"),

@@ -36,6 +36,7 @@ def status(*, as_json: Json = False) -> None:
         lambda it: it.fields(
             [
                 ("server", f"{chosen.url} (edgefleet {health.version}): {health.status}, broker {health.broker}"),
+                ("ends soon", "\n".join(health.warnings) or "nothing that somebody has to look at"),
                 ("modules", f"{document['modules']} ({document['drafts']} drafts)"),
                 ("devices", f"{document['devices']} ({document['online']} online)"),
                 ("workspace", workspace.root),

@@ -13,10 +13,11 @@ import pytest
 
 from modules import canonical
 from modules.protocol import blobs as wire
+from modules.protocol.enrollment import RenewRequest
 from modules.protocol.facts import Facts
 from modules.protocol.report import Reason, Refusal, Running, SlotReport, Status
 from modules.protocol.telemetry import Sample, Telemetry
-from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
+from modules.signing import FACTS_TYPE, RENEW_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
 from tests.doubles.bad_values import BAD, PACKED, spoilt
 from tests.doubles.device import HOST_FACTS, Device, join
 from tests.doubles.publisher import Publisher
@@ -99,19 +100,21 @@ def documents(device):
     samples = (Sample(at=1.0, slot="digits", figures={"up": 1.0}), Sample(at=2.0, figures={"cpu_percent": 0.5}))
     number = {"number": 1_000_000, "issued": 1.0, "epoch": "0" * 16}
     measured = Telemetry(device=device.name, stream="host", dropped=1, samples=samples, **number)
+    request = RenewRequest(device=device.name, csr=device.csr(device.name))
     return {
         "status": (Status(online=True, boot=1_000_000, epoch="0" * 16), lambda payload: payload),
         "facts": (facts, lambda payload: envelope(device, payload, FACTS_TYPE)),
         "report": (report, lambda payload: envelope(device, payload, REPORT_TYPE)),
         "telemetry/host": (measured, lambda payload: envelope(device, payload, TELEMETRY_TYPE)),
+        "enroll": (request, lambda payload: envelope(device, payload, RENEW_TYPE)),
     }
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host"])
+@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host", "enroll"])
 async def test_no_document_of_a_device_ends_the_server(fleet, kind):
-    """With any bad value anywhere in a status, facts, report or telemetry, the server goes on, and serves that very
-    device and others; so it does after a new start, when the broker sends the worst of them again."""
+    """With any bad value anywhere in what a device says or asks, the server goes on, and serves that very device and
+    others; so it does after a new start, when the broker sends the worst of them again."""
     bad = await asyncio.to_thread(fleet.device, f"bad-{kind.partition('/')[0]}")
     other = await asyncio.to_thread(fleet.device, f"other-{kind.partition('/')[0]}")
     honest, sent_as = documents(bad)[kind]

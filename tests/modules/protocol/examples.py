@@ -195,6 +195,17 @@ EXAMPLES = {
     "enroll-answer-1.json": json(
         enrollment.EnrollAnswer(device="edge-1", certificate="-----BEGIN CERTIFICATE-----\n"), enrollment.LIMIT
     ),
+    "renew-request-1.json": json(
+        enrollment.RenewRequest(device="edge-1", csr="-----BEGIN CERTIFICATE REQUEST-----\n"), enrollment.RENEW_LIMIT
+    ),
+    "renew-answer-1.json": json(
+        enrollment.RenewAnswer(
+            csr=A,
+            certificate="-----BEGIN CERTIFICATE-----\n",
+            reason=report.Reason("too-many", "the device had 6 certificates within a day"),
+        ),
+        enrollment.RENEW_LIMIT,
+    ),
     "blob-get-1.msgpack": Example(
         blobs.BlobGet(request=9, digest=A, first=16, mask=0b1011), blobs.encode, blobs.decode_get
     ),

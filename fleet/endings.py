@@ -1,0 +1,175 @@
+"""What ends one day: the CA's certificates, the server's own, the list of revoked ones, trust metadata, devices'.
+
+All of them are renewed in time, by the server, by the devices, or (the CA, offline keys) by people. This says when each
+ends, and tells somebody in time where nobody renews it.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from cryptography import x509
+from sqlalchemy import Connection, func, insert, select, update
+
+from fleet import events
+from fleet.devices import LIVE
+from fleet.folder import Folder
+from fleet.tables import certificates, devices, endings, tuf_metadata
+from modules.certificate_life import due_at, last_from
+from modules.names import Slug
+from modules.trust import roles
+
+DAY_S: Final = 86_400.0
+# A new CA has to reach every device by a person's hand: that takes its time.
+CA_SOON_S: Final = 730 * DAY_S
+CAS: Final = ("ca", "service-ca")
+# The buckets in which devices' certificates are counted, by the seconds that are left.
+BUCKETS: Final = (("ended", 0.0), ("7d", 7 * DAY_S), ("30d", 30 * DAY_S), ("90d", 90 * DAY_S))
+_BY_ITSELF: Final = "it is renewed without you; the server's log says why that failed"
+_REMEDIES: Final = {
+    "ca": "replace the fleet's CA, as docs/operate.md describes",
+    "service-ca": "replace the CA of the services, as docs/operate.md describes",
+    "revocations": "see that the server may write the list and that the broker gets it: docs/operate.md",
+    "devices": "see that these devices connect: each renews its own; once it has ended, enrol it again",
+    roles.ROOT: "sign a new root with the offline keys",
+    roles.TARGETS: "sign targets again with its offline key",
+}
+
+
+class Ending(NamedTuple):
+    """One thing that ends; Unix seconds. ``soon`` is when somebody is told once, ``last`` from when on every day."""
+
+    name: str
+    begins: float
+    ends: float
+    soon: float
+    last: float
+    device: str = ""
+
+    @classmethod
+    def of(cls, name: str, begins: float, ends: float, device: str = "") -> "Ending":
+        last = last_from(begins, ends)
+        if name in CAS:
+            return cls(name, begins, ends, ends - CA_SOON_S, last)
+        # Devices renew themselves; the one that does not is told of at its end alone.
+        return cls(name, begins, ends, last if device else due_at(begins, ends), last, device)
+
+    def words(self, now: float) -> str:
+        """As an operator reads it."""
+        day = f"{dt.datetime.fromtimestamp(self.ends, dt.UTC):%Y-%m-%d}"
+        ended = f"ended on {day}" if self.ends <= now else f"ends on {day}"
+        subject = f"the certificate of {self.device}" if self.device else self.name
+        remedy = _REMEDIES.get(self.name, _BY_ITSELF)
+        if self.name.startswith(roles.team_role(Slug(""))):
+            remedy = "sign the team's metadata again with the team's key"
+        return f"{subject} {ended} ({remedy})"
+
+
+def found(connection: Connection, folder: Folder, now: float) -> list[Ending]:
+    """Everything that ends; of the devices' certificates the next one. Reads a few small files and rows."""
+    return [*_files(folder), *_metadata(connection), *_devices(connection, now)]
+
+
+def warnings(every: Iterable[Ending], now: float) -> list[str]:
+    """What would stop the whole fleet: the CA two years before it ends, all else in the last tenth of its life.
+
+    Of devices nothing: in a large fleet there is always one that will not come back.
+    """
+    fleet = [one for one in every if not one.device]
+    return [one.words(now) for one in fleet if now >= (one.soon if one.name in CAS else one.last)]
+
+
+def tell(connection: Connection, now: float, every: Iterable[Ending]) -> None:
+    """Record what comes near: once when it is due, and every day in the last tenth of its life."""
+    told = {row.name: row for row in connection.execute(select(endings))}
+    for one in every:
+        before = told.get(one.name)
+        # With another end it was renewed since; of devices it is another one, and one a day is told of.
+        same = before is not None and (before.ends == one.ends or bool(one.device))
+        last_told = before.told if before is not None and same else 0.0
+        if now < one.soon or (last_told >= one.soon and (now < one.last or now - last_told < DAY_S)):
+            continue
+        values = {"ends": one.ends, "told": now}
+        if before is None:
+            connection.execute(insert(endings).values(name=one.name, **values))
+        else:
+            connection.execute(update(endings).where(endings.c.name == one.name).values(**values))
+        events.record(connection, now, "ends-soon", one.words(now))
+
+
+def of_device(connection: Connection, device: str) -> tuple[float, float] | None:
+    """When the certificate that a device uses was made, and when it ends; None where it has none that holds."""
+    text = connection.scalar(select(devices.c.certificate).where(devices.c.id == device, devices.c.revoked.is_(None)))
+    try:
+        one = x509.load_pem_x509_certificate((text or "").encode())
+    except ValueError:
+        return None
+    return one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
+
+
+def buckets(connection: Connection, now: float) -> dict[str, int]:
+    """How many devices' certificates end within each bucket; one is counted in the first that fits, else as later."""
+    newest = _newest().subquery()
+    counts: dict[str, int] = {}
+    below = 0
+    for name, left in BUCKETS:
+        within = connection.execute(
+            select(func.count()).select_from(newest).where(newest.c.ends <= now + left)
+        ).scalar_one()
+        counts[name], below = within - below, within
+    every = connection.execute(select(func.count()).select_from(newest)).scalar_one()
+    return counts | {"later": every - below}
+
+
+def _newest() -> Any:
+    """Of each device that is in the fleet the certificate that holds longest."""
+    return (
+        select(certificates.c.device, func.max(certificates.c.expires).label("ends"))
+        .join_from(certificates, devices)
+        .where(certificates.c.revoked.is_(None), LIVE, devices.c.revoked.is_(None))
+        .group_by(certificates.c.device)
+    )
+
+
+def _devices(connection: Connection, now: float) -> Iterator[Ending]:
+    newest = _newest().subquery()
+    first = select(newest.c.device, newest.c.ends).where(newest.c.ends > now).order_by(newest.c.ends).limit(1)
+    row = connection.execute(first).one_or_none()
+    if row is not None and (life := of_device(connection, row.device)):
+        yield Ending.of("devices", life[0], row.ends, row.device)
+
+
+def _files(folder: Folder) -> Iterator[Ending]:
+    named = {
+        "ca": folder.ca,
+        "service-ca": folder.service_ca,
+        "server": folder.server,
+        "broker": folder.broker,
+        "service": folder.service,
+    }
+    for name, path in named.items():
+        one = x509.load_pem_x509_certificate(path.read_bytes())
+        yield Ending.of(name, one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp())
+    if folder.revoked.exists():
+        listed = x509.load_pem_x509_crl(folder.revoked.read_bytes())
+        ends = listed.next_update_utc or listed.last_update_utc
+        yield Ending.of("revocations", listed.last_update_utc.timestamp(), ends.timestamp())
+
+
+class _Signed(msgspec.Struct):
+    expires: dt.datetime
+
+
+class _File(msgspec.Struct):
+    signed: _Signed
+
+
+def _metadata(connection: Connection) -> Iterator[Ending]:
+    newest = select(tuf_metadata.c.role, func.max(tuf_metadata.c.version).label("version"))
+    latest = newest.group_by(tuf_metadata.c.role).subquery()
+    same = (tuf_metadata.c.role == latest.c.role) & (tuf_metadata.c.version == latest.c.version)
+    rows = select(tuf_metadata.c.role, tuf_metadata.c.data).join(latest, same).order_by(tuf_metadata.c.role)
+    for row in connection.execute(rows):
+        ends = msgspec.json.decode(row.data, type=_File).signed.expires
+        yield Ending.of(row.role, (ends - roles.life(row.role)).timestamp(), ends.timestamp())
