@@ -12,7 +12,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
+from fleet.api import auto_rollouts, commands, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
@@ -22,6 +22,8 @@ from fleet.blobs import Blobs
 from fleet.broadcast import Broadcaster
 from fleet.broker import BrokerLink, tls_context
 from fleet.clock import Clock
+from fleet.commands.following import Followers
+from fleet.commands.given import Commands
 from fleet.db import Database
 from fleet.demand import Demands
 from fleet.devices import labels_of
@@ -75,7 +77,20 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    for room in (
+        health,
+        metrics,
+        enrol,
+        devices,
+        blobs_api,
+        modules,
+        tuf,
+        rollouts,
+        auto_rollouts,
+        commands,
+        events,
+        export,
+    ):
         app.include_router(room.router)
     return app
 
@@ -192,6 +207,8 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
             certificate_life_s=settings.certificate_life_s,
         ),
         orders=orders,
+        commands=Commands(database, metadata.director, clock),
+        followers=Followers(),
         link=link,
         attempts=Attempts(),
         mishaps=mishaps,
@@ -201,6 +218,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
+        commands_given=background.commands_given,
     )
     return background
 

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
 from fleet import revisions
+from fleet.commands import due
 from fleet.rollouts import heard, phases
 from fleet.tables import devices, newcomers
 from fleet.telemetry import rows as telemetry
@@ -47,6 +48,7 @@ class Gathered:
         self.telemetry: list[telemetry.Taken] = []
         self._day_bytes = telemetry_day_bytes
         self.facts: list[DeviceId] = []
+        self.returned: list[DeviceId] = []  # that came online: what waits for them is sent
         self.reports: list[tuple[Row[Any], Report]] = []
         self._told = told
         self._changes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -61,6 +63,8 @@ class Gathered:
     def write(self, connection: Connection) -> None:
         for columns, values in self._changes.items():
             connection.execute(_update(columns), values)
+        for some in pieces(self.returned, TOGETHER):
+            due.returned(connection, self.now, some)
         for some in pieces(self.facts, TOGETHER):
             known = set(connection.scalars(select(newcomers.c.device).where(newcomers.c.device.in_(some))))
             if new := [{"device": device} for device in some if device not in known]:
@@ -68,17 +72,20 @@ class Gathered:
         for some_telemetry in pieces(self.telemetry, TOGETHER):
             telemetry.write(connection, self.now, some_telemetry, day_bytes=self._day_bytes, tell=self.tell)
         for reports in pieces(self.reports, TOGETHER):
-            orders = {row.id: said.order for row, said in reports}
-            revisions.all_heard(connection, orders)
-            moved = heard.Moved(connection, self.now, list(orders))
-            for row, said in reports:
-                heard.report(moved, row.id, said)
-            moved.write()
-            for row, said in reports:
-                if said.refusals:
-                    self._refusals(connection, row, said)
-                if strange := [one for one in said.slots if not phases.known(one.phase, _health(one))]:
-                    self._strange(row, strange)
+            self._write_reports(connection, reports)
+
+    def _write_reports(self, connection: Connection, reports: Sequence[tuple[Row[Any], Report]]) -> None:
+        orders = {row.id: said.order for row, said in reports}
+        revisions.all_heard(connection, orders)
+        moved = heard.Moved(connection, self.now, list(orders))
+        for row, said in reports:
+            heard.report(moved, row.id, said)
+        moved.write()
+        for row, said in reports:
+            if said.refusals:
+                self._refusals(connection, row, said)
+            if strange := [one for one in said.slots if not phases.known(one.phase, _health(one))]:
+                self._strange(row, strange)
 
     def _refusals(self, connection: Connection, row: Row[Any], report: Report) -> None:
         """New refusals become events: each is a sign of an attack or of a mistake."""

@@ -23,6 +23,8 @@ from sqlalchemy.exc import OperationalError
 from fleet import epochs, events
 from fleet.attempts import Attempts
 from fleet.clock import Clock
+from fleet.commands import taken
+from fleet.commands.taken import Said
 from fleet.db import Database
 from fleet.epochs import News
 from fleet.gathered import TOGETHER, Gathered, pieces
@@ -37,24 +39,29 @@ from modules import canonical
 from modules.cores import granted, threads
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
+from modules.protocol import commands as commands_wire
 from modules.protocol import facts as facts_wire
 from modules.protocol import report as report_wire
 from modules.protocol import telemetry as telemetry_wire
+from modules.protocol.commands import Answer
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report, Status
 from modules.protocol.telemetry import Telemetry
-from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, key_from_pem, verify
+from modules.signing import ANSWER_TYPE, FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, key_from_pem, verify
 
 log = logging.getLogger(__name__)
 
 # Messages of one device and kind in one batch; of a flood only the newest are looked at.
 OF_ONE_KIND: Final = 20
+# The kind of answers to commands. Each counts, the first before the others, so that no newer one takes its place.
+ANSWER: Final = "cmd"
+_ANSWER_LEVELS: Final = 3
 # Messages that one thread reads at a time.
 TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
 PARTING_S: Final = 60.0
 # What a message says: a status, or a signed document with its bytes; or why it says nothing.
-Document = Status | tuple[Facts | Report | Telemetry, bytes] | Exception
+Document = Status | tuple[Facts | Report | Telemetry | Answer, bytes] | Exception
 # What is looked at of a device; its order and its facts are large, and seldom needed.
 _SEEN: Final = (
     *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
@@ -62,21 +69,23 @@ _SEEN: Final = (
     devices.c.telemetry_number,
 )
 # What is signed, by the topic level after ``up``: the document, its type in the envelope, and its bound in bytes.
-_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry], str, int]]] = {
+_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry | Answer], str, int]]] = {
     "facts": (Facts, FACTS_TYPE, facts_wire.LIMIT),
     "report": (Report, REPORT_TYPE, report_wire.LIMIT),
     "telemetry": (Telemetry, TELEMETRY_TYPE, telemetry_wire.LIMIT),
+    ANSWER: (Answer, ANSWER_TYPE, commands_wire.ANSWER_LIMIT),
 }
 # Public keys that were read last; one has about a kilobyte.
 _KEYS: Final = 10_000
 
 
 class Inbound(NamedTuple):
-    """One message of a device; ``kind`` is the topic level after ``up``."""
+    """One message of a device; ``kind`` is the topic level after ``up``, and ``levels`` are all of them."""
 
     device: DeviceId
     kind: str
     payload: bytes
+    levels: tuple[str, ...] = ()
 
 
 class Receipt(NamedTuple):
@@ -100,7 +109,9 @@ class Ingest:
         """What comes at these levels after ``up``; None where it is nothing that is taken here."""
         if len(rest) == 1 and rest[0] in {"report", "facts", "status"}:
             return rest[0]
-        return "telemetry" if len(rest) == 2 and rest[0] == "telemetry" else None  # noqa: PLR2004 - and its stream
+        if len(rest) == 2 and rest[0] == "telemetry":  # noqa: PLR2004 - and its stream
+            return "telemetry"
+        return ANSWER if len(rest) == _ANSWER_LEVELS and rest[0] == ANSWER else None  # and the command's name and id
 
     def __init__(
         self,
@@ -159,6 +170,9 @@ class Ingest:
         told: list[tuple[str, str, DeviceId]] = []
         refused: list[tuple[Inbound, Refused]] = []
         known: list[str] = []
+        if answers := [one for one in read if one[0].kind == ANSWER]:
+            read = [one for one in read if one[0].kind != ANSWER]
+            self._answers(connection, answers, told, known, refused)
         for one_of_each in _rounds(read):
             gathered = Gathered(self._clock(), told, known, telemetry_day_bytes=self._day_bytes)
             rows = _rows(connection, {message.device for message, _ in one_of_each})
@@ -179,6 +193,25 @@ class Ingest:
         for message, why in refused:
             self._refuse(connection, message, why)
         return receipts
+
+    def _answers(
+        self,
+        connection: Connection,
+        read: Sequence[tuple[Inbound, Document]],
+        told: list[tuple[str, str, DeviceId]],
+        known: list[str],
+        refused: list[tuple[Inbound, Refused]],
+    ) -> None:
+        """Answers to commands, all together: they are parts of one thing, and no rounds."""
+        said = []
+        for message, document in read:
+            if isinstance(document, Invalid | Untrusted):
+                refused.append((message, document))
+            elif isinstance(document, Exception):
+                raise document
+            elif isinstance(document, tuple) and isinstance(document[0], Answer):
+                said.append(Said(message.device, document[0], document[1]))
+        taken.take(connection, self._clock(), said, told, known=lambda: known.append(ANSWER))
 
     def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, str]) -> list[tuple[Inbound, Document]]:
         return [(message, self._read(message, keys.get(message.device))) for message in messages]
@@ -208,6 +241,8 @@ class Ingest:
         said, data = document
         if isinstance(said, Telemetry):
             return _take_telemetry(gathered, row, said, data)
+        if isinstance(said, Answer):
+            return None  # taken apart from these
         return _take_signed(gathered, row, said, data)
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
@@ -309,6 +344,8 @@ def _status(gathered: Gathered, row: Row[Any], status: Status) -> None:
         return  # the will of a session before the device lost its database, or a clone's, whose reports tell more
     if status.epoch == row.status_epoch and status.boot < row.boot:
         return  # the will of a session that was replaced
+    if status.online and (not row.online or status.boot != row.boot or status.epoch != row.status_epoch):
+        gathered.returned.append(row.id)
     seen = {"last_seen": gathered.now} if status.online or row.online else {}
     gathered.change(row.id, online=status.online, boot=status.boot, status_epoch=status.epoch, **seen)
 
@@ -319,7 +356,7 @@ def _within_budget(batch: Sequence[Inbound]) -> list[Inbound]:
     chosen = []
     for message in reversed(batch):
         left[message.device, message.kind] += 1
-        if left[message.device, message.kind] <= OF_ONE_KIND:
+        if left[message.device, message.kind] <= OF_ONE_KIND or message.kind == ANSWER:
             chosen.append(message)
     return chosen[::-1]
 
@@ -349,10 +386,12 @@ def _public(key: str) -> Key:
     return key_from_pem(key.encode())
 
 
-def _signed(message: Inbound, key: str) -> tuple[Facts | Report | Telemetry, bytes]:
+def _signed(message: Inbound, key: str) -> tuple[Facts | Report | Telemetry | Answer, bytes]:
     kind, payload_type, limit = _SIGNED[message.kind]
     data = verify(message.payload, payload_type=payload_type, keys=[_public(key)], limit=limit)
     document = canonical.decode(data, kind, limit=limit, what=f"up/{message.kind}")
     if document.device != message.device:
         raise Untrusted(f"the document is {document.device}'s", element=message.device)
+    if isinstance(document, Answer) and message.levels[1:] != (document.name, document.id):
+        raise Untrusted("the answer is to another command than its topic says", element=message.device)
     return document, data

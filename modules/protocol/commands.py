@@ -21,6 +21,8 @@ LIMIT: Final = 16 << 10
 # One piece of a result, and all pieces of one together.
 PIECE: Final = 64 << 10
 RESULT_LIMIT: Final = 4 << 20
+# Answers to one command, of which many may have no piece.
+MAX_PARTS: Final = 5000
 ANSWER_LIMIT: Final = 128 << 10
 MAX_ARGUMENTS: Final = 16
 # A command lives no longer than this, in seconds; a device that was away for longer does not get it any more.
