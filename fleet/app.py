@@ -77,20 +77,8 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (
-        health,
-        metrics,
-        enrol,
-        devices,
-        blobs_api,
-        modules,
-        tuf,
-        rollouts,
-        auto_rollouts,
-        commands,
-        events,
-        export,
-    ):
+    decide = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands)
+    for room in (health, metrics, enrol, *decide, events, export):
         app.include_router(room.router)
     return app
 

@@ -203,7 +203,7 @@ class Background:
                 return
             await self._publisher.take(topic.device, payload)
         elif (kind := Ingest.kind(topic.rest)) is not None:
-            if not await self._inbox.put(Inbound(topic.device, kind, payload, topic.rest)):
+            if not await self._inbox.put(Inbound(topic.device, kind, payload)):
                 self._meters.surplus(kind)
         else:
             log.debug("%s of %s ignored: this server knows no such topic", "/".join(topic.rest), topic.device)

@@ -55,7 +55,6 @@ log = logging.getLogger(__name__)
 OF_ONE_KIND: Final = 20
 # The kind of answers to commands. Each counts, the first before the others, so that no newer one takes its place.
 ANSWER: Final = "cmd"
-_ANSWER_LEVELS: Final = 3
 # Messages that one thread reads at a time.
 TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
@@ -80,12 +79,11 @@ _KEYS: Final = 10_000
 
 
 class Inbound(NamedTuple):
-    """One message of a device; ``kind`` is the topic level after ``up``, and ``levels`` are all of them."""
+    """One message of a device; ``kind`` is the topic level after ``up``."""
 
     device: DeviceId
     kind: str
     payload: bytes
-    levels: tuple[str, ...] = ()
 
 
 class Receipt(NamedTuple):
@@ -107,11 +105,9 @@ class Ingest:
     @staticmethod
     def kind(rest: tuple[str, ...]) -> str | None:
         """What comes at these levels after ``up``; None where it is nothing that is taken here."""
-        if len(rest) == 1 and rest[0] in {"report", "facts", "status"}:
+        if len(rest) == 1 and rest[0] in {"report", "facts", "status", ANSWER}:
             return rest[0]
-        if len(rest) == 2 and rest[0] == "telemetry":  # noqa: PLR2004 - and its stream
-            return "telemetry"
-        return ANSWER if len(rest) == _ANSWER_LEVELS and rest[0] == ANSWER else None  # and the command's name and id
+        return "telemetry" if len(rest) == 2 and rest[0] == "telemetry" else None  # noqa: PLR2004 - and its stream
 
     def __init__(
         self,
@@ -392,6 +388,4 @@ def _signed(message: Inbound, key: str) -> tuple[Facts | Report | Telemetry | An
     document = canonical.decode(data, kind, limit=limit, what=f"up/{message.kind}")
     if document.device != message.device:
         raise Untrusted(f"the document is {document.device}'s", element=message.device)
-    if isinstance(document, Answer) and message.levels[1:] != (document.name, document.id):
-        raise Untrusted("the answer is to another command than its topic says", element=message.device)
     return document, data

@@ -1,6 +1,6 @@
 """Commands to one device, signed by the director like an order, and what the device answers, signed by the device.
 
-A command comes at ``down/cmd/<name>/<id>`` (QoS 1, not retained) and its answers go to ``up/cmd/<name>/<id>``. The
+A command comes at ``down/cmd/<name>/<id>`` and its answers go to ``up/cmd`` (both QoS 1, not retained). The
 server publishes a command again, unchanged, until it has the last answer; a device that knows the id says what it
 answered before, and does nothing twice. Only names of :data:`COMMANDS` exist.
 """
