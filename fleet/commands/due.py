@@ -12,7 +12,7 @@ from modules.names import DeviceId
 
 _SEEN: Final = (
     *(commands.c.number, commands.c.id, commands.c.device, commands.c.name, commands.c.envelope),
-    *(commands.c.expires, commands.c.state, commands.c.look_at, devices.c.online),
+    *(commands.c.expires, commands.c.arguments, commands.c.state, commands.c.look_at, devices.c.online),
 )
 _MINE: Final = commands.c.number == bindparam("of")
 _SENT: Final = (
@@ -53,10 +53,10 @@ def looked_at(connection: Connection, now: float, rows: Sequence[Row[Any]]) -> N
             continue
         running = row.state == State.RUNNING
         after = AGAIN_S if row.online else OFFLINE_S
-        one = {"of": row.number, "next": next_look(now, row.expires, running=running, after=after)}
+        one = {"of": row.number, "next": next_look(now, row.expires, row.arguments, running=running, after=after)}
         if now < row.expires:
             sent.append(one | {"now": now})
-        elif now < over_at(row.expires, running=running):
+        elif now < over_at(row.expires, row.arguments, running=running):
             later.append(one)
         else:
             over.append(row)

@@ -1,5 +1,6 @@
 """Where a command stands, and when it has to be looked at next. Pure."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -26,17 +27,19 @@ AGAIN_S: Final = 60.0
 OFFLINE_S: Final = 600.0
 # A device may begin a command in its last second, and what it says of that is on its way.
 LATE_S: Final = 10.0
-# What it has begun may last longer than the command holds: the longest is to follow a log for an hour.
-LASTS_S: Final = 3600.0 + 600.0
+# What it has begun may last longer than the command holds: so long, and the time that the command itself names.
+LASTS_S: Final = 600.0
+_TIMES: Final = ("follow_s", "seconds")
 
 
-def over_at(expires: float, *, running: bool) -> float:
+def over_at(expires: float, arguments: Mapping[str, float], *, running: bool) -> float:
     """From when on no answer is waited for."""
-    return expires + (LASTS_S if running else LATE_S)
+    named = max((arguments.get(name, 0.0) for name in _TIMES), default=0.0)
+    return expires + (named + LASTS_S if running else LATE_S)
 
 
-def next_look(now: float, expires: float, *, running: bool, after: float) -> float:
+def next_look(now: float, expires: float, arguments: Mapping[str, float], *, running: bool, after: float) -> float:
     """When to look again at a command that was just sent or heard of: to send it again, or because it is over."""
     if now < expires:
         return min(now + after, expires)
-    return over_at(expires, running=running)
+    return over_at(expires, arguments, running=running)

@@ -20,7 +20,7 @@ from modules.words import printable
 
 _SEEN: Final = (
     *(commands.c.number, commands.c.id, commands.c.device, commands.c.name, commands.c.expires, commands.c.state),
-    *(commands.c.answers, commands.c.bytes, commands.c.content),
+    *(commands.c.arguments, commands.c.answers, commands.c.bytes, commands.c.content),
 )
 _CHANGED: Final = (
     *("state", "look_at", "heard", "ended", "answers", "bytes"),
@@ -143,8 +143,8 @@ def _next(command: _Standing, one: Said, digest: str, now: float) -> dict[str, A
 
 
 def _values(command: _Standing, last: Answer, now: float) -> dict[str, Any]:
-    over = last.state in ENDS
-    look_at = None if over else next_look(now, command.row.expires, running=True, after=AGAIN_S)
+    over, row = last.state in ENDS, command.row
+    look_at = None if over else next_look(now, row.expires, row.arguments, running=True, after=AGAIN_S)
     values = {
         "state": command.state,
         "look_at": look_at,
@@ -158,7 +158,7 @@ def _values(command: _Standing, last: Answer, now: float) -> dict[str, Any]:
         "reason": printable(last.reason.message, _NOTE) if last.reason else "",
         "content": command.content,
     }
-    return {"of": command.row.number} | {f"new_{name}": value for name, value in values.items()}
+    return {"of": row.number} | {f"new_{name}": value for name, value in values.items()}
 
 
 def _standing(connection: Connection, idents: Iterable[str]) -> dict[str, _Standing]:

@@ -126,14 +126,20 @@ def test_an_expired_command_is_not_sent_and_is_an_event(fleet):
 
 
 def test_what_a_device_has_begun_may_last_longer_than_the_command_holds(fleet):
-    """It is not sent any more, and is waited for as long as the longest command takes."""
+    """It is not sent any more, and is waited for as long as it may take: to follow a log, for longer than others."""
+    fleet.start(fleet.add_module("digits"))
     ident = give(fleet, expires_s=100)
+    follows = give(fleet, expires_s=100, name="logs", slot="digits", arguments={"follow_s": 1000.0})
     sent(fleet)
-    fleet.ingest.commit([fleet.answer(fleet.signed_command(ident), 1)])
+    for one in (ident, follows):
+        fleet.ingest.commit([fleet.answer(fleet.signed_command(one), 1)])
     assert sent(fleet, after=200) == []
     assert sent(fleet, after=LASTS_S - 200) == []
-    assert fleet.command(ident)["state"] == "running"
+    assert {fleet.command(one)["state"] for one in (ident, follows)} == {"running"}
     fleet.ingest.commit([fleet.answer(fleet.signed_command(ident), 2)])
-    assert sent(fleet, after=100) == []
-    assert fleet.command(ident)["state"] == "expired"
+    assert sent(fleet, after=101) == []
+    assert {fleet.command(one)["state"] for one in (ident, follows)} == {"expired", "running"}
     assert kinds(fleet).count("command-expired") == 1
+    fleet.ingest.commit([fleet.answer(fleet.signed_command(follows), 2)])
+    assert sent(fleet, after=1000) == []
+    assert fleet.command(follows)["state"] == "expired"
