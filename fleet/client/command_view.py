@@ -87,8 +87,8 @@ def show_command(screen: Screen, one: Command) -> None:
             ("state", _state(one)),
             ("given", f"{when(one.issued)} by {one.by}"),
             ("holds until", when(one.expires)),
-            ("sent", when(one.sent)),
-            ("last answer", when(one.heard)),
+            ("sent", when(one.sent) if one.sent is not None else "not yet"),
+            ("last answer", when(one.heard) if one.heard is not None else ""),
             ("ended", when(one.ended) if one.ended is not None else ""),
             ("result", f"{size(one.bytes)}, {one.content or 'bytes'}" if one.bytes else ""),
             ("note", one.note),
@@ -104,11 +104,14 @@ def failed(found: Sequence[Command]) -> bool:
 
 def still_there(screen: Screen, given: Given) -> None:
     """What somebody reads who looks no longer."""
-    look = f"edgefleet commands list --batch {given.batch}"
     if len(given.commands) == 1:
-        look = f"edgefleet commands show {given.commands[0].id}"
-    ones = "command stands" if len(given.commands) == 1 else "commands stand"
-    screen.remark(f"\nThe {ones} and will be carried out. Look at it again with: {look}")
+        ident = given.commands[0].id
+        screen.remark("The command stands. See what becomes of it, fetch its result, or take it back:")
+        screen.remark(f"  edgefleet commands show {ident}\n  edgefleet commands show {ident} --out FILE")
+        screen.remark(f"  edgefleet commands cancel {ident}")
+    else:
+        screen.remark("The commands stand. See what becomes of them:")
+        screen.remark(f"  edgefleet commands list --batch {given.batch}")
 
 
 class Lines:

@@ -98,9 +98,12 @@ def logs(
     with Fleet(config.load()) as fleet:
         found = _carried_out(fleet, request, screen, lines_out, cancels=following)
     lines_out.end()
-    if as_json:
-        screen.show({"command": found, "lines": kept}, lambda _: None)
-    _succeeded(found)
+    if not as_json:
+        _succeeded(found)
+        return
+    screen.show({"command": found, "lines": kept}, lambda _: None)
+    if failed([found]):
+        raise typer.Exit(1)
 
 
 def diagnose(

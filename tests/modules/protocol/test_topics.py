@@ -64,6 +64,7 @@ def test_what_the_broker_keeps_of_a_device():
     """These are cleared when the device is removed: what was retained under them would greet its successor."""
     topics = Topics()
     kept = (topics.order("edge-1"), topics.report("edge-1"), topics.facts("edge-1"), topics.status("edge-1"))
+    kept = (*kept, topics.answer("edge-1"))
     streams = tuple(topics.telemetry("edge-1", stream) for stream in ("host", "gateway", "modules"))
 
     assert topics.retained("edge-1") == kept + streams
