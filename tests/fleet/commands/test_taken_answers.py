@@ -235,7 +235,9 @@ def test_a_result_that_is_not_kept_is_missing(fleet, command):
 PIECES = [b"one ", b"", b"two ", b"three ", b"four"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(seed=st.integers(0, 2**32), batches=st.lists(st.lists(st.integers(1, 5), max_size=6), max_size=5))
 def test_in_any_order_and_repeated_the_parts_give_the_same(fleet, seed, batches):
     """What is taken is always the beginning of what was said; once the device has repeated itself it is all of it."""
