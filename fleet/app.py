@@ -15,6 +15,7 @@ from fleet import errors
 from fleet.api import (
     audit,
     auto_rollouts,
+    commands,
     devices,
     enrol,
     events,
@@ -37,6 +38,8 @@ from fleet.blobs import Blobs
 from fleet.broadcast import Broadcaster
 from fleet.broker import BrokerLink, tls_context
 from fleet.clock import Clock
+from fleet.commands.following import Followers
+from fleet.commands.given import Commands
 from fleet.db import Database
 from fleet.demand import Demands
 from fleet.devices import labels_of
@@ -94,7 +97,7 @@ def create_app(
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
     rooms = (
-        *(health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts),
+        *(health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands),
         *(events, audit, export, revoked),
     )
     for room in rooms:
@@ -241,6 +244,8 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
             certificate_life_s=settings.certificate_life_s,
         ),
         orders=orders,
+        commands=Commands(database, metadata.director, clock),
+        followers=Followers(),
         link=link,
         attempts=Attempts(),
         mishaps=mishaps,
@@ -252,6 +257,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
+        commands_given=background.commands_given,
     )
     return background
 

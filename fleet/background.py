@@ -12,6 +12,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``acknowledgements``: what was taken in, to the devices;
 - ``rollouts``: ticks of the rollout engine, renewal of orders and of the online trust metadata;
 - ``orders``: publishes what the broker has not taken yet;
+- ``commands``: publishes commands until they are answered (fleet/commands/);
 - ``blocks``: answers pulls;
 - ``renewals``: answers devices that ask for their next certificate;
 - ``partings``: lets the broker forget devices that were removed or revoked;
@@ -36,6 +37,7 @@ from fleet.audit.heads import EVERY_S as HEAD_EVERY_S
 from fleet.audit.heads import Heads
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
+from fleet.commands.sending import Sending
 from fleet.db import Database, in_words
 from fleet.inbox import Inbox
 from fleet.ingest import Inbound, Ingest, Receipt
@@ -109,6 +111,7 @@ class Background:
         self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
         self._parting_s = LOOK_FOR_OTHERS_S if database.shared else None
         self._inbox, self._acks = Inbox(), Acks(link, topics, mishaps)
+        self._commands = Sending(database, clock, link, topics, mishaps, self._lasting)
         self._look, self._send, self._part = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._removed: frozenset[str] = frozenset()
         self._forget = False
@@ -121,6 +124,10 @@ class Background:
     def devices_changed(self) -> None:
         """Devices joined or were removed; from any thread."""
         self._loop.call_soon_threadsafe(self._part.set)
+
+    def commands_given(self) -> None:
+        """Commands wait to be sent; from any thread."""
+        self._loop.call_soon_threadsafe(self._commands.look)
 
     @property
     def leads(self) -> bool:
@@ -186,6 +193,7 @@ class Background:
             group.create_task(self._rolling_out(), name="rollouts")
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._renewals.run(self._lasting), name="renewals")
+            group.create_task(self._commands.run(), name="commands")
             group.create_task(self._parting(), name="partings")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
@@ -193,6 +201,7 @@ class Background:
     def _connected(self) -> None:
         # A broker that was started again has no retained orders.
         self._forget = True
+        self._commands.begin_anew()
         self._send.set()
         self._part.set()
 
@@ -222,6 +231,8 @@ class Background:
             counted = self._meters.batch(one.kind for one in batch)
             with self._mishaps.alone("batch", f"{len(batch)} messages"), counted:
                 receipts = await self._lasting(self._ingest.commit, batch)
+            if any(one.kind == "status" for one in batch):  # of a device that came back, perhaps
+                self._commands.look()
             if receipts:
                 self._acks.add(receipts)
             if receipts and any(one.kind != "telemetry" for one in batch):  # which moves no rollout

@@ -1,7 +1,7 @@
 """The fleet's devices: what is known of each, which a selector means, and their labels."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from cryptography import x509
@@ -23,6 +23,14 @@ CPU: Final = "CPUExecutionProvider"
 LIVE: Final = devices.c.removed.is_(None)
 # Bound variables of one statement.
 _TOGETHER: Final = 500
+
+
+class Meant(NamedTuple):
+    """A device that a selector means: all its labels, and its facts where it has sent any."""
+
+    device: DeviceId
+    labels: selectors.Labels
+    facts: Facts | None
 
 
 def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
@@ -71,7 +79,15 @@ def chosen(
 ) -> list[tuple[Candidate, HostFacts | None]]:
     """The devices that a selector matches, with their facts where they have sent any.
 
-    With ``only``, no others than these.
+    Raises:
+        Missing, Invalid: as :func:`meant`.
+    """
+    found = meant(connection, selector, only)
+    return [(Candidate(one.device, one.labels), one.facts.host if one.facts else None) for one in found]
+
+
+def meant(connection: Connection, selector: str, only: Sequence[DeviceId] | None) -> list[Meant]:
+    """The devices that a selector matches; with ``only``, no others than these.
 
     Raises:
         Missing: a device named in ``only`` does not exist.
@@ -95,7 +111,7 @@ def chosen(
         facts = msgspec.json.decode(row.facts, type=Facts) if row.facts else None
         labels = row.labels | (described(facts) if facts else {}) | {"id": row.id}
         if wanted.matches(labels):
-            found.append((Candidate(row.id, labels), facts.host if facts else None))
+            found.append(Meant(row.id, labels, facts))
     return found
 
 

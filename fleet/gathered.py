@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
 from fleet import device_keys, revisions
+from fleet.commands import due
 from fleet.rollouts import heard, phases
 from fleet.tables import devices, newcomers
 from fleet.telemetry import rows as telemetry
@@ -49,6 +50,7 @@ class Gathered:
         self.facts: list[DeviceId] = []
         # Devices that signed with the key of their next certificate, and that key.
         self.confirmed: list[tuple[DeviceId, str]] = []
+        self.returned: list[DeviceId] = []  # that came online: what waits for them is sent
         self.reports: list[tuple[Row[Any], Report]] = []
         self._told = told
         self._changes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -65,6 +67,8 @@ class Gathered:
             device_keys.confirm(connection, self.now, device, key)
         for columns, values in self._changes.items():
             connection.execute(_update(columns), values)
+        for some in pieces(self.returned, TOGETHER):
+            due.returned(connection, self.now, some)
         for some in pieces(self.facts, TOGETHER):
             known = set(connection.scalars(select(newcomers.c.device).where(newcomers.c.device.in_(some))))
             if new := [{"device": device} for device in some if device not in known]:
@@ -72,13 +76,16 @@ class Gathered:
         for some_telemetry in pieces(self.telemetry, TOGETHER):
             telemetry.write(connection, self.now, some_telemetry, day_bytes=self._day_bytes, tell=self.tell)
         for reports in pieces(self.reports, TOGETHER):
-            orders = {row.id: said.order for row, said in reports}
-            revisions.all_heard(connection, orders)
-            moved = heard.Moved(connection, self.now, list(orders))
-            for row, said in reports:
-                heard.report(moved, row.id, said)
-            moved.write()
+            self._write_reports(connection, reports)
             self._odd(connection, reports)
+
+    def _write_reports(self, connection: Connection, reports: Sequence[tuple[Row[Any], Report]]) -> None:
+        orders = {row.id: said.order for row, said in reports}
+        revisions.all_heard(connection, orders)
+        moved = heard.Moved(connection, self.now, list(orders))
+        for row, said in reports:
+            heard.report(moved, row.id, said)
+        moved.write()
 
     def _odd(self, connection: Connection, reports: Iterable[tuple[Row[Any], Report]]) -> None:
         for row, said in reports:

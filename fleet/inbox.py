@@ -2,15 +2,18 @@
 
 Each message of a kind is complete, so that of a flood the newest are enough: they take the place of the oldest of the
 same device and kind. So a device that floods holds no more room than its share, and nobody else's messages wait for it.
+Answers to commands are parts that follow each other: there the first ones stay, and what finds no room comes again.
 """
 
 import asyncio
 from collections import defaultdict, deque
 from typing import Final
 
-from fleet.ingest import OF_ONE_KIND, Inbound
+from fleet.ingest import ANSWER, OF_ONE_KIND, Inbound
 
 WAITING: Final = 5000
+# Of one device: the parts of the largest result.
+ANSWERS: Final = 80
 
 
 class Inbox:
@@ -29,9 +32,15 @@ class Inbox:
         return len(self._line)
 
     async def put(self, one: Inbound) -> bool:
-        """Add a message, once there is room; False where it took the place of an older one of its device and kind."""
+        """Add a message, once there is room.
+
+        False where it took the place of an older one of its device and kind, or an answer found no room.
+        """
         mine = self._mine.get((one.device, one.kind))
-        if mine is not None and len(mine) >= self._of_one_kind:
+        if one.kind == ANSWER:
+            if mine is not None and len(mine) >= ANSWERS:
+                return False
+        elif mine is not None and len(mine) >= self._of_one_kind:
             del self._line[mine.popleft()]
             self._add(one)
             return False

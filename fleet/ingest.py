@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from fleet import device_keys, epochs, events
 from fleet.attempts import Attempts
 from fleet.clock import Clock
+from fleet.commands import taken
 from fleet.db import Database
 from fleet.device_keys import Keys
 from fleet.epochs import News
@@ -36,18 +37,22 @@ from modules import canonical
 from modules.cores import granted, threads
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
+from modules.protocol import commands as commands_wire
 from modules.protocol import facts as facts_wire
 from modules.protocol import report as report_wire
 from modules.protocol import telemetry as telemetry_wire
+from modules.protocol.commands import Answer
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report, Status
 from modules.protocol.telemetry import Telemetry
-from modules.signing import FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, opened
+from modules.signing import ANSWER_TYPE, FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, opened
 
 log = logging.getLogger(__name__)
 
 # Messages of one device and kind in one batch; of a flood only the newest are looked at.
 OF_ONE_KIND: Final = 20
+# The kind of answers to commands. Each counts, the first before the others, so that no newer one takes its place.
+ANSWER: Final = "cmd"
 # Messages that one thread reads at a time.
 TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
@@ -57,7 +62,7 @@ PARTING_S: Final = 60.0
 class Said(NamedTuple):
     """A signed document, its bytes, and the device's next key where that has signed it."""
 
-    document: Facts | Report | Telemetry
+    document: Facts | Report | Telemetry | Answer
     data: bytes
     next_key: str = ""
 
@@ -71,10 +76,11 @@ _SEEN: Final = (
     *(devices.c.telemetry_number, devices.c.revoked),
 )
 # What is signed, by the topic level after ``up``: the document, its type in the envelope, and its bound in bytes.
-_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry], str, int]]] = {
+_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry | Answer], str, int]]] = {
     "facts": (Facts, FACTS_TYPE, facts_wire.LIMIT),
     "report": (Report, REPORT_TYPE, report_wire.LIMIT),
     "telemetry": (Telemetry, TELEMETRY_TYPE, telemetry_wire.LIMIT),
+    ANSWER: (Answer, ANSWER_TYPE, commands_wire.ANSWER_LIMIT),
 }
 
 
@@ -105,7 +111,7 @@ class Ingest:
     @staticmethod
     def kind(rest: tuple[str, ...]) -> str | None:
         """What comes at these levels after ``up``; None where it is nothing that is taken here."""
-        if len(rest) == 1 and rest[0] in {"report", "facts", "status"}:
+        if len(rest) == 1 and rest[0] in {"report", "facts", "status", ANSWER}:
             return rest[0]
         return "telemetry" if len(rest) == 2 and rest[0] == "telemetry" else None  # noqa: PLR2004 - and its stream
 
@@ -166,6 +172,9 @@ class Ingest:
         told: list[tuple[str, str, DeviceId]] = []
         refused: list[tuple[Inbound, Refused]] = []
         known: list[str] = []
+        if answers := [one for one in read if one[0].kind == ANSWER]:
+            read = [one for one in read if one[0].kind != ANSWER]
+            self._answers(connection, answers, told, known, refused)
         for one_of_each in _rounds(read):
             gathered = Gathered(self._clock(), told, known, telemetry_day_bytes=self._day_bytes)
             rows = _rows(connection, {message.device for message, _ in one_of_each})
@@ -186,6 +195,25 @@ class Ingest:
         for message, why in refused:
             self._refuse(connection, message, why)
         return receipts
+
+    def _answers(
+        self,
+        connection: Connection,
+        read: Sequence[tuple[Inbound, Document]],
+        told: list[tuple[str, str, DeviceId]],
+        known: list[str],
+        refused: list[tuple[Inbound, Refused]],
+    ) -> None:
+        """Answers to commands, all together: they are parts of one thing, and no rounds."""
+        said = []
+        for message, document in read:
+            if isinstance(document, Invalid | Untrusted):
+                refused.append((message, document))
+            elif isinstance(document, Exception):
+                raise document
+            elif isinstance(document, Said) and isinstance(document.document, Answer):
+                said.append(taken.Said(message.device, document.document, document.data))
+        taken.take(connection, self._clock(), said, told, known=lambda: known.append(ANSWER))
 
     def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, Keys]) -> list[tuple[Inbound, Document]]:
         return [(message, self._read(message, keys.get(message.device))) for message in messages]
@@ -221,6 +249,8 @@ class Ingest:
             gathered.confirmed.append((message.device, next_key))
         if isinstance(said, Telemetry):
             return _take_telemetry(gathered, row, said, data)
+        if isinstance(said, Answer):
+            return None  # taken apart from these
         return _take_signed(gathered, row, said, data)
 
     def _event(self, connection: Connection, kind: str, message: str, device: DeviceId) -> None:
@@ -322,6 +352,8 @@ def _status(gathered: Gathered, row: Row[Any], status: Status) -> None:
         return  # the will of a session before the device lost its database, or a clone's, whose reports tell more
     if status.epoch == row.status_epoch and status.boot < row.boot:
         return  # the will of a session that was replaced
+    if status.online and (not row.online or status.boot != row.boot or status.epoch != row.status_epoch):
+        gathered.returned.append(row.id)
     seen = {"last_seen": gathered.now} if status.online or row.online else {}
     gathered.change(row.id, online=status.online, boot=status.boot, status_epoch=status.epoch, **seen)
 
@@ -332,7 +364,7 @@ def _within_budget(batch: Sequence[Inbound]) -> list[Inbound]:
     chosen = []
     for message in reversed(batch):
         left[message.device, message.kind] += 1
-        if left[message.device, message.kind] <= OF_ONE_KIND:
+        if left[message.device, message.kind] <= OF_ONE_KIND or message.kind == ANSWER:
             chosen.append(message)
     return chosen[::-1]
 

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, select, update
 
 from fleet import events, revisions, revocation
+from fleet.commands import given
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import control
@@ -40,6 +41,7 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     for slot in connection.scalars(select(slots.c.slot).where(slots.c.device == device)).all():
         revisions.empty(connection, now, by, device, slot)
     control.depart(connection, device)
+    given.depart(connection, now, device)
     telemetry.forget(connection, device)
     revocation.revoke(connection, now, device)
     gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}

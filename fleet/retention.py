@@ -2,6 +2,8 @@
 
 - Telemetry: after ``keep_telemetry_s``, by the time at which the server got it; the newest of each device stays.
 - Events: after ``keep_events_s``, except the newest.
+- What devices sent as results of commands: after ``keep_results_s``; the commands that are over, and whatever is left
+  of their results: after ``keep_commands_s``.
 - What was decided for a slot: after ``keep_history_s``, except the newest revisions of each slot, what the members of a
   rollout refer to, and what stood before that, to which a revert goes back.
 - Devices and history of a rollout: after nothing has happened to it for ``keep_rollouts_s``, if it has ended and no
@@ -18,10 +20,22 @@ from fleet.db import Database
 from fleet.meters import Meters
 from fleet.rollouts.phases import Standing, State
 from fleet.settings import Settings
-from fleet.tables import events, history, members, rollouts, slot_revisions, slots, telemetry_history
+from fleet.tables import (
+    command_parts,
+    commands,
+    events,
+    history,
+    members,
+    rollouts,
+    slot_revisions,
+    slots,
+    telemetry_history,
+)
 
 # Rows of one transaction: some milliseconds of the writers' lock.
 AT_ONCE: Final = 500
+# Of a result each may have 64 KiB.
+PARTS_AT_ONCE: Final = 100
 # Rollouts that one look takes: each may have thousands of members, which are only read.
 ROLLOUTS_AT_ONCE: Final = 5
 EVENTS_KEPT: Final = 1000
@@ -40,6 +54,8 @@ class Retention:
         self._work: tuple[Callable[[], bool], ...] = (
             self._events,
             self._telemetry,
+            self._results,
+            self._commands,
             self._rollouts,
             self._sweep,
             self._revisions,
@@ -69,6 +85,31 @@ class Retention:
         chosen = old.order_by(kept.received).limit(AT_ONCE).subquery()
         with self._database.write() as connection:
             return self._delete(connection, telemetry_history, kept.id.in_(select(chosen.c.id))) == AT_ONCE
+
+    def _results(self) -> bool:
+        before = self._clock() - self._settings.keep_results_s
+        return self._delete_parts(command_parts.c.at < before, command_parts.c.at)
+
+    def _commands(self) -> bool:
+        old = commands.c.ended < self._clock() - self._settings.keep_commands_s
+        if self._delete_parts(old, commands.c.ended):
+            return True
+        chosen = select(commands.c.number).where(old).order_by(commands.c.ended).limit(AT_ONCE).subquery()
+        with self._database.write() as connection:
+            return self._delete(connection, commands, commands.c.number.in_(select(chosen.c.number))) == AT_ONCE
+
+    def _delete_parts(self, which: Any, order: Any) -> bool:
+        """Some parts of results of commands that are over; False where there was none."""
+        key = (command_parts.c.command, command_parts.c.part)
+        over = which & commands.c.ended.is_not(None)
+        some = select(*key).join(commands).where(over).order_by(order).limit(PARTS_AT_ONCE)
+        with self._database.read() as connection:
+            chosen = [tuple(row) for row in connection.execute(some)]
+        if not chosen:
+            return False
+        with self._database.write() as connection:
+            self._delete(connection, command_parts, tuple_(*key).in_(chosen))
+        return True
 
     def _sweep(self) -> bool:
         """Rows of rollouts that are forgotten; after a restart, too, whatever was left."""

@@ -11,6 +11,8 @@ from fleet.audit.heads import Heads
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink
 from fleet.clock import Clock
+from fleet.commands.following import Followers
+from fleet.commands.given import Commands
 from fleet.db import Database
 from fleet.enrolment import Enrolment
 from fleet.limits import Limits
@@ -28,8 +30,8 @@ from fleet.upkeep import Upkeep
 class Services:
     """The parts; ``leads`` says whether this server is the one that leads (fleet/leader.py).
 
-    ``wake`` makes the rollout engine look now, and ``devices_changed`` says that devices joined or were removed; both
-    from any thread.
+    ``wake`` makes the rollout engine look now, ``devices_changed`` says that devices joined or were removed, and
+    ``commands_given`` that commands wait to be sent; all from any thread.
     """
 
     settings: Settings
@@ -40,6 +42,8 @@ class Services:
     metadata: Metadata
     enrolment: Enrolment
     orders: Orders
+    commands: Commands
+    followers: Followers
     link: BrokerLink
     attempts: Attempts
     mishaps: Mishaps
@@ -51,6 +55,7 @@ class Services:
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]
+    commands_given: Callable[[], None]
 
 
 def services(request: Request) -> Services:

@@ -107,6 +107,10 @@ class Settings(BaseSettings):
     keep_rollouts_s: Annotated[int, Field(ge=DAY_S)] = 730 * DAY_S
     #: how long telemetry is kept; the newest of each device stays
     keep_telemetry_s: Annotated[int, Field(ge=3600)] = 7 * DAY_S
+    #: how long a command that is over is kept; the event of it stays as long as events do
+    keep_commands_s: Annotated[int, Field(ge=DAY_S)] = 90 * DAY_S
+    #: how long it is kept what a device sent as a command's result, as log lines or a diagnosis
+    keep_results_s: Annotated[int, Field(ge=3600)] = 7 * DAY_S
     #: bytes of each device's stream of telemetry that are kept of a day; of more, only the newest
     telemetry_day_bytes: Annotated[int, Field(ge=1 << 10)] = DAY_TELEMETRY
     #: whether /metrics is answered without a token

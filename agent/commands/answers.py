@@ -134,7 +134,7 @@ class Answers:
         document = self._kept.answer(known.id, part)
         if document is not None:
             envelope = signing.sign(document, payload_type=signing.ANSWER_TYPE, signers=[self._signer()])
-            await self._link.publish(self._link.topics.answer(self._device, known.name, known.id), envelope)
+            await self._link.publish(self._link.topics.answer(self._device), envelope)
 
 
 class Saying:

@@ -26,7 +26,8 @@ from agent.commands.answers import Saying
 from agent.commands.parts import Parts
 from agent.commands.redacted import GONE, Redactor, names_a_secret, secret_files
 from agent.engines.contract import ContainerEngine
-from agent.identity import CA, CERTIFICATE
+from agent import identity as identities
+from agent.identity import CA
 from agent.outbox import READS
 from agent.report import build
 from agent.slots import Slot
@@ -185,8 +186,11 @@ def _certificates(identity: Path) -> list[dict[str, str]]:
             "from": one.not_valid_before_utc.isoformat(),
             "until": one.not_valid_after_utc.isoformat(),
         }
-        for name in (CERTIFICATE, CA)
-        for one in x509.load_pem_x509_certificates((identity / name).read_bytes())
+        for name, data in (
+            ("certificate", identities.certificate_of(identities.present(identity).certificate.read_bytes())),
+            (CA, (identity / CA).read_bytes()),
+        )
+        for one in x509.load_pem_x509_certificates(data)
     ]
 
 

@@ -215,8 +215,8 @@ async def _say(settings: Settings, identity: Identity, left: list[str], clock: C
     """The last answer, as long as there is a key to sign it with. Where nobody can be told, the device goes silent."""
     try:
         order = msgspec.json.decode((Path(settings.state) / DECOMMISSION).read_bytes(), type=Order)
-        pem = (settings.identity / KEY).read_bytes()
-    except (OSError, *UNREADABLE) as error:
+        signer = OwnKey(settings.identity)
+    except (OSError, BadSettings, *UNREADABLE) as error:
         _log.error("nobody is told of it: %s", error)
         return
     state: Literal["done", "failed"] = "failed" if left else "done"
@@ -231,14 +231,13 @@ async def _say(settings: Settings, identity: Identity, left: list[str], clock: C
         if left
         else None,
     )
-    signer = signing.signer_from_pem(pem, element=str(settings.identity / KEY))
     envelope = signing.sign(canonical.encode(answer), payload_type=signing.ANSWER_TYPE, signers=[signer])
     said = asyncio.Event()
     boots = itertools.count(order.boot + 1)
 
     async def on_connect() -> None:
         with contextlib.suppress(LinkLost):
-            await link.publish(link.topics.answer(order.device, _NAME, order.id), envelope)
+            await link.publish(link.topics.answer(order.device), envelope)
             said.set()
 
     link = Link(

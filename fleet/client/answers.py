@@ -57,11 +57,63 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     certificate: Certificate | None = None
 
 
+class CommandPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer to a command, without its bytes."""
+
+    part: int
+    at: float
+    state: str
+    progress: float | None = None
+    bytes: int = 0
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command to one device, and where it stands; ``answers`` counts the parts that the server took."""
+
+    id: str
+    number: int = 0
+    batch: str = ""
+    device: str
+    online: bool = False
+    name: str
+    slot: str | None = None
+    arguments: dict[str, float] = {}
+    issued: float
+    expires: float
+    by: str = ""
+    state: str
+    sent: float | None = None
+    heard: float | None = None
+    ended: float | None = None
+    answers: int = 0
+    bytes: int = 0
+    progress: float | None = None
+    note: str = ""
+    reason: Reason | None = None
+    content: str = ""
+    parts: tuple[CommandPart, ...] = ()
+
+
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):
     """A device that the selector meant and the module does not fit."""
 
     device: str
     reasons: tuple[str, ...] = ()
+
+
+class GivenCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """Which command is which device's."""
+
+    id: str
+    device: str
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """The commands of one request, and the devices that got none."""
+
+    batch: str
+    commands: tuple[GivenCommand, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

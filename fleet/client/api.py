@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import httpx
 import msgspec
@@ -11,8 +11,10 @@ from fleet.audit.chain import Entry
 from fleet.client.answers import (
     AuditHeads,
     AutoRollout,
+    Command,
     Device,
     Export,
+    Given,
     Happening,
     Health,
     Module,
@@ -29,9 +31,17 @@ T = TypeVar("T")
 
 _V1: Final = "/api/v1"
 _CHUNK: Final = 1 << 20
+_PAGE: Final = 1000
 # Reading is slow where the server hashes a whole blob before it answers.
 _TIMEOUT: Final = httpx.Timeout(10.0, read=120.0, write=120.0)
 _NOT_FOUND: Final = 404
+
+
+class Result(NamedTuple):
+    """Bytes that a device sent, and what they are: of the server's short list, whatever the device says."""
+
+    content: str
+    data: bytes
 
 
 class Fleet:
@@ -207,6 +217,41 @@ class Fleet:
             answer = self._call("GET", place)
             yield self._read(answer, lambda data: msgspec.json.Decoder(dict[str, Any]).decode_lines(data))
             place = answer.links.get("next", {}).get("url")
+
+    # Commands to devices
+
+    def give_command(self, request: dict[str, Any]) -> Given:
+        """Give one; ``request`` has name, device or selector, slot, arguments, expires_s."""
+        return self._decode(self._call("POST", f"{_V1}/commands", json=request), Given)
+
+    def commands(self, *, limit: int | None = None, **filters: Any) -> list[Command]:
+        """The newest first: all that the filters mean (device, name, state, batch), or so many."""
+        found: list[Command] = []
+        asked = {name: value for name, value in filters.items() if value is not None}
+        while limit is None or len(found) < limit:
+            page = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            before = {"before": found[-1].number} if found else {}
+            some = self._decode(
+                self._call("GET", f"{_V1}/commands", params=asked | before | {"limit": page}), list[Command]
+            )
+            found += some
+            if len(some) < page:
+                break
+        return found
+
+    def command(self, ident: str, *, first: int = 1, wait_s: float = 0) -> Command:
+        """A command with its parts from ``first`` on; with ``wait_s`` once that is there, or it is over."""
+        asked = {"from": first, "wait_s": wait_s}
+        return self._decode(self._call("GET", f"{_V1}/commands/{ident}", params=asked), Command)
+
+    def command_result(self, ident: str, *, first: int = 1, last: int | None = None) -> Result:
+        """What the device sent, from part ``first`` to ``last``."""
+        asked = {"from": first} | ({} if last is None else {"to": last})
+        answer = self._call("GET", f"{_V1}/commands/{ident}/result", params=asked)
+        return Result(answer.headers.get("content-type", "").partition(";")[0], answer.content)
+
+    def cancel_command(self, ident: str) -> Command:
+        return self._decode(self._call("DELETE", f"{_V1}/commands/{ident}"), Command)
 
     # Rollouts
 

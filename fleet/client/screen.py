@@ -100,6 +100,10 @@ class Screen:
         """A result in words, for people."""
         self.out.print(escape(_lines(sentence)), highlight=False)
 
+    def line(self, text: str) -> None:
+        """One line of somebody else's, as long as it is: a terminal breaks it where it must, and nothing else."""
+        self.out.print(escape(printable(text)), highlight=False, soft_wrap=True)
+
     def remark(self, sentence: str) -> None:
         """Something worth knowing that is not the result."""
         self.err.print(escape(_lines(sentence)), style="dim", highlight=False)

@@ -1,6 +1,6 @@
 """Commands to one device, signed by the director like an order, and what the device answers, signed by the device.
 
-A command comes at ``down/cmd/<name>/<id>`` (QoS 1, not retained) and its answers go to ``up/cmd/<name>/<id>``. The
+A command comes at ``down/cmd/<name>/<id>`` and its answers go to ``up/cmd`` (both QoS 1, not retained). The
 server publishes a command again, unchanged, until it has the last answer; a device that knows the id says what it
 answered before, and does nothing twice. Only names of :data:`COMMANDS` exist.
 """
@@ -21,6 +21,8 @@ LIMIT: Final = 16 << 10
 # One piece of a result, and all pieces of one together.
 PIECE: Final = 64 << 10
 RESULT_LIMIT: Final = 4 << 20
+# Answers to one command, of which many may have no piece.
+MAX_PARTS: Final = 5000
 ANSWER_LIMIT: Final = 128 << 10
 MAX_ARGUMENTS: Final = 16
 # A command lives no longer than this, in seconds; a device that was away for longer does not get it any more.

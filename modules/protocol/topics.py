@@ -77,13 +77,14 @@ class Topics:
     def command(self, device: DeviceId, name: str, ident: str) -> str:
         return self.down(device, "cmd", name, ident)
 
-    def answer(self, device: DeviceId, name: str, ident: str) -> str:
-        return self.up(device, "cmd", name, ident)
+    def answer(self, device: DeviceId) -> str:
+        """One topic for all answers to commands: a device can leave one retained message here, and no more."""
+        return self.up(device, "cmd")
 
     def retained(self, device: DeviceId) -> tuple[str, ...]:
-        """Where the broker keeps the newest message of or for a device."""
+        """Where the broker keeps the newest message of or for a device, or would if it said so."""
         streams = (self.telemetry(device, stream) for stream in STREAMS)
-        said = (self.report(device), self.facts(device), self.status(device), self.renewal(device))
+        said = (self.report(device), self.facts(device), self.status(device), self.renewal(device), self.answer(device))
         return self.order(device), *said, *streams
 
     def down(self, device: DeviceId, *rest: str) -> str:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,27 @@ from modules.digests import BLOCK, Blob, block_matches, check_index
 from modules.names import DeviceId, Digest
 from modules.needs import Engine, HostFacts
 from modules.protocol import blobs as wire
+from modules.protocol import commands as command_wire
 from modules.protocol import order as order_wire
+from modules.protocol.commands import Answer, Command
 from modules.protocol.enrollment import EnrollAnswer, EnrollRequest, JoinBundle
 from modules.protocol.facts import Facts
 from modules.protocol.order import Order
 from modules.protocol.report import Ack, Report, SlotReport, Status
 from modules.protocol.topics import Topics
-from modules.signing import FACTS_TYPE, ORDER_TYPE, REPORT_TYPE, sign, signer_from_pem, verify
+from modules.signing import (
+    ANSWER_TYPE,
+    COMMAND_TYPE,
+    FACTS_TYPE,
+    ORDER_TYPE,
+    REPORT_TYPE,
+    sign,
+    signer_from_pem,
+    verify,
+)
 
 WAIT_S = 20
+READS = ("edgefleet.order/1", "edgefleet.command/1")
 HOST_FACTS = HostFacts(
     platform="linux/amd64",
     cores=2,
@@ -55,6 +67,8 @@ class Device:
         self.acknowledged = 0
         self.orders: asyncio.Queue[bytes] = asyncio.Queue()
         self.acks: asyncio.Queue[int] = asyncio.Queue()
+        self.commands: asyncio.Queue[tuple[str, str, bytes]] = asyncio.Queue()
+        self.answered: dict[str, list[bytes]] = {}
         self.blocks: defaultdict[int, asyncio.Queue[wire.Block]] = defaultdict(asyncio.Queue)
         self.request = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,9 +128,10 @@ class Device:
     async def say(self, kind: str, payload: bytes) -> None:
         await self.client.publish(self.topics.up(self.name, kind), payload, qos=1, retain=True)
 
-    async def send_facts(self, host: HostFacts = HOST_FACTS) -> None:
+    async def send_facts(self, host: HostFacts = HOST_FACTS, formats: tuple[str, ...] = READS) -> None:
         self.number += 1
-        facts = Facts(device=self.name, number=self.number, issued=time.time(), agent="0", host=host)
+        said = {"device": self.name, "number": self.number, "issued": time.time(), "agent": "0", "formats": formats}
+        facts = Facts(host=host, **said)
         await self.say("facts", self.signed(facts, FACTS_TYPE))
 
     async def report(self, slots: Iterable[SlotReport], *, order: int, **more: Any) -> int:
@@ -141,6 +156,44 @@ class Device:
         order = canonical.decode(payload, Order, limit=order_wire.LIMIT, what="order")
         assert order.device == self.name
         return order
+
+    async def next_command(self, keys: Iterable[Key]) -> Command:
+        """The next command that arrives, verified with the director's keys, new or not."""
+        return self.command(keys, await self.arrived_command())
+
+    async def arrived_command(self) -> tuple[str, str, bytes]:
+        """The next command as it came: name and id of its topic, and its bytes."""
+        async with asyncio.timeout(2 * WAIT_S):
+            return await self.commands.get()
+
+    def command(self, keys: Iterable[Key], arrived: tuple[str, str, bytes]) -> Command:
+        """A command that arrived, verified."""
+        name, ident, envelope = arrived
+        payload = verify(envelope, payload_type=COMMAND_TYPE, keys=keys, limit=command_wire.LIMIT)
+        command = command_wire.decode(payload)
+        assert (command.device, command.name, command.id) == (self.name, name, ident)
+        return command
+
+    async def answer(self, command: Command, *answers: dict[str, Any]) -> None:
+        """Say these parts, and remember them: the fields of each, which begins where those before ended."""
+        said = self.answered.setdefault(command.id, [])
+        for fields in answers:
+            given = {"id": command.id, "device": self.name, "name": command.name, "part": len(said) + 1} | fields
+            said.append(self.signed(Answer(**given), ANSWER_TYPE))
+            await self.client.publish(self.topics.answer(self.name), said[-1], qos=1)
+
+    async def answer_again(self, command: Command) -> None:
+        for one in self.answered[command.id]:
+            await self.client.publish(self.topics.answer(self.name), one, qos=1)
+
+    async def obey(self, keys: Sequence[Key], done: Callable[[Command], Sequence[dict[str, Any]]]) -> None:
+        """Answer every command, for ever: what is done says what to answer, once; then the same is said again."""
+        while True:
+            command = self.command(keys, await self.commands.get())
+            if command.id in self.answered:
+                await self.answer_again(command)
+            else:
+                await self.answer(command, *done(command))
 
     async def acknowledgement(self, number: int) -> None:
         """Wait until the server says that this report is in its database."""
@@ -207,6 +260,8 @@ class Device:
                 self.orders.put_nowait(message.payload)
             elif rest == ("ack",):
                 self.acks.put_nowait(canonical.decode(message.payload, Ack, limit=1024, what="ack").report)
+            elif rest[0] == "cmd":
+                self.commands.put_nowait((rest[1], rest[2], message.payload))
             elif rest[0] == "blob":
                 self.blocks[int(rest[1])].put_nowait(wire.decode_block(message.payload))
 

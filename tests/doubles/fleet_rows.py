@@ -9,6 +9,9 @@ from sqlalchemy import insert, select
 
 from fleet import orders
 from fleet.blobs import Blobs
+from fleet.commands import view as command_view
+from fleet.commands.given import Commands
+from fleet.commands.given import Wish as CommandWish
 from fleet.ingest import Inbound, Ingest
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
@@ -17,17 +20,29 @@ from fleet.registry import Registry
 from fleet.rollouts import control, view
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.start import Wish, start
-from fleet.tables import devices
+from fleet.tables import commands, devices
 from modules import canonical
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.names import DeviceId, ModuleRef, Slug
+from modules.protocol import commands as command_wire
+from modules.protocol.commands import Answer, Command
 from modules.protocol.facts import Facts
 from modules.protocol.order import LIMIT, Order
 from modules.protocol.report import Report, SlotReport
 from modules.protocol.telemetry import Sample, Telemetry
-from modules.signing import FACTS_TYPE, ORDER_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem, verify
-from tests.doubles.device import HOST_FACTS
+from modules.signing import (
+    ANSWER_TYPE,
+    COMMAND_TYPE,
+    FACTS_TYPE,
+    ORDER_TYPE,
+    REPORT_TYPE,
+    TELEMETRY_TYPE,
+    sign,
+    signer_from_pem,
+    verify,
+)
+from tests.doubles.device import HOST_FACTS, READS
 from tests.doubles.publisher import module
 
 
@@ -41,6 +56,7 @@ class SmallFleet:
         self.registry = Registry(self.blobs)
         self.director = CryptoSigner.generate_ed25519()
         self.orders = Orders(self.director, life_s=86400)
+        self.commands = Commands(database, self.director, self.clock)
         self.mishaps, self.meters = Mishaps(self.clock), Meters()
         self.engine = Engine(database, self.registry, self.orders, self.clock, self.mishaps)
         self.ingest = Ingest(database, self.clock, self.mishaps, self.meters)
@@ -56,7 +72,7 @@ class SmallFleet:
             getattr(control, action)(connection, self.now, rollout, *more)
         self.tick()
 
-    def add_device(self, name, *, host=HOST_FACTS, labels=None):
+    def add_device(self, name, *, host=HOST_FACTS, labels=None, formats=READS):
         """An enrolled device, with facts unless ``host`` is None."""
         key = self.keys[name] = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key().public_bytes(
@@ -67,7 +83,7 @@ class SmallFleet:
         with self.database.write() as connection:
             connection.execute(insert(devices).values(**row, order_counter=0, order_published=0))
         if host is not None:
-            facts = Facts(device=DeviceId(name), number=1, issued=0.0, agent="0", host=host)
+            facts = Facts(device=DeviceId(name), number=1, issued=0.0, agent="0", host=host, formats=formats)
             self.ingest.commit([self.said(name, "facts", facts, FACTS_TYPE)])
         return DeviceId(name)
 
@@ -131,6 +147,29 @@ class SmallFleet:
         )
         envelope = sign(payload, payload_type=payload_type, signers=[signer_from_pem(key)])
         return Inbound(DeviceId(name), kind, envelope)
+
+    def give(self, name, **wish):
+        """Commands of an operator: the ids by device, and who got none."""
+        given = self.commands.give(CommandWish(name=name, **wish), by="token 1 (admin)")
+        return given.commands, {one.device: one.reasons for one in given.misfits}
+
+    def command(self, ident):
+        """A command as the API shows it."""
+        with self.database.read() as connection:
+            return command_view.one(connection, ident)
+
+    def signed_command(self, ident):
+        """What its device is sent, verified."""
+        with self.database.read() as connection:
+            envelope = connection.execute(select(commands.c.envelope).where(commands.c.id == ident)).scalar_one()
+        keys = [self.director.public_key]
+        return command_wire.decode(verify(envelope, payload_type=COMMAND_TYPE, keys=keys, limit=command_wire.LIMIT))
+
+    def answer(self, command: Command, part, state="running", *, key=None, **more):
+        """An answer as the broker brings it, signed with the device's key unless ``key`` names another's."""
+        given = {"id": command.id, "device": command.device, "name": command.name} | more
+        said = self.said(key or command.device, "cmd", Answer(part=part, state=state, **given), ANSWER_TYPE)
+        return said._replace(device=command.device)
 
     def measured(self, name, number, *, stream="host", samples=None, epoch="", dropped=0, **figures):
         """Telemetry of a device, committed: these figures of the whole device, or ``samples``; the receipts."""

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from fleet.inbox import Inbox
-from fleet.ingest import Inbound
+from fleet.inbox import ANSWERS, Inbox
+from fleet.ingest import ANSWER, Inbound
 from modules.names import DeviceId
 
 
@@ -34,6 +34,16 @@ async def test_of_a_flood_the_newest_are_kept_and_nobody_else_loses_any():
     flood = [said("dev-a", number) for number in range(100)]
     assert await put(inbox, *flood) == [True] * 3 + [False] * 97
     assert await inbox.batch(100) == [*others, *flood[-3:]]
+
+
+async def test_of_many_answers_the_first_are_kept():
+    """They are parts that follow each other: the largest result fits, and what does not comes again."""
+    inbox = Inbox(waiting=1000, of_one_kind=3)
+    answers = [said("dev-a", number, ANSWER) for number in range(ANSWERS + 10)]
+    assert await put(inbox, *answers) == [True] * ANSWERS + [False] * 10
+    assert await put(inbox, said("dev-a", 1), said("dev-b", 1, ANSWER)) == [True, True]
+    assert await inbox.batch(ANSWERS) == answers[:ANSWERS]
+    assert await put(inbox, answers[-1]) == [True]
 
 
 async def test_a_full_inbox_lets_nobody_in_until_a_batch_was_taken():

@@ -11,11 +11,12 @@ from fleet.app import create_app
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.meters import Meters
-from fleet.refusals import Conflict
+from fleet.refusals import Conflict, Missing
 from fleet.retention import AT_ONCE, EVENTS_KEPT, REVISIONS_KEPT, Retention
 from fleet.rollouts import control, policy
 from fleet.settings import DAY_S, Settings
-from fleet.tables import events, history, members, rollouts, slot_revisions, slots
+from fleet.tables import command_parts, commands, events, history, members, rollouts, slot_revisions, slots
+from modules.names import DeviceId
 from tests.parts.mosquitto import free_port
 
 YEAR = 365 * DAY_S
@@ -286,3 +287,39 @@ def test_less_than_a_day_is_no_setting(name):
     """A slip of the keyboard forgets nothing."""
     with pytest.raises(ValueError, match=name):
         Settings(**{name: 60})
+
+
+@pytest.fixture
+def answered(small_fleet):
+    """Commands with results, one that was answered 100 days ago, one 10 days ago, and one that nobody answered."""
+    small_fleet.add_device("dev-a")
+    small_fleet.started = small_fleet.now
+    found = {}
+    for name, days in (("old", 100), ("lately", 10), ("open", 5)):
+        small_fleet.now = small_fleet.started - days * DAY_S
+        found[name] = small_fleet.give("diagnose", device=DeviceId("dev-a"), expires_s=7 * DAY_S)[0]["dev-a"]
+        command = small_fleet.signed_command(found[name])
+        state = "running" if name == "open" else "done"
+        parts = [small_fleet.answer(command, number, "running", data=b"x" * 10) for number in range(1, 151)]
+        small_fleet.ingest.commit([*parts, small_fleet.answer(command, 151, state, data=b"y")])
+    small_fleet.now = small_fleet.started
+    return found
+
+
+def test_results_of_commands_go_before_the_commands(small_fleet, answered, database, forget):
+    """In small steps; what a command that is not over has brought stays, however old."""
+    _, counted = forget(keep_results_s=4 * DAY_S)
+    assert counted == {"command_parts": 302, "commands": 1}
+    assert count(database, commands) == 2
+    assert count(database, command_parts) == 151
+    assert small_fleet.command(answered["lately"])["answers"] == 151
+    with pytest.raises(Missing):
+        small_fleet.command(answered["old"])
+    assert len(small_fleet.command(answered["open"])["parts"]) == 151
+
+
+def test_a_command_takes_along_what_is_left_of_its_result(answered, database, forget):
+    """Where results are to be kept for longer than commands."""
+    _, counted = forget(keep_commands_s=50 * DAY_S, keep_results_s=YEAR)
+    assert counted == {"command_parts": 151, "commands": 1}
+    assert count(database, command_parts) == 302

@@ -150,6 +150,14 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/test_connections.py::test_a_foreign_name_is_refused_with_what_to_set",
         "tests/fleet/test_connections.py::test_a_foreign_page_changes_nothing",
     ),
+    "Commands and their answers": (
+        "tests/fleet/commands/test_given_commands.py::test_each_device_gets_a_command_of_its_own",
+        "tests/fleet/commands/test_taken_answers.py::test_what_is_not_the_next_part_of_its_own_command_changes_nothing",
+        "tests/fleet/commands/test_taken_answers.py::test_nothing_follows_the_end",
+        "tests/fleet/commands/test_taken_answers.py::test_a_result_has_an_end",
+        "tests/fleet/commands/test_command_flow.py::test_a_forged_answer_changes_nothing",
+        "tests/fleet/commands/test_command_api.py::test_what_a_device_sends_is_no_page",
+    ),
     "The broker's memory and connections": (
         "tests/deploy/test_broker_limits.py::test_devices_that_take_every_connection_leave_the_server_its_own",
         "tests/deploy/test_broker_limits.py::test_messages_beyond_all_memory_are_refused_and_the_broker_lives",

@@ -13,6 +13,7 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Device
 from fleet.client.api import Fleet
+from fleet.client.commands import device_commands
 from fleet.client.rollout_view import health, running
 from fleet.client.screen import Json, Screen, when
 from modules import canonical
@@ -21,7 +22,11 @@ from modules.names import device_id, slot_name
 from modules.protocol.report import SlotReport
 from modules.words import printable
 
-app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label, empty and remove them.")
+app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label, empty, command and remove them.")
+app.command("command")(device_commands.command)
+app.command("logs")(device_commands.logs)
+app.command("diagnose")(device_commands.diagnose)
+app.command("decommission")(device_commands.decommission)
 _ASK_AGAIN_S: Final = 1.0
 
 

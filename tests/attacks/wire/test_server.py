@@ -13,11 +13,12 @@ import pytest
 
 from modules import canonical
 from modules.protocol import blobs as wire
+from modules.protocol.commands import Answer
 from modules.protocol.enrollment import RenewRequest
 from modules.protocol.facts import Facts
 from modules.protocol.report import Reason, Refusal, Running, SlotReport, Status
 from modules.protocol.telemetry import Sample, Telemetry
-from modules.signing import FACTS_TYPE, RENEW_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
+from modules.signing import ANSWER_TYPE, FACTS_TYPE, RENEW_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
 from tests.doubles.bad_values import BAD, PACKED, spoilt
 from tests.doubles.device import HOST_FACTS, Device, join
 from tests.doubles.publisher import Publisher
@@ -92,8 +93,8 @@ async def works(fleet, device) -> None:
     assert fleet.mishaps() == {}
 
 
-def documents(device):
-    """Each kind of message of a device: its topic, an honest document, and how it is sent."""
+def documents(device, ident):
+    """Each kind of message of a device: its topic, an honest document, and how it is sent; answers to this command."""
     facts = Facts(device=device.name, number=1_000_000, issued=1.0, agent="0", host=HOST_FACTS, formats=("a",))
     refusal = Refusal(what="order 1", reason=Reason("invalid", "why"), at=1.0)
     report = device.document(1_000_000, [SLOT], order=1, refusals=(refusal,))
@@ -101,7 +102,10 @@ def documents(device):
     number = {"number": 1_000_000, "issued": 1.0, "epoch": "0" * 16}
     measured = Telemetry(device=device.name, stream="host", dropped=1, samples=samples, **number)
     request = RenewRequest(device=device.name, csr=device.csr(device.name))
+    said = {"state": "running", "progress": 0.5, "note": "half", "reason": Reason("unfit", "why"), "data": b"x"}
+    answer = Answer(id=ident, device=device.name, name="ping", part=1, content="text/plain", **said)
     return {
+        "cmd": (answer, lambda payload: envelope(device, payload, ANSWER_TYPE)),
         "status": (Status(online=True, boot=1_000_000, epoch="0" * 16), lambda payload: payload),
         "facts": (facts, lambda payload: envelope(device, payload, FACTS_TYPE)),
         "report": (report, lambda payload: envelope(device, payload, REPORT_TYPE)),
@@ -110,14 +114,26 @@ def documents(device):
     }
 
 
+async def command(fleet, device) -> str:
+    """The id of a command that this device has got, and could answer."""
+    async with device.connected():
+        await device.send_facts()
+        await device.acknowledgement(await device.report([], order=0))  # after its facts
+        body = {"name": "ping", "device": device.name}
+        answer = await asyncio.to_thread(lambda: fleet.http.post("/api/v1/commands", json=body).raise_for_status())
+        (given,) = answer.json()["commands"]
+        await device.arrived_command()
+    return str(given["id"])
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host", "enroll"])
+@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host", "enroll", "cmd"])
 async def test_no_document_of_a_device_ends_the_server(fleet, kind):
     """With any bad value anywhere in what a device says or asks, the server goes on, and serves that very device and
     others; so it does after a new start, when the broker sends the worst of them again."""
     bad = await asyncio.to_thread(fleet.device, f"bad-{kind.partition('/')[0]}")
     other = await asyncio.to_thread(fleet.device, f"other-{kind.partition('/')[0]}")
-    honest, sent_as = documents(bad)[kind]
+    honest, sent_as = documents(bad, await command(fleet, bad))[kind]
     document = json.loads(canonical.encode(honest))
     async with bad.connected(), other.connected():
         for value in VALUES.values():

@@ -1,0 +1,124 @@
+"""Commands to devices: give, look, follow, fetch what they brought, cancel."""
+
+import http
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from fleet.api.bodies import Body
+from fleet.auth import By, need
+from fleet.commands import view
+from fleet.commands.given import DECOMMISSION, Wish
+from fleet.commands.states import State
+from fleet.services import Use
+from modules.bounds import MAX_COUNT
+from modules.names import device_id
+from modules.protocol.commands import LONGEST_LIFE_S, MAX_ARGUMENTS, MAX_PARTS
+
+router = APIRouter(prefix="/api/v1/commands")
+
+LONGEST_WAIT_S: Final = 30
+_Part = Annotated[int, Query(ge=1, le=MAX_PARTS + 1)]
+_FirstPart = Annotated[int, Query(alias="from", ge=1, le=MAX_PARTS + 1)]
+_Word = Annotated[str, Field(min_length=1, max_length=100)]
+_also_writes_devices = need("device:write")
+
+
+class Give(Body):
+    """What to do, and which device or devices it is for."""
+
+    name: _Word
+    device: str | None = None
+    selector: str | None = None
+    slot: str | None = None
+    arguments: Annotated[dict[_Word, float], Field(max_length=MAX_ARGUMENTS)] = Field(default_factory=dict)
+    expires_s: Annotated[int, Field(ge=1, le=LONGEST_LIFE_S)] = 3600
+
+    def wish(self) -> Wish:
+        return Wish(
+            name=self.name,
+            device=None if self.device is None else device_id(self.device),
+            selector=self.selector,
+            slot=self.slot,
+            arguments=self.arguments,
+            expires_s=self.expires_s,
+        )
+
+
+@router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("command:write"))])
+def give_command(body: Give, use: Use, by: By, request: Request) -> dict[str, Any]:
+    """One command for each device that takes it; wiping a device takes device:write besides."""
+    if body.name == DECOMMISSION:
+        _also_writes_devices(request, use, request.headers.get("Authorization"))
+    given = use.commands.give(body.wish(), by=by)
+    use.commands_given()
+    return {
+        "batch": given.batch,
+        "commands": [{"id": ident, "device": device} for device, ident in given.commands.items()],
+        "misfits": [{"device": one.device, "reasons": one.reasons} for one in given.misfits],
+    }
+
+
+@router.get("", dependencies=[Depends(need("command:read"))])
+def list_commands(
+    use: Use,
+    device: Annotated[str | None, Query(max_length=63)] = None,
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
+    batch: Annotated[str | None, Query(max_length=32)] = None,
+    before: Annotated[int | None, Query(ge=1, le=MAX_COUNT)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """The newest first, page by page: ``before`` is the ``number`` of the last of the page before."""
+    with use.database.read() as connection:
+        return view.some(
+            connection,
+            device=None if device is None else device_id(device),
+            name=name,
+            states=state or (),
+            batch=batch,
+            before=before,
+            limit=limit,
+        )
+
+
+@router.get("/{command}", dependencies=[Depends(need("command:read"))])
+async def show_command(
+    command: str,
+    use: Use,
+    first: _FirstPart = 1,
+    wait_s: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)] = 0,
+) -> dict[str, Any]:
+    """One command with its parts; with ``wait_s`` once part ``from`` is there, or it is over, or the time is."""
+    if wait_s:
+        await use.followers.wait(use.database, command, first=first, wait_s=wait_s)
+
+    def look() -> dict[str, Any]:
+        with use.database.read() as connection:
+            return view.one(connection, command, first=first)
+
+    return await run_in_threadpool(look)
+
+
+@router.get("/{command}/result", dependencies=[Depends(need("log:read"))])
+def get_result(command: str, use: Use, first: _FirstPart = 1, to: _Part | None = None) -> Response:
+    """What the device sent, as far as it came; for a program or a file, and never a page that a browser shows."""
+    with use.database.read() as connection:
+        found = view.result(connection, command, first=first, last=to)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{found.file}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "no-store",
+    }
+    return Response(found.data, media_type=found.content, headers=headers)
+
+
+@router.delete("/{command}", dependencies=[Depends(need("command:write"))])
+def cancel_command(command: str, use: Use, by: By) -> dict[str, Any]:
+    """Send it no more, and take no more answers; what the device has begun it finishes."""
+    with use.database.write() as connection:
+        use.commands.cancel(connection, command, by=by)
+        return view.one(connection, command)
