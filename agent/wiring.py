@@ -55,7 +55,7 @@ def engines(settings: Settings, identity: Identity, installation: Installation) 
     return found
 
 
-async def run(settings: Settings, clock: Clock | None = None) -> bool:
+async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: PLR0915 - a list of parts
     """Run the agent until SIGTERM or SIGINT, or until it was asked to start again, which is returned.
 
     What serves goes on without it.

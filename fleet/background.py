@@ -40,7 +40,7 @@ from fleet.clock import Clock
 from fleet.commands.sending import Sending
 from fleet.db import Database, in_words
 from fleet.inbox import Inbox
-from fleet.ingest import Inbound, Ingest, Receipt
+from fleet.ingest import Ingest, Receipt
 from fleet.leader import Lead
 from fleet.metadata import Metadata
 from fleet.meters import Meters
@@ -49,6 +49,7 @@ from fleet.publisher import Publisher
 from fleet.renewal import Renewals
 from fleet.retention import Retention
 from fleet.rollouts.engine import Engine
+from fleet.said import Inbound
 from fleet.tables import devices
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost

@@ -9,7 +9,8 @@ import asyncio
 from collections import defaultdict, deque
 from typing import Final
 
-from fleet.ingest import ANSWER, OF_ONE_KIND, Inbound
+from fleet.ingest import OF_ONE_KIND
+from fleet.said import ANSWER, Inbound
 
 WAITING: Final = 5000
 # Of one device: the parts of the largest result.

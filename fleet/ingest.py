@@ -29,6 +29,7 @@ from fleet.gathered import TOGETHER, Gathered, pieces
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
+from fleet.said import ANSWER, Document, Inbound, Said, signed
 from fleet.settings import DAY_TELEMETRY
 from fleet.tables import devices
 from fleet.telemetry import news
@@ -37,59 +38,28 @@ from modules import canonical
 from modules.cores import granted, threads
 from modules.errors import Invalid, Refused, Untrusted
 from modules.names import DeviceId
-from modules.protocol import commands as commands_wire
-from modules.protocol import facts as facts_wire
 from modules.protocol import report as report_wire
-from modules.protocol import telemetry as telemetry_wire
 from modules.protocol.commands import Answer
 from modules.protocol.facts import Facts
 from modules.protocol.report import Report, Status
 from modules.protocol.telemetry import Telemetry
-from modules.signing import ANSWER_TYPE, FACTS_TYPE, REPORT_TYPE, TELEMETRY_TYPE, opened
 
 log = logging.getLogger(__name__)
 
 # Messages of one device and kind in one batch; of a flood only the newest are looked at.
 OF_ONE_KIND: Final = 20
-# The kind of answers to commands. Each counts, the first before the others, so that no newer one takes its place.
-ANSWER: Final = "cmd"
 # Messages that one thread reads at a time.
 TURN: Final = 50
 # What a device that was just removed still says is its goodbye.
 PARTING_S: Final = 60.0
 
 
-class Said(NamedTuple):
-    """A signed document, its bytes, and the device's next key where that has signed it."""
-
-    document: Facts | Report | Telemetry | Answer
-    data: bytes
-    next_key: str = ""
-
-
-# What a message says, or why it says nothing.
-Document = Status | Said | Exception
 # What is looked at of a device; its order and its facts are large, and seldom needed.
 _SEEN: Final = (
     *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
     *(devices.c.online, devices.c.boot, devices.c.facts_number, devices.c.report_number, devices.c.report),
     *(devices.c.telemetry_number, devices.c.revoked),
 )
-# What is signed, by the topic level after ``up``: the document, its type in the envelope, and its bound in bytes.
-_SIGNED: Final[dict[str, tuple[type[Facts | Report | Telemetry | Answer], str, int]]] = {
-    "facts": (Facts, FACTS_TYPE, facts_wire.LIMIT),
-    "report": (Report, REPORT_TYPE, report_wire.LIMIT),
-    "telemetry": (Telemetry, TELEMETRY_TYPE, telemetry_wire.LIMIT),
-    ANSWER: (Answer, ANSWER_TYPE, commands_wire.ANSWER_LIMIT),
-}
-
-
-class Inbound(NamedTuple):
-    """One message of a device; ``kind`` is the topic level after ``up``."""
-
-    device: DeviceId
-    kind: str
-    payload: bytes
 
 
 class Receipt(NamedTuple):
@@ -226,7 +196,7 @@ class Ingest:
             if message.kind == "status":
                 limit = report_wire.STATUS_LIMIT
                 return canonical.decode(message.payload, Status, limit=limit, what="up/status")
-            return _signed(message, keys, self._clock())
+            return signed(message, keys, self._clock())
         except Exception as error:  # noqa: BLE001 - told where the message is taken, which is done alone
             return error
 
@@ -387,15 +357,3 @@ def _rows(connection: Connection, names: set[DeviceId]) -> dict[str, Row[Any]]:
     for some in pieces(names, TOGETHER):
         found |= {row.id: row for row in connection.execute(select(*_SEEN).where(devices.c.id.in_(some)))}
     return found
-
-
-def _signed(message: Inbound, keys: Keys, now: float) -> Said:
-    kind, payload_type, limit = _SIGNED[message.kind]
-    accepted = keys.accepted(now)
-    known = [device_keys.public(pem) for pem in accepted.values()]
-    signed = opened(message.payload, payload_type=payload_type, keys=known, limit=limit)
-    document = canonical.decode(signed.payload, kind, limit=limit, what=f"up/{message.kind}")
-    if document.device != message.device:
-        raise Untrusted(f"the document is {document.device}'s", element=message.device)
-    by_next = keys.next if keys.next in {accepted[keyid] for keyid in signed.keyids} else None
-    return Said(document, signed.payload, by_next or "")

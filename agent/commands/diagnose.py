@@ -20,13 +20,13 @@ from typing import Any, Final
 import msgspec
 from cryptography import x509
 
+from agent import identity as identities
 from agent import running
 from agent.clock import Clock
 from agent.commands.answers import Saying
 from agent.commands.parts import Parts
 from agent.commands.redacted import GONE, Redactor, names_a_secret, secret_files
 from agent.engines.contract import ContainerEngine
-from agent import identity as identities
 from agent.identity import CA
 from agent.outbox import READS
 from agent.report import build

@@ -29,6 +29,7 @@ from agent.gateway import table as gateway_table
 from agent.identity import CERTIFICATE, KEY, Identity, sync_folder, write_private
 from agent.link import Link
 from agent.occupied import LOCK, occupied
+from agent.own_key import OwnKey
 from agent.running import DECOMMISSION, DECOMMISSIONED
 from agent.service import notify, watchdog
 from agent.settings import Settings
@@ -36,7 +37,7 @@ from agent.store import Store
 from modules import canonical, signing
 from modules.bounds import Count, Epoch, Number
 from modules.canonical import UNREADABLE
-from modules.errors import EdgefleetError, LinkLost
+from modules.errors import BadSettings, EdgefleetError, LinkLost
 from modules.names import DeviceField
 from modules.protocol.commands import Answer, CommandId
 from modules.protocol.report import Reason

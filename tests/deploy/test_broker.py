@@ -122,7 +122,14 @@ async def test_a_device_retains_nothing_but_what_the_protocol_names(site):
     """Of all topics below its own up, only those that the protocol names are taken: it cannot fill the broker."""
     own = DeviceId("dev-e")
     streams = [TOPICS.telemetry(own, stream) for stream in STREAMS]
-    named = [TOPICS.facts(own), TOPICS.status(own), TOPICS.blob_get(own), TOPICS.renewal(own), TOPICS.answer(own), *streams]
+    named = [
+        TOPICS.facts(own),
+        TOPICS.status(own),
+        TOPICS.blob_get(own),
+        TOPICS.renewal(own),
+        TOPICS.answer(own),
+        *streams,
+    ]
     async with site.server() as server, site.session(site.device(own)) as flooding:
         for topic in (
             *(TOPICS.up(own, "fill", str(n)) for n in range(50)),

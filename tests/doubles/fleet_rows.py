@@ -12,7 +12,8 @@ from fleet.blobs import Blobs
 from fleet.commands import view as command_view
 from fleet.commands.given import Commands
 from fleet.commands.given import Wish as CommandWish
-from fleet.ingest import Inbound, Ingest
+from fleet.ingest import Ingest
+from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders

@@ -7,7 +7,8 @@ import pytest
 
 from fleet.acks import Acks
 from fleet.inbox import Inbox
-from fleet.ingest import Inbound, Receipt
+from fleet.ingest import Receipt
+from fleet.said import Inbound
 from fleet.mishaps import Mishaps
 from fleet.setup import SERVICE
 from modules import canonical

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from fleet.db import Database
 from fleet.gathered import order_name
-from fleet.ingest import Inbound, Ingest
+from fleet.ingest import Ingest
+from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.tables import devices, events, members, newcomers, rollouts, slots, telemetry

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from fleet.inbox import ANSWERS, Inbox
-from fleet.ingest import ANSWER, Inbound
+from fleet.said import ANSWER, Inbound
 from modules.names import DeviceId
 
 

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from fleet import events, ingest
-from fleet.ingest import Inbound, Receipt, _within_budget
+from fleet.ingest import Receipt, _within_budget
+from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.rollouts import heard
 from fleet.rollouts.model import Policy, Wave

@@ -13,7 +13,7 @@ from fleet import figures, setup, tokens
 from fleet.app import create_app
 from fleet.db import Database
 from fleet.folder import Folder
-from fleet.ingest import Inbound
+from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.rollouts import policy
 from fleet.settings import Settings

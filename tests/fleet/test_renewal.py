@@ -12,7 +12,8 @@ from fleet import device_keys, events, removal, renewal, revocation, tokens
 from fleet.authority import Authority
 from fleet.device_keys import PREVIOUS_S, Keys
 from fleet.enrolment import Enrolment
-from fleet.ingest import Inbound, Ingest, Receipt
+from fleet.ingest import Ingest, Receipt
+from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import Forbidden

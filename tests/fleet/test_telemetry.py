@@ -5,7 +5,8 @@ from sqlalchemy import func, select
 
 from fleet import events, removal
 from fleet.export import pages
-from fleet.ingest import Inbound, Ingest, Receipt
+from fleet.ingest import Ingest, Receipt
+from fleet.said import Inbound
 from fleet.refusals import Missing
 from fleet.retention import Retention
 from fleet.settings import Settings

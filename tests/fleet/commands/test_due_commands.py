@@ -5,7 +5,7 @@ import pytest
 from fleet import events
 from fleet.commands import due
 from fleet.commands.states import AGAIN_S, LASTS_S, LATE_S, OFFLINE_S
-from fleet.ingest import Inbound
+from fleet.said import Inbound
 from modules import canonical
 from modules.names import DeviceId
 from modules.protocol.report import Status
