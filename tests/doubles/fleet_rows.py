@@ -13,7 +13,6 @@ from fleet.commands import view as command_view
 from fleet.commands.given import Commands
 from fleet.commands.given import Wish as CommandWish
 from fleet.ingest import Ingest
-from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
@@ -21,6 +20,7 @@ from fleet.registry import Registry
 from fleet.rollouts import control, view
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.start import Wish, start
+from fleet.said import Inbound
 from fleet.tables import commands, devices
 from modules import canonical
 from modules import manifest as manifests

@@ -8,8 +8,8 @@ import pytest
 from fleet.acks import Acks
 from fleet.inbox import Inbox
 from fleet.ingest import Receipt
-from fleet.said import Inbound
 from fleet.mishaps import Mishaps
+from fleet.said import Inbound
 from fleet.setup import SERVICE
 from modules import canonical
 from modules.errors import LinkLost

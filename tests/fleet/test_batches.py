@@ -10,9 +10,9 @@ from sqlalchemy import select
 from fleet.db import Database
 from fleet.gathered import order_name
 from fleet.ingest import Ingest
-from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
+from fleet.said import Inbound
 from fleet.tables import devices, events, members, newcomers, rollouts, slots, telemetry
 from modules import canonical
 from modules.names import DeviceId

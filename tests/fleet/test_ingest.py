@@ -7,10 +7,10 @@ from sqlalchemy import select
 
 from fleet import events, ingest
 from fleet.ingest import Receipt, _within_budget
-from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.rollouts import heard
 from fleet.rollouts.model import Policy, Wave
+from fleet.said import Inbound
 from fleet.tables import devices, members, rollouts, slot_revisions, slots
 from modules import canonical
 from modules.names import DeviceId, Digest, Slug

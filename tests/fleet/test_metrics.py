@@ -13,9 +13,9 @@ from fleet import figures, setup, tokens
 from fleet.app import create_app
 from fleet.db import Database
 from fleet.folder import Folder
-from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.rollouts import policy
+from fleet.said import Inbound
 from fleet.settings import Settings
 from fleet.tables import devices
 from modules.names import DeviceId

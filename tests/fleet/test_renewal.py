@@ -13,11 +13,11 @@ from fleet.authority import Authority
 from fleet.device_keys import PREVIOUS_S, Keys
 from fleet.enrolment import Enrolment
 from fleet.ingest import Ingest, Receipt
-from fleet.said import Inbound
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import Forbidden
 from fleet.renewal import A_DAY, Renewals
+from fleet.said import Inbound
 from fleet.tables import certificates, devices
 from modules import canonical
 from modules.names import DeviceId

@@ -6,9 +6,9 @@ from sqlalchemy import func, select
 from fleet import events, removal
 from fleet.export import pages
 from fleet.ingest import Ingest, Receipt
-from fleet.said import Inbound
 from fleet.refusals import Missing
 from fleet.retention import Retention
+from fleet.said import Inbound
 from fleet.settings import Settings
 from fleet.tables import devices, telemetry, telemetry_history
 from fleet.telemetry import view
