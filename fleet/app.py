@@ -39,6 +39,7 @@ from fleet.publisher import Publisher
 from fleet.registry import Registry
 from fleet.retention import Retention
 from fleet.revocation import Revocations
+from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
@@ -134,12 +135,14 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         by_label=settings.label_limits,
         labels_of=partial(labels_of, database),
     )
+    rights = Rights(database, blobs, clock, mishaps, meters, grace_s=settings.replaced_order_s)
     broadcasts = Broadcaster(
         topics=topics,
         send=link.publish,
         read_blocks=blobs.read_blocks,
         demand=Demands(database, blobs).of,
         end_session=link.end_session,
+        rights=rights,
         limits=limits,
         meters=meters,
         mishaps=mishaps,
@@ -149,6 +152,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         send=link.publish,
         read_blocks=blobs.read_blocks,
         read_metadata=metadata.file,
+        rights=rights,
         workers=settings.block_workers,
         mishaps=mishaps,
         meters=meters,
@@ -163,6 +167,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         ingest=Ingest(database, clock, mishaps, meters, telemetry_day_bytes=settings.telemetry_day_bytes),
         engine=Engine(database, registry, orders, clock, mishaps),
         publisher=publisher,
+        rights=rights,
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
@@ -197,6 +202,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         mishaps=mishaps,
         meters=meters,
         limits=limits,
+        rights=rights,
         revocations=Revocations(authority, folder),
         leads=lambda: background.leads,
         wake=background.wake,

@@ -19,6 +19,7 @@ from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.revocation import Revocations
+from fleet.rights import Rights
 from fleet.settings import Settings
 
 
@@ -43,6 +44,7 @@ class Services:
     mishaps: Mishaps
     meters: Meters
     limits: Limits
+    rights: Rights
     revocations: Revocations
     leads: Callable[[], bool]
     wake: Callable[[], None]

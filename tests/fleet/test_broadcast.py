@@ -21,6 +21,7 @@ from modules.errors import LinkLost
 from modules.names import DeviceId, Digest
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
+from tests.doubles.rights import Everything
 
 TOPICS = Topics()
 DATA = bytes(range(256)) * 1000
@@ -39,7 +40,7 @@ class Site:
         limits = limits or Limits()
         mishaps = Mishaps(lambda: 0.0)
         parts = {"topics": TOPICS, "send": self.send, "read_blocks": self.read_blocks, "mishaps": mishaps}
-        parts |= {"limits": limits, "meters": self.meters}
+        parts |= {"rights": Everything(), "limits": limits, "meters": self.meters}
         self.ended = []
         self.broadcaster = Broadcaster(demand=self.demand, end_session=self.end_session, **parts)
         more = {"read_metadata": lambda _: b"m", "workers": 2, "broadcasts": self.broadcaster}
