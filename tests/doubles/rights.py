@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import insert, select, update
 
 from fleet import revisions
+from fleet.refusals import Missing
 from fleet.tables import devices, rollouts
 from modules import manifest as manifests
 from modules.digests import sha256
@@ -13,13 +14,17 @@ from modules.protocol.order import SlotOrder
 
 
 class Everything:
-    """Every device may have every blob."""
+    """Every device may have every blob, but those in ``without``, which may have none."""
+
+    def __init__(self):
+        self.without = set()
 
     async def may(self, device, blob, waiting=()):
-        return True
+        return device not in self.without
 
     async def check(self, device, blob, waiting=()):
-        pass
+        if device in self.without:
+            raise Missing("there is no such blob", element=blob)
 
 
 def enrolled(database, device):
