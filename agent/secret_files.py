@@ -7,7 +7,6 @@ reads the one or the other. What cannot be kept out of a swap partition, this ca
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -57,12 +56,6 @@ def write(folder: Path, secrets: Mapping[str, bytes], *, group: int) -> None:
     for entry in folder.iterdir():
         if entry.name not in secrets:
             entry.unlink()
-
-
-def clear(folder: Path) -> None:
-    """Remove what an ended instance was given."""
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def _replace(path: Path, data: bytes, group: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent import identity as identities
 from agent import installation as installations
+from agent import sealing_key
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
 from agent.clock import Clock, SystemClock
@@ -31,6 +32,7 @@ from agent.loop import Loop, Measurer
 from agent.observe import Observer
 from agent.outbox import Outbox
 from agent.router import Router
+from agent.secrets_here import SecretFiles
 from agent.service import notify, watchdog
 from agent.settings import Settings
 from agent.shelf import Shelf
@@ -127,7 +129,13 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
     host = Host(known, Path(settings.state))
     router = Router(settings.table, store, settings.identity, settings.gateway_address)
     outbox = Outbox(
-        device=identity.device, store=store, link=link, signer=signer, now=clock.now, monotonic=clock.monotonic
+        device=identity.device,
+        store=store,
+        link=link,
+        signer=signer,
+        now=clock.now,
+        monotonic=clock.monotonic,
+        sealing=sealing_key.ensure(settings.identity),
     )
     supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
     launcher = Launcher(
@@ -137,6 +145,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> None:
         facts=lambda: host.facts,
         group=settings.gateway_group,
         clock=clock,
+        secrets=SecretFiles(settings.secrets, settings.identity, identity.device),
     )
 
     hands = Hands(

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fleet import errors
 from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
+from fleet.api import secrets as secrets_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
@@ -76,7 +77,20 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    for room in (
+        health,
+        metrics,
+        enrol,
+        devices,
+        blobs_api,
+        modules,
+        tuf,
+        rollouts,
+        auto_rollouts,
+        events,
+        export,
+        secrets_api,
+    ):
         app.include_router(room.router)
     return app
 
@@ -117,7 +131,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director, life_s=settings.order_life_s)
+    orders = Orders(metadata.director, life_s=settings.order_life_s, declared=registry.declared)
     link = BrokerLink(
         host=settings.broker_service_host or settings.broker_host,
         port=settings.broker_service_port,

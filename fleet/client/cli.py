@@ -26,6 +26,7 @@ NOUNS: Final = {
     "serve-local": "Serve a model, a script or a module on this machine, and again when its files change.",
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show, label and empty them.",
+    "secrets": "Give modules tokens and certificates that only their devices can open.",
     "telemetry": "Show what a device measured of itself.",
     "events": "Show what happened that somebody should look at.",
     "export": "Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file.",
