@@ -223,7 +223,7 @@ async def test_many_that_ask_at_once_are_looked_up_together(small_fleet, rights)
     assert len(asked) < 10
 
 
-async def test_who_is_refused_hears_what_there_is_to_hear_of_nothing_and_leaves_one_event_an_hour(small_fleet, rights):
+async def test_who_is_refused_hears_of_no_blob_and_leaves_one_event_an_hour(small_fleet, rights):
     """The same words for a blob that is there and for one that is not; each is counted."""
     there = measure_bytes(b"graph of digits").sha256
     small_fleet.add_module("digits")

@@ -107,7 +107,7 @@ NOWHERE = sha256(b"nowhere")
 ABSENT = (wire.MISSING, b"there is no such blob")
 
 
-async def test_a_device_gets_its_own_blobs_and_none_of_another_whatever_way_it_asks(fleet, tmp_path):
+async def test_a_device_gets_its_own_blobs_alone_whatever_way_it_asks(fleet, tmp_path):
     """Manifest, files, image, layers and every index: of its own all, of the other's none, in the very words for a blob
     that does not exist; no invitation to a broadcast, and joining one that nobody invited it to brings nothing."""
     _, operator, owner = fleet
