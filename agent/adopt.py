@@ -74,6 +74,8 @@ def _adjusted(slot: Slot, beside: dict[str, Any], now: float) -> Slot | None:
     if {"windows", "secrets"} & set(changed) and slot.phase is Phase.STARTING:
         # Its start has been broken off for this order, and may have to wait for another window.
         slot = slot.to(Phase.STAGED, now, attempts=slot.target.attempts, candidate=None)
+    if "secrets" in changed:
+        changed["not_before"] = 0.0  # it may have waited for this one
     if "measure" in changed:
         changed["watched"] = Watched(before=slot.target.watched.before if changed["measure"] else None)
     if routing := changed.get("routing"):

@@ -9,7 +9,7 @@ import msgspec
 from agent.clock import backoff
 from agent.hands import Hands
 from agent.slots import Placed, Slot, Upkeep, reason
-from modules.errors import NeedsOperator, NoSpace, Untrusted
+from modules.errors import NeedsOperator, NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Keeper:
         changed = {name: manifest.declared[name] for name in old.ungiven if name in manifest.declared}
         try:
             given = await asyncio.to_thread(self._hands.launcher.give, old, manifest)
-        except (NeedsOperator, Untrusted) as error:
+        except NeedsOperator as error:
             _log.warning("%s: %s keeps the secrets that it has: %s", slot.slot, old.wanted.module, error)
             given = {name: one.version for name, one in old.secrets.items()}
             changed = {}

@@ -95,8 +95,7 @@ class Launcher:
         """Open the secrets of an instance, and make its folder for them what it is to be; the versions. Blocking.
 
         Raises:
-            Untrusted: one is not sealed to this device, for this place.
-            NeedsOperator: a required one is not set, or there is no memory to write them to.
+            NeedsOperator: a required one is not set or does not open here, or there is no memory to write them to.
         """
         if not manifest.declared:
             return {}

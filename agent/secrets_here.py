@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from modules.errors import NeedsOperator, Untrusted
 from modules.names import DeviceId
 from modules.protocol.order import Secret
 
@@ -23,11 +24,16 @@ class SecretFiles:
         """Open these secrets and make them, and no others, the files of the instance. Blocking.
 
         Raises:
-            Untrusted: one is not sealed to this device, for this slot and name; nothing was written.
-            NeedsOperator: the folder does not lie in memory, or the device's key is damaged.
+            NeedsOperator: one is not sealed to this device, for this slot and name, or there is no memory to write to;
+                that is no fault of the module's, and nothing was written.
+            BadSettings: the device's key is damaged.
         """
         files = importlib.import_module("agent.secret_files")
-        files.write(self.folder(number), files.opened(self._identity, self._device, slot, secrets), group=group)
+        try:
+            opened = files.opened(self._identity, self._device, slot, secrets)
+        except Untrusted as error:
+            raise NeedsOperator(error.message, element=error.element, remedy=error.remedy) from error
+        files.write(self.folder(number), opened, group=group)
 
     def clear(self, number: str) -> None:
         """Remove what an ended instance was given."""

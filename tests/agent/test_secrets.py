@@ -151,6 +151,21 @@ async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_se
     assert bench.serves()
 
 
+async def test_a_secret_that_does_not_open_condemns_no_module(bench):
+    """A new module waits and says what to do; once the secret is set again, it comes to the end of its way."""
+    wanted = release()
+    bench.server.blobs.update(wanted.blobs)
+    bench.shelf.keep_manifest(wanted.digest, wanted.data)
+    await bench.give(wanted, token=bench.sealed(TOKEN, 1, key=public_half(new_key())))
+    await bench.until(
+        lambda: bench.row().reason is not None and "not sealed to this device" in bench.row().reason.message
+    )
+    assert bench.row().phase is Phase.STAGED
+    assert bench.store.failed(wanted.digest) is None
+    await settled(bench, wanted, token=bench.sealed(TOKEN, 2))
+    assert bench.files(bench.row().current.instance) == {"token": TOKEN}
+
+
 async def test_a_module_does_not_start_without_a_secret_that_it_requires(bench):
     """It waits and says which; one that is not required is no reason to wait."""
     await settled(bench, release(required=False))

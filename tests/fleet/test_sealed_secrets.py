@@ -1,5 +1,7 @@
 """Secrets on the server: sealed the moment they come, in a device's order, and never to be read again."""
 
+import base64
+
 import pytest
 from sqlalchemy import select
 
@@ -205,3 +207,29 @@ def test_the_value_is_in_no_table_and_no_event(vault, tmp_path):
         ("secret-set", "somebody"),
         ("secret-removed", "somebody"),
     ]
+
+
+@pytest.mark.needs("mosquitto")
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"value": "planted-not base64!"},
+        {"value": ["planted-list"]},
+        {"value": {"planted": "planted-inner"}},
+        {"value": base64.b64encode(b"planted-long" * 1000).decode()},
+        {"value": "cGxhbnRlZA==", "name": "../planted"},
+        {"value": "cGxhbnRlZA==", "slot": "score"},
+        {"value": "cGxhbnRlZA==", "selector": "site=nowhere"},
+        {"value": "cGxhbnRlZA==", "devices": ["dev-nobody"]},
+    ],
+    ids=["no base64", "a list", "an object", "too long", "name", "slot", "selector", "device"],
+)
+def test_a_refused_value_is_in_no_answer_and_no_log(fleet, spoilt):
+    """Whatever is wrong with the request, nothing of the value comes back or is kept."""
+    server, http, _ = fleet
+    answer = http.post("/api/v1/secrets", json={"name": "token", "slot": "camera", "selector": "*"} | spoilt)
+    assert answer.status_code in {404, 422}
+    assert answer.json()["code"] in {"invalid", "missing"}
+    kept = server.log() + http.get("/api/v1/events").text + http.get("/api/v1/secrets").text
+    for word in ("planted-", "cGxhbnRlZ"):
+        assert word not in answer.text + kept
