@@ -6,7 +6,7 @@ import msgspec
 
 from agent.slots import Placed, Routing, Slot, Target, Wanted, Watched, committed
 from modules.names import Digest, ModuleRef, Slug
-from modules.protocol.order import Order, SlotOrder
+from modules.protocol.order import Order, Secret, SlotOrder
 from modules.protocol.phases import Phase
 
 
@@ -52,7 +52,8 @@ def _work_towards(
         # Ordered back to what is committed and still runs: there is nothing to do.
         row = before.with_(target=committed(before.current, ((str(Phase.COMMITTED), now),)))
         return _adjusted(row, beside, now) or row
-    return before.with_(target=target)
+    row = before.with_(target=target)
+    return row.with_(**_resealed(row))
 
 
 def _beside(ordered: SlotOrder) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def _beside(ordered: SlotOrder) -> dict[str, Any]:
     return {
         "routing": Routing(fallback=ordered.fallback),
         "windows": ordered.windows or (),
+        "secrets": ordered.secrets or {},
         "measure": ordered.measure or None,
     }
 
@@ -69,14 +71,33 @@ def _adjusted(slot: Slot, beside: dict[str, Any], now: float) -> Slot | None:
     changed = {name: value for name, value in beside.items() if getattr(slot.target, name) != value}
     if not changed:
         return None
-    if "windows" in changed and slot.phase is Phase.STARTING:
+    if {"windows", "secrets"} & set(changed) and slot.phase is Phase.STARTING:
         # Its start has been broken off for this order, and may have to wait for another window.
         slot = slot.to(Phase.STAGED, now, attempts=slot.target.attempts, candidate=None)
+    if "secrets" in changed:
+        changed["not_before"] = 0.0  # it may have waited for this one
     if "measure" in changed:
         changed["watched"] = Watched(before=slot.target.watched.before if changed["measure"] else None)
     if routing := changed.get("routing"):
         changed |= {name: _rerouted(getattr(slot, name), slot, routing) for name in ("candidate", "current")}
-    return slot.with_(**changed)
+    row = slot.with_(**changed)
+    return row.with_(**_resealed(row)) if "secrets" in changed else row
+
+
+def _resealed(slot: Slot) -> dict[str, Placed | None]:
+    """What was started is to have the new versions, too; the one to go back to, of what it has."""
+    secrets = slot.target.secrets
+    found: dict[str, Placed | None] = {}
+    for name in ("candidate", "current", "previous"):
+        placed: Placed | None = getattr(slot, name)
+        if placed is not None:
+            mine = secrets if placed.wanted == slot.wanted else {**placed.secrets, **_newer(placed, slot.target)}
+            found[name] = msgspec.structs.replace(placed, secrets=mine)
+    return found
+
+
+def _newer(placed: Placed, target: Target) -> dict[str, Secret]:
+    return {name: one for name, one in target.secrets.items() if name in placed.secrets}
 
 
 def _rerouted(placed: Placed | None, slot: Slot, routing: Routing) -> Placed | None:

@@ -22,6 +22,7 @@ from agent.steps import (
     FinishRevert,
     Fit,
     Recover,
+    Refresh,
     Remove,
     Restart,
     Revert,
@@ -124,6 +125,8 @@ class Executor:
                 await self._remove(slot)
             case Restart(slot, why, ended):
                 await self._keeper.restart(slot, why, ended=ended)
+            case Refresh(slot):
+                await self._keeper.refresh(slot)
             case Recover(slot):
                 self._keeper.recover(slot)
             case _:

@@ -12,6 +12,7 @@ import msgspec
 from agent import identity as identities
 from agent import installation as installations
 from agent.occupied import occupied
+from agent.secrets_here import SecretFiles
 from agent.settings import Settings
 from agent.wiring import engines
 from modules.errors import EdgefleetError
@@ -34,12 +35,14 @@ def halt(settings: Settings, *, as_json: bool) -> int:
 
 async def _stop_all(settings: Settings) -> list[str]:
     identity = identities.load(settings.identity)
+    secrets = SecretFiles(settings.secrets, settings.identity, identity.device)
     stopped = []
     for name, engine in engines(settings, identity, installations.look(settings)).items():
         try:
             for one in await engine.list():
                 await engine.stop(one.instance, grace_s=settings.stop_grace_s)
                 stopped.append(one.instance)
+                secrets.clear(one.instance.rpartition("-")[2])
         except EdgefleetError as error:
             sys.stderr.write(f"edgefleet-agent: engine {name}: {error}\n")
     return stopped

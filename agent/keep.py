@@ -1,5 +1,6 @@
 """The lane that keeps a slot's committed module up, whatever the ordered one does meanwhile."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -8,7 +9,7 @@ import msgspec
 from agent.clock import backoff
 from agent.hands import Hands
 from agent.slots import Placed, Slot, Upkeep, reason
-from modules.errors import EdgefleetError, NoSpace
+from modules.errors import EdgefleetError, NeedsOperator, NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ class Keeper:
         manifest = self._hands.shelf.manifest(old.wanted.digest)
         await self._hands.ensure_image(old, manifest)
         placed = self._hands.launcher.place(slot.slot, old, manifest)
+        await asyncio.to_thread(self._hands.launcher.give, placed, manifest)
         if not self._succeeds(slot, old, placed):
+            await asyncio.to_thread(self._hands.launcher.clear, placed)
             return
         try:
             await self._hands.stop(old)
@@ -58,6 +61,28 @@ class Keeper:
             await self._restart_anew(slot, old, why, excused=excused)
         except NoSpace as full:
             await self._restart_in_place(slot, old, full)
+
+    async def refresh(self, slot: Slot) -> None:
+        """Give the committed module its secrets' new versions: as files alone, or by a restart, as its manifest says.
+
+        One that cannot be opened changes nothing: the module goes on with what it has.
+        """
+        old = slot.current
+        if old is None or not self._is_current(slot, old):
+            return
+        manifest = self._hands.shelf.manifest(old.wanted.digest)
+        changed = {name: manifest.declared[name] for name in old.ungiven if name in manifest.declared}
+        try:
+            given = await asyncio.to_thread(self._hands.launcher.give, old, manifest)
+        except NeedsOperator as error:
+            _log.warning("%s: %s keeps the secrets that it has: %s", slot.slot, old.wanted.module, error)
+            given = {name: one.version for name, one in old.secrets.items()}
+            changed = {}
+        if any(one.reload == "restart" for one in changed.values()):
+            why = Reason("secret-changed", f"new: {', '.join(sorted(changed))}")
+            await self._restart_anew(slot, old, why, excused=True)
+        else:
+            self._succeeds(slot, old, msgspec.structs.replace(old, given=given))
 
     def _held_back(self, slot: Slot) -> bool:
         return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()
@@ -93,8 +118,8 @@ class Keeper:
         current = self._hands.row(slot).current
         if current is None or current.instance != before.instance:
             return False
-        # An order may have routed it elsewhere meanwhile.
-        placed = msgspec.structs.replace(after, routing=current.routing)
+        # An order may have routed it elsewhere meanwhile, or brought other secrets.
+        placed = msgspec.structs.replace(after, routing=current.routing, secrets=current.secrets)
         self._hands.change(slot, lambda row: row.with_(current=placed, **changes))
         return True
 

@@ -14,10 +14,11 @@ from agent.clock import Clock
 from agent.engines.contract import SOCKET, ContainerEngine, Launch
 from agent.engines.docker_spec import DEFAULT_MB
 from agent.health import Proved, prove, ready
+from agent.secrets_here import SecretFiles
 from agent.shelf import Shelf
 from agent.slots import Chosen, Placed, Target
 from agent.store import Store
-from modules.errors import NotReady, OverLimit
+from modules.errors import NeedsOperator, NotReady, OverLimit
 from modules.manifest import Manifest, Runtime
 from modules.names import Slug
 from modules.needs import HostFacts
@@ -37,6 +38,7 @@ class Launcher:
         facts: Callable[[], HostFacts],
         group: int,
         clock: Clock,
+        secrets: SecretFiles | None = None,
     ) -> None:
         self._store = store
         self._shelf = shelf
@@ -44,6 +46,7 @@ class Launcher:
         self._facts = facts
         self._group = group if group >= 0 else os.getgid()
         self._clock = clock
+        self._secrets = secrets
 
     def place(self, slot: Slug, of: Target | Placed, manifest: Manifest) -> Placed:
         """Choose the name and the socket of a new instance; nothing is started."""
@@ -58,6 +61,7 @@ class Launcher:
             # The number alone, because a socket's path holds 107 bytes.
             socket=str(self._instances / str(number) / SOCKET),
             memory_mb=0 if wanted.engine == "process" else _memory_mb(manifest),
+            secrets=of.secrets,
             proved=manifest.proof.prove == "samples",
             probation_s=float(override) if isinstance(override, int | float) else manifest.proof.probation_s,
         )
@@ -73,6 +77,7 @@ class Launcher:
         """
         chosen = self._chosen(placed, manifest)
         check_there(chosen, manifest, self._facts())
+        given = await asyncio.to_thread(self.give, placed, manifest)
         launch = self._launch(placed, manifest, chosen)
         await engine.start(launch)
         status = await ready(engine, placed.instance, placed.socket, manifest, self._clock)
@@ -84,7 +89,28 @@ class Launcher:
         if prove_it:
             samples = self._shelf.samples(placed.wanted.digest, manifest)
             found = await prove(engine, placed.instance, placed.socket, manifest, samples, launch.providers, status)
-        return msgspec.structs.replace(placed, provider=found.provider, since=self._clock.monotonic())
+        return msgspec.structs.replace(placed, provider=found.provider, since=self._clock.monotonic(), given=given)
+
+    def give(self, placed: Placed, manifest: Manifest) -> dict[str, int]:
+        """Open the secrets of an instance, and make its folder for them what it is to be; the versions. Blocking.
+
+        Raises:
+            NeedsOperator: a required one is not set or does not open here, or there is no memory to write them to.
+        """
+        if not manifest.declared:
+            return {}
+        for one in manifest.declared.values():
+            if one.required and one.name not in placed.secrets:
+                raise NeedsOperator(
+                    "the module requires a secret that is not set",
+                    element=f"secret {one.name}",
+                    remedy="run: edgefleet secrets set",
+                )
+        if self._secrets is None:
+            raise NeedsOperator("this agent has no place for secrets", element="secrets", remedy="set its runtime")
+        slot = placed.instance.rsplit("-", 2)[0]
+        self._secrets.write(Path(placed.socket).parent.name, slot, placed.secrets, group=self._group)
+        return {name: one.version for name, one in placed.secrets.items()}
 
     def seal(self, placed: Placed) -> None:
         """Close the folder of an instance that may have become ready while no agent was there to do it.
@@ -99,8 +125,11 @@ class Launcher:
             _log.warning("%s: %s", placed.instance, error)
 
     def clear(self, placed: Placed) -> None:
-        """Remove the socket folder of an instance that has ended."""
-        socket_folder.clear(Path(placed.socket).parent)
+        """Remove the socket folder of an instance that has ended, and its secrets."""
+        folder = Path(placed.socket).parent
+        socket_folder.clear(folder)
+        if self._secrets is not None:
+            self._secrets.clear(folder.name)
 
     def clear_others(self, instances: Iterable[str]) -> None:
         """Remove the socket folders of all but these instances: an agent that died has left them. Blocking."""
@@ -108,6 +137,8 @@ class Launcher:
         for folder in self._instances.glob("*"):
             if folder.name not in kept:
                 socket_folder.clear(folder)
+        if self._secrets is not None:
+            self._secrets.clear_others(kept)
 
     def runtime(self, of: Target | Placed, manifest: Manifest) -> Runtime:
         """The runtime that was chosen for it."""
@@ -135,6 +166,7 @@ class Launcher:
             groups=chosen.access.groups,
             gpus=chosen.access.gpus,
             environment=chosen.access.environment,
+            secrets_dir=str(self._secrets.folder(folder.name)) if self._secrets and manifest.declared else "",
             settings={name: value for name, value in placed.wanted.settings.items() if name != "probation_s"},
         )
 

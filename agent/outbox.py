@@ -46,12 +46,14 @@ class Outbox:
         signer: Signer,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        sealing: bytes = b"",
     ) -> None:
         self._device = device
         self._store = store
         self._link = link
         self._signer = signer
         self._now, self._monotonic = now, monotonic
+        self._sealing = sealing
         self._wait_s = AGAIN_S
         self._put_off()
         self._facts: HostFacts | None = None
@@ -142,6 +144,7 @@ class Outbox:
             host=host,
             formats=READS,
             epoch=self._store.epoch,
+            sealing=self._sealing,
         )
         try:
             topic = self._link.topics.facts(self._device)

@@ -18,6 +18,7 @@ from agent.steps import (
     FinishRevert,
     Fit,
     Recover,
+    Refresh,
     Remove,
     Restart,
     Revert,
@@ -136,6 +137,8 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
         return None
     why, trouble = broken(evidence), slot.upkeep.trouble
     if why is None:
+        if slot.current.ungiven and evidence.answers and slot.upkeep.restart_after <= now:
+            return Refresh(slot)
         steady = evidence.answers and evidence.failed_probes == 0 and now - slot.current.since >= STEADY_S
         return Recover(slot) if steady and slot.upkeep.state != "up" else None
     if slot.upkeep.restart_after > now:

@@ -106,6 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.runtime) / "i"
 
     @property
+    def secrets(self) -> Path:
+        """Modules' secrets while they run; only where this is a tmpfs."""
+        return Path(self.runtime) / "secrets"
+
+    @property
     def table(self) -> Path:
         return Path(self.gateway_table or f"{self.runtime}/gateway/table.json")
 

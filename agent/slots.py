@@ -9,7 +9,7 @@ from hardware.container import Access
 from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
 from modules.protocol.measured import Measured
-from modules.protocol.order import Measure, SettingValue, Window
+from modules.protocol.order import Measure, Secret, SettingValue, Window
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from modules.words import printable
@@ -50,7 +50,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """A wanted module that was started: under which instance name, on which provider, proved or only ready.
 
     ``since`` is when it was ready, in seconds of the boot. ``memory_mb`` is the limit that its engine holds it to, in
-    MiB; 0 where it holds it to none.
+    MiB; 0 where it holds it to none. ``secrets`` are those that it is to have, sealed; ``given`` the versions that it
+    has.
     """
 
     wanted: Wanted
@@ -63,6 +64,14 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     proved: bool = True
     probation_s: float = 0.0
     since: float = 0.0
+    secrets: dict[str, Secret] = {}
+    given: dict[str, int] = {}
+
+    @property
+    def ungiven(self) -> frozenset[str]:
+        """The secrets of which it has another version than it is to have, or none, or one too many."""
+        wanted = {name: one.version for name, one in self.secrets.items()}
+        return frozenset(name for name in wanted | self.given if wanted.get(name) != self.given.get(name))
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +97,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Wanted
     routing: Routing = Routing()
     windows: tuple[Window, ...] = ()
+    secrets: dict[str, Secret] = {}
     measure: Measure | None = None
     watched: Watched = Watched()
     phase: Phase = Phase.ACCEPTED
@@ -208,7 +218,12 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 def committed(current: Placed, times: tuple[tuple[str, float], ...]) -> Target:
     """The target of a slot that has what it was ordered."""
     return Target(
-        wanted=current.wanted, routing=current.routing, phase=Phase.COMMITTED, times=times, chosen=current.chosen
+        wanted=current.wanted,
+        routing=current.routing,
+        secrets=current.secrets,
+        phase=Phase.COMMITTED,
+        times=times,
+        chosen=current.chosen,
     )
 
 

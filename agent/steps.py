@@ -78,6 +78,14 @@ class Restart(Step, frozen=True):
         return "keep"
 
 
+class Refresh(Step, frozen=True):
+    """Secrets of the committed module have other versions than it was given."""
+
+    @property
+    def lane(self) -> Lane:
+        return "keep"
+
+
 class Recover(Step, frozen=True):
     """The committed module answers again after restarts: clear its count of attempts."""
 

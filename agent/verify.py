@@ -15,7 +15,7 @@ from agent.shelf import Shelf
 from agent.store import Store
 from agent.trust_worker import TrustWorker
 from modules import signing
-from modules.adjustable import check_fallback, check_settings
+from modules.adjustable import check_fallback, check_secrets, check_settings
 from modules.bounds import MAX_TIME
 from modules.errors import LinkLost, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
@@ -110,6 +110,7 @@ class Verifier:
             if str(manifests[slot.digest].ref) != str(ModuleRef.from_target(slot.manifest)):
                 raise Untrusted("the manifest names another module than its path", element=slot.manifest)
             check_settings(manifests[slot.digest], slot.settings)
+            check_secrets(manifests[slot.digest], slot.secrets or ())
             check_fallback(slot.fallback, (*manifests[slot.digest].fallback_hosts, *self._fallback_hosts))
         learned = learned_time(clock=clock, built=BUILT, known=checked.known, issued=_time(order.issued))
         marks = {self._counter(key): float(order.counter) for key in checked.signers}

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent import identity as identities
 from agent import installation as installations
+from agent import sealing_key
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
 from agent.clock import BUILT, Clock, SystemClock
@@ -33,6 +34,7 @@ from agent.outbox import Outbox
 from agent.own_key import OwnKey
 from agent.renewal_due import RenewalDue
 from agent.router import Router
+from agent.secrets_here import SecretFiles
 from agent.service import notify, watchdog
 from agent.settings import Settings
 from agent.shelf import Shelf
@@ -128,7 +130,13 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
     host = Host(known, Path(settings.state))
     router = Router(settings.table, store, settings.identity, settings.gateway_address)
     outbox = Outbox(
-        device=identity.device, store=store, link=link, signer=signer, now=clock.now, monotonic=clock.monotonic
+        device=identity.device,
+        store=store,
+        link=link,
+        signer=signer,
+        now=clock.now,
+        monotonic=clock.monotonic,
+        sealing=sealing_key.ensure(settings.identity),
     )
     supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
     launcher = Launcher(
@@ -138,6 +146,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         facts=lambda: host.facts,
         group=settings.gateway_group,
         clock=clock,
+        secrets=SecretFiles(settings.secrets, settings.identity, identity.device),
     )
 
     hands = Hands(

@@ -28,6 +28,7 @@ from fleet.api import (
     tuf,
 )
 from fleet.api import blobs as blobs_api
+from fleet.api import secrets as secrets_api
 from fleet.attempts import Attempts
 from fleet.audit.heads import Heads, audit_signer
 from fleet.audit.middleware import Audited
@@ -58,6 +59,7 @@ from fleet.registry import Registry
 from fleet.renewal import Renewals
 from fleet.retention import Retention
 from fleet.revocation import Revocations
+from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
@@ -98,7 +100,7 @@ def create_app(
     app.add_middleware(Audited, services=lambda: app.state.services)
     rooms = (
         *(health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands),
-        *(events, audit, export, revoked),
+        *(events, audit, export, revoked, secrets_api),
     )
     for room in rooms:
         app.include_router(room.router)
@@ -142,7 +144,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director, life_s=settings.order_life_s)
+    orders = Orders(metadata.director, life_s=settings.order_life_s, declared=registry.declared)
     service = settings.broker_certificate or folder.service
     make_tls = partial(
         tls_context,
@@ -163,12 +165,14 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         by_label=settings.label_limits,
         labels_of=partial(labels_of, database),
     )
+    rights = Rights(database, blobs, clock, mishaps, meters, grace_s=settings.replaced_order_s)
     broadcasts = Broadcaster(
         topics=topics,
         send=link.publish,
         read_blocks=blobs.read_blocks,
         demand=Demands(database, blobs).of,
         end_session=link.end_session,
+        rights=rights,
         limits=limits,
         meters=meters,
         mishaps=mishaps,
@@ -178,6 +182,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         send=link.publish,
         read_blocks=blobs.read_blocks,
         read_metadata=metadata.file,
+        rights=rights,
         workers=settings.block_workers,
         mishaps=mishaps,
         meters=meters,
@@ -204,6 +209,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         ingest=Ingest(database, clock, mishaps, meters, telemetry_day_bytes=settings.telemetry_day_bytes),
         engine=Engine(database, registry, orders, clock, mishaps),
         publisher=publisher,
+        rights=rights,
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
@@ -251,6 +257,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         mishaps=mishaps,
         meters=meters,
         limits=limits,
+        rights=rights,
         revocations=revocations,
         upkeep=upkeep,
         heads=heads,

@@ -29,6 +29,8 @@ PERMISSIONS: Final = frozenset(
         "module:write",
         "rollout:read",
         "rollout:write",
+        "secret:read",
+        "secret:write",
         "trust:read",
         "trust:write",
     }

@@ -2,7 +2,8 @@
 
 Every server has these duties, whether it leads (fleet/leader.py) or not:
 
-- ``pulse``: tries the database, so that its trouble is known before somebody needs it;
+- ``pulse``: tries the database, so that its trouble is known before somebody needs it, and writes down which devices
+  asked for what is not theirs;
 - ``upkeep``: renews certificates and the list of revoked ones.
 
 Those of the one that leads begin when it gets the lead, and end at once when it loses it:
@@ -48,6 +49,7 @@ from fleet.mishaps import Mishaps
 from fleet.publisher import Publisher
 from fleet.renewal import Renewals
 from fleet.retention import Retention
+from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
 from fleet.tables import devices
@@ -90,6 +92,7 @@ class Background:
         ingest: Ingest,
         engine: Engine,
         publisher: Publisher,
+        rights: Rights,
         metadata: Metadata,
         mishaps: Mishaps,
         meters: Meters,
@@ -104,7 +107,7 @@ class Background:
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
-        self._renewals, self._upkeep, self._heads = renewals, upkeep, heads
+        self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
         self._lead = lead
         self._leads = False
         # A thread of its own: the lead is not lost because everybody else waits for the database.
@@ -184,6 +187,7 @@ class Background:
     async def _duties(self) -> None:
         # What waits from an earlier lead was not acknowledged, and comes again.
         self._inbox = Inbox()
+        self._rights.forget()
         for changed in (self._look, self._send, self._part):
             changed.set()
         async with asyncio.TaskGroup() as group:
@@ -284,6 +288,8 @@ class Background:
             LinkLost: none or not all of them were taken.
         """
         waiting = await self._lasting(self._unpublished)
+        for one in waiting:  # their devices ask at once
+            self._rights.published(one.device, one.counter)
         try:
             await self._link.publish_all([self._message(one) for one in waiting], retain=True)
         except LinkLost:
@@ -313,12 +319,16 @@ class Background:
         while True:
             with self._mishaps.alone("pulse", "database"):
                 await self._lasting(self._database.try_writing)
+                await self._lasting(self._rights.record)
             await asyncio.sleep(PULSE_S)
 
     async def _parting(self) -> None:
         while True:
             with self._mishaps.alone("parting", "removed and revoked devices"):
-                self._removed, waiting = await self._lasting(self._partings)
+                removed, waiting = await self._lasting(self._partings)
+                if removed != self._removed:
+                    self._removed = removed
+                    self._rights.forget()
                 try:
                     if waiting:
                         await asyncio.sleep(REREAD_S)

@@ -2,8 +2,9 @@
 
 A device shows the certificate that it has from the fleet's own CA. TLS checks that and its dates; each request then
 looks it up among the certificates that were issued, so that a revoked one, and one of a removed device, is refused in
-the middle of a connection, too. uvicorn does not tell an application whose certificate it was (Kludex/uvicorn#3132):
-:class:`DeviceConnection` does, in the ``state`` of each request.
+the middle of a connection, too. What the device's orders do not name (fleet/rights.py) is not there for it. uvicorn
+does not tell an application whose certificate it was (Kludex/uvicorn#3132): :class:`DeviceConnection` does, in the
+``state`` of each request.
 
 It runs in a thread and an event loop of its own: what it encrypts for devices is no time of the loop that takes orders
 and reports.
@@ -111,7 +112,8 @@ def application(use: Services) -> FastAPI:
 
     @app.api_route("/blobs/{name}", methods=["GET", "HEAD"])
     def blob(name: DigestPath, request: Request) -> Response:
-        device = _admit(use, request.state.certificate)
+        device, counter = _admit(use, request.state.certificate)
+        use.rights.check_now(device, name, counter)
         length = use.blobs.length(name)
         if length is None:
             raise Missing("there is no such blob", element=name)
@@ -120,14 +122,14 @@ def application(use: Services) -> FastAPI:
     return app
 
 
-def _admit(use: Services, certificate: dict[str, Any]) -> DeviceId:
-    """Whose certificate it is. Raises Forbidden unless it holds now."""
+def _admit(use: Services, certificate: dict[str, Any]) -> tuple[DeviceId, int]:
+    """Whose certificate it is, and the number of its newest order. Raises Forbidden unless it holds now."""
     names = [value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"]
     if len(names) != 1:
         raise Forbidden("the certificate names no device", element="certificate")
     with use.database.read() as connection:
-        revocation.check(connection, use.clock(), names[0], int(certificate["serialNumber"], 16))
-    return DeviceId(names[0])
+        counter = revocation.check(connection, use.clock(), names[0], int(certificate["serialNumber"], 16))
+    return DeviceId(names[0]), counter
 
 
 def _answer(request: Request, name: Digest, length: int, read: Callable[[range], AsyncIterator[bytes]]) -> Response:

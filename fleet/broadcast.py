@@ -2,7 +2,8 @@
 
 Devices that could take part are invited as soon as a second one wants the blob, or a wave says that more will. What
 goes out when is decided in ``fleet/pack.py``. Whatever is not for a broadcast is answered by the publisher of pulls, as
-ever: of older devices, of devices with a limit of their own, of blobs that confidential modules name.
+ever: of older devices, of devices with a limit of their own, of blobs that confidential modules name, and of devices
+whose orders do not name the blob.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from fleet.limits import Limits
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.pack import Pack, Turn
+from fleet.rights import Checked
 from modules.digests import BLOCK
 from modules.errors import LinkLost
 from modules.names import DeviceId, Digest
@@ -57,12 +59,13 @@ class Broadcaster:
         read_blocks: ReadBlocks,
         demand: Callable[[Digest], Demand | None],
         end_session: EndSession,
+        rights: Checked,
         limits: Limits,
         meters: Meters,
         mishaps: Mishaps,
     ) -> None:
         self._topics, self._send, self._read_blocks = topics, send, read_blocks
-        self._end_session = end_session
+        self._end_session, self._rights = end_session, rights
         self._demand, self._limits, self._meters, self._mishaps = demand, limits, meters, mishaps
         self._inbox: deque[tuple[DeviceId, wire.BlobGet]] = deque()
         self._arrived, self._asked = asyncio.Event(), asyncio.Event()
@@ -108,7 +111,7 @@ class Broadcaster:
                 self._asked.set()
             return True
         demand = await self._look_up(get.digest)
-        if demand is None or await self._limits.of(device) is not None:
+        if demand is None or await self._limits.of(device) is not None or not await self._may(device, get.digest):
             return False
         pack, now = self._packs.get(get.digest), time.monotonic()
         if get.shared == wire.COULD:
@@ -128,6 +131,14 @@ class Broadcaster:
             return False
         self._asked.set()
         return True
+
+    async def _may(self, device: DeviceId, blob: Digest) -> bool:
+        """Whether it may have the blob; where nobody knows, it is answered by itself, and told so."""
+        try:
+            return await self._rights.may(device, blob, (one for one, _ in self._inbox))
+        except Exception as error:  # noqa: BLE001 - as for what is known of the blob
+            log.debug("%s is not invited: %s", device, error)
+            return False
 
     def _second(self, device: DeviceId, blob: Digest, now: float) -> bool:
         """Whether another device has just asked for this blob, too."""

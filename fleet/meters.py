@@ -57,6 +57,12 @@ class Meters:
             ["way"],
             registry=self.registry,
         )
+        self._withheld = Counter(
+            "edgefleet_blobs_withheld",
+            "requests of devices for blobs that their orders do not name: asked at the broker, or over HTTPS",
+            ["way"],
+            registry=self.registry,
+        )
         self._forgotten = Counter(
             "edgefleet_forgotten_rows", "rows that were older than is kept, by table", ["table"], registry=self.registry
         )
@@ -74,6 +80,9 @@ class Meters:
 
     def block(self, size: int, way: Literal["asked", "to_all", "https"]) -> None:
         self._blocks.labels(way).inc(size)
+
+    def withheld(self, way: Literal["asked", "https"]) -> None:
+        self._withheld.labels(way).inc()
 
     def refused(self, kind: str) -> None:
         self._refused.labels(kind).inc()

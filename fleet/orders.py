@@ -5,21 +5,21 @@ the same transaction, so that table and order never disagree. The newest order i
 the broker forgot it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
-from fleet import events
+from fleet import events, sealed_secrets
 from fleet.refusals import Missing
 from fleet.tables import devices, members, rollouts, slots
 from modules.bounds import MAX_COUNT, MAX_TIME
 from modules.errors import Invalid, Refused
 from modules.names import DeviceId, Digest, Slug
 from modules.protocol import order as order_wire
-from modules.protocol.order import Order, SlotOrder
+from modules.protocol.order import Order, Secret, SlotOrder
 from modules.signing import ORDER_TYPE, sign
 
 # An order is made anew when this share of its life is over, so that a device that comes back finds a good one.
@@ -52,11 +52,14 @@ class Outgoing(NamedTuple):
 
 
 class Orders:
-    """Builds and signs orders with the director's key."""
+    """Builds and signs orders with the director's key; ``declared`` names the secrets of a module."""
 
-    def __init__(self, director: CryptoSigner, *, life_s: int) -> None:
+    def __init__(
+        self, director: CryptoSigner, *, life_s: int, declared: Callable[[Digest], Collection[str]] = lambda _: ()
+    ) -> None:
         self._director = director
         self._life_s = life_s
+        self._declared = declared
 
     def issue(self, connection: Connection, now: float, device: DeviceId) -> int:
         """Sign the order for what the slots of this device say now; returns its counter.
@@ -80,12 +83,13 @@ class Orders:
         wanted = select(slots.c.device, slots.c.slot, slots.c.document, slots.c.waiver)
         for row in connection.execute(wanted.where(slots.c.device.in_(chosen))):
             filled.setdefault(row.device, []).append(row)
+        given_secrets = sealed_secrets.given(connection, chosen)
         issued: list[dict[str, Any]] = []
         for device in chosen:
             if device not in counters:
                 raise Missing("there is no such device", element=device)
             rows = filled.get(device, ())
-            order = self._order(device, counters[device] + 1, now, rows)
+            order = self._order(device, counters[device] + 1, now, rows, given_secrets.get(device, {}))
             envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=[self._director])
             issued.append({"of": device, "counter": order.counter, "expires": order.expires, "envelope": envelope})
         if given := [one for one in issued if any(row.waiver == 0 for row in filled.get(one["of"], ()))]:
@@ -118,8 +122,14 @@ class Orders:
             events.record(connection, now, "order-not-renewed", str(error), device=device)
             connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
 
-    def _order(self, device: DeviceId, counter: int, now: float, rows: Any) -> Order:
+    def _order(
+        self, device: DeviceId, counter: int, now: float, rows: Any, secrets: Mapping[str, Mapping[str, Secret]]
+    ) -> Order:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
+        for slot, held in secrets.items():
+            if slot in documents:
+                declared = self._declared(documents[slot].digest)
+                documents[slot] = _with(documents[slot], {name: held[name] for name in held if name in declared})
         waived = {documents[row.slot].digest for row in rows if row.waiver is not None}
         return _compose(device, counter, int(now), int(now) + self._life_s, documents, waived)
 
@@ -143,8 +153,11 @@ def check(
             decided.setdefault(row.device, {})[row.slot] = one
             if row.waived:
                 waived.setdefault(row.device, set()).add(one.digest)
+        held = sealed_secrets.given(connection, some)
         for device in some:
             whole = decided.get(device, {}) | {slot: document}
+            # Declared or not: what fits with all of them fits with some.
+            whole = {name: _with(one, held.get(device, {}).get(name, {})) for name, one in whole.items()}
             given = waived.get(device, set()) | ({document.digest} if waive else set())
             try:
                 # The largest numbers: what fits now still fits when the order is renewed in years.
@@ -168,11 +181,20 @@ def _decided(chosen: Sequence[DeviceId]) -> Any:
     return union_all(ordered.where(slots.c.device.in_(chosen)), waiting.where(members.c.device.in_(chosen)))
 
 
+def _with(document: SlotOrder, secrets: Mapping[str, Secret]) -> SlotOrder:
+    if not secrets:
+        return document
+    return msgspec.structs.replace(document, secrets={name: secrets[name] for name in sorted(secrets)})
+
+
 def _compose(
     device: DeviceId, counter: int, issued: int, expires: int, documents: dict[str, SlotOrder], waived: Iterable[str]
 ) -> Order:
     # An agent that knows no windows would switch in the middle of the day.
     windows = any(one.windows for one in documents.values())
+    # And one that knows no secrets would start the module without.
+    secrets = any(one.secrets for one in documents.values())
+    needed = (("slot.windows",) if windows else ()) + (("slot.secrets",) if secrets else ())
     return Order(
         device=device,
         counter=counter,
@@ -180,7 +202,7 @@ def _compose(
         expires=expires,
         slots={Slug(name): documents[name] for name in sorted(documents)},
         waivers=tuple(Digest(one) for one in sorted(waived)),
-        must_understand=("slot.windows",) if windows else msgspec.UNSET,
+        must_understand=needed or msgspec.UNSET,
     )
 
 

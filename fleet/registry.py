@@ -3,7 +3,8 @@
 The server never changes a manifest's bytes; they are a blob like any other, and the digest decides.
 """
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,11 +17,12 @@ from modules import manifest as manifests
 from modules import samples
 from modules.digests import Blob, sha256
 from modules.errors import Invalid
-from modules.manifest import Manifest
+from modules.manifest import Manifest, SecretFile
 from modules.names import Digest, ModuleRef, Slug, Version
 
 RESERVED, DRAFT, SIGNED, REMOVED = "reserved", "draft", "signed", "removed"
 _SHOWN = 20
+_DECLARED = 1000
 
 
 class Registry:
@@ -28,6 +30,7 @@ class Registry:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        self._declared: OrderedDict[Digest, dict[str, SecretFile]] = OrderedDict()
 
     def reserve(self, connection: Connection, now: float, team: Slug, name: Slug) -> Version:
         """The next whole number above every version of this model, kept free for the caller."""
@@ -128,6 +131,16 @@ class Registry:
             Missing: there is no such module.
         """
         return Digest(self._existing(connection, ref).digest)
+
+    def declared(self, digest: Digest) -> Mapping[str, SecretFile]:
+        """The secrets that a module declares, by name; none where its manifest is not here. From any thread."""
+        if (known := self._declared.get(digest)) is None:
+            data = self._blobs.find(digest)
+            known = {} if data is None else manifests.decode(data).declared
+            self._declared[digest] = known
+            if len(self._declared) > _DECLARED:
+                self._declared.popitem(last=False)
+        return known
 
     def samples(self, manifest: Manifest) -> int | None:
         """How many samples a module brings along; None where it is to be proved without."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, select, update
 
-from fleet import events, revisions, revocation
+from fleet import events, revisions, revocation, sealed_secrets
 from fleet.commands import given
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
@@ -43,6 +43,7 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     control.depart(connection, device)
     given.depart(connection, now, device)
     telemetry.forget(connection, device)
+    sealed_secrets.forget(connection, device)
     revocation.revoke(connection, now, device)
     gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}
     ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}

@@ -43,20 +43,17 @@ def issued(connection: Connection, device: DeviceId, certificate: str, now: floa
     connection.execute(insert(certificates).values(serial=serial, device=device, expires=expires, issued=now))
 
 
-def check(connection: Connection, now: float, device: str, serial: int) -> None:
+def check(connection: Connection, now: float, device: str, serial: int) -> int:
     """See that a certificate which TLS has let in holds: it was issued here, to this device, and not taken back.
+
+    Returns the number of the device's newest order.
 
     Raises:
         Forbidden: it does not.
     """
-    columns = (
-        certificates.c.device,
-        certificates.c.expires,
-        certificates.c.revoked,
-        devices.c.removed,
-        devices.c.revoked.label("taken_back"),
-    )
-    both = select(*columns).join_from(certificates, devices)
+    columns = (certificates.c.device, certificates.c.expires, certificates.c.revoked)
+    of_device = (devices.c.removed, devices.c.revoked.label("taken_back"), devices.c.order_counter)
+    both = select(*columns, *of_device).join_from(certificates, devices)
     row = connection.execute(both.where(certificates.c.serial == f"{serial:x}")).one_or_none()
     if row is None or row.device != device:
         raise Forbidden("this certificate was not issued here", element=device, remedy="enrol again")
@@ -64,6 +61,7 @@ def check(connection: Connection, now: float, device: str, serial: int) -> None:
         raise Forbidden("this certificate is revoked", element=device, remedy="enrol again, if the operator agrees")
     if row.expires <= now:
         raise Forbidden("this certificate has expired", element=device, remedy="enrol again")
+    return int(row.order_counter)
 
 
 def revoke(connection: Connection, now: float, device: DeviceId) -> None:

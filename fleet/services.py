@@ -22,6 +22,7 @@ from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.revocation import Revocations
+from fleet.rights import Rights
 from fleet.settings import Settings
 from fleet.upkeep import Upkeep
 
@@ -49,6 +50,7 @@ class Services:
     mishaps: Mishaps
     meters: Meters
     limits: Limits
+    rights: Rights
     revocations: Revocations
     heads: Heads
     upkeep: Upkeep

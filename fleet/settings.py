@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     open_metrics: bool = False
     #: whether a block that several devices wait for is sent once, for all of them
     broadcast: bool = True
+    #: how long a device may still fetch what an order named that a newer one has replaced
+    replaced_order_s: Annotated[int, Field(ge=1, le=DAY_S)] = 600
     #: most bytes a second for all pulls and broadcasts; 0: as many as go
     pull_bytes_s: Rate = 0
     #: most bytes a second for each device, which then takes part in no broadcast; 0: as many as go

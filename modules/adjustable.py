@@ -1,10 +1,10 @@
-"""What an order may say about a module beyond its digest: settings and a fallback address, as its publisher allows.
+"""What an order may say about a module beyond its digest: settings, fallback and secrets, as its publisher allows.
 
 The fleet asks before it writes an order, the device before it follows one: both with these rules.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from modules.errors import Invalid
@@ -22,6 +22,18 @@ def check_settings(manifest: Manifest, settings: Mapping[str, object]) -> None:
             allowed = ", ".join(sorted(manifest.adjustable)) or "none"
             raise Invalid("the module does not let this be set", element=f"settings.{name}", remedy=f"set: {allowed}")
         check_setting(name, manifest.adjustable[name], value)
+
+
+def check_secrets(manifest: Manifest, names: Iterable[str]) -> None:
+    """Accept only secrets that the manifest declares.
+
+    Raises:
+        Invalid: there is another one; names it.
+    """
+    for name in names:
+        if name not in manifest.declared:
+            declared = ", ".join(sorted(manifest.declared)) or "none"
+            raise Invalid("the module declares no such secret", element=f"secrets.{name}", remedy=f"give: {declared}")
 
 
 # What every reader of the address takes alike: the server, the device and its gateway. No user, query or fragment.

@@ -29,6 +29,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Word = Annotated[str, msgspec.Meta(max_length=100)]
 # A reference, a version, a path, a host's name.
 Line = Annotated[str, msgspec.Meta(max_length=500)]
+# A secret's name, which is the name of its file.
+SecretName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")]
 # A sentence for the operator.
 Sentence = Annotated[str, msgspec.Meta(max_length=2000)]
 # An https address with a path.

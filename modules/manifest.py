@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
-from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, Text, Word
+from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, SecretName, Text, Word
 from modules.digests import MAX_LENGTH, Blob
 from modules.errors import Invalid
 from modules.names import ModuleRef, SlugField, Version, module_path, slug
@@ -17,6 +17,7 @@ FORMAT: Final = "edgefleet.module/1"
 LIMIT: Final = 1 << 20
 MAX_FILES: Final = 10_000
 MAX_MODELS: Final = 256
+MAX_SECRETS: Final = 16
 LONGEST_S: Final = 7 * 86400.0
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
@@ -181,11 +182,23 @@ ADJUSTABLE_NAMES: Final = frozenset({"batching", "log_level", "probation_s", "sc
 _WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LONGEST_S * 1000)}
 
 
+class SecretFile(_Part, frozen=True, kw_only=True):
+    """A secret that the module reads from the file of this name.
+
+    Without a ``required`` one it does not start. ``reload`` is what a new value takes: ``restart``, or nothing but the
+    ``file``, where the module reads that anew.
+    """
+
+    name: SecretName
+    required: bool = True
+    reload: Literal["restart", "file"] = "restart"
+
+
 class Manifest(_Part, frozen=True, kw_only=True):
     """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens.
 
-    What is ``confidential`` never goes over a topic that every device may read. Only such a manifest has the field:
-    agents of before know it not, and refuse.
+    What is ``confidential`` never goes over a topic that every device may read; ``secrets`` are the files that it is
+    given. Only manifests that need them have these fields: agents of before know them not, and refuse.
     """
 
     format: Literal["edgefleet.module/1"] = FORMAT
@@ -204,10 +217,16 @@ class Manifest(_Part, frozen=True, kw_only=True):
     tags: Names = {}
     properties: Names = {}
     confidential: bool | msgspec.UnsetType = msgspec.UNSET
+    secrets: Annotated[tuple[SecretFile, ...], msgspec.Meta(max_length=MAX_SECRETS)] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_confidential(self) -> bool:
         return self.confidential is True
+
+    @property
+    def declared(self) -> dict[str, SecretFile]:
+        """The secrets that it may be given, by name."""
+        return {one.name: one for one in self.secrets or ()}
 
     @property
     def ref(self) -> ModuleRef:
@@ -254,6 +273,8 @@ def _check(manifest: Manifest) -> None:
     _check_references(manifest)
     if not manifest.runtimes:
         raise Invalid("there is no runtime, so nothing could run it", element="runtimes")
+    if len(manifest.declared) != len(manifest.secrets or ()):
+        raise Invalid("two secrets have the same name", element="secrets")
     for name, setting in manifest.adjustable.items():
         if name not in ADJUSTABLE_NAMES:
             raise Invalid(

@@ -129,11 +129,11 @@ def _report(parts: Parts) -> Any:
 
 
 def _row(slot: Slot) -> Any:
-    """A slot's row; what an order has set of a module's text settings is nobody's business here."""
+    """A slot's row; what an order has set of a module's text settings, or sealed for it, is nobody's business here."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, dict):
-            inner = {name: _plain if name in {"settings", "environment"} else cut for name in value}
+            inner = {name: _WITHHELD.get(name, cut) for name in value}
             return {name: inner[name](one) for name, one in value.items()}
         return [cut(one) for one in value] if isinstance(value, list | tuple) else value
 
@@ -142,6 +142,13 @@ def _row(slot: Slot) -> Any:
 
 def _plain(settings: Any) -> Any:
     return {name: value if isinstance(value, bool | int | float) else GONE for name, value in settings.items()}
+
+
+def _versions(secrets: Any) -> Any:
+    return {name: one["version"] for name, one in secrets.items()}
+
+
+_WITHHELD: Final = {"settings": _plain, "environment": _plain, "secrets": _versions}
 
 
 async def _findings(parts: Parts) -> Any:
@@ -178,6 +185,7 @@ def _disk(*folders: Path) -> dict[str, Any]:
 
 
 def _certificates(identity: Path) -> list[dict[str, str]]:
+    own = identities.present(identity).certificate
     return [
         {
             "file": name,
@@ -187,7 +195,7 @@ def _certificates(identity: Path) -> list[dict[str, str]]:
             "until": one.not_valid_after_utc.isoformat(),
         }
         for name, data in (
-            ("certificate", identities.certificate_of(identities.present(identity).certificate.read_bytes())),
+            (own.name, identities.certificate_of(own.read_bytes())),
             (CA, (identity / CA).read_bytes()),
         )
         for one in x509.load_pem_x509_certificates(data)

@@ -5,13 +5,15 @@ an address or an error's words may carry along: what is known as a secret here i
 what has a secret's form.
 """
 
+import base64
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.identity import KEY
+from agent.identity import KEY, NEXT, NEXT_KEY, PAIR
+from agent.sealing_key import KEY as SEALING_KEY
 
 GONE: Final = "[left out]"
 _WORDS: Final = r"(?:pass(?:wor[dt]|phrase|wd)?|secret|token|credential|api[_-]?key|private[_-]?key|auth\w*|bearer|key)"
@@ -32,12 +34,13 @@ _MOST_FILES: Final = 200
 
 
 class Redactor:
-    """``text`` is what may leave. It knows the device's key, the environment's secrets, and those of given files."""
+    """``text`` is what may leave. It knows the device's keys, the environment's secrets, and those of given files."""
 
     def __init__(self, identity: Path, *, files: Iterable[Path] = (), environ: Mapping[str, str] = os.environ) -> None:
         known = {value for name, value in environ.items() if _NAMED.search(name)}
-        for path in (identity / KEY, *files):
+        for path in (*(identity / name for name in (KEY, PAIR, NEXT, NEXT_KEY)), *files):
             known |= _lines(path)
+        known |= _written(identity / SEALING_KEY)
         self._known = sorted((one for one in known if len(one) >= _SHORTEST), key=len, reverse=True)
 
     def document(self, content: Any) -> Any:
@@ -73,6 +76,15 @@ def secret_files(state: Path, runtime: Path) -> list[Path]:
         for place in folder.glob("*secret*"):
             found += [path for path in (place.rglob("*") if place.is_dir() else [place]) if path.is_file()]
     return found[:_MOST_FILES]
+
+
+def _written(path: Path) -> set[str]:
+    """Bytes that are no text, as somebody may have written them."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return set()
+    return {data.hex(), base64.b64encode(data).decode().rstrip("=")}
 
 
 def _lines(path: Path) -> set[str]:

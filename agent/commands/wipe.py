@@ -176,12 +176,13 @@ def _used(state: Path, known: Mapping[str, ContainerEngine]) -> set[str]:
 
 
 def _remove_files(settings: Settings) -> list[str]:
-    """Routes, sockets, modules, blobs and databases; what is left behind, in words."""
+    """Routes, sockets, secrets, modules, blobs and databases; what is left behind, in words."""
     state = Path(settings.state)
     _empty_table(settings.table)
     for folder in settings.instances.glob("*"):
         socket_folder.clear(folder)
     _remove(settings.instances)
+    _remove(settings.secrets)
     left = []
     for pattern in OURS:
         for path in sorted(state.glob(pattern)):

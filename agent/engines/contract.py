@@ -20,6 +20,8 @@ SOCKET: Final = "s.sock"
 # Where an instance finds its folders inside a container.
 MODULE_MOUNT: Final = "/module"
 SOCKET_MOUNT: Final = "/run/edgefleet"
+SECRETS_MOUNT: Final = "/run/secrets"
+SECRETS_VARIABLE: Final = "EDGEFLEET_SECRETS"
 # The kernel's sockaddr_un.sun_path holds 108 bytes, the terminating zero included.
 SOCKET_PATH_MAX: Final = 107
 # Below the folder of instances, as long as a socket's name becomes in the life of a device.
@@ -49,7 +51,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     manifest's. ``module_dir`` holds ``manifest.json`` and ``files/`` and is read-only to the instance; ``socket_dir``
     (mode 2770, group ``group``) is where it makes ``s.sock``. Memory is in MiB. ``devices`` are device nodes on the
     host, ``groups`` the numeric groups that own them, ``gpus`` what the NVIDIA container toolkit is asked for (``all``,
-    or ids). ``providers`` is the order that the host's hardware allows; ``settings`` the order's adjustable ones.
+    or ids). ``secrets_dir`` holds its secrets, in memory; empty: it has none. ``providers`` is the order that the
+    host's hardware allows; ``settings`` the order's adjustable ones.
     """
 
     instance: str
@@ -68,6 +71,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     settings: dict[str, float | str | bool] = {}
+    secrets_dir: str = ""
 
     @property
     def socket(self) -> str:
@@ -87,6 +91,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             "ORT_DISABLE_TELEMETRY": "1",
             "EDGEFLEET_PROVIDERS": msgspec.json.encode(self.providers).decode(),
         }
+        if self.secrets_dir:
+            told[SECRETS_VARIABLE] = SECRETS_MOUNT
         if self.settings:
             told["EDGEFLEET_SETTINGS"] = msgspec.json.encode(self.settings).decode()
         return told

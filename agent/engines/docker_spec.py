@@ -1,14 +1,14 @@
 """The container that an instance becomes: a pure function from a launch to the Engine API's ``create`` body.
 
 Everything that keeps a module in its place stands here: read-only root, no capability, no new privileges, a user of its
-own, limits of memory, CPU and processes, no network, and of the host only the module's files, the folder of its socket
-and the accelerator's own device nodes.
+own, limits of memory, CPU and processes, no network, and of the host only the module's files, the folder of its socket,
+its secrets and the accelerator's own device nodes.
 """
 
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agent.engines.contract import MODULE_MOUNT, SOCKET, SOCKET_MOUNT, Launch
+from agent.engines.contract import MODULE_MOUNT, SECRETS_MOUNT, SOCKET, SOCKET_MOUNT, Launch
 from modules.names import DeviceId
 
 USER: Final = 10001
@@ -81,6 +81,7 @@ def _host(launch: Launch, volumes: Iterable[str]) -> dict[str, Any]:
         "Mounts": [
             {"Type": "bind", "Source": launch.module_dir, "Target": MODULE_MOUNT, "ReadOnly": True},
             {"Type": "bind", "Source": launch.socket_dir, "Target": SOCKET_MOUNT, "ReadOnly": False},
+            *_secrets(launch),
             # A declared volume would be a folder of the host's disk, writable, executable and without a bound.
             *({"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": _EMPTY} for path in sorted(volumes)),
         ],
@@ -100,3 +101,10 @@ def _host(launch: Launch, volumes: Iterable[str]) -> dict[str, Any]:
         which = {"Count": -1} if launch.gpus == ("all",) else {"DeviceIDs": list(launch.gpus)}
         host["DeviceRequests"] = [{"Driver": "nvidia", "Capabilities": [["gpu"]], **which}]
     return host
+
+
+def _secrets(launch: Launch) -> list[dict[str, Any]]:
+    # The folder, not its files: a new version of a file takes the old one's name.
+    if not launch.secrets_dir:
+        return []
+    return [{"Type": "bind", "Source": launch.secrets_dir, "Target": SECRETS_MOUNT, "ReadOnly": True}]

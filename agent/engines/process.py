@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from agent.engines import processes
-from agent.engines.contract import Instance, Launch, Usage
+from agent.engines.contract import SECRETS_VARIABLE, Instance, Launch, Usage
 from modules.errors import EngineBusy, Invalid, NoEngine, NotReady
 from modules.manifest import Image
 from modules.names import Digest
@@ -167,6 +167,8 @@ class ProcessEngine:
     def _spawn(self, launch: Launch) -> int:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | launch.server_environment
         environment[_RECORD] = str(self._folder(launch.instance))
+        if launch.secrets_dir:
+            environment[SECRETS_VARIABLE] = launch.secrets_dir
         # -P: nothing is imported from the folder that the agent happens to stand in.
         command = [
             self._interpreter,

@@ -186,6 +186,19 @@ class Fleet:
         """Order the device to stop and forget what runs in a slot."""
         self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}")
 
+    # Secrets
+
+    def set_secret(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Seal a value to devices; ``request`` has name, slot, selector or devices, value in base64."""
+        return self._decode(self._call("POST", f"{_V1}/secrets", json=request), dict[str, Any])
+
+    def secrets(self) -> list[dict[str, Any]]:
+        """Where each stands, without its value."""
+        return self._decode(self._call("GET", f"{_V1}/secrets"), list[dict[str, Any]])
+
+    def remove_secret(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._decode(self._call("POST", f"{_V1}/secrets/remove", json=request), dict[str, Any])
+
     def events(self, *, limit: int) -> list[Happening]:
         """The newest first."""
         return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])

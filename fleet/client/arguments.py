@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 from modules.adjustable import is_fallback_pattern
 from modules.errors import Invalid
-from modules.manifest import Adjustable
+from modules.manifest import Adjustable, SecretFile
 from modules.names import ModuleRef, Slug, slug
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECRET: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _OTHER_MARKS: Final = re.compile(r"[._]+")
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
 
@@ -28,6 +29,26 @@ def pairs(words: Iterable[str], *, option: str) -> dict[str, str]:
             raise Invalid(f"{word!r} {problem}", element=option, remedy=f"write {option} key=value, each key once")
         found[key] = value
     return found
+
+
+def secrets(words: Iterable[str], *, option: str) -> tuple[SecretFile, ...]:
+    """``token``, ``token:optional``, ``token:file`` or both: the secrets that a module declares.
+
+    Raises:
+        Invalid: none of these, or a name that no file can have.
+    """
+    found = []
+    for word in words:
+        name, *marks = word.split(":")
+        if not _SECRET.fullmatch(name) or set(marks) - {"optional", "file"}:
+            raise Invalid(
+                f"{word[:80]!r} is not a valid secret",
+                element=option,
+                remedy="write NAME in lower-case letters, digits, dots and hyphens, with :optional or :file behind it",
+            )
+        reload: Literal["file", "restart"] = "file" if "file" in marks else "restart"
+        found.append(SecretFile(name=name, required="optional" not in marks, reload=reload))
+    return tuple(found)
 
 
 def model_name(text: str) -> Slug:

@@ -28,6 +28,7 @@ NOUNS: Final = {
     "devices": "Let devices join; list, show, label, empty, command and remove them.",
     "commands": "List, show and cancel commands that devices were given.",
     "broker": "Try what a broker enforces.",
+    "secrets": "Give modules tokens and certificates that only their devices can open.",
     "telemetry": "Show what a device measured of itself.",
     "events": "Show what happened that somebody should look at.",
     "audit": "Show, check and export who did what.",

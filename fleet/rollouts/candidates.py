@@ -1,6 +1,6 @@
 """Which devices a rollout could have: those that a selector means, sorted into fitting and misfits."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -27,10 +27,12 @@ def sort(
     found: Iterable[tuple[Candidate, HostFacts | None]],
     gates: Sequence[Gate] = (),
     replacing: Collection[DeviceId] = (),
+    lacking: Mapping[DeviceId, tuple[str, ...]] | None = None,
 ) -> tuple[list[Candidate], list[Misfit]]:
     """The devices that the module fits, each with its kind of hardware, and those that it does not, with why.
 
-    ``replacing``: devices that have another module in the slot, with which gates can compare this one.
+    ``replacing``: devices that have another module in the slot, with which gates can compare this one. ``lacking``: why
+    the module could not be given its secrets there.
     """
     fitting, misfits = [], []
     for candidate, host in found:
@@ -39,6 +41,8 @@ def sort(
             misfits.append(Misfit(candidate.device, (NO_FACTS,)))
         elif fit.runtime is None or fit.unmet:
             misfits.append(Misfit(candidate.device, fit.unmet))
+        elif lacks := (lacking or {}).get(candidate.device):
+            misfits.append(Misfit(candidate.device, lacks))
         elif why := measurable.why_not(gates, host, fit.runtime, replaces=candidate.device in replacing):
             misfits.append(Misfit(candidate.device, why))
         else:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from fleet import devices, orders, revisions, selectors
+from fleet import devices, orders, revisions, sealed_secrets, selectors
 from fleet.refusals import Missing
 from fleet.registry import Registry
 from fleet.rollouts import candidates, control, history, members
@@ -68,7 +68,8 @@ def _join(connection: Connection, now: float, registry: Registry, device: Device
         manifest, _ = registry.signed(connection, ModuleRef.parse(rollout.module))
         gates = msgspec.json.decode(rollout.policy, type=Policy).gates
         replacing = revisions.with_another(connection, [device], rollout.slot, document.digest)
-        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing)
+        lacking = sealed_secrets.lacking(connection, manifest, rollout.slot, [device])
+        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing, lacking)
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection, insert, select
 
-from fleet import devices, orders, revisions
+from fleet import devices, orders, revisions, sealed_secrets
 from fleet.refusals import Conflict
 from fleet.registry import Registry
 from fleet.rollouts import candidates, history, measurable, members
@@ -82,7 +82,8 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) 
         measurable.check(gates, manifest, registry.samples(manifest))
     found = devices.chosen(connection, wish.selector, wish.devices)
     replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
-    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing)
+    lacking = sealed_secrets.lacking(connection, manifest, wish.slot, [one.device for one, _ in found])
+    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing, lacking)
     if not fitting:
         element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
         raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)

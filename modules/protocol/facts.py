@@ -15,6 +15,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of the envelope; ``number`` grows within its epoch, so that an old one cannot replace a newer one.
 
     ``formats`` are the documents that this device reads, as ``edgefleet.order/1``; none: a device of before.
+    ``sealing`` is the public half of its key for secrets (modules/sealing.py); empty: it has none.
     """
 
     format: Literal["edgefleet.facts/1"] = "edgefleet.facts/1"
@@ -25,3 +26,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     host: HostFacts
     epoch: Epoch = ""
     formats: Annotated[tuple[Word, ...], msgspec.Meta(max_length=32)] = ()
+    sealing: Annotated[bytes, msgspec.Meta(max_length=32)] = b""

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
-from modules.bounds import Address, Line, Number, Real, WholeTime, Word
+from modules.bounds import Address, Line, Number, Real, SecretName, WholeTime, Word
 from modules.errors import Invalid
 from modules.names import DeviceField, DigestField, SlugField
 
@@ -18,6 +18,8 @@ MAX_SLOTS: Final = 64
 MAX_SETTINGS: Final = 16
 MAX_WAIVERS: Final = 64
 MAX_WINDOWS: Final = 14
+MAX_SECRETS: Final = 16
+MAX_SEALED: Final = 8 << 10
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 # Minutes of a day, as 22:30.
 TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
@@ -45,11 +47,18 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     for_s: Annotated[int, msgspec.Meta(ge=5, le=366 * 86400)]
 
 
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that only this device can open (modules/sealing.py); a new value has a higher version."""
+
+    version: Number
+    sealed: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SEALED)]
+
+
 class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What should fill one slot: the manifest by path and digest, the engine, and adjustable settings.
 
     How long the manifest is, the publisher has signed; the director need not say it again. With ``windows`` the device
-    fetches at once and switches only within one of them.
+    fetches at once and switches only within one of them. ``secrets`` are those that the manifest declares, by name.
     """
 
     manifest: Line
@@ -59,6 +68,9 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Address | None = None
     windows: Annotated[tuple[Window, ...], msgspec.Meta(max_length=MAX_WINDOWS)] | msgspec.UnsetType = msgspec.UNSET
     measure: Measure | msgspec.UnsetType = msgspec.UNSET
+    secrets: Annotated[dict[SecretName, Secret], msgspec.Meta(max_length=MAX_SECRETS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

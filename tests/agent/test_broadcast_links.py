@@ -24,6 +24,7 @@ from modules.digests import BLOCK
 from modules.names import device_id
 from modules.protocol.topics import Topics
 from tests.agent.test_link import DEVICE, Session, Site
+from tests.doubles.rights import Everything
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
 
@@ -75,7 +76,7 @@ async def server(site, running, demand, ended):
         await link.end_session(device)
 
     parts = {"topics": TOPICS, "send": link.publish, "read_blocks": blobs.read_blocks, "mishaps": mishaps}
-    parts |= {"limits": Limits(), "meters": Meters()}
+    parts |= {"rights": Everything(), "limits": Limits(), "meters": Meters()}
     broadcaster = Broadcaster(
         demand=lambda blob: Demand(blobs.length(blob) or 0, demand), end_session=end_session, **parts
     )

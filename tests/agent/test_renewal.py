@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent import identity as identities
+from agent import sealing_key
 from agent.certificate_dates import dates
 from agent.identity import CERTIFICATE, KEY, NEXT, NEXT_KEY, PAIR
 from fleet.authority import Authority
@@ -55,6 +56,7 @@ async def test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_
     broker's list."""
     folder = enrolled(tmp_path, http, "dev-plain")
     before, key = serial(folder / "identity"), (folder / "identity" / KEY).read_bytes()
+    public, private = sealing_key.ensure(folder / "identity"), sealing_key.private(folder / "identity")
     async with Agent(folder) as agent:
         await agent.connected()
         await agent.outbox.report(())
@@ -65,8 +67,10 @@ async def test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_
         await agent.until(lambda: agent.acknowledged == 1, "the receipt")
         await agent.until(lambda: listed(fleet[0].data, before), "the next list", within_s=stretched(40))
     assert sorted(path.name for path in (folder / "identity").iterdir()) == sorted(
-        ("ca.pem", "device.json", PAIR, "root.json")
+        ("ca.pem", "device.json", PAIR, "root.json", sealing_key.KEY, sealing_key.PUBLIC)
     )
+    assert sealing_key.ensure(folder / "identity") == public, "its secrets open as before"
+    assert sealing_key.private(folder / "identity") == private
     assert key not in (folder / "identity" / PAIR).read_bytes()
     assert "certificate-renewed" in kinds(http, "dev-plain")
     assert "forged-message" not in kinds(http, "dev-plain")

@@ -10,7 +10,11 @@ import pytest
 from agent.blobs import BlobStore
 from agent.fetch import Puller
 from fleet.blobs import Blobs
+from fleet.db import Database
+from modules import manifest as manifests
 from tests.agent.test_link import DEVICE, Session, Site
+from tests.doubles.publisher import module
+from tests.doubles.rights import enrolled, ordered
 from tests.parts.fleet_server import fleet_server
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
@@ -41,7 +45,15 @@ class Pulling:
 
     async def pull(self, size) -> float:
         """The seconds that it took."""
-        blob = Blobs(self.site.data.blobs).put(os.urandom(size))
+        data = os.urandom(size)
+        manifest = module("acme", "slow", "1", {"model.onnx": data})
+        for one in (data, manifests.encode(manifest)):
+            Blobs(self.site.data.blobs).put(one)
+        database = Database.at(self.site.data.database)
+        enrolled(database, DEVICE)
+        ordered(database, DEVICE, manifest)
+        database.close()
+        blob = manifest.files[0]
         began = time.monotonic()
         await self.puller.blob(blob, self.store)
         assert self.store.has(blob)

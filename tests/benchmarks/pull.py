@@ -25,12 +25,16 @@ from agent.enroll import enroll
 from agent.fetch import Puller
 from agent.https_lane import HttpsLane
 from agent.link import Link
+from fleet.db import Database
 from modules import canonical
+from modules import manifest as manifests
 from modules.digests import Blob, measure_bytes
+from modules.names import DeviceId
 from modules.protocol.topics import Parsed
 from tests.benchmarks.process_memory import memory
 from tests.doubles.device import join
-from tests.doubles.publisher import Publisher, checked
+from tests.doubles.publisher import Publisher, checked, module
+from tests.doubles.rights import ordered
 from tests.parts.fleet_server import FleetServer, fleet_server, initialise
 from tests.parts.mosquitto import broker
 
@@ -53,12 +57,16 @@ def cpu(process: int | str) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
-def stored(server: FleetServer, data: bytes) -> Blob:
-    """Put a blob on the server."""
-    blob = measure_bytes(data)
+def stored(server: FleetServer, device: DeviceId, data: bytes) -> Blob:
+    """Put a blob on the server, in a module that the device is ordered to have."""
+    manifest = module("acme", "large", "1", {"model.onnx": data})
     with server.client() as http:
-        checked(http.put(f"/api/v1/blobs/{blob.sha256}", content=data))
-    return blob
+        for one in (data, manifests.encode(manifest)):
+            checked(http.put(f"/api/v1/blobs/{measure_bytes(one).sha256}", content=one))
+    database = Database.at(server.data.database)
+    ordered(database, device, manifest)
+    database.close()
+    return manifest.files[0]
 
 
 async def pulled(state: Path, blob: Blob, way: str, processes: dict[str, int]) -> Took:
@@ -113,7 +121,7 @@ def main() -> int:
                 Publisher(http).found()
                 bundle = canonical.encode(join(http))
             enroll(bundle, folder / "identity")
-            blob = stored(server, data)
+            blob = stored(server, identities.load(folder / "identity").device, data)
             processes = {"server": server.process.pid, "broker": running.process.pid, "device": os.getpid()}
             for _ in range(options.rounds):
                 for way, took in found.items():

@@ -18,10 +18,12 @@ from fleet.blob_listener import PER_DEVICE
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.tables import certificates
+from modules import manifest as manifests
 from modules.digests import sha256
 from modules.protocol.topics import PREFIX
 from tests.doubles.device import Device, join
-from tests.doubles.publisher import Publisher, checked
+from tests.doubles.publisher import Publisher, checked, module
+from tests.doubles.rights import ordered
 from tests.parts.certificates import self_signed
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import HOST, Broker, free_port
@@ -49,11 +51,24 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def blob(server):
-    """The digest of a blob that the server has."""
+    """The digest of a blob that the server has, and that the order of each device here names."""
+    return manifest_in(server).files[0].sha256
+
+
+def manifest_in(server, data=DATA):
+    """A module whose blobs are on the server: these bytes, and none."""
+    manifest = module("acme", "lane", "1", {"model.onnx": data, "empty": b""})
     with server.client() as operator:
-        name = checked(operator.put(f"/api/v1/blobs/{sha256(DATA)}", content=DATA)).json()["sha256"]
-        checked(operator.put(f"/api/v1/blobs/{sha256(b'')}", content=b""))
-    return name
+        for one in (data, b"", manifests.encode(manifest)):
+            checked(operator.put(f"/api/v1/blobs/{sha256(one)}", content=one))
+    return manifest
+
+
+def orders(server, device, manifest):
+    """The device is to have it."""
+    database = Database.at(server.data.database)
+    ordered(database, device.name, manifest)
+    database.close()
 
 
 @pytest.fixture
@@ -64,6 +79,7 @@ def enrolled(server, tmp_path):
         with server.client() as operator:
             one = Device(tmp_path / name, join(operator), name)
         checked(one.enrol())
+        orders(server, one, manifest_in(server))
         return one
 
     return make
@@ -308,7 +324,7 @@ def test_the_server_stops_though_a_device_does_not_read(tmp_path):
             Publisher(operator).found()
             one = Device(tmp_path / "dev", join(operator), "dev-slow")
             checked(one.enrol())
-            checked(operator.put(f"/api/v1/blobs/{sha256(large)}", content=large))
+        orders(running, one, manifest_in(running, large))
         with lane(one) as connection:
             connection.request("GET", f"/blobs/{sha256(large)}")
             assert connection.getresponse().status == 200
@@ -350,9 +366,11 @@ def test_the_limits_of_the_server_hold_here_too(tmp_path, limit):
     with fleet_server(initialise(tmp_path / "data"), absent, **QUICK, **limit) as server:
         with server.client() as operator:
             Publisher(operator).found()
-            name = checked(operator.put(f"/api/v1/blobs/{sha256(DATA)}", content=DATA)).json()["sha256"]
             one = Device(tmp_path / "device", join(operator), "dev-slow")
             checked(one.enrol())
+        manifest = manifest_in(server)
+        orders(server, one, manifest)
+        name = manifest.files[0].sha256
         with lane(one) as connection:
             began = time.monotonic()
             answer, data = asked(connection, f"/blobs/{name}", Range="bytes=0-1999999")

@@ -21,6 +21,7 @@ from modules.errors import LinkLost
 from modules.names import DeviceId, Digest
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
+from tests.doubles.rights import Everything
 
 TOPICS = Topics()
 DATA = bytes(range(256)) * 1000
@@ -39,7 +40,8 @@ class Site:
         limits = limits or Limits()
         mishaps = Mishaps(lambda: 0.0)
         parts = {"topics": TOPICS, "send": self.send, "read_blocks": self.read_blocks, "mishaps": mishaps}
-        parts |= {"limits": limits, "meters": self.meters}
+        self.rights = Everything()
+        parts |= {"rights": self.rights, "limits": limits, "meters": self.meters}
         self.ended = []
         self.broadcaster = Broadcaster(demand=self.demand, end_session=self.end_session, **parts)
         more = {"read_metadata": lambda _: b"m", "workers": 2, "broadcasts": self.broadcaster}
@@ -121,6 +123,18 @@ async def test_devices_of_a_wave_are_invited_and_each_block_goes_out_once():
     assert [(one.number, len(one.data)) for one in made.to_all] == [(0, 0), (0, BLOCK), (1, 0), (1, BLOCK)]
     assert b"".join(one.data for one in made.to_all) == DATA[: 2 * BLOCK]
     assert len(made.said) == len(invitations) + 4
+
+
+@pytest.mark.parametrize("shared", [wire.COULD, wire.JOINED])
+async def test_a_device_whose_orders_do_not_name_the_blob_is_neither_invited_nor_let_in(shared):
+    """It hears that there is none, and what others take by a broadcast goes out for them alone."""
+    async with site() as made:
+        made.rights.without = {B}
+        await made.ask(A, 0, shared=wire.COULD)
+        await made.ask(B, 0, shared=shared)
+        await made.answers(2)
+    assert [block.status for block in made.blocks_for(A)] == [wire.INVITED]
+    assert [(one.status, one.data) for one in made.blocks_for(B)] == [(wire.MISSING, b"there is no such blob")]
 
 
 async def test_a_device_that_pulls_by_itself_is_answered_at_once():

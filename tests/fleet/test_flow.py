@@ -181,12 +181,16 @@ async def test_presence_follows_the_session(fleet, tmp_path):
 
 async def test_fifty_megabytes_come_over_the_broker_at_a_useful_rate(fleet, tmp_path, record_property):
     """Two requests of eight blocks at a time bring 50 MB, every block checked, at 5 MB/s even on a busy machine."""
-    _, http, _ = fleet
+    _, http, owner = fleet
     data = b"".join(bytes([i % 251]) * 65_537 for i in range(800))
-    blob = measure_bytes(data)
-    checked(await asyncio.to_thread(lambda: http.put(f"/api/v1/blobs/{blob.sha256}", content=data)))
+    manifest = await asyncio.to_thread(signed_module, owner, "bulk", data)
+    blob = manifest.files[0]
     device = await enrolled(tmp_path, http, "dev-bulk")
     async with device.connected():
+        await device.send_facts()
+        await until(http, "/api/v1/devices/dev-bulk", lambda shown: shown["facts"])
+        await roll_out(http, manifest, devices=["dev-bulk"])
+        await device.next_order(owner.director_keys)
         begin = time.perf_counter()
         pulled = await device.pull(blob, outstanding=2, per_request=8)
         rate = len(data) / 1e6 / (time.perf_counter() - begin)

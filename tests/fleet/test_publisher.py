@@ -13,6 +13,7 @@ from modules.errors import LinkLost
 from modules.names import DeviceId, Digest
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
+from tests.doubles.rights import Everything
 
 TOPICS = Topics()
 KNOWN = Digest("sha256:" + "a" * 64)
@@ -63,7 +64,7 @@ def read_metadata(name):
 async def publisher(workers=1):
     sent = Sent()
     parts = {"read_blocks": read_blocks, "read_metadata": read_metadata, "mishaps": Mishaps(lambda: 0.0)}
-    made = Publisher(topics=TOPICS, send=sent, workers=workers, **parts)
+    made = Publisher(topics=TOPICS, send=sent, workers=workers, rights=Everything(), **parts)
     task = asyncio.create_task(made.run())
     try:
         yield made, sent

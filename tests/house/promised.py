@@ -95,6 +95,18 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_director_keys.py::test_a_new_director_counts_anew",
         "tests/agent/test_director_keys.py::test_a_revoked_key_takes_the_time_it_taught_along",
     ),
+    "Blobs by right": (
+        "tests/attacks/wire/test_blobs_by_right.py::test_a_device_gets_its_own_blobs_alone_whatever_way_it_asks",
+        "tests/attacks/wire/test_blobs_by_right.py::test_after_its_order_changed_a_device_gets_the_new_and_not_the_old",
+        "tests/fleet/test_broadcast.py::test_a_device_whose_orders_do_not_name_the_blob_is_neither_invited_nor_let_in",
+        "tests/fleet/test_rights.py::test_who_is_refused_hears_of_no_blob_and_leaves_one_event_an_hour",
+    ),
+    "Secrets of modules": (
+        "tests/journeys/test_secrets.py::test_a_secret_is_in_its_container_and_nowhere_else",
+        "tests/modules/test_sealing.py::test_sealed_bytes_that_are_moved_do_not_open",
+        "tests/fleet/test_sealed_secrets.py::test_the_value_is_in_no_table_and_no_event",
+        "tests/agent/test_secrets.py::test_a_module_is_given_its_secret_in_memory_and_the_disk_never_has_it",
+    ),
     "Foreign numbers and texts": (
         "tests/modules/test_bounds.py::test_every_field_is_bounded",
         "tests/modules/test_bounds.py::test_the_walk_finds_what_has_no_bound",

@@ -114,6 +114,7 @@ def _described(manifest: Manifest) -> list[tuple[str, Any]]:
         ("probation", f"{manifest.proof.probation_s:g} s"),
         ("needs", f"{manifest.needs.memory_mb} MiB of memory"),
         ("adjustable", ", ".join(manifest.adjustable)),
+        ("secrets", ", ".join(manifest.declared)),
         ("confidential", "yes: never broadcast" if manifest.is_confidential else ""),
         ("tags", ", ".join(f"{key}={value}" for key, value in manifest.tags.items())),
         ("properties", ", ".join(f"{key}={value}" for key, value in manifest.properties.items())),

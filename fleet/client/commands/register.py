@@ -111,6 +111,10 @@ def register(
         list[str] | None,
         typer.Option(help="Host that a rollout's --fallback may name, *.host for one name below it; may be repeated."),
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(help="Secret that it reads from /run/secrets/NAME; NAME:optional, NAME:file; may be repeated."),
+    ] = None,
     confidential: Annotated[
         bool, typer.Option("--confidential", help="Never broadcast it: each device pulls it by itself.")
     ] = False,
@@ -130,6 +134,7 @@ def register(
         description=description, tags=arguments.pairs(tag or (), option="--tag"),
         properties=arguments.pairs(model_property or (), option="--property"), framework=framework,
         converter=converter, signature=signature, trusted_pickle=trusted_pickle, confidential=confidential,
+        secrets=arguments.secrets(secret or (), option="--secret"),
     )  # fmt: skip
     configured = None
     if inference_config is not None:

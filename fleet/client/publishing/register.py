@@ -41,6 +41,7 @@ from modules.manifest import (
     OnnxGraph,
     Proof,
     Runtime,
+    SecretFile,
 )
 from modules.names import Slug, module_path
 from modules.unpacked import sized
@@ -72,7 +73,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     below ``source_dir``, or a file of its own. ``serve`` is a file that says what of ``path`` is served, and how.
     ``image`` names one of the workspace; ``interpreter`` is for the
     ``process`` engine. ``converter`` is a Python that has the other framework, ``signature`` one of a SavedModel's;
-    ``trusted_pickle`` lets a pickle be opened. What is ``confidential`` is never broadcast. Memory in MiB.
+    ``trusted_pickle`` lets a pickle be opened. What is ``confidential`` is never broadcast; ``secrets`` are those that
+    it is given. Memory in MiB.
     """
 
     path: Path
@@ -94,6 +96,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     properties: dict[str, str] = {}
     confidential: bool = False
+    secrets: tuple[SecretFile, ...] = ()
     framework: Framework | None = None
     converter: str = ""
     signature: str = ""
@@ -183,6 +186,7 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         properties=model.properties,
         # A manifest without the field is what agents of before read.
         confidential=True if model.confidential else msgspec.UNSET,
+        secrets=model.secrets or msgspec.UNSET,
     )
     pack.write_manifest(unproved, folder)
     step("starting the scoring server", 0, 0)

@@ -133,8 +133,8 @@ class Commanded(Bench):
 
     def answers(self, command) -> list[Answer]:
         """What was published for a command, signatures verified, repetitions included."""
-        topic = Topics().answer(self.device, command.name, command.id)
-        return [
+        topic = Topics().answer(self.device)
+        said = [
             canonical.decode(
                 signing.verify(payload, payload_type=signing.ANSWER_TYPE, keys=[self.key], limit=ANSWER_LIMIT),
                 Answer,
@@ -144,6 +144,7 @@ class Commanded(Bench):
             for where, payload, retained in self.link.published
             if where == topic and not retained
         ]
+        return [one for one in said if (one.name, one.id) == (command.name, command.id)]
 
     def ended(self, command) -> Answer | None:
         return next((one for one in self.answers(command) if one.state in ENDS), None)

@@ -1,5 +1,6 @@
 """The bundle that a device sends of itself has what helps, and no secret that is on the device."""
 
+import base64
 import io
 import json
 import logging
@@ -8,12 +9,14 @@ import tarfile
 import msgspec
 import pytest
 
-from agent import running
+from agent import running, sealing_key
 from agent.commands.redacted import GONE, Redactor, names_a_secret
-from agent.identity import CA, CERTIFICATE, DEVICE, KEY, ROOT, Identity
+from agent.identity import CA, CERTIFICATE, DEVICE, KEY, NEXT, NEXT_KEY, PAIR, ROOT, Identity
 from agent.settings import Settings
 from modules.protocol.enrollment import Broker
+from modules.protocol.order import Secret
 from modules.protocol.report import Reason
+from modules.sealing import seal
 from tests.agent.commands.commanding import Commanded
 from tests.agent.test_link import Site
 from tests.doubles.keys import device_pem
@@ -30,6 +33,7 @@ PLANTED = {
     "bearer": "BearerInTheLog.abc",
     "named": "NamedInTheLog-5",
     "module setting": "ModuleSettingText",
+    "sealed": "SealedInTheOrder-4711",
 }
 
 
@@ -59,13 +63,19 @@ async def planted(folder, tmp_path, monkeypatch):
     device.start()
     await device.committed(GOOD)
     row = device.row()
+    where = {"device": device.device, "slot": "main", "name": "token", "version": 7}
+    device.sealed = seal(PLANTED["sealed"].encode(), sealing_key.ensure(folder / "identity"), **where)
+    (secrets / "sealed").write_text(PLANTED["sealed"])
+    given = {"token": Secret(version=7, sealed=device.sealed)}
     current = msgspec.structs.replace(
         row.current,
+        secrets=given,
+        given={"token": 7},
         wanted=msgspec.structs.replace(row.current.wanted, settings={"greeting": PLANTED["module setting"]}),
     )
     why = Reason("not-ready", f"it says password={PLANTED['reason']} and {PLANTED['file']}")
     await device.stop()
-    device.store.save(row.with_(current=current, trouble=why))
+    device.store.save(row.with_(current=current, trouble=why, secrets=given))
     handler = running._Recent()
     logging.getLogger("agent.test").addHandler(handler)
     logging.getLogger("agent.test").warning("Authorization: Bearer %s", PLANTED["bearer"])
@@ -95,12 +105,17 @@ async def test_no_planted_secret_is_in_the_bundle(planted):
     members = await bundle(planted)
     whole = b"\n".join(members.values())
     key = (planted.folder / "identity" / KEY).read_bytes()
+    sealing = (planted.folder / "identity" / sealing_key.KEY).read_bytes()
 
     for what, secret in PLANTED.items():
         assert secret.encode() not in whole, what
     for line in key.splitlines()[1:-1]:
         assert line not in whole
     assert b"PRIVATE KEY" not in whole
+    for secret in (planted.sealed, sealing):
+        assert secret not in whole
+        assert base64.b64encode(secret) not in whole
+    assert json.loads(members["slots.json"])[0]["current"]["secrets"] == {"token": 7}
     assert GONE.encode() in whole
 
 
@@ -166,14 +181,25 @@ def test_a_document_stays_one(tmp_path):
     }
 
 
-def test_a_key_of_any_kind_is_left_out(tmp_path):
-    """A private key in PEM, one that was cut off, and the device's own without its frame."""
+@pytest.mark.parametrize("name", [KEY, PAIR, NEXT, NEXT_KEY])
+def test_a_key_of_any_kind_is_left_out(tmp_path, name):
+    """A private key in PEM, one that was cut off, and the device's own without its frame, renewed or on its way."""
     pem = device_pem()[0].decode()
-    (tmp_path / KEY).write_text(pem)
+    (tmp_path / name).write_text(pem)
     redactor = Redactor(tmp_path, environ={})
 
     for text in (f"a {pem} b", pem[: len(pem) // 2], pem.splitlines()[1]):
         assert not any(line in redactor.text(text) for line in pem.splitlines()[1:-1])
+
+
+def test_the_key_for_secrets_is_left_out_however_it_is_written(tmp_path):
+    """It is no text: in hexadecimal or base64."""
+    sealing_key.ensure(tmp_path)
+    key = sealing_key.private(tmp_path)
+    redactor = Redactor(tmp_path)
+
+    for text in (key.hex(), base64.b64encode(key).decode()):
+        assert text.rstrip("=") not in redactor.text(f"it is {text}!")
 
 
 @pytest.mark.parametrize("name", ["api_key", "TOKEN", "db-password", "client_secret", "AWS_SECRET_ACCESS_KEY"])

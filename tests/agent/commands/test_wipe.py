@@ -8,7 +8,7 @@ import shutil
 import msgspec
 import pytest
 
-from agent import running, wiring
+from agent import running, sealing_key, wiring
 from agent.commands import wipe
 from agent.commands.wipe import EX_CONFIG, Order, begin
 from agent.enroll import enroll
@@ -94,6 +94,9 @@ class Retired:
         for name in ("trust/metadata", "processes/one"):
             (self.state / name).mkdir(parents=True)
             (self.state / name / "file").write_text("x")
+        sealing_key.ensure(self.state / "identity")
+        (self.settings.secrets / "1").mkdir(parents=True)
+        (self.settings.secrets / "1" / "token").write_text("a module's secret")
         (self.state / LOCK).touch()
         (self.folder / "of-the-host").mkdir()
         (self.folder / "of-the-host" / "file").write_text("untouched")
@@ -104,7 +107,7 @@ class Retired:
         await wipe.wipe(self.settings, self.clock)
 
     def answers(self):
-        assert {topic for topic, _ in Link.said} <= {Topics().answer(self.bench.device, "decommission", ID)}
+        assert {topic for topic, _ in Link.said} <= {Topics().answer(self.bench.device)}
         return [
             canonical.decode(
                 signing.verify(payload, payload_type=signing.ANSWER_TYPE, keys=[self.key], limit=ANSWER_LIMIT),
@@ -127,7 +130,7 @@ async def retired(folder, monkeypatch):
 
 
 async def test_everything_goes_and_the_answer_before_the_identity(retired):
-    """Modules, images' names, routes, copies of the key, blobs, databases; what is the host's stays as it is."""
+    """Modules, images' names, routes, keys, secrets, blobs and databases; what is the host's stays as it was."""
     assert retired.engine.running() == {GOOD.digest}
     await retired.wipe()
 
@@ -138,6 +141,7 @@ async def test_everything_goes_and_the_answer_before_the_identity(retired):
     assert gateway_table.read(gateway / "table.json").slots == {}
     assert gateway_table.read(gateway / "table.json").generation > 1
     assert [path.name for path in gateway.iterdir()] == ["table.json"]
+    assert not retired.settings.secrets.exists()
     assert (retired.folder / "of-the-host" / "file").read_text() == "untouched"
     (answer,) = retired.answers()
     assert (answer.state, answer.part, answer.id) == ("done", 2, ID)
@@ -169,6 +173,7 @@ async def test_a_power_cut_at_any_moment_is_gone_on_from(folder, monkeypatch):
             if (retired.state / DECOMMISSION).exists():
                 await retired.wipe()
             assert retired.left() == [LOCK, DECOMMISSIONED]
+            assert not retired.settings.secrets.exists()
             assert retired.engine.running() == set()
             assert {one.state for one in retired.answers()} == {"done"}
             retired.engine.close()

@@ -220,6 +220,16 @@ class TestIsolation:
         assert host["GroupAdd"] == ["105"]
         assert host["DeviceRequests"] == [{"Driver": "nvidia", "Capabilities": [["gpu"]], "DeviceIDs": ["GPU-1"]}]
 
+    def test_secrets(self, launch):
+        """The folder of its secrets is mounted read-only where scripts look for it; only its place is in a variable."""
+        wanted = launch(HELLO, secrets_dir="/run/edgefleet/secrets/7")
+
+        spec = container_spec(device_id("device"), INSTALLATION, wanted, image_id="sha256:00")
+        mount = {"Type": "bind", "Source": wanted.secrets_dir, "Target": "/run/secrets", "ReadOnly": True}
+
+        assert mount in spec["HostConfig"]["Mounts"]
+        assert "EDGEFLEET_SECRETS=/run/secrets" in spec["Env"]
+
 
 class TestRefusals:
     @pytest.mark.parametrize(

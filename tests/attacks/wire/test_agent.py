@@ -20,7 +20,7 @@ from fleet.blobs import Blobs
 from modules import canonical
 from modules.digests import sha256
 from modules.protocol import blobs as wire
-from modules.protocol.order import Order, SlotOrder
+from modules.protocol.order import Order, Secret, SlotOrder
 from modules.protocol.report import Ack
 from modules.signing import ORDER_TYPE, envelope_limit, sign, signer_from_pem
 from tests.doubles.bad_values import BAD, PACKED, spoilt
@@ -111,7 +111,10 @@ def test_no_order_ends_the_agent(attacked):
     """With any bad value anywhere, an order that the director signed is refused or harmless, and the next is followed;
     also after a start that finds the worst of them retained."""
     slot = SlotOrder(
-        manifest="modules/acme/none/1.json", digest=DIGEST, settings={"probation_s": 1.0, "log_level": "x"}
+        manifest="modules/acme/none/1.json",
+        digest=DIGEST,
+        settings={"probation_s": 1.0, "log_level": "x"},
+        secrets={"token": Secret(version=1, sealed=b"x" * 60)},
     )
     honest = attacked.order(slots={"main": slot}, waivers=(DIGEST,), must_understand=("order.slots",))
     for value in VALUES.values():

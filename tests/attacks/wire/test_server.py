@@ -95,7 +95,8 @@ async def works(fleet, device) -> None:
 
 def documents(device, ident):
     """Each kind of message of a device: its topic, an honest document, and how it is sent; answers to this command."""
-    facts = Facts(device=device.name, number=1_000_000, issued=1.0, agent="0", host=HOST_FACTS, formats=("a",))
+    more = {"host": HOST_FACTS, "formats": ("a",), "sealing": b"k" * 32}
+    facts = Facts(device=device.name, number=1_000_000, issued=1.0, agent="0", **more)
     refusal = Refusal(what="order 1", reason=Reason("invalid", "why"), at=1.0)
     report = device.document(1_000_000, [SLOT], order=1, refusals=(refusal,))
     samples = (Sample(at=1.0, slot="digits", figures={"up": 1.0}), Sample(at=2.0, figures={"cpu_percent": 0.5}))

@@ -1,0 +1,68 @@
+"""Secrets for modules: set, listed without their values, taken away. Nobody reads a value again, whatever the right."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field, SecretStr
+
+from fleet import sealed_secrets
+from fleet.api.bodies import Body
+from fleet.auth import By, need
+from fleet.sealed_secrets import Place
+from fleet.services import Use
+from modules.errors import Invalid
+from modules.names import device_id, slot_name
+
+router = APIRouter(prefix="/api/v1/secrets")
+
+
+class _Where(Body):
+    """Which secret of which slot, on the devices of a selector, or on those that are named."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+    slot: Annotated[str, Field(max_length=63)]
+    selector: Annotated[str, Field(max_length=500)] = "*"
+    devices: Annotated[list[str], Field(max_length=10_000)] | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(slot_name(self.slot), self.name)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        only = None if self.devices is None else [device_id(one) for one in self.devices]
+        return {"selector": self.selector, "only": only}
+
+
+class NewSecret(_Where):
+    """``value`` is in base64. It is in no answer, event, error or log."""
+
+    value: SecretStr
+
+
+@router.get("", dependencies=[Depends(need("secret:read"))])
+def list_secrets(use: Use) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return sealed_secrets.view(connection)
+
+
+@router.post("", dependencies=[Depends(need("secret:write"))])
+def set_secret(body: NewSecret, use: Use, by: By) -> dict[str, Any]:
+    try:
+        value = base64.b64decode(body.value.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("the value is not in base64", element="value") from None  # what it is stands in the cause
+    with use.database.write() as connection:
+        done = sealed_secrets.set_secret(connection, use.clock(), body.place, value, **body.chosen, by=by)
+    use.wake()
+    return done
+
+
+@router.post("/remove", dependencies=[Depends(need("secret:write"))])
+def remove_secret(body: _Where, use: Use, by: By) -> dict[str, Any]:
+    with use.database.write() as connection:
+        done = sealed_secrets.remove(connection, use.clock(), use.registry, body.place, **body.chosen, by=by)
+    use.wake()
+    return done

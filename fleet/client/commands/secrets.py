@@ -1,0 +1,95 @@
+"""``edgefleet secrets``: tokens and certificates for modules, which nobody can read again."""
+
+import base64
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet.client import config
+from fleet.client.api import Fleet
+from fleet.client.screen import Json, Screen, when
+from modules.errors import BadSettings
+from modules.names import device_id, slot_name
+
+app = typer.Typer(no_args_is_help=True, help="Give modules tokens and certificates that only their devices can open.")
+Name = Annotated[str, typer.Argument(help="The secret's name, which is its file's in the module's container.")]
+Slot = Annotated[str, typer.Option("--slot", help="The slot whose module is to have it.")]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="A device; may be given more than once.")]
+Selector = Annotated[str | None, typer.Option("--selector", help="All devices that these labels select.")]
+_LONGEST = 1 << 20
+
+
+@app.command("set")
+def set_secret(
+    name: Name,
+    slot: Slot,
+    devices: Devices = None,
+    selector: Selector = None,
+    file: Annotated[Path | None, typer.Option(help="Where the value is; without it, standard input has it.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Seal a value to devices, and give it to the module in a slot; a new value replaces the old one."""
+    where = _where(name, slot, devices, selector)
+    value = _value(file)
+    with Fleet(config.load()) as fleet:
+        done = fleet.set_secret(where | {"value": base64.b64encode(value).decode()})
+    without = done["without_key"]
+    Screen(as_json=as_json).show(
+        done,
+        lambda it: it.say(
+            f"{name} of slot {slot} is version {done['version']} on {len(done['set'])} devices"
+            + (f"; not on {', '.join(without)}: their agents have no key for secrets yet" if without else "")
+        ),
+    )
+
+
+@app.command("list")
+def list_secrets(*, as_json: Json = False) -> None:
+    """List the secrets that were set, and the devices that lack one. Values are never shown."""
+    with Fleet(config.load()) as fleet:
+        found = fleet.secrets()
+    rows = [
+        (one["slot"], one["name"], device["device"], device["state"], str(device["version"] or ""), when(one["at"]))
+        for one in found
+        for device in one["devices"]
+    ]
+    Screen(as_json=as_json).show(
+        found,
+        lambda it: it.table(
+            ("SLOT", "SECRET", "DEVICE", "STATE", "VERSION", "SET"), rows, empty="No secrets: edgefleet secrets set"
+        ),
+    )
+
+
+@app.command()
+def remove(
+    name: Name, slot: Slot, devices: Devices = None, selector: Selector = None, *, as_json: Json = False
+) -> None:
+    """Take a secret away from devices."""
+    with Fleet(config.load()) as fleet:
+        done = fleet.remove_secret(_where(name, slot, devices, selector))
+    Screen(as_json=as_json).show(
+        done, lambda it: it.say(f"{name} of slot {slot} is removed from {len(done['removed'])} devices")
+    )
+
+
+def _where(name: str, slot: str, devices: list[str] | None, selector: str | None) -> dict[str, object]:
+    if (devices is None or not devices) == (selector is None):
+        raise BadSettings(
+            "either devices or a selector", element="--device", remedy="name --device ID, or --selector '*' for all"
+        )
+    where: dict[str, object] = {"name": name, "slot": slot_name(slot)}
+    return where | ({"selector": selector} if selector else {"devices": [device_id(one) for one in devices or ()]})
+
+
+def _value(file: Path | None) -> bytes:
+    """The bytes as they are; a line's end belongs to them."""
+    if file is None:
+        return sys.stdin.buffer.read(_LONGEST)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadSettings(f"cannot be read: {error.strerror}", element=str(file), remedy="name another file") from error
