@@ -12,15 +12,17 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
+from fleet.api import auto_rollouts, devices, enrol, events, export, health, joins, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
-from fleet.attempts import Attempts
+from fleet.attempts import ALLOWED_ALL, Attempts
 from fleet.authority import Authority, certified_names, read_authorities
 from fleet.background import Background
 from fleet.blob_listener import serving
 from fleet.blobs import Blobs
 from fleet.broadcast import Broadcaster
 from fleet.broker import BrokerLink, tls_context
+from fleet.bundles import Bundles
+from fleet.claims import Claims
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.demand import Demands
@@ -75,7 +77,20 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    for room in (
+        health,
+        metrics,
+        enrol,
+        joins,
+        devices,
+        blobs_api,
+        modules,
+        tuf,
+        rollouts,
+        auto_rollouts,
+        events,
+        export,
+    ):
         app.include_router(room.router)
     return app
 
@@ -155,6 +170,33 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         limits=limits,
         broadcasts=broadcasts if settings.broadcast else None,
     )
+    broker = Broker(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        prefix=topics.prefix,
+        ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
+    )
+    bundles = Bundles(
+        authority,
+        fleet=settings.url,
+        fleet_ca=_public_ca(settings),
+        blob_url=settings.blobs_at,
+        broker=broker,
+        approve=settings.approve_joins,
+    )
+    revocations = Revocations(authority, folder)
+    enrolment = Enrolment(
+        authority, certificate_life_s=settings.certificate_life_s, pending_life_s=settings.pending_life_s
+    )
+    claims = Claims(
+        database=database,
+        clock=clock,
+        enrolment=enrolment,
+        revocations=revocations,
+        topics=topics,
+        send=link.publish,
+        mishaps=mishaps,
+    )
     background = Background(
         database=database,
         clock=clock,
@@ -163,18 +205,13 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         ingest=Ingest(database, clock, mishaps, meters, telemetry_day_bytes=settings.telemetry_day_bytes),
         engine=Engine(database, registry, orders, clock, mishaps),
         publisher=publisher,
+        claims=claims,
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
         retention=Retention(database, clock, meters, settings),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
-    )
-    broker = Broker(
-        host=settings.broker_host,
-        port=settings.broker_port,
-        prefix=topics.prefix,
-        ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
     )
     app.state.services = Services(
         settings=settings,
@@ -183,21 +220,15 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         blobs=blobs,
         registry=registry,
         metadata=metadata,
-        enrolment=Enrolment(
-            authority,
-            fleet=settings.url,
-            fleet_ca=_public_ca(settings),
-            blob_url=settings.blobs_at,
-            broker=broker,
-            certificate_life_s=settings.certificate_life_s,
-        ),
+        bundles=bundles,
+        enrolment=enrolment,
         orders=orders,
         link=link,
-        attempts=Attempts(),
+        attempts=Attempts(together=ALLOWED_ALL),
         mishaps=mishaps,
         meters=meters,
         limits=limits,
-        revocations=Revocations(authority, folder),
+        revocations=revocations,
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,

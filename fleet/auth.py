@@ -15,6 +15,7 @@ PERMISSIONS: Final = frozenset(
     {
         "blob:read",
         "blob:write",
+        "device:approve",
         "device:enrol",
         "device:read",
         "device:write",

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from sqlalchemy import Connection, insert, select, update
 
+from fleet import joins
 from fleet.authority import Authority
 from fleet.folder import Folder, replace_file
 from fleet.refusals import Forbidden
@@ -70,7 +71,7 @@ class Revocations:
         """Write the list for what the database has; False if a broker has to be told of it by a person."""
         held = select(certificates.c.serial, certificates.c.revoked)
         rows = connection.execute(held.where(certificates.c.revoked.is_not(None), certificates.c.expires > now))
-        listed = {int(row.serial, 16): row.revoked for row in rows}
+        listed = {int(row.serial, 16): row.revoked for row in rows} | joins.revoked_serials(connection, now)
         data = self._authority.revocations(listed)
         replace_file(self._folder.revoked, data)
         if not self._folder.broker_place.exists():

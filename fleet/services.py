@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fleet.attempts import Attempts
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink
+from fleet.bundles import Bundles
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.enrolment import Enrolment
@@ -36,6 +37,7 @@ class Services:
     blobs: Blobs
     registry: Registry
     metadata: Metadata
+    bundles: Bundles
     enrolment: Enrolment
     orders: Orders
     link: BrokerLink
