@@ -88,6 +88,9 @@ class Enrolment:
         if known is not None and _is(known, key):
             joins.check_time(join, now)
             return Admitted(self._again(connection, known, key))
+        if join.approve:
+            pending.forget_old(connection, now)
+            join = joins.numbered(connection, join.id)
         joins.check(join, now)
         _see(known, join, device)
         if join.approve:

@@ -39,13 +39,12 @@ def add(
     address: str,
     life_s: float,
 ) -> Waiting:
-    """A key begins to wait.
+    """A key begins to wait; :func:`forget_old` comes before.
 
     Raises:
         NameTaken: another key waits for this name.
         TooMany: as many wait as may.
     """
-    forget_old(connection, now)
     waiting = pending.c.state == WAITING
     if connection.scalar(select(pending.c.name).where(waiting, pending.c.name == name)) is not None:
         raise NameTaken(
