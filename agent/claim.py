@@ -31,6 +31,8 @@ from modules.protocol.topics import CLAIM, Topics
 
 _FILE: Final = "claim.pem"
 _ANSWER_S: Final = 30.0
+# A certificate that the broker refuses looks like a broker that does not answer.
+_CONNECT_S: Final = 10.0
 # The server ends the session once it has heard that the certificate is kept.
 _GOODBYE_S: Final = 10.0
 
@@ -107,7 +109,7 @@ class Claim:
             identifier=f"{CLAIM}{self._bundle.claim}",
             protocol=aiomqtt.ProtocolVersion.V311,
             tls_context=self._context(),
-            timeout=_ANSWER_S,
+            timeout=_CONNECT_S,
         )
 
     def _context(self) -> ssl.SSLContext:

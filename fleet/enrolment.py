@@ -28,6 +28,7 @@ DAY_S: Final = 86400
 ASKED_A_DAY: Final = 1000
 # A certificate that an earlier answer brought is given again while so much of its life is left.
 _FRESH: Final = 1 / 3
+_ADDRESS: Final = 100
 
 
 class Admitted(NamedTuple):
@@ -67,7 +68,7 @@ class Enrolment:
         self, connection: Connection, now: float, join: Join, csr: str, *, name: DeviceId | None, address: str
     ) -> Admitted:
         """The same, for whoever has shown a token or a claim; raises as :meth:`enrol`."""
-        key = check_request(csr)
+        key, address = check_request(csr), address[:_ADDRESS]
         mark = fingerprint(_der(key))
         if join.name is not None and name not in {None, join.name}:
             raise WrongName(

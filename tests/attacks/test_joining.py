@@ -77,7 +77,10 @@ def of_nothing():
 def test_row_23_a_request_that_proves_nothing_joins_nothing(gate, csr):
     """Another curve, RSA, no request: refused with its code, an event, and the bundle's use is still there."""
     before, token = gate.devices(), gate.bundle().token
-    assert gate.ask(token, csr(), "dev-strange", address="192.0.2.10") == (codes.HTTPStatus.UNPROCESSABLE_ENTITY, "invalid")
+    assert gate.ask(token, csr(), "dev-strange", address="192.0.2.10") == (
+        codes.HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid",
+    )
     assert gate.devices() == before
     assert any(text.startswith("invalid, from 192.0.2.10") for text in gate.refusals())
     assert gate.ask(token)[0] == codes.HTTPStatus.OK

@@ -7,6 +7,7 @@ import ssl
 import sys
 
 import aiomqtt
+import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -302,6 +303,20 @@ def test_a_device_that_never_said_that_it_keeps_its_certificate_ends_its_claim_b
             assert joins.end_claims(connection, 0.0) == 1
     finally:
         database.close()
+
+
+def test_a_claim_opens_no_other_door(system, machine):
+    """The listener for blobs, which believes certificates of the same CA, was never told of it."""
+    device = machine("mqtt")
+    device.bundled("claim", device.name)
+    pem = device.folder / "claim.pem"
+    pem.write_text(device.document.certificate + device.document.key)
+    context = ssl.create_default_context(cafile=str(system.data.ca))
+    context.load_cert_chain(pem)
+    address = f"https://127.0.0.1:{system.blob_port}"
+    with httpx.Client(base_url=address, verify=context, trust_env=False) as http:
+        answer = http.get(f"/blobs/sha256:{'0' * 64}")
+    assert answer.status_code in {401, 403}
 
 
 def test_a_claim_that_was_taken_back_is_refused_by_the_broker(system, machine):

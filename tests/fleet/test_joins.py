@@ -93,7 +93,10 @@ def test_bundles_of_before_go_on_letting_devices_in(tmp_path):
     token = tokens.make()
     with made.write() as connection:
         connection.execute(
-            text("INSERT INTO tokens (kind, hash, role, uses_left, created, expires) VALUES ('join', :h, 'device', 1, 0, 9e9)"),
+            text(
+                "INSERT INTO tokens (kind, hash, role, uses_left, created, expires) "
+                "VALUES ('join', :h, 'device', 1, 0, 9e9)"
+            ),
             {"h": tokens.hashed(token)},
         )
     made.migrate()

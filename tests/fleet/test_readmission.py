@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 
 import aiomqtt
-import msgspec
 import pytest
 from sqlalchemy import select, update
 
@@ -130,10 +129,16 @@ async def connects(device):
     return False
 
 
+async def until(look):
+    async with asyncio.timeout(WAIT_S):
+        while not await look():  # noqa: ASYNC110 - what it waits for is another process
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.needs("mosquitto")
 async def test_what_had_the_name_is_cut_off_within_seconds_and_the_new_one_gets_its_order(fleet, tmp_path):
     """The running session ends, its certificate connects no more; nothing that it retained is believed afterwards."""
-    server, http, owner = fleet
+    _, http, owner = fleet
     old = Device(tmp_path / "old", await asyncio.to_thread(join, http), "dev-rma")
     checked(await asyncio.to_thread(old.enrol))
     manifest = await asyncio.to_thread(owner.upload, "digits", {"model.onnx": b"a graph"})
@@ -154,14 +159,10 @@ async def test_what_had_the_name_is_cut_off_within_seconds_and_the_new_one_gets_
 
     async with asyncio.TaskGroup() as group:
         group.create_task(stay())
-        async with asyncio.timeout(WAIT_S):
-            while not (await asyncio.to_thread(shown))["report"]:
-                await asyncio.sleep(0.1)
+        await until(lambda: asyncio.to_thread(lambda: shown()["report"]))
         wish = {"module": str(manifest.ref), "slot": "digits", "engine": "process", "devices": ["dev-rma"]}
         checked(await asyncio.to_thread(lambda: http.post("/api/v1/rollouts", json=wish)))
-        async with asyncio.timeout(WAIT_S):
-            while not (await asyncio.to_thread(shown))["order"]["counter"]:
-                await asyncio.sleep(0.1)
+        await until(lambda: asyncio.to_thread(lambda: shown()["order"]["counter"]))
         answer = await asyncio.to_thread(http.post, "/api/v1/devices/dev-rma/readmit", json={"expires_s": 600})
         bundle = canonical.decode(checked(answer).content, JoinBundle, limit=1 << 20, what="join bundle")
         new = Device(tmp_path / "new", bundle, "dev-rma")
@@ -170,9 +171,7 @@ async def test_what_had_the_name_is_cut_off_within_seconds_and_the_new_one_gets_
         async with asyncio.timeout(WAIT_S):
             await ended.wait()
     assert not await connects(old)
-    async with asyncio.timeout(WAIT_S):
-        while not await connects(new):
-            await asyncio.sleep(0.1)
+    await until(lambda: connects(new))
     async with new.connected(), asyncio.timeout(WAIT_S):
         order = await new.next_order(owner.director_keys)
         assert set(order.slots) == {"digits"}

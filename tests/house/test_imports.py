@@ -22,7 +22,13 @@ class Rule(NamedTuple):
     allowed: tuple[str, ...] = ()
 
 
-_MQTT_DOORS = ("agent/link.py", "agent/simulate/session.py", "agent/triggers/mqtt.py", "fleet/broker.py")
+_MQTT_DOORS = (
+    "agent/link.py",
+    "agent/claim.py",
+    "agent/simulate/session.py",
+    "agent/triggers/mqtt.py",
+    "fleet/broker.py",
+)
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
     "commands": {"environments", "images", "local", "models", "publishing", "signing"},

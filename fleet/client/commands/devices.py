@@ -49,7 +49,7 @@ def show(
     """Show one device: what it is, what it should run, and what it says it runs."""
     with Fleet(config.load()) as fleet:
         found = fleet.device(device_id(device))
-        while wait and not (found.online and found.facts):
+        while wait and not found.removed and not (found.online and found.facts):
             time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
             found = fleet.device(device_id(device))
     Screen(as_json=as_json).show(found, lambda it: _show(it, found))

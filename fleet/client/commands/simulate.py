@@ -123,7 +123,7 @@ def _join(fleet: Fleet, folder: Path, devices: int) -> None:
             path.unlink()
     bundle = folder / "join.json"
     bundle.touch(mode=0o600)
-    bundle.write_bytes(canonical.encode(fleet.join_bundle(uses=devices, expires_s=_BUNDLE_LIFE_S)))
+    bundle.write_bytes(canonical.encode(fleet.join_bundle(uses=devices, expires_s=_BUNDLE_LIFE_S, approve=False)))
 
 
 def _enroll(folder: Path, common: list[str], *, as_json: bool) -> dict[str, dict[str, str]]:
