@@ -136,8 +136,8 @@ async def until(look):
 
 
 @pytest.mark.needs("mosquitto")
-async def test_what_had_the_name_is_cut_off_within_seconds_and_the_new_one_gets_its_order(fleet, tmp_path):
-    """The running session ends, its certificate connects no more; nothing that it retained is believed afterwards."""
+async def test_what_had_the_name_is_cut_off_within_seconds(fleet, tmp_path):
+    """The running session ends, its certificate connects no more; the other hardware gets the order and is heard."""
     _, http, owner = fleet
     old = Device(tmp_path / "old", await asyncio.to_thread(join, http), "dev-rma")
     checked(await asyncio.to_thread(old.enrol))

@@ -42,8 +42,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "A device's name": (
         "tests/fleet/test_readmission.py::test_a_removed_name_is_refused_to_every_ordinary_bundle",
         "tests/fleet/test_readmission.py::test_other_hardware_takes_the_name_once",
-        "tests/fleet/test_readmission.py"
-        "::test_what_had_the_name_is_cut_off_within_seconds_and_the_new_one_gets_its_order",
+        "tests/fleet/test_readmission.py::test_what_had_the_name_is_cut_off_within_seconds",
     ),
     "Joining over MQTT": (
         "tests/deploy/test_broker_claims.py::test_a_claim_writes_nowhere_else",
