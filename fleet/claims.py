@@ -66,6 +66,8 @@ class Claims:
 
     def take(self, claim: str, payload: bytes) -> None:
         """A request has come; from the event loop's thread."""
+        if not payload:
+            return  # what a claim had left with the broker was cleared
         try:
             self._asked.failed(claim, self._clock())
             self._waiting.put_nowait(Request(claim, payload))

@@ -340,10 +340,12 @@ def test_a_claim_that_was_taken_back_is_refused_by_the_broker(system, machine):
     newest = system.cli("devices", "joins", "list")[0]
     assert (newest["kind"], newest["name"]) == ("claim", device.name)
     assert asyncio.run(connects(system, device))
+    before = len([one for one in system.cli("events") if one["kind"] == "enrolment-refused"])
     told = system.cli("devices", "joins", "revoke", str(newest["id"]))
     assert told["broker"] == "the broker refuses its certificate"
     until(lambda: claim_state(system, device.document.claim) == "cut", "the claim is cut", within_s=20)
     assert not asyncio.run(connects(system, device))
+    assert len([one for one in system.cli("events") if one["kind"] == "enrolment-refused"]) == before
     assert device.name not in {one["id"] for one in system.cli("devices", "list")}
 
 
