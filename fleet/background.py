@@ -15,7 +15,8 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``commands``: publishes commands until they are answered (fleet/commands/);
 - ``blocks``: answers pulls;
 - ``renewals``: answers devices that ask for their next certificate;
-- ``partings``: lets the broker forget devices that were removed or revoked;
+- ``claims``: lets devices join over MQTT;
+- ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
 """
@@ -27,15 +28,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from fleet import orders
+from fleet import joins, orders
 from fleet.acks import Acks
 from fleet.audit.heads import EVERY_S as HEAD_EVERY_S
 from fleet.audit.heads import Heads
 from fleet.broker import BrokerLink
+from fleet.claims import Claims
 from fleet.clock import Clock
 from fleet.commands.sending import Sending
 from fleet.db import Database, in_words
@@ -90,6 +92,7 @@ class Background:
         ingest: Ingest,
         engine: Engine,
         publisher: Publisher,
+        claims: Claims,
         metadata: Metadata,
         mishaps: Mishaps,
         meters: Meters,
@@ -103,6 +106,7 @@ class Background:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
+        self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads = renewals, upkeep, heads
         self._lead = lead
@@ -187,7 +191,8 @@ class Background:
         for changed in (self._look, self._send, self._part):
             changed.set()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._link.run(self._connected, self._arrived), name="broker")
+            group.create_task(self._link.run(self._connected, self._arrived, self._claims.take), name="broker")
+            group.create_task(self._claims.run(self.devices_changed), name="claims")
             group.create_task(self._publisher.run(), name="blocks")
             group.create_task(self._ingesting(), name="ingest")
             group.create_task(self._acks.run(), name="acknowledgements")
@@ -318,13 +323,17 @@ class Background:
     async def _parting(self) -> None:
         while True:
             with self._mishaps.alone("parting", "removed and revoked devices"):
-                self._removed, waiting = await self._lasting(self._partings)
+                self._removed, waiting, claims = await self._lasting(self._partings)
                 try:
-                    if waiting:
+                    if waiting or claims:
                         await asyncio.sleep(REREAD_S)
                     for device in waiting:
                         await self._link.part(device)
                         await self._lasting(self._parted, device)
+                        self._send.set()
+                    for claim in claims:
+                        await self._link.part_claim(claim)
+                        await self._lasting(self._claim_cut, claim)
                 except LinkLost as error:
                     log.debug("removed devices stay with the broker until it is back: %s", error)
             with contextlib.suppress(TimeoutError):
@@ -347,18 +356,26 @@ class Background:
                 await self._lasting(self._heads.sign)
             await asyncio.sleep(HEAD_EVERY_S)
 
-    def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
+    def _partings(self) -> tuple[frozenset[str], list[DeviceId], list[str]]:
+        out = devices.c.removed.is_not(None) | devices.c.revoked.is_not(None)
+        columns = (devices.c.id, devices.c.parting, out.label("out"))
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(devices.c.id, devices.c.parting).where(
-                    devices.c.removed.is_not(None) | devices.c.revoked.is_not(None)
-                )
-            ).all()
-        return frozenset(row.id for row in rows), [DeviceId(row.id) for row in rows if row.parting]
+            # Those that part and are not out have come back with another key.
+            rows = connection.execute(select(*columns).where(out | devices.c.parting)).all()
+            claims = joins.ended_claims(connection)
+        gone = frozenset(row.id for row in rows if row.out)
+        return gone, [DeviceId(row.id) for row in rows if row.parting], claims
 
     def _parted(self, device: DeviceId) -> None:
+        # The order of a device that has come back was forgotten with the rest: it is published again.
+        again = case((devices.c.removed.is_(None) & devices.c.revoked.is_(None), 0), else_=devices.c.order_published)
         with self._database.write() as connection:
-            connection.execute(update(devices).where(devices.c.id == device).values(parting=False))
+            parted = update(devices).where(devices.c.id == device)
+            connection.execute(parted.values(parting=False, order_published=again))
+
+    def _claim_cut(self, claim: str) -> None:
+        with self._database.write() as connection:
+            joins.claim_cut(connection, claim)
 
     def _unpublished(self) -> list[orders.Outgoing]:
         with self._database.read() as connection:

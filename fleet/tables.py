@@ -39,7 +39,7 @@ tokens = Table(
     "tokens",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),  # "api" or "join"
+    Column("kind", String(16), nullable=False),  # "api"
     Column("hash", String(64), nullable=False, unique=True),
     Column("role", String(32), nullable=False),
     Column("uses_left", Integer),  # None: without end
@@ -79,12 +79,52 @@ devices = Table(
     Column("next_certificate", Text),
     Column("previous_key", Text),
     Column("previous_until", Float),
-    # Its certificates were taken back at that time; the device stays, and enrols again with a bundle made after it.
+    # Its certificates were taken back at that time; the device stays, and comes back with another key.
     Column("revoked", Float),
+    Column("removed_by", String(100), nullable=False, server_default=""),
     Column("parting", Boolean, nullable=False, server_default="0"),
     # So that a tick in which nothing happened reads no device.
     Index("ix_devices_order_expires", "order_expires"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
+)
+
+# What lets devices join: a bundle with a token for some of them, or, over MQTT, a claim for one (fleet/joins.py).
+joins = Table(
+    "joins",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(64), unique=True),  # of the token; None: a claim, which has none
+    Column("created", Float, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
+    Column("expires", Float),  # None: never (tokens of before)
+    Column("uses", Integer),  # None: without end (tokens of before)
+    Column("uses_left", Integer),  # less those that wait for approval
+    Column("labels", JSON, nullable=False, server_default="{}"),
+    Column("approve", Boolean, nullable=False, server_default="0"),  # who joins waits for an operator
+    Column("name", String(63)),  # the only one that may be taken; None: any that is free
+    Column("readmit", Boolean, nullable=False, server_default="0"),  # that name is another key's, or was
+    Column("revoked", Float),
+    Column("claim", String(16), unique=True),
+    Column("claim_key", Text, nullable=False, server_default=""),  # PEM
+    Column("claim_serial", String(40), nullable=False, server_default=""),
+    Column("claim_state", String(16), nullable=False, server_default=""),  # "open", "ended", then "cut"
+    Index("ix_joins_claim_state", "claim_state"),
+)
+
+# Keys that asked to join where an operator has the last word (fleet/pending.py), by fingerprint.
+pending = Table(
+    "pending",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("name", String(63), nullable=False, index=True),
+    Column("public_key", Text, nullable=False),
+    Column("join", ForeignKey("joins.id"), nullable=False, index=True),
+    Column("address", String(100), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("expires", Float, index=True),  # None: never, for it is rejected
+    Column("state", String(16), nullable=False),  # "waiting", "approved" or "rejected"
+    Column("by", String(100), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
 )
 
 # Of each device and stream the newest message, and how many bytes came on that day (counted from 1970, in UTC).

@@ -17,7 +17,9 @@ from fleet.client.answers import (
     Given,
     Happening,
     Health,
+    Join,
     Module,
+    PendingDevice,
     Rollout,
     RolloutPlan,
     Telemetry,
@@ -25,7 +27,7 @@ from fleet.client.answers import (
 from fleet.client.config import Config
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 from modules.names import Digest, ModuleRef
-from modules.protocol.enrollment import JoinBundle
+from modules.protocol.enrollment import ClaimBundle, JoinBundle
 
 T = TypeVar("T")
 
@@ -159,9 +161,53 @@ class Fleet:
 
     # Devices
 
-    def join_bundle(self, *, uses: int, expires_s: int) -> JoinBundle:
-        answer = self._call("POST", f"{_V1}/join-tokens", json={"uses": uses, "expires_s": expires_s})
-        return self._decode(answer, JoinBundle)
+    def join_bundle(
+        self, *, uses: int, expires_s: int, labels: dict[str, str] | None = None, approve: bool | None = None
+    ) -> JoinBundle:
+        """A bundle for so many devices, which get these labels; ``approve`` None: as the server's setting says."""
+        wish = {"uses": uses, "expires_s": expires_s, "labels": labels or {}, "approve": approve}
+        return self._decode(self._call("POST", f"{_V1}/join-tokens", json=wish), JoinBundle)
+
+    def claim_bundle(
+        self,
+        device: str,
+        *,
+        expires_s: int,
+        labels: dict[str, str] | None = None,
+        approve: bool | None = None,
+        readmit: bool = False,
+    ) -> ClaimBundle:
+        """A bundle with which this device joins over MQTT."""
+        wish = {"device": device, "expires_s": expires_s, "labels": labels or {}}
+        answer = self._call("POST", f"{_V1}/claims", json=wish | {"approve": approve, "readmit": readmit})
+        return self._decode(answer, ClaimBundle)
+
+    def readmit_device(self, device: str, *, expires_s: int, approve: bool | None = None) -> JoinBundle:
+        """A bundle with which other hardware takes this device's name, once."""
+        wish = {"expires_s": expires_s, "approve": approve}
+        return self._decode(self._call("POST", f"{_V1}/devices/{device}/readmit", json=wish), JoinBundle)
+
+    def joins(self) -> list[Join]:
+        """The newest bundles and claims, newest first."""
+        return self._decode(self._call("GET", f"{_V1}/joins"), list[Join])
+
+    def revoke_join(self, join: int) -> dict[str, Any]:
+        """Let nobody join by it any more."""
+        return self._decode(self._call("DELETE", f"{_V1}/joins/{join}"), dict[str, Any])
+
+    def pending_devices(self) -> list[PendingDevice]:
+        """The devices that wait for approval, the longest first."""
+        return self._decode(self._call("GET", f"{_V1}/pending"), list[PendingDevice])
+
+    def approve_device(self, name: str, fingerprint: str) -> dict[str, str]:
+        """Let the key with this fingerprint, which waits under this name, in."""
+        answer = self._call("POST", f"{_V1}/pending/{name}/approve", json={"fingerprint": fingerprint})
+        return self._decode(answer, dict[str, str])
+
+    def reject_device(self, name: str, reason: str = "") -> dict[str, str]:
+        """Never let the key in that waits under this name."""
+        answer = self._call("POST", f"{_V1}/pending/{name}/reject", json={"reason": reason})
+        return self._decode(answer, dict[str, str])
 
     def devices(self) -> list[Device]:
         return self._decode(self._call("GET", f"{_V1}/devices"), list[Device])
