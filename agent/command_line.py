@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,7 +16,12 @@ from agent.running import part, run
 from agent.settings import Settings, load
 from modules import __version__
 from modules.errors import BadSettings
+from modules.fingerprint import spoken
 from modules.names import device_id
+from modules.protocol.enrollment import EnrollPending
+
+# How ``enroll --no-wait`` ends where an operator has still to approve.
+WAITS: Final = 3
 
 
 def call(words: Sequence[str]) -> int:
@@ -35,9 +41,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", type=Path, help="settings file (default /etc/edgefleet/agent.toml)")
     commands = made.add_subparsers(required=True, metavar="command")
 
-    join = commands.add_parser("enroll", help="join a fleet with a join bundle")
-    join.add_argument("bundle", type=Path, help="the file that the operator made with: edgefleet devices join")
+    join = commands.add_parser("enroll", help="join a fleet with a join bundle or a claim")
+    join.add_argument(
+        "bundle", type=Path, help="the file that the operator made with: edgefleet devices join, readmit or claim"
+    )
     join.add_argument("--name", help="the device id to ask for; the server decides")
+    join.add_argument(
+        "--no-wait", action="store_true", help="where an operator has to approve, end with 3; the same command goes on"
+    )
     join.set_defaults(command=_enroll)
 
     commands.add_parser("run", help="run the agent (what systemd calls)").set_defaults(
@@ -78,9 +89,27 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
         return 1
     name = device_id(arguments.name) if arguments.name else None
-    identity = part("enroll", settings, make=True).enroll(bundle, settings.identity, name=name)
+    wait = not arguments.no_wait
+    joins = part("enroll", settings, make=True).enroll
+    identity = joins(bundle, settings.identity, name=name, wait=wait, tell=_waits)
+    if identity is None:
+        print("it waits; run the same command again later")
+        return WAITS
     print(f"enrolled as {identity.device} at {identity.fleet}")
     return 0
+
+
+def _waits(pending: EnrollPending) -> None:
+    """What is read to whoever approves, at once: it may be read through a pipe."""
+    words = spoken(pending.fingerprint)
+    half = len(words) // 2
+    print(
+        f"This device asks to join as {pending.device} and waits for an operator's word.\n"
+        f"The fingerprint of its key:\n\n  {words[:half].strip()}\n  {words[half:].strip()}\n\n"
+        "Read it to the operator, who compares it with: edgefleet devices pending\n"
+        f"and then says: edgefleet devices approve {pending.device} --fingerprint ...",
+        flush=True,
+    )
 
 
 def _import(arguments: argparse.Namespace, settings: Settings) -> int:

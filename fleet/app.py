@@ -21,6 +21,7 @@ from fleet.api import (
     events,
     export,
     health,
+    joins,
     metrics,
     modules,
     revoked,
@@ -29,7 +30,7 @@ from fleet.api import (
 )
 from fleet.api import blobs as blobs_api
 from fleet.api import secrets as secrets_api
-from fleet.attempts import Attempts
+from fleet.attempts import ALLOWED_ALL, Attempts
 from fleet.audit.heads import Heads, audit_signer
 from fleet.audit.middleware import Audited
 from fleet.authority import Authority, certified_names, read_authorities
@@ -38,6 +39,8 @@ from fleet.blob_listener import serving
 from fleet.blobs import Blobs
 from fleet.broadcast import Broadcaster
 from fleet.broker import BrokerLink, tls_context
+from fleet.bundles import Bundles
+from fleet.claims import Claims
 from fleet.clock import Clock
 from fleet.commands.following import Followers
 from fleet.commands.given import Commands
@@ -99,7 +102,7 @@ def create_app(
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
     rooms = (
-        *(health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands),
+        *(health, metrics, enrol, joins, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands),
         *(events, audit, export, revoked, secrets_api),
     )
     for room in rooms:
@@ -201,6 +204,32 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         leads=lambda: background.leads,
     )
     upkeep.watch(service, lambda: link.use(make_tls()))
+    broker = Broker(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        prefix=topics.prefix,
+        ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
+    )
+    bundles = Bundles(
+        authority,
+        fleet=settings.url,
+        fleet_ca=_public_ca(settings),
+        blob_url=settings.blobs_at,
+        broker=broker,
+        approve=settings.approve_joins,
+    )
+    enrolment = Enrolment(
+        authority, certificate_life_s=settings.certificate_life_s, pending_life_s=settings.pending_life_s
+    )
+    claims = Claims(
+        database=database,
+        clock=clock,
+        enrolment=enrolment,
+        revocations=revocations,
+        topics=topics,
+        send=link.publish,
+        mishaps=mishaps,
+    )
     background = Background(
         database=database,
         clock=clock,
@@ -210,6 +239,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         engine=Engine(database, registry, orders, clock, mishaps),
         publisher=publisher,
         rights=rights,
+        claims=claims,
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
@@ -228,12 +258,6 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
-    broker = Broker(
-        host=settings.broker_host,
-        port=settings.broker_port,
-        prefix=topics.prefix,
-        ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
-    )
     app.state.services = Services(
         settings=settings,
         clock=clock,
@@ -241,19 +265,13 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         blobs=blobs,
         registry=registry,
         metadata=metadata,
-        enrolment=Enrolment(
-            authority,
-            fleet=settings.url,
-            fleet_ca=_public_ca(settings),
-            blob_url=settings.blobs_at,
-            broker=broker,
-            certificate_life_s=settings.certificate_life_s,
-        ),
+        bundles=bundles,
+        enrolment=enrolment,
         orders=orders,
         commands=Commands(database, metadata.director, clock),
         followers=Followers(),
         link=link,
-        attempts=Attempts(),
+        attempts=Attempts(together=ALLOWED_ALL),
         mishaps=mishaps,
         meters=meters,
         limits=limits,

@@ -18,6 +18,7 @@ PERMISSIONS: Final = frozenset(
         "blob:write",
         "command:read",
         "command:write",
+        "device:approve",
         "device:enrol",
         "device:read",
         "device:write",

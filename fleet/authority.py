@@ -102,15 +102,15 @@ class Authority:
         )
         return Issued(certificate, _key_pem(key))
 
-    def service(self, name: str, key: ec.EllipticCurvePrivateKey | None = None) -> Issued:
-        """A client certificate for a service; the name contains ``:``, which no device id can."""
+    def service(
+        self, name: str, key: ec.EllipticCurvePrivateKey | None = None, life: dt.timedelta = SERVER_LIFE
+    ) -> Issued:
+        """A client certificate for a service or a claim; the name contains ``:``, which no device id can."""
         if ":" not in name:
             raise Invalid("a service's name contains a colon", element=name)
         key = key or ec.generate_private_key(ec.SECP256R1())
         san = [x509.UniformResourceIdentifier(f"urn:edgefleet:{name}")]
-        return Issued(
-            self._leaf(name, key.public_key(), san, ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), _key_pem(key)
-        )
+        return Issued(self._leaf(name, key.public_key(), san, ExtendedKeyUsageOID.CLIENT_AUTH, life), _key_pem(key))
 
     def device(self, device: DeviceId, public_key: ec.EllipticCurvePublicKey, life: dt.timedelta) -> bytes:
         """A device's PEM certificate; of its request only the checked public key is used."""

@@ -16,7 +16,8 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``commands``: publishes commands until they are answered (fleet/commands/);
 - ``blocks``: answers pulls;
 - ``renewals``: answers devices that ask for their next certificate;
-- ``partings``: lets the broker forget devices that were removed or revoked;
+- ``claims``: lets devices join over MQTT;
+- ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
 """
@@ -28,7 +29,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -37,6 +37,7 @@ from fleet.acks import Acks
 from fleet.audit.heads import EVERY_S as HEAD_EVERY_S
 from fleet.audit.heads import Heads
 from fleet.broker import BrokerLink
+from fleet.claims import Claims
 from fleet.clock import Clock
 from fleet.commands.sending import Sending
 from fleet.db import Database, in_words
@@ -46,16 +47,15 @@ from fleet.leader import Lead
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
+from fleet.partings import Partings
 from fleet.publisher import Publisher
 from fleet.renewal import Renewals
 from fleet.retention import Retention
 from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
-from fleet.tables import devices
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
-from modules.names import DeviceId
 from modules.protocol.topics import Parsed, Topics
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,6 @@ LEAD_ANSWERS_S: Final = 5.0
 # Other servers on the same database change it, too, and wake nobody here.
 LOOK_FOR_OTHERS_S: Final = 1.0
 FORGET_EVERY_S: Final = 3600.0
-# After it was told of a revoked certificate, the broker has read its list again.
-REREAD_S: Final = 1.0
 
 
 class Background:
@@ -93,6 +91,7 @@ class Background:
         engine: Engine,
         publisher: Publisher,
         rights: Rights,
+        claims: Claims,
         metadata: Metadata,
         mishaps: Mishaps,
         meters: Meters,
@@ -106,6 +105,7 @@ class Background:
         self._database, self._clock = database, clock
         self._link, self._topics = link, topics
         self._ingest, self._engine, self._publisher, self._metadata = ingest, engine, publisher, metadata
+        self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
         self._lead = lead
@@ -113,11 +113,10 @@ class Background:
         # A thread of its own: the lead is not lost because everybody else waits for the database.
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
         self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
-        self._parting_s = LOOK_FOR_OTHERS_S if database.shared else None
         self._inbox, self._acks = Inbox(), Acks(link, topics, mishaps)
         self._commands = Sending(database, clock, link, topics, mishaps, self._lasting)
-        self._look, self._send, self._part = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._removed: frozenset[str] = frozenset()
+        self._look, self._send = asyncio.Event(), asyncio.Event()
+        self._partings = Partings(database, link, rights, mishaps, self._lasting, orders=self._send.set)
         self._forget = False
         self._loop = asyncio.get_running_loop()
 
@@ -127,7 +126,7 @@ class Background:
 
     def devices_changed(self) -> None:
         """Devices joined or were removed; from any thread."""
-        self._loop.call_soon_threadsafe(self._part.set)
+        self._loop.call_soon_threadsafe(self._partings.look)
 
     def commands_given(self) -> None:
         """Commands wait to be sent; from any thread."""
@@ -188,10 +187,12 @@ class Background:
         # What waits from an earlier lead was not acknowledged, and comes again.
         self._inbox = Inbox()
         self._rights.forget()
-        for changed in (self._look, self._send, self._part):
-            changed.set()
+        self._look.set()
+        self._send.set()
+        self._partings.look()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._link.run(self._connected, self._arrived), name="broker")
+            group.create_task(self._link.run(self._connected, self._arrived, self._claims.take), name="broker")
+            group.create_task(self._claims.run(self.devices_changed), name="claims")
             group.create_task(self._publisher.run(), name="blocks")
             group.create_task(self._ingesting(), name="ingest")
             group.create_task(self._acks.run(), name="acknowledgements")
@@ -199,7 +200,7 @@ class Background:
             group.create_task(self._ordering(), name="orders")
             group.create_task(self._renewals.run(self._lasting), name="renewals")
             group.create_task(self._commands.run(), name="commands")
-            group.create_task(self._parting(), name="partings")
+            group.create_task(self._partings.run(), name="partings")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
 
@@ -208,7 +209,7 @@ class Background:
         self._forget = True
         self._commands.begin_anew()
         self._send.set()
-        self._part.set()
+        self._partings.look()
 
     async def _arrived(self, topic: Parsed, payload: bytes) -> None:
         with self._mishaps.alone("message", f"{'/'.join(topic.rest)} of {topic.device}"):
@@ -218,7 +219,7 @@ class Background:
         if not payload:
             return  # a retained message was cleared
         if topic.rest == ("blob", "get"):
-            if topic.device in self._removed:
+            if topic.device in self._partings.out:
                 return
             await self._publisher.take(topic.device, payload)
         elif topic.rest == ("enroll",):
@@ -322,26 +323,6 @@ class Background:
                 await self._lasting(self._rights.record)
             await asyncio.sleep(PULSE_S)
 
-    async def _parting(self) -> None:
-        while True:
-            with self._mishaps.alone("parting", "removed and revoked devices"):
-                removed, waiting = await self._lasting(self._partings)
-                if removed != self._removed:
-                    self._removed = removed
-                    self._rights.forget()
-                try:
-                    if waiting:
-                        await asyncio.sleep(REREAD_S)
-                    for device in waiting:
-                        await self._link.part(device)
-                        await self._lasting(self._parted, device)
-                except LinkLost as error:
-                    log.debug("removed devices stay with the broker until it is back: %s", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._parting_s):
-                    await self._part.wait()
-            self._part.clear()
-
     async def _forgetting(self) -> None:
         while True:
             with self._mishaps.alone("retention", "what is older than is kept"):
@@ -356,19 +337,6 @@ class Background:
             with self._mishaps.alone("audit head", "audit"):
                 await self._lasting(self._heads.sign)
             await asyncio.sleep(HEAD_EVERY_S)
-
-    def _partings(self) -> tuple[frozenset[str], list[DeviceId]]:
-        with self._database.read() as connection:
-            rows = connection.execute(
-                select(devices.c.id, devices.c.parting).where(
-                    devices.c.removed.is_not(None) | devices.c.revoked.is_not(None)
-                )
-            ).all()
-        return frozenset(row.id for row in rows), [DeviceId(row.id) for row in rows if row.parting]
-
-    def _parted(self, device: DeviceId) -> None:
-        with self._database.write() as connection:
-            connection.execute(update(devices).where(devices.c.id == device).values(parting=False))
 
     def _unpublished(self) -> list[orders.Outgoing]:
         with self._database.read() as connection:

@@ -20,7 +20,7 @@ import aiomqtt
 from fleet.arrivals import Arrivals
 from modules.errors import BadSettings, Invalid, LinkLost
 from modules.names import DeviceId
-from modules.protocol.topics import Parsed, Topics
+from modules.protocol.topics import CLAIM, Parsed, Topics
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,22 @@ class BrokerLink:
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
+    async def part_claim(self, claim: str) -> None:
+        """End the session of a claim, and let the broker forget whatever it left there.
+
+        Raises:
+            LinkLost: the broker does not answer, or not to the end.
+        """
+        name = f"{CLAIM}{claim}"
+        try:
+            async with self._session(name) as client:
+                own = (self._topics.claim_up(claim), self._topics.claim_down(claim))
+                # As long as it lived, it could write what a device may write below its own name.
+                for topic in (*own, *self._topics.retained(DeviceId(name))):
+                    await client.publish(topic, b"", qos=1, retain=True)
+        except (aiomqtt.MqttError, OSError) as error:
+            raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
+
     async def end_session(self, device: DeviceId) -> None:
         """End a device's session, and with it what the broker keeps for it; an honest device comes again.
 
@@ -139,19 +155,28 @@ class BrokerLink:
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
-    async def run(self, connected: Callable[[], None], arrived: Callable[[Parsed, bytes], Awaitable[None]]) -> None:
-        """Connect, subscribe to what devices say, hand over each message; again whenever the session ends."""
+    async def run(
+        self,
+        connected: Callable[[], None],
+        arrived: Callable[[Parsed, bytes], Awaitable[None]],
+        claimed: Callable[[str, bytes], None] = lambda _claim, _payload: None,
+    ) -> None:
+        """Connect, subscribe to what devices say, hand over each message; again whenever the session ends.
+
+        ``claimed`` gets what devices ask that are still to join.
+        """
         wait, told = FIRST_WAIT_S, False
         while True:
             try:
                 async with self._session() as client:
                     arrivals = self._arrivals = Arrivals(client)
                     await client.subscribe(self._topics.all_up(), qos=1)
+                    await client.subscribe(self._topics.all_claims(), qos=1)
                     self._client, wait = client, FIRST_WAIT_S
                     log.info("connected to the broker at %s:%s", self._host, self._port)
                     told = False
                     connected()
-                    await arrivals.hand_over(partial(self._hand_over, arrived))
+                    await arrivals.hand_over(partial(self._hand_over, arrived, claimed))
             except (aiomqtt.MqttError, OSError) as error:
                 self._reason = str(error)
             finally:
@@ -163,11 +188,21 @@ class BrokerLink:
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             wait = min(wait * 2, LONGEST_WAIT_S)
 
-    async def _hand_over(self, arrived: Callable[[Parsed, bytes], Awaitable[None]], topic: str, payload: bytes) -> None:
+    async def _hand_over(
+        self,
+        arrived: Callable[[Parsed, bytes], Awaitable[None]],
+        claimed: Callable[[str, bytes], None],
+        topic: str,
+        payload: bytes,
+    ) -> None:
+        if (claim := self._topics.of_claim(topic)) is not None:
+            claimed(claim, payload)
+            return
         try:
             parsed = self._topics.parse(topic)
         except Invalid as error:
-            log.info("ignored: %s", error)
+            # Not louder: a claim's certificate may write below its own name, too, as often as it likes.
+            log.debug("ignored: %s", error)
             return
         await arrived(parsed, payload)
 

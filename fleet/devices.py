@@ -34,16 +34,17 @@ class Meant(NamedTuple):
 
 
 def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
-    """One device as the API shows it.
+    """One device as the API shows it; one that was removed, too, as it was, with when and by whom.
 
     Raises:
-        Missing: there is no such device.
+        Missing: there was never such a device.
     """
-    row = connection.execute(select(devices).where(devices.c.id == device, LIVE)).one_or_none()
+    row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
     if row is None:
         raise Missing("there is no such device", element=device)
     shown = _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
-    return shown | {"revoked": row.revoked, "certificate": _certificate(row)}
+    parted = {} if row.removed is None else {"removed": row.removed, "removed_by": row.removed_by}
+    return shown | {"revoked": row.revoked, "certificate": _certificate(row)} | parted
 
 
 def view_all(connection: Connection) -> list[dict[str, Any]]:

@@ -5,8 +5,15 @@
     Refused (modules.errors)
     ├── Missing       there is no such device, module, blob or rollout
     ├── Conflict      it exists already with other content, or is in a state that forbids this
+    │   ├── NameTaken     a device's name belongs to another key
+    │   └── NameRemoved   it was a removed device's, and an operator has to agree
     ├── Unauthorised  no token, or one that does not hold
+    │   ├── JoinExpired   a join bundle or claim after its time
+    │   ├── JoinSpent     as many devices as it was for have joined, or wait for approval
+    │   └── JoinRevoked   an operator took it back
     ├── Forbidden     the token holds, but its role may not do this
+    │   ├── WrongName     the bundle is for another device
+    │   └── KeyRejected   an operator does not let this key in
     ├── TooLarge      more bytes than the server takes
     └── TooMany       too many refused attempts of one address; it has to wait
 """
@@ -22,12 +29,40 @@ class Conflict(Refused):
     code = "conflict"
 
 
+class NameTaken(Conflict):
+    code = "name-taken"
+
+
+class NameRemoved(Conflict):
+    code = "name-removed"
+
+
 class Unauthorised(Refused):
     code = "unauthorised"
 
 
+class JoinExpired(Unauthorised):
+    code = "join-expired"
+
+
+class JoinSpent(Unauthorised):
+    code = "join-spent"
+
+
+class JoinRevoked(Unauthorised):
+    code = "join-revoked"
+
+
 class Forbidden(Refused):
     code = "forbidden"
+
+
+class WrongName(Forbidden):
+    code = "wrong-name"
+
+
+class KeyRejected(Forbidden):
+    code = "key-rejected"
 
 
 class TooLarge(Refused):

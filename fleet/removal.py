@@ -45,7 +45,8 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     telemetry.forget(connection, device)
     sealed_secrets.forget(connection, device)
     revocation.revoke(connection, now, device)
-    gone = {"removed": now, "parting": True, "online": False, "labels": {}, "facts": None, "report": None}
+    # What it said last stays to be read; whoever asks for devices that are there asks for ``removed``, too.
+    gone = {"removed": now, "removed_by": by, "parting": True, "online": False}
     ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}
     connection.execute(update(devices).where(mine).values(**gone, **ordered))
     events.record(connection, now, "device-removed", "the device was taken out of the fleet", device=device, by=by)
@@ -93,7 +94,8 @@ def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Itera
     for row in connection.execute(ordered):
         if _names(row.document, ref):
             yield f"device {row.device}, slot {row.slot}"
-    said = select(devices.c.id, devices.c.report).where(devices.c.report.is_not(None)).order_by(devices.c.id)
+    there = devices.c.removed.is_(None) & devices.c.report.is_not(None)
+    said = select(devices.c.id, devices.c.report).where(there).order_by(devices.c.id)
     for device, data in connection.execute(said):
         if digest.encode() not in data:
             continue  # decoding the reports of thousands takes seconds

@@ -1,6 +1,7 @@
 """What is older than the settings keep is forgotten: in small transactions, one after the other, and nothing needed.
 
 - Telemetry: after ``keep_telemetry_s``, by the time at which the server got it; the newest of each device stays.
+- Keys that wait for approval: after their time; join bundles and claims: a month after theirs.
 - Events: after ``keep_events_s``, except the newest.
 - What devices sent as results of commands: after ``keep_results_s``; the commands that are over, and whatever is left
   of their results: after ``keep_commands_s``.
@@ -15,22 +16,16 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, delete, exists, func, or_, select, tuple_, update
 
+from fleet import pending
 from fleet.clock import Clock
+from fleet.command_tables import command_parts, commands
 from fleet.db import Database
+from fleet.joins import CUT
 from fleet.meters import Meters
 from fleet.rollouts.phases import Standing, State
 from fleet.settings import Settings
-from fleet.tables import (
-    command_parts,
-    commands,
-    events,
-    history,
-    members,
-    rollouts,
-    slot_revisions,
-    slots,
-    telemetry_history,
-)
+from fleet.tables import events, history, joins, members, rollouts, slot_revisions, slots, telemetry_history
+from fleet.tables import pending as pending_rows
 
 # Rows of one transaction: some milliseconds of the writers' lock.
 AT_ONCE: Final = 500
@@ -39,6 +34,8 @@ PARTS_AT_ONCE: Final = 100
 # Rollouts that one look takes: each may have thousands of members, which are only read.
 ROLLOUTS_AT_ONCE: Final = 5
 EVENTS_KEPT: Final = 1000
+# Join bundles and claims after their end: the events say longer who joined with them.
+JOINS_KEPT_S: Final = 30 * 86400
 REVISIONS_KEPT: Final = 10
 _ENDED: Final = (State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED, State.REVERTED)
 _JOINED: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.DONE, State.PARTIAL)
@@ -53,6 +50,7 @@ class Retention:
         self._database, self._clock, self._meters, self._settings = database, clock, meters, settings
         self._work: tuple[Callable[[], bool], ...] = (
             self._events,
+            self._joins,
             self._telemetry,
             self._results,
             self._commands,
@@ -78,6 +76,16 @@ class Retention:
         chosen = old.order_by(events.c.at).limit(AT_ONCE).subquery()
         with self._database.write() as connection:
             return self._delete(connection, events, events.c.id.in_(select(chosen.c.id))) == AT_ONCE
+
+    def _joins(self) -> bool:
+        """Keys that waited too long, and bundles and claims that ended long ago, whose devices are all there."""
+        before = self._clock() - JOINS_KEPT_S
+        with self._database.write() as connection:
+            pending.forget_old(connection, self._clock())
+            known = select(pending_rows.c.join)
+            over = joins.c.claim_state.in_(("", CUT)) & (joins.c.expires < before) & joins.c.id.not_in(known)
+            chosen = select(joins.c.id).where(over).order_by(joins.c.id).limit(AT_ONCE).subquery()
+            return self._delete(connection, joins, joins.c.id.in_(select(chosen.c.id))) == AT_ONCE
 
     def _telemetry(self) -> bool:
         kept = telemetry_history.c

@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from fleet import joins
 from fleet.authority import Authority
 from fleet.folder import Folder, replace_file
 from fleet.refusals import Forbidden
@@ -77,7 +78,7 @@ class Revocations:
         self._authority, self._folder = authority, folder
         #: why the broker of this machine does not have the newest list, in words; empty where it has
         self.trouble = ""
-        self._published: tuple[int, float] | None = None
+        self._published: tuple[int, float, int] | None = None
         self._published_at = 0.0
         self._made_at, self._made = 0.0, b""
 
@@ -120,7 +121,8 @@ class Revocations:
     def _make(self, connection: Connection, now: float) -> bytes:
         held = select(certificates.c.serial, certificates.c.revoked)
         rows = connection.execute(held.where(certificates.c.revoked.is_not(None), certificates.c.expires > now))
-        return self._authority.revocations({int(row.serial, 16): row.revoked for row in rows})
+        listed = {int(row.serial, 16): row.revoked for row in rows} | joins.revoked_serials(connection, now)
+        return self._authority.revocations(listed)
 
 
 def forget_expired(connection: Connection, now: float) -> None:
@@ -131,13 +133,13 @@ def forget_expired(connection: Connection, now: float) -> None:
     connection.execute(delete(certificates).where(old))
 
 
-def _standing(connection: Connection, now: float) -> tuple[int, float]:
+def _standing(connection: Connection, now: float) -> tuple[int, float, int]:
     """What differs once another certificate is revoked."""
     both = select(func.count(), func.max(certificates.c.revoked))
     count, newest = connection.execute(
         both.where(certificates.c.revoked.is_not(None), certificates.c.expires > now)
     ).one()
-    return int(count), float(newest or 0.0)
+    return int(count), float(newest or 0.0), len(joins.revoked_serials(connection, now))
 
 
 def reload(place: Path) -> bool:

@@ -15,7 +15,8 @@ from fleet import devices as fleet_devices
 from fleet import events, selectors
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
-from fleet.tables import devices, secret_wishes, secrets, slots
+from fleet.secret_tables import secret_wishes, secrets
+from fleet.tables import devices, slots
 from modules import sealing
 from modules.errors import Invalid
 from modules.manifest import Manifest
@@ -212,7 +213,8 @@ def _said(state: str) -> str:
 
 
 def _chosen(connection: Connection, selector: str, only: Sequence[DeviceId] | None) -> list[DeviceId]:
-    found = [one.device for one, _ in fleet_devices.chosen(connection, selector if only is None else "*", only)]
+    chosen = fleet_devices.chosen(connection, selector if only is None else "*", only)
+    found = sorted(one.device for one, _ in chosen)
     if not found:
         raise Missing("the selector matches no device", element=selector, remedy="see edgefleet devices list")
     return found

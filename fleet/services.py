@@ -10,6 +10,7 @@ from fleet.attempts import Attempts
 from fleet.audit.heads import Heads
 from fleet.blobs import Blobs
 from fleet.broker import BrokerLink
+from fleet.bundles import Bundles
 from fleet.clock import Clock
 from fleet.commands.following import Followers
 from fleet.commands.given import Commands
@@ -41,6 +42,7 @@ class Services:
     blobs: Blobs
     registry: Registry
     metadata: Metadata
+    bundles: Bundles
     enrolment: Enrolment
     orders: Orders
     commands: Commands

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     order_life_s: Annotated[int, Field(ge=3600, le=365 * DAY_S)] = 30 * DAY_S
     #: how long a device's certificate holds
     certificate_life_s: Annotated[int, Field(ge=3600, le=730 * DAY_S)] = 90 * DAY_S
+    #: whether who joins waits for an operator's word, where its bundle says nothing else
+    approve_joins: bool = False
+    #: how long a device waits for approval
+    pending_life_s: Annotated[int, Field(ge=3600, le=365 * DAY_S)] = 7 * DAY_S
     #: largest upload
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
     #: how often rollouts are looked at when nothing happens

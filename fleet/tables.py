@@ -2,7 +2,6 @@
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     Column,
     Float,
@@ -10,7 +9,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,28 +16,16 @@ from sqlalchemy import (
     text,
 )
 
-# Named constraints, so that a later migration can change them on every database.
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from fleet.schema import Large, metadata
 
-# Counts and times on the wire go to 2^53; SQLite's integers hold them as they are.
-_Large = BigInteger().with_variant(Integer(), "sqlite")
 # The orders that the broker has not taken yet, and no others.
 _UNPUBLISHED = text("order_counter > order_published")
-# Commands that are not over.
-_OPEN = text("look_at IS NOT NULL")
 
 tokens = Table(
     "tokens",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),  # "api" or "join"
+    Column("kind", String(16), nullable=False),  # "api"
     Column("hash", String(64), nullable=False, unique=True),
     Column("role", String(32), nullable=False),
     Column("uses_left", Integer),  # None: without end
@@ -56,21 +42,21 @@ devices = Table(
     Column("public_key", Text, nullable=False),
     Column("enrolled", Float, nullable=False),
     Column("online", Boolean, nullable=False),
-    Column("boot", _Large, nullable=False),
+    Column("boot", Large, nullable=False),
     Column("last_seen", Float),
-    Column("facts_number", _Large, nullable=False),
+    Column("facts_number", Large, nullable=False),
     Column("facts", LargeBinary),
-    Column("report_number", _Large, nullable=False),
+    Column("report_number", Large, nullable=False),
     Column("report", LargeBinary),
-    Column("order_counter", _Large, nullable=False),
-    Column("order_expires", _Large),
+    Column("order_counter", Large, nullable=False),
+    Column("order_expires", Large),
     Column("order_envelope", LargeBinary),
-    Column("order_published", _Large, nullable=False),  # highest counter that the broker took
+    Column("order_published", Large, nullable=False),  # highest counter that the broker took
     # The numbers above begin anew where a device has lost its database. Earlier epochs, with the last number of each.
     Column("epoch", String(16), nullable=False, server_default=""),
     Column("status_epoch", String(16), nullable=False, server_default=""),
     Column("retired_epochs", JSON, nullable=False, server_default="{}"),
-    Column("telemetry_number", _Large, nullable=False, server_default="0"),
+    Column("telemetry_number", Large, nullable=False, server_default="0"),
     # Taken out of the fleet at that time; ``parting``: the broker has still to forget it.
     Column("removed", Float),
     # A certificate that was made and not seen in use yet, with its key; and the key before the present one, which
@@ -79,12 +65,52 @@ devices = Table(
     Column("next_certificate", Text),
     Column("previous_key", Text),
     Column("previous_until", Float),
-    # Its certificates were taken back at that time; the device stays, and enrols again with a bundle made after it.
+    # Its certificates were taken back at that time; the device stays, and comes back with another key.
     Column("revoked", Float),
+    Column("removed_by", String(100), nullable=False, server_default=""),
     Column("parting", Boolean, nullable=False, server_default="0"),
     # So that a tick in which nothing happened reads no device.
     Index("ix_devices_order_expires", "order_expires"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
+)
+
+# What lets devices join: a bundle with a token for some of them, or, over MQTT, a claim for one (fleet/joins.py).
+joins = Table(
+    "joins",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(64), unique=True),  # of the token; None: a claim, which has none
+    Column("created", Float, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
+    Column("expires", Float),  # None: never (tokens of before)
+    Column("uses", Integer),  # None: without end (tokens of before)
+    Column("uses_left", Integer),  # less those that wait for approval
+    Column("labels", JSON, nullable=False, server_default="{}"),
+    Column("approve", Boolean, nullable=False, server_default="0"),  # who joins waits for an operator
+    Column("name", String(63)),  # the only one that may be taken; None: any that is free
+    Column("readmit", Boolean, nullable=False, server_default="0"),  # that name is another key's, or was
+    Column("revoked", Float),
+    Column("claim", String(16), unique=True),
+    Column("claim_key", Text, nullable=False, server_default=""),  # PEM
+    Column("claim_serial", String(40), nullable=False, server_default=""),
+    Column("claim_state", String(16), nullable=False, server_default=""),  # "open", "ended", then "cut"
+    Index("ix_joins_claim_state", "claim_state"),
+)
+
+# Keys that asked to join where an operator has the last word (fleet/pending.py), by fingerprint.
+pending = Table(
+    "pending",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("name", String(63), nullable=False, index=True),
+    Column("public_key", Text, nullable=False),
+    Column("join", ForeignKey("joins.id"), nullable=False, index=True),
+    Column("address", String(100), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("expires", Float, index=True),  # None: never, for it is rejected
+    Column("state", String(16), nullable=False),  # "waiting", "approved" or "rejected"
+    Column("by", String(100), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
 )
 
 # Of each device and stream the newest message, and how many bytes came on that day (counted from 1970, in UTC).
@@ -93,18 +119,18 @@ telemetry = Table(
     metadata,
     Column("device", ForeignKey("devices.id"), primary_key=True),
     Column("stream", String(64), primary_key=True),
-    Column("number", _Large, nullable=False),
+    Column("number", Large, nullable=False),
     Column("received", Float, nullable=False),
     Column("document", LargeBinary, nullable=False),  # Telemetry
     Column("day", Integer, nullable=False),
-    Column("day_bytes", _Large, nullable=False),
+    Column("day_bytes", Large, nullable=False),
 )
 
 # Every message that was kept, in the order in which they came; ``received`` by the server's clock.
 telemetry_history = Table(
     "telemetry_history",
     metadata,
-    Column("id", _Large, primary_key=True),
+    Column("id", Large, primary_key=True),
     Column("device", ForeignKey("devices.id"), nullable=False),
     Column("stream", String(64), nullable=False),
     Column("received", Float, nullable=False, index=True),
@@ -142,7 +168,7 @@ slots = Table(
     Column("document", LargeBinary, nullable=False),  # SlotOrder
     Column("revision", Integer, nullable=False, server_default="0"),
     # A waiver that the device has not answered yet: the counter of the order that carries it, 0 before there is one.
-    Column("waiver", _Large),
+    Column("waiver", Large),
 )
 
 # What was ever decided for a slot, in order. Rows are only added.
@@ -158,32 +184,6 @@ slot_revisions = Table(
     Column("by", String(100), nullable=False),
 )
 
-# What is sealed to a device for one of its slots, by the secret's name; None: it was taken away.
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("device", ForeignKey("devices.id"), primary_key=True),
-    Column("slot", String(63), primary_key=True),
-    Column("name", String(63), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("sealed", LargeBinary),
-    Column("sealed_to", LargeBinary, nullable=False),  # the device's public key at that time
-    Column("at", Float, nullable=False),
-    Column("by", String(100), nullable=False, server_default=""),
-)
-
-# For whom a secret was set, so that a device which joins later is known to lack it.
-secret_wishes = Table(
-    "secret_wishes",
-    metadata,
-    Column("slot", String(63), primary_key=True),
-    Column("name", String(63), primary_key=True),
-    Column("selector", String(500), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("at", Float, nullable=False),
-    Column("by", String(100), nullable=False, server_default=""),
-)
-
 modules = Table(
     "modules",
     metadata,
@@ -192,7 +192,7 @@ modules = Table(
     Column("name", String(63), nullable=False),
     Column("version", String(40), nullable=False),
     Column("digest", String(71)),  # None while the version is only reserved
-    Column("length", _Large),
+    Column("length", Large),
     Column("state", String(16), nullable=False),  # "reserved", "draft", "signed" or "removed"
     Column("created", Float, nullable=False),
     UniqueConstraint("team", "name", "version"),
@@ -261,7 +261,7 @@ members = Table(
     Column("current", Boolean, nullable=False),  # False: a newer rollout, a removal or its own end took the slot
     Column("superseded_by", Integer),  # the newer rollout, where it was one
     Column("revision", Integer),  # of its slot; None before its wave opens
-    Column("counter", _Large),  # the order that carries it, or that took it back; None before its wave opens
+    Column("counter", Large),  # the order that carries it, or that took it back; None before its wave opens
     Column("standing", String(16), nullable=False),
     Column("due", Float),  # until when the device must have come to an end; None: nothing is waited for
     Column("note", Text, nullable=False, server_default=""),  # why an operator or the server decided about it
@@ -311,7 +311,7 @@ history = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", _Large, primary_key=True, autoincrement=False),
+    Column("id", Large, primary_key=True, autoincrement=False),
     Column("at", Float, nullable=False),
     Column("by", String(300), nullable=False, index=True),
     Column("origin", String(300), nullable=False),
@@ -326,7 +326,7 @@ audit = Table(
 audit_heads = Table(
     "audit_heads",
     metadata,
-    Column("row", _Large, primary_key=True, autoincrement=False),
+    Column("row", Large, primary_key=True, autoincrement=False),
     Column("at", Float, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
@@ -340,51 +340,4 @@ events = Table(
     Column("device", String(63)),
     Column("message", Text, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
-)
-
-# Commands to devices (fleet/commands/), and what was taken of their answers.
-commands = Table(
-    "commands",
-    metadata,
-    Column("number", _Large, primary_key=True),  # in the order in which they were given
-    Column("id", String(32), nullable=False, unique=True),
-    Column("batch", String(32), nullable=False, index=True),  # those that were given together
-    Column("device", ForeignKey("devices.id"), nullable=False),
-    Column("name", String(100), nullable=False),
-    Column("slot", String(63)),
-    Column("arguments", JSON, nullable=False),
-    Column("issued", _Large, nullable=False),
-    Column("expires", _Large, nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("by", String(100), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("look_at", Float),  # when it has to be sent again, or is over; None: it is over
-    Column("sent", Float),  # when the broker took it first
-    Column("heard", Float),  # when an answer was taken last
-    Column("ended", Float),
-    Column("answers", Integer, nullable=False),  # how many parts were taken, each the next one
-    Column("bytes", Integer, nullable=False),  # of their pieces together
-    Column("progress", Float),
-    Column("note", Text, nullable=False),
-    Column("reason_code", String(100), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("content", String(100), nullable=False),
-    Index("ix_commands_look_at", "look_at"),
-    Index("ix_commands_open", "device", sqlite_where=_OPEN, postgresql_where=_OPEN),
-    Index("ix_commands_device_number", "device", "number"),
-    Index("ix_commands_state_number", "state", "number"),
-    Index("ix_commands_ended", "ended"),
-)
-
-command_parts = Table(
-    "command_parts",
-    metadata,
-    Column("command", ForeignKey("commands.number"), primary_key=True),
-    Column("part", Integer, primary_key=True, autoincrement=False),
-    Column("at", Float, nullable=False, index=True),
-    Column("digest", String(71), nullable=False),  # of the signed document
-    Column("state", String(16), nullable=False),
-    Column("progress", Float),
-    Column("bytes", Integer, nullable=False),
-    Column("data", LargeBinary, nullable=False),
 )

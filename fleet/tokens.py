@@ -1,4 +1,4 @@
-"""Random tokens of operators and joining devices; the database holds only their hashes.
+"""Random tokens of operators and joining devices; the database holds only their hashes (of the latter fleet/joins.py).
 
 A token has 256 random bits, so one SHA-256 is as good as a slow hash and costs nothing per request.
 """
@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select
 
 from fleet.refusals import Unauthorised
 from fleet.tables import tokens
@@ -20,7 +20,7 @@ def create(
     connection: Connection, now: float, *, kind: str, role: str, uses: int | None = None, life_s: float | None = None
 ) -> str:
     """Make a token and return its text, which exists nowhere else."""
-    text = PREFIX + secrets.token_urlsafe(32)
+    text = make()
     connection.execute(
         insert(tokens).values(
             kind=kind,
@@ -58,24 +58,14 @@ def holder(connection: Connection, now: float, text: str, *, kind: str) -> tuple
     return str(found.role), f"token {found.id} ({found.role})"
 
 
-def made(connection: Connection, text: str) -> float:
-    """When a token that holds was made."""
-    return float(connection.execute(select(tokens.c.created).where(tokens.c.hash == _hash(text))).scalar_one())
+def make() -> str:
+    """A new token, which exists nowhere else."""
+    return PREFIX + secrets.token_urlsafe(32)
 
 
-def spend(connection: Connection, text: str) -> None:
-    """Use a token once.
-
-    Raises:
-        Unauthorised: it is used up.
-    """
-    mine = tokens.c.hash == _hash(text)
-    left = connection.execute(select(tokens.c.uses_left).where(mine)).scalar_one()
-    if left is None:
-        return
-    if left < 1:
-        raise Unauthorised("this token is used up", element="join token", remedy="ask an operator for a new one")
-    connection.execute(update(tokens).where(mine).values(uses_left=left - 1))
+def hashed(given: str) -> str | None:
+    """What the database may hold of a token; None where it cannot be one."""
+    return _hash(given) if given.startswith(PREFIX) and len(given) <= _LIMIT else None
 
 
 def _hash(text: str) -> str:

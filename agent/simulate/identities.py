@@ -48,11 +48,15 @@ def bundle(state: Path) -> JoinBundle:
         BadSettings: there is none.
         Invalid: it cannot be read.
     """
+    return _read(state / BUNDLE)
+
+
+def _read(path: Path) -> JoinBundle:
     try:
-        data = (state / BUNDLE).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise BadSettings(
-            f"there is no join bundle: {error.strerror}", element=str(state / BUNDLE), remedy="enrol devices first"
+            f"there is no join bundle: {error.strerror}", element=str(path), remedy="enrol devices first"
         ) from error
     return canonical.decode(data, JoinBundle, limit=LIMIT, what="join bundle")
 
@@ -72,7 +76,10 @@ def enroll(state: Path, wanted: list[DeviceId], *, progress: Callable[[int], Non
     def one(name: DeviceId) -> None:
         if not hasattr(own, "sender"):
             own.sender = Sender(join)
-        _enroll(join, state, name, own.sender)
+        # Of a name that was removed, the operator's word that it may come back.
+        again = state / f"{name}.json"
+        _enroll(_read(again) if again.exists() else join, state, name, own.sender)
+        again.unlink(missing_ok=True)
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="enroll") as workers:
         try:

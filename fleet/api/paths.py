@@ -34,9 +34,16 @@ def _rollout(rollout: str) -> int:
     return int(rollout)
 
 
+def _join(join: str) -> int:
+    if not join.isascii() or not join.isdecimal() or len(join) > 9:  # noqa: PLR2004 - digits of 32 bits
+        raise Missing("there is no such join bundle", element=join[:40])
+    return int(join)
+
+
 TeamPath = Annotated[Slug, Depends(_team)]
 ModelPath = Annotated[Slug, Depends(_model)]
 SlotPath = Annotated[Slug, Depends(_slot)]
 DevicePath = Annotated[DeviceId, Depends(_device)]
 DigestPath = Annotated[Digest, Depends(_digest)]
 RolloutPath = Annotated[int, Depends(_rollout)]
+JoinPath = Annotated[int, Depends(_join)]

@@ -55,6 +55,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     report: Report | None = None
     revoked: float | None = None
     certificate: Certificate | None = None
+    removed: float | None = None
+    removed_by: str = ""
 
 
 class CommandPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,35 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     content: str = ""
     parts: tuple[CommandPart, ...] = ()
+
+
+class Join(msgspec.Struct, frozen=True, kw_only=True):
+    """A join bundle or a claim, without what is secret in it; ``waiting`` devices of it wait for approval."""
+
+    id: int
+    kind: str
+    created: float
+    by: str = ""
+    expires: float | None = None
+    uses: int | None = None
+    uses_left: int | None = None
+    labels: dict[str, str] = {}
+    approve: bool = False
+    name: str | None = None
+    readmit: bool = False
+    revoked: float | None = None
+    waiting: int = 0
+
+
+class PendingDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that waits for approval: the name that it asked for, its key's fingerprint, from where, since when."""
+
+    name: str
+    fingerprint: str
+    address: str
+    since: float
+    expires: float
+    join: int
 
 
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):

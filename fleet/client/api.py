@@ -1,8 +1,7 @@
 """The fleet server over HTTPS: one method per route, errors as the tree in :mod:`modules.errors`."""
 
-import ssl
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
@@ -17,24 +16,20 @@ from fleet.client.answers import (
     Given,
     Happening,
     Health,
+    Join,
     Module,
+    PendingDevice,
     Rollout,
     RolloutPlan,
     Telemetry,
 )
-from fleet.client.config import Config
-from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
+from fleet.client.exchange import NOT_FOUND, Exchange, problem
 from modules.names import Digest, ModuleRef
-from modules.protocol.enrollment import JoinBundle
-
-T = TypeVar("T")
+from modules.protocol.enrollment import ClaimBundle, JoinBundle
 
 _V1: Final = "/api/v1"
 _CHUNK: Final = 1 << 20
 _PAGE: Final = 1000
-# Reading is slow where the server hashes a whole blob before it answers.
-_TIMEOUT: Final = httpx.Timeout(10.0, read=120.0, write=120.0)
-_NOT_FOUND: Final = 404
 
 
 class Result(NamedTuple):
@@ -44,7 +39,7 @@ class Result(NamedTuple):
     data: bytes
 
 
-class Fleet:
+class Fleet(Exchange):
     """One fleet server, spoken to as one operator. Use it as a context manager.
 
     Every method raises:
@@ -52,29 +47,6 @@ class Fleet:
         Untrusted: its certificate is not from the pinned CA.
         EdgefleetError: what the server refused, of the class that the server raised.
     """
-
-    def __init__(self, config: Config) -> None:
-        self.url = config.url
-        try:
-            trusted = ssl.create_default_context(cadata=config.ca) if config.ca else ssl.create_default_context()
-        except ssl.SSLError as error:
-            raise BadSettings("the fleet's CA is not a usable PEM certificate", remedy="log in again") from error
-        self._http = httpx.Client(
-            base_url=config.url,
-            verify=trusted,
-            headers={"Authorization": f"Bearer {config.token}"},
-            timeout=_TIMEOUT,
-            trust_env=False,  # a proxy must not stand between us and a pinned server
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     # The server itself
 
@@ -89,7 +61,7 @@ class Fleet:
         return self._decode(answer, dict[str, str])["version"]
 
     def has_blob(self, digest: Digest) -> bool:
-        return self._call("HEAD", f"{_V1}/blobs/{digest}", absent=True).status_code != _NOT_FOUND
+        return self._call("HEAD", f"{_V1}/blobs/{digest}", absent=True).status_code != NOT_FOUND
 
     def put_blob(self, digest: Digest, length: int, chunks: Iterator[bytes]) -> None:
         """Send a blob's bytes; the server hashes them itself and refuses others than ``digest`` names."""
@@ -103,7 +75,7 @@ class Fleet:
             with self._http.stream("GET", path) as answer:
                 if answer.is_error:
                     answer.read()
-                    raise _problem(answer, path)
+                    raise problem(answer, path)
                 yield from answer.iter_bytes(_CHUNK)
         except httpx.HTTPError as error:
             raise self._lost(error) from error
@@ -132,7 +104,7 @@ class Fleet:
     def tuf(self, name: str) -> bytes | None:
         """A metadata file, such as ``timestamp.json`` or ``2.root.json``; None where there is none."""
         answer = self._call("GET", f"{_V1}/tuf/{name}", absent=True)
-        return None if answer.status_code == _NOT_FOUND else answer.content
+        return None if answer.status_code == NOT_FOUND else answer.content
 
     def online_keys(self) -> dict[str, Any]:
         """The public parts of the keys that the server itself holds: snapshot, timestamp, director."""
@@ -159,9 +131,53 @@ class Fleet:
 
     # Devices
 
-    def join_bundle(self, *, uses: int, expires_s: int) -> JoinBundle:
-        answer = self._call("POST", f"{_V1}/join-tokens", json={"uses": uses, "expires_s": expires_s})
-        return self._decode(answer, JoinBundle)
+    def join_bundle(
+        self, *, uses: int, expires_s: int, labels: dict[str, str] | None = None, approve: bool | None = None
+    ) -> JoinBundle:
+        """A bundle for so many devices, which get these labels; ``approve`` None: as the server's setting says."""
+        wish = {"uses": uses, "expires_s": expires_s, "labels": labels or {}, "approve": approve}
+        return self._decode(self._call("POST", f"{_V1}/join-tokens", json=wish), JoinBundle)
+
+    def claim_bundle(
+        self,
+        device: str,
+        *,
+        expires_s: int,
+        labels: dict[str, str] | None = None,
+        approve: bool | None = None,
+        readmit: bool = False,
+    ) -> ClaimBundle:
+        """A bundle with which this device joins over MQTT."""
+        wish = {"device": device, "expires_s": expires_s, "labels": labels or {}}
+        answer = self._call("POST", f"{_V1}/claims", json=wish | {"approve": approve, "readmit": readmit})
+        return self._decode(answer, ClaimBundle)
+
+    def readmit_device(self, device: str, *, expires_s: int, approve: bool | None = None) -> JoinBundle:
+        """A bundle with which other hardware takes this device's name, once."""
+        wish = {"expires_s": expires_s, "approve": approve}
+        return self._decode(self._call("POST", f"{_V1}/devices/{device}/readmit", json=wish), JoinBundle)
+
+    def joins(self) -> list[Join]:
+        """The newest bundles and claims, newest first."""
+        return self._decode(self._call("GET", f"{_V1}/joins"), list[Join])
+
+    def revoke_join(self, join: int) -> dict[str, Any]:
+        """Let nobody join by it any more."""
+        return self._decode(self._call("DELETE", f"{_V1}/joins/{join}"), dict[str, Any])
+
+    def pending_devices(self) -> list[PendingDevice]:
+        """The devices that wait for approval, the longest first."""
+        return self._decode(self._call("GET", f"{_V1}/pending"), list[PendingDevice])
+
+    def approve_device(self, name: str, fingerprint: str) -> dict[str, str]:
+        """Let the key with this fingerprint, which waits under this name, in."""
+        answer = self._call("POST", f"{_V1}/pending/{name}/approve", json={"fingerprint": fingerprint})
+        return self._decode(answer, dict[str, str])
+
+    def reject_device(self, name: str, reason: str = "") -> dict[str, str]:
+        """Never let the key in that waits under this name."""
+        answer = self._call("POST", f"{_V1}/pending/{name}/reject", json={"reason": reason})
+        return self._decode(answer, dict[str, str])
 
     def devices(self) -> list[Device]:
         return self._decode(self._call("GET", f"{_V1}/devices"), list[Device])
@@ -306,70 +322,6 @@ class Fleet:
         self._call("POST", f"{_V1}/rollouts/{rollout}/{verb}")
         return self.rollout(rollout)
 
-    def _call(self, method: str, path: str, *, absent: bool = False, **content: Any) -> httpx.Response:
-        """One exchange; with ``absent`` a 404 is an answer like any other."""
-        try:
-            answer = self._http.request(method, path, **content)
-        except httpx.HTTPError as error:
-            raise self._lost(error) from error
-        if answer.is_error and not (absent and answer.status_code == _NOT_FOUND):
-            raise _problem(answer, path)
-        return answer
-
-    def _lost(self, error: httpx.HTTPError) -> EdgefleetError:
-        if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Untrusted(
-                f"the server's certificate is not trusted: {error}",
-                element=self.url,
-                remedy="log in with the CA file of this fleet: edgefleet login URL --token TOKEN --ca FILE",
-            )
-        said = str(error) or type(error).__name__
-        return LinkLost(f"the fleet server cannot be reached: {said}", element=self.url, remedy="see that it runs")
-
-    def _decode(self, answer: httpx.Response, kind: type[T]) -> T:
-        return self._read(answer, lambda data: msgspec.json.decode(data, type=kind))
-
-    def _read(self, answer: httpx.Response, read: Callable[[bytes], T]) -> T:
-        try:
-            return read(answer.content)
-        except msgspec.DecodeError as error:
-            raise Invalid(
-                f"the server's answer cannot be read: {error}",
-                element=str(answer.request.url),
-                remedy="see that the address is a fleet server's and that its version matches this client's",
-            ) from error
-
 
 def _module(ref: ModuleRef) -> str:
     return f"{_V1}/modules/{ref.team}/{ref.name}/{ref.version}"
-
-
-def _kinds(root: type[EdgefleetError]) -> dict[str, type[EdgefleetError]]:
-    found = {root.code: root}
-    for kind in root.__subclasses__():
-        found |= _kinds(kind)
-    return found
-
-
-_BY_CODE: Final = _kinds(EdgefleetError)
-
-
-def _problem(answer: httpx.Response, path: str) -> EdgefleetError:
-    """The error that a problem document (RFC 9457) carries, of the class that the server raised."""
-    try:
-        body = msgspec.json.decode(answer.content)
-    except msgspec.DecodeError:
-        body = None
-    fields: dict[str, Any] = body if isinstance(body, dict) else {}
-    message = fields.get("detail") or fields.get("title") or f"the server answered {answer.status_code}"
-    if not isinstance(message, str):
-        message = msgspec.json.encode(message).decode()
-    element, remedy = str(fields.get("element") or path), str(fields.get("remedy") or "")
-    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        remedy = remedy or "log in with a valid token: edgefleet login URL --token TOKEN --ca FILE"
-        return BadSettings(message, element=element, remedy=remedy)
-    kind = _BY_CODE.get(str(fields.get("code"))) or (LinkLost if answer.is_server_error else Refused)
-    error = kind(message, element=element, remedy=remedy)
-    # The server has kinds of refusal of its own (fleet/refusals.py), which are told apart by their code.
-    error.code = str(fields.get("code") or error.code)
-    return error

@@ -6,8 +6,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 
 from fleet import events
+from fleet.command_tables import commands
 from fleet.commands.states import AGAIN_S, OFFLINE_S, State, next_look, over_at
-from fleet.tables import commands, devices
+from fleet.tables import devices
 from modules.names import DeviceId
 
 _SEEN: Final = (

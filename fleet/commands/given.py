@@ -11,11 +11,12 @@ from sqlalchemy import Connection, insert, select, update
 from fleet import devices as known
 from fleet import events
 from fleet.clock import Clock
+from fleet.command_tables import commands
 from fleet.commands.states import OPEN, State
 from fleet.db import Database
 from fleet.gathered import TOGETHER, pieces
 from fleet.refusals import Conflict, Missing
-from fleet.tables import commands, devices, slots
+from fleet.tables import devices, slots
 from modules.errors import Invalid, Unfit
 from modules.names import DeviceId, slot_name
 from modules.protocol import commands as wire

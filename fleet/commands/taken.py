@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select, tuple_, update
 
+from fleet.command_tables import command_parts, commands
 from fleet.commands.states import AGAIN_S, OPEN, State, next_look
 from fleet.gathered import TOGETHER, pieces
-from fleet.tables import command_parts, commands, devices
+from fleet.tables import devices
 from modules.digests import sha256
 from modules.names import DeviceId
 from modules.protocol.commands import ENDS, MAX_PARTS, RESULT_LIMIT, Answer

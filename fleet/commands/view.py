@@ -5,9 +5,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
+from fleet.command_tables import command_parts, commands
 from fleet.commands.states import OPEN
 from fleet.refusals import Missing
-from fleet.tables import command_parts, commands, devices
+from fleet.tables import devices
 from modules.names import DeviceId
 
 # Parts of one answer.

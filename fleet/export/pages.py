@@ -54,7 +54,9 @@ _D: Final = devices.c
 SOURCES: Final = {
     columns.DEVICES.name: Source((devices,), (_D.id,), rows.device, at_once=200),
     columns.LABELS.name: Source((_D.id, _D.labels), (_D.id,), rows.labels, _D.removed.is_(None)),
-    columns.REPORTS.name: Source((_D.id, _D.report), (_D.id,), rows.reports, _D.report.is_not(None), at_once=50),
+    columns.REPORTS.name: Source(
+        (_D.id, _D.report), (_D.id,), rows.reports, _D.report.is_not(None) & _D.removed.is_(None), at_once=50
+    ),
     columns.SLOTS.name: Source((slots,), (slots.c.device, slots.c.slot), rows.slot),
     columns.SLOT_REVISIONS.name: Source(
         (slot_revisions,),

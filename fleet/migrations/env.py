@@ -2,10 +2,10 @@
 
 from alembic import context
 
-from fleet.tables import metadata
+from fleet.schema import complete
 
 with context.config.attributes["connection"].begin():
     context.configure(
-        connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True
+        connection=context.config.attributes["connection"], target_metadata=complete(), render_as_batch=True
     )
     context.run_migrations()

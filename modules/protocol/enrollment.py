@@ -1,4 +1,4 @@
-"""First contact: the join bundle that an operator hands to a device, and the request for a certificate.
+"""First contact: the bundles that an operator hands to a device, and the request for a certificate.
 
 Later the device asks for its next certificate, with a new key, at ``up/enroll`` (signed with the key that it has), and
 is answered at ``down/enroll``. Neither is retained. Who asks says the topic, never the request.
@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from modules.bounds import Line
+from modules.bounds import Line, Sentence, Time, Word
+from modules.fingerprint import FingerprintField
 from modules.names import DeviceField, DigestField
 from modules.protocol.report import Reason
 
@@ -20,6 +21,9 @@ CSR_LIMIT: Final = 8 << 10
 SYSTEM: Final = "system"
 
 Pem = Annotated[str, msgspec.Meta(max_length=64 << 10)]
+ClaimField = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+Signature = Annotated[bytes, msgspec.Meta(max_length=200)]
+_CLAIM_REQUEST: Final = "edgefleet claim 1"
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,3 +90,57 @@ class RenewAnswer(msgspec.Struct, frozen=True, kw_only=True):
     csr: DigestField
     certificate: Annotated[str, msgspec.Meta(max_length=CSR_LIMIT)] = ""
     reason: Reason | None = None
+
+
+class EnrollPending(msgspec.Struct, frozen=True, kw_only=True):
+    """The other answer (202): the key waits for an operator, who sees the same fingerprint; until when it waits."""
+
+    device: DeviceField
+    fingerprint: FingerprintField
+    expires: Time
+
+
+class ClaimBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one device needs to join over MQTT: written by ``edgefleet devices claim``, read as a join bundle is.
+
+    ``certificate`` and ``key`` are the claim's own, good for one device, which gets the id ``device`` and a certificate
+    for a key that it makes itself. The others are as in :class:`JoinBundle`.
+    """
+
+    format: Literal["edgefleet.claim/1"] = "edgefleet.claim/1"
+    claim: ClaimField
+    device: DeviceField
+    fleet: Line
+    broker: Broker
+    ca: Pem
+    root: Annotated[bytes, msgspec.Meta(max_length=128 << 10)]
+    certificate: Pem
+    key: Pem
+    blob_url: Line = ""
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """At a claim's ``up``: a signing request, first to ``join``, then, once the certificate is kept, to say ``kept``.
+
+    ``signature`` is the claim key's (ECDSA, SHA-256, DER) over :func:`claimed`: who forges messages joins nothing.
+    """
+
+    step: Literal["join", "kept"]
+    csr: Pem
+    signature: Signature
+
+
+class ClaimAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """At a claim's ``down``: a certificate, or a fingerprint that waits for an operator, or a refusal with its code."""
+
+    state: Literal["joined", "pending", "refused"]
+    device: DeviceField
+    certificate: Pem = ""
+    fingerprint: FingerprintField | None = None
+    code: Word = ""
+    message: Sentence = ""
+
+
+def claimed(claim: str, step: str, csr: str) -> bytes:
+    """What a claim's key signs."""
+    return f"{_CLAIM_REQUEST}\n{claim}\n{step}\n{csr}".encode()

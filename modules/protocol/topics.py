@@ -11,6 +11,9 @@ from modules.protocol.telemetry import STREAMS
 
 PREFIX: Final = "edgefleet/v1"
 _SHARED: Final = "_shared"
+_CLAIMS: Final = "_claims"
+# Before a claim's id, in its certificate's name: no device's or service's name begins so.
+CLAIM: Final = "claim:"
 
 
 class Parsed(NamedTuple):
@@ -51,6 +54,26 @@ class Topics:
             return digest(topic.removeprefix(head)) if topic.startswith(head) else None
         except Invalid:
             return None
+
+    def claim_up(self, claim: str) -> str:
+        """Where a device that joins over MQTT asks; ``claim`` is the id alone."""
+        return f"{self.prefix}/{_CLAIMS}/{CLAIM}{claim}/up"
+
+    def claim_down(self, claim: str) -> str:
+        """Where it gets its answer."""
+        return f"{self.prefix}/{_CLAIMS}/{CLAIM}{claim}/down"
+
+    def all_claims(self) -> str:
+        """What the fleet server subscribes to beside :meth:`all_up`."""
+        return f"{self.prefix}/{_CLAIMS}/+/up"
+
+    def of_claim(self, topic: str) -> str | None:
+        """The id of the claim at whose ``up`` this is, None where it is another topic."""
+        head, tail = f"{self.prefix}/{_CLAIMS}/", "/up"
+        if not topic.startswith(head) or not topic.endswith(tail):
+            return None
+        name = topic.removeprefix(head).removesuffix(tail)
+        return name.removeprefix(CLAIM) if name.startswith(CLAIM) and "/" not in name else None
 
     def blob_get(self, device: DeviceId) -> str:
         return self.up(device, "blob", "get")

@@ -20,7 +20,7 @@ from agent.enroll import enroll
 from modules import canonical
 from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
 from modules.names import device_id
-from modules.protocol.enrollment import Broker, EnrollAnswer, EnrollRequest, JoinBundle
+from modules.protocol.enrollment import Broker, EnrollAnswer, EnrollPending, EnrollRequest, JoinBundle
 
 BROKER = Broker(host="127.0.0.1", port=8883)
 NAME = device_id("dev-1")
@@ -69,7 +69,7 @@ class Fleet:
     """The server's ``POST /enroll``; ``answer`` makes (status, body) of a request."""
 
     def __init__(self, folder) -> None:
-        self.ca = Authority()
+        self.ca = self.issuer = Authority()
         self.requests: list[EnrollRequest] = []
         self.answer = self.sign
         fleet = self
@@ -101,7 +101,7 @@ class Fleet:
 
     def sign(self, request, *, name=NAME, public=None):
         public = public or x509.load_pem_x509_csr(request.csr.encode()).public_key()
-        pem = self.ca.sign(name, public).public_bytes(serialization.Encoding.PEM).decode()
+        pem = self.issuer.sign(name, public).public_bytes(serialization.Encoding.PEM).decode()
         return 200, canonical.encode(EnrollAnswer(device=NAME, certificate=pem))
 
     def bundle(self, **more) -> bytes:
@@ -203,6 +203,40 @@ def test_an_answer_that_is_none_leaves_nothing(fleet, folder, answer, error, wor
     assert not folder.exists()
 
 
+def test_a_certificate_of_another_authority_is_refused(fleet, folder):
+    """Whoever is in between can answer with a certificate for this key and name; it is not the fleet's."""
+
+    def forged(request):
+        public = x509.load_pem_x509_csr(request.csr.encode()).public_key()
+        pem = Authority().sign(NAME, public).public_bytes(serialization.Encoding.PEM).decode()
+        return 200, canonical.encode(EnrollAnswer(device=NAME, certificate=pem))
+
+    fleet.answer = forged
+    with pytest.raises(Untrusted, match="not of the fleet's CA"):
+        enroll(fleet.bundle(), folder)
+    assert not folder.exists()
+
+
+def test_a_server_that_has_too_much_to_do_costs_no_key(fleet, folder):
+    """429 is a matter of time: the next try has the same key."""
+    fleet.answer = lambda _: (429, b'{"detail": "wait a minute"}')
+    with pytest.raises(LinkLost, match="wait a minute"):
+        enroll(fleet.bundle(), folder)
+    key = (folder / "key.pem").read_bytes()
+    fleet.answer = fleet.sign
+    enroll(fleet.bundle(), folder)
+    assert (folder / "key.pem").read_bytes() == key
+
+
+def test_a_server_that_shows_another_fingerprint_is_not_waited_for(fleet, folder):
+    """An operator would approve a key that is not this device's."""
+    other = EnrollPending(device=NAME, fingerprint="0" * 64, expires=1.0)
+    fleet.answer = lambda _: (202, canonical.encode(other))
+    with pytest.raises(Untrusted, match="another key than this device's"):
+        enroll(fleet.bundle(), folder)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("wrong", ["key", "name"])
 def test_a_certificate_for_somebody_else_is_refused(fleet, folder, wrong):
     """A certificate for another key or another device is not kept."""
@@ -243,6 +277,7 @@ def test_a_folder_that_cannot_be_written_costs_no_token(fleet, folder):
 def test_a_server_behind_another_authority_is_believed_where_the_bundle_says_so(fleet, folder):
     """A proxy with a company's certificate: the bundle names that authority beside the fleet's own."""
     company, fleet_ca = fleet.ca.pem, Authority("another fleet")
+    fleet.issuer = fleet_ca
     bundle = fleet.bundle(ca=fleet_ca.pem, fleet_ca=company)
 
     assert enroll(bundle, folder).device == NAME

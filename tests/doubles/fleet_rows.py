@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 
 from fleet import orders
 from fleet.blobs import Blobs
+from fleet.command_tables import commands
 from fleet.commands import view as command_view
 from fleet.commands.given import Commands
 from fleet.commands.given import Wish as CommandWish
@@ -21,7 +22,7 @@ from fleet.rollouts import control, view
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.start import Wish, start
 from fleet.said import Inbound
-from fleet.tables import commands, devices
+from fleet.tables import devices
 from modules import canonical
 from modules import manifest as manifests
 from modules.digests import sha256

@@ -104,7 +104,7 @@ def test_enrolment_over_http_needs_the_token(fleet, tmp_path):
     _, http, _ = fleet
     bundle = join(http)
     assert Device(tmp_path / "a", bundle, "dev-first").enrol().is_success
-    problem(Device(tmp_path / "b", bundle, "dev-second").enrol(), 401, "unauthorised")
+    problem(Device(tmp_path / "b", bundle, "dev-second").enrol(), 401, "join-spent")
     events = checked(http.get("/api/v1/events")).json()
     assert ("enrolment-refused", "dev-second") in {(one["kind"], one["device"]) for one in events}
 

@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fleet.db import Database, in_words
 from fleet.folder import Folder
+from fleet.schema import complete
 from fleet.setup import initialise
-from fleet.tables import events, metadata
+from fleet.tables import events
 from modules.errors import BadSettings, Invalid
 from modules.protocol.topics import PREFIX
 from tests.house.installed import foreign
@@ -96,7 +97,7 @@ def test_two_servers_migrate_a_new_database_at_once(cluster, tmp_path):
     assert [server.wait(STARTS_WITHIN_S) for server in servers] == [0, 0, 0]
     database = Database.of(url, tmp_path)
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), complete()) == []
     database.close()
 
 

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 import aiomqtt
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -16,7 +17,9 @@ from fleet.removal import remove_device, remove_module
 from fleet.rollouts import control
 from fleet.rollouts.model import Policy, Wave
 from fleet.tables import devices as rows
+from modules import canonical
 from modules import manifest as manifests
+from modules.protocol.enrollment import JoinBundle
 from modules.protocol.report import Health, Report, Running, SlotReport
 from modules.signing import REPORT_TYPE
 from tests.doubles.device import WAIT_S, Device, join
@@ -76,7 +79,6 @@ def test_a_removed_device_is_there_for_nobody(small):
     with small.database.write() as connection:
         assert [one["id"] for one in devices.view_all(connection)] == ["dev-b"]
         for asked in (
-            lambda: devices.view(connection, "dev-a"),
             lambda: devices.set_labels(connection, "dev-a", {}),
             lambda: devices.chosen(connection, "*", ["dev-a"]),
             lambda: small.orders.issue(connection, small.now, "dev-a"),
@@ -108,7 +110,34 @@ def test_what_a_removed_device_says_counts_for_nothing(small):
     assert small.ingest.commit([message]) == []
     assert ("removed-device", "dev-a", "") in told(small)
     with small.database.read() as connection:
-        assert connection.execute(select(rows.c.report).where(rows.c.id == "dev-a")).scalar_one() is None
+        last = msgspec.json.decode(connection.scalar(select(rows.c.report).where(rows.c.id == "dev-a")), type=Report)
+    assert last.number < said.number
+
+
+def test_a_removed_device_can_be_looked_up_as_it_was(small):
+    """What it said last, its labels, when it was removed and by whom; its events and its rollout stay, too."""
+    with small.database.write() as connection:
+        devices.set_labels(connection, "dev-a", {"site": "berlin"})
+    rollout = small.start(small.add_module("digits"), devices=("dev-a",))
+    small.report("dev-a", "committed")
+    remove(small, "dev-a")
+    with small.database.read() as connection:
+        shown = devices.view(connection, "dev-a")
+    assert (shown["removed"], shown["removed_by"]) == (pytest.approx(small.now), "token 1 (admin)")
+    assert shown["labels"] == {"site": "berlin"}
+    assert [slot["phase"] for slot in shown["report"]["slots"]] == ["committed"]
+    assert shown["facts"]["host"]["cores"] == 2
+    assert ("device-removed", "dev-a", "token 1 (admin)") in told(small)
+    assert [one["device"] for one in small.view(rollout)["devices"]] == ["dev-a"]
+
+
+def test_what_a_removed_device_served_is_in_use_no_more(small):
+    """Its last report, which is kept, holds no module back."""
+    ref = small.add_module("digits")
+    small.start(ref, devices=("dev-a",))
+    small.report("dev-a", "committed")
+    remove(small, "dev-a")
+    drop(small, ref)
 
 
 def test_a_module_in_use_is_not_removed(small):
@@ -224,6 +253,10 @@ async def test_a_removed_device_connects_no_more_and_leaves_nothing_behind(fleet
             await asyncio.sleep(0.1)
 
     again = Device(tmp_path / "again", await asyncio.to_thread(join, http), "dev-lost")
+    refused = await asyncio.to_thread(again.enrol)
+    assert (refused.status_code, refused.json()["code"]) == (409, "name-removed")
+    data = checked(await asyncio.to_thread(http.post, "/api/v1/devices/dev-lost/readmit", json={})).content
+    again.join = canonical.decode(data, JoinBundle, limit=1 << 20, what="join bundle")
     checked(await asyncio.to_thread(again.enrol))
     async with again.connected(), asyncio.timeout(WAIT_S):
         assert again.orders.empty()
@@ -234,7 +267,7 @@ async def test_a_removed_device_connects_no_more_and_leaves_nothing_behind(fleet
 @pytest.mark.needs("mosquitto")
 async def test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word(fleet, tmp_path):
     """Its session ends within seconds and its certificate is refused, but it stays in the fleet, which says so; it
-    comes back with another key and a bundle made since, under its own name."""
+    comes back with another key and an operator's word, under its own name."""
     server, http, _ = fleet
     stolen = Device(tmp_path / "dev-stolen", join(http), "dev-stolen")
     checked(await asyncio.to_thread(stolen.enrol))
@@ -261,7 +294,9 @@ async def test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word(f
         while await retained(server, stolen):  # noqa: ASYNC110 - what it waits for is another process
             await asyncio.sleep(0.1)
 
-    again = Device(tmp_path / "again", await asyncio.to_thread(join, http), "dev-stolen")
+    word = await asyncio.to_thread(http.post, "/api/v1/devices/dev-stolen/readmit", json={})
+    bundle = canonical.decode(checked(word).content, JoinBundle, limit=1 << 20, what="join bundle")
+    again = Device(tmp_path / "again", bundle, "dev-stolen")
     checked(await asyncio.to_thread(again.enrol))
     async with again.connected(), asyncio.timeout(WAIT_S):
         await again.acknowledgement(await again.report([], order=0))

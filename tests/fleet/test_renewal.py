@@ -8,14 +8,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
-from fleet import device_keys, events, removal, renewal, revocation, tokens
+from fleet import device_keys, events, removal, renewal, revocation
 from fleet.authority import Authority
+from fleet.bundles import Bundles
 from fleet.device_keys import PREVIOUS_S, Keys
 from fleet.enrolment import Enrolment
 from fleet.ingest import Ingest, Receipt
+from fleet.joins import Terms
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
-from fleet.refusals import Forbidden
+from fleet.refusals import Forbidden, NameTaken
 from fleet.renewal import A_DAY, Renewals
 from fleet.said import Inbound
 from fleet.tables import certificates, devices
@@ -51,7 +53,8 @@ class Fleet:
         self.database, self.now = database, float(int(time.time()))
         self.authority = Authority.create("fleet", self.clock)
         broker = Broker(host="localhost", port=1)
-        self.enrolment = Enrolment(self.authority, fleet="https://f", broker=broker, certificate_life_s=90 * DAY_S)
+        self.bundles = Bundles(self.authority, fleet="https://f", broker=broker)
+        self.enrolment = Enrolment(self.authority, certificate_life_s=90 * DAY_S)
         mishaps = Mishaps(self.clock)
         self.renewals = Renewals(
             database=database,
@@ -69,11 +72,11 @@ class Fleet:
     def clock(self):
         return self.now
 
-    def enrol(self, name=NAME, key=None):
+    def enrol(self, device=NAME, key=None, **terms):
         key = key or ec.generate_private_key(ec.SECP256R1())
         with self.database.write() as connection:
-            token = tokens.create(connection, self.now, kind="join", role="device", uses=1, life_s=DAY_S)
-            self.enrolment.enrol(connection, self.now, EnrollRequest(token=token, csr=request(key), name=name))
+            token = self.bundles.join(connection, self.now, Terms(life_s=DAY_S, **terms), root=b"root").token
+            self.enrolment.enrol(connection, self.now, EnrollRequest(token=token, csr=request(key), name=device))
         return key
 
     def envelope(self, csr, *, by=None, device=NAME):
@@ -247,19 +250,17 @@ def test_a_device_that_went_on_before_the_server_heard_of_it_may_renew(fleet, ke
     assert fleet.says(third) == [Receipt(NAME, 1)]
 
 
-def test_a_revoked_device_comes_back_with_a_new_key_and_a_bundle_made_since_alone(fleet, database):
-    """Its row and its orders stay; the old key, and a token of before, let nobody in."""
+def test_a_revoked_device_comes_back_with_a_new_key_and_an_operators_word_alone(fleet, database):
+    """Its row and its orders stay; the old key lets nobody in, whatever the bundle, and a new one by a word alone."""
     with database.write() as connection:
-        early = tokens.create(connection, fleet.now, kind="join", role="device", uses=None, life_s=9 * DAY_S)
-        fleet.now += 10
         removal.revoke_device(connection, fleet.now, NAME, by="me")
     fresh = ec.generate_private_key(ec.SECP256R1())
-    with database.write() as connection, pytest.raises(Forbidden, match="revoked"):
-        fleet.enrolment.enrol(connection, fleet.now, EnrollRequest(token=early, csr=request(fresh), name=NAME))
-    fleet.now += 10
-    with pytest.raises(Forbidden, match="revoked"):
-        fleet.enrol(key=fleet.key)
-    fleet.enrol(key=fresh)
+    with pytest.raises(NameTaken):
+        fleet.enrol(key=fresh)
+    for terms in ({}, {"name": NAME, "readmit": True}):
+        with pytest.raises(Forbidden, match="revoked"):
+            fleet.enrol(key=fleet.key, **terms)
+    fleet.enrol(key=fresh, name=NAME, readmit=True)
     assert fleet.row().revoked is None
     assert fleet.says(fresh) == [Receipt(NAME, 1)]
     assert fleet.says(fleet.key) == []

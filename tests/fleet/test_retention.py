@@ -8,6 +8,7 @@ from sqlalchemy import event, func, insert, select, update
 
 from fleet import setup
 from fleet.app import create_app
+from fleet.command_tables import command_parts, commands
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.meters import Meters
@@ -15,7 +16,7 @@ from fleet.refusals import Conflict, Missing
 from fleet.retention import AT_ONCE, EVENTS_KEPT, REVISIONS_KEPT, Retention
 from fleet.rollouts import control, policy
 from fleet.settings import DAY_S, Settings
-from fleet.tables import command_parts, commands, events, history, members, rollouts, slot_revisions, slots
+from fleet.tables import events, history, members, rollouts, slot_revisions, slots
 from modules.names import DeviceId
 from tests.parts.mosquitto import free_port
 

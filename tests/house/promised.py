@@ -46,8 +46,25 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "A device whose key was stolen": (
         "tests/fleet/test_removal.py::test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word",
-        "tests/fleet/test_renewal.py::test_a_revoked_device_comes_back_with_a_new_key_and_a_bundle_made_since_alone",
+        "tests/fleet/test_renewal.py::test_a_revoked_device_comes_back_with_a_new_key_and_an_operators_word_alone",
         "tests/fleet/test_upkeep.py::test_three_years_pass_and_every_device_still_connects",
+    ),
+    "Who joins": (
+        "tests/fleet/test_pending.py::test_another_fingerprint_approves_nothing",
+        "tests/fleet/test_pending.py::test_a_rejected_key_stays_rejected",
+        "tests/fleet/test_agents_join.py::test_a_device_waits_and_both_sides_show_the_same_fingerprint",
+    ),
+    "A device's name": (
+        "tests/fleet/test_readmission.py::test_a_removed_name_is_refused_to_every_ordinary_bundle",
+        "tests/fleet/test_readmission.py::test_other_hardware_takes_the_name_once",
+        "tests/fleet/test_readmission.py::test_what_had_the_name_is_cut_off_within_seconds",
+    ),
+    "Joining over MQTT": (
+        "tests/deploy/test_broker_claims.py::test_a_claim_writes_nowhere_else",
+        "tests/deploy/test_broker_claims.py::test_a_claim_reads_nothing_but_its_own_answers_and_what_is_for_all",
+        "tests/deploy/test_broker_claims.py::test_a_claims_will_is_delivered_nowhere_else",
+        "tests/fleet/test_agents_join.py::test_whoever_owns_the_broker_joins_nothing_with_a_claim",
+        "tests/agent/test_enroll.py::test_a_certificate_of_another_authority_is_refused",
     ),
     "The first trust of a device": (
         "tests/modules/trust/test_device.py::test_root_of_a_stranger",

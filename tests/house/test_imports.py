@@ -24,6 +24,7 @@ class Rule(NamedTuple):
 
 _MQTT_DOORS = (
     "agent/link.py",
+    "agent/claim.py",
     "agent/simulate/session.py",
     "agent/triggers/mqtt.py",
     "fleet/broker.py",

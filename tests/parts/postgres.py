@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from fleet.db import Database
-from fleet.tables import metadata
+from fleet.schema import complete
 from tests.parts.mosquitto import HOST, free_port
 from tests.parts.pace import stretched
 from tests.parts.presence import postgres_program
@@ -82,7 +82,7 @@ class Postgres:
             self._shared[1].migrate()
         url, database = self._shared
         with database.write() as connection:
-            for table in reversed(metadata.sorted_tables):
+            for table in reversed(complete().sorted_tables):
                 connection.execute(table.delete())
             sequences = connection.scalars(text("SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL"))
             for sequence in sequences.all():

@@ -1,11 +1,6 @@
 """``edgefleet devices``: let devices join, and see what they are and run."""
 
-import os
-import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -13,43 +8,21 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Device
 from fleet.client.api import Fleet
-from fleet.client.commands import device_commands
+from fleet.client.commands import device_commands, joining
 from fleet.client.rollout_view import health, running
 from fleet.client.screen import Json, Screen, when
-from modules import canonical
-from modules.errors import BadSettings
 from modules.names import device_id, slot_name
 from modules.protocol.report import SlotReport
 from modules.words import printable
 
 app = typer.Typer(no_args_is_help=True, help="Let devices join; list, show, label, empty, command and remove them.")
+app.add_typer(joining.app)
+app.add_typer(joining.joins, name="joins")
 app.command("command")(device_commands.command)
 app.command("logs")(device_commands.logs)
 app.command("diagnose")(device_commands.diagnose)
 app.command("decommission")(device_commands.decommission)
 _ASK_AGAIN_S: Final = 1.0
-
-
-@app.command()
-def join(
-    out: Annotated[Path, typer.Option(help="Where to write the join bundle.")] = Path("join.json"),
-    uses: Annotated[int, typer.Option(min=1, help="How many devices may join with it.")] = 1,
-    expires: Annotated[str, typer.Option(help="How long it can be used: 30m, 24h, 7d.")] = "24h",
-    *,
-    as_json: Json = False,
-) -> None:
-    """Write a join bundle, with which a device enrols itself."""
-    expires_s = int(arguments.seconds(expires, option="--expires"))
-    with Fleet(config.load()) as fleet, _secret_file(out) as write:
-        bundle = fleet.join_bundle(uses=uses, expires_s=expires_s)
-        write(canonical.encode(bundle))
-    Screen(as_json=as_json).show(
-        {"file": str(out), "fleet": bundle.fleet, "uses": uses, "expires_s": expires_s},
-        lambda it: it.say(
-            f"Wrote {out}, good for {uses} device{'s' if uses > 1 else ''} within {expires}. It holds a secret.\n"
-            f"Carry it to the device and run there: edgefleet-agent enroll {out.name}"
-        ),
-    )
 
 
 @app.command("list")
@@ -80,7 +53,7 @@ def show(
     """Show one device: what it is, what it should run, and what it says it runs."""
     with Fleet(config.load()) as fleet:
         found = fleet.device(device_id(device))
-        while wait and not (found.online and found.facts):
+        while wait and not found.removed and not (found.online and found.facts):
             time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
             found = fleet.device(device_id(device))
     Screen(as_json=as_json).show(found, lambda it: _show(it, found))
@@ -126,39 +99,11 @@ def remove(device: Annotated[str, typer.Argument(help="The device's id.")], *, a
 
 @app.command()
 def revoke(device: Annotated[str, typer.Argument(help="The device's id.")], *, as_json: Json = False) -> None:
-    """Take back a device's certificates, because its key is in wrong hands; enrol it again with a new join bundle."""
+    """Take back a device's certificates, because its key is in wrong hands; it comes back by: devices readmit."""
     with Fleet(config.load()) as fleet:
         done = fleet.revoke_device(device_id(device))
-    text = f"{device} has to be enrolled again, with a join bundle made from now on; {done['broker']}"
+    text = f"{device} comes back with a new key alone: edgefleet devices readmit {device}; {done['broker']}"
     Screen(as_json=as_json).show(done, lambda it: it.say(text))
-
-
-@contextmanager
-def _secret_file(out: Path) -> Iterator[Callable[[bytes], None]]:
-    """Open a file that this user alone may read, before anything is asked for; gone again if nothing gets into it."""
-    before = out.exists()
-    try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise BadSettings(
-            f"cannot be written: {error.strerror}", element=str(out), remedy="name another file: --out FILE"
-        ) from error
-    with os.fdopen(descriptor, "wb") as stream:
-        plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-        def write(data: bytes) -> None:
-            if plain:
-                os.fchmod(descriptor, 0o600)
-                stream.truncate(0)
-            stream.write(data)
-            stream.flush()
-
-        try:
-            yield write
-        except BaseException:
-            if not before:
-                out.unlink(missing_ok=True)
-            raise
 
 
 def _labels(labels: dict[str, str]) -> str:
@@ -188,6 +133,7 @@ def _show(screen: Screen, device: Device) -> None:
     screen.fields(
         [
             ("device", device.id),
+            ("removed", device.removed and f"{when(device.removed)} by {device.removed_by or 'an operator'}"),
             ("online", "yes" if device.online else "no"),
             ("last seen", when(device.last_seen)),
             ("labels", _labels(device.labels)),

@@ -21,7 +21,7 @@ from fleet.client import arguments, config
 from fleet.client.api import Fleet
 from fleet.client.screen import Json, Screen
 from modules import canonical
-from modules.errors import BadSettings, Invalid
+from modules.errors import BadSettings, Invalid, Refused
 
 app = typer.Typer()
 LIMIT: Final = 1 << 20
@@ -116,14 +116,30 @@ def _as_json(written: Path, place: Path) -> Path:
 
 
 def _join(fleet: Fleet, folder: Path, devices: int) -> None:
-    """A bundle for all of them; a key that this server does not know, of a server before it, is forgotten."""
+    """A bundle for all of them; a key that this server does not know, of a server before it, is forgotten.
+
+    One that was removed gets a bundle of its own, for its name is closed to all others.
+    """
     known = {one.id for one in fleet.devices()}
     for path in (folder / "devices").glob("*.pem"):
         if path.stem not in known:
             path.unlink()
+            _readmit(fleet, folder, path.stem)
     bundle = folder / "join.json"
     bundle.touch(mode=0o600)
-    bundle.write_bytes(canonical.encode(fleet.join_bundle(uses=devices, expires_s=_BUNDLE_LIFE_S)))
+    bundle.write_bytes(canonical.encode(fleet.join_bundle(uses=devices, expires_s=_BUNDLE_LIFE_S, approve=False)))
+
+
+def _readmit(fleet: Fleet, folder: Path, name: str) -> None:
+    bundle = folder / f"{name}.json"
+    try:
+        joins = fleet.readmit_device(name, expires_s=_BUNDLE_LIFE_S, approve=False)
+    except Refused as error:
+        if error.code != "missing":  # this server never had such a device
+            raise
+        return
+    bundle.touch(mode=0o600)
+    bundle.write_bytes(canonical.encode(joins))
 
 
 def _enroll(folder: Path, common: list[str], *, as_json: bool) -> dict[str, dict[str, str]]:

@@ -6,21 +6,26 @@ server starts anew.
 
 import asyncio
 import json
+import ssl
 from contextlib import ExitStack
 
+import aiomqtt
 import msgspec
 import pytest
 
+from agent.claim import Claim
 from modules import canonical
 from modules.protocol import blobs as wire
 from modules.protocol.commands import Answer
-from modules.protocol.enrollment import RenewRequest
+from modules.protocol.enrollment import ClaimBundle, RenewRequest
 from modules.protocol.facts import Facts
 from modules.protocol.report import Reason, Refusal, Running, SlotReport, Status
 from modules.protocol.telemetry import Sample, Telemetry
+from modules.protocol.topics import Topics
 from modules.signing import ANSWER_TYPE, FACTS_TYPE, RENEW_TYPE, REPORT_TYPE, TELEMETRY_TYPE, sign, signer_from_pem
 from tests.doubles.bad_values import BAD, PACKED, spoilt
 from tests.doubles.device import HOST_FACTS, Device, join
+from tests.doubles.door import new_key
 from tests.doubles.publisher import Publisher
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker, free_port
@@ -183,6 +188,30 @@ async def test_no_request_for_blocks_ends_the_server(fleet):
         async with asyncio.timeout(30):
             assert await device.metadata("timestamp.json")
         await works(fleet, device)
+
+
+@pytest.mark.timeout(300)
+async def test_no_claim_ends_the_server(fleet):
+    """So it is with what a claim asks over MQTT; an honest request is answered afterwards."""
+    wish = {"device": "dev-claimed"}
+    answer = await asyncio.to_thread(lambda: fleet.http.post("/api/v1/claims", json=wish))
+    bundle = canonical.decode(answer.content, ClaimBundle, limit=1 << 20, what="claim bundle")
+    topics, context = Topics(bundle.broker.prefix), ssl.create_default_context(cadata=bundle.ca)
+    (fleet.folder / "claim.pem").write_text(bundle.certificate + bundle.key)
+    context.load_cert_chain(fleet.folder / "claim.pem")
+    honest = {"step": "join", "csr": "y", "signature": "AAAA"}
+    named = {"identifier": f"claim:{bundle.claim}", "tls_context": context}
+    async with aiomqtt.Client(bundle.broker.host, bundle.broker.port, **named) as client:
+        for value in VALUES.values():
+            for payload in spoilt(honest, value):
+                await client.publish(topics.claim_up(bundle.claim), payload, qos=1)
+    device = await asyncio.to_thread(fleet.device, "dev-beside")
+    async with device.connected():
+        await works(fleet, device)
+    # The server looks at twenty requests of a claim in a minute.
+    await asyncio.to_thread(fleet.restart)
+    claim = Claim(bundle, new_key(), fleet.folder)
+    assert (await asyncio.to_thread(claim.ask)).device == "dev-claimed"
 
 
 async def test_no_enrolment_ends_the_server(fleet):

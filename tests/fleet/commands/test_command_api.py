@@ -11,11 +11,11 @@ from sqlalchemy import select
 from fleet import auth, tokens
 from fleet.app import create_app
 from fleet.auth import PERMISSIONS
+from fleet.command_tables import commands
 from fleet.commands import following
 from fleet.folder import Folder
 from fleet.settings import Settings
 from fleet.setup import initialise
-from fleet.tables import commands
 from modules.protocol.commands import LONGEST_LIFE_S, Command
 from tests.doubles.fleet_rows import SmallFleet
 from tests.parts.mosquitto import free_port

@@ -4,11 +4,12 @@ import pytest
 from sqlalchemy import event, func, insert, select
 
 from fleet import events
+from fleet.command_tables import commands
 from fleet.commands import due, view
 from fleet.commands.given import AT_MOST
 from fleet.refusals import Conflict, Missing
 from fleet.removal import remove_device
-from fleet.tables import commands, devices
+from fleet.tables import devices
 from modules import canonical
 from modules.errors import Invalid, Unfit
 from modules.names import DeviceId

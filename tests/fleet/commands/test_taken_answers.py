@@ -9,10 +9,11 @@ from sqlalchemy import event, select
 
 from fleet import events
 from fleet.attempts import ALLOWED
+from fleet.command_tables import command_parts, commands
 from fleet.commands import view
 from fleet.ingest import Ingest
 from fleet.refusals import Missing
-from fleet.tables import command_parts, commands, devices
+from fleet.tables import devices
 from modules.names import DeviceId
 from modules.protocol.commands import MAX_PARTS, PIECE, RESULT_LIMIT
 from modules.protocol.report import Reason

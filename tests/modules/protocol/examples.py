@@ -206,6 +206,36 @@ EXAMPLES = {
         ),
         enrollment.RENEW_LIMIT,
     ),
+    "enroll-pending-1.json": json(
+        enrollment.EnrollPending(device="edge-1", fingerprint="0f" * 32, expires=1_760_000_000.0), enrollment.LIMIT
+    ),
+    "claim-1.json": json(
+        enrollment.ClaimBundle(
+            claim="0123456789abcdef",
+            device="edge-1",
+            fleet="https://fleet.example.org",
+            broker=enrollment.Broker(host="fleet.example.org", port=8883),
+            ca="-----BEGIN CERTIFICATE-----\n",
+            root=b"{}",
+            certificate="-----BEGIN CERTIFICATE-----\n",
+            key="-----BEGIN PRIVATE KEY-----\n",
+        ),
+        enrollment.LIMIT,
+    ),
+    "claim-request-1.json": json(
+        enrollment.ClaimRequest(step="join", csr="-----BEGIN CERTIFICATE REQUEST-----\n", signature=b"\x30\x44"),
+        enrollment.LIMIT,
+    ),
+    "claim-answer-1.json": json(
+        enrollment.ClaimAnswer(state="joined", device="edge-1", certificate="-----BEGIN CERTIFICATE-----\n"),
+        enrollment.LIMIT,
+    ),
+    "claim-answer-2.json": json(
+        enrollment.ClaimAnswer(
+            state="refused", device="edge-1", code="key-rejected", message="an operator rejected this key"
+        ),
+        enrollment.LIMIT,
+    ),
     "blob-get-1.msgpack": Example(
         blobs.BlobGet(request=9, digest=A, first=16, mask=0b1011), blobs.encode, blobs.decode_get
     ),
