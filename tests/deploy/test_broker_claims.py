@@ -20,7 +20,7 @@ DEVICE = DeviceId("dev-victim")
 
 def claim(site, ident):
     """Certificate and key of a claim, in one PEM file, as the server issues it."""
-    issued = site.authority.service(f"{CLAIM}{ident}", dt.timedelta(days=1))
+    issued = site.authority.service(f"{CLAIM}{ident}", life=dt.timedelta(days=1))
     key = serialization.load_pem_private_key(issued.key, None)
     return site.pem(f"{ident}.pem", issued.certificate, key)
 
