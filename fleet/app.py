@@ -12,7 +12,21 @@ from typing import Final
 from fastapi import FastAPI
 
 from fleet import errors
-from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
+from fleet.api import (
+    auto_rollouts,
+    devices,
+    enrol,
+    events,
+    export,
+    health,
+    metrics,
+    modules,
+    operators,
+    rollouts,
+    session,
+    tokens,
+    tuf,
+)
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
 from fleet.authority import Authority, certified_names, read_authorities
@@ -35,6 +49,9 @@ from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
+from fleet.people.back_off import BackOff
+from fleet.people.last_uses import LastUses
+from fleet.people.passwords import Passwords
 from fleet.publisher import Publisher
 from fleet.registry import Registry
 from fleet.retention import Retention
@@ -75,7 +92,9 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    for room in (health, metrics, enrol, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export):
+    people = (session, operators, tokens)
+    fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export)
+    for room in (health, metrics, enrol, *people, *fleet):
         app.include_router(room.router)
     return app
 
@@ -194,6 +213,10 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         orders=orders,
         link=link,
         attempts=Attempts(),
+        told=Attempts(),
+        last_uses=LastUses(),
+        passwords=Passwords(),
+        back_off=BackOff(),
         mishaps=mishaps,
         meters=meters,
         limits=limits,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from fleet import selectors
 from fleet.db import Database
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Missing
 from fleet.rollouts.model import Candidate
 from fleet.tables import devices, slots
@@ -35,12 +36,12 @@ def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
     return _view(row, list(connection.execute(select(slots).where(slots.c.device == device))))
 
 
-def view_all(connection: Connection) -> list[dict[str, Any]]:
-    """Every device, by id."""
+def view_all(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """Every device of a scope, by id."""
     ordered: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(select(slots)):
+    for row in connection.execute(select(slots).where(scope.of_device(slots.c.device))):
         ordered.setdefault(row.device, []).append(row)
-    rows = connection.execute(select(devices).where(LIVE).order_by(devices.c.id))
+    rows = connection.execute(select(devices).where(LIVE, scope.live_devices()).order_by(devices.c.id))
     return [_view(row, ordered.get(row.id, [])) for row in rows]
 
 

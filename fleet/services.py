@@ -17,6 +17,9 @@ from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
+from fleet.people.back_off import BackOff
+from fleet.people.last_uses import LastUses
+from fleet.people.passwords import Passwords
 from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.settings import Settings
@@ -40,6 +43,11 @@ class Services:
     orders: Orders
     link: BrokerLink
     attempts: Attempts
+    # Of refusals, how many become events.
+    told: Attempts
+    last_uses: LastUses
+    passwords: Passwords
+    back_off: BackOff
     mishaps: Mishaps
     meters: Meters
     limits: Limits

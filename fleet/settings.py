@@ -95,6 +95,14 @@ class Settings(BaseSettings):
     order_life_s: Annotated[int, Field(ge=3600, le=365 * DAY_S)] = 30 * DAY_S
     #: how long a device's certificate holds
     certificate_life_s: Annotated[int, Field(ge=3600, le=730 * DAY_S)] = 90 * DAY_S
+    #: how long a log-in holds that is not used
+    session_idle_s: Annotated[int, Field(ge=60, le=30 * DAY_S)] = 3600
+    #: how long a log-in holds, however much it is used
+    session_life_s: Annotated[int, Field(ge=300, le=90 * DAY_S)] = 12 * 3600
+    #: how long a new token holds, where it is not said
+    token_life_s: Annotated[int, Field(ge=300, le=3650 * DAY_S)] = 90 * DAY_S
+    #: how long a new token may be said to hold
+    token_most_s: Annotated[int, Field(ge=300, le=3650 * DAY_S)] = 365 * DAY_S
     #: largest upload
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
     #: how often rollouts are looked at when nothing happens

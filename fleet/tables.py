@@ -33,16 +33,47 @@ _Large = BigInteger().with_variant(Integer(), "sqlite")
 # The orders that the broker has not taken yet, and no others.
 _UNPUBLISHED = text("order_counter > order_published")
 
+# People who may use the server. Their rows stay, so that the history knows whom it means.
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("password", String(200)),  # argon2's text; None: they come from an identity provider
+    Column("roles", JSON, nullable=False),  # Grants
+    Column("created", Float, nullable=False),
+    Column("disabled", Float),
+    Column("must_change", Boolean, nullable=False, server_default="0"),  # the password, before anything else
+    Column("last_login", Float),
+)
+
+# Of operators who logged in with a browser, by the hash of what their cookie holds.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("operator", ForeignKey("operators.id"), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+    Column("seen", Float, nullable=False),  # to the minute
+    Column("ends", Float, nullable=False, index=True),  # however much it is used
+)
+
 tokens = Table(
     "tokens",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),  # "api" or "join"
     Column("hash", String(64), nullable=False, unique=True),
-    Column("role", String(32), nullable=False),
+    Column("role", String(32), nullable=False),  # empty where ``roles`` says more
     Column("uses_left", Integer),  # None: without end
     Column("created", Float, nullable=False),
     Column("expires", Float),  # None: never
+    Column("name", String(63), nullable=False, server_default=""),
+    Column("operator", ForeignKey("operators.id"), index=True),  # whose it is; None: the server machine's
+    Column("roles", JSON),  # Grants; None: ``role``, everywhere
+    Column("made_by", Integer),  # the token that asked for it, and takes it along when it is revoked
+    Column("last_used", Float),  # to the minute
+    Column("revoked", Float),
 )
 
 devices = Table(

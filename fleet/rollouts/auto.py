@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from fleet import events
+from fleet import events, selectors
+from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import policy as policies
@@ -55,19 +56,27 @@ def add(connection: Connection, now: float, rule: Rule, *, by: str = "") -> None
     connection.execute(insert(auto_rollouts).values(**values, rule=canonical.encode(rule), created=now))
 
 
-def remove(connection: Connection, name: str) -> None:
+def remove(connection: Connection, name: str, scope: Scope = EVERYTHING) -> None:
     """Forget a rule; what it has started goes on.
 
     Raises:
-        Missing: there is none of this name.
+        Missing: there is none of this name, in this scope.
     """
-    if connection.execute(delete(auto_rollouts).where(auto_rollouts.c.name == name)).rowcount != 1:
+    if name not in {one["name"] for one in every(connection, scope)}:
         raise Missing("there is no such rule", element=name)
+    connection.execute(delete(auto_rollouts).where(auto_rollouts.c.name == name))
 
 
-def every(connection: Connection) -> list[dict[str, Any]]:
-    """The rules by name, as the API shows them."""
-    return [_shown(row) for row in connection.execute(select(auto_rollouts).order_by(auto_rollouts.c.name))]
+def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """The rules by name, as the API shows them; of a bounded scope those whose selector keeps to it."""
+    wanted = select(auto_rollouts).where(scope.of_team_column(auto_rollouts.c.team)).order_by(auto_rollouts.c.name)
+    return [_shown(row) for row in connection.execute(wanted) if scope.unlimited or _keeps_to(scope, row)]
+
+
+def _keeps_to(scope: Scope, row: Row[Any]) -> bool:
+    wish = msgspec.json.decode(row.rule, type=Rule).wish
+    wanted = Area(selectors.parse(wish.selector), frozenset({row.team}))
+    return any(wanted.within(one) for one in scope.areas)
 
 
 def signed(connection: Connection, ref: ModuleRef) -> None:

@@ -104,7 +104,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "The server's API": (
         "tests/fleet/test_api.py::test_every_route_needs_a_permission_or_says_that_it_is_public",
-        "tests/fleet/test_api.py::test_only_health_and_enrolment_are_public",
+        "tests/fleet/test_api.py::test_only_health_enrolment_and_log_in_are_public",
         "tests/fleet/test_permissions.py::test_every_route_is_closed_without_its_permission_and_open_with_it_alone",
         "tests/fleet/test_enrolment.py::test_the_database_never_holds_a_token",
         "tests/fleet/test_api.py::test_one_who_guesses_tokens_has_to_wait_and_locks_nobody_else_out",
