@@ -1,25 +1,21 @@
 """Each route asks for the permission that the docs name, and for no other: tried on every route with every role."""
 
-import asyncio
 import re
 import time
 
-import httpx
 import pytest
 from sqlalchemy import func, select
 
 from fleet import setup, tokens
-from fleet.app import create_app
 from fleet.auth import Need
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.people import roles
 from fleet.people.roles import PERMISSIONS, ROLES
-from fleet.settings import Settings
 from fleet.tables import events
 from tests.house.tree import ROOT
 from tests.parts.api_routes import api_routes
-from tests.parts.mosquitto import free_port
+from tests.parts.application import application
 
 DOCUMENTED = re.compile(r"^- `(\w+) (/[^`]*)` \((\w+:\w+)\)", re.MULTILINE)
 # Something for each name in a path; nothing of it exists.
@@ -56,13 +52,7 @@ async def ask(tmp_path, monkeypatch):
     with database.write() as connection:
         held = {role: tokens.create(connection, time.time(), kind="api", role=role) for role in held | ROLES}
     clock = Clock()
-    settings = Settings(data=folder.root, broker_host="127.0.0.1", broker_service_port=free_port())
-    application = create_app(settings, clock=clock)
-    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-    async with (
-        application.router.lifespan_context(application),
-        httpx.AsyncClient(transport=transport, base_url="https://localhost") as http,
-    ):
+    async with application(folder, clock) as http:
 
         async def answer(method, path, role):
             clock.now += 10
@@ -76,9 +66,6 @@ async def ask(tmp_path, monkeypatch):
                 return connection.execute(wanted).scalar_one()
 
         answer.denials = denials
-        # It leads a moment after its start; the tasks of its duties are this fixture's, not the test's.
-        while not {"blocks-3", "partings"} <= {task.get_name() for task in asyncio.all_tasks()}:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
         yield answer
     database.close()
 
