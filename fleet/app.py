@@ -21,6 +21,7 @@ from fleet.api import (
     health,
     metrics,
     modules,
+    oidc,
     operators,
     rollouts,
     session,
@@ -51,6 +52,7 @@ from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.people.back_off import BackOff
 from fleet.people.last_uses import LastUses
+from fleet.people.oidc import Provider
 from fleet.people.passwords import Passwords
 from fleet.publisher import Publisher
 from fleet.registry import Registry
@@ -92,7 +94,7 @@ def create_app(
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
-    people = (session, operators, tokens)
+    people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, events, export)
     for room in (health, metrics, enrol, *people, *fleet):
         app.include_router(room.router)
@@ -217,6 +219,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         last_uses=LastUses(),
         passwords=Passwords(),
         back_off=BackOff(),
+        oidc=Provider(settings, clock) if settings.oidc_issuer else None,
         mishaps=mishaps,
         meters=meters,
         limits=limits,

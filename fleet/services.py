@@ -19,6 +19,7 @@ from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.people.back_off import BackOff
 from fleet.people.last_uses import LastUses
+from fleet.people.oidc import Provider
 from fleet.people.passwords import Passwords
 from fleet.registry import Registry
 from fleet.revocation import Revocations
@@ -48,6 +49,7 @@ class Services:
     last_uses: LastUses
     passwords: Passwords
     back_off: BackOff
+    oidc: Provider | None
     mishaps: Mishaps
     meters: Meters
     limits: Limits

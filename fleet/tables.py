@@ -40,6 +40,7 @@ operators = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(63), nullable=False, unique=True),
     Column("password", String(200)),  # argon2's text; None: they come from an identity provider
+    Column("subject", String(255), unique=True),  # who they are there
     Column("roles", JSON, nullable=False),  # Grants
     Column("created", Float, nullable=False),
     Column("disabled", Float),

@@ -55,6 +55,34 @@ def add(
     events.record(connection, now, "operator-added", f"{name}: {roles.words(checked)}", by=by)
 
 
+def known_to_provider(connection: Connection, now: float, name: str, subject: str, given: Iterable[Grant]) -> Row[Any]:
+    """The operator whom an identity provider vouches for, with the roles that it gives; added at the first log-in.
+
+    Raises:
+        Conflict: an operator of this name has a password here, or is another of the provider's people.
+        Unauthorised: disabled.
+        Invalid: the name is none.
+    """
+    check_name(name)
+    granted = roles.plain(roles.check(given))
+    row = connection.execute(select(operators).where(operators.c.subject == subject)).one_or_none()
+    if row is None:
+        row = found(connection, name)
+        if row is None:
+            add(connection, now, name, given, password=None, by="the identity provider")
+        elif row.password is not None or row.subject is not None:
+            raise Conflict(
+                "an operator of this name is somebody else", element=name, remedy="ask an admin for another name"
+            )
+        row = get(connection, name)
+        _change(connection, row.id, subject=subject)
+    if row.disabled is not None:
+        raise Unauthorised(_REFUSED, element="login", remedy="ask an admin")
+    if row.roles != granted:
+        set_roles(connection, now, row.name, given, by="the identity provider")
+    return get(connection, row.name)
+
+
 def get(connection: Connection, name: str) -> Row[Any]:
     """An operator's row.
 

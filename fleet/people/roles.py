@@ -7,7 +7,7 @@ import msgspec
 
 from fleet import selectors
 from fleet.people.scope import Area
-from modules.errors import Invalid
+from modules.errors import BadSettings, Invalid
 from modules.names import slug
 
 PERMISSIONS: Final = frozenset(
@@ -114,6 +114,21 @@ def check(given: Iterable[Grant]) -> Grants:
 def read(stored: object) -> Grants:
     """Roles as a row holds them."""
     return msgspec.convert(stored, Grants)
+
+
+def read_mapping(text: str) -> dict[str, Grants]:
+    """Roles by the values of a provider's claim, as the setting ``oidc_roles`` has them.
+
+    Raises:
+        BadSettings: it is no such JSON, or a role or bound in it is none.
+    """
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Grants])
+        return {value: check(grants) for value, grants in found.items()}
+    except (msgspec.DecodeError, Invalid) as error:
+        raise BadSettings(
+            f"it cannot be read: {error}", element="oidc_roles", remedy='write {"group": [{"role": "operator"}]}'
+        ) from error
 
 
 def plain(grants: Grants) -> list[dict[str, object]]:

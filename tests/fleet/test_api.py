@@ -36,6 +36,8 @@ def test_only_health_enrolment_and_log_in_are_public():
         "/healthz",
         "/enroll",
         "/api/v1/session",
+        "/api/v1/oidc/login",
+        "/api/v1/oidc/callback",
     }
 
 

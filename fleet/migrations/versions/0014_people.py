@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("password", sa.String(length=200), nullable=True),
+        sa.Column("subject", sa.String(length=255), nullable=True),
         sa.Column("roles", sa.JSON(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("disabled", sa.Float(), nullable=True),
@@ -22,6 +23,7 @@ def upgrade() -> None:
         sa.Column("last_login", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operators")),
         sa.UniqueConstraint("name", name=op.f("uq_operators_name")),
+        sa.UniqueConstraint("subject", name=op.f("uq_operators_subject")),
     )
     op.create_table(
         "sessions",
