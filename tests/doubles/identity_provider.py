@@ -27,7 +27,7 @@ class IdentityProvider:
         self.asked = []
         self.issuer = ""
 
-    def said(self, nonce, **others):
+    def said(self, nonce, /, **others):
         now = int(self.clock())
         return {"iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 300, "nonce": nonce} | self.claims | others
 
