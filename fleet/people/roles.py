@@ -1,6 +1,7 @@
 """Permissions are ``resource:verb``, a role is a set of them, and what no role grants is refused."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -79,12 +80,18 @@ class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def area(self) -> Area:
-        return Area(selectors.parse(self.selector), None if self.teams is None else frozenset(self.teams))
+        return _area(self.selector, self.teams)
 
     def permits(self, permission: str) -> bool:
         """Whether it grants a permission, at least somewhere."""
         scoped = not self.area.unlimited
         return permission in ROLES.get(self.role, ()) and not (scoped and permission in WHOLE_FLEET)
+
+
+# Of every request the same few are read again.
+@lru_cache(1024)
+def _area(selector: str, teams: tuple[str, ...] | None) -> Area:
+    return Area(selectors.parse(selector), None if teams is None else frozenset(teams))
 
 
 Grants = tuple[Grant, ...]
