@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
 from fleet.api.bodies import Body
+from fleet.api.told import refusals_told
 from fleet.auth import By, need
 from fleet.people import operators, passwords
 from fleet.people.roles import Grant
@@ -55,7 +56,7 @@ def add_operator(body: NewOperator, response: Response, use: Use, by: By) -> dic
     """The answer has a random password, once; whoever gets it has to change it first."""
     password = passwords.made() if body.password else None
     hashed = None if password is None else use.passwords.hashed(password)
-    with use.database.write() as connection:
+    with refusals_told(use, by), use.database.write() as connection:
         grants = [one.grant() for one in body.roles]
         operators.add(connection, use.clock(), body.name, grants, password=hashed, by=by)
         shown = operators.shown(operators.get(connection, body.name))
@@ -66,7 +67,7 @@ def add_operator(body: NewOperator, response: Response, use: Use, by: By) -> dic
 @router.patch("/{operator}", dependencies=[Depends(need("user:write"))])
 def change_operator(operator: str, body: Change, use: Use, by: By) -> dict[str, Any]:
     now = use.clock()
-    with use.database.write() as connection:
+    with refusals_told(use, by), use.database.write() as connection:
         if body.roles is not None:
             operators.set_roles(connection, now, operator, [one.grant() for one in body.roles], by=by)
         if body.disabled is not None:
@@ -79,7 +80,7 @@ def reset_password(operator: str, response: Response, use: Use, by: By) -> dict[
     """Give somebody a random password, which the answer has once."""
     password = passwords.made()
     hashed = use.passwords.hashed(password)
-    with use.database.write() as connection:
+    with refusals_told(use, by), use.database.write() as connection:
         row = operators.get(connection, operator)
         operators.set_password(connection, use.clock(), row, hashed, given=True, by=by)
     response.headers["Cache-Control"] = "no-store"

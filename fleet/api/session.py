@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fleet import events
 from fleet.api.bodies import Body
+from fleet.api.told import refusals_told
 from fleet.auth import Asker, own, public
 from fleet.people import operators, passwords, sessions
 from fleet.people.identify import COOKIE, csrf_of
@@ -74,9 +75,10 @@ def change_password(body: NewPassword, request: Request, who: Asker, use: Use) -
     if who.kind != "operator":
         raise Forbidden("a token changes no password", element="password", remedy="log in with the password")
     row = _checked(use, who.name, body.old, address(request))
-    passwords.check_choice(body.new, who.name)
-    if body.new == body.old:
-        raise Conflict("the new password is the old one", element="password", remedy="take another one")
+    with refusals_told(use, who.name):
+        passwords.check_choice(body.new, who.name)
+        if body.new == body.old:
+            raise Conflict("the new password is the old one", element="password", remedy="take another one")
     hashed = use.passwords.hashed(body.new)
     with use.database.write() as connection:
         operators.set_password(connection, use.clock(), row, hashed, given=False, by=who.name)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fleet.api.bodies import Body
 from fleet.api.operators import Roles
+from fleet.api.told import refusals_told
 from fleet.auth import Asker, need
 from fleet.people import own_tokens
 from fleet.services import Use
@@ -36,7 +37,7 @@ def make_token(body: NewToken, response: Response, use: Use, who: Asker) -> dict
     most, usual = use.settings.token_most_s, use.settings.token_life_s
     life = min(usual, most) if body.expires_s is None else body.expires_s
     grants = None if body.roles is None else [one.grant() for one in body.roles]
-    with use.database.write() as connection:
+    with refusals_told(use, who.name), use.database.write() as connection:
         number, text = own_tokens.make(connection, use.clock(), who, body.name, grants, life_s=life, most_s=most)
     response.headers["Cache-Control"] = "no-store"
     return {"id": number, "name": body.name, "token": text}
@@ -45,5 +46,5 @@ def make_token(body: NewToken, response: Response, use: Use, who: Asker) -> dict
 @router.delete("/{token}", dependencies=[Depends(need("token:write"))])
 def revoke_token(token: str, use: Use, who: Asker) -> dict[str, list[int]]:
     """By number, or by the name of one of one's own; what was made with it goes with it."""
-    with use.database.write() as connection:
+    with refusals_told(use, who.name), use.database.write() as connection:
         return {"revoked": own_tokens.revoke(connection, use.clock(), who, token)}

@@ -57,10 +57,11 @@ def _by_token(request: Request, use: Services, text: str) -> Principal:
     if use.last_uses.due(row.id, now, row.last_used):
         with use.mishaps.alone("last use of a token", f"token {row.id}"), use.database.write() as connection:
             connection.execute(update(token_rows).where(token_rows.c.id == row.id).values(last_used=now))
-    return _of_token(row)
+    return of_token(row)
 
 
-def _of_token(row: Row[Any]) -> Principal:
+def of_token(row: Row[Any]) -> Principal:
+    """Who a token's row stands for: what both its own roles and its operator's grant."""
     own = roles.read(row.roles) if row.roles is not None else (Grant(row.role),)
     if row.operator is None:
         name = f"token {row.id} ({row.name or row.role})"

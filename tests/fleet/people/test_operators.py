@@ -21,6 +21,17 @@ async def test_a_role_that_does_not_exist_is_refused_with_the_list(house, refuse
     assert all(role in document["remedy"] for role in ROLES)
     refused(await house.ask("PATCH", f"{OPERATORS}/anna", json={"roles": [{"role": "root"}]}), 422, "invalid")
     assert [one["name"] for one in (await house.ask("GET", OPERATORS)).json()] == ["anna"]
+    (first, _) = house.events("people-refused")
+    assert "superuser" in first[0]
+    assert "[invalid]" in first[0]
+    assert first[1] == "token 1 (admin)"
+
+
+async def test_a_bound_that_no_selector_can_read_is_refused_with_an_event(house, refused):
+    """Over the API as elsewhere."""
+    body = {"name": "bert", "roles": [{"role": "viewer", "selector": "site=ber lin"}]}
+    assert refused(await house.ask("POST", OPERATORS, json=body), 422, "invalid")["element"] == "selector"
+    assert len(house.events("people-refused")) == 1
 
 
 @pytest.mark.parametrize(
