@@ -44,7 +44,9 @@ def come_back(
     code: Annotated[str, Query(max_length=4000)] = "",
 ) -> dict[str, Any]:
     provider, now = _provider(use), use.clock()
-    use.back_off.check("", address(request), now)
+    # Nobody has a name yet: whoever fails makes their own address wait, and no other.
+    unnamed = f"at {address(request)}"
+    use.back_off.check(unnamed, address(request), now)
     try:
         attempt = _attempt(request, state)
         person = provider.person(code, attempt)
@@ -53,7 +55,7 @@ def come_back(
             text = sessions.begin(connection, now, row.id, life_s=use.settings.session_life_s)
             operators.logged_in(connection, now, row)
     except EdgefleetError as error:
-        use.back_off.failed("", address(request), now)
+        use.back_off.failed(unnamed, address(request), now)
         if use.told.allows(f"login {address(request)}", now):
             with use.database.write() as connection:
                 said = f"at the identity provider, from {address(request)}: {error.message}"

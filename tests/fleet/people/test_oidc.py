@@ -94,6 +94,15 @@ async def test_a_way_back_that_did_not_begin_here_is_refused(house, refused):
     assert house.http.cookies.get("__Host-edgefleet") is None
 
 
+async def test_who_keeps_failing_waits_and_keeps_out_no_other_address(house, refused):
+    """429 for the address that failed; another one logs in."""
+    for _ in range(8):
+        last = await go(house, state="x" * 43)
+    refused(last, 429, "too-many")
+    house.http._transport.client = ("192.0.2.9", 1234)
+    assert (await go(house)).status_code == 200
+
+
 def part(document):
     return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
