@@ -27,13 +27,19 @@ class Attempts:
         Raises:
             TooMany: this address had failed too often before; this one is not counted.
         """
+        if not self.allows(address, now):
+            raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
+
+    def allows(self, address: str, now: float) -> bool:
+        """Count one more; False where there were too many before, and this one is not counted."""
         with self._lock:
             failures = self._failures.setdefault(address, deque(maxlen=ALLOWED))
             while failures and failures[0] <= now - WINDOW_S:
                 failures.popleft()
             if len(failures) >= ALLOWED:
-                raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
+                return False
             failures.append(now)
             self._failures.move_to_end(address)
             if len(self._failures) > ADDRESSES:
                 self._failures.popitem(last=False)
+            return True

@@ -30,7 +30,7 @@ class JoinRequest(Body):
 @router.post("/enroll", dependencies=[Depends(public)], max_body_size=REQUEST_LIMIT)
 async def enroll(request: Request, use: Use) -> Response:
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
-    answer = await run_in_threadpool(_enrol, use, body, address(request))
+    answer = await run_in_threadpool(_enrol, use, body, request)
     use.devices_changed()
     return Response(canonical.encode(answer), media_type="application/json")
 
@@ -43,14 +43,15 @@ def join_token(body: JoinRequest, use: Use) -> Response:
     return Response(msgspec.json.encode(bundle), media_type="application/json")
 
 
-def _enrol(use: Services, body: EnrollRequest, origin: str) -> EnrollAnswer:
+def _enrol(use: Services, body: EnrollRequest, request: Request) -> EnrollAnswer:
     try:
         with use.database.read() as connection:
             tokens.role(connection, use.clock(), body.token, kind="join")  # who guesses does not lock the database
         with use.database.write() as connection:
             return use.enrolment.enrol(connection, use.clock(), body)
     except Unauthorised as error:
-        use.attempts.failed(origin, use.clock())
+        use.attempts.failed(address(request), use.clock())
+        request.state.told = True  # with the device's name
         with use.database.write() as connection:
             events.record(connection, use.clock(), "enrolment-refused", str(error), device=body.name)
         raise

@@ -62,7 +62,7 @@ class Fleet:
         self._http = httpx.Client(
             base_url=config.url,
             verify=trusted,
-            headers={"Authorization": f"Bearer {config.token}"},
+            headers={"Authorization": f"Bearer {config.token}"} if config.token else {},
             timeout=_TIMEOUT,
             trust_env=False,  # a proxy must not stand between us and a pinned server
         )
@@ -75,6 +75,16 @@ class Fleet:
 
     def close(self) -> None:
         self._http.close()
+
+    def ask(self, kind: type[T], method: str, path: str, **content: Any) -> T:
+        """Any route, its answer read as ``kind``."""
+        return self._decode(self._call(method, path, **content), kind)
+
+    def ask_with_cookies(self, kind: type[T], method: str, path: str, **content: Any) -> tuple[T, dict[str, str]]:
+        """The same, with the cookies that the server sets; none of them is kept."""
+        answer = self._call(method, path, **content)
+        self._http.cookies.clear()
+        return self._decode(answer, kind), dict(answer.cookies)
 
     # The server itself
 
