@@ -15,11 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fleet import probes, tokens
 from fleet.app import create_app
-from fleet.auth import ROLES
+from fleet.audit import local
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import BoundedServer, Pace, paced
 from fleet.db import in_words
 from fleet.folder import Folder
+from fleet.people import operator_commands, operators, passwords
+from fleet.people.roles import ROLES, Grant
 from fleet.settings import Settings
 from fleet.setup import initialise, opened
 from modules import program
@@ -78,9 +80,27 @@ def _init(settings: Settings, options: argparse.Namespace) -> int:
         broker_names=options.broker_name or options.name,
     )
     print(f"The fleet's CA: {folder.ca}")
+    name, password = _first_operator(settings)
+    print(f"The first operator is {name!r}, with this password, which is shown once and has to be changed first:")
+    print(password)
     print(f"The operator's token, also in {folder.operator_token}:")
     print(token)
     return 0
+
+
+def _first_operator(settings: Settings) -> tuple[str, str]:
+    """An admin with a random password, of another fleet none alike. Were it missing: edgefleet-fleet operators add."""
+    password = passwords.made()
+    hashed = passwords.Passwords().hashed(password)
+    database = opened(settings)
+    try:
+        with database.write() as connection:
+            now = time.time()
+            operators.add(connection, now, operators.FIRST, [Grant("admin")], password=hashed, by=local.who())
+            local.add(connection, now, "init", operators.FIRST)
+    finally:
+        database.close()
+    return operators.FIRST, password
 
 
 def _token(settings: Settings, options: argparse.Namespace) -> int:
@@ -88,7 +108,9 @@ def _token(settings: Settings, options: argparse.Namespace) -> int:
     try:
         with database.write() as connection:
             life = None if options.days is None else options.days * 86400
-            token = tokens.create(connection, time.time(), kind="api", role=options.role, life_s=life)
+            now = time.time()
+            token = tokens.create(connection, now, kind="api", role=options.role, life_s=life)
+            local.add(connection, now, "token", options.role)
     finally:
         database.close()
     print(token)  # once the database has it
@@ -203,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     token = _command(commands, "token", "make another token for the API", _token)
     token.add_argument("--role", choices=sorted(ROLES), default="admin")
     token.add_argument("--days", type=float, help="how long it holds; without end if not given")
+    people = _command(commands, "operators", "who may use the server: add, list, disable, give a password", None)
+    operator_commands.add_to(people)
     broker = _command(commands, "broker-config", "write mosquitto's configuration for this fleet", _broker_config)
     broker.add_argument("folder", type=Path)
     broker.add_argument("--listen", default="0.0.0.0", help="address that the broker listens on")

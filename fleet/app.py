@@ -24,8 +24,12 @@ from fleet.api import (
     joins,
     metrics,
     modules,
+    oidc,
+    operators,
     revoked,
     rollouts,
+    session,
+    tokens,
     tuf,
 )
 from fleet.api import blobs as blobs_api
@@ -57,6 +61,10 @@ from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
+from fleet.people.back_off import BackOff
+from fleet.people.last_uses import LastUses
+from fleet.people.oidc import Provider
+from fleet.people.passwords import Passwords
 from fleet.publisher import Publisher
 from fleet.registry import Registry
 from fleet.renewal import Renewals
@@ -101,11 +109,9 @@ def create_app(
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
-    rooms = (
-        *(health, metrics, enrol, joins, devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands),
-        *(events, audit, export, revoked, secrets_api),
-    )
-    for room in rooms:
+    people = (session, oidc, operators, tokens)
+    fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
+    for room in (health, metrics, enrol, joins, revoked, *people, *fleet):
         app.include_router(room.router)
     return app
 
@@ -236,7 +242,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         link=link,
         topics=topics,
         ingest=Ingest(database, clock, mishaps, meters, telemetry_day_bytes=settings.telemetry_day_bytes),
-        engine=Engine(database, registry, orders, clock, mishaps),
+        engine=Engine(database, registry, orders, clock, mishaps, needs_another=settings.four_eyes),
         publisher=publisher,
         rights=rights,
         claims=claims,
@@ -272,6 +278,11 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         followers=Followers(),
         link=link,
         attempts=Attempts(together=ALLOWED_ALL),
+        told=Attempts(),
+        last_uses=LastUses(),
+        passwords=Passwords(),
+        back_off=BackOff(),
+        oidc=Provider(settings, clock) if settings.oidc_issuer else None,
         mishaps=mishaps,
         meters=meters,
         limits=limits,

@@ -32,6 +32,11 @@ class Attempts:
         Raises:
             TooMany: this address, or all together, had failed too often before; this one is not counted.
         """
+        if not self.allows(address, now):
+            raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
+
+    def allows(self, address: str, now: float) -> bool:
+        """Count one more; False where there were too many before, and this one is not counted."""
         with self._lock:
             failures = self._failures.setdefault(address, deque(maxlen=ALLOWED))
             self._failures.move_to_end(address)
@@ -39,10 +44,11 @@ class Attempts:
                 self._failures.popitem(last=False)
             for counted in (failures, self._all):
                 if counted is not None and _full(counted, now):
-                    raise TooMany("too many attempts that failed", element=address, remedy="wait a minute")
+                    return False
             failures.append(now)
             if self._all is not None:
                 self._all.append(now)
+            return True
 
 
 class Asked:

@@ -1,77 +1,46 @@
-"""Who may do what: one dependency on every route, ``need("rollout:write")`` or ``public``; a test walks the routes.
+"""Who may do what: one dependency on every route, ``need("rollout:write")``, ``own`` or ``public``; tests walk them.
 
-Permissions are ``resource:verb``. A role is a set of them; what no role grants is refused.
+What a right is bounded to (fleet/people/scope.py) is looked at here for whatever a path names, a device, a rollout or a
+team, so that no route can forget it; what a route lists is bounded by the queries themselves, which get :data:`In`.
 """
 
-from typing import Annotated, Final
+from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 
-from fleet import tokens
-from fleet.refusals import Forbidden, Unauthorised
-from fleet.services import Use, address
-
-PERMISSIONS: Final = frozenset(
-    {
-        "audit:read",
-        "blob:read",
-        "blob:write",
-        "command:read",
-        "command:write",
-        "device:approve",
-        "device:enrol",
-        "device:read",
-        "device:write",
-        "event:read",
-        "fleet:export",
-        "log:read",
-        "metrics:read",
-        "module:read",
-        "module:write",
-        "rollout:read",
-        "rollout:write",
-        "secret:read",
-        "secret:write",
-        "trust:read",
-        "trust:write",
-    }
-)
-ROLES: Final[dict[str, frozenset[str]]] = {
-    "admin": PERMISSIONS,
-    # Reads all that an export holds, and changes nothing.
-    "analyst": frozenset({"fleet:export"}),
-    # What Prometheus is given.
-    "metrics": frozenset({"metrics:read"}),
-}
+from fleet.people.identify import Authorization, principal_of
+from fleet.people.principal import Principal
+from fleet.people.reach import check_path
+from fleet.people.roles import PERMISSIONS
+from fleet.people.scope import EVERYTHING, Scope
+from fleet.refusals import Forbidden
+from fleet.services import Use
 
 
 class Need:
-    """A dependency that lets a request through if its token's role has the permission."""
+    """A dependency that lets a request through if whoever asks has the permission, for what the path names."""
 
     def __init__(self, permission: str) -> None:
         self.permission = permission
 
-    def __call__(self, request: Request, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorised("no token came with the request", remedy="send Authorization: Bearer <token>")
-        try:
+    def __call__(self, request: Request, use: Use, authorization: Authorization = None) -> None:
+        who = principal_of(request, use, authorization)
+        scope = who.scope(self.permission)
+        if who.blocked or not scope.areas:
+            raise _denied(who, self.permission)
+        if not scope.unlimited:
             with use.database.read() as connection:
-                role, principal = tokens.holder(connection, use.clock(), token.strip(), kind="api")
-        except Unauthorised:
-            # Only here: whoever brings a token that holds is not kept out by others behind the same address.
-            use.attempts.failed(address(request), use.clock())
-            raise
-        request.state.principal = principal  # first: the audit log names whoever is denied
-        if self.permission not in ROLES.get(role, ()):
-            raise Forbidden(f"the role {role} may not do this", element=self.permission)
+                check_path(connection, scope, request.path_params, changes=request.method not in {"GET", "HEAD"})
+        request.state.scope = scope
 
 
 class NeedUnlessOpen(Need):
     """The same, unless the setting ``open_metrics`` lets everybody read the metrics."""
 
-    def __call__(self, request: Request, use: Use, authorization: Annotated[str | None, Header()] = None) -> None:
-        if not use.settings.open_metrics:
+    def __call__(self, request: Request, use: Use, authorization: Authorization = None) -> None:
+        if use.settings.open_metrics:
+            request.state.scope = EVERYTHING
+        else:
             super().__call__(request, use, authorization)
 
 
@@ -95,13 +64,43 @@ def _known(permission: str) -> str:
     return permission
 
 
-def principal(request: Request) -> str:
-    """Who asks, for the history: set by the route's own ``need``."""
-    return str(request.state.principal)
-
-
-By = Annotated[str, Depends(principal)]
+def own(request: Request, use: Use, authorization: Authorization = None) -> None:
+    """Marks a route that is about whoever asks, and so is for everybody whom the server knows."""
+    principal_of(request, use, authorization)
 
 
 def public() -> None:
     """Marks a route that needs no token; the route says why."""
+
+
+def asker(request: Request) -> Principal:
+    """Who asks: found by the route's own ``need`` or ``own``."""
+    found: Principal = request.state.principal
+    return found
+
+
+def principal(request: Request) -> str:
+    """Who asks, for the history."""
+    return asker(request).name
+
+
+def scope_of(request: Request) -> Scope:
+    """Where the permission of the route holds for whoever asks."""
+    found: Scope = request.state.scope
+    return found
+
+
+By = Annotated[str, Depends(principal)]
+Asker = Annotated[Principal, Depends(asker)]
+In = Annotated[Scope, Depends(scope_of)]
+
+
+def _denied(who: Principal, permission: str) -> Forbidden:
+    """The refusal; it becomes a row of the audit log and an event in fleet/audit/middleware.py, as each one does."""
+    remedy = "PUT /api/v1/session/password, or: edgefleet login URL --user NAME" if who.blocked else ""
+    return Forbidden(who.blocked or f"{_roles(who)} may not do this", element=permission, remedy=remedy)
+
+
+def _roles(who: Principal) -> str:
+    names = who.roles
+    return f"the role{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -43,7 +43,7 @@ class Bundles:
         """
         _see(connection, terms)
         token = tokens.make()
-        join = self._add(connection, now, terms, hash=tokens.hashed(token) or "")
+        join = self._add(connection, now, terms, hash=tokens.hashed(token))
         if terms.readmit:
             kind, text = "readmission", f"join {join} lets another key take this name"
         else:

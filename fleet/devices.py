@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from fleet import selectors
 from fleet.db import Database
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Missing
 from fleet.rollouts.model import Candidate
 from fleet.tables import devices, slots
@@ -47,12 +48,12 @@ def view(connection: Connection, device: DeviceId) -> dict[str, Any]:
     return shown | {"revoked": row.revoked, "certificate": _certificate(row)} | parted
 
 
-def view_all(connection: Connection) -> list[dict[str, Any]]:
-    """Every device, by id."""
+def view_all(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """Every device of a scope, by id."""
     ordered: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(select(slots)):
+    for row in connection.execute(select(slots).where(scope.of_device(slots.c.device))):
         ordered.setdefault(row.device, []).append(row)
-    rows = connection.execute(select(devices).where(LIVE).order_by(devices.c.id))
+    rows = connection.execute(select(devices).where(LIVE, scope.live_devices()).order_by(devices.c.id))
     return [_view(row, ordered.get(row.id, [])) for row in rows]
 
 
@@ -87,15 +88,17 @@ def chosen(
     return [(Candidate(one.device, one.labels), one.facts.host if one.facts else None) for one in found]
 
 
-def meant(connection: Connection, selector: str, only: Sequence[DeviceId] | None) -> list[Meant]:
-    """The devices that a selector matches; with ``only``, no others than these.
+def meant(
+    connection: Connection, selector: str, only: Sequence[DeviceId] | None, scope: Scope = EVERYTHING
+) -> list[Meant]:
+    """The devices of a scope that a selector matches; with ``only``, no others than these.
 
     Raises:
-        Missing: a device named in ``only`` does not exist.
+        Missing: a device named in ``only`` does not exist, in this scope.
         Invalid: the selector is unreadable.
     """
     wanted = selectors.parse(selector)
-    every = select(devices.c.id, devices.c.labels, devices.c.facts).where(LIVE)
+    every = select(devices.c.id, devices.c.labels, devices.c.facts).where(LIVE, scope.live_devices())
     if only is None:
         rows = {row.id: row for row in connection.execute(every)}
     else:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from fleet import events
 from fleet.devices import LIVE
 from fleet.folder import Folder
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.tables import certificates, devices, endings, tuf_metadata
 from modules.certificate_life import due_at, last_from
 from modules.names import Slug
@@ -66,9 +67,12 @@ class Ending(NamedTuple):
         return f"{subject} {ended} ({remedy})"
 
 
-def found(connection: Connection, folder: Folder, now: float) -> list[Ending]:
-    """Everything that ends; of the devices' certificates the next one. Reads a few small files and rows."""
-    return [*_files(folder), *_metadata(connection), *_devices(connection, now)]
+def found(connection: Connection, folder: Folder, now: float, scope: Scope = EVERYTHING) -> list[Ending]:
+    """Everything that ends; of the devices' certificates the next one. Reads a few small files and rows.
+
+    Of a bounded scope its devices alone, and the metadata of its teams.
+    """
+    return [*_files(folder), *_metadata(connection, scope), *_devices(connection, now, scope)]
 
 
 def warnings(every: Iterable[Ending], now: float) -> list[str]:
@@ -108,9 +112,9 @@ def of_device(connection: Connection, device: str) -> tuple[float, float] | None
     return one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
 
 
-def buckets(connection: Connection, now: float) -> dict[str, int]:
+def buckets(connection: Connection, now: float, scope: Scope = EVERYTHING) -> dict[str, int]:
     """How many devices' certificates end within each bucket; one is counted in the first that fits, else as later."""
-    newest = _newest().subquery()
+    newest = _newest(scope).subquery()
     counts: dict[str, int] = {}
     below = 0
     for name, left in BUCKETS:
@@ -122,18 +126,18 @@ def buckets(connection: Connection, now: float) -> dict[str, int]:
     return counts | {"later": every - below}
 
 
-def _newest() -> Any:
-    """Of each device that is in the fleet the certificate that holds longest."""
+def _newest(scope: Scope) -> Any:
+    """Of each device of a scope that is in the fleet the certificate that holds longest."""
     return (
         select(certificates.c.device, func.max(certificates.c.expires).label("ends"))
         .join_from(certificates, devices)
-        .where(certificates.c.revoked.is_(None), LIVE, devices.c.revoked.is_(None))
+        .where(certificates.c.revoked.is_(None), LIVE, devices.c.revoked.is_(None), scope.live_devices())
         .group_by(certificates.c.device)
     )
 
 
-def _devices(connection: Connection, now: float) -> Iterator[Ending]:
-    newest = _newest().subquery()
+def _devices(connection: Connection, now: float, scope: Scope) -> Iterator[Ending]:
+    newest = _newest(scope).subquery()
     first = select(newest.c.device, newest.c.ends).where(newest.c.ends > now).order_by(newest.c.ends).limit(1)
     row = connection.execute(first).one_or_none()
     if row is not None and (life := of_device(connection, row.device)):
@@ -165,11 +169,14 @@ class _File(msgspec.Struct):
     signed: _Signed
 
 
-def _metadata(connection: Connection) -> Iterator[Ending]:
+def _metadata(connection: Connection, scope: Scope) -> Iterator[Ending]:
     newest = select(tuf_metadata.c.role, func.max(tuf_metadata.c.version).label("version"))
     latest = newest.group_by(tuf_metadata.c.role).subquery()
     same = (tuf_metadata.c.role == latest.c.role) & (tuf_metadata.c.version == latest.c.version)
     rows = select(tuf_metadata.c.role, tuf_metadata.c.data).join(latest, same).order_by(tuf_metadata.c.role)
+    of_team = roles.team_role(Slug(""))
     for row in connection.execute(rows):
+        if row.role.startswith(of_team) and not scope.has_team(row.role.removeprefix(of_team)):
+            continue
         ends = msgspec.json.decode(row.data, type=_File).signed.expires
         yield Ending.of(row.role, (ends - roles.life(row.role)).timestamp(), ends.timestamp())

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fleet.db import in_words
-from fleet.refusals import Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
+from fleet.refusals import Busy, Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, NoSpace, Refused, Transient, Unfit, Untrusted
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,11 @@ def status(error: EdgefleetError) -> http.HTTPStatus:
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, EdgefleetError)  # noqa: S101 - for mypy; installed for this class only
-    request.state.code = error.code  # for the audit log
-    return problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
+    request.state.code, request.state.why = error.code, str(error)  # for the audit log
+    answer = problem(status(error), error.code, error.message, element=error.element, remedy=error.remedy)
+    if isinstance(error, TooMany | Busy):
+        answer.headers["Retry-After"] = f"{error.wait_s:.0f}"
+    return answer
 
 
 async def _bad_request(_request: Request, error: Exception) -> JSONResponse:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, true
 
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.tables import events
 from modules.words import printable
 
@@ -30,8 +31,9 @@ def record_each(connection: Connection, at: float, kind: str, said: Iterable[tup
         connection.execute(insert(events), rows)
 
 
-def newest(connection: Connection, *, limit: int = 200) -> list[dict[str, object]]:
-    """The newest events first."""
-    rows = connection.execute(select(events).order_by(events.c.id.desc()).limit(limit))
+def newest(connection: Connection, scope: Scope = EVERYTHING, *, limit: int = 200) -> list[dict[str, object]]:
+    """The newest events first; of a bounded scope those of its devices."""
+    mine = true() if scope.unlimited else events.c.device.is_not(None) & scope.of_device(events.c.device)
+    rows = connection.execute(select(events).where(mine).order_by(events.c.id.desc()).limit(limit))
     shown = ("at", "kind", "device", "message", "by")
     return [{name: getattr(row, name) for name in shown} for row in rows]

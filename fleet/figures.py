@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 from fleet import endings
 from fleet.devices import LIVE
 from fleet.folder import Folder
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import devices, members, rollouts
 from fleet.tables import telemetry as newest_rows
@@ -50,25 +51,25 @@ class _Said(msgspec.Struct):
     slots: tuple[_Slot, ...] = ()
 
 
-def fleet(connection: Connection, now: float) -> list[Metric]:
+def fleet(connection: Connection, now: float, scope: Scope = EVERYTHING) -> list[Metric]:
     """Devices, rollouts and orders; some ten families, whatever the size of the fleet."""
-    return [*_devices(connection, now), *_rollouts(connection), _waiting(connection)]
+    return [*_devices(connection, now, scope), *_rollouts(connection, scope), _waiting(connection, scope)]
 
 
-def ends(connection: Connection, now: float, folder: Folder) -> list[Metric]:
+def ends(connection: Connection, now: float, folder: Folder, scope: Scope = EVERYTHING) -> list[Metric]:
     """Seconds until something ends, and how many devices' certificates end within which time."""
     left = GaugeMetricFamily(
         "edgefleet_ends_in_seconds",
         "until a certificate, list or trust metadata ends; of the devices' certificates the next one",
         labels=["what"],
     )
-    for one in endings.found(connection, folder, now):
+    for one in endings.found(connection, folder, now, scope):
         left.add_metric([one.name], one.ends - now)
-    within = endings.buckets(connection, now)
+    within = endings.buckets(connection, now, scope)
     return [left, _by("edgefleet_device_certificates", "by the time within which they end", "within", within.items())]
 
 
-def each(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
+def each(connection: Connection, chosen: Sequence[str] | None, scope: Scope = EVERYTHING) -> list[Metric]:
     """Series of single devices: of those that are named, else of the first ``DEVICES``."""
     online = GaugeMetricFamily("edgefleet_device_online", "whether the device has a session", labels=["device"])
     seen = GaugeMetricFamily("edgefleet_device_last_seen_seconds", "Unix time of its last sign", labels=["device"])
@@ -79,7 +80,8 @@ def each(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
         "edgefleet_device_slot_restarts", "of the module since it was last steady", labels=["device", "slot"]
     )
     hidden = GaugeMetricFamily("edgefleet_devices_not_shown", "devices beyond those that are shown alone")
-    where = LIVE if chosen is None else LIVE & devices.c.id.in_(chosen)
+    live = LIVE & scope.live_devices()
+    where = live if chosen is None else live & devices.c.id.in_(chosen)
     wanted = select(devices.c.id, devices.c.online, devices.c.last_seen, devices.c.report).where(where)
     for row in connection.execute(wanted.order_by(devices.c.id).limit(DEVICES)):
         online.add_metric([row.id], int(row.online))
@@ -92,12 +94,12 @@ def each(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
             up.add_metric([row.id, slot.slot, module], int(well))
             restarts.add_metric([row.id, slot.slot], slot.current.restarts if slot.current else 0)
     if chosen is None:
-        every = connection.execute(select(func.count()).select_from(devices).where(LIVE)).scalar_one()
+        every = connection.execute(select(func.count()).select_from(devices).where(live)).scalar_one()
         hidden.add_metric([], max(every - DEVICES, 0))
     return [online, seen, up, restarts, hidden]
 
 
-def telemetry(connection: Connection, chosen: Sequence[str] | None) -> list[Metric]:
+def telemetry(connection: Connection, chosen: Sequence[str] | None, scope: Scope = EVERYTHING) -> list[Metric]:
     """The newest figures of single devices, as far as there are series for them; of all devices without ``chosen``."""
     found = GaugeMetricFamily(
         "edgefleet_device_figure",
@@ -105,8 +107,9 @@ def telemetry(connection: Connection, chosen: Sequence[str] | None) -> list[Metr
         labels=["device", "stream", "slot", "figure"],
     )
     hidden = GaugeMetricFamily("edgefleet_device_figures_not_shown", "figures beyond those that are shown")
-    live = select(devices.c.id).where(LIVE if chosen is None else LIVE & devices.c.id.in_(chosen))
-    mine = live.order_by(devices.c.id).limit(DEVICES)
+    live = LIVE & scope.live_devices()
+    some = select(devices.c.id).where(live if chosen is None else live & devices.c.id.in_(chosen))
+    mine = some.order_by(devices.c.id).limit(DEVICES)
     series = 0
     for one in newest_telemetry(connection, newest_rows.c.device.in_(mine)):
         for slot, sample in one.samples.items():
@@ -118,12 +121,12 @@ def telemetry(connection: Connection, chosen: Sequence[str] | None) -> list[Metr
     return [found, hidden]
 
 
-def _devices(connection: Connection, now: float) -> Iterator[Metric]:
+def _devices(connection: Connection, now: float, scope: Scope) -> Iterator[Metric]:
     online: Counter[bool] = Counter()
     healths: Counter[str] = Counter(dict.fromkeys(_HEALTHS, 0))
     agents: Counter[str] = Counter()
     silent = 0
-    wanted = select(devices.c.online, devices.c.last_seen, devices.c.report).where(LIVE)
+    wanted = select(devices.c.online, devices.c.last_seen, devices.c.report).where(LIVE, scope.live_devices())
     for row in connection.execute(wanted.execution_options(yield_per=_TOGETHER)):
         said = msgspec.json.decode(row.report, type=_Said) if row.report else _Said("unknown")
         online[bool(row.online)] += 1
@@ -151,8 +154,8 @@ def _health(said: _Said) -> str:
     return _HEALTHS[worst]
 
 
-def _rollouts(connection: Connection) -> Iterator[Metric]:
-    counted = select(rollouts.c.state, func.count()).group_by(rollouts.c.state)
+def _rollouts(connection: Connection, scope: Scope) -> Iterator[Metric]:
+    counted = select(rollouts.c.state, func.count()).where(scope.some_rollouts()).group_by(rollouts.c.state)
     states: dict[str, int] = dict.fromkeys(map(str, State), 0)
     states |= {str(state): count for state, count in connection.execute(counted)}
     yield _by("edgefleet_rollouts", "rollouts by state", "state", states.items())
@@ -163,14 +166,13 @@ def _rollouts(connection: Connection) -> Iterator[Metric]:
     )
     newest = (
         select(rollouts.c.id, rollouts.c.module, rollouts.c.slot)
-        .where(rollouts.c.state.in_(_OPEN))
+        .where(rollouts.c.state.in_(_OPEN), scope.some_rollouts())
         .order_by(rollouts.c.id.desc())
         .limit(ROLLOUTS)
     )
     for row in connection.execute(newest).all():
-        standings = (
-            select(members.c.standing, func.count()).where(members.c.rollout == row.id).group_by(members.c.standing)
-        )
+        mine = (members.c.rollout == row.id) & scope.of_device(members.c.device)
+        standings = select(members.c.standing, func.count()).where(mine).group_by(members.c.standing)
         counts: dict[str, int] = dict.fromkeys(map(str, Standing), 0)
         counts |= {str(standing): count for standing, count in connection.execute(standings)}
         for standing, count in sorted(counts.items()):
@@ -178,9 +180,10 @@ def _rollouts(connection: Connection) -> Iterator[Metric]:
     yield found
 
 
-def _waiting(connection: Connection) -> Metric:
+def _waiting(connection: Connection, scope: Scope) -> Metric:
     waiting = (devices.c.order_counter > devices.c.order_published) & devices.c.order_envelope.is_not(None)
-    count = connection.execute(select(func.count()).select_from(devices).where(waiting)).scalar_one()
+    counted = select(func.count()).select_from(devices).where(waiting, scope.live_devices())
+    count = connection.execute(counted).scalar_one()
     return single("edgefleet_orders_waiting", "orders that the broker has not taken yet", count)
 
 

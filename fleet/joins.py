@@ -63,7 +63,7 @@ def of_token(connection: Connection, text: str) -> Join:
         Unauthorised: nobody was ever given this token.
         JoinRevoked: it was taken back.
     """
-    hashed = tokens.hashed(text)
+    hashed = tokens.hash_of(text)
     found = None
     if hashed is not None:
         # Looked up by hash: how long the comparison takes tells nothing about the token.

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet.errors import problem
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_FOREIGN: Final = "foreign-origin"
 _REMEDY: Final = "add it to the server's setting allowed_hosts (EDGEFLEET_FLEET_ALLOWED_HOSTS), or set public_url"
 
 
@@ -47,9 +48,11 @@ class OwnNames:
             )
         for origin in headers.getlist("origin"):
             if scope["method"] not in _READING and not self._may_ask(origin, hosts):
+                # For the audit log, which is around this.
+                scope.setdefault("state", {}).update(code=_FOREIGN, why=f"it came from a page of {origin[:100]!r}")
                 return problem(
                     http.HTTPStatus.FORBIDDEN,
-                    "foreign-origin",
+                    _FOREIGN,
                     f"pages of {origin[:100]!r} may not change anything here",
                     element="Origin",
                     remedy=_REMEDY,

@@ -15,10 +15,13 @@
     │   ├── WrongName     the bundle is for another device
     │   └── KeyRejected   an operator does not let this key in
     ├── TooLarge      more bytes than the server takes
-    └── TooMany       too many refused attempts of one address; it has to wait
+    └── TooMany       too many refused attempts of one address or operator; they have to wait
+
+    Transient (modules.errors)
+    └── Busy          the server does as much of this at a time as it may
 """
 
-from modules.errors import Refused
+from modules.errors import Refused, Transient
 
 
 class Missing(Refused):
@@ -71,3 +74,9 @@ class TooLarge(Refused):
 
 class TooMany(Refused):
     code = "too-many"
+    wait_s = 60.0
+
+
+class Busy(Transient):
+    code = "busy"
+    wait_s = 5.0

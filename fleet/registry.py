@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from fleet.blobs import Blobs
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.tables import modules
 from modules import manifest as manifests
@@ -96,11 +97,10 @@ class Registry:
         row = self._existing(connection, ref)
         return _view(row) | {"manifest": msgspec.json.decode(self._blobs.read(row.digest))}
 
-    def view_all(self, connection: Connection) -> list[dict[str, Any]]:
-        """Every draft and signed module, newest versions first."""
-        rows = connection.execute(
-            select(modules).where(modules.c.digest.is_not(None), modules.c.state != REMOVED)
-        ).all()
+    def view_all(self, connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+        """Every draft and signed module of a scope's teams, newest versions first."""
+        mine = (modules.c.digest.is_not(None), modules.c.state != REMOVED, scope.of_team_column(modules.c.team))
+        rows = connection.execute(select(modules).where(*mine)).all()
         ordered = sorted(rows, key=lambda row: Version.parse(row.version), reverse=True)
         return [_view(row) for row in sorted(ordered, key=lambda row: (row.team, row.name))]
 

@@ -21,6 +21,10 @@ from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
+from fleet.people.back_off import BackOff
+from fleet.people.last_uses import LastUses
+from fleet.people.oidc import Provider
+from fleet.people.passwords import Passwords
 from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.rights import Rights
@@ -49,6 +53,12 @@ class Services:
     followers: Followers
     link: BrokerLink
     attempts: Attempts
+    # Of refusals, how many become events.
+    told: Attempts
+    last_uses: LastUses
+    passwords: Passwords
+    back_off: BackOff
+    oidc: Provider | None
     mishaps: Mishaps
     meters: Meters
     limits: Limits

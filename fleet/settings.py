@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet.limits import LEAST, LabelLimit, read_label_limits
+from fleet.people.roles import read_mapping
 from modules.errors import BadSettings
 from modules.protocol.topics import PREFIX
 
@@ -29,6 +30,19 @@ def _enough(rate: int) -> int:
 def _readable(limits: str) -> str:
     read_label_limits(limits)
     return limits
+
+
+def _usable_issuer(address: str) -> str:
+    parts = urlsplit(address)
+    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if address and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and loopback))):
+        raise BadSettings("this is no address of a provider", element="oidc_issuer", remedy="write https://host/path")
+    return address.rstrip("/")
+
+
+def _readable_roles(mapping: str) -> str:
+    read_mapping(mapping)
+    return mapping
 
 
 Rate = Annotated[int, Field(ge=0), AfterValidator(_enough)]
@@ -99,6 +113,30 @@ class Settings(BaseSettings):
     approve_joins: bool = False
     #: how long a device waits for approval
     pending_life_s: Annotated[int, Field(ge=3600, le=365 * DAY_S)] = 7 * DAY_S
+    #: how long a log-in holds that is not used
+    session_idle_s: Annotated[int, Field(ge=60, le=30 * DAY_S)] = 3600
+    #: how long a log-in holds, however much it is used
+    session_life_s: Annotated[int, Field(ge=300, le=90 * DAY_S)] = 12 * 3600
+    #: how long a new token holds, where it is not said
+    token_life_s: Annotated[int, Field(ge=300, le=3650 * DAY_S)] = 90 * DAY_S
+    #: how long a new token may be said to hold
+    token_most_s: Annotated[int, Field(ge=300, le=3650 * DAY_S)] = 365 * DAY_S
+    #: whether a rollout begins only once somebody else than who started it has approved it
+    four_eyes: bool = False
+    #: address of an OpenID Connect provider where operators may log in; not set: nowhere
+    oidc_issuer: Annotated[str, AfterValidator(_usable_issuer)] = ""
+    #: what that provider calls this server
+    oidc_client_id: str = ""
+    #: the secret that goes with it, where there is one
+    oidc_client_secret: SecretStr = SecretStr("")
+    #: PEM file of that provider's authority, where it is none that everybody trusts
+    oidc_ca: Path | None = None
+    #: the claim that names an operator
+    oidc_name_claim: str = "email"
+    #: the claim whose values say which roles an operator has
+    oidc_claim: str = "groups"
+    #: roles by the values of that claim, as JSON: {"edge-admins": [{"role": "admin"}]}
+    oidc_roles: Annotated[str, AfterValidator(_readable_roles)] = "{}"
     #: largest upload
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
     #: how often rollouts are looked at when nothing happens

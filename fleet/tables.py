@@ -21,16 +21,48 @@ from fleet.schema import Large, metadata
 # The orders that the broker has not taken yet, and no others.
 _UNPUBLISHED = text("order_counter > order_published")
 
+# People who may use the server. Their rows stay, so that the history knows whom it means.
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("password", String(200)),  # argon2's text; None: they come from an identity provider
+    Column("subject", String(255), unique=True),  # who they are there
+    Column("roles", JSON, nullable=False),  # Grants
+    Column("created", Float, nullable=False),
+    Column("disabled", Float),
+    Column("must_change", Boolean, nullable=False, server_default="0"),  # the password, before anything else
+    Column("last_login", Float),
+)
+
+# Of operators who logged in with a browser, by the hash of what their cookie holds.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("operator", ForeignKey("operators.id"), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+    Column("seen", Float, nullable=False),  # to the minute
+    Column("ends", Float, nullable=False, index=True),  # however much it is used
+)
+
 tokens = Table(
     "tokens",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),  # "api"
     Column("hash", String(64), nullable=False, unique=True),
-    Column("role", String(32), nullable=False),
+    Column("role", String(32), nullable=False),  # empty where ``roles`` says more
     Column("uses_left", Integer),  # None: without end
     Column("created", Float, nullable=False),
     Column("expires", Float),  # None: never
+    Column("name", String(63), nullable=False, server_default=""),
+    Column("operator", ForeignKey("operators.id"), index=True),  # whose it is; None: the server machine's
+    Column("roles", JSON),  # Grants; None: ``role``, everywhere
+    Column("made_by", Integer),  # the token that asked for it, and takes it along when it is revoked
+    Column("last_used", Float),  # to the minute
+    Column("revoked", Float),
 )
 
 devices = Table(
@@ -223,6 +255,9 @@ rollouts = Table(
     Column("selector", Text, nullable=False, server_default="*"),
     Column("late_joiners", Boolean, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
+    # Who started it: as the history names them, and which operator that is (four_eyes.py); None: none that is known.
+    Column("started_by", String(100), nullable=False, server_default=""),
+    Column("starter", Integer),
     Column("starts", Float),  # None: at once
     Column("deadline_s", Float, nullable=False, server_default="86400"),  # of each device, from its order on
     Column("complete_since", Float),  # since when all opened waves are complete
@@ -287,6 +322,7 @@ auto_rollouts = Table(
     Column("rule", LargeBinary, nullable=False),
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
+    Column("starter", Integer),  # the operator who made it
     Column("last", String(40)),  # the version that it started last, with which rollout
     Column("rollout", ForeignKey("rollouts.id")),
 )

@@ -3,13 +3,15 @@
 import http
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from fleet.api.bodies import Body
-from fleet.auth import By, need
+from fleet.auth import Asker, In, need
+from fleet.people import reach
 from fleet.rollouts import auto, policy
-from fleet.rollouts.start import Wish
+from fleet.rollouts.start import Starter, Wish
 from fleet.services import Use
 from modules.names import ModuleRef, Version, slot_name, slug
 
@@ -45,21 +47,23 @@ class NewRule(Body):
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
-def add_rule(body: NewRule, use: Use, by: By) -> dict[str, Any]:
+def add_rule(body: NewRule, use: Use, who: Asker, scope: In) -> dict[str, Any]:
     rule = body.rule()
     with use.database.write() as connection:
-        auto.add(connection, use.clock(), rule, by=by)
+        rule = msgspec.structs.replace(rule, wish=reach.narrowed(connection, scope, rule.wish))
+        maker = Starter(who.name, who.operator)
+        auto.add(connection, use.clock(), rule, maker, needs_another=use.settings.four_eyes)
         return next(one for one in auto.every(connection) if one["name"] == rule.name)
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
-def list_rules(use: Use) -> list[dict[str, Any]]:
+def list_rules(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return auto.every(connection)
+        return auto.every(connection, scope)
 
 
 @router.delete("/{rule}", dependencies=[Depends(need("rollout:write"))])
-def remove_rule(rule: str, use: Use) -> dict[str, str]:
+def remove_rule(rule: str, use: Use, scope: In) -> dict[str, str]:
     with use.database.write() as connection:
-        auto.remove(connection, slug(rule, what="rule name"))
+        auto.remove(connection, slug(rule, what="rule name"), scope)
     return {"name": rule, "state": "removed"}

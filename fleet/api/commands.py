@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from fleet.api.bodies import Body
-from fleet.auth import By, need
+from fleet.auth import By, In, need, scope_of
 from fleet.commands import view
 from fleet.commands.given import DECOMMISSION, Wish
 from fleet.commands.states import State
@@ -48,11 +48,12 @@ class Give(Body):
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("command:write"))])
-def give_command(body: Give, use: Use, by: By, request: Request) -> dict[str, Any]:
-    """One command for each device that takes it; wiping a device takes device:write besides."""
+def give_command(body: Give, use: Use, by: By, scope: In, request: Request) -> dict[str, Any]:
+    """One command for each device that takes it; wiping a device takes device:write for it besides."""
     if body.name == DECOMMISSION:
         _also_writes_devices(request, use, request.headers.get("Authorization"))
-    given = use.commands.give(body.wish(), by=by)
+        scope &= scope_of(request)
+    given = use.commands.give(body.wish(), scope, by=by)
     use.commands_given()
     return {
         "batch": given.batch,
@@ -64,6 +65,7 @@ def give_command(body: Give, use: Use, by: By, request: Request) -> dict[str, An
 @router.get("", dependencies=[Depends(need("command:read"))])
 def list_commands(
     use: Use,
+    scope: In,
     device: Annotated[str | None, Query(max_length=63)] = None,
     name: Annotated[str | None, Query(max_length=100)] = None,
     state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
@@ -75,6 +77,7 @@ def list_commands(
     with use.database.read() as connection:
         return view.some(
             connection,
+            scope,
             device=None if device is None else device_id(device),
             name=name,
             states=state or (),

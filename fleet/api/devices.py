@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from fleet import devices, removal, revocation
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
-from fleet.auth import By, need
+from fleet.auth import By, In, need
+from fleet.people import reach
 from fleet.rollouts import control, joining
 from fleet.services import Use
 from fleet.telemetry import view as telemetry
@@ -24,9 +25,9 @@ class Change(Body):
 
 
 @router.get("", dependencies=[Depends(need("device:read"))])
-def list_devices(use: Use) -> Response:
+def list_devices(use: Use, scope: In) -> Response:
     with use.database.read() as connection:
-        found = devices.view_all(connection)
+        found = devices.view_all(connection, scope)
     # Encoded here: of thousands of devices, the framework's own walk through the values takes most of the time.
     return Response(msgspec.json.encode(found), media_type="application/json")
 
@@ -50,10 +51,11 @@ def show_telemetry(
     return Response(msgspec.json.encode(found), media_type="application/json")
 
 
-@router.patch("/{device}", dependencies=[Depends(need("device:write"))])
-def change_device(device: DevicePath, body: Change, use: Use) -> dict[str, Any]:
+@router.patch("/{device}", dependencies=[Depends(need("group:write"))])
+def change_device(device: DevicePath, body: Change, use: Use, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
         devices.set_labels(connection, device, body.labels)
+        reach.check_kept(connection, scope, device)
         joining.changed(connection, device)
         shown = devices.view(connection, device)
     use.wake()

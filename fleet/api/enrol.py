@@ -22,15 +22,15 @@ REQUEST_LIMIT = 16 << 10
 @router.post("/enroll", dependencies=[Depends(public)], max_body_size=REQUEST_LIMIT)
 async def enroll(request: Request, use: Use) -> Response:
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
-    admitted = await run_in_threadpool(_enrol, use, body, address(request))
+    admitted = await run_in_threadpool(_enrol, use, body, request)
     code = http.HTTPStatus.OK if isinstance(admitted.answer, EnrollAnswer) else http.HTTPStatus.ACCEPTED
     if code is http.HTTPStatus.OK:
         use.devices_changed()
     return Response(canonical.encode(admitted.answer), status_code=code, media_type="application/json")
 
 
-def _enrol(use: Services, body: EnrollRequest, origin: str) -> Admitted:
-    now = use.clock()
+def _enrol(use: Services, body: EnrollRequest, request: Request) -> Admitted:
+    now, origin = use.clock(), address(request)
     try:
         with use.database.read() as connection:
             joins.of_token(connection, body.token)  # who guesses does not lock the database
@@ -40,6 +40,7 @@ def _enrol(use: Services, body: EnrollRequest, origin: str) -> Admitted:
         raise
     except Refused as error:
         use.attempts.failed(origin, now)
+        request.state.told = True  # with the device's name
         with use.database.write() as connection:
             text = f"{error.code}, from {origin}: {error}"
             events.record(connection, now, "enrolment-refused", text, device=body.name)

@@ -105,7 +105,7 @@ def readmit_device(device: DevicePath, body: Readmission, use: Use, by: By) -> R
     return _secret(bundle)
 
 
-@router.get("/pending", dependencies=[Depends(need("device:read"))])
+@router.get("/pending", dependencies=[Depends(need("device:approve"))])
 def list_pending(use: Use) -> list[dict[str, Any]]:
     """The keys that wait for approval, the longest first."""
     with use.database.read() as connection:

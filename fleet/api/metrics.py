@@ -10,10 +10,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet import figures
-from fleet.auth import need_for_metrics
+from fleet.auth import In, need_for_metrics
 from fleet.broker import CONNECTED
 from fleet.db import disk_trouble
 from fleet.folder import Folder
+from fleet.people.scope import Scope
 from fleet.services import Services, Use
 from modules import __version__
 from modules.errors import Invalid
@@ -36,7 +37,9 @@ class _Given(Collector):
 
 
 @router.get("/metrics", dependencies=[Depends(need_for_metrics("metrics:read"))])
-def metrics(use: Use, devices: str = "", telemetry: str = "", accept: Annotated[str, Header()] = "") -> Response:
+def metrics(
+    use: Use, scope: In, devices: str = "", telemetry: str = "", accept: Annotated[str, Header()] = ""
+) -> Response:
     """``devices``: series of single devices, too; ``true`` for all of them, or ids with commas between.
 
     ``telemetry``: ``true`` for what these devices measured of themselves.
@@ -50,12 +53,12 @@ def metrics(use: Use, devices: str = "", telemetry: str = "", accept: Annotated[
     encode, kind = choose_encoder(accept)
     families = [
         *use.meters.registry.collect(),
-        *_found(use, each=bool(devices), measured=telemetry == _EVERY, chosen=chosen),
+        *_found(use, scope, each=bool(devices), measured=telemetry == _EVERY, chosen=chosen),
     ]
     return Response(encode(_Given(families)), media_type=kind)
 
 
-def _found(use: Services, *, each: bool, measured: bool, chosen: Sequence[str] | None) -> list[Metric]:
+def _found(use: Services, scope: Scope, *, each: bool, measured: bool, chosen: Sequence[str] | None) -> list[Metric]:
     mishaps = CounterMetricFamily("edgefleet_mishaps", "what failed alone while all else went on", labels=["name"])
     for name, count in sorted(use.mishaps.counts.items()):
         mishaps.add_metric([name], count)
@@ -64,12 +67,12 @@ def _found(use: Services, *, each: bool, measured: bool, chosen: Sequence[str] |
     families: list[Metric] = []
     try:
         with use.database.read() as connection:
-            families += figures.fleet(connection, use.clock())
-            families += figures.ends(connection, use.clock(), Folder(use.settings.data))
+            families += figures.fleet(connection, use.clock(), scope)
+            families += figures.ends(connection, use.clock(), Folder(use.settings.data), scope)
             if each:
-                families += figures.each(connection, chosen)
+                families += figures.each(connection, chosen, scope)
             if each and measured:
-                families += figures.telemetry(connection, chosen)
+                families += figures.telemetry(connection, chosen, scope)
     except SQLAlchemyError:
         # What this process counts is told all the same.
         trouble = True

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet import removal
 from fleet.api.paths import ModelPath, TeamPath
-from fleet.auth import By, need
+from fleet.auth import By, In, need
 from fleet.services import Services, Use
 from modules.manifest import LIMIT
 from modules.names import ModuleRef, Version, slug
@@ -37,9 +37,9 @@ async def put_module(
 
 
 @router.get("/modules", dependencies=[Depends(need("module:read"))])
-def list_modules(use: Use) -> list[dict[str, Any]]:
+def list_modules(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return use.registry.view_all(connection)
+        return use.registry.view_all(connection, scope)
 
 
 @router.get("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:read"))])

@@ -8,22 +8,22 @@ from pydantic import Field
 
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, RolloutPath
-from fleet.auth import By, need
+from fleet.auth import Asker, By, In, need
+from fleet.people.reach import narrowed
 from fleet.rollouts import control, policy, view
 from fleet.rollouts.phases import Standing
-from fleet.rollouts.start import Wish, prepare, start
+from fleet.rollouts.start import Starter, Wish, prepare, start
 from fleet.services import Use
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
 
-Action = Literal["pause", "resume", "cancel", "revert", "approve", "retry"]
+Action = Literal["pause", "resume", "cancel", "revert", "retry"]
 ACTIONS: Final = {
     "pause": control.pause,
     "resume": control.resume,
     "cancel": control.cancel,
     "revert": control.revert,
-    "approve": control.approve,
     "retry": control.retry,
 }
 
@@ -64,59 +64,77 @@ class Skip(Body):
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
-def start_rollout(body: Start, use: Use, by: By) -> dict[str, Any]:
+def start_rollout(body: Start, use: Use, who: Asker, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
-        rollout = start(connection, use.clock(), use.registry, body.wish(), by=by)
-        shown = view.one(connection, rollout)
+        wish = narrowed(connection, scope, body.wish())
+        starter = Starter(who.name, who.operator)
+        rollout = start(connection, use.clock(), use.registry, wish, starter, needs_another=use.settings.four_eyes)
+        shown = view.one(connection, rollout, scope)
     use.wake()
     return shown
 
 
 @router.post("/plan", dependencies=[Depends(need("rollout:write"))])
-def plan_rollout(body: Start, use: Use) -> dict[str, Any]:
+def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
     """What a rollout would do; nothing is written."""
     with use.database.read() as connection:
-        return view.plan(prepare(connection, use.clock(), use.registry, body.wish()))
+        wish = narrowed(connection, scope, body.wish())
+        needs_another = use.settings.four_eyes
+        return view.plan(prepare(connection, use.clock(), use.registry, wish, needs_another=needs_another))
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
-def list_rollouts(use: Use) -> list[dict[str, Any]]:
+def list_rollouts(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return view.every(connection)
+        return view.every(connection, scope)
 
 
 @router.get("/{rollout}", dependencies=[Depends(need("rollout:read"))])
-def show_rollout(rollout: RolloutPath, use: Use) -> dict[str, Any]:
+def show_rollout(rollout: RolloutPath, use: Use, scope: In) -> dict[str, Any]:
     with use.database.read() as connection:
-        return view.one(connection, rollout)
+        return view.one(connection, rollout, scope)
 
 
 @router.get("/{rollout}/devices", dependencies=[Depends(need("rollout:read"))])
 def list_devices(
     rollout: RolloutPath,
     use: Use,
+    scope: In,
     after: str = "",
     standing: Standing | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> list[dict[str, Any]]:
     """The devices of a rollout by id, page by page: ``after`` is the last of the page before."""
     with use.database.read() as connection:
-        return view.some_devices(connection, rollout, after=after, standing=standing, limit=limit)
+        return view.some_devices(connection, rollout, scope, after=after, standing=standing, limit=limit)
 
 
 @router.post("/{rollout}/devices/{device}/skip", dependencies=[Depends(need("rollout:write"))])
-def skip_device(rollout: RolloutPath, device: DevicePath, body: Skip, use: Use, by: By) -> dict[str, Any]:
+def skip_device(rollout: RolloutPath, device: DevicePath, body: Skip, use: Use, by: By, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
         control.skip(connection, use.clock(), rollout, device, body.why, by=by)
-        shown = view.one(connection, rollout)
+        shown = view.one(connection, rollout, scope)
+    use.wake()
+    return shown
+
+
+# Before the other actions: those who start rollouts are not those who approve them.
+@router.post("/{rollout}/approve", dependencies=[Depends(need("rollout:approve"))])
+def approve(rollout: RolloutPath, use: Use, who: Asker, scope: In) -> dict[str, Any]:
+    """With four_eyes on, of another operator than the one who started it."""
+    needs_another = use.settings.four_eyes
+    with use.database.write() as connection:
+        now = use.clock()
+        control.approve(connection, now, rollout, by=who.name, approver=who.operator, needs_another=needs_another)
+        shown = view.one(connection, rollout, scope)
     use.wake()
     return shown
 
 
 @router.post("/{rollout}/{action}", dependencies=[Depends(need("rollout:write"))])
-def act(rollout: RolloutPath, action: Action, use: Use, by: By) -> dict[str, Any]:
+def act(rollout: RolloutPath, action: Action, use: Use, by: By, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
         ACTIONS[action](connection, use.clock(), rollout, by=by)
-        shown = view.one(connection, rollout)
+        shown = view.one(connection, rollout, scope)
     use.wake()
     return shown

@@ -67,12 +67,13 @@ def add_team(body: NewTeam, use: Use) -> dict[str, str]:
     return {"team": team, "state": "added"}
 
 
-@router.post("/tuf/teams/{team}", dependencies=[Depends(need("trust:write"))], max_body_size=TARGETS_LIMIT)
+# What a team publishes; the server takes nothing that its own key has not signed.
+@router.post("/tuf/teams/{team}", dependencies=[Depends(need("module:write"))], max_body_size=TARGETS_LIMIT)
 async def update_team(team: TeamPath, request: Request, use: Use) -> dict[str, list[str]]:
     data = await request.body()
     return {"signed": await run_in_threadpool(use.metadata.update_team, team, data)}
 
 
-@router.post("/tuf/teams/{team}/files", dependencies=[Depends(need("trust:write"))], max_body_size=_FILES_LIMIT)
+@router.post("/tuf/teams/{team}/files", dependencies=[Depends(need("module:write"))], max_body_size=_FILES_LIMIT)
 def update_team_files(team: TeamPath, body: TeamFiles, use: Use) -> dict[str, list[str]]:
     return {"signed": use.metadata.update_team_files(team, body.files)}

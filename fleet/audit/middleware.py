@@ -1,5 +1,9 @@
 """Each request that changes something, or was denied, is in the audit log before its answer goes out.
 
+Whoever asks is known once the route has looked (``principal``), or where somebody has just logged in (``by``); a log-in
+at an identity provider only reads, as HTTP has it, and asks to be written all the same (``audited``). What a route has
+told itself, with more words, becomes no second event (``told``).
+
 A server that dies in between has done what the log does not say; the history and the events of that deed are written
 with it. Where the log cannot be written, the answer goes out, and the server says so until it can.
 """
@@ -16,6 +20,7 @@ from fleet.attempts import Attempts
 from fleet.audit import log as audit_log
 from fleet.refusals import TooMany
 from fleet.services import Services
+from fleet.tokens import hidden
 
 log = logging.getLogger(__name__)
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -45,7 +50,7 @@ class Audited:
         await self._app(scope, receive, sent)
 
     def _counts(self, scope: Scope, status: int) -> bool:
-        if status in _DENIED:
+        if status in _DENIED or scope.get("state", {}).get("audited"):
             return True
         return scope["method"] not in _READING and status not in _ROUTINE
 
@@ -53,8 +58,9 @@ class Audited:
         use = self._services()
         now = use.clock()
         state = scope.get("state", {})
-        by, origin = str(state.get("principal", "")), scope["client"][0] if scope.get("client") else ""
-        code = str(state.get("code", ""))
+        who = state.get("principal")
+        by, origin = who.name if who else state.get("by", ""), scope["client"][0] if scope.get("client") else ""
+        code, target = str(state.get("code", "")), hidden(scope["path"]) + state.get("about", "")
         action = f"{scope['method']} {getattr(scope.get('route'), 'path', '')}"
         try:
             if status in _DENIED or not by:
@@ -65,15 +71,15 @@ class Audited:
                     now,
                     by=by,
                     action=action,
-                    target=scope["path"],
+                    target=target,
                     origin=origin,
                     outcome=status,
                     code=code,
                 )
-                if status in _DENIED:
-                    said = f"{action} for {by or 'nobody known'} from {origin} [{code}]"
-                    events.record(connection, now, "denied", said, by=by)
+                if status in _DENIED and not state.get("told"):
+                    said = f"{scope['method']} {target} from {origin}: {state.get('why', 'it was refused')} [{code}]"
+                    events.record(connection, now, "request-denied", said, by=by)
         except TooMany:
             return
         except Exception as error:  # noqa: BLE001 - what was done was done: its answer goes out
-            use.mishaps.note("audit", f"{action} {scope['path']}", error)
+            use.mishaps.note("audit", f"{action} {target}", error)

@@ -289,7 +289,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout; in a list of them without its devices, misfits and history.
 
     ``counts`` say how many devices stand where; of many, only some are in ``devices``. ``waits_for`` is why the next
-    wave is not open; ``forgotten`` is since when its devices and history are not kept any more.
+    wave is not open; ``started_by`` is who started it, where that may be said; ``forgotten`` is since when its devices
+    and history are not kept any more.
     """
 
     id: str
@@ -300,6 +301,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     waves: int = 1
     created: float | None = None
     starts: float | None = None
+    started_by: str = ""
     waits_for: str = ""
     forgotten: float | None = None
     counts: dict[str, int] = {}

@@ -16,7 +16,9 @@ from modules.errors import BadSettings, EdgefleetError, NoSpace
 from modules.program import MAKE_ROOM, disk_takes_no_more
 
 NOUNS: Final = {
-    "login": "Remember a fleet server's address, token and certificate authority.",
+    "login": "Remember a fleet server's address, a token, and its certificate authority.",
+    "operators": "Say who may use the server, and what they may do.",
+    "tokens": "Make, list and revoke tokens of your own, and of your CI.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys.",
     "teams": "Add and list the teams that may publish modules.",

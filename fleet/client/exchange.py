@@ -29,7 +29,7 @@ class Exchange:
         self._http = httpx.Client(
             base_url=config.url,
             verify=trusted,
-            headers={"Authorization": f"Bearer {config.token}"},
+            headers={"Authorization": f"Bearer {config.token}"} if config.token else {},
             timeout=_TIMEOUT,
             trust_env=False,  # a proxy must not stand between us and a pinned server
         )
@@ -42,6 +42,16 @@ class Exchange:
 
     def close(self) -> None:
         self._http.close()
+
+    def ask(self, kind: type[T], method: str, path: str, **content: Any) -> T:
+        """Any route, its answer read as ``kind``."""
+        return self._decode(self._call(method, path, **content), kind)
+
+    def ask_with_cookies(self, kind: type[T], method: str, path: str, **content: Any) -> tuple[T, dict[str, str]]:
+        """The same, with the cookies that the server sets; none of them is kept."""
+        answer = self._call(method, path, **content)
+        self._http.cookies.clear()
+        return self._decode(answer, kind), dict(answer.cookies)
 
     def _call(self, method: str, path: str, *, absent: bool = False, **content: Any) -> httpx.Response:
         """One exchange; with ``absent`` a 404 is an answer like any other."""

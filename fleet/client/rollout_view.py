@@ -49,6 +49,7 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
             ("module", rollout.module),
             ("slot", rollout.slot),
             ("state", rollout.state),
+            ("started by", rollout.started_by),
             ("wave", f"{rollout.wave} of {rollout.waves}"),
             ("starts", when(rollout.starts) if rollout.state == "scheduled" else ""),
             ("devices", counted(rollout)),

@@ -15,6 +15,7 @@ from fleet.command_tables import commands
 from fleet.commands.states import OPEN, State
 from fleet.db import Database
 from fleet.gathered import TOGETHER, pieces
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.tables import devices, slots
 from modules.errors import Invalid, Unfit
@@ -64,12 +65,14 @@ class Commands:
     def __init__(self, database: Database, director: CryptoSigner, clock: Clock) -> None:
         self._database, self._director, self._clock = database, director, clock
 
-    def give(self, wish: Wish, *, by: str) -> Given:
+    def give(self, wish: Wish, scope: Scope = EVERYTHING, *, by: str) -> Given:
         """Sign and write down a command for each device that takes it; by a few statements, however many they are.
+
+        Of a bounded scope a selector means its devices alone.
 
         Raises:
             Invalid: it is not in the list of commands, or something in it is out of bounds.
-            Missing: there is no such device.
+            Missing: there is no such device, in this scope.
             Unfit: no device takes it; says why.
         """
         if (wish.device is None) == (wish.selector is None):
@@ -79,7 +82,7 @@ class Commands:
         now = int(self._clock())
         model = _model(wish, now)
         with self._database.read() as connection:
-            fitting, misfits = _who(connection, wish)
+            fitting, misfits = _who(connection, wish, scope)
         if not fitting:
             raise Unfit(_why_none(misfits), element=wish.name, remedy="see edgefleet devices show DEVICE")
         # Signed before the database is locked: of thousands it takes a second.
@@ -177,10 +180,10 @@ def _for(model: Command, device: DeviceId, ident: str) -> Command:
     )
 
 
-def _who(connection: Connection, wish: Wish) -> tuple[list[DeviceId], list[Misfit]]:
+def _who(connection: Connection, wish: Wish, scope: Scope) -> tuple[list[DeviceId], list[Misfit]]:
     """The devices that take the command, and those that are meant and do not."""
     only = None if wish.device is None else [wish.device]
-    every = known.meant(connection, wish.selector if wish.selector is not None else "*", only)
+    every = known.meant(connection, wish.selector if wish.selector is not None else "*", only, scope)
     meant = [(one.device, one.facts) for one in every]
     if len(meant) > AT_MOST:
         raise Invalid(

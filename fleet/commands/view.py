@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, select
 
 from fleet.command_tables import command_parts, commands
 from fleet.commands.states import OPEN
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Missing
 from fleet.tables import devices
 from modules.names import DeviceId
@@ -71,6 +72,7 @@ def stands(connection: Connection, ident: str) -> tuple[bool, int]:
 
 def some(
     connection: Connection,
+    scope: Scope = EVERYTHING,
     *,
     device: DeviceId | None = None,
     name: str | None = None,
@@ -80,7 +82,8 @@ def some(
     limit: int,
 ) -> list[dict[str, Any]]:
     """Commands, the newest first; ``before`` is the number of the last of the page before."""
-    wanted = select(*_SHOWN).join(devices).order_by(commands.c.number.desc()).limit(limit)
+    mine = scope.of_device(commands.c.device)
+    wanted = select(*_SHOWN).join(devices).where(mine).order_by(commands.c.number.desc()).limit(limit)
     for column, value in ((commands.c.device, device), (commands.c.name, name), (commands.c.batch, batch)):
         if value is not None:
             wanted = wanted.where(column == value)

@@ -5,12 +5,15 @@ rollout that was there once is there later.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, func, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, func, select, true, tuple_
 
 from fleet.export import columns, rows
+from fleet.people import reach
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Missing
 from fleet.tables import (
     devices,
@@ -51,6 +54,20 @@ class Page(NamedTuple):
 
 
 _D: Final = devices.c
+# Which rows belong to a scope; an event without a device belongs to the whole fleet.
+BOUNDS: Final[dict[str, Callable[[Scope], ColumnElement[bool]]]] = {
+    columns.DEVICES.name: Scope.live_devices,
+    columns.LABELS.name: Scope.live_devices,
+    columns.REPORTS.name: Scope.live_devices,
+    columns.SLOTS.name: lambda scope: scope.of_device(slots.c.device),
+    columns.SLOT_REVISIONS.name: lambda scope: scope.of_device(slot_revisions.c.device),
+    columns.ROLLOUTS.name: Scope.some_rollouts,
+    columns.MEMBERS.name: lambda scope: scope.of_device(members.c.device),
+    columns.HISTORY.name: lambda scope: history.c.rollout.in_(select(rollouts.c.id).where(scope.some_rollouts())),
+    columns.TELEMETRY.name: lambda scope: scope.of_device(telemetry.c.device),
+    columns.TELEMETRY_HISTORY.name: lambda scope: scope.of_device(telemetry_history.c.device),
+    columns.EVENTS.name: lambda scope: events.c.device.is_not(None) & scope.of_device(events.c.device),
+}
 SOURCES: Final = {
     columns.DEVICES.name: Source((devices,), (_D.id,), rows.device, at_once=200),
     columns.LABELS.name: Source((_D.id, _D.labels), (_D.id,), rows.labels, _D.removed.is_(None)),
@@ -74,19 +91,22 @@ SOURCES: Final = {
 }
 
 
-def about(connection: Connection) -> list[dict[str, Any]]:
+def about(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
     """Every table with its columns and how many rows it has; ``labels`` and ``reports``: of how many devices.
 
     Of ``telemetry`` and its history: how many messages.
     """
+    counts = {one.name: _counted(SOURCES[one.name], _bounds(one.name, scope)) for one in columns.TABLES}
     return [
-        msgspec.to_builtins(table) | {"rows": connection.execute(_counted(SOURCES[table.name])).scalar_one()}
+        msgspec.to_builtins(table) | {"rows": connection.execute(counts[table.name]).scalar_one()}
         for table in columns.TABLES
     ]
 
 
-def page(connection: Connection, table: str, after: str | None) -> Page:
+def page(connection: Connection, table: str, after: str | None, scope: Scope = EVERYTHING) -> Page:
     """The rows behind ``after``, which an earlier page gave; from the beginning without it.
+
+    Of a rollout that has devices outside the scope, words that may name them are left out.
 
     Raises:
         Missing: there is no such table.
@@ -95,15 +115,16 @@ def page(connection: Connection, table: str, after: str | None) -> Page:
     source = SOURCES.get(table)
     if source is None:
         raise Missing(f"there is no such table; there are {', '.join(sorted(SOURCES))}", element=table[:40])
-    wanted = select(*source.wanted).order_by(*source.key).limit(source.at_once)
+    wanted = select(*source.wanted).where(_bounds(table, scope)).order_by(*source.key).limit(source.at_once)
     if source.where is not None:
         wanted = wanted.where(source.where)
     if after is not None:
         wanted = wanted.where(tuple_(*source.key) > tuple_(*_read(source, after)))
     found = connection.execute(wanted).all()
     made: list[rows.Out] = []
+    withhold = _withholder(connection, table, scope)
     for number, one in enumerate(found, 1):
-        made += source.make(one)
+        made += map(withhold, source.make(one))
         if number == source.at_once or (len(made) >= MOST_ROWS and number < len(found)):
             return Page(made, msgspec.json.encode([getattr(one, column.name) for column in source.key]).decode())
     return Page(made, None)
@@ -122,6 +143,28 @@ def _read(source: Source, after: str) -> list[Any]:
     return given
 
 
-def _counted(source: Source) -> Any:
-    counted = select(func.count()).select_from(source.key[0].table)
+def _bounds(table: str, scope: Scope) -> ColumnElement[bool]:
+    return true() if scope.unlimited else BOUNDS[table](scope)
+
+
+def _withholder(connection: Connection, table: str, scope: Scope) -> Callable[[rows.Out], rows.Out]:
+    """What leaves out the words of a row that may name devices outside the scope."""
+    words = {columns.ROLLOUTS.name: ("selector", "waits_for"), columns.HISTORY.name: ("what",)}.get(table, ())
+    if scope.unlimited or not words:
+        return lambda row: row
+
+    @cache
+    def whole(rollout: int) -> bool:
+        module = connection.execute(select(rollouts.c.module).where(rollouts.c.id == rollout)).scalar_one()
+        return not reach.beyond(connection, scope, rollout, module)
+
+    def withhold(row: rows.Out) -> rows.Out:
+        mine = whole(row["rollout"] if table == columns.HISTORY.name else row["id"])
+        return row if mine else row | {name: reach.WITHHELD for name in words if row[name]}
+
+    return withhold
+
+
+def _counted(source: Source, bounds: ColumnElement[bool]) -> Any:
+    counted = select(func.count()).select_from(source.key[0].table).where(bounds)
     return counted if source.where is None else counted.where(source.where)

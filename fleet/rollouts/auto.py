@@ -12,11 +12,14 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from fleet import events
+from fleet import events, selectors
+from fleet.people.principal import NAME_LIMIT
+from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
+from fleet.rollouts import four_eyes
 from fleet.rollouts import policy as policies
-from fleet.rollouts.start import Wish, start
+from fleet.rollouts.start import NOBODY, Starter, Wish, start
 from fleet.tables import auto_rollouts, releases
 from modules import canonical
 from modules.errors import Invalid, Refused
@@ -34,13 +37,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
 
 
-def add(connection: Connection, now: float, rule: Rule, *, by: str = "") -> None:
-    """Remember a rule; versions that are signed from now on may start it.
+def add(
+    connection: Connection, now: float, rule: Rule, maker: Starter = NOBODY, *, needs_another: bool = False
+) -> None:
+    """Remember a rule; versions that are signed from now on may start it, and ``maker`` is who started it then.
 
     Raises:
         Conflict: there is one of this name, or too many.
         Invalid: its policy begins at a moment.
+        Forbidden: what it starts another person has to approve, and nobody knows which operator makes it.
     """
+    if needs_another:
+        four_eyes.check_starter(maker.operator, rule.name)
     if rule.wish.policy.starts is not None:
         raise Invalid(
             "a rule starts a rollout whenever a version is signed",
@@ -51,23 +59,37 @@ def add(connection: Connection, now: float, rule: Rule, *, by: str = "") -> None
     if rule.name in names or len(names) >= MAX_RULES:
         problem = "there is one of this name" if rule.name in names else f"there are {MAX_RULES} of them already"
         raise Conflict(problem, element=rule.name, remedy="remove one first: edgefleet auto-rollouts remove NAME")
-    values = {"name": rule.name, "team": rule.wish.module.team, "model": rule.wish.module.name, "by": by}
+    values: dict[str, Any] = {
+        "name": rule.name,
+        "team": rule.wish.module.team,
+        "model": rule.wish.module.name,
+        "by": maker.name,
+    }
+    values |= {"starter": maker.operator}
     connection.execute(insert(auto_rollouts).values(**values, rule=canonical.encode(rule), created=now))
 
 
-def remove(connection: Connection, name: str) -> None:
+def remove(connection: Connection, name: str, scope: Scope = EVERYTHING) -> None:
     """Forget a rule; what it has started goes on.
 
     Raises:
-        Missing: there is none of this name.
+        Missing: there is none of this name, in this scope.
     """
-    if connection.execute(delete(auto_rollouts).where(auto_rollouts.c.name == name)).rowcount != 1:
+    if name not in {one["name"] for one in every(connection, scope)}:
         raise Missing("there is no such rule", element=name)
+    connection.execute(delete(auto_rollouts).where(auto_rollouts.c.name == name))
 
 
-def every(connection: Connection) -> list[dict[str, Any]]:
-    """The rules by name, as the API shows them."""
-    return [_shown(row) for row in connection.execute(select(auto_rollouts).order_by(auto_rollouts.c.name))]
+def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """The rules by name, as the API shows them; of a bounded scope those whose selector keeps to it."""
+    wanted = select(auto_rollouts).where(scope.of_team_column(auto_rollouts.c.team)).order_by(auto_rollouts.c.name)
+    return [_shown(row) for row in connection.execute(wanted) if scope.unlimited or _keeps_to(scope, row)]
+
+
+def _keeps_to(scope: Scope, row: Row[Any]) -> bool:
+    wish = msgspec.json.decode(row.rule, type=Rule).wish
+    wanted = Area(selectors.parse(wish.selector), frozenset({row.team}))
+    return any(wanted.within(one) for one in scope.areas)
 
 
 def signed(connection: Connection, ref: ModuleRef) -> None:
@@ -76,7 +98,9 @@ def signed(connection: Connection, ref: ModuleRef) -> None:
         connection.execute(insert(releases).values(module=str(ref)))
 
 
-def some(connection: Connection, now: float, registry: Registry, alone: Alone, *, limit: int) -> bool:
+def some(
+    connection: Connection, now: float, registry: Registry, alone: Alone, *, limit: int, needs_another: bool = False
+) -> bool:
     """Look at the next versions that were signed; True if there may be more."""
     chosen = connection.scalars(select(releases.c.module).order_by(releases.c.module).limit(limit)).all()
     for text in chosen:
@@ -85,11 +109,13 @@ def some(connection: Connection, now: float, registry: Registry, alone: Alone, *
         mine = (auto_rollouts.c.team == ref.team) & (auto_rollouts.c.model == ref.name)
         for row in connection.execute(select(auto_rollouts).where(mine).order_by(auto_rollouts.c.name)).all():
             with alone(connection, "automatic rollout", f"{row.name}: {ref}"):
-                _start(connection, now, registry, row, ref)
+                _start(connection, now, registry, row, ref, needs_another=needs_another)
     return len(chosen) == limit
 
 
-def _start(connection: Connection, now: float, registry: Registry, row: Row[Any], ref: ModuleRef) -> None:
+def _start(
+    connection: Connection, now: float, registry: Registry, row: Row[Any], ref: ModuleRef, *, needs_another: bool
+) -> None:
     rule = msgspec.json.decode(row.rule, type=Rule)
     if row.last is not None and ref.version <= Version.parse(row.last):
         return
@@ -97,9 +123,10 @@ def _start(connection: Connection, now: float, registry: Registry, row: Row[Any]
     if not _has(manifest.tags, rule.tags):
         return
     wish = msgspec.structs.replace(rule.wish, module=ref)
+    starter = Starter(f"rule {row.name} of {row.by or 'an operator'}"[:NAME_LIMIT], row.starter)
     try:
         with connection.begin_nested():
-            rollout = start(connection, now, registry, wish, by=f"rule {row.name} of {row.by or 'an operator'}")
+            rollout = start(connection, now, registry, wish, starter, needs_another=needs_another)
     except Refused as error:
         events.record(connection, now, "auto-rollout-refused", f"{row.name}: {ref}: {error}", by=row.by)
         return

@@ -2,12 +2,14 @@
 
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from fleet import revisions
 from fleet.orders import Orders
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import history, members, phases, recall
+from fleet.rollouts import four_eyes, history, members, phases, recall
+from fleet.rollouts.model import AskedWave
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as rows
 from fleet.tables import rollout_columns, rollouts, stopped_kinds
@@ -48,11 +50,29 @@ def revert(connection: Connection, now: float, rollout: int, *, by: str = "") ->
     recall.begin(connection, rollout, "the rollout was reverted")
 
 
-def approve(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
-    """Let the next wave open, once all that are open are complete."""
+def approve(
+    connection: Connection,
+    now: float,
+    rollout: int,
+    *,
+    by: str = "",
+    approver: int | None = None,
+    needs_another: bool = False,
+) -> None:
+    """Let the next wave open, once all that are open are complete.
+
+    ``approver`` is the operator that ``by`` means; None: none that is known. ``needs_another``: the setting
+    ``four_eyes`` is on.
+
+    Raises:
+        Forbidden: another person than who started the rollout has to approve it.
+    """
     row = get(connection, rollout)
     if row.state not in {State.RUNNING, State.PAUSED, State.SCHEDULED} or row.wave >= row.waves:
         raise _conflict(row, "approve")
+    asked = msgspec.json.decode(row.plan, type=list[AskedWave])[row.wave]
+    if needs_another or asked.threshold.four_eyes:
+        four_eyes.check_approver(row.starter, approver, f"rollout {rollout} approve")
     wave = row.wave + 1
     if row.approved >= wave:
         raise Conflict(f"wave {wave} is approved already", element=f"rollout {rollout} approve")

@@ -8,6 +8,7 @@ more. It remembers nothing between ticks, so that a server that was killed goes 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -45,9 +46,20 @@ _ORDERED: Final = (
 class Engine:
     """Moves rollouts on; ``tick`` runs in a worker thread. Each device and each rollout fails alone."""
 
-    def __init__(self, database: Database, registry: Registry, issuing: Orders, clock: Clock, mishaps: Mishaps) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        issuing: Orders,
+        clock: Clock,
+        mishaps: Mishaps,
+        *,
+        needs_another: bool = False,
+    ) -> None:
         self._database, self._registry, self._orders = database, registry, issuing
         self._clock, self._mishaps = clock, mishaps
+        # The setting four_eyes, of rollouts that rules start.
+        self._needs_another = needs_another
 
     def tick(self) -> bool:
         """Do one piece of work; True if another tick has more to do."""
@@ -55,7 +67,8 @@ class Engine:
             now = self._clock()
             more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
             more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
-            more = auto.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
+            rules = partial(auto.some, limit=ORDERS_PER_TICK, needs_another=self._needs_another)
+            more = rules(connection, now, self._registry, self._alone) or more
             due = select(*rollout_columns).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
             for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
                 # Again after a while, should the look fail; it says itself when it is not needed any more.

@@ -158,9 +158,10 @@ def _next(upcoming: Threshold | None, moment: Moment, reason: str) -> Verdict:
     if upcoming is None:
         return Verdict(decision=Decision.DONE, reason=reason, complete=True)
     if upcoming.approval and not moment.approved:
+        whose = "another person's" if upcoming.four_eyes else "an operator's"
         return Verdict(
             decision=Decision.HOLD,
-            reason=f"the next wave waits for an operator's approval (edgefleet rollouts approve): {reason}",
+            reason=f"the next wave waits for {whose} approval (edgefleet rollouts approve): {reason}",
             complete=True,
         )
     return Verdict(decision=Decision.ADVANCE, reason=reason, complete=True)

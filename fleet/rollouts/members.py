@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.rollouts import phases
 from fleet.rollouts.judge import Opened
 from fleet.rollouts.model import EXAMPLES, Candidate, Evidence, Threshold
@@ -149,10 +150,11 @@ def stopped_for(connection: Connection, rollout: int) -> frozenset[str]:
     return frozenset(connection.scalars(select(stopped_kinds.c.hardware).where(stopped_kinds.c.rollout == rollout)))
 
 
-def counts(connection: Connection, rollout: int) -> dict[str, int]:
+def counts(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict[str, int]:
     """How many devices stand where; those that a newer rollout took, apart."""
     chosen = select(members.c.standing, members.c.current, func.count().label("devices"))
-    grouped = chosen.where(members.c.rollout == rollout).group_by(members.c.standing, members.c.current)
+    mine = (members.c.rollout == rollout) & scope.of_device(members.c.device)
+    grouped = chosen.where(mine).group_by(members.c.standing, members.c.current)
     found: dict[str, int] = {}
     for row in connection.execute(grouped):
         lost = not row.current and row.standing in phases.COUNTED - {Standing.FAILED}

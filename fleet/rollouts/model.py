@@ -66,14 +66,18 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     at_most: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
 
 
-class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """What one wave must show: the policy's word, or the wave's own. Times in seconds."""
+class Threshold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one wave must show: the policy's word, or the wave's own. Times in seconds.
+
+    ``four_eyes``: its approval has to be another person's than who started the rollout.
+    """
 
     success_percent: float
     failure_percent: float
     minimum: int
     soak_s: int
     approval: bool
+    four_eyes: bool = False
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

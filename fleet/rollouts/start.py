@@ -1,7 +1,7 @@
 """Starting a rollout: everything that can be refused is refused here, before any order exists."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, insert, select
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 from fleet import devices, orders, revisions, sealed_secrets
 from fleet.refusals import Conflict
 from fleet.registry import Registry
-from fleet.rollouts import candidates, history, measurable, members
+from fleet.rollouts import candidates, four_eyes, history, measurable, members
 from fleet.rollouts import policy as policies
 from fleet.rollouts.candidates import Misfit
 from fleet.rollouts.model import Candidate, PlannedWave, Policy, seconds
@@ -50,6 +50,16 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = Policy()
 
 
+class Starter(NamedTuple):
+    """Who starts a rollout: as the history names them, and which operator that is; None: none that is known."""
+
+    name: str = ""
+    operator: int | None = None
+
+
+NOBODY: Final = Starter()
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a rollout would do: its waves, who does not fit, and what the order says of the slot."""
 
@@ -64,8 +74,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [one.device for wave in self.waves for one in wave.devices]
 
 
-def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) -> Plan:
-    """Check a wish and plan it; writes nothing.
+def prepare(connection: Connection, now: float, registry: Registry, wish: Wish, *, needs_another: bool = False) -> Plan:
+    """Check a wish and plan it; writes nothing. ``needs_another``: the setting ``four_eyes`` is on.
 
     Raises:
         Missing: no such module or device.
@@ -89,6 +99,8 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) 
         raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)
     _check_budget(wish.policy, fitting)
     waves = plan(fitting, wish.policy)
+    if needs_another:
+        waves = four_eyes.gated(waves)
     chosen = [one.device for one in fitting]
     if not wish.supersede:
         _check_open(connection, chosen, wish.slot)
@@ -96,15 +108,26 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish) 
     return Plan(manifest=manifest, document=document, waves=waves, misfits=tuple(misfits), starts=starts)
 
 
-def start(connection: Connection, now: float, registry: Registry, wish: Wish, *, by: str = "") -> int:
-    """Enter a rollout of the operator ``by``; returns its number. The engine opens its waves and issues the orders.
+def start(
+    connection: Connection,
+    now: float,
+    registry: Registry,
+    wish: Wish,
+    starter: Starter = NOBODY,
+    *,
+    needs_another: bool = False,
+) -> int:
+    """Enter a rollout; returns its number. The engine opens its waves and issues the orders.
 
     From now on the slot of every device, in whichever wave, belongs to it: an older rollout takes none of them back.
 
     Raises:
         Missing, Conflict, Invalid, Unfit: as :func:`prepare`.
+        Forbidden: another person has to approve it, and nobody knows which operator starts it.
     """
-    planned = prepare(connection, now, registry, wish)
+    if needs_another:
+        four_eyes.check_starter(starter.operator, str(wish.module))
+    planned = prepare(connection, now, registry, wish, needs_another=needs_another)
     asked = [wave.asked for wave in planned.waves]
     scheduled = planned.starts is not None and planned.starts > now
     values: dict[str, Any] = {
@@ -121,6 +144,8 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
         "selector": wish.selector,
         "late_joiners": wish.policy.late_joiners and wish.devices is None,
         "created": now,
+        "started_by": starter.name,
+        "starter": starter.operator,
         "starts": planned.starts,
         "deadline_s": float(seconds(wish.policy.deadline)),
         "look_at": 0.0,
@@ -132,7 +157,7 @@ def start(connection: Connection, now: float, registry: Registry, wish: Wish, *,
     members.add(connection, rollout, wish.slot, planned.document.digest, numbered, budget=budget)
     devices_, waves = _some(planned.devices, "device"), _some(asked, "wave")
     what = f"{'scheduled' if scheduled else 'started'}: {devices_} in {waves}, {_some(planned.misfits, 'misfit')}"
-    history.add(connection, now, rollout, what, by=by)
+    history.add(connection, now, rollout, what + (four_eyes.WAITS if needs_another else ""), by=starter.name)
     return rollout
 
 

@@ -5,6 +5,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, case, select
 
+from fleet.people import reach
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.rollouts import control, history, members, phases
 from fleet.rollouts import policy as policies
 from fleet.rollouts.model import AskedWave, Policy
@@ -20,35 +22,54 @@ SHOWN: Final = 500
 _OF_DEVICE: Final = ("reason", "serving", "current", "times", "progress")
 
 
-def one(connection: Connection, rollout: int) -> dict[str, Any]:
+def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict[str, Any]:
     """One rollout with counts of its devices, the first of them, misfits and history.
+
+    Where it has devices outside the scope, those are left out, and so are words that could name them.
 
     Raises:
         Missing: there is no such rollout.
     """
     row = control.get(connection, rollout)
     stopped = connection.execute(select(stopped_kinds).where(stopped_kinds.c.rollout == rollout)).all()
-    return _summary(row) | {
+    misfits = connection.execute(select(rollouts.c.misfits).where(rollouts.c.id == rollout)).scalar_one()
+    whole = scope.unlimited or not reach.beyond(connection, scope, rollout, row.module)
+    mine = scope.of_team(row.module.partition("/")[0])
+    if not whole:
+        seen = reach.seen_of(connection, mine, {one["device"] for one in misfits})
+        misfits = [one for one in misfits if one["device"] in seen]
+    return _summary(row, whole=whole) | {
         "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
         "plan": [
             {"wave": number} | msgspec.to_builtins(wave)
             for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
         ],
-        "counts": members.counts(connection, rollout),
-        "stopped": [{"hardware": one.hardware, "at": one.at, "reason": one.reason} for one in stopped],
-        "devices": some_devices(connection, rollout, limit=SHOWN),
-        "misfits": connection.execute(select(rollouts.c.misfits).where(rollouts.c.id == rollout)).scalar_one(),
-        "history": history.view(connection, rollout),
+        "counts": members.counts(connection, rollout, mine),
+        "stopped": [
+            {"hardware": one.hardware, "at": one.at, "reason": _told(one.reason, whole=whole)} for one in stopped
+        ],
+        "devices": some_devices(connection, rollout, scope, limit=SHOWN),
+        "misfits": misfits,
+        "history": history.view(connection, rollout) if whole else [],
     }
 
 
-def every(connection: Connection) -> list[dict[str, Any]]:
+def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
     """Every rollout in short, the newest first."""
-    return [_summary(row) for row in connection.execute(select(*rollout_columns).order_by(rollouts.c.id.desc()))]
+    wanted = select(*rollout_columns).where(scope.some_rollouts()).order_by(rollouts.c.id.desc())
+    found = connection.execute(wanted).all()
+    whole = [scope.unlimited or not reach.beyond(connection, scope, row.id, row.module) for row in found]
+    return [_summary(row, whole=one) for row, one in zip(found, whole, strict=True)]
 
 
 def some_devices(
-    connection: Connection, rollout: int, *, after: str = "", standing: str | None = None, limit: int
+    connection: Connection,
+    rollout: int,
+    scope: Scope = EVERYTHING,
+    *,
+    after: str = "",
+    standing: str | None = None,
+    limit: int,
 ) -> list[dict[str, Any]]:
     """At most ``limit`` devices of a rollout, by id, after one of them.
 
@@ -58,13 +79,15 @@ def some_devices(
         Missing: there is no such rollout.
     """
     row = control.get(connection, rollout)
-    chosen = select(rows, devices.c.online, devices.c.last_seen).join(devices).where(rows.c.rollout == rollout)
+    mine = scope.of_team(row.module.partition("/")[0]).of_device(rows.c.device)
+    chosen = select(rows, devices.c.online, devices.c.last_seen).join(devices).where(rows.c.rollout == rollout, mine)
     if standing is not None:
         chosen = chosen.where(rows.c.standing == standing)
     first = case((rows.c.standing == Standing.SUCCEEDED, 1), else_=0)
     ordered = chosen.where(rows.c.device > after).order_by(rows.c.device) if after else chosen.order_by(first)
     found = connection.execute(ordered.order_by(rows.c.device).limit(limit)).all()
-    return [_device(one, row) for one in sorted(found, key=lambda one: str(one.device))]
+    words = _told(row.waits_for, whole=scope.unlimited or not reach.beyond(connection, scope, rollout, row.module))
+    return [_device(one, row, words) for one in sorted(found, key=lambda one: str(one.device))]
 
 
 def plan(planned: Plan) -> dict[str, Any]:
@@ -88,17 +111,24 @@ def plan(planned: Plan) -> dict[str, Any]:
     }
 
 
-def _summary(row: Row[Any]) -> dict[str, Any]:
+def _summary(row: Row[Any], *, whole: bool) -> dict[str, Any]:
     shown = {name: getattr(row, name) for name in ("module", "slot", "state", "wave", "waves", "created", "starts")}
-    return {"id": str(row.id)} | shown | {"waits_for": row.waits_for, "forgotten": row.forgotten}
+    # A rule's name may be one of a group of devices that whoever asks may not see.
+    shown["started_by"] = row.started_by if whole else ""
+    return {"id": str(row.id)} | shown | {"waits_for": _told(row.waits_for, whole=whole), "forgotten": row.forgotten}
 
 
-def _device(row: Any, rollout: Any) -> dict[str, Any]:
+def _told(words: str, *, whole: bool) -> str:
+    """Words of a rollout, which may name any of its devices."""
+    return words if whole or not words else reach.WITHHELD
+
+
+def _device(row: Any, rollout: Any, waits_for: str) -> dict[str, Any]:
     said = msgspec.json.decode(row.detail, type=SlotReport) if row.detail else None
     told = msgspec.to_builtins(said) if said else {"times": []}
     shown = {name: told.get(name) for name in _OF_DEVICE}
     lost = not row.current and row.standing in phases.COUNTED - {Standing.FAILED, Standing.SUCCEEDED}
-    because = why(row, rollout, said=said.reason.message if said and said.reason else "")
+    because = why(row, rollout, said=said.reason.message if said and said.reason else "", waits_for=waits_for)
     if because:
         offline = row.standing == Standing.WORKING and not row.online and row.current
         code = "superseded" if lost else "offline" if offline else str(row.standing)

@@ -18,11 +18,11 @@ _DOING = {
 }
 
 
-def why(member: Any, rollout: Any, *, said: str = "") -> str:
+def why(member: Any, rollout: Any, *, said: str = "", waits_for: str | None = None) -> str:
     """One sentence; empty for a device that is done.
 
     ``member`` has the columns of the table with the device's ``online`` and ``last_seen``; ``said`` is the reason that
-    the device itself has given for where it is.
+    the device itself has given for where it is; ``waits_for`` stands for the rollout's own words, if it is given.
     """
     if not member.current and member.standing in {Standing.PLANNED, Standing.WORKING, Standing.UNREACHED}:
         newer = f"rollout {member.superseded_by} decides about it now" if member.superseded_by else "it was emptied"
@@ -31,7 +31,7 @@ def why(member: Any, rollout: Any, *, said: str = "") -> str:
         case Standing.SUCCEEDED:
             return ""
         case Standing.PLANNED:
-            return _planned(member, rollout)
+            return _planned(member, rollout, rollout.waits_for if waits_for is None else waits_for)
         case Standing.WORKING:
             return _working(member, said)
         case Standing.UNREACHED:
@@ -50,14 +50,14 @@ def why(member: Any, rollout: Any, *, said: str = "") -> str:
     return str(member.note)
 
 
-def _planned(member: Any, rollout: Any) -> str:
+def _planned(member: Any, rollout: Any, waits_for: str) -> str:
     match rollout.state:
         case State.SCHEDULED:
             return f"the rollout begins at {_at(rollout.starts)}"
         case State.PAUSED:
             return "the rollout is paused: edgefleet rollouts resume"
         case State.RUNNING if member.wave > rollout.wave:
-            waits = rollout.waits_for or "the waves before are not complete"
+            waits = waits_for or "the waves before are not complete"
             return f"its wave {member.wave} is not open yet: {waits}"
         case State.RUNNING:
             few = f"; of the devices of {member.place} only so many are at work at once" if member.place else ""

@@ -171,8 +171,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "The server's API": (
         "tests/fleet/test_api.py::test_every_route_needs_a_permission_or_says_that_it_is_public",
-        "tests/fleet/test_api.py::test_only_health_and_enrolment_are_public",
+        "tests/fleet/test_api.py::test_only_health_enrolment_and_log_in_are_public",
         "tests/fleet/test_permissions.py::test_every_route_is_closed_without_its_permission_and_open_with_it_alone",
+        "tests/fleet/test_permissions.py::test_each_role_may_do_what_it_grants_and_each_refusal_is_an_event",
         "tests/fleet/test_enrolment.py::test_the_database_never_holds_a_token",
         "tests/fleet/test_api.py::test_one_who_guesses_tokens_has_to_wait_and_locks_nobody_else_out",
         "tests/fleet/test_connections.py::test_half_heads_are_cut_and_keep_nobody_out",
@@ -186,6 +187,34 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/commands/test_taken_answers.py::test_a_result_has_an_end",
         "tests/fleet/commands/test_command_flow.py::test_a_forged_answer_changes_nothing",
         "tests/fleet/commands/test_command_api.py::test_what_a_device_sends_is_no_page",
+    ),
+    "One group of devices from who works on another": (
+        "tests/fleet/people/test_scopes.py::test_no_answer_of_any_route_names_what_lies_outside",
+        "tests/fleet/people/test_scopes.py::test_what_lies_outside_is_answered_as_what_does_not_exist",
+        "tests/fleet/people/test_scopes.py::test_a_rollout_is_cut_to_what_its_maker_may_reach",
+        "tests/fleet/people/test_scopes.py::test_nobody_labels_a_device_out_of_their_own_rights_or_into_them",
+    ),
+    "A rollout from one person alone": (
+        "tests/fleet/people/test_four_eyes.py::test_row_44_who_starts_a_rollout_does_not_approve_it",
+        "tests/fleet/people/test_four_eyes.py::test_row_44_what_a_rule_starts_its_maker_does_not_approve",
+        "tests/fleet/people/test_four_eyes.py::test_row_44_nobodys_token_is_no_second_person",
+    ),
+    "Operators' passwords": (
+        "tests/fleet/people/test_passwords.py::test_what_is_tried_first_may_not_be_chosen",
+        "tests/fleet/people/test_passwords.py::test_no_more_hashes_at_a_time_than_said",
+        "tests/fleet/people/test_sessions.py::test_what_fails_has_to_wait_longer_each_time_and_nothing_is_computed_meanwhile",
+        "tests/fleet/people/test_sessions.py::test_a_password_that_was_given_has_to_be_changed_before_anything_else",
+        "tests/fleet/people/test_sessions.py::test_a_log_in_gives_a_cookie_that_no_script_and_no_other_site_can_use",
+        "tests/fleet/people/test_sessions.py::test_a_change_needs_the_pages_own_header",
+    ),
+    "Tokens": (
+        "tests/fleet/people/test_own_tokens.py::test_a_token_may_do_no_more_than_its_maker",
+        "tests/fleet/people/test_own_tokens.py::test_a_token_loses_what_its_operator_loses_at_once",
+        "tests/fleet/people/test_own_tokens.py::test_a_revoked_token_takes_along_what_was_made_with_it",
+    ),
+    "An identity provider's word": (
+        "tests/fleet/people/test_oidc.py::test_an_id_token_that_is_none_opens_nothing",
+        "tests/fleet/people/test_oidc.py::test_a_way_back_that_did_not_begin_here_is_refused",
     ),
     "The broker's memory and connections": (
         "tests/deploy/test_broker_limits.py::test_devices_that_take_every_connection_leave_the_server_its_own",

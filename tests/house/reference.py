@@ -136,7 +136,9 @@ def routes() -> str:
     for room in pkgutil.iter_modules(fleet.api.__path__, "fleet.api."):
         router = getattr(importlib.import_module(room.name), "router", None)
         for route in router.routes if router else ():
-            asked = [getattr(one.dependency, "permission", "public") for one in route.dependencies]
+            asked = [
+                getattr(one.dependency, "permission", None) or one.dependency.__name__ for one in route.dependencies
+            ]
             for method in sorted(route.methods):
                 what = route.endpoint.__name__.replace("_", " ")
                 lines.append(f"- `{method} {route.path}` ({', '.join(asked)}): {what}")

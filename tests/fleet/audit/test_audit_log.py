@@ -147,7 +147,7 @@ async def test_each_denied_request_is_in_it_and_an_event(site):
         ("(metrics)", "GET /api/v1/devices", "/api/v1/devices", 403, "forbidden"),
     ]
     with database.read() as connection:
-        found = connection.execute(select(events.c.message).where(events.c.kind == "denied")).scalars().all()
+        found = connection.execute(select(events.c.message).where(events.c.kind == "request-denied")).scalars().all()
     assert ["[unauthorised]" in found[0], "[forbidden]" in found[1]] == [True, True]
 
 

@@ -8,12 +8,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from fleet import auth, tokens
+from fleet import tokens
 from fleet.app import create_app
-from fleet.auth import PERMISSIONS
 from fleet.command_tables import commands
 from fleet.commands import following
 from fleet.folder import Folder
+from fleet.people import roles
+from fleet.people.roles import PERMISSIONS
 from fleet.settings import Settings
 from fleet.setup import initialise
 from modules.protocol.commands import LONGEST_LIFE_S, Command
@@ -33,7 +34,7 @@ async def asked(tmp_path, monkeypatch):
     """An application with two devices; asks it as a role."""
     folder = Folder(tmp_path / "data")
     initialise(folder, time.time)
-    monkeypatch.setattr(auth, "ROLES", ROLES)
+    monkeypatch.setattr(roles, "ROLES", ROLES)
     application = create_app(Settings(data=folder.root, broker_host="127.0.0.1", broker_service_port=free_port()))
     transport = httpx.ASGITransport(application)
     async with (

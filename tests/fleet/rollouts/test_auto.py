@@ -6,7 +6,7 @@ from fleet import events
 from fleet.refusals import Conflict, Missing
 from fleet.rollouts import auto, view
 from fleet.rollouts.model import Policy, Wave
-from fleet.rollouts.start import Wish
+from fleet.rollouts.start import Starter, Wish
 from modules.manifest import Needs
 from modules.names import ModuleRef, Slug
 
@@ -25,7 +25,7 @@ def add(fleet, name="night", **more):
     tags = more.pop("tags", {"stage": "field"})
     rule = auto.Rule(name=name, wish=Wish(module=ModuleRef.parse("acme/digits:0"), **wish | more), tags=tags)
     with fleet.database.write() as connection:
-        auto.add(connection, fleet.now, rule, by="ann")
+        auto.add(connection, fleet.now, rule, Starter("ann"))
 
 
 def sign(fleet, name="digits", **parts):

@@ -1,0 +1,135 @@
+"""Where somebody's rights hold: some groups of devices, by their labels, and the modules of some teams.
+
+What lies outside does not exist for them. Queries get a condition from here; nothing is filtered afterwards. A rollout
+is seen by whoever may see one of its devices and its module's team, and belongs to whoever may see all of its devices.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Column, ColumnElement, and_, false, or_, select, true
+
+from fleet.selectors import Selector, Term
+from fleet.tables import devices, members, rollouts
+from modules.errors import Invalid
+
+_OPERATORS: Final = frozenset({"=", "!=", "in"})
+
+
+class Area(msgspec.Struct, frozen=True):
+    """Devices with these labels, and modules of these teams; ``None``: of every team."""
+
+    selector: Selector
+    teams: frozenset[str] | None
+
+    @property
+    def unlimited(self) -> bool:
+        return not self.selector.terms and self.teams is None
+
+    def check(self) -> None:
+        """Whether labels alone decide.
+
+        Raises:
+            Invalid: a term asks for what a device says of itself, which it could change, or compares numbers.
+        """
+        for term in self.selector.terms:
+            if term.key.startswith(("host.", "agent.")) or term.op not in _OPERATORS:
+                raise Invalid(
+                    f"{term} cannot bound what somebody may see",
+                    element="selector",
+                    remedy="use labels, or id, with =, != and in",
+                )
+
+    def has_team(self, team: str) -> bool:
+        return self.teams is None or team in self.teams
+
+    def within(self, other: "Area") -> bool:
+        """Whether all of it lies in another area, as both are written."""
+        teams = other.teams is None or (self.teams is not None and self.teams <= other.teams)
+        return teams and set(other.selector.terms) <= set(self.selector.terms)
+
+    def __and__(self, other: "Area") -> "Area":
+        terms = dict.fromkeys((*self.selector.terms, *other.selector.terms))
+        both = {self.teams, other.teams} - {None}
+        teams = frozenset.intersection(*(one for one in both if one is not None)) if both else None
+        return Area(Selector(tuple(terms)), teams)
+
+    def __str__(self) -> str:
+        teams = "" if self.teams is None else f"teams {', '.join(sorted(self.teams))}"
+        where = str(self.selector) if self.selector.terms else ""
+        return "; ".join(one for one in (where, teams) if one)
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """One or more areas; none: nothing at all."""
+
+    areas: tuple[Area, ...]
+
+    @property
+    def unlimited(self) -> bool:
+        return any(one.unlimited for one in self.areas)
+
+    def __and__(self, other: "Scope") -> "Scope":
+        both = (one & another for one in self.areas for another in other.areas)
+        return Scope(tuple(dict.fromkeys(one for one in both if one.teams is None or one.teams)))
+
+    def of_team(self, team: str) -> "Scope":
+        """The areas that have this team."""
+        return Scope(tuple(one for one in self.areas if one.has_team(team)))
+
+    def has_team(self, team: str) -> bool:
+        return bool(self.of_team(team).areas)
+
+    # Conditions for queries
+
+    def live_devices(self) -> ColumnElement[bool]:
+        """Rows of ``devices``: all where the scope has no bound, removed ones too; else those of the fleet."""
+        if any(not one.selector.terms for one in self.areas):
+            return true()
+        return and_(devices.c.removed.is_(None), _any(map(_labels, self.areas)))
+
+    def of_device(self, column: Column[Any]) -> ColumnElement[bool]:
+        """Rows whose column names a device."""
+        if any(not one.selector.terms for one in self.areas):
+            return true()
+        return column.in_(select(devices.c.id).where(self.live_devices()))
+
+    def of_team_column(self, column: Column[Any]) -> ColumnElement[bool]:
+        """Rows whose column names a team."""
+        if any(one.teams is None for one in self.areas):
+            return true()
+        return column.in_(sorted({team for one in self.areas for team in one.teams or ()}))
+
+    def some_rollouts(self) -> ColumnElement[bool]:
+        """Rows of ``rollouts`` that have a device and a module of the same area."""
+        return true() if self.unlimited else _any(_rollouts(one) for one in self.areas)
+
+
+EVERYTHING: Final = Scope((Area(Selector(()), None),))
+
+
+def _any(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
+    return or_(false(), *conditions)
+
+
+def _labels(area: Area) -> ColumnElement[bool]:
+    return and_(true(), *map(_term, area.selector.terms))
+
+
+def _term(term: Term) -> ColumnElement[bool]:
+    value = devices.c.id if term.key == "id" else devices.c.labels[term.key].as_string()
+    if term.op == "!=":
+        return or_(value.is_(None), value != term.values[0])
+    return value.in_(term.values)
+
+
+def _rollouts(area: Area) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = []
+    if area.teams is not None:
+        conditions.append(_any(rollouts.c.module.startswith(f"{one}/", autoescape=True) for one in sorted(area.teams)))
+    if area.selector.terms:
+        # Removed devices have no labels, and so belong to nobody's area.
+        mine = select(members.c.rollout).where(Scope((area,)).of_device(members.c.device))
+        conditions.append(rollouts.c.id.in_(mine))
+    return and_(true(), *conditions)
