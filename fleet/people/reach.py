@@ -7,10 +7,11 @@ import msgspec
 from sqlalchemy import Connection, Row, func, not_, select
 
 from fleet import selectors
+from fleet.command_tables import commands
 from fleet.people.scope import Area, Scope
 from fleet.refusals import Forbidden, Missing
 from fleet.rollouts.start import Wish
-from fleet.tables import commands, devices, members, rollouts
+from fleet.tables import devices, members, rollouts
 from modules.errors import Invalid
 
 # Instead of words about devices that whoever asks may not see.

@@ -7,12 +7,13 @@ from sqlalchemy import select, update
 
 from fleet import events as happenings
 from fleet import removal, tokens
+from fleet.command_tables import commands
 from fleet.export.columns import TABLES
 from fleet.people import roles
 from fleet.people.roles import ROLES, Grant
 from fleet.rollouts import auto
 from fleet.rollouts.start import Wish
-from fleet.tables import commands, devices, rollouts, slots
+from fleet.tables import devices, rollouts, slots
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.names import ModuleRef, Slug, Version
