@@ -116,7 +116,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director, life_s=settings.order_life_s)
+    orders = Orders(metadata.director_in, life_s=settings.order_life_s)
     link = BrokerLink(
         host=settings.broker_service_host or settings.broker_host,
         port=settings.broker_service_port,

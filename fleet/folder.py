@@ -78,6 +78,10 @@ class Folder:
     def online_key(self, role: str) -> Path:
         return self.root / f"tuf-{role}.key"
 
+    def staged_key(self, role: str) -> Path:
+        """A new key that the owner has not named yet."""
+        return self.root / f"tuf-{role}.next.key"
+
     @staticmethod
     def key(certificate: Path) -> Path:
         """The private key that belongs to a certificate file."""

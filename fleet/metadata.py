@@ -9,26 +9,29 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key
 from sqlalchemy import Connection, delete, func, insert, select
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata as Envelope
-from tuf.api.metadata import Targets, Timestamp
+from tuf.api.metadata import Root, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
-from fleet import events
+from fleet import events, orders
 from fleet.blobs import Blobs
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.folder import ONLINE_ROLES, Folder
+from fleet.directors import Directors
+from fleet.half_life import HalfLife
+from fleet.online_keys import OnlineKeys
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import auto
 from fleet.tables import tuf_metadata
 from modules.errors import BadSettings, Invalid
 from modules.names import Digest, ModuleRef, Slug
-from modules.signing import decode_keys, signer_from_pem
-from modules.trust import publication, roles
+from modules.signing import decode_keys
+from modules.trust import publication, roles, succession
 
 RENEW_AFTER: Final = dt.timedelta(days=1)
 # A device that began to refresh a moment ago still asks for the versions of that moment.
@@ -41,17 +44,35 @@ class Metadata:
 
     def __init__(self, database: Database, blobs: Blobs, registry: Registry, folder: Folder, clock: Clock) -> None:
         self._database, self._blobs, self._registry, self._clock = database, blobs, registry, clock
-        self._signers = {role: _signer(folder, role) for role in ONLINE_ROLES}
+        self._keys, self._half_life = OnlineKeys(folder), HalfLife()
+        self._directors = Directors(self._keys, blobs)
+        self._settle()
 
     @property
     def director(self) -> CryptoSigner:
-        """Who signs orders."""
-        return self._signers["director"]
+        """Who signs orders, as far as this process has heard; :meth:`director_in` asks."""
+        return self._keys.present("director")
+
+    def director_in(self, connection: Connection) -> CryptoSigner:
+        """Who signs orders from this transaction on: the key that the owner's newest targets metadata names.
+
+        Raises:
+            BadSettings: it names none that this server has.
+        """
+        return self._directors.named(connection)
+
+    @property
+    def due(self) -> tuple[str, ...]:
+        """Offline roles that are past half of their life, in words; as the one that leads last saw it."""
+        return self._half_life.notes
 
     def online_keys(self) -> dict[str, dict[str, Any]]:
         """The public parts of the online keys by role, with their ids."""
-        keys = {role: signer.public_key for role, signer in self._signers.items()}
-        return {role: {"keyid": key.keyid, **key.to_dict()} for role, key in keys.items()}
+        return {role: _shown(self._keys.present(role).public_key) for role in ONLINE_ROLES}
+
+    def staged_keys(self) -> dict[str, dict[str, Any]]:
+        """As :meth:`online_keys`, those that wait until the owner names them."""
+        return {role: _shown(key) for role, key in self._keys.staged().items()}
 
     def file(self, name: str) -> bytes:
         """A metadata file by its published name; without a version, the newest.
@@ -146,8 +167,91 @@ class Metadata:
             )
         return signed
 
+    def succeed(
+        self,
+        *,
+        root: bytes | None,
+        targets: bytes | None,
+        director: bytes | None,
+        teams: Mapping[Slug, bytes],
+        skip: bool = False,
+        by: str = "",
+    ) -> list[str]:
+        """Take what the owner and the teams signed anew, all or nothing and only forward; returns the changed roles.
+
+        A new online key that it names is used from here on, and with a new director every order is signed again.
+
+        Args:
+            root: the next root metadata.
+            targets: the next targets metadata.
+            director: the list of director keys, where targets names a new one.
+            teams: the next metadata of teams.
+            skip: after a restored backup: targets and teams may skip versions.
+            by: the principal who sent it.
+
+        Raises:
+            Conflict: there is no root yet.
+            Invalid: something is not metadata, or changes what must stay.
+            Untrusted: something is not signed as it must be, or is not the next version.
+        """
+        if director is not None:
+            self._blobs.put(director)
+        with self._database.write() as connection:
+            root_now, targets_now = self._founded(connection)
+            sent = {roles.ROOT: root, roles.TARGETS: targets}
+            sent |= {roles.team_role(team): data for team, data in teams.items()}
+            new = {role: data for role, data in sent.items() if data and data != _read(connection, role)}
+            if roles.ROOT in new:
+                succession.check_root(old=root_now, new=new[roles.ROOT], now=self._now())
+            after = new.get(roles.ROOT, root_now), new.get(roles.TARGETS, targets_now)
+            if roles.TARGETS in new:
+                succession.check_targets(
+                    root=after[0], old=targets_now, new=after[1], director=director, teams=teams, now=self._now(),
+                    skip=skip,
+                )  # fmt: skip
+            for team, data in teams.items():
+                if (role := roles.team_role(team)) in new:
+                    publication.check_team_update(
+                        root=after[0], targets=after[1], team=team, old=_read(connection, role), new=data,
+                        now=self._now(), skip=skip,
+                    )  # fmt: skip
+                    self._sign_modules(connection, data)
+            for role, data in new.items():
+                _write(connection, role, _version(data), data)
+            if new:
+                self._follow(connection, director if roles.TARGETS in new else None)
+                said = ", ".join(f"{role} {_version(data)}" for role, data in new.items())
+                events.record(connection, self._clock(), "metadata-replaced", said, by=by)
+        self._half_life.again()
+        self._settle()
+        return sorted(new)
+
+    def _follow(self, connection: Connection, director: bytes | None) -> None:
+        """Sign for what is named now: snapshot and timestamp at once, orders one after the other."""
+        try:
+            self._publish(connection)
+            if director is not None:
+                self.director_in(connection)
+        except BadSettings as error:
+            raise Invalid(error.message, element=error.element, remedy=error.remedy) from error
+        if director is not None:
+            orders.renew_all(connection)
+
+    def _settle(self) -> None:
+        """The files follow what is named: after the commit, and again where a stop came in between."""
+        with self._database.read() as connection:
+            data = _read(connection, roles.ROOT)
+            if data is None:
+                return
+            root = Envelope[Root].from_bytes(data).signed
+            for role in (roles.SNAPSHOT, roles.TIMESTAMP):
+                self._keys.settle(role, root.roles[role].keyids)
+            self._keys.settle("director", [self.director_in(connection).public_key.keyid])
+
     def renew(self) -> None:
         """Sign the online metadata again if it is a day old, so that it never expires while the server lives.
+
+        Says, too, once for each, which offline metadata is past half of its life.
 
         Raises:
             Untrusted: offline metadata expired or does not verify; a person must bring new.
@@ -157,6 +261,7 @@ class Metadata:
             data = _read(connection, roles.TIMESTAMP)
             if data is None:
                 return
+            self._half_life.look(connection, _present(connection), self._now())
             signed_at = Envelope[Timestamp].from_bytes(data).signed.expires - roles.life(roles.TIMESTAMP)
             if self._now() - signed_at >= RENEW_AFTER:
                 self._publish(connection)
@@ -170,20 +275,25 @@ class Metadata:
 
     def _publish(self, connection: Connection) -> None:
         """Sign snapshot and timestamp for what the database has now."""
-        present = {role: _read(connection, role) for role in connection.scalars(select(tuf_metadata.c.role).distinct())}
+        present = _present(connection)
+        named = Envelope[Root].from_bytes(present[roles.ROOT]).signed.roles
+        signers = {
+            role: self._keys.named(role, named[role].keyids) or self._keys.present(role)
+            for role in (roles.SNAPSHOT, roles.TIMESTAMP)
+        }
         snapshot, timestamp = present.get(roles.SNAPSHOT), present.get(roles.TIMESTAMP)
         prefix = roles.team_role(Slug(""))
         online = publication.publish_online(
-            root=present[roles.ROOT] or b"",
-            targets=present[roles.TARGETS] or b"",
+            root=present[roles.ROOT],
+            targets=present[roles.TARGETS],
             teams={
                 Slug(role.removeprefix(prefix)): data
                 for role, data in present.items()
-                if data and role.startswith(prefix)
+                if role.startswith(prefix)
             },
             previous=publication.Online(snapshot, timestamp) if snapshot and timestamp else None,
-            snapshot_signer=self._signers[roles.SNAPSHOT],
-            timestamp_signer=self._signers[roles.TIMESTAMP],
+            snapshot_signer=signers[roles.SNAPSHOT],
+            timestamp_signer=signers[roles.TIMESTAMP],
             now=self._now(),
         )
         _write(connection, roles.SNAPSHOT, _version(online.snapshot), online.snapshot)
@@ -216,12 +326,14 @@ class Metadata:
         return dt.datetime.fromtimestamp(int(self._clock()), dt.UTC)
 
 
-def _signer(folder: Folder, role: str) -> CryptoSigner:
-    path = folder.online_key(role)
-    try:
-        return signer_from_pem(path.read_bytes(), element=str(path))
-    except OSError as error:
-        raise BadSettings(str(error), element=str(path), remedy="make the data folder with: init") from error
+def _shown(key: Key) -> dict[str, Any]:
+    return {"keyid": key.keyid, **key.to_dict()}
+
+
+def _present(connection: Connection) -> dict[str, bytes]:
+    """The newest of every role."""
+    found = {role: _read(connection, role) for role in connection.scalars(select(tuf_metadata.c.role).distinct())}
+    return {role: data for role, data in found.items() if data}
 
 
 def _read(connection: Connection, role: str, version: int | None = None) -> bytes | None:

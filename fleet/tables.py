@@ -158,6 +158,7 @@ tuf_metadata = Table(
     Column("role", String(80), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
+    Column("told", Boolean, nullable=False, server_default="0"),  # that half of its life is over
 )
 
 rollouts = Table(

@@ -1,6 +1,6 @@
 """The trust metadata: read by everyone who verifies, written by those who hold offline keys."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Base64Bytes, Field
@@ -8,12 +8,15 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet.api.bodies import Body
 from fleet.api.paths import TeamPath
-from fleet.auth import need
+from fleet.auth import By, need
 from fleet.services import Use
 from modules.names import slug
 from modules.trust.roles import TARGETS_LIMIT
 
 router = APIRouter(prefix="/api/v1")
+
+# Root, targets, and a few teams at once.
+UPDATE_LIMIT: Final = 8 * TARGETS_LIMIT
 
 
 class Bootstrap(Body):
@@ -31,6 +34,19 @@ class NewTeam(Body):
     team: str
     targets: Base64Bytes
     metadata: Base64Bytes
+
+
+class Update(Body):
+    """The next versions of what offline keys sign, base64: taken together or not at all.
+
+    ``skip`` lets targets and teams skip versions that devices saw before a backup was restored.
+    """
+
+    root: Base64Bytes | None = None
+    targets: Base64Bytes | None = None
+    director: Base64Bytes | None = None
+    teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000, default_factory=dict)]
+    skip: bool = False
 
 
 @router.get("/tuf/{name}", dependencies=[Depends(need("trust:read"))])
@@ -55,6 +71,21 @@ def add_team(body: NewTeam, use: Use) -> dict[str, str]:
     team = slug(body.team, what="team")
     use.metadata.add_team(team, targets=body.targets, data=body.metadata)
     return {"team": team, "state": "added"}
+
+
+@router.get("/tuf-staged-keys", dependencies=[Depends(need("trust:read"))])
+def staged_keys(use: Use) -> dict[str, Any]:
+    return use.metadata.staged_keys()
+
+
+@router.post("/tuf-update", dependencies=[Depends(need("trust:write"))], max_body_size=UPDATE_LIMIT)
+def update(body: Update, use: Use, by: By) -> dict[str, list[str]]:
+    teams = {slug(team, what="team"): data for team, data in body.teams.items()}
+    changed = use.metadata.succeed(
+        root=body.root, targets=body.targets, director=body.director, teams=teams, skip=body.skip, by=by
+    )
+    use.wake()  # orders may wait to be signed again
+    return {"changed": changed}
 
 
 @router.post("/tuf/teams/{team}", dependencies=[Depends(need("trust:write"))], max_body_size=TARGETS_LIMIT)

@@ -66,7 +66,15 @@ def seal(file: Metadata[T], role: str, signers: Sequence[Signer], now: datetime)
     file.signatures.clear()
     for signer in signers:
         file.sign(signer, append=True)
-    data = file.to_bytes()
+    return checked(file.to_bytes(), role)
+
+
+def checked(data: bytes, role: str) -> bytes:
+    """The same bytes, if they are no more than devices accept.
+
+    Raises:
+        Invalid: they are.
+    """
     _check_size(data, role)
     return data
 

@@ -69,7 +69,7 @@ def published(*, root: bytes, targets: bytes, teams: Mapping[Slug, bytes], onlin
 
 
 def check_team_update(
-    *, root: bytes, targets: bytes, team: Slug, old: bytes | None, new: bytes, now: datetime
+    *, root: bytes, targets: bytes, team: Slug, old: bytes | None, new: bytes, now: datetime, skip: bool = False
 ) -> Metadata[Targets]:
     """What the server verifies before it takes a team's new metadata; devices verify it again.
 
@@ -80,6 +80,7 @@ def check_team_update(
         old: the team's present metadata, None at its first.
         new: what was sent.
         now: the time to hold expiry against.
+        skip: whether it may skip versions, as :func:`check_next` has it.
 
     Returns:
         The new metadata, for its targets.
@@ -95,7 +96,7 @@ def check_team_update(
     file = metadata.read(new, Targets, role)
     metadata.verify(delegator.signed, role, file)
     before = metadata.read(old, Targets, role) if old is not None else None
-    _check_next(role, before, file, now)
+    check_next(role, before, file, now, skip=skip)
     if file.signed.delegations is not None:
         raise Invalid("a team cannot delegate further", element=role, remedy="ask the owner for a team of its own")
     for path, target in file.signed.targets.items():
@@ -114,7 +115,7 @@ def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) 
     """
     file, before = (metadata.read(data, Targets, roles.TARGETS) for data in (new, old))
     metadata.verify(metadata.read(root, Root, roles.ROOT).signed, roles.TARGETS, file)
-    _check_next(roles.TARGETS, before, file, now)
+    check_next(roles.TARGETS, before, file, now)
     if file.signed.targets != before.signed.targets:
         raise Invalid("it names other director keys", element=roles.TARGETS, remedy="add the team and nothing else")
     if lost := sorted(_named(before.signed) - _named(file.signed)):
@@ -125,9 +126,28 @@ def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) 
         )
 
 
-def _check_next(role: str, before: Metadata[Targets] | None, file: Metadata[Targets], now: datetime) -> None:
+def check_next(
+    role: str,
+    before: Metadata[metadata.T] | None,
+    file: Metadata[metadata.T],
+    now: datetime,
+    *,
+    skip: bool = False,
+) -> None:
+    """Accept metadata as the one that comes after ``before``.
+
+    Args:
+        role: whose it is.
+        before: the present one.
+        file: the new one.
+        now: the time to hold expiry against.
+        skip: whether versions may be skipped: after a restored backup, devices have seen some that are lost.
+
+    Raises:
+        Untrusted: it is not the next version, or has expired.
+    """
     due = _version_after(before) if before is not None else 1
-    if file.signed.version != due:
+    if file.signed.version < due or (file.signed.version > due and not skip):
         raise Untrusted(
             f"this is version {file.signed.version}, and version {due} is next",
             element=role,

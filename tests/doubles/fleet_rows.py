@@ -40,7 +40,7 @@ class SmallFleet:
         self.blobs = Blobs(folder / "blobs")
         self.registry = Registry(self.blobs)
         self.director = CryptoSigner.generate_ed25519()
-        self.orders = Orders(self.director, life_s=86400)
+        self.orders = Orders(lambda _connection: self.director, life_s=86400)
         self.mishaps, self.meters = Mishaps(self.clock), Meters()
         self.engine = Engine(database, self.registry, self.orders, self.clock, self.mishaps)
         self.ingest = Ingest(database, self.clock, self.mishaps, self.meters)

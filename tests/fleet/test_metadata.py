@@ -282,13 +282,13 @@ def test_the_first_teams_key_signs_nothing_of_the_second(site, trust):
         meta.signed.version += 1
         meta.signed.meta["team-vision.json"] = MetaFile.from_data(2, forged, ["sha256"])
         meta.signatures.clear()
-        meta.sign(site.metadata._signers["snapshot"])
+        meta.sign(site.metadata._keys.present("snapshot"))
         metadata._write(connection, "snapshot", meta.signed.version, meta.to_bytes())
         stamp = Envelope.from_bytes(site.metadata.file("timestamp.json"))
         stamp.signed.version += 1
         stamp.signed.snapshot_meta = MetaFile.from_data(meta.signed.version, meta.to_bytes(), ["sha256"])
         stamp.signatures.clear()
-        stamp.sign(site.metadata._signers["timestamp"])
+        stamp.sign(site.metadata._keys.present("timestamp"))
         metadata._write(connection, "timestamp", stamp.signed.version, stamp.to_bytes())
     trust.refresh(second.now)
     with pytest.raises(Untrusted, match="team-vision was signed by 0/1 keys"):
