@@ -11,7 +11,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from fleet import errors
+from fleet import errors, offline_keys
 from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
@@ -93,7 +93,8 @@ async def _lifespan(
     database = await asyncio.to_thread(opened, settings)
     try:
         await asyncio.to_thread(database.migrate)
-        background = _build(app, settings, folder, database, clock)
+        notes = await asyncio.to_thread(_offline_keys, settings, folder, database)
+        background = _build(app, settings, folder, database, clock, notes)
         await asyncio.to_thread(_tell_revoked, app.state.services)
         task = asyncio.create_task(background.run(), name="background")
         task.add_done_callback(partial(_ended, stop=stop))
@@ -109,7 +110,9 @@ async def _lifespan(
         database.close()
 
 
-def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
+def _build(
+    app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock, notes: tuple[str, ...]
+) -> Background:
     topics = Topics(settings.broker_prefix)
     mishaps, meters = Mishaps(clock), Meters()
     authority = Authority.load(folder.ca)
@@ -198,11 +201,24 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         meters=meters,
         limits=limits,
         revocations=Revocations(authority, folder),
+        notes=notes,
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
     )
     return background
+
+
+def _offline_keys(settings: Settings, folder: Folder, database: Database) -> tuple[str, ...]:
+    """Refuse to start beside offline keys; a demonstration says at each start what it is."""
+    with database.read() as connection:
+        found = offline_keys.readable(folder, connection)
+    offline_keys.refuse(found, demo=settings.insecure_demo_keys)
+    if not settings.insecure_demo_keys:
+        return ()
+    note = "insecure demo keys: this server may read the offline keys, so whoever has it has the fleet"
+    log.warning("%s%s", note, f" ({found[0]})" if found else "")
+    return (note,)
 
 
 def _tell_revoked(use: Services) -> None:

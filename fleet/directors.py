@@ -1,7 +1,7 @@
 """Which of this server's keys gives orders: the one that the owner's newest targets metadata names.
 
-Asked in the transaction that an order is signed in, because the owner may have named another since the last one, through
-another server of this fleet even.
+Asked in the transaction that an order is signed in, because the owner may have named another since the last one, even
+through another server of this fleet.
 """
 
 from securesystemslib.signer import CryptoSigner

@@ -20,8 +20,8 @@ from fleet import events, orders
 from fleet.blobs import Blobs
 from fleet.clock import Clock
 from fleet.db import Database
-from fleet.folder import ONLINE_ROLES, Folder
 from fleet.directors import Directors
+from fleet.folder import ONLINE_ROLES, Folder
 from fleet.half_life import HalfLife
 from fleet.online_keys import OnlineKeys
 from fleet.refusals import Conflict, Missing
@@ -286,11 +286,7 @@ class Metadata:
         online = publication.publish_online(
             root=present[roles.ROOT],
             targets=present[roles.TARGETS],
-            teams={
-                Slug(role.removeprefix(prefix)): data
-                for role, data in present.items()
-                if role.startswith(prefix)
-            },
+            teams={Slug(role.removeprefix(prefix)): data for role, data in present.items() if role.startswith(prefix)},
             previous=publication.Online(snapshot, timestamp) if snapshot and timestamp else None,
             snapshot_signer=signers[roles.SNAPSHOT],
             timestamp_signer=signers[roles.TIMESTAMP],

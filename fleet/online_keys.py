@@ -1,8 +1,8 @@
 """The keys that the server itself signs with: one in force for each role, and beside it one that waits to be named.
 
 A key is made here and never leaves (``edgefleet-fleet keys new ROLE``). It is used from the moment that the owner's
-metadata names it, and the one before is deleted then. What is in force is decided by what the owner has signed, never by
-a file's name, so a stop between the two moments harms nothing.
+metadata names it, and the one before is deleted then. What is in force is decided by what the owner has signed, never
+by a file's name, so a stop between the two moments harms nothing.
 """
 
 import threading
@@ -74,7 +74,9 @@ def stage(folder: Folder, role: str) -> Key:
         BadSettings: there is no such fleet, no such role, or a key that waits already.
     """
     if role not in ONLINE_ROLES:
-        raise BadSettings("the server holds no key of this role", element=role, remedy=f"name {', '.join(ONLINE_ROLES)}")
+        raise BadSettings(
+            "the server holds no key of this role", element=role, remedy=f"name {', '.join(ONLINE_ROLES)}"
+        )
     if not folder.online_key(role).exists():
         raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
     path = folder.staged_key(role)

@@ -24,7 +24,7 @@ from fleet.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """The parts; ``leads`` says whether this server is the one that leads (fleet/leader.py).
+    """The parts; ``notes`` was found at the start and concerns whoever runs this server; ``leads`` says whether this server is the one that leads (fleet/leader.py).
 
     ``wake`` makes the rollout engine look now, and ``devices_changed`` says that devices joined or were removed; both
     from any thread.
@@ -44,6 +44,7 @@ class Services:
     meters: Meters
     limits: Limits
     revocations: Revocations
+    notes: tuple[str, ...]
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]

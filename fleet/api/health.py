@@ -16,7 +16,7 @@ router = APIRouter()
 # Public: load balancers and joining devices ask it, and it says nothing about the fleet.
 @router.get("/healthz", dependencies=[Depends(public)])
 def health(use: Use) -> dict[str, Any]:
-    """``mishaps`` counts what failed alone, by name, since the start.
+    """``mishaps`` counts what failed alone, by name, since the start; ``notes`` says what a person should do soon.
 
     Raises:
         Transient: the server cannot do its work now; in words.
@@ -31,4 +31,5 @@ def health(use: Use) -> dict[str, Any]:
         "leader": leads,
         "broker": broker,
         "mishaps": use.mishaps.counts,
+        "notes": [*use.notes, *use.metadata.due],
     }

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from fleet.api.bodies import Body
 from fleet.api.paths import TeamPath
 from fleet.auth import By, need
+from fleet.folder import Folder, replace_file
 from fleet.services import Use
 from modules.names import slug
 from modules.trust.roles import TARGETS_LIMIT
@@ -26,6 +27,8 @@ class Bootstrap(Body):
     targets: Base64Bytes
     director: Base64Bytes
     teams: Annotated[dict[str, Base64Bytes], Field(max_length=1000, default_factory=dict)]
+    #: the folder of this machine where the offline keys were made, if it was on this machine
+    keys_at: Annotated[str, Field(max_length=4096, pattern=r"^/[^\n\x00]*$")] | None = None
 
 
 class NewTeam(Body):
@@ -63,6 +66,8 @@ def online_keys(use: Use) -> dict[str, Any]:
 def bootstrap(body: Bootstrap, use: Use) -> dict[str, str]:
     teams = {slug(team, what="team"): data for team, data in body.teams.items()}
     use.metadata.bootstrap(root=body.root, targets=body.targets, director=body.director, teams=teams)
+    if body.keys_at is not None:
+        replace_file(Folder(use.settings.data).offline_keys_at, body.keys_at.encode() + b"\n")
     return {"state": "founded"}
 
 

@@ -16,6 +16,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     version: str = ""
     broker: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):

@@ -338,7 +338,9 @@ class TestOnline:
         row = {"labels": {}, "certificate": "", "public_key": "", "enrolled": 0.0, "online": False}
         numbers = {"boot": 0, "facts_number": 0, "order_counter": 0, "order_published": 0}
         known = {column.name for column in devices.columns}
-        rows = [{name: value for name, value in (row | numbers | {"id": one}).items() if name in known} for one in names]
+        rows = [
+            {name: value for name, value in (row | numbers | {"id": one}).items() if name in known} for one in names
+        ]
         with site.database.write() as connection:
             connection.execute(insert(devices), [one | missing(one) for one in rows])
             orders.issue_all(connection, site.now, names)

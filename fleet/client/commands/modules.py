@@ -11,7 +11,7 @@ from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
 from fleet.client.screen import Json, Screen, when
-from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.offline_keys import KEYS, team_signers
 from fleet.client.signing.sign import check_own
 from fleet.client.signing.sign import sign as sign_module
 from fleet.client.signing.trusted import Trusted
@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remo
 def sign(
     module: Ref,
     *,
-    keys: Annotated[Path, typer.Option(help="Folder of the offline keys.")],
+    keys: Annotated[list[str], typer.Option("--keys", "--key", help=KEYS)],
     as_json: Json = False,
 ) -> None:
     """Hash your own files again, and sign the draft if it is the same."""
@@ -94,7 +94,7 @@ def rebase(
     *,
     image: Annotated[str, typer.Option(help="Image of the workspace to run it in from now on.")],
     accelerator: Annotated[str, typer.Option(help="Of which runtime.")] = "cpu",
-    keys: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
+    keys: Annotated[list[str] | None, typer.Option("--keys", "--key", help=f"{KEYS} Signs at once.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make the next version with only the image changed, once the new image gives the same answers."""

@@ -6,13 +6,13 @@ Whoever signs a team's metadata signs everything that is in it, so what the serv
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.client.api import Fleet
 from modules.errors import BadSettings, LinkLost, Untrusted
-from modules.names import ModuleRef, Slug
+from modules.names import Digest, ModuleRef, Slug
 from modules.trust import roles
 from modules.trust.client import Client, explained
 
@@ -28,6 +28,17 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     releases: int = 0
     expires: float | None = None
+
+
+class Present(NamedTuple):
+    """The fleet's trust metadata as files, and the list of director keys that targets names."""
+
+    root: bytes
+    targets: bytes
+    teams: dict[Slug, bytes]
+    director: bytes
+    snapshot: bytes
+    timestamp: bytes
 
 
 class Trusted:
@@ -110,6 +121,30 @@ class Trusted:
         with explained():
             self._client(_LONG_AGO)
         return (self._cache / f"{roles.TARGETS}.json").read_bytes()
+
+    def present(self) -> Present:
+        """What is in force, in its newest versions, verified; expiry does not count.
+
+        Raises:
+            BadSettings: the fleet has no root yet.
+            Untrusted: it does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        with explained():
+            client = self._client(_LONG_AGO)
+            named = [team for team in client.teams() if client.team(team) is not None]
+            listed = client.top_level_targets.targets[roles.DIRECTOR_PATH]
+        director = b"".join(self._fleet.get_blob(Digest(f"sha256:{listed.hashes['sha256']}")))
+        with explained():
+            listed.verify_length_and_hashes(director)
+        return Present(
+            root=(self._cache / f"{roles.ROOT}.json").read_bytes(),
+            targets=(self._cache / f"{roles.TARGETS}.json").read_bytes(),
+            teams={team: (self._cache / f"{roles.team_role(team)}.json").read_bytes() for team in named},
+            director=director,
+            snapshot=(self._cache / f"{roles.SNAPSHOT}.json").read_bytes(),
+            timestamp=(self._cache / f"{roles.TIMESTAMP}.json").read_bytes(),
+        )
 
     def team_metadata(self, ref: ModuleRef) -> bytes:
         """The newest metadata of the module's team, verified; expiry does not count.
