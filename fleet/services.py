@@ -24,10 +24,11 @@ from fleet.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """The parts; ``notes`` was found at the start and concerns whoever runs this server; ``leads`` says whether this server is the one that leads (fleet/leader.py).
+    """The parts.
 
-    ``wake`` makes the rollout engine look now, and ``devices_changed`` says that devices joined or were removed; both
-    from any thread.
+    ``leads`` says whether this server is the one that leads (fleet/leader.py). ``wake`` makes the rollout engine look
+    now, and ``devices_changed`` says that devices joined or were removed; both from any thread. ``notes`` was found at
+    the start, for whoever runs this server.
     """
 
     settings: Settings

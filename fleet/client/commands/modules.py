@@ -20,8 +20,9 @@ from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.names import ModuleRef
+from modules.trust import repository
 
-app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules.")
+app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules; raise their floors.")
 
 
 @app.command()
@@ -61,6 +62,33 @@ def show(module: Ref, *, as_json: Json = False) -> None:
     with Fleet(config.load()) as fleet:
         found = fleet.module(arguments.module_ref(module))
     Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
+
+
+@app.command()
+def floor(
+    module: Annotated[str, typer.Argument(help="team/name.")],
+    version: Annotated[str, typer.Argument(help="The lowest version that may still run.")],
+    *,
+    keys: Annotated[list[str], typer.Option("--keys", "--key", help=KEYS)],
+    as_json: Json = False,
+) -> None:
+    """Raise a module's floor: devices accept no order for an older version any more, whoever signs it."""
+    screen, ref = Screen(as_json=as_json), arguments.module_ref(f"{module}:{version}")
+    signers = team_signers(keys, ref.team)
+    with Fleet(config.load()) as fleet:
+        present = Trusted(fleet, config.home()).team_metadata(ref)
+        signed = repository.set_floor(
+            present, team=ref.team, name=ref.name, minimum=ref.version, signers=signers, now=datetime.now(UTC)
+        )
+        if signed != present:
+            fleet.put_team(ref.team, signed)
+    document = {"module": f"{ref.team}/{ref.name}", "floor": str(ref.version), "raised": signed != present}
+    screen.show(
+        document,
+        lambda it: it.say(
+            f"No version of {ref.team}/{ref.name} below {ref.version} is accepted any more; what runs is not stopped."
+        ),
+    )
 
 
 @app.command()
