@@ -28,7 +28,7 @@ from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import auto
 from fleet.tables import tuf_metadata
-from modules.errors import BadSettings, Invalid
+from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Digest, ModuleRef, Slug
 from modules.signing import decode_keys
 from modules.trust import publication, roles, succession
@@ -194,6 +194,23 @@ class Metadata:
             Invalid: something is not metadata, or changes what must stay.
             Untrusted: something is not signed as it must be, or is not the next version.
         """
+        try:
+            return self._succeed(root, targets, director, teams, skip=skip, by=by)
+        except (Invalid, Untrusted) as error:
+            with self._database.write() as connection:
+                events.record(connection, self._clock(), "metadata-refused", str(error), by=by)
+            raise
+
+    def _succeed(
+        self,
+        root: bytes | None,
+        targets: bytes | None,
+        director: bytes | None,
+        teams: Mapping[Slug, bytes],
+        *,
+        skip: bool,
+        by: str,
+    ) -> list[str]:
         if director is not None:
             self._blobs.put(director)
         with self._database.write() as connection:

@@ -51,6 +51,8 @@ def missing_of_root(*, old: bytes, new: bytes) -> list[str]:
     """Who has still to sign this root, in words; empty where enough have."""
     before, file = (metadata.read(data, Root, roles.ROOT) for data in (old, new))
     found = file.signed.get_root_verification_result(before.signed, file.signed_bytes, file.signatures)
+    if set(before.signed.roles[roles.ROOT].keyids) == set(file.signed.roles[roles.ROOT].keyids):
+        return _lacking("of the root keys", found.first)
     return [
         *_lacking("of the present root keys", found.first),
         *_lacking("of the new root keys", found.second),

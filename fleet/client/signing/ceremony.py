@@ -232,15 +232,20 @@ def described(change: Change) -> list[dict[str, Any]]:
                 "role": role,
                 "version": signed.version,
                 "expires": signed.expires.strftime("%Y-%m-%d"),
-                "added": {one: sorted(set(keys) - set(before.get(one, ()))) for one, keys in after.items()}
-                if before else {},
-                "removed": {one: sorted(set(keys) - set(after.get(one, ()))) for one, keys in before.items()},
+                "added": _differing(after, before) if before else {},
+                "removed": _differing(before, after),
                 "missing": change.missing().get(role, []),
             }
-        )  # fmt: skip
+        )
     if change.director is not None:
         found.append({"role": DIRECTOR, "keys": sorted(decode_keys(change.director))})
     return found
+
+
+def _differing(those: Mapping[str, Sequence[str]], others: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """What ``those`` roles have beyond the ``others``."""
+    more = {role: sorted(set(keys) - set(others.get(role, ()))) for role, keys in those.items()}
+    return {role: keys for role, keys in more.items() if keys}
 
 
 def _bytes(path: Path) -> bytes:
