@@ -6,13 +6,15 @@ Device ``device`` is in touch all the time; ``late`` saw the fleet at its beginn
 import shutil
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from fleet.authority import Authority
 from fleet.folder import Folder
 from modules.errors import Untrusted
+from modules.names import Slug
 from modules.signing import signer_from_pem
-from modules.trust import drafts, roles
+from modules.trust import repository, roles
 from tests.doubles.keys import signer as new_signer
 from tests.doubles.publisher import checked
 from tests.parts.key_site import KeySite, signed_by
@@ -149,19 +151,32 @@ async def test_the_targets_key_is_lost(fleet):
 
 
 async def test_the_targets_key_is_stolen(fleet):
-    """The thief names a team of his own; after the change he names nothing, and devices refuse his targets."""
-    site, releases, device, _ = fleet
-    thief = site.signer("owner/targets.pem")
-    renewed = drafts.next_targets(site.file("targets"), now=datetime.now(UTC)).targets
-    checked(site.send(targets=drafts.add_signatures(renewed, role="targets", signers=[thief])))
-    run(site, "The targets key is stolen")
+    """The thief names a team of his own; after the change he names none, his team is ours, devices refuse his list."""
+    site, releases, _, late = fleet
+    thief, evil = site.signer("owner/targets.pem"), Slug("evil")
+    now, his_team = datetime.now(UTC), new_signer()
+    body = {
+        "team": evil,
+        "targets": repository.delegate_team(
+            site.file("targets"), team=evil, keys=[his_team.public_key], signers=[thief], now=now
+        ),
+        "metadata": repository.create_team(team=evil, signers=[his_team], now=now),
+    }
+    checked(site.http().post("/api/v1/tuf-teams", json=msgspec.to_builtins(body)))
+    assert "evil" in run(site, "The targets key is stolen")
+    site.terminal.paste("edgefleet keys make owner/evil.pem")
+    site.terminal.paste("edgefleet keys rotate team-evil --new-key owner/evil.pem --key owner/targets-2.pem")
 
-    assert site.status()["targets"]["keys"] == [site.keyid("owner/targets-2.pem")]
+    stands = site.status()
+    assert stands["targets"]["keys"] == [site.keyid("owner/targets-2.pem")]
+    assert stands["team-evil"]["keys"] == [site.keyid("owner/evil.pem")]
     his = signed_by(site.file("targets"), thief)
     assert "0 of 1 signatures hold" in refusal(site.send(targets=his))
+    late.tampered[f"{stands['targets']['version']}.targets.json"] = his
+    with pytest.raises(Untrusted):
+        await late.accept(releases[1], signer=site.director(), counter=2)
+    late.tampered.clear()
     await both_take(fleet)
-    device.tampered["9.targets.json"] = his
-    await device.accept(releases[1], signer=site.director(), counter=3)
 
 
 async def test_a_teams_key_is_lost(fleet):
@@ -207,10 +222,8 @@ async def test_the_directors_key_is_stolen(fleet):
 async def test_the_snapshot_or_timestamp_key_is_stolen(fleet):
     """The thief shows a device a number so high that honest news looks old; new keys undo that."""
     site, releases, device, _ = fleet
-    thief = {
-        role: signer_from_pem(site.data.online_key(role).read_bytes()) for role in (roles.SNAPSHOT, roles.TIMESTAMP)
-    }
-    ahead = signed_by(site.file("timestamp"), thief["timestamp"], change=lambda one: setattr(one, "version", 1_000_000))
+    thief = signer_from_pem(site.data.online_key(roles.TIMESTAMP).read_bytes())
+    ahead = signed_by(site.file("timestamp"), thief, change=lambda one: setattr(one, "version", 1_000_000))
     device.tampered["timestamp.json"] = ahead
     await device.accept(releases[0], signer=site.director())
     device.tampered.clear()
