@@ -18,6 +18,7 @@ from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import BoundedServer, Pace, paced
 from fleet.db import in_words
 from fleet.folder import ONLINE_ROLES, Folder
+from fleet.offline_keys import refuse
 from fleet.online_keys import stage
 from fleet.settings import Settings
 from fleet.setup import initialise, opened
@@ -117,7 +118,11 @@ def _new_key(settings: Settings, options: argparse.Namespace) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     folder = Folder(settings.data)
-    opened(settings).close()
+    database = opened(settings)
+    try:
+        refuse(folder, database, demo=settings.insecure_demo_keys)
+    finally:
+        database.close()
     _open_many_files()
     listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})

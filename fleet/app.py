@@ -11,7 +11,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from fleet import errors, offline_keys
+from fleet import errors
 from fleet.api import auto_rollouts, devices, enrol, events, export, health, metrics, modules, rollouts, tuf
 from fleet.api import blobs as blobs_api
 from fleet.attempts import Attempts
@@ -33,6 +33,7 @@ from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
+from fleet.offline_keys import DEMO
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
@@ -93,8 +94,7 @@ async def _lifespan(
     database = await asyncio.to_thread(opened, settings)
     try:
         await asyncio.to_thread(database.migrate)
-        notes = await asyncio.to_thread(_offline_keys, settings, folder, database)
-        background = _build(app, settings, folder, database, clock, notes)
+        background = _build(app, settings, folder, database, clock)
         await asyncio.to_thread(_tell_revoked, app.state.services)
         task = asyncio.create_task(background.run(), name="background")
         task.add_done_callback(partial(_ended, stop=stop))
@@ -110,9 +110,7 @@ async def _lifespan(
         database.close()
 
 
-def _build(
-    app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock, notes: tuple[str, ...]
-) -> Background:
+def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
     topics = Topics(settings.broker_prefix)
     mishaps, meters = Mishaps(clock), Meters()
     authority = Authority.load(folder.ca)
@@ -201,24 +199,12 @@ def _build(
         meters=meters,
         limits=limits,
         revocations=Revocations(authority, folder),
-        notes=notes,
+        notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
     )
     return background
-
-
-def _offline_keys(settings: Settings, folder: Folder, database: Database) -> tuple[str, ...]:
-    """Refuse to start beside offline keys; a demonstration says at each start what it is."""
-    with database.read() as connection:
-        found = offline_keys.readable(folder, connection)
-    offline_keys.refuse(found, demo=settings.insecure_demo_keys)
-    if not settings.insecure_demo_keys:
-        return ()
-    note = "insecure demo keys: this server may read the offline keys, so whoever has it has the fleet"
-    log.warning("%s%s", note, f" ({found[0]})" if found else "")
-    return (note,)
 
 
 def _tell_revoked(use: Services) -> None:

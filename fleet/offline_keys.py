@@ -6,6 +6,7 @@ folder that ``keys init`` told it of, where that ran on this machine; and the pa
 see: keys elsewhere on its disk, on machines it can log in to, or in somebody's pocket.
 """
 
+import logging
 import os
 import re
 import stat
@@ -16,12 +17,16 @@ from typing import Final
 from sqlalchemy import Connection, select
 from tuf.api.metadata import Metadata, Root, Targets
 
+from fleet.db import Database
 from fleet.folder import Folder
 from fleet.tables import tuf_metadata
 from modules.errors import BadSettings
 from modules.signing import signer_from_pem
 from modules.trust import roles
 
+log = logging.getLogger(__name__)
+
+DEMO: Final = "insecure demo keys: this server may read the offline keys, so whoever has it has the fleet"
 VARIABLE: Final = "EDGEFLEET_PASSPHRASE"
 _NAMES: Final = re.compile(r"(root-[0-9]+|targets|team-[a-z0-9-]+)\.pem")
 _LARGEST: Final = 16 * 1024
@@ -30,12 +35,16 @@ _MOST_FILES: Final = 20_000
 _PRIVATE: Final = b"PRIVATE KEY-----"
 
 
-def refuse(found: Collection[str], *, demo: bool) -> None:
-    """Go on if there are none, or if this is a demonstration.
+def refuse(folder: Folder, database: Database, *, demo: bool) -> None:
+    """Go on if there are none, or if this is a demonstration, which is said.
 
     Raises:
         BadSettings: there are; names the first.
     """
+    with database.read() as connection:
+        found = readable(folder, connection)
+    if demo:
+        log.warning("%s%s", DEMO, f" ({found[0]})" if found else "")
     if found and not demo:
         first, *more = found
         raise BadSettings(

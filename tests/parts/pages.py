@@ -28,7 +28,7 @@ class Terminal:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         commands = _commands(folder.parent / "bin")
-        self._environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"} | dict(environment)
+        self.environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"} | dict(environment)
 
     def paste(self, text: str, *, fails: bool = False, instead: Mapping[str, str] | None = None) -> str:
         """Run a block, with these words of the page replaced; what it printed.
@@ -41,7 +41,7 @@ class Terminal:
         done = subprocess.run(
             ["bash", "-e", "-c", text],
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
