@@ -126,7 +126,7 @@ def _enough(role: str, new: Sequence[Key], threshold: int) -> None:
     different = len({key.keyid for key in new})
     if different < threshold:
         raise BadSettings(
-            f"{different} keys are fewer than the {threshold} that must sign",
+            f"too few keys are named: {different}, and {threshold} must sign",
             element=role,
             remedy="name a new key for each that goes: edgefleet keys rotate",
         )

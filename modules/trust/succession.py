@@ -35,7 +35,7 @@ def check_root(*, old: bytes, new: bytes, now: datetime) -> None:
     for role, entry in before.signed.roles.items():
         if file.signed.roles[role].threshold < entry.threshold:
             raise Invalid(
-                f"{file.signed.roles[role].threshold} signatures would be enough, and today {entry.threshold} must be",
+                f"its threshold would be {file.signed.roles[role].threshold}, and is {entry.threshold} today",
                 element=role,
                 remedy="keep the threshold",
             )

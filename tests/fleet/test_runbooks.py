@@ -279,6 +279,46 @@ async def test_the_servers_data_folder_is_lost_and_restored_from_a_backup(fleet)
     assert site.status()["targets"]["version"] > 1000
 
 
+async def test_what_cannot_be_done_is_refused_with_what_to_do(fleet):
+    """The last key of a role, a server's key from elsewhere, an unknown role or key, a key that signs nothing of it."""
+    site, _, _, _ = fleet
+    stands = site.status()
+    owner, anna = "--key owner/targets.pem", "--key anna/root-1.pem"
+    for command, said in {
+        f"revoke targets {stands['targets']['keys'][0]} {anna}": "too few keys would be left: 0, and 1 must sign",
+        f"revoke director {stands['director']['keys'][0][:8]} {owner}": "edgefleet-fleet keys new director",
+        f"revoke root {stands['root']['keys'][0][:4]} {anna}": "4 letters are too few",
+        f"revoke root 00000000 {anna}": "name one of:",
+        f"rotate director {owner}": "no new key of director waits on the fleet server",
+        f"rotate director --new-key ben/root-2.pem {owner}": "made on the fleet server and never leaves it",
+        f"rotate targets {anna}": "no new key is named",
+        f"rotate team-nobody --new-key ben/root-2.pem {owner}": "there is no such role",
+        f"rotate root --new-key ben/root-2.pem {anna}": "too few keys are named: 1, and 2 must sign",
+        f"rotate targets --new-key anna/root-1.pem {anna} --key ben/root-2.pem": "is a key of root already",
+        f"renew root {anna}": "1 of 2 of the root keys signed",
+        f"renew root {owner}": "may sign none of it",
+        "renew snapshot": "signs it by itself",
+        "sign nowhere --key anna/root-1.pem": "bring the whole folder",
+        "submit nowhere": "bring the whole folder",
+        "make anna/root-1.pem": "keys are never overwritten",
+    }.items():
+        assert said in site.terminal.paste(f"edgefleet keys {command}", fails=True), command
+        assert '"error"' in site.terminal.paste(f"edgefleet keys {command} --json", fails=True)
+    assert site.status() == stands
+
+
+async def test_the_server_on_the_same_machine_is_told_where_the_keys_are(site):
+    """Made beside the server and left there, they keep it from starting again; moved away, they do not."""
+    site.terminal.paste("edgefleet keys init keys --team acme")
+    site.stop()
+    with pytest.raises(AssertionError, match="this server can read offline keys"):
+        site.start(insecure_demo_keys="false")
+    (site.desk / "keys").rename(site.folder / "away")
+    site.start(insecure_demo_keys="false")
+    assert site.http().get("/healthz").json()["notes"] == []
+    assert "may read the offline keys" not in site.terminal.paste("edgefleet status")
+
+
 def test_every_runbook_is_run():
     """A runbook that is added gets a test: each heading of the page is one of these."""
     tried = {name.removeprefix("test_").replace("_", " ") for name in globals() if name.startswith("test_")}

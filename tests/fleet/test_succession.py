@@ -1,7 +1,7 @@
 """Keys that change hands, as the server takes them: by the TUF rules, all or nothing, and only forward."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -160,7 +160,7 @@ class TestRoot:
             (lambda root: setattr(root, "version", root.version + 1), "version 3, and version 2 is next"),
             (lambda root: setattr(root, "version", 1), "version 1, and version 2 is next"),
             (lambda root: setattr(root, "expires", datetime(2026, 1, 1, tzinfo=UTC)), "it expired at 2026-01-01"),
-            (lambda root: setattr(root.roles["root"], "threshold", 1), "1 signatures would be enough"),
+            (lambda root: setattr(root.roles["root"], "threshold", 1), "threshold would be 1, and is 2 today"),
             (lambda root: setattr(root, "consistent_snapshot", False), "without|no versions"),
             (lambda root: root.add_key(root.keys[root.roles["root"].keyids[0]], "targets"), "is a key of root already"),
             (
@@ -398,11 +398,82 @@ def test_after_a_restored_backup_versions_may_be_skipped(site, device):
         site.send(targets=below, skip=True)
 
 
-def test_nothing_expires_unnoticed_and_a_late_device_follows_many_roots(site, device):
-    """Five roots further, thirty days and more offline over each, a device comes to the newest by itself."""
+def change_root_keys(site):
+    new = new_keys(3)
+    site.send(root=site.next_root(*site.owner.root_signers[:2], *new[:2], keys={"root": publics(new)}))
+    site.owner.root_signers = new
+
+
+def change_targets(site):
+    old, site.owner.targets_signer = site.owner.targets_signer, new_keys(1)[0]
+    keys = {"targets": publics([site.owner.targets_signer])}
+    targets, _ = site.next_targets()
+    site.send(root=site.next_root(*site.owner.root_signers[:2], keys=keys), targets=targets)
+    with pytest.raises(Untrusted):
+        site.send(targets=site.next_targets(signer=old)[0])
+
+
+def change_team(site):
+    site.owner.team_signer = new_keys(1)[0]
+    targets, _ = site.next_targets(teams={site.owner.team: publics([site.owner.team_signer])})
+    team = drafts.again(site.file("team-acme"), role="team-acme", now=site.date)
+    team = drafts.add_signatures(team, role="team-acme", signers=[site.owner.team_signer])
+    site.send(targets=targets, teams={site.owner.team: team})
+
+
+def change_director(site):
+    targets, director = site.next_targets(directors=[online_keys.stage(site.data, "director")])
+    site.send(targets=targets, director=director)
+
+
+def change_online(role):
+    def change(site):
+        keys = {role: [online_keys.stage(site.data, role)]}
+        site.send(root=site.next_root(*site.owner.root_signers[:2], keys=keys))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_root_keys,
+        change_targets,
+        change_team,
+        change_director,
+        change_online("snapshot"),
+        change_online("timestamp"),
+    ],
+    ids=["root", "targets", "team", "director", "snapshot", "timestamp"],
+)
+def test_a_device_that_was_away_for_forty_days_follows(site, device, change):
+    """Twice the role's keys changed while it was off, and everything that it knew of the online roles has expired."""
+    device.manifest_target("modules/acme/digits/1.json")
+    for _ in range(2):
+        for _day in range(20):
+            site.now += DAY_S
+            site.metadata.renew()
+        change(site)
+    device.refresh(site.date)
+    assert device.manifest_target("modules/acme/digits/1.json") is None
+    assert list(device.director_keys()) == [site.metadata.director.public_key.keyid]
+    device.require_current(site.date, teams=[site.owner.team])
+
+
+def test_a_device_far_behind_follows_many_roots(site, device):
+    """Five roots further, a month apart, a device comes to the newest by itself."""
     for _ in range(5):
-        site.now += timedelta(days=31).total_seconds()
-        site.send(root=site.next_root(*site.owner.root_signers[:2]))
+        site.now += 31 * DAY_S
+        change_root_keys(site)
         site.metadata.renew()
+    targets, _ = site.next_targets()
+    site.send(targets=targets)
     device.refresh(site.date)
     assert site.version("root") == 6
+
+
+def test_what_is_refused_is_an_event(site):
+    """Somebody sends a root with one signature: the owner can see that somebody tried."""
+    with pytest.raises(Untrusted):
+        site.send(root=site.next_root(site.owner.root_signers[0]), by="token 7")
+    assert "1 of 2 of the root keys signed" in site.events("metadata-refused")[0]

@@ -65,8 +65,8 @@ class KeySite:
         self.terminal.paste(f"edgefleet login {self.server.url} --token {self.server.token} --ca {self.data.ca}")
         self._extra: list[Any] = []
 
-    def start(self) -> None:
-        running = fleet_server(self.data, self.broker, port=str(self._port), tick_s="0.2")
+    def start(self, **settings: str) -> None:
+        running = fleet_server(self.data, self.broker, port=str(self._port), tick_s="0.2", **settings)
         self.server: FleetServer = self._server.enter_context(running)
 
     def stop(self) -> None:

@@ -100,7 +100,7 @@ def revoke(
         threshold = ceremony.threshold_of(present, role)
         if len(left) < threshold:
             raise BadSettings(
-                f"{len(left)} keys would be left, and {threshold} must sign",
+                f"too few keys would be left: {len(left)}, and {threshold} must sign",
                 element=role,
                 remedy=_instead(role, leaving),
             )
@@ -215,7 +215,7 @@ def _chosen(keys: dict[str, Key], part: str, role: str) -> str:
     found = [keyid for keyid in keys if keyid.startswith(part)] if len(part) >= _SHORTEST else []
     if len(found) != 1:
         raise BadSettings(
-            f"{len(found)} keys of the role have an id that begins with {part}"
+            f"{'no key' if not found else 'more than one key'} of the role has an id that begins with {part}"
             if len(part) >= _SHORTEST
             else f"{len(part)} letters are too few to name a key",
             element=role,
