@@ -29,13 +29,15 @@ class HalfLife:
         """Something was signed: look at the next occasion."""
         self._looked = None
 
+    def waits(self, now: dt.datetime) -> bool:
+        """Whether it was looked at within the last hour."""
+        return self._looked is not None and LOOK_EVERY > now - self._looked >= dt.timedelta(0)
+
     def look(self, connection: Connection, present: Mapping[str, bytes], now: dt.datetime) -> None:
         """Find what is past half of its life; what was not told before becomes an event.
 
         ``present`` is the newest metadata by role.
         """
-        if self._looked is not None and LOOK_EVERY > now - self._looked >= dt.timedelta(0):
-            return
         found = []
         for role in sorted(present):
             if role in {roles.SNAPSHOT, roles.TIMESTAMP}:

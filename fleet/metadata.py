@@ -278,7 +278,8 @@ class Metadata:
             data = _read(connection, roles.TIMESTAMP)
             if data is None:
                 return
-            self._half_life.look(connection, _present(connection), self._now())
+            if not self._half_life.waits(self._now()):
+                self._half_life.look(connection, _present(connection), self._now())
             signed_at = Envelope[Timestamp].from_bytes(data).signed.expires - roles.life(roles.TIMESTAMP)
             if self._now() - signed_at >= RENEW_AFTER:
                 self._publish(connection)

@@ -5,6 +5,7 @@ metadata names it, and the one before is deleted then. What is in force is decid
 by a file's name, so a stop between the two moments harms nothing.
 """
 
+import os
 import threading
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -29,8 +30,8 @@ class OnlineKeys:
         self._present = {role: _load(folder, role) for role in ONLINE_ROLES}
 
     def present(self, role: str) -> CryptoSigner:
-        """The one in force, as far as this process has heard."""
-        return self._present[role]
+        """The one in force: the file's, which another server on this folder may have put there."""
+        return self._stored(role) or self._present[role]
 
     def staged(self) -> Mapping[str, Key]:
         """The public keys that wait to be named, by role; read anew, because another program makes them."""
@@ -80,12 +81,20 @@ def stage(folder: Folder, role: str) -> Key:
     if not folder.online_key(role).exists():
         raise BadSettings("there is no fleet here", element=str(folder.root), remedy="make one with: init")
     path = folder.staged_key(role)
+    draft = path.with_suffix(f".{os.getpid()}")
+    write_secret(draft, new_online_key())
     try:
-        write_secret(path, new_online_key())
+        owner = folder.root.stat()
+        if owner.st_uid != os.geteuid():
+            os.chown(draft, owner.st_uid, owner.st_gid)  # made by an administrator, and read by the server's account
+        path.hardlink_to(draft)  # whole, or not at all: a server may look at any moment
     except FileExistsError as error:
         raise BadSettings(
             "a new key waits already", element=str(path), remedy=_AGAIN.format(role=role, path=path.name)
         ) from error
+    finally:
+        draft.unlink()
+    sync_folder(folder.root)
     return signer_from_pem(path.read_bytes(), element=str(path)).public_key
 
 

@@ -1,6 +1,6 @@
 """Whether the server works, whether it leads, and whether it has the broker."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends
 
@@ -9,6 +9,8 @@ from fleet.db import disk_trouble
 from fleet.services import Use
 from modules import __version__
 from modules.errors import Transient
+
+SIGN_AGAIN: Final = "metadata that offline keys sign is past half of its life: edgefleet keys status"
 
 router = APIRouter()
 
@@ -31,5 +33,6 @@ def health(use: Use) -> dict[str, Any]:
         "leader": leads,
         "broker": broker,
         "mishaps": use.mishaps.counts,
-        "notes": [*use.notes, *use.metadata.due],
+        # Whose it is stands in the events, which are not public.
+        "notes": [*use.notes, *([SIGN_AGAIN] if use.metadata.due else [])],
     }

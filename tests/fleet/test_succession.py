@@ -1,5 +1,7 @@
 """Keys that change hands, as the server takes them: by the TUF rules, all or nothing, and only forward."""
 
+import os
+import stat
 import time
 from datetime import UTC, datetime
 
@@ -298,6 +300,14 @@ class TestOnline:
         site.now += DAY_S + 1
         site.metadata.renew()
         device.refresh(site.date)
+
+    @pytest.mark.needs("root")
+    def test_a_key_that_an_administrator_makes_is_the_servers(self, site):
+        """Made as root beside a server of another account, it can be read by that account, and by nobody else."""
+        os.chown(site.data.root, 65534, 65534)
+        online_keys.stage(site.data, "snapshot")
+        made = site.data.staged_key("snapshot").stat()
+        assert (made.st_uid, stat.S_IMODE(made.st_mode), made.st_nlink) == (65534, 0o600, 1)
 
     def test_a_second_key_waits_for_the_first(self, site):
         """Only one key waits, so that nobody names one that is gone."""
