@@ -217,7 +217,7 @@ class Metadata:
             root_now, targets_now = self._founded(connection)
             sent = {roles.ROOT: root, roles.TARGETS: targets}
             sent |= {roles.team_role(team): data for team, data in teams.items()}
-            new = {role: data for role, data in sent.items() if data and data != _read(connection, role)}
+            new = {role: data for role, data in sent.items() if data is not None and data != _read(connection, role)}
             if roles.ROOT in new:
                 succession.check_root(old=root_now, new=new[roles.ROOT], now=self._now())
             after = new.get(roles.ROOT, root_now), new.get(roles.TARGETS, targets_now)

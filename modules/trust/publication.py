@@ -5,7 +5,7 @@ The server holds the snapshot and timestamp keys and no other. With them it can 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
@@ -15,6 +15,9 @@ from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Slug
 from modules.trust import metadata, roles
 from modules.trust.repository import check_raised
+
+# Names of files have nine digits for it.
+HIGHEST_VERSION: Final = 100_000_000
 
 
 class Online(NamedTuple):
@@ -145,6 +148,7 @@ def check_next(
 
     Raises:
         Untrusted: it is not the next version, or has expired.
+        Invalid: its version is absurd.
     """
     due = _version_after(before) if before is not None else 1
     if file.signed.version < due or (file.signed.version > due and not skip):
@@ -152,6 +156,12 @@ def check_next(
             f"this is version {file.signed.version}, and version {due} is next",
             element=role,
             remedy="fetch the present metadata and add to that",
+        )
+    if file.signed.version > HIGHEST_VERSION:
+        raise Invalid(
+            f"a version above {HIGHEST_VERSION} leaves no room for those after it",
+            element=role,
+            remedy="sign it with a lower one",
         )
     if file.signed.is_expired(now):
         raise Untrusted(

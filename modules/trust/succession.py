@@ -6,6 +6,7 @@ and of its own. Beyond them it refuses what would only harm: a lower threshold, 
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Final
 
 from securesystemslib.signer import Key
 from tuf.api.exceptions import LengthOrHashMismatchError
@@ -18,7 +19,9 @@ from modules.signing import decode_keys
 from modules.trust import metadata, roles
 from modules.trust.publication import check_next
 
-_TEAM = roles.team_role(Slug(""))
+# What edgefleet makes and devices are tried with.
+KINDS: Final = frozenset({"ed25519", "ecdsa-sha2-nistp256"})
+_TEAM: Final = roles.team_role(Slug(""))
 
 
 def check_root(*, old: bytes, new: bytes, now: datetime) -> None:
@@ -148,6 +151,12 @@ def _apart(holders: Mapping[str, Iterable[Key]]) -> None:
     of: dict[str, str] = {}
     for role, keys in holders.items():
         for key in keys:
+            if key.scheme not in KINDS:
+                raise Invalid(
+                    f"key {key.keyid[:12]} is of the kind {key.scheme[:40]}",
+                    element=role,
+                    remedy="make an Ed25519 or P-256 key",
+                )
             material = str(key.to_dict()["keyval"])
             if material in of:
                 raise Invalid(

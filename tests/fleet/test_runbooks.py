@@ -307,6 +307,28 @@ async def test_what_cannot_be_done_is_refused_with_what_to_do(fleet):
     assert site.status() == stands
 
 
+async def test_nonsense_is_refused_and_changes_nothing(fleet):
+    """Whatever is sent as new metadata is an answer in words, and the server goes on."""
+    site, _, _, _ = fleet
+    stands, root, targets = site.status(), site.root(), site.file("targets")
+    deep = b"[" * 10_000
+    for parts in (
+        *({name: data} for name in ("root", "targets") for data in (b"", b"{}", b"null", deep, b"\xff\x00", root[:-9])),
+        {"root": targets},
+        {"targets": root},
+        {"teams": {"acme": root}},
+        {"teams": {"acme": targets}},
+        {"teams": {"../x": root}},
+        {"teams": {"nobody": site.file("team-acme")}},
+        {"targets": targets.replace(b'"version":1', b'"version":' + b"9" * 40)},
+        {"root": root.replace(b'"expires":"2', b'"expires":"9')},
+    ):
+        refusal(site.send(**parts))
+    assert site.http().get("/healthz").is_success
+    assert site.status() == stands
+    assert "Traceback" not in site.server.log()
+
+
 async def test_the_server_on_the_same_machine_is_told_where_the_keys_are(site):
     """Made beside the server and left there, they keep it from starting again; moved away, they do not."""
     site.terminal.paste("edgefleet keys init keys --team acme")

@@ -178,6 +178,13 @@ class TestRoot:
             site.send(root=root)
         assert site.version("root") == 1
 
+    def test_a_key_of_another_kind_is_refused(self, site):
+        """RSA would verify, and is nothing that edgefleet makes or tries."""
+        rsa = CryptoSigner.generate_rsa()
+        keys = {"root": [*publics(site.owner.root_signers), rsa.public_key]}
+        with pytest.raises(Invalid, match="is of the kind rsassa"):
+            site.send(root=site.next_root(*site.owner.root_signers, keys=keys))
+
     def test_one_key_under_two_ids_does_not_count_twice(self, site):
         """Whoever holds one key cannot be two holders."""
 
@@ -406,6 +413,10 @@ def test_after_a_restored_backup_versions_may_be_skipped(site, device):
     below, _ = site.next_targets(change=lambda it: setattr(it, "version", 2))
     with pytest.raises(Untrusted, match="version 2, and version 5 is next"):
         site.send(targets=below, skip=True)
+    for absurd in (100_000_001, 2**40, 10**30):
+        ahead, _ = site.next_targets(change=lambda it, to=absurd: setattr(it, "version", to))
+        with pytest.raises(Invalid, match="no room for those after it"):
+            site.send(targets=ahead, skip=True)
 
 
 def change_root_keys(site):

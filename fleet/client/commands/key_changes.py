@@ -38,7 +38,8 @@ def renew(
     key: Keys = None,
     draft: Draft = None,
     above: Annotated[
-        int, typer.Option(min=0, help="After a restored backup: the highest version of it that devices saw.")
+        int,
+        typer.Option(min=0, max=1_000_000, help="After a restored backup: the highest version that devices saw."),
     ] = 0,
     as_json: Json = False,
 ) -> None:

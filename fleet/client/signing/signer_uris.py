@@ -24,11 +24,10 @@ from securesystemslib.signer import (
 )
 
 from modules.errors import BadSettings
+from modules.trust.succession import KINDS
 
 SCHEMES: Final = ("file2", "hsm", "awskms", "gcpkms", "azurekms", "hv")
 PIN_VARIABLE: Final = "EDGEFLEET_PIN"
-# What devices verify; of the elliptic curves P-256 alone.
-_KINDS: Final = frozenset({"ed25519", "ecdsa-sha2-nistp256"})
 _EXTRAS: Final = {
     "hsm": "pip install 'edgefleet[hsm]', and name the HSM's library in PYKCS11LIB",
     "awskms": "pip install 'securesystemslib[awskms]'",
@@ -56,7 +55,7 @@ def load(uri: str) -> Signer:
     """
     scheme, _, rest = uri.partition(":")
     with_uri, key = _asked(uri, lambda: _IMPORT[scheme](uri, rest))
-    if key.scheme not in _KINDS:
+    if key.scheme not in KINDS:
         raise BadSettings(
             f"the key is of the kind {key.scheme}, which devices do not verify",
             element=uri,
