@@ -51,6 +51,8 @@ from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
+from fleet.offline_keys import DEMO
+from fleet.online_keys import new_online_key
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.publisher import Publisher
@@ -61,7 +63,7 @@ from fleet.revocation import Revocations
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
-from fleet.setup import SERVICE, new_online_key, opened
+from fleet.setup import SERVICE, opened
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -142,7 +144,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director, life_s=settings.order_life_s)
+    orders = Orders(metadata.director_in, life_s=settings.order_life_s)
     service = settings.broker_certificate or folder.service
     make_tls = partial(
         tls_context,
@@ -244,7 +246,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
             certificate_life_s=settings.certificate_life_s,
         ),
         orders=orders,
-        commands=Commands(database, metadata.director, clock),
+        commands=Commands(database, metadata.director_in, clock),
         followers=Followers(),
         link=link,
         attempts=Attempts(),
@@ -254,6 +256,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         revocations=revocations,
         upkeep=upkeep,
         heads=heads,
+        notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,

@@ -18,7 +18,7 @@ from modules.program import MAKE_ROOM, disk_takes_no_more
 NOUNS: Final = {
     "login": "Remember a fleet server's address, token and certificate authority.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
-    "keys": "Make the offline signing keys.",
+    "keys": "Make the offline signing keys, see how they stand, renew and replace them.",
     "teams": "Add and list the teams that may publish modules.",
     "images": "Build, add, list and save the container images that modules run in.",
     "environments": "Build, list, show and save what entry scripts run in.",
