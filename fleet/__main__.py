@@ -19,7 +19,9 @@ from fleet.audit import local
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import BoundedServer, Pace, paced
 from fleet.db import in_words
-from fleet.folder import Folder
+from fleet.folder import ONLINE_ROLES, Folder
+from fleet.offline_keys import refuse
+from fleet.online_keys import stage
 from fleet.people import operator_commands, operators, passwords
 from fleet.people.roles import ROLES, Grant
 from fleet.settings import Settings
@@ -139,9 +141,21 @@ def _broker_probes(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _new_key(settings: Settings, options: argparse.Namespace) -> int:
+    key = stage(Folder(settings.data), options.role)
+    print(f"A new key of {options.role} waits until the owner names it; until then the present one signs.")
+    print(f"Its id: {key.keyid}")
+    print(f"The owner's next step: edgefleet keys rotate {options.role}")
+    return 0
+
+
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     folder = Folder(settings.data)
-    opened(settings).close()
+    database = opened(settings)
+    try:
+        refuse(folder, database, demo=settings.insecure_demo_keys)
+    finally:
+        database.close()
     _open_many_files()
     listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -216,12 +230,28 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--public-url", help="address that devices are given")
     serve.add_argument("--blob-port", type=int, help="port where devices fetch blobs over HTTPS; 0 takes a free one")
     serve.add_argument("--blob-url", help="address of that port that devices are given")
+    serve.add_argument(
+        "--insecure-demo-keys",
+        action="store_true",
+        default=None,
+        help="start although this server can read the offline keys: for a demonstration only",
+    )
     serve.add_argument("--no-tls", dest="tls", action="store_false", default=None, help="speak plain HTTP")
     for name in ("--broker-host", "--broker-service-host", "--broker-prefix"):
         serve.add_argument(name)
     for name in ("--broker-port", "--broker-service-port"):
         serve.add_argument(name, type=int)
     serve.add_argument("--ready-file", type=Path, help="written with the server's address once it answers")
+    keys = commands.add_parser(
+        "keys", help="the server's own signing keys", description="The server's own signing keys."
+    )
+    new = _command(
+        keys.add_subparsers(required=True, metavar="COMMAND"),
+        "new",
+        "make a new key of a role beside the present one, for the owner to name",
+        _new_key,
+    )
+    new.add_argument("role", choices=ONLINE_ROLES)
     token = _command(commands, "token", "make another token for the API", _token)
     token.add_argument("--role", choices=sorted(ROLES), default="admin")
     token.add_argument("--days", type=float, help="how long it holds; without end if not given")

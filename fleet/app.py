@@ -59,6 +59,8 @@ from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
+from fleet.offline_keys import DEMO
+from fleet.online_keys import new_online_key
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
 from fleet.people.back_off import BackOff
@@ -74,7 +76,7 @@ from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
-from fleet.setup import SERVICE, new_online_key, opened
+from fleet.setup import SERVICE, opened
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -153,7 +155,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director, life_s=settings.order_life_s, declared=registry.declared)
+    orders = Orders(metadata.director_in, life_s=settings.order_life_s, declared=registry.declared)
     service = settings.broker_certificate or folder.service
     make_tls = partial(
         tls_context,
@@ -274,7 +276,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         bundles=bundles,
         enrolment=enrolment,
         orders=orders,
-        commands=Commands(database, metadata.director, clock),
+        commands=Commands(database, metadata.director_in, clock),
         followers=Followers(),
         link=link,
         attempts=Attempts(together=ALLOWED_ALL),
@@ -290,6 +292,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         revocations=revocations,
         upkeep=upkeep,
         heads=heads,
+        notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,

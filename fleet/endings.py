@@ -1,7 +1,7 @@
 """What ends one day: the CA's certificates, the server's own, the list of revoked ones, trust metadata, devices'.
 
-All of them are renewed in time, by the server, by the devices, or (the CA, offline keys) by people. This says when each
-ends, and tells somebody in time where nobody renews it.
+All of them are renewed in time: by the server, by the devices, or (the CA, what offline keys signed) by people. This
+says when each ends, and tells somebody in time where nobody renews it.
 """
 
 import datetime as dt
@@ -18,7 +18,6 @@ from fleet.folder import Folder
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.tables import certificates, devices, endings, tuf_metadata
 from modules.certificate_life import due_at, last_from
-from modules.names import Slug
 from modules.trust import roles
 
 DAY_S: Final = 86_400.0
@@ -27,14 +26,14 @@ CA_SOON_S: Final = 730 * DAY_S
 CAS: Final = ("ca", "service-ca")
 # The buckets in which devices' certificates are counted, by the seconds that are left.
 BUCKETS: Final = (("ended", 0.0), ("7d", 7 * DAY_S), ("30d", 30 * DAY_S), ("90d", 90 * DAY_S))
+# People sign these anew, and somebody may be ill or away: they are told at half of the life.
+_HALF: Final = 0.5
 _BY_ITSELF: Final = "it is renewed without you; the server's log says why that failed"
 _REMEDIES: Final = {
     "ca": "replace the fleet's CA, as docs/operate.md describes",
     "service-ca": "replace the CA of the services, as docs/operate.md describes",
     "revocations": "see that the server may write the list and that the broker gets it: docs/operate.md",
     "devices": "see that these devices connect: each renews its own; once it has ended, enrol it again",
-    roles.ROOT: "sign a new root with the offline keys",
-    roles.TARGETS: "sign targets again with its offline key",
 }
 
 
@@ -53,6 +52,8 @@ class Ending(NamedTuple):
         last = last_from(begins, ends)
         if name in CAS:
             return cls(name, begins, ends, ends - CA_SOON_S, last)
+        if _is_offline(name):
+            return cls(name, begins, ends, begins + _HALF * (ends - begins), last)
         # Devices renew themselves; the one that does not is told of at its end alone.
         return cls(name, begins, ends, last if device else due_at(begins, ends), last, device)
 
@@ -62,9 +63,17 @@ class Ending(NamedTuple):
         ended = f"ended on {day}" if self.ends <= now else f"ends on {day}"
         subject = f"the certificate of {self.device}" if self.device else self.name
         remedy = _REMEDIES.get(self.name, _BY_ITSELF)
-        if self.name.startswith(roles.team_role(Slug(""))):
-            remedy = "sign the team's metadata again with the team's key"
+        if _is_offline(self.name):
+            remedy = f"sign it again: edgefleet keys renew {self.name}"
         return f"{subject} {ended} ({remedy})"
+
+
+def _is_offline(name: str) -> bool:
+    return name in {roles.ROOT, roles.TARGETS} or roles.team_of(name) is not None
+
+
+def _is_by_people(name: str) -> bool:
+    return name in CAS or _is_offline(name)
 
 
 def found(connection: Connection, folder: Folder, now: float, scope: Scope = EVERYTHING) -> list[Ending]:
@@ -76,12 +85,12 @@ def found(connection: Connection, folder: Folder, now: float, scope: Scope = EVE
 
 
 def warnings(every: Iterable[Ending], now: float) -> list[str]:
-    """What would stop the whole fleet: the CA two years before it ends, all else in the last tenth of its life.
+    """What would stop the whole fleet: what people renew once it is due, all else in the last tenth of its life.
 
     Of devices nothing: in a large fleet there is always one that will not come back.
     """
     fleet = [one for one in every if not one.device]
-    return [one.words(now) for one in fleet if now >= (one.soon if one.name in CAS else one.last)]
+    return [one.words(now) for one in fleet if now >= (one.soon if _is_by_people(one.name) else one.last)]
 
 
 def tell(connection: Connection, now: float, every: Iterable[Ending]) -> None:
@@ -170,13 +179,14 @@ class _File(msgspec.Struct):
 
 
 def _metadata(connection: Connection, scope: Scope) -> Iterator[Ending]:
+    """A bin ends with the team's role, which names it."""
     newest = select(tuf_metadata.c.role, func.max(tuf_metadata.c.version).label("version"))
+    newest = newest.where(tuf_metadata.c.role.not_like("bins-%"))
     latest = newest.group_by(tuf_metadata.c.role).subquery()
     same = (tuf_metadata.c.role == latest.c.role) & (tuf_metadata.c.version == latest.c.version)
     rows = select(tuf_metadata.c.role, tuf_metadata.c.data).join(latest, same).order_by(tuf_metadata.c.role)
-    of_team = roles.team_role(Slug(""))
     for row in connection.execute(rows):
-        if row.role.startswith(of_team) and not scope.has_team(row.role.removeprefix(of_team)):
+        if (team := roles.team_of(row.role)) is not None and not scope.has_team(team):
             continue
         ends = msgspec.json.decode(row.data, type=_File).signed.expires
         yield Ending.of(row.role, (ends - roles.life(row.role)).timestamp(), ends.timestamp())

@@ -80,8 +80,17 @@ class Folder:
         """Says in which folder of this machine the broker's configuration was written last."""
         return self.root / "broker-folder"
 
+    @property
+    def offline_keys_at(self) -> Path:
+        """Says in which folder of this machine the owner made the offline keys, if it was on this machine."""
+        return self.root / "offline-keys-at"
+
     def online_key(self, role: str) -> Path:
         return self.root / f"tuf-{role}.key"
+
+    def staged_key(self, role: str) -> Path:
+        """A new key that the owner has not named yet."""
+        return self.root / f"tuf-{role}.next.key"
 
     @staticmethod
     def key(certificate: Path) -> Path:

@@ -6,34 +6,34 @@ with keys that it never has; it takes such metadata only if it verifies and only
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection, delete, func, insert, select
+from securesystemslib.signer import CryptoSigner, Key
+from sqlalchemy import Connection
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import Metadata as Envelope
-from tuf.api.metadata import Targets, Timestamp
-from tuf.api.serialization import DeserializationError
+from tuf.api.metadata import Root, Targets, Timestamp
 
-from fleet import events
+from fleet import events, metadata_files, orders, succession
 from fleet.blobs import Blobs
 from fleet.clock import Clock
+from fleet.commands import given
 from fleet.db import Database
+from fleet.directors import Directors
 from fleet.folder import ONLINE_ROLES, Folder
+from fleet.online_keys import OnlineKeys
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import auto
-from fleet.tables import tuf_metadata
-from modules.errors import BadSettings, Invalid
+from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Digest, ModuleRef, Slug
-from modules.signing import decode_keys, signer_from_pem
+from modules.signing import decode_keys
 from modules.trust import publication, roles
 from modules.trust.team_update import check_team_files
 
 RENEW_AFTER: Final = dt.timedelta(days=1)
-# A device that began to refresh a moment ago still asks for the versions of that moment.
-KEPT: Final = 20
 _NAME: Final = re.compile(r"(?:([0-9]{1,9})\.)?([a-z0-9-]{1,80})\.json")
 
 
@@ -42,17 +42,30 @@ class Metadata:
 
     def __init__(self, database: Database, blobs: Blobs, registry: Registry, folder: Folder, clock: Clock) -> None:
         self._database, self._blobs, self._registry, self._clock = database, blobs, registry, clock
-        self._signers = {role: _signer(folder, role) for role in ONLINE_ROLES}
+        self._keys = OnlineKeys(folder)
+        self._directors = Directors(self._keys, blobs)
+        self._settle()
 
     @property
     def director(self) -> CryptoSigner:
-        """Who signs orders."""
-        return self._signers["director"]
+        """Who signs orders, as far as this process has heard; :meth:`director_in` asks."""
+        return self._keys.present("director")
+
+    def director_in(self, connection: Connection) -> CryptoSigner:
+        """Who signs orders from this transaction on: the key that the owner's newest targets metadata names.
+
+        Raises:
+            BadSettings: it names none that this server has.
+        """
+        return self._directors.named(connection)
 
     def online_keys(self) -> dict[str, dict[str, Any]]:
         """The public parts of the online keys by role, with their ids."""
-        keys = {role: signer.public_key for role, signer in self._signers.items()}
-        return {role: {"keyid": key.keyid, **key.to_dict()} for role, key in keys.items()}
+        return {role: _shown(self._keys.present(role).public_key) for role in ONLINE_ROLES}
+
+    def staged_keys(self) -> dict[str, dict[str, Any]]:
+        """As :meth:`online_keys`, those that wait until the owner names them."""
+        return {role: _shown(key) for role, key in self._keys.staged().items()}
 
     def file(self, name: str) -> bytes:
         """A metadata file by its published name; without a version, the newest.
@@ -62,7 +75,7 @@ class Metadata:
         """
         match = _NAME.fullmatch(name)
         with self._database.read() as connection:
-            data = match and _read(connection, match[2], int(match[1]) if match[1] else None)
+            data = match and metadata_files.read(connection, match[2], int(match[1]) if match[1] else None)
         if not data:
             raise Missing("there is no such metadata file", element=name[:100])
         return data
@@ -74,7 +87,7 @@ class Metadata:
             Conflict: the fleet has no root yet.
         """
         with self._database.read() as connection:
-            data = _read(connection, roles.ROOT)
+            data = metadata_files.read(connection, roles.ROOT)
         if data is None:
             raise Conflict("this fleet has no root of trust yet", element="root", remedy="run: edgefleet keys init")
         return data
@@ -90,18 +103,18 @@ class Metadata:
         self._check_director(targets, director)
         self._blobs.put(director)
         with self._database.write() as connection:
-            if _read(connection, roles.ROOT) is not None:
+            if metadata_files.read(connection, roles.ROOT) is not None:
                 raise Conflict("this fleet has a root already", element="root", remedy="change it with a new version")
-            _write(connection, roles.ROOT, _version(root), root)
-            _write(connection, roles.TARGETS, _version(targets), targets)
+            metadata_files.write(connection, roles.ROOT, root)
+            metadata_files.write(connection, roles.TARGETS, targets)
             for team, data in teams.items():
-                _write(connection, roles.team_role(team), _version(data), data)
-                self._sign_modules(connection, _targets(data))
+                metadata_files.write(connection, roles.team_role(team), data)
+                self._sign_modules(connection, metadata_files.listing(data))
             try:
                 self._publish(connection)
             except BadSettings as error:
                 raise Invalid(error.message, element=error.element, remedy=error.remedy) from error
-            events.record(connection, self._clock(), "trust-founded", f"root {_version(root)} was taken")
+            events.record(connection, self._clock(), "trust-founded", f"root {metadata_files.version(root)} was taken")
 
     def add_team(self, team: Slug, *, targets: bytes, data: bytes) -> None:
         """Take new targets metadata that names one more team, with that team's first metadata.
@@ -113,14 +126,14 @@ class Metadata:
         """
         role = roles.team_role(team)
         with self._database.write() as connection:
-            root, old = self._founded(connection)
-            present = _read(connection, role)
+            root, old = metadata_files.founded(connection)
+            present = metadata_files.read(connection, role)
             if (targets, data) == (old, present):
                 return  # sent again, because the answer was lost
             publication.check_targets_update(root=root, old=old, new=targets, now=self._now())
             publication.check_team_update(root=root, targets=targets, team=team, old=present, new=data, now=self._now())
-            _write(connection, roles.TARGETS, _version(targets), targets)
-            _write(connection, role, _version(data), data)
+            metadata_files.write(connection, roles.TARGETS, targets)
+            metadata_files.write(connection, role, data)
             self._publish(connection)
             events.record(connection, self._clock(), "team-added", role)
 
@@ -139,23 +152,105 @@ class Metadata:
         """
         role = roles.team_role(team)
         with self._database.write() as connection:
-            root, targets = self._founded(connection)
+            root, targets = metadata_files.founded(connection)
             own = {role, *roles.bins(team)}
-            old = {name: data for name in own & {role, *files} if (data := _read(connection, name))}
+            old = {name: data for name in own & {role, *files} if (data := metadata_files.read(connection, name))}
             if all(old.get(name) == data for name, data in files.items()):
                 return []  # sent again, because the answer was lost
             checked = check_team_files(root=root, targets=targets, team=team, old=old, new=files, now=self._now())
             signed = []
             for name, file in checked.items():
-                _write(connection, name, file.signed.version, files[name])
+                metadata_files.write(connection, name, files[name])
                 signed += self._sign_modules(connection, file.signed)
             self._publish(connection)
             if any(roles.is_bin(name) and name not in old for name in files):
-                _check_room(connection)
+                metadata_files.check_room(connection)
             events.record(
                 connection, self._clock(), "team-published", f"{role}: {', '.join(signed) or 'no new module'}"
             )
         return signed
+
+    def succeed(
+        self,
+        *,
+        root: bytes | None,
+        targets: bytes | None,
+        director: bytes | None,
+        teams: Mapping[Slug, bytes],
+        bins: Mapping[str, bytes] = MappingProxyType({}),
+        skip: bool = False,
+        by: str = "",
+    ) -> list[str]:
+        """Take what the owner and the teams signed anew, all or nothing and only forward; returns the changed roles.
+
+        A new online key that it names is used from here on; with a new director all orders and open commands are
+        signed again.
+
+        Args:
+            root: the next root metadata.
+            targets: the next targets metadata.
+            director: the list of director keys, where targets names a new one.
+            teams: the next metadata of teams.
+            bins: the next ones of their bins, by name.
+            skip: after a restored backup: targets and teams may skip versions.
+            by: the principal who sent it.
+
+        Raises:
+            Conflict: there is no root yet.
+            Invalid: something is not metadata, or changes what must stay.
+            Untrusted: something is not signed as it must be, or is not the next version.
+        """
+        files = {roles.ROOT: root, roles.TARGETS: targets}
+        files |= {roles.team_role(team): data for team, data in teams.items()} | dict(bins)
+        try:
+            new = self._succeed(
+                {role: data for role, data in files.items() if data is not None}, director, skip=skip, by=by
+            )
+        except (Invalid, Untrusted) as error:
+            with self._database.write() as connection:
+                events.record(connection, self._clock(), "metadata-refused", str(error), by=by)
+            raise
+        return sorted(role for role in new if not roles.is_bin(role))
+
+    def _succeed(self, files: Mapping[str, bytes], director: bytes | None, *, skip: bool, by: str) -> dict[str, bytes]:
+        if director is not None:
+            self._blobs.put(director)
+        with self._database.write() as connection:
+            new = succession.checked(connection, files, director, now=self._now(), skip=skip)
+            for role, data in new.items():
+                before = metadata_files.read(connection, role)
+                metadata_files.write(connection, role, data)
+                if roles.team_of(role) is not None:
+                    listed = metadata_files.listing(before).targets if before else ()
+                    self._sign_modules(connection, metadata_files.listing(data), but=listed)
+            if new:
+                self._follow(connection, director if roles.TARGETS in new else None)
+                said = succession.in_words(new)
+                events.record(connection, self._clock(), "metadata-replaced", said, by=by)
+        self._settle()
+        return new
+
+    def _follow(self, connection: Connection, director: bytes | None) -> None:
+        """Sign for what is named now: snapshot, timestamp and open commands at once, orders one after the other."""
+        try:
+            self._publish(connection)
+            signer = self.director_in(connection)
+        except BadSettings as error:
+            raise Invalid(error.message, element=error.element, remedy=error.remedy) from error
+        if director is not None:
+            orders.renew_all(connection)
+            given.renew_all(connection, signer)
+
+    def _settle(self) -> None:
+        """The files follow what is named: after the commit, and again where a stop came in between."""
+        with self._database.read() as connection:
+            data = metadata_files.read(connection, roles.ROOT)
+            if data is None:
+                return
+            root = Envelope[Root].from_bytes(data).signed
+            for role in (roles.SNAPSHOT, roles.TIMESTAMP):
+                self._keys.settle(role, root.roles[role].keyids)
+            self._keys.settle("director", [self.director_in(connection).public_key.keyid])
 
     def renew(self) -> None:
         """Sign the online metadata again if it is a day old, so that it never expires while the server lives.
@@ -165,50 +260,42 @@ class Metadata:
             BadSettings: root no longer names the online keys.
         """
         with self._database.write() as connection:
-            data = _read(connection, roles.TIMESTAMP)
+            data = metadata_files.read(connection, roles.TIMESTAMP)
             if data is None:
                 return
             signed_at = Envelope[Timestamp].from_bytes(data).signed.expires - roles.life(roles.TIMESTAMP)
             if self._now() - signed_at >= RENEW_AFTER:
                 self._publish(connection)
 
-    def _founded(self, connection: Connection) -> tuple[bytes, bytes]:
-        """The newest root and targets."""
-        root, targets = _read(connection, roles.ROOT), _read(connection, roles.TARGETS)
-        if root is None or targets is None:
-            raise Conflict("this fleet has no root of trust yet", element="root", remedy="run: edgefleet keys init")
-        return root, targets
-
     def _publish(self, connection: Connection) -> None:
         """Sign snapshot and timestamp for what the database has now; of bins that is the version alone."""
-        newest = select(tuf_metadata.c.role, func.max(tuf_metadata.c.version)).group_by(tuf_metadata.c.role)
-        versions = {role: int(version) for role, version in connection.execute(newest)}
+        versions = metadata_files.versions(connection)
         bins = {role: version for role, version in versions.items() if roles.is_bin(role)}
-        present = {role: _read(connection, role) for role in versions.keys() - bins.keys()}
+        present = {role: metadata_files.read(connection, role) or b"" for role in versions.keys() - bins.keys()}
+        named = Envelope[Root].from_bytes(present[roles.ROOT]).signed.roles
+        signers = {
+            role: self._keys.named(role, named[role].keyids) or self._keys.present(role)
+            for role in (roles.SNAPSHOT, roles.TIMESTAMP)
+        }
         snapshot, timestamp = present.get(roles.SNAPSHOT), present.get(roles.TIMESTAMP)
-        prefix = roles.team_role(Slug(""))
         online = publication.publish_online(
-            root=present[roles.ROOT] or b"",
-            targets=present[roles.TARGETS] or b"",
-            teams={
-                Slug(role.removeprefix(prefix)): data
-                for role, data in present.items()
-                if data and role.startswith(prefix)
-            },
+            root=present[roles.ROOT],
+            targets=present[roles.TARGETS],
+            teams={team: data for role, data in present.items() if (team := roles.team_of(role)) is not None},
             bins=bins,
             previous=publication.Online(snapshot, timestamp) if snapshot and timestamp else None,
-            snapshot_signer=self._signers[roles.SNAPSHOT],
-            timestamp_signer=self._signers[roles.TIMESTAMP],
+            snapshot_signer=signers[roles.SNAPSHOT],
+            timestamp_signer=signers[roles.TIMESTAMP],
             now=self._now(),
         )
-        _write(connection, roles.SNAPSHOT, _version(online.snapshot), online.snapshot)
-        _write(connection, roles.TIMESTAMP, _version(online.timestamp), online.timestamp)
+        metadata_files.write(connection, roles.SNAPSHOT, online.snapshot)
+        metadata_files.write(connection, roles.TIMESTAMP, online.timestamp)
 
-    def _sign_modules(self, connection: Connection, listing: Targets) -> list[str]:
-        """Mark every module that a file of a team's lists; returns those that were drafts."""
+    def _sign_modules(self, connection: Connection, listing: Targets, *, but: Container[str] = ()) -> list[str]:
+        """Mark every module that a file of a team's lists, ``but`` these paths; returns those that were drafts."""
         signed = []
         for path, target in listing.targets.items():
-            if roles.is_floor(path):
+            if roles.is_floor(path) or path in but:
                 continue
             ref = ModuleRef.from_target(path)
             if self._registry.sign(connection, ref, Digest("sha256:" + target.hashes["sha256"]), target.length):
@@ -217,7 +304,7 @@ class Metadata:
         return signed
 
     def _check_director(self, targets: bytes, director: bytes) -> None:
-        entry = _targets(targets).targets.get(roles.DIRECTOR_PATH)
+        entry = metadata_files.listing(targets).targets.get(roles.DIRECTOR_PATH)
         if entry is None:
             raise Invalid("the targets metadata names no director", element=roles.DIRECTOR_PATH)
         try:
@@ -231,62 +318,5 @@ class Metadata:
         return dt.datetime.fromtimestamp(int(self._clock()), dt.UTC)
 
 
-def _signer(folder: Folder, role: str) -> CryptoSigner:
-    path = folder.online_key(role)
-    try:
-        return signer_from_pem(path.read_bytes(), element=str(path))
-    except OSError as error:
-        raise BadSettings(str(error), element=str(path), remedy="make the data folder with: init") from error
-
-
-def _read(connection: Connection, role: str, version: int | None = None) -> bytes | None:
-    """One version, or the newest."""
-    chosen = select(tuf_metadata.c.data).where(tuf_metadata.c.role == role)
-    if version is not None:
-        chosen = chosen.where(tuf_metadata.c.version == version)
-    return connection.execute(chosen.order_by(tuf_metadata.c.version.desc()).limit(1)).scalar_one_or_none()
-
-
-def _check_room(connection: Connection) -> None:
-    """Take no further team's bins once the snapshot, which names them all, is near what devices accept.
-
-    It grows a little with each version after that, and must never be refused, for then nothing could be published.
-    """
-    room = roles.limit(roles.SNAPSHOT) * 3 // 4
-    if len(_read(connection, roles.SNAPSHOT) or b"") > room:
-        raise Conflict(
-            f"with the bins of one more team the snapshot would have more than {room} bytes",
-            element=roles.SNAPSHOT,
-            remedy=f"publish under a further team, whose role has room for {roles.MOST_IN_ONE_ROLE} releases",
-        )
-
-
-def _write(connection: Connection, role: str, version: int, data: bytes) -> None:
-    """Add a version, if it is new; of all but root, old ones go."""
-    newest = connection.execute(
-        select(func.max(tuf_metadata.c.version)).where(tuf_metadata.c.role == role)
-    ).scalar_one_or_none()
-    if newest is not None and version <= newest:
-        return
-    connection.execute(insert(tuf_metadata).values(role=role, version=version, data=data))
-    if role != roles.ROOT:
-        old = (tuf_metadata.c.role == role) & (tuf_metadata.c.version <= version - KEPT)
-        connection.execute(delete(tuf_metadata).where(old))
-
-
-def _envelope(data: bytes) -> Envelope[Any]:
-    try:
-        return Envelope.from_bytes(data)
-    except DeserializationError as error:
-        raise Invalid("not valid trust metadata", element="metadata") from error
-
-
-def _version(data: bytes) -> int:
-    return int(_envelope(data).signed.version)
-
-
-def _targets(data: bytes) -> Targets:
-    signed = _envelope(data).signed
-    if not isinstance(signed, Targets):
-        raise Invalid("this is not targets metadata", element="metadata")
-    return signed
+def _shown(key: Key) -> dict[str, Any]:
+    return {"keyid": key.keyid, **key.to_dict()}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from fleet import events, sealed_secrets
@@ -43,6 +43,10 @@ _GIVE_WAIVERS: Final = (
 _PUBLISHED: Final = update(devices).where(devices.c.id == bindparam("of")).values(order_published=bindparam("counter"))
 
 
+# Whose key counts, may have changed since the last transaction.
+Director = Callable[[Connection], Signer]
+
+
 class Outgoing(NamedTuple):
     """A signed order that the broker has not confirmed yet."""
 
@@ -52,10 +56,13 @@ class Outgoing(NamedTuple):
 
 
 class Orders:
-    """Builds and signs orders with the director's key; ``declared`` names the secrets of a module."""
+    """Builds and signs orders with the director's key: the one that ``director`` finds named in the transaction.
+
+    ``declared`` names the secrets of a module.
+    """
 
     def __init__(
-        self, director: CryptoSigner, *, life_s: int, declared: Callable[[Digest], Collection[str]] = lambda _: ()
+        self, director: Director, *, life_s: int, declared: Callable[[Digest], Collection[str]] = lambda _: ()
     ) -> None:
         self._director = director
         self._life_s = life_s
@@ -84,13 +91,14 @@ class Orders:
         for row in connection.execute(wanted.where(slots.c.device.in_(chosen))):
             filled.setdefault(row.device, []).append(row)
         given_secrets = sealed_secrets.given(connection, chosen)
+        signers = [self._director(connection)]
         issued: list[dict[str, Any]] = []
         for device in chosen:
             if device not in counters:
                 raise Missing("there is no such device", element=device)
             rows = filled.get(device, ())
             order = self._order(device, counters[device] + 1, now, rows, given_secrets.get(device, {}))
-            envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=[self._director])
+            envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=signers)
             issued.append({"of": device, "counter": order.counter, "expires": order.expires, "envelope": envelope})
         if given := [one for one in issued if any(row.waiver == 0 for row in filled.get(one["of"], ()))]:
             connection.execute(_GIVE_WAIVERS, [{"of": one["of"], "counter": one["counter"]} for one in given])
@@ -227,6 +235,12 @@ def published(connection: Connection, sent: Sequence[Outgoing]) -> None:
     """Remember what the broker took; an order issued meanwhile stays unpublished."""
     if sent:
         connection.execute(_PUBLISHED, [{"of": one.device, "counter": one.counter} for one in sent])
+
+
+def renew_all(connection: Connection) -> None:
+    """Have every order signed again, by :meth:`Orders.renew`, as fast as the broker takes them."""
+    ordered = devices.c.order_envelope.is_not(None) & devices.c.removed.is_(None)
+    connection.execute(update(devices).where(ordered).values(order_expires=0.0))
 
 
 def forget_published(connection: Connection) -> None:

@@ -34,10 +34,12 @@ from fleet.upkeep import Upkeep
 
 @dataclass(frozen=True)
 class Services:
-    """The parts; ``leads`` says whether this server is the one that leads (fleet/leader.py).
+    """The parts.
 
-    ``wake`` makes the rollout engine look now, ``devices_changed`` says that devices joined or were removed, and
-    ``commands_given`` that commands wait to be sent; all from any thread.
+    ``leads`` says whether this server is the one that leads (fleet/leader.py). ``wake`` makes the rollout engine look
+    now, ``devices_changed`` says that devices joined or were removed, and ``commands_given`` that commands wait to be
+    sent; all from any thread.
+    ``notes`` was found at the start, for whoever runs this server.
     """
 
     settings: Settings
@@ -66,6 +68,7 @@ class Services:
     revocations: Revocations
     heads: Heads
     upkeep: Upkeep
+    notes: tuple[str, ...]
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]

@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     keep_results_s: Annotated[int, Field(ge=3600)] = 7 * DAY_S
     #: bytes of each device's stream of telemetry that are kept of a day; of more, only the newest
     telemetry_day_bytes: Annotated[int, Field(ge=1 << 10)] = DAY_TELEMETRY
+    #: start although this server can read the offline keys; for a demonstration only
+    insecure_demo_keys: bool = False
     #: whether /metrics is answered without a token
     open_metrics: bool = False
     #: whether a block that several devices wait for is sent once, for all of them

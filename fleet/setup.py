@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
 from fleet import tokens
@@ -12,6 +10,7 @@ from fleet.authority import Authority
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.folder import ONLINE_ROLES, Folder, sync_folder, write_secret
+from fleet.online_keys import new_online_key
 from fleet.settings import Settings
 from modules.errors import BadSettings
 
@@ -111,10 +110,3 @@ def _initialise(
     folder.unfinished.unlink()
     sync_folder(folder.root)
     return token
-
-
-def new_online_key() -> bytes:
-    """An Ed25519 key, PKCS #8 in PEM."""
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

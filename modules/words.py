@@ -29,6 +29,8 @@ def log_lines(level: str | int, layout: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Lines(layout))
     logging.basicConfig(level=level, handlers=[handler])
+    # At each look it names every key that need not have signed, as if something were wrong.
+    logging.getLogger("tuf").setLevel(logging.WARNING)
 
 
 def _shown(character: str) -> str:

@@ -87,7 +87,9 @@ class Demo:
 
     def start_server(self, broker: brokers.Broker) -> str:
         ready = self.folder / "fleet-ready"
-        command = python("-m", "fleet", "serve", "--data", str(self.data), "--host", HOST, "--port", "0")
+        command = python(
+            "-m", "fleet", "serve", "--insecure-demo-keys", "--data", str(self.data), "--host", HOST, "--port", "0"
+        )
         command += ["--broker-host", HOST, "--broker-port", str(broker.device_port)]
         command += ["--broker-service-port", str(broker.service_port), "--ready-file", str(ready)]
         self.programs.start("fleet", command, ready=ready.exists)

@@ -18,6 +18,8 @@ router = APIRouter()
 def health(use: Use) -> dict[str, Any]:
     """``mishaps`` counts what failed alone, by name, since the start; ``warnings`` say what ends soon.
 
+    ``notes`` say what whoever runs this server should change.
+
     Raises:
         Transient: the server cannot do its work now; in words.
     """
@@ -32,4 +34,5 @@ def health(use: Use) -> dict[str, Any]:
         "broker": broker,
         "mishaps": use.mishaps.counts,
         "warnings": use.mishaps.warnings,
+        "notes": use.notes,
     }

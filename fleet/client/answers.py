@@ -20,6 +20,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     broker: str = ""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):

@@ -129,6 +129,15 @@ class Fleet(Exchange):
         document = {"files": dict(files)}
         self._call("POST", f"{_V1}/tuf/teams/{team}/files", json=msgspec.to_builtins(document))
 
+    def staged_keys(self) -> dict[str, Any]:
+        """The public parts of the keys that were made on the server and wait until the owner names them, by role."""
+        return self._decode(self._call("GET", f"{_V1}/tuf-staged-keys"), dict[str, Any])
+
+    def update_trust(self, document: dict[str, Any]) -> list[str]:
+        """Send the next root, targets, director list and teams, taken together or not at all; the changed roles."""
+        answer = self._call("POST", f"{_V1}/tuf-update", json=msgspec.to_builtins(document))
+        return self._decode(answer, dict[str, list[str]])["changed"]
+
     # Devices
 
     def join_bundle(

@@ -20,7 +20,7 @@ NOUNS: Final = {
     "operators": "Say who may use the server, and what they may do.",
     "tokens": "Make, list and revoke tokens of your own, and of your CI.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
-    "keys": "Make the offline signing keys.",
+    "keys": "Make the offline signing keys, see how they stand, renew and replace them.",
     "teams": "Add and list the teams that may publish modules.",
     "images": "Build, add, list and save the container images that modules run in.",
     "environments": "Build, list, show and save what entry scripts run in.",

@@ -99,6 +99,11 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def on_this_machine(url: str) -> bool:
+    """Whether the address is one that only this machine has."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
 def check_token(token: str) -> str:
     """The token without what was copied around it.
 

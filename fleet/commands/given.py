@@ -1,12 +1,12 @@
 """Commands as operators give them: who takes them is looked at first, then each is signed for its one device."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection, insert, select, update
+from securesystemslib.signer import Signer
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from fleet import devices as known
 from fleet import events
@@ -23,7 +23,7 @@ from modules.names import DeviceId, slot_name
 from modules.protocol import commands as wire
 from modules.protocol.commands import Command
 from modules.protocol.facts import Facts
-from modules.signing import COMMAND_TYPE, sign
+from modules.signing import COMMAND_TYPE, sign, signed_again
 
 # Wipes a device: one at a time, and by whoever may also take devices out of the fleet.
 DECOMMISSION: Final = "decommission"
@@ -31,6 +31,7 @@ DECOMMISSION: Final = "decommission"
 AT_MOST: Final = 10_000
 _SHOWN: Final = 3
 _READS: Final = "edgefleet.command/1"
+_ENVELOPE: Final = update(commands).where(commands.c.number == bindparam("of")).values(envelope=bindparam("fresh"))
 
 
 class Wish(NamedTuple):
@@ -60,9 +61,9 @@ class Given(NamedTuple):
 
 
 class Commands:
-    """Signs commands with the director's key."""
+    """Signs commands with the director's key: the one that ``director`` finds named in the transaction."""
 
-    def __init__(self, database: Database, director: CryptoSigner, clock: Clock) -> None:
+    def __init__(self, database: Database, director: Callable[[Connection], Signer], clock: Clock) -> None:
         self._database, self._director, self._clock = database, director, clock
 
     def give(self, wish: Wish, scope: Scope = EVERYTHING, *, by: str) -> Given:
@@ -83,12 +84,15 @@ class Commands:
         model = _model(wish, now)
         with self._database.read() as connection:
             fitting, misfits = _who(connection, wish, scope)
+            signer = self._director(connection)
         if not fitting:
             raise Unfit(_why_none(misfits), element=wish.name, remedy="see edgefleet devices show DEVICE")
         # Signed before the database is locked: of thousands it takes a second.
         batch = secrets.token_hex(16)
-        rows = [self._row(model, one, batch, by) for one in fitting]
+        rows = [_row(model, one, batch, by, signer) for one in fitting]
         with self._database.write() as connection:
+            if (now_named := self._director(connection)).public_key.keyid != signer.public_key.keyid:
+                rows = [row | {"envelope": signed_again(row["envelope"], signers=[now_named])} for row in rows]
             still = _live(connection, fitting)
             rows = [row for row in rows if row["device"] in still]
             misfits += [Misfit(one, ("it was just removed from the fleet",)) for one in fitting if one not in still]
@@ -116,37 +120,23 @@ class Commands:
         connection.execute(update(commands).where(commands.c.number == row.number).values(**over))
         events.record(connection, now, "command-cancelled", f"{row.name} {row.id}", device=row.device, by=by)
 
-    def _row(self, model: Command, device: DeviceId, batch: str, by: str) -> dict[str, Any]:
-        ident = secrets.token_hex(16)
-        command = _for(model, device, ident)
-        envelope = sign(wire.encode(command), payload_type=COMMAND_TYPE, signers=[self._director])
-        return {
-            "id": ident,
-            "batch": batch,
-            "device": device,
-            "name": model.name,
-            "slot": model.slot,
-            "arguments": dict(model.arguments),
-            "issued": model.issued,
-            "expires": model.expires,
-            "envelope": envelope,
-            "by": by,
-            "state": State.WAITING,
-            "look_at": float(model.issued),
-            "answers": 0,
-            "bytes": 0,
-            "note": "",
-            "reason_code": "",
-            "reason": "",
-            "content": "",
-        }
-
 
 def depart(connection: Connection, now: float, device: DeviceId) -> None:
     """A device leaves the fleet: it is sent nothing any more."""
     mine = (commands.c.device == device) & commands.c.look_at.is_not(None)
     over = {"state": State.CANCELLED, "look_at": None, "ended": now, "note": "the device was removed from the fleet"}
     connection.execute(update(commands).where(mine).values(**over))
+
+
+def renew_all(connection: Connection, signer: Signer) -> None:
+    """Sign every open command again: devices refuse what a director of before has signed.
+
+    A device that has followed one already knows it by its id, and only answers again.
+    """
+    rows = connection.execute(select(commands.c.number, commands.c.envelope).where(commands.c.look_at.is_not(None)))
+    fresh = [{"of": row.number, "fresh": signed_again(row.envelope, signers=[signer])} for row in rows]
+    if fresh:
+        connection.execute(_ENVELOPE, fresh)
 
 
 def _model(wish: Wish, now: int) -> Command:
@@ -166,6 +156,32 @@ def _model(wish: Wish, now: int) -> Command:
     )
     wire.check(command)
     return command
+
+
+def _row(model: Command, device: DeviceId, batch: str, by: str, signer: Signer) -> dict[str, Any]:
+    ident = secrets.token_hex(16)
+    command = _for(model, device, ident)
+    envelope = sign(wire.encode(command), payload_type=COMMAND_TYPE, signers=[signer])
+    return {
+        "id": ident,
+        "batch": batch,
+        "device": device,
+        "name": model.name,
+        "slot": model.slot,
+        "arguments": dict(model.arguments),
+        "issued": model.issued,
+        "expires": model.expires,
+        "envelope": envelope,
+        "by": by,
+        "state": State.WAITING,
+        "look_at": float(model.issued),
+        "answers": 0,
+        "bytes": 0,
+        "note": "",
+        "reason_code": "",
+        "reason": "",
+        "content": "",
+    }
 
 
 def _for(model: Command, device: DeviceId, ident: str) -> Command:

@@ -124,6 +124,10 @@ class Client(Updater):
     def top_level_targets(self) -> Targets:
         return self._trusted_set.targets
 
+    def newest_root(self) -> bytes:
+        """The file of the root that this pass came to."""
+        return Path(self._dir, "root_history", f"{self._trusted_set.root.version}.root.json").read_bytes()
+
     def loaded(self) -> dict[str, tuple[Signed, tuple[str, ...]]]:
         """Every role that has been verified in this pass, root first, with the key ids that may sign it."""
         trusted = self._trusted_set

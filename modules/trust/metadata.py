@@ -1,8 +1,8 @@
-"""One file of trust metadata: read within its bounds, held against who must sign it, sealed with new signatures."""
+"""One file of trust metadata: read within its bounds, held against who must sign it and the one before, and sealed."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
@@ -12,6 +12,9 @@ from modules.errors import Invalid, Untrusted
 from modules.trust import roles
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
+
+# Names of files have nine digits for it.
+HIGHEST_VERSION: Final = 100_000_000
 
 
 def read(data: bytes, kind: type[T], role: str) -> Metadata[T]:
@@ -54,6 +57,41 @@ def verify(delegator: Root | Targets, role: str, file: Metadata[T]) -> None:
         )
 
 
+def check_next(role: str, before: Metadata[T] | None, file: Metadata[T], now: datetime, *, skip: bool = False) -> None:
+    """Accept metadata as the one that comes after ``before``.
+
+    Args:
+        role: whose it is.
+        before: the present one.
+        file: the new one.
+        now: the time to hold expiry against.
+        skip: whether versions may be skipped: after a restored backup, devices have seen some that are lost.
+
+    Raises:
+        Untrusted: it is not the next version, or has expired.
+        Invalid: its version is absurd.
+    """
+    due = before.signed.version + 1 if before is not None else 1
+    if file.signed.version < due or (file.signed.version > due and not skip):
+        raise Untrusted(
+            f"this is version {file.signed.version}, and version {due} is next",
+            element=role,
+            remedy="fetch the present metadata and add to that",
+        )
+    if file.signed.version > HIGHEST_VERSION:
+        raise Invalid(
+            f"a version above {HIGHEST_VERSION} leaves no room for those after it",
+            element=role,
+            remedy="sign it with a lower one",
+        )
+    if file.signed.is_expired(now):
+        raise Untrusted(
+            f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC",
+            element=role,
+            remedy="sign it again, on a machine whose clock is right",
+        )
+
+
 def seal(file: Metadata[T], role: str, signers: Sequence[Signer], now: datetime) -> bytes:
     """The file's bytes, alive from ``now``, signed by all of the signers and by nobody else.
 
@@ -66,7 +104,15 @@ def seal(file: Metadata[T], role: str, signers: Sequence[Signer], now: datetime)
     file.signatures.clear()
     for signer in signers:
         file.sign(signer, append=True)
-    data = file.to_bytes()
+    return checked(file.to_bytes(), role)
+
+
+def checked(data: bytes, role: str) -> bytes:
+    """The same bytes, if they are no more than devices accept.
+
+    Raises:
+        Invalid: they are.
+    """
     _check_size(data, role)
     return data
 

@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import Slug
 from modules.trust import metadata, roles
-from modules.trust.team_update import check_next, check_team_files
+from modules.trust.team_update import check_team_files
 
 
 class Online(NamedTuple):
@@ -84,12 +84,13 @@ def published(
 
 
 def check_team_update(
-    *, root: bytes, targets: bytes, team: Slug, old: bytes | None, new: bytes, now: datetime
+    *, root: bytes, targets: bytes, team: Slug, old: bytes | None, new: bytes, now: datetime, skip: bool = False
 ) -> Metadata[Targets]:
     """As :func:`check_team_files` for a team's role alone; ``old`` is the present one, None at its first."""
     role = roles.team_role(team)
     present = {} if old is None else {role: old}
-    return check_team_files(root=root, targets=targets, team=team, old=present, new={role: new}, now=now)[role]
+    new_files = {role: new}
+    return check_team_files(root=root, targets=targets, team=team, old=present, new=new_files, now=now, skip=skip)[role]
 
 
 def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) -> None:
@@ -101,7 +102,7 @@ def check_targets_update(*, root: bytes, old: bytes, new: bytes, now: datetime) 
     """
     file, before = (metadata.read(data, Targets, roles.TARGETS) for data in (new, old))
     metadata.verify(metadata.read(root, Root, roles.ROOT).signed, roles.TARGETS, file)
-    check_next(roles.TARGETS, before, file, now)
+    metadata.check_next(roles.TARGETS, before, file, now)
     if file.signed.targets != before.signed.targets:
         raise Invalid("it names other director keys", element=roles.TARGETS, remedy="add the team and nothing else")
     if lost := sorted(_named(before.signed) - _named(file.signed)):

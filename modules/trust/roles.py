@@ -71,6 +71,13 @@ def is_bin(role: str) -> bool:
     return _BIN.fullmatch(role) is not None
 
 
+def team_of(role: str) -> Slug | None:
+    """Whose role or bin this is; None of a top-level role, and of what no role is called."""
+    if found := _BIN.fullmatch(role):
+        return slug(found[1], what="team")
+    return slug(role.removeprefix(_TEAM), what="team") if role.startswith(_TEAM) else None
+
+
 def life(role: str) -> timedelta:
     """From signing to expiry."""
     return _LIFE.get(role, _BIN_LIFE if is_bin(role) else _TEAM_LIFE)

@@ -11,7 +11,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Targets
 
 from modules.names import Slug, Version
-from modules.trust import bins, metadata, repository, roles
+from modules.trust import bins, drafts, metadata, repository, roles
 
 
 def release(
@@ -90,15 +90,8 @@ def renew(
         signers: the team's.
         now: life begins here.
     """
-    role = roles.team_role(team)
-    file = metadata.read(files[role], Targets, role)
-    file.signed.version += 1
-    due = bins.delegation(team, _owner(targets)) if file.signed.delegations is not None else None
-    if file.signed.delegations == due:
-        return {role: metadata.seal(file, role, signers, now)}
-    file.signed.delegations = due
-    again = {name: repository.renew(files[name], role=name, signers=signers, now=now) for name in roles.bins(team)}
-    return again | {role: metadata.seal(file, role, signers, now)}
+    drafted = drafts.again_of_team(files, team=team, targets=targets, now=now)
+    return {name: drafts.add_signatures(data, role=name, signers=signers) for name, data in drafted.items()}
 
 
 def published(files: Iterable[bytes]) -> list[str]:

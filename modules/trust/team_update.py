@@ -6,7 +6,7 @@ from datetime import datetime
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
 from modules import manifest
-from modules.errors import Invalid, Untrusted
+from modules.errors import Invalid
 from modules.names import Slug
 from modules.trust import bins, metadata, roles
 from modules.trust.repository import check_raised
@@ -15,7 +15,14 @@ Files = dict[str, Metadata[Targets]]
 
 
 def check_team_files(
-    *, root: bytes, targets: bytes, team: Slug, old: Mapping[str, bytes], new: Mapping[str, bytes], now: datetime
+    *,
+    root: bytes,
+    targets: bytes,
+    team: Slug,
+    old: Mapping[str, bytes],
+    new: Mapping[str, bytes],
+    now: datetime,
+    skip: bool = False,
 ) -> Files:
     """Accept a team's new files, all of them or none.
 
@@ -26,6 +33,7 @@ def check_team_files(
         old: the team's present role, and those of its present bins that ``new`` replaces; empty at its first.
         new: what was sent, by role.
         now: the time to hold expiry against.
+        skip: whether versions may be skipped (:func:`modules.trust.metadata.check_next`).
 
     Returns:
         The new files, for their targets.
@@ -44,7 +52,7 @@ def check_team_files(
     if role in new:
         sent[role] = metadata.read(new[role], Targets, role)
         metadata.verify(owner.signed, role, sent[role])
-        check_next(role, before.get(role), sent[role], now)
+        metadata.check_next(role, before.get(role), sent[role], now, skip=skip)
     elif role not in before:
         raise Invalid("the team has published nothing yet", element=role, remedy="send its role, too")
     present = sent.get(role, before.get(role))
@@ -54,7 +62,7 @@ def check_team_files(
     for name in sorted(new.keys() - {role}):
         sent[name] = metadata.read(new[name], Targets, name)
         metadata.verify(present.signed, name, sent[name])
-        check_next(name, before.get(name), sent[name], now)
+        metadata.check_next(name, before.get(name), sent[name], now, skip=skip)
         bins.check_bin(name, sent[name].signed)
     for name, file in sent.items():
         for path, target in file.signed.targets.items():
@@ -66,27 +74,6 @@ def check_team_files(
         for path, target in before[name].signed.targets.items():
             _check_kept(path, target, kept.get(path))
     return sent
-
-
-def check_next(role: str, before: Metadata[Targets] | None, file: Metadata[Targets], now: datetime) -> None:
-    """Accept the version after the present one.
-
-    Raises:
-        Untrusted: it is another, or has expired.
-    """
-    due = before.signed.version + 1 if before is not None else 1
-    if file.signed.version != due:
-        raise Untrusted(
-            f"this is version {file.signed.version}, and version {due} is next",
-            element=role,
-            remedy="fetch the present metadata and add to that",
-        )
-    if file.signed.is_expired(now):
-        raise Untrusted(
-            f"it expired at {file.signed.expires:%Y-%m-%d %H:%M} UTC",
-            element=role,
-            remedy="sign it again, on a machine whose clock is right",
-        )
 
 
 def _check_complete(

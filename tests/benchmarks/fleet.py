@@ -190,7 +190,7 @@ def _idle_tick(data: Folder) -> float:
     database, blobs, mishaps = Database.at(data.database), Blobs(data.blobs), Mishaps(clock)
     registry = Registry(blobs)
     director = Metadata(database, blobs, registry, data, clock).director
-    engine = Engine(database, registry, Orders(director, life_s=30 * 86400), clock, mishaps)
+    engine = Engine(database, registry, Orders(lambda _connection: director, life_s=30 * 86400), clock, mishaps)
     while engine.tick():
         pass
     took = []

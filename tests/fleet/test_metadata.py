@@ -9,7 +9,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata as Envelope
 from tuf.api.metadata import MetaFile
 
-from fleet import events, metadata
+from fleet import events, metadata_files
 from fleet.blobs import Blobs
 from fleet.db import Database
 from fleet.folder import Folder
@@ -346,19 +346,19 @@ def test_the_first_teams_key_signs_nothing_of_the_second(site, trust):
         site.metadata.update_team(VISION, forged)
 
     with site.database.write() as connection:
-        metadata._write(connection, "team-vision", 2, forged)
+        metadata_files.write(connection, "team-vision", forged)
         meta = Envelope.from_bytes(site.metadata.file("snapshot.json"))
         meta.signed.version += 1
         meta.signed.meta["team-vision.json"] = MetaFile.from_data(2, forged, ["sha256"])
         meta.signatures.clear()
-        meta.sign(site.metadata._signers["snapshot"])
-        metadata._write(connection, "snapshot", meta.signed.version, meta.to_bytes())
+        meta.sign(site.metadata._keys.present("snapshot"))
+        metadata_files.write(connection, "snapshot", meta.to_bytes())
         stamp = Envelope.from_bytes(site.metadata.file("timestamp.json"))
         stamp.signed.version += 1
         stamp.signed.snapshot_meta = MetaFile.from_data(meta.signed.version, meta.to_bytes(), ["sha256"])
         stamp.signatures.clear()
-        stamp.sign(site.metadata._signers["timestamp"])
-        metadata._write(connection, "timestamp", stamp.signed.version, stamp.to_bytes())
+        stamp.sign(site.metadata._keys.present("timestamp"))
+        metadata_files.write(connection, "timestamp", stamp.to_bytes())
     trust.refresh(second.now)
     with pytest.raises(Untrusted, match="team-vision was signed by 0/1 keys"):
         trust.manifest_target(stolen.ref.target)

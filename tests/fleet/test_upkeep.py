@@ -275,10 +275,10 @@ def test_somebody_is_told_once_at_two_thirds_and_every_day_of_the_last_tenth(tmp
             endings.tell(connection, now, every)
             return len(events.newest(connection, limit=10_000)) - before
 
-    one = Ending.of("targets", 0.0, 90 * DAY_S)
+    one = Ending.of("server", 0.0, 90 * DAY_S)
     days = [day for day in range(95) if told(day * DAY_S, one)]
     assert days == [60, *range(81, 95)]
-    renewed = Ending.of("targets", 94 * DAY_S, 184 * DAY_S)
+    renewed = Ending.of("server", 94 * DAY_S, 184 * DAY_S)
     assert told(95 * DAY_S, renewed) == 0
     assert told(155 * DAY_S, renewed) == 1
     authority = Ending.of("ca", 0.0, 3650 * DAY_S)

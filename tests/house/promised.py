@@ -241,6 +241,34 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/client/signing/test_keys.py::test_encrypted",
         "tests/fleet/client/signing/test_keys.py::test_passphrase",
     ),
+    "so it does not start while it finds them": (
+        "tests/fleet/test_offline_keys.py::test_offline_keys_are_found_by_their_names",
+        "tests/fleet/test_offline_keys.py::test_an_unencrypted_key_is_found_by_its_id",
+        "tests/fleet/test_offline_keys.py::test_the_server_does_not_start_beside_them",
+    ),
+    "Offline keys may be in an HSM": ("tests/fleet/test_hsm.py::test_root_targets_and_team_move_into_an_hsm",),
+    "Every key can be replaced while devices go on working": (
+        "tests/fleet/test_runbooks.py::test_the_root_ceremony",
+        "tests/fleet/test_runbooks.py::test_every_runbook_is_run",
+        "tests/fleet/test_succession.py::test_a_device_that_was_away_for_forty_days_follows",
+    ),
+    "Whoever has one root key, or all new ones and one old, replaces nothing": (
+        "tests/fleet/test_succession.py::test_too_few_signatures_are_refused",
+        "tests/fleet/test_runbooks.py::test_one_root_key_is_stolen",
+    ),
+    "never with less than before": (
+        "tests/fleet/test_succession.py::test_a_root_that_weakens_the_fleet_is_refused",
+        "tests/fleet/test_succession.py::test_a_lost_team_is_refused",
+        "tests/fleet/test_succession.py::test_the_director_list_names_no_key_of_another_role",
+        "tests/fleet/test_succession.py::test_all_or_nothing",
+    ),
+    "wait until the owner names them, and the old ones are deleted then": (
+        "tests/fleet/test_succession.py::test_a_staged_key_is_used_once_it_is_named",
+        "tests/fleet/test_succession.py::test_with_a_new_director_every_order_is_signed_again",
+    ),
+    "At half of the life of what offline keys signed": (
+        "tests/fleet/test_succession.py::test_the_alarm_at_half_life_comes_once",
+    ),
     "plain files that only their owner can read": (
         "tests/fleet/test_main.py::test_init_makes_a_folder_that_only_its_owner_reads",
         "tests/agent/test_enroll.py::test_the_private_key_stays_on_the_device",
@@ -256,8 +284,4 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_inbox.py::test_a_broker_that_forges_receipts_makes_few_epochs",
     ),
     "unless you set keys": ("tests/modules/scoring/test_operation.py::test_keys_and_tokens",),
-    # What is not built yet
-    "every 365 days, targets and teams every 180": (
-        "tests/modules/trust/test_metadata.py::test_how_long_a_file_lives",
-    ),
 }

@@ -25,11 +25,12 @@ NOT_IN = {
     "export": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
     "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
+    "hsm": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     "postgres": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
-# Added to client, to scoring, and to fleet: no programs of their own.
-ADDITIONS = ("broker", "export", "grpc", "postgres")
+# Added to client, to scoring, to client, and to fleet: no programs of their own.
+ADDITIONS = ("broker", "export", "grpc", "hsm", "postgres")
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {

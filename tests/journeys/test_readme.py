@@ -99,7 +99,8 @@ class Reader:
             self._terminals[name] = process = subprocess.Popen(
                 ["bash", "-e", "-c", "\n".join((*first, f"exec {last}"))],
                 cwd=ROOT,
-                env=self._environment,
+                # Typed by a person into the first terminal; a server that has it does not start.
+                env={name: value for name, value in self._environment.items() if name != "EDGEFLEET_PASSPHRASE"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

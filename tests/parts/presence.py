@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,10 @@ PARTS = {
     "postgres": Part(lambda: postgres_program("initdb") is not None, "install PostgreSQL: apt-get install postgresql"),
     "openssl": _installed("openssl", "openssl"),
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),
+    "softhsm": Part(
+        lambda: program("softhsm2-util") is not None and find_spec("pkcs11") is not None,
+        "apt-get install softhsm2, and pip install 'edgefleet[hsm]'",
+    ),
     "systemd-analyze": _installed("systemd-analyze", "systemd"),
 }
 

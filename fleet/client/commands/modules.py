@@ -11,7 +11,7 @@ from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
 from fleet.client.screen import Json, Screen, when
-from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.offline_keys import KEYS, team_signers
 from fleet.client.signing.sign import check_own
 from fleet.client.signing.sign import sign as sign_module
 from fleet.client.signing.trusted import Trusted
@@ -20,15 +20,16 @@ from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.names import ModuleRef
+from modules.trust import team_files
 
-app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules.")
+app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules; raise their floors.")
 
 
 @app.command()
 def sign(
     module: Ref,
     *,
-    keys: Annotated[Path, typer.Option(help="Folder of the offline keys.")],
+    keys: Annotated[list[str], typer.Option("--keys", "--key", help=KEYS)],
     as_json: Json = False,
 ) -> None:
     """Hash your own files again, and sign the draft if it is the same."""
@@ -64,6 +65,33 @@ def show(module: Ref, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def floor(
+    module: Annotated[str, typer.Argument(help="team/name.")],
+    version: Annotated[str, typer.Argument(help="The lowest version that may still run.")],
+    *,
+    keys: Annotated[list[str], typer.Option("--keys", "--key", help=KEYS)],
+    as_json: Json = False,
+) -> None:
+    """Raise a module's floor: devices accept no order for an older version any more, whoever signs it."""
+    screen, ref = Screen(as_json=as_json), arguments.module_ref(f"{module}:{version}")
+    signers = team_signers(keys, ref.team)
+    with Fleet(config.load()) as fleet:
+        files = Trusted(fleet, config.home()).all_team_files(ref.team)
+        signed = team_files.set_floor(
+            files, team=ref.team, name=ref.name, minimum=ref.version, signers=signers, now=datetime.now(UTC)
+        )
+        if signed:
+            fleet.put_team_files(ref.team, signed)
+    document = {"module": f"{ref.team}/{ref.name}", "floor": str(ref.version), "raised": bool(signed)}
+    screen.show(
+        document,
+        lambda it: it.say(
+            f"No version of {ref.team}/{ref.name} below {ref.version} is accepted any more; what runs is not stopped."
+        ),
+    )
+
+
+@app.command()
 def remove(module: Ref, *, as_json: Json = False) -> None:
     """Take a module version out of the server and out of this workspace, unless something uses it."""
     ref = ModuleRef.parse(module)
@@ -94,7 +122,7 @@ def rebase(
     *,
     image: Annotated[str, typer.Option(help="Image of the workspace to run it in from now on.")],
     accelerator: Annotated[str, typer.Option(help="Of which runtime.")] = "cpu",
-    keys: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
+    keys: Annotated[list[str] | None, typer.Option("--keys", "--key", help=f"{KEYS} Signs at once.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make the next version with only the image changed, once the new image gives the same answers."""

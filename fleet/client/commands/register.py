@@ -20,7 +20,7 @@ from fleet.client.publishing.publish import Registered
 from fleet.client.publishing.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
 from fleet.client.publishing.register import register as register_model
 from fleet.client.screen import Json, Screen, Step, size
-from fleet.client.signing.offline_keys import team_signers
+from fleet.client.signing.offline_keys import KEYS, team_signers
 from fleet.client.signing.sign import sign
 from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import FILES, Workspace
@@ -118,7 +118,7 @@ def register(
     confidential: Annotated[
         bool, typer.Option("--confidential", help="Never broadcast it: each device pulls it by itself.")
     ] = False,
-    key: Annotated[Path | None, typer.Option(help="Folder of the offline keys: sign at once.")] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", "--keys", help=f"{KEYS} Signs at once.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check a model, compute its reference answers, pack it, and send it as a draft."""

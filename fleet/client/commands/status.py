@@ -45,3 +45,5 @@ def status(*, as_json: Json = False) -> None:
             ]
         ),
     )
+    for note in health.notes:
+        screen.remark(note)

@@ -1,5 +1,6 @@
 """``edgefleet teams``: add and list the teams that may publish modules."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,15 @@ app = typer.Typer(no_args_is_help=True, help="Add and list the teams that may pu
 def add(
     name: Annotated[str, typer.Argument(help="The new team.")],
     *,
-    keys: Annotated[Path, typer.Option(help="Folder of the owner's offline keys; targets.pem in it names the teams.")],
+    keys: Annotated[
+        list[str],
+        typer.Option(
+            "--keys",
+            "--key",
+            help="Folder of the owner's offline keys, where targets.pem names the teams; or the targets key as a "
+            "file or signer URI.",
+        ),
+    ],
     team_keys: Annotated[
         Path | None, typer.Option(help="Folder for the team's own key, where it is not that of the owner's keys.")
     ] = None,
@@ -33,7 +42,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make a team's key, name the team with the owner's key, and give the fleet server what both have signed."""
-    screen, team, folder = Screen(as_json=as_json), slug(name, what="team"), team_keys or keys
+    screen, team, folder = Screen(as_json=as_json), slug(name, what="team"), team_keys or _folder(keys)
     owner = owner_signers(keys)
     with Fleet(config.load()) as fleet:
         trusted = Trusted(fleet, config.home())
@@ -45,7 +54,7 @@ def add(
         file = key_file(folder, roles.team_role(team))
         if file.exists():
             # Of an earlier try that the server did not take.
-            signers = team_signers(folder, team)
+            signers = team_signers([str(folder)], team)
         else:
             passphrase = None if insecure_demo_keys else new_passphrase()
             signers = [add_team_key(folder, team=team, passphrase=passphrase, insecure_demo=insecure_demo_keys)]
@@ -58,6 +67,16 @@ def add(
     screen.show(
         {"team": team, "key": str(file)},
         lambda it: it.say(f"Team {team} may publish now. Its key is {file}: move it to the team's machine or its CI."),
+    )
+
+
+def _folder(keys: Sequence[str]) -> Path:
+    if len(keys) == 1 and Path(keys[0]).is_dir():
+        return Path(keys[0])
+    raise BadSettings(
+        "it is not said where the team's new key goes",
+        element="--team-keys",
+        remedy="name a folder: --team-keys FOLDER",
     )
 
 

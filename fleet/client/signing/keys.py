@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
 )
 from securesystemslib.signer import CryptoSigner
 
@@ -119,6 +120,24 @@ def add_team_key(folder: Path, *, team: Slug, passphrase: str | None, insecure_d
     return signer
 
 
+def make_key(file: Path, *, passphrase: str | None, insecure_demo: bool = False) -> CryptoSigner:
+    """Make one key in a new file, and its public half beside it.
+
+    Raises:
+        BadSettings: there is such a file already, or the passphrase is missing or too short.
+    """
+    encryption = _encryption(passphrase, insecure_demo=insecure_demo)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    signer = _make(file, encryption, public_file(file))
+    _sync(file.parent)
+    return signer
+
+
+def public_file(file: Path) -> Path:
+    """Where the public half of a key file is."""
+    return file.with_suffix(".pub")
+
+
 def key_file(folder: Path, role: str) -> Path:
     """Where the key of ``targets`` or of a team's role is; root's are ``root-1.pem`` to ``root-3.pem``."""
     return folder / f"{role}.pem"
@@ -164,9 +183,11 @@ def _encryption(passphrase: str | None, *, insecure_demo: bool) -> KeySerializat
     return BestAvailableEncryption(passphrase.encode())
 
 
-def _make(path: Path, encryption: KeySerializationEncryption) -> CryptoSigner:
+def _make(path: Path, encryption: KeySerializationEncryption, public: Path | None = None) -> CryptoSigner:
     private = Ed25519PrivateKey.generate()
     _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    if public is not None:
+        _write(public, private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return CryptoSigner(private)
 
 

@@ -4,16 +4,17 @@ Whoever signs a team's metadata signs everything that is in it, so what the serv
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.client.api import Fleet
 from modules.errors import BadSettings, LinkLost, Untrusted
-from modules.names import ModuleRef, Slug
+from modules.names import Digest, ModuleRef, Slug
 from modules.trust import roles, team_files
 from modules.trust.client import Client, explained
 
@@ -29,6 +30,23 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     releases: int = 0
     expires: float | None = None
+
+
+class Present(NamedTuple):
+    """The fleet's trust metadata as files, and the list of director keys that targets names; bins of some teams."""
+
+    root: bytes
+    targets: bytes
+    teams: dict[Slug, bytes]
+    director: bytes
+    snapshot: bytes
+    timestamp: bytes
+    bins: Mapping[str, bytes] = MappingProxyType({})
+
+    def team_files(self, team: Slug) -> dict[str, bytes]:
+        """A team's role, and those of its bins that are here."""
+        bins = {name: data for name, data in self.bins.items() if roles.team_of(name) == team}
+        return {roles.team_role(team): self.teams[team]} | bins
 
 
 class Trusted:
@@ -111,6 +129,37 @@ class Trusted:
         with explained():
             self._client(_LONG_AGO)
         return (self._cache / f"{roles.TARGETS}.json").read_bytes()
+
+    def present(self, *, bins_of: Collection[str] = ()) -> Present:
+        """What is in force, in its newest versions, verified; expiry does not count.
+
+        Of the teams whose roles are in ``bins_of`` it has the bins, too.
+
+        Raises:
+            BadSettings: the fleet has no root yet.
+            Untrusted: it does not follow from the pinned root.
+            EdgefleetError: as :class:`Fleet`.
+        """
+        with explained():
+            client = self._client(_LONG_AGO)
+            named = [team for team in client.teams() if client.team(team) is not None]
+            bins: dict[str, bytes] = {}
+            for team in named:
+                if roles.team_role(team) in bins_of:
+                    bins |= self._all(client, team)
+            listed = client.top_level_targets.targets[roles.DIRECTOR_PATH]
+        director = b"".join(self._fleet.get_blob(Digest(f"sha256:{listed.hashes['sha256']}")))
+        with explained():
+            listed.verify_length_and_hashes(director)
+        return Present(
+            root=client.newest_root(),
+            targets=(self._cache / f"{roles.TARGETS}.json").read_bytes(),
+            teams={team: (self._cache / f"{roles.team_role(team)}.json").read_bytes() for team in named},
+            director=director,
+            snapshot=(self._cache / f"{roles.SNAPSHOT}.json").read_bytes(),
+            timestamp=(self._cache / f"{roles.TIMESTAMP}.json").read_bytes(),
+            bins={name: data for name, data in bins.items() if roles.is_bin(name)},
+        )
 
     def team_metadata(self, ref: ModuleRef) -> bytes:
         """The newest metadata of the role of the module's team; as :meth:`team_files`."""

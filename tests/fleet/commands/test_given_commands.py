@@ -1,12 +1,13 @@
 """Who is given a command: looked at before anything is signed, one command for each device, few statements for many."""
 
 import pytest
+from securesystemslib.signer import CryptoSigner
 from sqlalchemy import event, func, insert, select
 
 from fleet import events
 from fleet.command_tables import commands
 from fleet.commands import due, view
-from fleet.commands.given import AT_MOST
+from fleet.commands.given import AT_MOST, Commands
 from fleet.refusals import Conflict, Missing
 from fleet.removal import remove_device
 from fleet.tables import devices
@@ -177,3 +178,14 @@ def test_a_request_has_a_bound(fleet, monkeypatch):
     with pytest.raises(Invalid, match="2 devices are more than the 1 of one request"):
         fleet.give("ping", selector="*")
     assert count(fleet) == 0
+
+
+def test_a_director_that_is_replaced_while_commands_are_signed_signs_them_anew(fleet):
+    """No device is sent what the director of before has signed."""
+    old, new = fleet.director, CryptoSigner.generate_ed25519()
+    named = iter([old, new])
+    fleet.commands = Commands(fleet.database, lambda _connection: next(named), fleet.clock)
+    given, _ = fleet.give("ping", selector="*")
+    fleet.director = new
+    for device, ident in given.items():
+        assert fleet.signed_command(ident).device == device
