@@ -34,12 +34,12 @@ _BATCHES: Final = (
 _ENGINES: Final = "tests/agent/engines/test_docker"
 _PASSES: Final = tuple(
     f"tests/agent/test_{name}.py"
-    for name in ("execute", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
+    for name in ("execute", "maintenance", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
 )
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), ("tests/modules/trust",)),
-    "agent/plan.py": ("tests/agent/test_plan.py",),
+    "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": _PASSES,
     "agent/keep.py": _PASSES,
     "agent/health.py": ("tests/agent/test_module_client.py", *_PASSES),

@@ -8,12 +8,16 @@ from typing import Final, NamedTuple
 
 
 class Equal(NamedTuple):
-    """A change that is as good as the code: the file, function and line, the change as a run prints it, and why."""
+    """A change that is as good as the code: the file, function and line, the change as a run prints it, and why.
+
+    ``times``: in how many places of the line, which all come to the same.
+    """
 
     file: str
     where: str
     change: str
     why: str
+    times: int = 1
 
 
 _WORDS: Final = (
@@ -22,6 +26,13 @@ _WORDS: Final = (
 )
 
 EQUAL: Final = (
+    Equal(
+        "agent/engines/docker_images.py",
+        "_plan_space: most = max(spare, 0) if signed is msgspec.UNSET else min(max(spare, 0), signed)",
+        "0  =>  1",
+        "where nothing is to spare the first file of a layer ends the reading: it takes more than one byte",
+        times=2,
+    ),
     Equal(
         "agent/execute.py",
         'Executor._arm: raise RuntimeError(f"no arm for {step}")',
@@ -82,6 +93,12 @@ EQUAL: Final = (
         "Ingest._take: if gathered.now - row.removed > PARTING_S:",
         "gathered.now - row.removed > PARTING_S  =>  (gathered.now - row.removed >= PARTING_S)",
         "a minute's grace is a guess: its last microsecond belongs to either side",
+    ),
+    Equal(
+        "fleet/rollouts/judge.py",
+        "_needed: return max(1, math.ceil(round(wave.reached * asked.success_percent / 100, 6)))",
+        "6  =>  7",
+        "the error of a product of so many devices is far below either digit, and nobody writes so fine a percent",
     ),
     Equal(
         "modules/scoring/graphs/batch_trial.py",
