@@ -70,6 +70,30 @@ EQUAL: Final = (
         "the longest pause is a guess, and has a jitter of a fifth",
     ),
     Equal(
+        "agent/inbox.py",
+        ": AGAIN_S: Final = 600.0",
+        "600.0  =>  601.0",
+        "how soon a clock is set or metadata renewed nobody knows: ten minutes are a guess",
+    ),
+    Equal(
+        "agent/inbox.py",
+        "Inbox.run: self._refused = None",
+        "self._refused = None  =>  pass",
+        "what has been followed is the device's own order, which each further look finds and passes over",
+    ),
+    Equal(
+        "agent/inbox.py",
+        "Inbox.run: self._newest = None",
+        "self._newest = None  =>  pass",
+        "what was refused is looked at again, or replaced by the next order, under whichever of the two names",
+    ),
+    Equal(
+        "agent/inbox.py",
+        "Inbox._another: self._refused = None",
+        "self._refused = None  =>  pass",
+        "whoever wakes it has named a newest order, which is looked at instead, then and later",
+    ),
+    Equal(
         "agent/keep.py",
         "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
         "self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()  =>  "
@@ -81,6 +105,31 @@ EQUAL: Final = (
         "Supply.fetch: total = sum(blob.length for blob in missing) or 1",
         "1  =>  2",
         "where nothing is missing but empty blobs no bytes are gained: of one or of two, they are the same share",
+    ),
+    Equal(
+        "agent/supply.py",
+        "Supply.fetch.progress: tell(min(gained / total, 1.0))",
+        "1.0  =>  2.0",
+        "a pull gains each missing byte once, so that the bound is never met",
+    ),
+    Equal(
+        "agent/window.py",
+        "Window.__init__: self._request = 0",
+        "0  =>  1",
+        "requests are told apart by their numbers, whichever is the first",
+    ),
+    Equal(
+        "agent/window.py",
+        "Window.flight: self._request += 1",
+        "1  =>  2",
+        "requests are told apart by their numbers, and two of them differ by one or by two",
+    ),
+    Equal(
+        "agent/window.py",
+        "Window.__init__: self.heard = 0.0",
+        "0.0  =>  1.0",
+        "before a block came only the later of this and the request's own begin counts: no agent begins in the first "
+        "second of its machine",
     ),
     Equal(
         "agent/window.py",
@@ -120,6 +169,12 @@ EQUAL: Final = (
     ),
     Equal(
         "modules/trust/client.py",
+        "Client.__init__: max_root_rotations=128,",
+        "128  =>  129",
+        "a root is replaced once a year, and a device that is further behind goes on with the next contact",
+    ),
+    Equal(
+        "modules/trust/client.py",
         "Client.__init__: max_delegations=8,",
         "8  =>  9",
         "a repository has one level of teams, and they end the search: eight is a bound that nothing honest meets",
@@ -129,5 +184,12 @@ EQUAL: Final = (
         ": _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)",
         "2000  =>  2001",
         "any time before edgefleet signed its first metadata does",
+    ),
+    Equal(
+        "modules/trust/device.py",
+        ": _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)",
+        "1  =>  2",
+        "any time before edgefleet signed its first metadata does",
+        times=2,
     ),
 )
