@@ -36,9 +36,13 @@ _PASSES: Final = tuple(
     f"tests/agent/test_{name}.py"
     for name in ("execute", "maintenance", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
 )
+_TRUST: Final = tuple(
+    f"tests/modules/trust/test_{name}.py"
+    for name in ("metadata", "just_within", "client", "device", "publication", "owners_update", "repository", "updater")
+)
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
-    **dict.fromkeys(sources("modules/trust"), ("tests/modules/trust",)),
+    **dict.fromkeys(sources("modules/trust"), _TRUST),
     "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": _PASSES,
     "agent/keep.py": _PASSES,

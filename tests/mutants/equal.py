@@ -192,4 +192,10 @@ EQUAL: Final = (
         "any time before edgefleet signed its first metadata does",
         times=2,
     ),
+    Equal(
+        "modules/trust/publication.py",
+        "published: named = {roles.file_name(roles.TIMESTAMP, 0): online.timestamp}",
+        "0  =>  1",
+        "the timestamp is the one file whose name has no version",
+    ),
 )

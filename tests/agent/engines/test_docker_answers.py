@@ -85,11 +85,7 @@ class Api:
             (label,) = json.loads(query["filters"])["label"]
             name, _, value = label.partition("=")
             assert query["all"] == "1", "ended ones, too"
-            return [
-                one
-                for one in self.listed.values()
-                if one["Labels"].get(name, "") and value in {"", one["Labels"][name]}
-            ]
+            return [one for one in self.listed.values() if name in one["Labels"] and value in {"", one["Labels"][name]}]
         _, _, container, what = path.split("/")
         if container not in self.containers:
             raise ApiError(404, "no such container")
