@@ -70,6 +70,24 @@ EQUAL: Final = (
         "the longest pause is a guess, and has a jitter of a fifth",
     ),
     Equal(
+        "agent/health.py",
+        ": _ANSWERS_WITHIN_S: Final = 5.0",
+        "5.0  =>  6.0",
+        "how long one look at a module that starts may take is a guess: the end of all of them is the manifest's",
+    ),
+    Equal(
+        "agent/health.py",
+        ": _LOG_TAIL: Final = 2000",
+        "2000  =>  2001",
+        "how much of a log a reason shows is a guess, and the report cuts it again",
+    ),
+    Equal(
+        "agent/health.py",
+        'ready: looks, wrong = 0, ""',
+        "0  =>  1",
+        "the engine is asked at every tenth look, from the tenth one on or from the ninth",
+    ),
+    Equal(
         "agent/inbox.py",
         ": AGAIN_S: Final = 600.0",
         "600.0  =>  601.0",
@@ -111,6 +129,18 @@ EQUAL: Final = (
         "Supply.fetch.progress: tell(min(gained / total, 1.0))",
         "1.0  =>  2.0",
         "a pull gains each missing byte once, so that the bound is never met",
+    ),
+    Equal(
+        "agent/verify.py",
+        ": _ANSWER_S: Final = 900.0",
+        "900.0  =>  901.0",
+        "how long the worker waits for a puller that gives up by itself is a guess",
+    ),
+    Equal(
+        "agent/verify.py",
+        "_time: return datetime.fromtimestamp(min(max(seconds, 0.0), MAX_TIME), UTC)",
+        "0.0  =>  1.0",
+        "each time is held against times after the agent was built: of 1970, one second is as old as the next",
     ),
     Equal(
         "agent/window.py",
