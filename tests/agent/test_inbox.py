@@ -1,6 +1,7 @@
 """Orders as they come in: followed once, tried again when the link broke, refused with one record, the newest first."""
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
@@ -280,3 +281,114 @@ async def test_an_order_that_was_not_believed_is_looked_at_again(receiving):
     await receiving.until(lambda: receiving.store.document("order") == b"1")
 
     assert len(receiving.store.refusals()) == 1
+
+
+@pytest.fixture
+def pauses(receiving, monkeypatch):
+    """How long the inbox waited each time before it tried again, in seconds."""
+    sleep, found = receiving.clock.sleep, []
+
+    async def noted(seconds):
+        found.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(receiving.clock, "sleep", noted)
+    return found
+
+
+async def test_a_broken_link_is_tried_ever_more_seldom_and_then_anew(receiving, pauses):
+    """After a second, two, four; the next order that meets a broken link begins with a second again."""
+    for name in (b"1", b"2"):
+        receiving.verdicts.errors = [LinkLost("gone")] * 3
+        receiving.inbox.on_order(name)
+        await receiving.until(lambda name=name: receiving.store.document("order") == name)
+
+    assert pauses == [pytest.approx(seconds, rel=0.21) for seconds in (1, 2, 4, 1, 2, 4)]
+
+
+async def test_pauses_begin_anew_after_a_refusal(receiving, pauses):
+    """An order that was not believed says nothing of the link."""
+    receiving.verdicts.errors = [LinkLost("gone"), LinkLost("gone"), Untrusted("no"), LinkLost("gone")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(receiving.store.refusals)
+    receiving.inbox.on_order(b"2")
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+    assert pauses == [pytest.approx(seconds, rel=0.21) for seconds in (1, 2, 1)]
+
+
+async def test_an_order_that_came_while_the_link_broke_is_the_one_that_is_tried_again(receiving):
+    """The one before it is no longer of interest."""
+    receiving.verdicts.gate.clear()
+    receiving.verdicts.errors = [LinkLost("gone")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.verdicts.asked)
+    receiving.inbox.on_order(b"2")
+    receiving.verdicts.gate.set()
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+    assert receiving.verdicts.asked == [b"1", b"2"]
+
+
+async def test_a_link_that_breaks_while_a_refused_order_is_looked_at_again_loses_nothing(receiving):
+    """It waits for the link like any other, and is followed without being sent a second time."""
+    receiving.inbox._again_s = 0.05
+    receiving.verdicts.errors = [Untrusted("the order expired"), LinkLost("gone")]
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert receiving.verdicts.asked == [b"1"] * 3
+
+
+async def test_the_order_that_is_followed_is_not_verified_again(receiving):
+    """A broker brings it at each connect, however late: nothing is asked of anybody, and what was refused is over."""
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+    receiving.inbox._again_s = 0.05
+    receiving.verdicts.errors = [Untrusted("no")] * 9
+    receiving.inbox.on_order(b"2")
+    await receiving.until(receiving.store.refusals)
+    receiving.inbox.on_order(b"1")
+    await asyncio.sleep(0.01)
+    asked = len(receiving.verdicts.asked)
+    await asyncio.sleep(0.15)
+
+    assert len(receiving.verdicts.asked) == asked
+    assert set(receiving.verdicts.asked) == {b"1", b"2"}
+    assert len(receiving.replaced) == 1
+
+
+async def test_the_largest_order_is_verified(receiving):
+    """One that has just as many bytes as are allowed is looked at; who signed it is the verifier's to say."""
+    receiving.verdicts.errors = [Untrusted("no")]
+    receiving.inbox.on_order(b"x" * envelope_limit(LIMIT))
+    await receiving.until(receiving.store.refusals)
+
+    assert len(receiving.verdicts.asked) == 1
+
+
+async def test_a_refusal_and_a_new_epoch_are_reported_at_once(receiving):
+    """The loop is woken for each: the server is to hear of it now."""
+    receiving.inbox.on_order(b"x" * (envelope_limit(LIMIT) + 1))
+    assert receiving.woken == 1
+    receiving.inbox.on_ack(canonical.encode(Ack(report=100)))
+    assert receiving.woken == 2
+
+
+async def test_a_receipt_reaches_telemetry(tmp_path):
+    """The number of what the server has of it, and of which epoch that is; and nothing of what is no receipt."""
+    told = []
+    with closing(Store(tmp_path)) as store:
+        inbox = Inbox(
+            store=store,
+            verifier=None,
+            outbox=Acks(),
+            replace=None,
+            wake=lambda: None,
+            clock=VirtualClock(),
+            telemetry=lambda number, epoch: told.append((number, epoch)),
+        )
+        inbox.on_ack(b"garbage")
+        inbox.on_ack(canonical.encode(Ack(report=3, telemetry=7, epoch="0123456789abcdef")))
+
+    assert told == [(7, "0123456789abcdef")]

@@ -223,3 +223,23 @@ def test_a_verdict_says_what_was_seen(how, code, words):
 
     assert why.code == code
     assert words in why.message
+
+
+def test_a_restart_is_taken_at_its_time_and_the_loop_is_not_woken_for_it_again():
+    """At the very moment that was asked for: then it is due, and nothing more is waited for in that moment."""
+    slot = row(Phase.COMMITTED, current=CURRENT, restart_after=NOW)
+    decision = plan((slot,), seen(old="ended"), now=NOW, poll_s=5.0)
+
+    assert [type(step) for step in decision.steps] == [Restart]
+    assert decision.look_again == NOW + 5.0
+
+
+def test_a_restart_says_what_is_known_best():
+    """Of one that was stopped because it did not become ready, that; of one that lies there ended, how it ended."""
+    trouble = Reason("not-ready", "it did not become ready")
+    slot = row(Phase.COMMITTED, current=CURRENT, trouble=trouble)
+    (gone,) = plan((slot,), seen(old="gone"), now=NOW, poll_s=5.0).steps
+    (ended,) = plan((slot,), seen(old="oom"), now=NOW, poll_s=5.0).steps
+
+    assert gone.reason == trouble
+    assert ended.reason.code == "over-limit"

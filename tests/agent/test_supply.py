@@ -1,16 +1,21 @@
 """What is brought in for a module, what is told of it meanwhile, and what is kept, so that it can start again."""
 
+import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from agent import supply as module
 from agent.blobs import BlobStore
 from agent.fetch import Puller
 from agent.shelf import Shelf
 from agent.slots import Placed
 from agent.supply import Supply
-from modules.errors import NoSpace
+from modules.digests import measure_bytes
+from modules.errors import LinkLost, NoSpace
+from modules.manifest import File
 from modules.names import slug
 from tests.doubles.blob_server import BlobServer
 from tests.doubles.clock import VirtualClock
@@ -273,3 +278,190 @@ def _kept(blobs, shelf, *releases):
         assert shelf.manifest(release.digest) == release.manifest
         image = release.manifest.runtimes[0].image
         assert all(blobs.has(blob) for blob in (image.manifest, image.config, *image.layers, *release.manifest.files))
+
+
+class Brings:
+    """In place of a puller: brings each blob whole, after ``takes_s`` of a clock of its own, and counts them."""
+
+    detour = "the quicker way is closed"
+
+    def __init__(self, takes_s=0.0) -> None:
+        self.takes_s, self.time, self.under_way, self.most, self.brought = takes_s, 1000.0, 0, 0, 0
+
+    def monotonic(self):
+        return self.time
+
+    async def blob(self, blob, store, progress=lambda _: None):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.time += self.takes_s
+        self.brought += 1
+        self.under_way -= 1
+        progress(blob.length)
+
+
+def files(count):
+    """A module of so many files, of 100 bytes each."""
+    blobs = [measure_bytes(bytes([number]) * 100) for number in range(count)]
+    return msgspec.structs.replace(
+        CURRENT.manifest,
+        files=tuple(File(path=blob.sha256[7:17], sha256=blob.sha256, length=100, blocks=blob.blocks) for blob in blobs),
+    )
+
+
+@pytest.fixture
+def bringing(tmp_path):
+    """Makes a supply that is brought everything by a puller of a test's."""
+
+    def make_one(puller, *, reserve=0):
+        blobs = BlobStore(tmp_path / "blobs")
+        return Supply(blobs=blobs, shelf=Shelf(tmp_path / "modules"), puller=puller, reserve=reserve, budget=1)
+
+    return make_one
+
+
+async def test_progress_is_told_each_second(bringing, monkeypatch):
+    """Each telling is a synced write: one in a second, exactly then, and each says which share is there."""
+    puller = Brings(takes_s=0.5)
+    monkeypatch.setattr(module, "time", puller)
+    told = []
+
+    await bringing(puller).fetch(files(10), None, None, told.append)
+
+    assert told == [0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+async def test_four_blobs_at_a_time(bringing):
+    """More would only share the link with each other."""
+    puller = Brings()
+    await bringing(puller).fetch(files(10), None, None, lambda _: None)
+    assert (puller.most, puller.brought) == (4, 10)
+
+
+async def test_without_an_engine_no_image_is_asked_for(bringing):
+    """A module that runs as a process needs its files alone, and an engine that is not there no layers."""
+    puller = Brings()
+    await bringing(puller).fetch(files(3), IMAGE, None, lambda _: None)
+    assert puller.brought == 3
+
+
+def test_why_blobs_take_a_detour_is_told(bringing):
+    """In the puller's own words."""
+    assert bringing(Brings()).detour == "the quicker way is closed"
+
+
+async def test_what_just_fits_is_fetched(bringing, monkeypatch):
+    """To the last byte that is free beyond the reserve."""
+    supply = bringing(Brings(), reserve=7)
+    disk = SimpleNamespace(free=0)
+    monkeypatch.setattr(module, "shutil", SimpleNamespace(disk_usage=lambda _: disk))
+    disk.free = 306
+    with pytest.raises(NoSpace):
+        await supply.fetch(files(3), None, None, lambda _: None)
+    disk.free = 307
+    await supply.fetch(files(3), None, None, lambda _: None)
+
+
+async def test_an_image_of_before_is_planned_by_its_layers_alone(bringing, engine, tmp_path, monkeypatch):
+    """It does not say what it unpacks to: then as much as is known of it must be free, and no more is asked for."""
+    supply = bringing(Brings())
+    engine.store = tmp_path / "images"
+    engine.store.mkdir()
+    layers = sum(layer.length for layer in IMAGE.layers)
+    disks = Disks(images=layers, others=1 << 30)
+    monkeypatch.setattr(module, "shutil", disks)
+    monkeypatch.setattr(module, "_disk", lambda folder: folder)
+    await supply.fetch(files(1), IMAGE, engine, lambda _: None)
+    disks.free["images"] -= 1
+    with pytest.raises(NoSpace):
+        await supply.fetch(files(1), IMAGE, engine, lambda _: None)
+
+
+def test_what_is_on_one_disk_is_told_by_the_disk(tmp_path):
+    """Two folders of one file system share what is free there, those of two do not."""
+    (tmp_path / "other").mkdir()
+    assert module._disk(tmp_path) == module._disk(tmp_path / "other")
+    assert module._disk(tmp_path) != module._disk(Path("/proc"))
+
+
+async def test_a_blob_that_cannot_be_had_ends_the_others(bringing):
+    """The failure is told at once, as what it is, and nothing is pulled behind its back."""
+
+    class Fails(Brings):
+        async def blob(self, blob, store, progress=lambda _: None):
+            if blob is manifest.files[2]:
+                await asyncio.sleep(0)
+                raise LinkLost("there is no session")
+            begun.append(blob)
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0)
+                self.brought += 1  # its file is closed
+
+    puller, manifest, begun = Fails(), files(6), []
+    async with asyncio.timeout(5):
+        with pytest.raises(LinkLost):
+            await bringing(puller).fetch(manifest, None, None, lambda _: None)
+
+    assert puller.brought == len(begun)
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("pull-")] == []
+
+
+async def test_a_missing_layer_is_found_before_the_engine_is_asked(supplied, engine):
+    """By its digest: the engine is given only images of which every byte is here."""
+    store, supply = supplied()
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    change(store, IMAGE.layers[0])
+
+    with pytest.raises(FileNotFoundError, match=f"this blob is missing here: '{IMAGE.layers[0].sha256}'"):
+        await supply.load(IMAGE, engine)
+    assert engine.loads == 0
+
+
+async def test_what_was_fetched_is_laid_out(supplied, engine, tmp_path):
+    """The module's folder has each of its files."""
+    _, supply = supplied()
+    shelf = Shelf(tmp_path / "modules")
+    shelf.keep_manifest(CURRENT.digest, CURRENT.data)
+    await supply.fetch(CURRENT.manifest, IMAGE, engine, lambda _: None)
+    supply.lay_out(CURRENT.digest, CURRENT.manifest)
+
+    for entry in CURRENT.manifest.files:
+        assert (shelf.path(CURRENT.digest) / "files" / entry.path).read_bytes() == CURRENT.blobs[entry.sha256]
+
+
+async def test_an_engine_keeps_the_images_of_slots_and_no_others(supplied, engine, tmp_path):
+    """Those that a slot may need get this device's name, whoever brought them; the others lose it."""
+    _, supply = supplied()
+    shelf = Shelf(tmp_path / "modules")
+    plain = make("acme/plain:1", image=False)
+    for release in (CURRENT, PREVIOUS, plain):
+        shelf.keep_manifest(release.digest, release.data)
+    current, previous, forgotten = (
+        release.manifest.runtimes[0].image.manifest.sha256 for release in (CURRENT, PREVIOUS, FORGOTTEN)
+    )
+    engine.images = {current, previous, forgotten}
+    engine.named = {previous, forgotten}
+    slots = (
+        slot_row(CURRENT.wanted(), slug("digits"), previous=_placed(PREVIOUS)),
+        slot_row(plain.wanted(), slug("plain")),
+    )
+
+    await supply.let_go(engine, lambda: slots)
+
+    assert engine.named == engine.images == {current, previous}
+
+
+def test_a_module_that_no_slot_names_leaves_no_folder(tmp_path, blobs):
+    """Its files go with it; those of the others stay."""
+    shelf = Shelf(tmp_path / "modules")
+    for release in (CURRENT, FORGOTTEN):
+        shelf.keep_manifest(release.digest, release.data)
+        shelf.lay_out(release.digest, release.manifest, blobs)
+    supply = Supply(blobs=blobs, shelf=shelf, puller=Brings(), reserve=1, budget=1 << 30)
+
+    supply.prune([slot_row(CURRENT.wanted(), slug("digits"))])
+
+    assert [shelf.path(release.digest).exists() for release in (CURRENT, FORGOTTEN)] == [True, False]

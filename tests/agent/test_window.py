@@ -1,6 +1,7 @@
 """The window follows the link: full on a quick one, two blocks on a slow one, and patient with each."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -32,9 +33,10 @@ class Link:
                     self.arrive(flight.request, number)
                     assert (await flight.next()).number == number
 
-    async def silence(self, *, others: int = 0) -> None:
+    async def silence(self, *, others: int = 0, shared: bool = False) -> None:
         """A request that gets no answer, while others get so many, each just before it is given up."""
         async with self.window.flight(1) as flight:
+            flight.shared = shared
             for _ in range(others):
                 self.time += 14
                 self.arrive(99, 0)
@@ -54,6 +56,7 @@ class Link:
         pytest.param(0.0, 10.0, 2, id="a block in just ten seconds"),
         pytest.param(0.0, 10.5, 1, id="a little less"),
         pytest.param(0.1, 0.52, 2, id="1 Mbit/s"),
+        pytest.param(0.0, 1.5, 2, id="one in less than two seconds, two in more"),
         pytest.param(0.5, 8.2, 2, id="64 kbit/s"),
         pytest.param(1.0, 55.0, 1, id="9.6 kbit/s"),
     ],
@@ -64,6 +67,7 @@ async def test_the_window_holds_two_seconds_of_the_link(way_s, gap_s, blocks):
     await link.fetch(3)
 
     assert link.window.blocks == blocks
+    assert link.window.request == {16: 8, 8: 4, 4: 2, 2: 2, 1: 1}[blocks], "a request asks for half of it, two at least"
 
 
 async def test_the_window_follows_a_link_that_changes():
@@ -193,3 +197,181 @@ async def test_a_server_that_answers_others_only_is_not_waited_for():
     link = Link()
     with pytest.raises(TimeoutError):
         await link.silence(others=6)
+
+
+async def given_up(flight):
+    """Whether its next block is given up at once; a clock that stands still brings none."""
+    waiting = asyncio.create_task(flight.next())
+    await asyncio.wait([waiting], timeout=0.1)
+    if not waiting.done():
+        waiting.cancel()
+        return False
+    return isinstance(waiting.exception(), TimeoutError)
+
+
+async def test_a_block_is_given_up_when_its_time_is_over():
+    """At that very moment, and not before: of a window that knows nothing, three times the setting."""
+    link = Link()
+    link.window = Window(least_s=0.2, now=lambda: link.time)
+    async with link.window.flight(1) as flight:
+        link.time += 0.59
+        assert not await given_up(flight)
+        link.time = flight._last + link.window.patience_s
+        assert await given_up(flight)
+
+
+async def test_a_lost_block_is_waited_for_four_times_as_long_at_most():
+    """While others are answered, one's own request may stand behind theirs, but not for ever."""
+    link = Link()
+    async with link.window.flight(1) as flight:
+        for _ in range(4):
+            link.time += 14
+            link.arrive(99, 0)
+        assert not await given_up(flight)
+        link.time += 4
+        link.arrive(99, 0)
+        assert await given_up(flight)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_request_is_not_given_up_while_its_blocks_come(shared):
+    """However many there are, and however they come: from each of them on the next one has its time."""
+    link = Link()
+    async with link.window.flight(8) as flight:
+        flight.blob, flight.shared, flight.waits_for = "sha256:1", shared, set(range(60))
+        for number in range(60):
+            link.time += 14
+            if number > 55:
+                assert not await given_up(flight)
+            if shared:
+                link.window.share("sha256:1", wire.Shared(number, 1 << 30, b"x"))
+            else:
+                link.arrive(flight.request, number, b"x")
+            assert (await flight.next()).number == number
+
+
+async def test_patience_is_that_of_tcp():
+    """As RFC 6298 has it: the usual time and four times its spread, which follow by an eighth and by a quarter."""
+    link = Link()
+    link.window.came(8.0)
+    assert link.window.patience_s == 8 + 4 * 4
+    link.window.came(16.0)
+    assert link.window.patience_s == 9 + 4 * 5
+
+
+async def test_patience_has_an_end():
+    """A thousand times as long after many silences, and five minutes at most: a link that is back is found again."""
+    for least_s, most in ((0.01, 0.03 * 1024), (5.0, 300.0)):
+        window = Window(least_s=least_s)
+        for _ in range(30):
+            window._lost()
+        assert window.patience_s == pytest.approx(most)
+
+
+async def test_three_of_five_requests_say_how_quick_a_link_is():
+    """Two quick ones may be bursts; with the third it is the link."""
+    link = Link(gap_s=8.2)
+    await link.fetch(8)
+    link.gap_s = 0.0
+    await link.fetch(2)
+    assert link.window.blocks == 2
+    await link.fetch(1)
+    assert link.window.blocks == 16
+
+
+async def test_a_silence_halves_the_window_and_what_was_measured_is_forgotten():
+    """It may be another link by now; of what it carries nothing is known until blocks come again."""
+    link = Link(gap_s=0.001)
+    assert not link.window.measured
+    await link.fetch(3)
+    assert (link.window.blocks, link.window.measured) == (16, True)
+    with pytest.raises(TimeoutError):
+        await link.silence()
+    assert (link.window.blocks, link.window.request, link.window.measured) == (8, 4, False)
+
+
+async def test_one_block_alone_can_say_how_slow_a_link_is():
+    """Told how long a block took, the window is as small, and as patient, as that link asks for."""
+    link = Link()
+    link.window.took(30.0)
+    assert (link.window.blocks, link.window.measured, link.window.patience_s) == (1, True, 30 + 4 * 15)
+
+
+async def test_short_blocks_say_nothing_of_the_link():
+    """A blob's last block, and answers that are none, come quicker than a full one."""
+    link = Link()
+    async with link.window.flight(2) as flight:
+        for number in range(2):
+            link.time += 3
+            link.arrive(flight.request, number, b"x" * (BLOCK // 2))
+    assert (link.window.patience_s, link.window.measured) == (15, False)
+
+
+async def test_blocks_that_wait_for_other_devices_say_nothing_of_the_link():
+    """A broadcast has its own pace, when its blocks come and when they do not."""
+    link = Link()
+    async with link.window.flight(2) as flight:
+        flight.shared = True
+        for number in range(2):
+            link.time += 3
+            link.arrive(flight.request, number)
+    assert (link.window.patience_s, link.window.measured) == (15, False)
+    with pytest.raises(TimeoutError):
+        await link.silence(shared=True)
+    assert (link.window.patience_s, link.window.blocks) == (15, 2)
+
+
+async def begins(window, *flights):
+    """Which of these requests, by their numbers, need not wait for room; each is a size and how it is asked for."""
+    begun = []
+
+    async def ask(number, blocks, how):
+        async with window.flight(blocks, **how):
+            begun.append(number)
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.create_task(ask(number, *one)) for number, one in enumerate(flights)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    now = list(begun)
+    await asyncio.gather(*tasks)
+    return now
+
+
+async def test_a_window_is_filled_to_its_last_block():
+    """As many blocks as it holds are under way, and not one more; one that is apart, or urgent, waits for nobody."""
+    window = Link().window
+    assert await begins(window, (1, {}), (1, {}), (1, {})) == [0, 1]
+    assert await begins(window, (2, {"apart": True}), (2, {}), (1, {})) == [0, 1]
+    assert await begins(window, (2, {}), (2, {"apart": True}), (2, {"urgent": True})) == [0, 1, 2]
+    assert await begins(window, (9, {}), (1, {})) == [0], "what alone is larger than the window goes alone"
+
+
+async def test_a_broadcast_block_reaches_who_waits_for_it_once():
+    """Each request for this block of this blob, and no other; and it says that the link is alive."""
+    link = Link()
+    window, shared = link.window, wire.Shared(3, 1 << 30, b"data")
+    async with window.flight(1) as mine, window.flight(1, urgent=True) as other, window.flight(1, urgent=True) as late:
+        for flight, blob, numbers in ((mine, "sha256:1", {3, 4}), (other, "sha256:2", {3}), (late, "sha256:1", {4})):
+            flight.blob, flight.waits_for = blob, numbers
+        link.time += 14
+        window.share("sha256:1", shared)
+        assert await mine.next() == wire.Block(mine.request, wire.OK, 3, 1 << 30, b"data")
+        assert (mine.waits_for, window.heard) == ({4}, link.time)
+        window.share("sha256:1", shared)
+        assert [flight._blocks.empty() for flight in (mine, other, late)] == [True, True, True]
+
+
+async def test_a_request_names_the_others_that_wait_for_the_same_broadcast():
+    """Those of its blob that take part and are under way, eight at most, which is what a message holds."""
+    window = Link().window
+    async with window.flight(1) as mine:
+        mine.blob = "sha256:1"
+        async with AsyncExitStack() as stack:
+            flights = [await stack.enter_async_context(window.flight(1, urgent=True)) for _ in range(11)]
+            for flight in flights:
+                flight.blob, flight.shared = "sha256:1", True
+            flights[0].blob, flights[1].shared = "sha256:2", False
+            mine.shared = True
+            assert window.others(mine) == tuple(flight.request for flight in flights[2:10])
+        assert window.others(mine) == ()

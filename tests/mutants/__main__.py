@@ -34,26 +34,30 @@ _BATCHES: Final = (
 _ENGINES: Final = "tests/agent/engines/test_docker"
 _PASSES: Final = tuple(
     f"tests/agent/test_{name}.py"
-    for name in ("execute", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
+    for name in ("execute", "maintenance", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
+)
+_TRUST: Final = tuple(
+    f"tests/modules/trust/test_{name}.py"
+    for name in ("metadata", "just_within", "client", "device", "publication", "owners_update", "repository", "updater")
 )
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
-    **dict.fromkeys(sources("modules/trust"), ("tests/modules/trust",)),
-    "agent/plan.py": ("tests/agent/test_plan.py",),
+    **dict.fromkeys(sources("modules/trust"), _TRUST),
+    "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": _PASSES,
     "agent/keep.py": _PASSES,
-    "agent/health.py": ("tests/agent/test_module_client.py", *_PASSES),
+    "agent/health.py": ("tests/agent/test_module_client.py", "tests/agent/test_asking.py", *_PASSES),
     "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
     "agent/installation.py": ("tests/agent/test_installation.py", f"{_ENGINES}_owners.py"),
-    "agent/engines/docker.py": (f"{_ENGINES}_api.py", f"{_ENGINES}_owners.py", f"{_ENGINES}.py"),
-    "agent/engines/docker_spec.py": (f"{_ENGINES}.py",),
+    "agent/engines/docker.py": (f"{_ENGINES}_answers.py", f"{_ENGINES}_api.py"),
+    "agent/engines/docker_spec.py": (f"{_ENGINES}_spec.py",),
     "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
     "agent/commands/desk.py": ("tests/agent/commands/test_desk.py", "tests/agent/commands/test_refused.py"),
     "agent/commands/kept.py": ("tests/agent/commands/test_once.py", "tests/agent/commands/test_refused.py"),
     "agent/commands/rules.py": ("tests/agent/commands/test_refused.py",),
     "agent/commands/wipe.py": ("tests/agent/commands/test_wipe.py",),
     "agent/inbox.py": ("tests/agent/test_inbox.py", "tests/agent/test_refused_again.py"),
-    "agent/verify.py": ("tests/agent/test_verify.py", "tests/agent/test_director_keys.py"),
+    "agent/verify.py": tuple(f"tests/agent/test_{name}.py" for name in ("verify_bounds", "verify", "director_keys")),
     "agent/window.py": ("tests/agent/test_window.py",),
     "fleet/ingest.py": (
         "tests/fleet/test_ingest.py",

@@ -288,3 +288,39 @@ def test_a_verdict_names_the_wave_that_failed():
     working = evidence("committed", "committed", "reverted", *["fetching"] * 3)
     verdict = judge(policy, [working, working], last_wave=False)
     assert (verdict.decision, verdict.wave) == (Decision.FAIL, 0)
+
+
+def test_a_rollout_that_holds_names_no_wave_and_is_not_complete():
+    """Only a failure has a wave that it began in, and what is still waited for is not watched as if it were there."""
+    verdict = judge(STRICT, [evidence("committed", "probation")], last_wave=True)
+    assert (verdict.decision, verdict.wave, verdict.hardware) == (Decision.HOLD, 0, "")
+    assert (verdict.complete, verdict.again) == (False, None)
+
+
+def test_what_is_done_or_goes_on_was_complete():
+    """The end of a rollout, the next wave, and one that waits for a word: each says that the opened waves are there."""
+    committed = [evidence("committed")]
+    done, advances = judge(STRICT, committed, last_wave=True), judge(STRICT, committed, last_wave=False)
+    assert [(one.decision, one.complete) for one in (done, advances)] == [
+        (Decision.DONE, True),
+        (Decision.ADVANCE, True),
+    ]
+
+
+def test_without_a_moment_no_time_has_passed():
+    """Who does not say when it is judges at the beginning of time: nothing has been watched yet."""
+    verdict = judge(Policy(soak="10m"), [evidence("committed")], last_wave=False)
+    assert (verdict.decision, verdict.again) == (Decision.HOLD, 600.0)
+
+
+def test_a_rollout_smaller_than_the_minimum_can_fail():
+    """Where fewer devices are there than the minimum asks for, all of them are enough to see that it is bad."""
+    policy = Policy(minimum=3)
+    assert judge(policy, [evidence("reverted", "reverted")], last_wave=True).decision is Decision.FAIL
+
+
+def test_a_success_that_can_just_be_reached_is_waited_for():
+    """Half of the devices failed, which is allowed, and the other half is just what is needed."""
+    policy = Policy(success_percent=50.0, failure_percent=50.0)
+    waiting = evidence("reverted", "reverted", "fetching", "fetching")
+    assert judge(policy, [waiting], last_wave=True).decision is Decision.HOLD

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from modules.errors import Invalid
+from modules.errors import Invalid, Untrusted
 from modules.trust import metadata, roles
 from tests.doubles.keys import NOW, signer
 
@@ -81,3 +81,21 @@ def test_another_kind_is_refused():
 
     with pytest.raises(Invalid, match="this is snapshot metadata, not targets"):
         metadata.read(data, Targets, roles.TARGETS)
+
+
+def test_a_refusal_names_the_keys_by_their_first_twelve_digits():
+    """Who signed, whose signature holds and who may sign, in order, as the console shows them; or nobody."""
+    mine, theirs = signer(), signer()
+    delegator = Targets(delegations=Delegations({}, {}))
+    role = DelegatedRole("team-acme", [mine.public_key.keyid], 1, terminating=True, paths=["*"])
+    delegator.delegations.roles["team-acme"] = role
+    delegator.delegations.keys[mine.public_key.keyid] = mine.public_key
+    file = sealed(Metadata(Targets()), roles.team_role("acme"), theirs, signer())
+
+    with pytest.raises(Untrusted) as refused:
+        metadata.verify(delegator, "team-acme", file)
+
+    signed = ", ".join(sorted(keyid[:12] for keyid in file.signatures))
+    assert refused.value.message == (
+        f"0 of 1 signatures hold: signed by {signed}, valid nobody, may sign {mine.public_key.keyid[:12]}"
+    )
