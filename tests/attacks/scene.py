@@ -74,7 +74,7 @@ class Scene:
         self.publisher = Publisher(self.http)
         self.publisher.found()
         self.system.cli("login", self.system.server.url, "--token", self.system.server.token, "--ca", self.system.data.ca)
-        self._values = itertools.count(1)
+        self._values, self._orders = itertools.count(1), itertools.count()
         self._of: dict[Digest, float] = {}
         self._signed: set[str] = set()
         self._parts = stack
@@ -204,7 +204,7 @@ class Scene:
             "device": self.device.name,
             "counter": self.counter() + 1,
             "issued": now,
-            "expires": now + 3600,
+            "expires": now + 3600 + next(self._orders),  # so that no two are the same
             "slots": {SLOT: SlotOrder(manifest=path, digest=wanted, engine="process")},
         }
         payload = canonical.encode(Order(**fields | more))

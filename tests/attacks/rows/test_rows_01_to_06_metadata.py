@@ -74,7 +74,7 @@ def test_row_01_arbitrary_package_below_the_threshold(scene, pair):
     """Of a team of which two keys must sign, one key signs alone, and then says so twice."""
     (one, _), empty = pair
     evil = scene.evil(team=DUO)
-    alone = changed(empty, [one], listing(evil))
+    alone = changed(empty, [one], listing(evil), step=0)
     for data in (alone, twice(alone)):
         scene.hostile.files = tied(scene, {f"team-{DUO}": data})
         refusal = scene.given(scene.order(evil))
