@@ -111,6 +111,10 @@ class HostileBroker:
         """The newest payload whose topic ends so."""
         return next((m.payload for m in reversed(self.heard) if m.way == way and m.topic.endswith(end)), None)
 
+    def asked(self) -> list[wire.Get]:
+        """All that the device has asked the server for."""
+        return [wire.decode_get(m.payload) for m in self.heard if m.way == "up" and m.topic.endswith("/up/blob/get")]
+
     # How
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -15,6 +15,7 @@ attacker would have the device run (``evil``) the hostile broker offers with all
 device's own checks keeps it out.
 """
 
+import base64
 import itertools
 import json
 import sqlite3
@@ -129,6 +130,12 @@ class Scene:
         checked(self.http.post(f"/api/v1/tuf/teams/{self.publisher.team}", content=metadata))
         self.publisher.metadata = metadata
 
+    def adds_team(self, team: str, targets: bytes, metadata: bytes) -> None:
+        """One more team, as its owner and it have signed."""
+        named = {"targets": targets, "metadata": metadata}
+        body = {name: base64.b64encode(data).decode() for name, data in named.items()}
+        checked(self.http.post("/api/v1/tuf-teams", json=body | {"team": team}))
+
     def owner_says(
         self, files: Mapping[str, bytes], *, director: bytes = b"", keys: Mapping[str, CryptoSigner] | None = None
     ) -> None:
@@ -230,7 +237,7 @@ class Scene:
 
     def verdict(self, envelope: bytes) -> str:
         """What the device made of an order: why it was refused, as it remembers it; ``""``: it follows it."""
-        found = self.until(lambda: self._judged(envelope), "the device has judged the order")
+        found = self.until(lambda: self.judged(envelope), "the device has judged the order")
         return "" if found is True else f"{found.reason.code}: {found.reason.message}"
 
     def unharmed(self, *reasons: str) -> None:
@@ -266,8 +273,11 @@ class Scene:
         return json.loads(reply.body)["y"][0] - 1.0 if reply.status == 200 else None
 
     def running(self) -> set[str]:
-        """The digests of all modules that run below this device's state folder, whoever started them."""
-        found = set()
+        return set(self.processes().values())
+
+    def processes(self) -> dict[int, str]:
+        """The digests of all modules that run out of this device's state folder, whoever started them, by process."""
+        found = {}
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = process.read_bytes().split(b"\0")
@@ -275,8 +285,16 @@ class Scene:
                 continue
             if b"modules.scoring" in words and (place := Path(words[words.index(b"--module") + 1].decode())):
                 if place.is_relative_to(self.device.state):
-                    found.add(f"sha256:{place.name}")
+                    found[int(process.parent.name)] = f"sha256:{place.name}"
         return found
+
+    def honest_answer(self) -> bool:
+        """Whether what answers is a module that its team signed."""
+        return self.answer() in {self._of[one] for one in self._of.keys() & self._signed}
+
+    def signed(self, what: str) -> bool:
+        """Whether a digest is a release's that its team signed."""
+        return what in self._signed
 
     def unsigned(self) -> list[str]:
         """Files of modules and blobs that were not signed by whom they should be; one begun and still empty is none."""
@@ -302,7 +320,8 @@ class Scene:
         finally:
             store.close()
 
-    def _judged(self, envelope: bytes) -> Refusal | bool:
+    def judged(self, envelope: bytes) -> Refusal | bool:
+        """The refusal of an order; True where it is followed, False where nothing was decided yet."""
         name = f"order {sha256(envelope)[7:19]}"
         with self.store() as store:
             if store.document("order") == envelope:
