@@ -66,9 +66,7 @@ def tied(
     """
     present = {role: scene.file(role) for role in (TARGETS, TEAM)} | dict(files)
     vouched = present | dict(says or {})
-    meta = {
-        f"{role}.json": MetaFile.from_data(stated(data), data, ["sha256"]) for role, data in vouched.items()
-    }
+    meta = {f"{role}.json": MetaFile.from_data(stated(data), data, ["sha256"]) for role, data in vouched.items()}
     for name, entry in Metadata.from_bytes(scene.file(SNAPSHOT)).signed.meta.items():
         meta.setdefault(name, entry)
     numbers = [max(scene.seen(role), version(scene.file(role), role)) + step for role in (SNAPSHOT, TIMESTAMP)]
@@ -81,9 +79,7 @@ def tied(
         snapshot_meta=MetaFile.from_data(numbers[0], shot, ["sha256"]),
         expires=_later(life_s),
     )
-    made: dict[str, bytes | None] = {
-        file_name(role, stated(vouched[role])): data for role, data in present.items()
-    }
+    made: dict[str, bytes | None] = {file_name(role, stated(vouched[role])): data for role, data in present.items()}
     made[file_name(SNAPSHOT, numbers[0])] = shot
     made[file_name(TIMESTAMP, 0)] = _sealed(Metadata(stamp), timestamp or [scene.stolen(TIMESTAMP)])
     return made

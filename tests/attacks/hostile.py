@@ -10,8 +10,8 @@ needs these:
   delays and so reorders. ``honest()`` puts back the rule that passes everything on
 - ``files``: trust metadata by published name, and ``blobs``: bytes by digest, which the device is answered with in the
   server's place, whatever the rule; None as a file answers that there is none
-- ``say(level, payload)``: forges a message to the device, below its ``down``; ``claim(level, payload)`` one of the
-  device's, below its ``up``. Nothing is kept, unless ``retain``
+- ``say(level, payload)``: forges a message to the device, below its ``down``; ``plant`` one that mosquitto keeps there;
+  ``claim`` one of the device's, below its ``up``; ``send`` any
 - ``cut()``: ends the device's session, which comes again by itself
 
 It acknowledges what it takes, and passes all on with QoS 0: nobody has to be told what was kept back.
@@ -94,11 +94,14 @@ class HostileBroker:
         self.files.clear()
         self.blobs.clear()
 
-    def say(self, level: str, payload: bytes, *, retain: bool = False) -> None:
-        self.send(Message("down", self._topics.down(self.device, *level.split("/")), payload, retain))
+    def say(self, level: str, payload: bytes) -> None:
+        self.send(Message("down", self._topics.down(self.device, *level.split("/")), payload))
 
-    def claim(self, level: str, payload: bytes, *, retain: bool = False) -> None:
-        self.send(Message("up", self._topics.up(self.device, *level.split("/")), payload, retain))
+    def plant(self, level: str, payload: bytes) -> None:
+        self.send(Message("up", self._topics.down(self.device, *level.split("/")), payload, retain=True))
+
+    def claim(self, level: str, payload: bytes) -> None:
+        self.send(Message("up", self._topics.up(self.device, *level.split("/")), payload))
 
     def send(self, message: Message) -> None:
         """To whichever side it goes; lost, where the device has no session."""

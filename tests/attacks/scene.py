@@ -74,7 +74,9 @@ class Scene:
         self.http = stack.enter_context(self.system.server.client())
         self.publisher = Publisher(self.http)
         self.publisher.found()
-        self.system.cli("login", self.system.server.url, "--token", self.system.server.token, "--ca", self.system.data.ca)
+        self.system.cli(
+            "login", self.system.server.url, "--token", self.system.server.token, "--ca", self.system.data.ca
+        )
         self._values, self._orders = itertools.count(1), itertools.count()
         self._of: dict[Digest, float] = {}
         self._signed: set[str] = set()
@@ -121,7 +123,9 @@ class Scene:
         self.rollout = checked(self.http.post("/api/v1/rollouts", json=body | {"supersede": True})).json()["id"]
         path = manifest.ref.target.encode()
         return self.until(
-            lambda: (now := self.hostile.last("down", "/down/order")) != before and now and path in _payload(now) and now,
+            lambda: (
+                (now := self.hostile.last("down", "/down/order")) != before and now and path in _payload(now) and now
+            ),
             "the server's order is on its way",
         )
 
@@ -283,9 +287,11 @@ class Scene:
                 words = process.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"modules.scoring" in words and (place := Path(words[words.index(b"--module") + 1].decode())):
-                if place.is_relative_to(self.device.state):
-                    found[int(process.parent.name)] = f"sha256:{place.name}"
+            if b"modules.scoring" not in words:
+                continue
+            place = Path(words[words.index(b"--module") + 1].decode())
+            if place.is_relative_to(self.device.state):
+                found[int(process.parent.name)] = f"sha256:{place.name}"
         return found
 
     def honest_answer(self) -> bool:

@@ -166,9 +166,7 @@ def test_row_17_stolen_device_ca(scene):
     mine, its = scene.system.folder / "thief.pem", scene.system.folder / "thief.key"
     mine.write_bytes(certificate)
     its.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     thief = CryptoSigner(key)
     said = Report(

@@ -1,5 +1,9 @@
-"""Rows 7 to 11: answers without end or without haste, targets and orders that are somebody else's, and old ones."""
+"""Rows 7 to 11: answers without end or without haste, targets and orders that are somebody else's, and old ones; and
+18, all of it at once.
+"""
 
+import os
+import random
 import secrets
 import time
 from datetime import UTC, datetime
@@ -25,6 +29,11 @@ from tests.attacks.scene import SLOT, digest, graph
 MIB = 1 << 20
 GAIN = 48 * MIB
 ENDLESS = 512
+# How long the broker rages, and how often it forges something of its own besides.
+RAGES_S = 10.0
+FORGES_EVERY_S = 0.3
+# To repeat a run that failed; no test itself sees such settings.
+SEED = int(os.environ.get("EDGEFLEET_SEED", "0"))
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +179,11 @@ def test_row_10_another_modules_bundle(scene, part):
 
 
 def test_row_11_replayed_order(scene):
-    """An order of before is refused, once more and retained, with whatever it named; and so is one that is over."""
+    """An order of before, which the broker keeps in the newest one's place, is refused, and so is one that is over."""
     old = scene.hostile.last("down", "/down/order")
     scene.goes_on()
-    scene.hostile.send(Message("up", f"edgefleet/v1/{scene.device.name}/down/order", old, retain=True))
-    assert "old-order" in scene.given(old)
+    scene.hostile.plant("order", old)
+    assert "old-order" in scene.verdict(old)
     scene.unharmed("old-order")
 
     past = int(time.time()) - 60
@@ -217,3 +226,80 @@ def give(scene, command):
 def answered(scene, command):
     envelope = scene.hostile.last("up", f"/up/cmd/{command.name}/{command.id}")
     return envelope and b'"done"' in unverified(envelope, limit=commands.ANSWER_LIMIT)
+
+
+PASSING = ("passed", "passed", "dropped", "doubled", "late", "old", "flipped")
+FORGED = ("order", "kept order", "metadata", "ack", "command", "block", "cut")
+
+
+class Rage:
+    """A broker's rule out of a seed: of all that passes some is dropped, doubled, late, an old thing instead, or has
+    bits that are not as they were. ``forge`` says something of its own. Each comes up as often as the others."""
+
+    def __init__(self, scene, seed) -> None:
+        self._scene, self._chance = scene, random.Random(seed)
+        self.evil = scene.evil()
+        self._stranger = CryptoSigner.generate_ed25519()
+        self._team = changed(scene.file(TEAM), [self._stranger], listing(self.evil))
+        self.did = set()
+        self._bags = {PASSING: [], FORGED: []}
+
+    def _draw(self, kinds):
+        self._bags[kinds] = self._bags[kinds] or self._chance.sample(kinds, len(kinds))
+        self.did.add(drawn := self._bags[kinds].pop())
+        return drawn
+
+    def __call__(self, message):
+        return {
+            "passed": [message],
+            "dropped": [],
+            "doubled": [message, message],
+            "late": [message._replace(after_s=self._chance.uniform(0.05, 1.0))],
+            "old": [self._chance.choice(self._scene.hostile.heard)],
+            "flipped": [message._replace(payload=self._flipped(message.payload))],
+        }[self._draw(PASSING)]
+
+    def _flipped(self, payload):
+        changed = bytearray(payload)
+        for _ in range(self._chance.randint(1, 4) if changed else 0):
+            changed[self._chance.randrange(len(changed))] ^= 1 << self._chance.randrange(8)
+        return bytes(changed)
+
+    def forge(self):
+        scene, hostile = self._scene, self._scene.hostile
+        what = self._draw(FORGED)
+        if what == "order":
+            hostile.say("order", scene.order(self.evil, self._stranger))
+        elif what == "kept order":
+            hostile.plant("order", scene.order(self.evil, self._stranger))
+        elif what == "metadata":
+            hostile.files = {} if hostile.files else tied(scene, {TEAM: self._team})
+        elif what == "cut":
+            hostile.cut()
+        else:
+            level = {"ack": "ack", "command": f"cmd/ping/{secrets.token_hex(16)}", "block": "blob/1"}[what]
+            hostile.say(level, self._chance.randbytes(200))
+
+
+def test_row_18_hostile_broker(scene):
+    """A broker that drops, doubles, delays, replays, changes and forges whatever it likes, while the server orders one
+    release after another: no moment at which anything runs, answers or lies there that its team has not signed, and the
+    old module serves throughout. Once it is honest again, the device comes to what was ordered last, by itself."""
+    seed = SEED or random.randrange(1 << 30)
+    rage = Rage(scene, seed)
+    scene.hostile.rule = rage
+    began, last = time.monotonic(), None
+    while (now := time.monotonic() - began) < RAGES_S:
+        if last is None or now > RAGES_S / 2 > last[0]:
+            release = scene.release()
+            last = now, release, scene.start(release)
+        rage.forge()
+        assert all(map(scene.signed, scene.running())), f"EDGEFLEET_SEED={seed}\n{scene.device.said()}"
+        assert scene.honest_answer(), f"EDGEFLEET_SEED={seed}\n{scene.device.said()}"
+        time.sleep(FORGES_EVERY_S)  # the attack goes on by itself
+    assert scene.unsigned() == [], f"EDGEFLEET_SEED={seed}"
+    assert rage.did == {*PASSING, *FORGED}
+
+    scene.goes_on(last[1], again=last[2])
+    scene.unharmed()
+    scene.goes_on()
