@@ -6,8 +6,8 @@ device he has let through, so this is also the network in between, and the owner
 needs these:
 
 - ``heard``: every message both ways, before anything was done to it; ``last(way, end)`` finds the newest of a topic
-- ``rule``: a function of one :class:`Message` to those that go on in its place: ``[]`` drops, two duplicate, ``after_s``
-  delays and so reorders. ``honest()`` puts back the rule that passes everything on
+- ``rule``: a function of one :class:`Message` to those that go on in its place: ``[]`` drops, two duplicate,
+  ``after_s`` delays and so reorders. ``honest()`` puts back the rule that passes everything on
 - ``files``: trust metadata by published name, and ``blobs``: bytes by digest, which the device is answered with in the
   server's place, whatever the rule; None as a file answers that there is none
 - ``say(level, payload)``: forges a message to the device, below its ``down``; ``plant`` one that mosquitto keeps there;

@@ -307,10 +307,12 @@ class Scene:
         found = []
         for folder in ("modules", "blobs"):
             for path in sorted((self.device.state / folder).rglob("*")):
-                data = path.read_bytes() if path.is_file() else b""
-                if path.suffix == ".part" and not data.strip(b"\0"):
+                try:
+                    data = path.read_bytes()
+                except (FileNotFoundError, IsADirectoryError):  # it has its last name by now
                     continue
-                if path.is_file() and sha256(data) not in self._signed:
+                begun = path.suffix == ".part" and not data.strip(b"\0")
+                if not begun and sha256(data) not in self._signed:
                     found.append(str(path.relative_to(self.device.state)))
         return found
 

@@ -126,8 +126,8 @@ def test_row_03_module_rollback_by_order(scene):
 
 
 def test_row_04_freeze(scene):
-    """The broker answers with the metadata of one day for ever: once the timestamp has expired, nothing new is followed,
-    and the server hears why. What runs goes on. (Seconds stand for the fourteen days: it is signed with that life.)"""
+    """The broker answers with the metadata of one day for ever: once the timestamp has expired, nothing new is
+    followed, and the server hears why. What runs goes on. (Seconds stand for the fourteen days: it is signed so.)"""
     life_s = stretched(6.0)
     known = scene.release()
     scene.hostile.files = tied(scene, {}, life_s=life_s)
