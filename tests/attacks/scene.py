@@ -180,7 +180,8 @@ class Scene:
         value = self._of[digest(manifest)]
         self.until(lambda: self.device.phase(SLOT) == "committed" and self.answer() == value, f"{manifest.ref} serves")
         self.current, self.value = manifest, value
-        self.until(lambda: self._reported() == str(manifest.ref), "the server is told")
+        self.until(lambda: self.serving() == str(manifest.ref), "the server is told")
+        self.until(lambda: self.running() == {digest(manifest)}, "the one before has ended")
 
     # What the hostile have
 
@@ -268,6 +269,12 @@ class Scene:
         found: dict[str, Any] = self.until(look, f"the server is told: {words}")
         return found
 
+    def serving(self) -> str:
+        """The module that is committed and serves, as the newest report at the server says; empty where none is."""
+        slots = self.system.report(self.device.name).get("slots") or [{}]
+        healthy = slots[0].get("phase") == "committed" and slots[0].get("serving")
+        return str(healthy["module"]) if healthy else ""
+
     def answer(self) -> float | None:
         """What the gateway's answer says was added to 1; None where nobody answers."""
         try:
@@ -277,6 +284,7 @@ class Scene:
         return json.loads(reply.body)["y"][0] - 1.0 if reply.status == 200 else None
 
     def running(self) -> set[str]:
+        """The digests of the modules that run."""
         return set(self.processes().values())
 
     def processes(self) -> dict[int, str]:
@@ -335,11 +343,6 @@ class Scene:
             if store.document("order") == envelope:
                 return True
             return next((one for one in store.refusals() if one.what == name), False)
-
-    def _reported(self) -> str:
-        slots = self.system.report(self.device.name).get("slots") or [{}]
-        healthy = slots[0].get("phase") == "committed" and slots[0].get("serving")
-        return str(healthy["module"]) if healthy else ""
 
 
 def digest(manifest: Manifest) -> Digest:

@@ -210,6 +210,7 @@ def test_row_16_two_stolen_root_keys(scene):
     order = coup(scene, scene.publisher.root_signers[:2])
     assert scene.given(order) == ""
     scene.until(lambda: scene.answer() == EVIL, "the thief's module answers")
+    scene.until(lambda: scene.serving() == f"acme/{NAME}:999", "the device reports it")
     assert scene.unsigned() != []
     files, blobs = dict(scene.hostile.files), dict(scene.hostile.blobs)
 
