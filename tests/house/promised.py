@@ -178,8 +178,12 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_15_one_stolen_root_key",
         "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_16_two_stolen_root_keys",
     ),
-    "no device runs one before an order names it": ("tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_14_stolen_team_key",),
-    "delay news, never bring in content": ("tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_12_stolen_timestamp_and_snapshot",),
+    "no device runs one before an order names it": (
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_14_stolen_team_key",
+    ),
+    "delay news, never bring in content": (
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_12_stolen_timestamp_and_snapshot",
+    ),
     "encrypted with a passphrase of at least 16": (
         "tests/fleet/client/signing/test_keys.py::test_encrypted",
         "tests/fleet/client/signing/test_keys.py::test_passphrase",
