@@ -13,18 +13,25 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/modules/trust/test_bins_attacked.py::test_signed_by_another_key",
         "tests/modules/trust/test_bins_attacked.py::test_a_key_of_the_teams_own_choice",
         "tests/modules/trust/test_bins_attacked.py::test_a_team_that_delegates_to_another_teams_bins",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_01_arbitrary_package_by_the_wrong_key",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_01_arbitrary_package_below_the_threshold",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_09_other_teams_path",
     ),
     "Which module should run on a device": (
         "tests/modules/test_order_rules.py::test_objections",
         "tests/agent/test_verify.py::test_an_order_of_a_stranger_is_refused",
         "tests/journeys/test_bad_input.py::test_an_order_for_another_device_is_refused",
         "tests/journeys/test_bad_input.py::test_an_order_older_than_the_last_is_refused",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_10_order_for_another_device",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_11_replayed_order",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_18_hostile_broker",
     ),
     "Bytes in transit and on disk": (
         "tests/agent/test_fetch.py::test_a_wrong_block_alone_is_fetched_again",
         "tests/agent/test_fetch.py::test_a_wrong_index_is_not_believed",
         "tests/agent/test_fetch.py::test_a_whole_that_is_not_what_was_signed_is_invalid",
         "tests/agent/test_fetch.py::test_a_changed_blob_on_disk_is_no_source",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_10_another_modules_bundle",
     ),
     "Images": (
         "tests/agent/engines/test_docker_images.py::test_a_tag_is_no_proof",
@@ -79,11 +86,14 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/modules/trust/test_bins_attacked.py::test_rolled_back",
         "tests/modules/trust/test_bins_attacked.py::test_a_floor_in_a_bin_is_none",
         "tests/agent/test_verify.py::test_what_was_seen_with_a_refused_order_is_remembered",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_02_metadata_rollback",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_05_mix_and_match",
     ),
     "The director's key": (
         "tests/modules/trust/test_device.py::test_forged_director",
         "tests/modules/trust/test_repository.py::test_director_is_a_target",
         "tests/agent/test_verify.py::test_a_revoked_director_is_refused",
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_13_stolen_director",
     ),
     "Commands": (
         "tests/agent/commands/test_refused.py::test_a_forged_command_is_refused",
@@ -97,6 +107,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/commands/test_once.py::test_no_order_of_deliveries_follows_a_command_twice",
         "tests/agent/commands/test_desk.py::test_a_flood_waits_in_a_short_line",
         "tests/attacks/wire/test_commands.py::test_forged_foreign_and_stale_commands_decommission_nobody",
+        "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_11_replayed_command",
     ),
     "A device's secrets": ("tests/agent/commands/test_diagnose.py::test_no_planted_secret_is_in_the_bundle",),
     "A device that is given away": (
@@ -111,6 +122,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_director_keys.py::test_one_order_cannot_use_up_the_counter",
         "tests/agent/test_director_keys.py::test_a_new_director_counts_anew",
         "tests/agent/test_director_keys.py::test_a_revoked_key_takes_the_time_it_taught_along",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_06_fast_forward",
     ),
     "Blobs by right": (
         "tests/attacks/wire/test_blobs_by_right.py::test_a_device_gets_its_own_blobs_alone_whatever_way_it_asks",
@@ -229,13 +241,26 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "Expiry blocks new orders; it never stops a running": (
         "tests/agent/test_verify.py::test_expired_metadata_blocks_new_orders",
         "tests/agent/test_clocks_and_losses.py::test_no_expiry_stops_what_runs",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_04_freeze",
     ),
     "old versions above the floor included": (
         "tests/agent/test_verify.py::test_a_release_below_the_floor_is_refused",
         "tests/modules/trust/test_device.py::test_floor",
+        "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_03_module_rollback_by_order",
     ),
     "be a device, the broker or the server to others": (
         "tests/fleet/test_enrolment.py::test_no_authority_names_a_device_like_a_service_or_a_service_like_a_device",
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_17_stolen_device_ca",
+    ),
+    "name other keys: this is the fleet": (
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_15_one_stolen_root_key",
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_16_two_stolen_root_keys",
+    ),
+    "no device runs one before an order names it": (
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_14_stolen_team_key",
+    ),
+    "delay news, never bring in content": (
+        "tests/attacks/rows/test_rows_12_to_17_stolen_keys.py::test_row_12_stolen_timestamp_and_snapshot",
     ),
     "encrypted with a passphrase of at least 16": (
         "tests/fleet/client/signing/test_keys.py::test_encrypted",
