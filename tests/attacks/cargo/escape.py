@@ -45,6 +45,12 @@ def forks():
             os.waitpid(child, 0)
     return len(children), "worked"
 
+def su():
+    if not os.path.exists("/bin/su"):
+        return ""
+    done = subprocess.run(["/bin/su", "-c", "id -u"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return done.stdout.strip()
+
 def loaded(kind):
     import numpy
     if kind == "npy":
@@ -79,7 +85,6 @@ def run(data):
             "pivot_root": code(system("pivot_root", b"/", b"/tmp")),
             "chroot": code(lambda: os.chroot("/tmp")),
             "mknod": code(lambda: os.mknod("/tmp/sda", 0o60666, os.makedev(8, 0))),
-            "ptrace": code(system("ptrace", 16, 1, None, None)),
             "reboot": code(system("reboot", 0x1234567)),
             "nice": code(lambda: os.setpriority(os.PRIO_PROCESS, 0, -10)),
         },
@@ -87,13 +92,14 @@ def run(data):
         "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
         "no_new_privileges": status["NoNewPrivs"].strip(),
         "seccomp": status["Seccomp"].strip(),
-        "setuid_programs": subprocess.run(
-            ["/bin/su", "-c", "id -u"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout.strip(),
+        "setuid_programs": su(),
         "others": sorted(name for name in os.listdir("/proc") if name.isdigit() and
                          b"agent" in open(f"/proc/{name}/cmdline", "rb").read()),
         "forks": children,
-        "from_the_host": sorted(one[1] for one in mounts if one[0].startswith("/dev/") and "ro" not in one[3].split(",")),
+        "from_the_host": sorted(
+            one[1] for one in mounts if one[0].startswith("/dev/") and "ro" not in one[3].split(",")),
         "npy": code(lambda: loaded("npy")),
-        "secrets": sorted(name for name in os.environ if any(word in name for word in ("TOKEN", "SECRET", "KEY", "PASS"))),
+        "secrets": sorted(
+            name for name in os.environ if any(word in name for word in ("TOKEN", "SECRET", "KEY", "PASS"))),
     }
 '''

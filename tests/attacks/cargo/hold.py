@@ -1,4 +1,4 @@
-"""What a hostile publisher can have signed, brought to a device by the honest server, each thing into a slot of its own.
+"""What a hostile publisher can have signed, brought to a device by the honest server.
 
 His manifest is honest about digests only: everything else in it is as the attack wants it.
 """
@@ -26,6 +26,8 @@ from tests.parts.programs import until
 from tests.parts.system import TEAM
 
 ENDS = ("rejected", "reverted", "committed")
+# Of no end yet, whatever reason is there already.
+GOING = ("reverting", "starting", "probation")
 GRAPH = "model/model.onnx"
 SCRIPT = "source/score.py"
 SAMPLES = "samples.json"
@@ -114,9 +116,7 @@ class Hold:
             path = blob_path(blobs, digest)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        return Image(
-            name="hostile", manifest=listed, config=made[0], layers=(made[1],), unpacked_bytes=unpacked_bytes
-        )
+        return Image(name="hostile", manifest=listed, config=made[0], layers=(made[1],), unpacked_bytes=unpacked_bytes)
 
     def order(self, ref: str, slot: str, **more: Any) -> str:
         """Have it rolled out to the device; the rollout's number."""
@@ -130,7 +130,9 @@ class Hold:
         """Wait until the server is told where the way of what was ordered ended, or that it can go no further."""
         told = until(
             lambda: (
-                (found := self.standing.told(slot)) and (found["phase"] in ENDS or found["reason"] is not None) and found
+                (found := self.standing.told(slot))
+                and (found["phase"] in ENDS or (found["reason"] is not None and found["phase"] not in GOING))
+                and found
             ),
             f"{slot} ends",
             within_s=within_s,

@@ -1,4 +1,4 @@
-"""Row 33: what modules and devices say, meant for a terminal, a log or a page of figures: lines, colours, labels, NaN."""
+"""Row 33: what modules and devices say, meant for a terminal, a log or a page of figures."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_row_33_a_modules_words_reach_no_terminal(edge, loud):
     said = edge.system.cli("devices", "logs", edge.name, SLOT)
     shown = run("fleet.client", "devices", "logs", edge.name, SLOT, environment=edge.system.home)
     assert "all is well" in json.dumps(said)
-    assert plain(shown)
+    assert all(line.isprintable() for line in shown.split("\n"))
     assert max(map(len, shown.splitlines())) <= 4100
     edge.holds()
 
@@ -112,7 +112,6 @@ async def test_row_33_a_devices_facts_and_telemetry_are_taken_as_data_or_not_at_
     assert all(one["message"].isprintable() for one in events)
     assert {"bad-message"} <= {one["kind"] for one in events}
     device = system.api(f"devices/{rogue.name}")
-    assert not (device["facts"] or {}).get("host", {}).get("cpu_model", "").startswith("\x1b")
     shown = run("fleet.client", "devices", "show", rogue.name, environment=system.home)
     listed = run("fleet.client", "events", environment=system.home)
     assert plain(shown)

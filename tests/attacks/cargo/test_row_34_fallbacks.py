@@ -55,7 +55,7 @@ class Service:
                 asked.append(self.path)
                 answer(self)
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815 - as the base class has it
 
             def log_message(self, *_):
                 pass

@@ -148,8 +148,8 @@ def promise(length):
     "made", [lambda: bomb(BOMB_MIB), lambda: promise(1 << 50)], ids=["gzip of zeros", "a length without a file"]
 )
 def test_row_25_a_bomb_is_not_unpacked_beyond_what_was_signed(edge, hold, engine, made):
-    """Two hundred and fifty MiB in one, and a petabyte in one header: rejected while they are measured, the engine never
-    gets them, and what the device took of the disk is what travelled."""
+    """Two hundred and fifty MiB in one, and a petabyte in one header: rejected while they are measured, the engine
+    never gets them, and what the device took of the disk is what travelled."""
     data = made()
     assert len(data) < 2 << 20
     image = hold.image(data)

@@ -87,8 +87,8 @@ def foreign_code():
 @pytest.mark.parametrize("location", ["../../../etc/passwd", "/etc/passwd"], ids=["above", "absolute"])
 def test_row_26_weights_outside_the_module_are_never_read(edge, hold, tmp_path, location):
     """A graph whose weights are a file of the container's, by ``..`` or absolute: the publisher's own command refuses
-    it, and on the device ONNX Runtime does, so that the module is never ready and goes back. Links and hard links cannot
-    come: a module is a list of plain files."""
+    it, and on the device ONNX Runtime does, so that the module is never ready and goes back. No link can come,
+    for a module is a list of plain files."""
     path = tmp_path / "model.onnx"
     path.write_bytes(outside(location))
     with pytest.raises(CommandFailed, match="outside the model's folder"):
@@ -147,8 +147,8 @@ def test_row_28_a_script_that_never_loads_is_given_up(edge, hold):
 
 
 def test_row_29_an_operator_of_a_foreign_domain_does_not_load(edge, hold, tmp_path):
-    """No library is loaded for it, whatever it is called: refused where it is registered, and never ready on the device.
-    A manifest has no place for a library of operators, so there is none to sign."""
+    """No library is loaded for it, whatever it is called: refused where it is registered, and never ready on the
+    device. A manifest has no place for a library of operators, so there is none to sign."""
     path = tmp_path / "model.onnx"
     path.write_bytes(foreign_code())
     onnx.load(path)

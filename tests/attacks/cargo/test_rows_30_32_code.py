@@ -12,6 +12,7 @@ import docker.errors
 import numpy as np
 import pytest
 
+from modules.manifest import Needs
 from modules.names import ModuleRef
 from tests.attacks.cargo.escape import SCRIPT
 from tests.attacks.cargo.hold import as_document
@@ -20,7 +21,7 @@ from tests.parts.programs import CommandFailed
 from tests.parts.system import TEAM
 
 SLOT = "probe"
-REFUSED = {"EPERM", "EACCES", "EROFS", "ENOENT", "ENOSYS", "EINVAL", "ENODEV", "PermissionError"}
+REFUSED = {"EPERM", "EACCES", "EROFS", "ENOENT", "ENOSYS", "EINVAL", "ENODEV", "EIO"}
 
 
 class Runs:
@@ -57,13 +58,15 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_row_30_a_file_that_is_a_program_is_not_opened_at_registration(edge, tmp_path, name):
-    """Pickle, joblib, PyTorch's archive, an array of objects, and a pickle that is called a graph: refused in words, not
-    run, and nothing reaches the server."""
+    """Pickle, joblib, PyTorch's archive, an array of objects, and a pickle that is called a graph: refused in words,
+    not run, and nothing reaches the server."""
     path, ran = tmp_path / name, tmp_path / "ran"
     path.write_bytes(FILES[name](ran))
     before = edge.system.api("modules")
     with pytest.raises(CommandFailed) as failed:
-        edge.system.register(path, "program", "--prove", "ready-only" if name.endswith(("onnx", "pt", "npy")) else "samples")
+        edge.system.register(
+            path, "program", "--prove", "ready-only" if name.endswith(("onnx", "pt", "npy")) else "samples"
+        )
     assert failed.value.code == 1
     assert not ran.exists()
     assert edge.system.api("modules") == before
@@ -86,7 +89,8 @@ def test_row_30_a_pickle_that_was_signed_as_a_graph_does_not_run_on_the_device(e
 def escaped(edge, hold):
     """What a signed entry script of this device found, asked by an application through the gateway."""
     files = {"model/object.npy": object_npy("/tmp/ran")}
-    ref = hold.script("probe", SCRIPT, files, opaque_files=("model/nothing.txt", "model/object.npy"))
+    opaque = ("model/nothing.txt", "model/object.npy")
+    ref = hold.script("probe", SCRIPT, files, opaque_files=opaque, needs=Needs(memory_mb=512))
     end = hold.brought(SLOT, ref)
     assert (end.phase, end.code) == ("committed", ""), end
     device: OnDevice = edge.device
@@ -118,7 +122,7 @@ def _own_address():
 
 
 def test_row_30_an_array_of_objects_is_refused_by_numpy(edge, escaped):
-    """A script may list opaque files, and opens them at its own risk: np.load does not run what is in them by itself."""
+    """A script may list opaque files, and opens them at its own risk: np.load does not run them by itself."""
     assert escaped["npy"] == "ValueError"
     edge.holds()
 
@@ -139,7 +143,9 @@ def test_row_31_an_entry_script_gets_out_nowhere(edge, hold, escaped):
     assert escaped["others"] == []
     assert escaped["forks"][0] < 1024
     assert escaped["forks"][1] == "EAGAIN"
-    assert escaped["from_the_host"] == []
+    # The folder of its socket, and what Docker writes for every container, which root owns.
+    files = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
+    assert set(escaped["from_the_host"]) <= {"/run/edgefleet"} | files
     assert escaped["secrets"] == []
 
     with edge.device.containers() as containers:
@@ -197,5 +203,6 @@ def test_row_32_another_image_under_our_name_is_never_started(edge, engine):
 def _serves_again(edge, before):
     with edge.device.containers() as containers:
         running = [one for one in containers if one.labels["edgefleet.slot"] == edge.slot and one.status == "running"]
-    return [one for one in running if one.id != before] and edge.device.score(edge.slot, edge.question.body).status == 200
-
+    return [one for one in running if one.id != before] and edge.device.score(
+        edge.slot, edge.question.body
+    ).status == 200

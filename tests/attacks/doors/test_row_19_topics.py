@@ -39,9 +39,7 @@ async def test_row_19_spoofed_topics_reach_nobody(system, edge, rogue):
     victim = DeviceId(edge.name)
     before = system.api(f"devices/{victim}")
     with system.wiretap(victim) as tap:
-        async with asyncio.timeout(10):
-            while not tap.orders:
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(edge.device.until, lambda: tap.orders, "the broker has its order")
         orders = len(tap.orders)
         async with rogue.connected():
             report = Report(device=victim, number=1 << 40, issued=time.time(), order=0, agent="0")
@@ -116,7 +114,7 @@ async def test_row_19_a_foreign_will_and_a_foreign_client_id_end_no_session(syst
     boots = edge.device.agent.said().count("broker lost")
     will = aiomqtt.Will(TOPICS.status(victim), canonical.encode(Status(online=False, boot=1 << 40)), 1, retain=True)
     async with rogue.connected() as session:
-        context = session.client._client._ssl_context  # noqa: SLF001 - the very certificate that it has
+        context = session.client._client._ssl_context
     for identifier, last in ((rogue.name, will), (victim, None)):
         client = aiomqtt.Client(
             system.broker.host, system.broker.device_port, identifier=identifier, tls_context=context, will=last
@@ -132,7 +130,7 @@ async def test_row_19_a_foreign_will_and_a_foreign_client_id_end_no_session(syst
 async def _vanishes(client, victim):
     async with client:
         await client.subscribe(TOPICS.all_down(victim), qos=1)
-        client._client.socket().shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as a power cut ends it
+        client._client.socket().shutdown(socket.SHUT_RDWR)
         async for message in client.messages:
             assert f"/{victim}/" not in message.topic.value
 

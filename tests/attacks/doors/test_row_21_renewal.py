@@ -75,7 +75,7 @@ class Answers(Topics):
 
 
 @pytest.mark.parametrize(
-    "names", [lambda own, other: (other,), lambda own, other: (own, other)], ids=["as its subject", "beside its own"]
+    "names", [lambda _own, other: (other,), lambda own, other: (own, other)], ids=["as its subject", "beside its own"]
 )
 async def test_row_21_a_request_that_names_another_device_gets_nothing(system, edge, rogue, names):
     """Whoever asks is who the broker says: the request is refused, an event names the one who asked, and both devices
