@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 _WAIT_S = 5.0
+_MORE_S = 1.0
 
 
 class Impostor:
@@ -41,5 +42,7 @@ class Impostor:
             plain.settimeout(_WAIT_S)
             # What a client that refuses does is an error here: it is what is to happen.
             with plain, contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as secure:
-                self.heard += secure.recv(65536)
+                secure.settimeout(_MORE_S)
+                while said := secure.recv(65536):
+                    self.heard += said
             self.tried += 1

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fleet.authority import Authority, Issued
 from fleet.folder import Folder
+from tests.attacks.doors.aged import pair
 from tests.attacks.doors.impostor import Impostor
 from tests.parts.certificates import self_signed
 from tests.parts.programs import CommandFailed, run
@@ -39,9 +40,8 @@ def old_dates(system, folder):
 
 def of_a_device(system, folder):
     """The fleet's own authority gives every device a certificate; it is no server's."""
-    made = (system.folder / "client").parent / "device-as-server.pem"
-    key = Folder.key(system.data.service)
-    made.write_bytes(system.data.service.read_bytes() + key.read_bytes())
+    made = folder / "device.pem"
+    made.write_bytes(pair(Authority.load(system.data.ca), "dev-honest"))
     return _context(made)
 
 
