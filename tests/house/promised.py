@@ -35,6 +35,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Images": (
         "tests/agent/engines/test_docker_images.py::test_a_tag_is_no_proof",
+        "tests/attacks/cargo/test_rows_30_32_code.py::test_row_32_another_image_under_our_name_is_never_started",
         "tests/agent/engines/test_docker_images.py::test_the_layers_are_compared",
         "tests/agent/engines/test_docker_images.py::test_what_the_engine_made_is_looked_at",
         "tests/agent/engines/test_docker.py::test_unsigned_image",
@@ -48,6 +49,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/test_renewal.py::test_a_request_for_anybody_else_or_of_another_kind_is_refused",
         "tests/fleet/test_renewal.py::test_another_device_asks_in_vain_on_this_topic",
         "tests/fleet/test_renewal.py::test_certificates_of_a_day_are_counted",
+        "tests/attacks/doors/test_row_21_renewal.py::test_row_21_a_request_that_names_another_device_gets_nothing",
         "tests/agent/test_renewal.py::test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_is_revoked",
         "tests/agent/test_renewal.py::test_at_every_write_a_kill_or_a_full_disk_leaves_a_device_that_connects",
     ),
@@ -146,6 +148,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/deploy/test_broker.py::test_a_device_writes_below_its_own_up_and_nowhere_else",
         "tests/deploy/test_broker.py::test_a_device_reads_its_own_down_and_what_is_for_all_and_nothing_else",
         "tests/deploy/test_broker.py::test_a_client_id_taken_from_another_device_kicks_nobody",
+        "tests/attacks/doors/test_row_19_topics.py::test_row_19_spoofed_topics_reach_nobody",
+        "tests/attacks/doors/test_row_20_certificates.py::test_row_20_a_certificate_that_is_no_devices_opens_no_door",
         "tests/fleet/test_ingest.py::test_two_agents_with_one_identity_are_told_of",
     ),
     "A lost device": (
@@ -156,6 +160,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "What an order may change": (
         "tests/agent/test_verify.py::test_an_order_cannot_set_what_the_publisher_did_not_allow",
         "tests/agent/test_verify.py::test_what_the_publisher_allows_is_accepted",
+        "tests/attacks/cargo/test_row_34_fallbacks.py::test_row_34_a_name_that_leads_to_this_device_is_not_asked",
         "tests/modules/test_manifest.py::test_refuses_settings_out_of_bounds",
     ),
     "The module's container": (
@@ -163,6 +168,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/journeys/test_isolation.py::test_it_has_no_privilege",
         "tests/journeys/test_isolation.py::test_it_can_change_nothing",
         "tests/journeys/test_isolation.py::test_it_listens_on_its_socket_alone",
+        "tests/attacks/cargo/test_rows_30_32_code.py::test_row_31_an_entry_script_gets_out_nowhere",
         "tests/agent/engines/test_docker.py::test_no_memory_said_is_not_no_limit",
         "tests/agent/engines/test_docker.py::test_processes_are_bounded",
         "tests/agent/engines/test_docker.py::test_an_images_volumes_and_health_check_are_not_followed",
@@ -175,6 +181,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/modules/test_answers_to_the_agent.py::test_a_status_that_nobody_knows_is_refused_at_a_restart",
         "tests/attacks/modules/test_leavings.py::test_filling_the_folder_is_bounded_by_the_modules_memory",
         "tests/attacks/modules/test_images.py::test_a_layer_is_unpacked_only_where_it_fits",
+        "tests/attacks/cargo/test_rows_24_25_bundles.py::test_row_24_no_member_of_a_layer_leaves_its_container",
     ),
     "Clients from a module's answers": (
         "tests/attacks/modules/test_answers_to_clients.py::test_nobody_but_the_gateway_says_who_answered",

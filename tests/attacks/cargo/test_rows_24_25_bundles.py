@@ -1,0 +1,179 @@
+"""Rows 24 and 25: what a bundle can name and hold that would leave its folder, or would not fit anywhere.
+
+A module is a signed list of plain files and layers; nothing here unpacks an archive but the container engine, which is
+given an image's layers once they were measured. tests/attacks/modules/test_images.py runs setuid programs and device
+nodes of an image in a real container.
+"""
+
+import gzip
+import io
+import secrets
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from modules.manifest import Runtime
+from tests.attacks.cargo import forged
+from tests.attacks.cargo.hold import GRAPH, as_document
+from tests.doubles.publisher import module
+from tests.parts.system import TEAM
+
+NAMES = {
+    "above": ["../../beside/x"],
+    "absolute": ["/tmp/x"],
+    "hidden": [".ssh/authorized_keys"],
+    "a dot": ["model/./x"],
+    "twice": ["model/x", "model/x"],
+    "case clash": ["model/X", "model/x"],
+    "below a file": ["model/x", "model/x/y"],
+    "NUL": ["model/x\0.onnx"],
+    "newline": ["model/x\ny"],
+    "backslash": ["model\\..\\..\\x"],
+    "4 kB": ["x" * 4096],
+    "no name": ["model//x"],
+}
+BOMB_MIB = 256
+
+
+def named(paths):
+    """A manifest that names these files besides its graph, as a document: no Struct would be so."""
+    whole = as_document(module(TEAM, forged.FORGED, "1", {GRAPH: b"g"}, runtimes=(Runtime(),)))
+    (entry,) = whole["files"]
+    whole["files"] = [entry, *({**entry, "path": path} for path in paths)]
+    return whole
+
+
+@pytest.fixture
+def tap(edge):
+    with edge.system.wiretap(edge.name) as listening:
+        yield listening
+
+
+def test_row_24_no_path_of_a_manifest_leaves_its_folder(edge, tap):
+    """The server refuses every such manifest. Where server, director and publisher are all the attacker's, so that the
+    device gets it rightly signed, the device refuses the order: its report says why, what it runs stays, and nothing of
+    it is on the disk."""
+    system, refused = edge.system, len(edge.refusals())
+    for number, (what, paths) in enumerate(NAMES.items(), start=1):
+        document, version = named(paths), str(number)
+        with system.server.client() as http:
+            place = f"/api/v1/modules/{TEAM}/{forged.FORGED}/{version}"
+            answer = http.put(place, json=document | {"version": version})
+        assert answer.status_code == 422, (what, answer.text)
+
+        forged.ordered(edge, tap, document, version)
+        edge.device.until(lambda: len(edge.refusals()) > refused, f"{what}: the refusal is reported")  # noqa: B023
+        refused = len(edge.refusals())
+        reason = edge.refusals()[-1]["reason"]
+        assert reason["code"] == "invalid", (what, reason)
+        assert reason["message"].isprintable()
+        assert edge.told(forged.FORGED) is None
+    edge.holds()
+    assert not list(edge.device.folder.rglob("authorized_keys"))
+    assert edge.device.slot(forged.FORGED) is None
+
+
+def layer(*members):
+    """A layer of these members, each a name with what is special about it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, special in members:
+            info = tarfile.TarInfo(name)
+            data = special.pop("data", b"evil")
+            info.size = len(data) if info.isfile() and special.get("type", tarfile.REGTYPE) == tarfile.REGTYPE else 0
+            for key, value in special.items():
+                setattr(info, key, value)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def members(mark, outside):
+    """By slot, what each layer holds; every one of them would leave a file of this name where it may not."""
+    link, hard = tarfile.SYMTYPE, tarfile.LNKTYPE
+    up = "../" * 12
+    return {
+        "above": [(f"{up}tmp/{mark}", {})],
+        "absolute": [(f"/tmp/{mark}", {})],
+        "through-link": [("d", {"type": link, "linkname": str(outside)}), (f"d/{mark}", {})],
+        "hard-link": [("h", {"type": hard, "linkname": f"{up}{outside}/mine"}), ("h", {"data": mark.encode()})],
+        "device": [(mark, {"type": tarfile.BLKTYPE, "devmajor": 8, "devminor": 0, "mode": 0o666})],
+        "setuid": [(mark, {"mode": 0o6755})],
+        "twice": [(mark, {}), (mark, {"data": b"other"}), (mark.upper(), {})],
+        "long": [("x" * 4096, {})],
+    }
+
+
+def test_row_24_no_member_of_a_layer_leaves_its_container(edge, hold):
+    """Layers with ``..``, absolute names, links that lead out, device nodes, setuid programs, names twice and of 4 kB:
+    none of their modules ever serves, nothing of them is outside the engine's own folder, and links lead nowhere."""
+    mark = f"efc-{secrets.token_hex(6)}"
+    slots = members(mark, edge.outside)
+    for slot, listed in slots.items():
+        data = layer(*listed)
+        image = hold.image(gzip.compress(data, mtime=0), diff=data)
+        hold.order(hold.graph(f"layer-{slot}", b"g", image=image, ready_within_s=3.0), slot)
+    ends = {slot: hold.ends(slot, within_s=90) for slot in slots}
+
+    assert {slot: end for slot, end in ends.items() if end.phase == "committed"} == {}
+    for place in (Path("/"), Path("/tmp"), edge.outside, edge.device.folder):
+        assert not list(place.glob(f"*{mark}*")), place
+    assert (edge.outside / "mine").read_text() == "nobody's business"
+    edge.holds()
+    hold.empty(*slots)
+    edge.holds()
+
+
+def bomb(mib):
+    """So many MiB of zeros: small where it lies."""
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=0) as stream:
+        info = tarfile.TarInfo("large")
+        info.size = mib << 20
+        stream.write(info.tobuf())
+        for _ in range(mib):
+            stream.write(bytes(1 << 20))
+        stream.write(bytes(1024))
+    return out.getvalue()
+
+
+def promise(length):
+    """A header that claims a file of this length, and no file."""
+    info = tarfile.TarInfo("large")
+    info.size = length
+    return gzip.compress(info.tobuf(tarfile.GNU_FORMAT), mtime=0)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: bomb(BOMB_MIB), lambda: promise(1 << 50)], ids=["gzip of zeros", "a length without a file"]
+)
+def test_row_25_a_bomb_is_not_unpacked_beyond_what_was_signed(edge, hold, engine, made):
+    """Two hundred and fifty MiB in one, and a petabyte in one header: rejected while they are measured, the engine
+    never gets them, and what the device took of the disk is what travelled."""
+    data = made()
+    assert len(data) < 2 << 20
+    image = hold.image(data)
+    end = hold.brought("evil", hold.graph("bomb", b"g", image=image))
+
+    assert (end.phase, end.code) == ("rejected", "invalid"), end
+    assert image.config.sha256 not in {one.id for one in engine.images.list()}
+    taken = sum(path.stat().st_size for path in edge.device.state.rglob("*") if path.is_file())
+    assert taken < 64 << 20
+    edge.holds()
+    hold.empty("evil")
+
+
+def test_row_25_a_file_larger_than_the_disk_is_not_begun(edge, tap):
+    """A signed manifest that says a file has a petabyte: before the first byte the device says that there is no room,
+    and what it runs stays."""
+    document = named([])
+    document["files"].append({**document["files"][0], "path": "model/large", "length": 1 << 50})
+    before = edge.device.state.stat().st_size
+    forged.ordered(edge, tap, document, "99")
+    told = edge.device.until(
+        lambda: (edge.told(forged.FORGED) or {}).get("reason") or (edge.refusals() and edge.refusals()[-1]["reason"]),
+        "it says why not",
+    )
+    assert told["code"] in {"no-space", "invalid", "unfit"}, told
+    assert edge.device.state.stat().st_size <= before + (1 << 20)
+    edge.holds()
