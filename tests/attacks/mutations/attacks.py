@@ -352,8 +352,8 @@ def put_manifest(scene: Scene, slot: str, new: bytes, way: str) -> None:
     order["slots"][slot]["digest"] = digest
     scene.orders[0] = scene.world.signed(json.dumps(order).encode(), ORDER_TYPE)
     if way == "published":
-        scene.files.update(scene.world.published_anyway(SLOTS[slot], new))
-        scene.published[path_of(SLOTS[slot])] = digest
+        scene.files.update(scene.blunderer.release(SLOTS[slot], new))
+        scene.published[path_of(SLOTS[slot])].add(digest)
         scene.signed_manifests[digest] = new
         scene.poisoned = True  # the honest files are older than these now
 

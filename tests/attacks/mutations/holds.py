@@ -101,14 +101,15 @@ def _orders(scene: Scene, device: Device) -> None:
         assert order["expires"] > NOW
         last = order["counter"]
         for slot in order.get("slots", {}).values():
-            assert slot["digest"] == scene.published.get(slot["manifest"]), f"{slot} is not what its publisher signed"
+            published = scene.published.get(slot["manifest"], ())
+            assert slot["digest"] in published, f"{slot} is not what its publisher signed"
 
 
 def _launches(scene: Scene, device: Device) -> None:
     ordered = [genuine(scene.world, envelope, ORDER_TYPE) or {} for envelope in device.adopted]
     for launch, files, layers in device.engine.launches:
         named = [order["slots"][launch.slot] for order in ordered if launch.slot in order.get("slots", {})]
-        assert any(scene.published.get(one["manifest"]) == launch.digest == one["digest"] for one in named)
+        assert launch.digest in [one["digest"] for one in named], "what was not ordered was started"
         manifest = _read(scene.signed_manifests[launch.digest])
         expected = {f"files/{one['path']}": one["sha256"] for one in manifest["files"]}
         assert {name: _named(data) for name, data in files.items()} == {"manifest.json": launch.digest, **expected}
@@ -160,7 +161,7 @@ def serves_next(device: Device, ref: str) -> None:
     rows = {slot.slot: (slot.phase, slot.wanted.module, slot.reason) for slot in device.store.slots()}
     assert device.scene.orders[0] == device.adopted[-1], device.store.refusals()
     assert rows["next"][:2] == ("probation", ref), rows
-    assert device.engine.launches[-1][0].digest == device.scene.published[path_of(ref)]
+    assert device.engine.launches[-1][0].digest in device.scene.published[path_of(ref)]
 
 
 def _bytes(scene: Scene, digest: str) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from modules.protocol import blobs as wire
 from modules.digests import sha256
-from tests.attacks.mutations.world import COMMANDS, World
+from tests.attacks.mutations.world import COMMANDS, Blunderer, World
 from modules.signing import COMMAND_TYPE, ORDER_TYPE
 from tests.doubles.blob_server import BlobServer
 
@@ -53,7 +53,8 @@ class Scene:
         self.world = world
         self.files, self.blobs = dict(world.files), dict(world.blobs)
         self.link = Link(self.blobs, self.files)
-        self.published = dict(world.published)
+        self.published = {path: set(digests) for path, digests in world.published.items()}
+        self.blunderer = Blunderer(world)
         self.signed_manifests = {one.digest: one.data for one in world.releases.values()}
         self.orders = [world.signed(world.order(), ORDER_TYPE)]
         self.commands: list[tuple[tuple[str, ...], bytes]] = []
