@@ -80,7 +80,9 @@ class _Blobs(BlobStore):
 
     def look(self, path: Path) -> None:
         with path.open("rb") as stream:
-            self.wrong += [f"{path.name} block {n}" for n, one in enumerate(read_blocks(stream)) if not self._right(one)]
+            self.wrong += [
+                f"{path.name} block {n}" for n, one in enumerate(read_blocks(stream)) if not self._right(one)
+            ]
 
 
 class _Telemetry:
@@ -216,7 +218,7 @@ class Device:
         try:
             for levels, envelope in self.scene.commands:
                 desk.take(levels, envelope)
-                while desk._queue or desk._following:
+                while desk._queue or desk._following:  # noqa: ASYNC110 - what ends is the desk's own, and no event
                     await asyncio.sleep(1.0)
         finally:
             await desk.close()

@@ -81,7 +81,9 @@ class JsonEdit(NamedTuple):
             case "remove" if path:
                 document = _without(document, path)
             case "rename" if path and isinstance(path[-1], str):
-                document = put(_without(document, path), path[:-1], {**_at(_without(document, path), path[:-1]), "x": 1})
+                document = put(
+                    _without(document, path), path[:-1], {**_at(_without(document, path), path[:-1]), "x": 1}
+                )
             case "swap" if path[: len(second)] != second and second[: len(path)] != path:
                 document = put(put(document, path, _at(document, second)), second, _at(document, path))
             case "copy":

@@ -73,14 +73,12 @@ class Openings:
     def _look(self, name: str, flags: int) -> None:
         who = _caller()
         self.seen.add(who)
-        if who == _WATCH:
+        if who == _WATCH or Path(name).is_dir():
             return
         try:
-            found = os.stat(name)
+            found = Path(name).stat()
         except OSError:
             found = None
-        if found and os.path.isdir(name):  # noqa: PTH112
-            return
         inode = (found.st_dev, found.st_ino) if found else None
         if who in VERIFIER or who in WRITERS:
             if inode:
@@ -91,8 +89,11 @@ class Openings:
         if flags & (os.O_WRONLY | os.O_RDWR):
             self.wrong.append(f"{who} writes {name}")
             return
-        if found is None:
-            return
+        if found is not None:
+            self._read(who, name, inode)
+
+    def _read(self, who: tuple[str, str], name: str, inode: tuple[int, int] | None) -> None:
+        """Somebody else than the verifier opens what is there."""
         if name.endswith((".part", ".index")):
             self.wrong.append(f"{who} opens {name}, which is the verifier's alone")
         with open(name, "rb") as stream:  # noqa: PTH123
@@ -131,7 +132,7 @@ def heard(openings: Openings):
 
 def _caller() -> tuple[str, str]:
     """File and name of the innermost function of this repository that opens, the recorder left out."""
-    frame = sys._getframe(1)  # noqa: SLF001 - no other way to see who opens
+    frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if path != __file__ and path.startswith(_OURS):

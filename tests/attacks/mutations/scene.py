@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from modules.protocol import blobs as wire
 from modules.digests import sha256
-from tests.attacks.mutations.world import COMMANDS, Blunderer, World
+from modules.protocol import blobs as wire
 from modules.signing import COMMAND_TYPE, ORDER_TYPE
+from tests.attacks.mutations.world import COMMANDS, Blunderer, World
 from tests.doubles.blob_server import BlobServer
 
 #: Makes of one block on its way what arrives: any number of messages.

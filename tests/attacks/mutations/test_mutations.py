@@ -5,7 +5,6 @@ fetches, stages, starts. What must hold then stands in ``holds.py``, who may ope
 of an attacker in ``attacks.py``. A failure prints the attacks, as few and as small as were found.
 """
 
-import asyncio
 import logging
 import shutil
 import tempfile
@@ -16,14 +15,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from modules.signing import ORDER_TYPE
-from tests.attacks.mutations.attacks import on_commands, on_orders
+from tests.agent.conftest import short_folder
 from tests.attacks.mutations.device import Device
+from tests.attacks.mutations.drawn import on_commands, on_orders
 from tests.attacks.mutations.holds import Heard, Signed, holds, serves_next
 from tests.attacks.mutations.instant import InstantLoop
-from tests.attacks.mutations.openings import VERIFIER, WRITERS, Openings, heard
+from tests.attacks.mutations.openings import Openings, heard
 from tests.attacks.mutations.scene import Scene
 from tests.attacks.mutations.world import COMMANDS, NEXT, NOW, SLOTS, World
-from tests.agent.conftest import short_folder
 
 MANY, MOST = 2_000, 100_000
 # One example in so many is followed by an honest order. Three in four are about orders, the others about commands.
