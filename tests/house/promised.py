@@ -13,6 +13,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/modules/trust/test_bins_attacked.py::test_signed_by_another_key",
         "tests/modules/trust/test_bins_attacked.py::test_a_key_of_the_teams_own_choice",
         "tests/modules/trust/test_bins_attacked.py::test_a_team_that_delegates_to_another_teams_bins",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "Which module should run on a device": (
         "tests/modules/test_order_rules.py::test_objections",
@@ -25,6 +26,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_fetch.py::test_a_wrong_index_is_not_believed",
         "tests/agent/test_fetch.py::test_a_whole_that_is_not_what_was_signed_is_invalid",
         "tests/agent/test_fetch.py::test_a_changed_blob_on_disk_is_no_source",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "Images": (
         "tests/agent/engines/test_docker_images.py::test_a_tag_is_no_proof",
@@ -68,6 +70,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/commands/test_once.py::test_no_order_of_deliveries_follows_a_command_twice",
         "tests/agent/commands/test_desk.py::test_a_flood_waits_in_a_short_line",
         "tests/attacks/wire/test_commands.py::test_forged_foreign_and_stale_commands_decommission_nobody",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "A device's secrets": ("tests/agent/commands/test_diagnose.py::test_no_planted_secret_is_in_the_bundle",),
     "A device that is given away": (
