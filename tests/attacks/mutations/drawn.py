@@ -90,10 +90,11 @@ _manifests = st.one_of(
     st.builds(ManifestEdited, st.sampled_from(sorted(SLOTS)), _edits, _ways),
     st.builds(
         ManifestTwin,
-        _number,
-        st.sampled_from([("sha256",), ("blocks",), ("sha256", "blocks"), ("sha256", "length", "blocks"), ("length",)]),
-        st.integers(0, 5),
-        _ways,
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from([("sha256",), ("sha256",), ("blocks",), ("sha256", "blocks"), ("length",)]),
+        # The first two are as long as the model: of the release before, and one that nobody has published.
+        st.sampled_from([1, 1, 0, 2, 3]),
+        st.sampled_from(["published", "published", "ordered", "instead"]),
     ),
 )
 _metadata = st.one_of(
