@@ -29,7 +29,8 @@ _ways = st.sampled_from(["instead", "ordered", "published"])
 _edits = st.one_of(bytes_edits, json_edits)
 _PAST, _FUTURE = NOW - 7200, NOW + 400 * 86_400
 _TIMES = {"issued": _PAST, "expires": _PAST + 600}
-_bent_orders = st.sampled_from(
+_other_keys = st.sampled_from([({}, key, "") for key in KEYS[1:]])
+_bent_orders = _other_keys | st.sampled_from(
     [
         ({"device": STRANGER}, "director", ""),
         (_TIMES, "director", ""),
@@ -38,10 +39,9 @@ _bent_orders = st.sampled_from(
         ({"issued": _FUTURE, "expires": _FUTURE + 60}, "director", ""),
         ({}, "director", COMMAND_TYPE),
         ({}, "director", REPORT_TYPE),
-        *(({}, key, "") for key in KEYS[1:]),
     ]
 )
-_bent_commands = st.sampled_from(
+_bent_commands = _other_keys | st.sampled_from(
     [
         ({"device": STRANGER}, "director", ""),
         (_TIMES, "director", ""),
@@ -49,7 +49,6 @@ _bent_commands = st.sampled_from(
         ({"expires": NOW + 30 * 86_400}, "director", ""),
         ({"name": "decommissioned"}, "director", ""),
         ({}, "director", ORDER_TYPE),
-        *(({}, key, "") for key in KEYS[1:]),
     ]
 )
 _command = st.sampled_from(["0", "1", "2", "3"])
