@@ -81,15 +81,21 @@ class Publisher:
 
     ``files`` holds every metadata file ever published by its name, ``targets`` the small target files by digest.
     Every change is published at once, at the time ``now``. ``teams`` has each team's role, ``bins`` the bins of those
-    that have some: teams with more than ``most`` releases.
+    that have some: teams with more than ``most`` releases. ``new`` makes each key that it begins with.
     """
 
-    def __init__(self, *, now: datetime = NOW, most: int = roles.MOST_IN_ONE_ROLE) -> None:
+    def __init__(
+        self,
+        *,
+        now: datetime = NOW,
+        most: int = roles.MOST_IN_ONE_ROLE,
+        new: Callable[[], CryptoSigner] = signer,
+    ) -> None:
         self.now, self.most = now, most
-        self.root_signers = [signer() for _ in range(3)]
-        self.targets_signer, self.snapshot_signer, self.timestamp_signer = signer(), signer(), signer()
-        self.director = signer()
-        self.team_signers = {ACME: signer(), OTHER: signer()}
+        self.root_signers = [new() for _ in range(3)]
+        self.targets_signer, self.snapshot_signer, self.timestamp_signer = new(), new(), new()
+        self.director = new()
+        self.team_signers = {ACME: new(), OTHER: new()}
         founded = repository.create(
             root_signers=self.root_signers,
             targets_signers=[self.targets_signer],

@@ -16,6 +16,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_01_arbitrary_package_by_the_wrong_key",
         "tests/attacks/rows/test_rows_01_to_06_metadata.py::test_row_01_arbitrary_package_below_the_threshold",
         "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_09_other_teams_path",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "Which module should run on a device": (
         "tests/modules/test_order_rules.py::test_objections",
@@ -32,6 +33,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/test_fetch.py::test_a_whole_that_is_not_what_was_signed_is_invalid",
         "tests/agent/test_fetch.py::test_a_changed_blob_on_disk_is_no_source",
         "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_10_another_modules_bundle",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "Images": (
         "tests/agent/engines/test_docker_images.py::test_a_tag_is_no_proof",
@@ -110,6 +112,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/agent/commands/test_desk.py::test_a_flood_waits_in_a_short_line",
         "tests/attacks/wire/test_commands.py::test_forged_foreign_and_stale_commands_decommission_nobody",
         "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_11_replayed_command",
+        "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
     "A device's secrets": ("tests/agent/commands/test_diagnose.py::test_no_planted_secret_is_in_the_bundle",),
     "A device that is given away": (
