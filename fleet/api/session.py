@@ -16,7 +16,6 @@ from fleet.people.principal import Principal
 from fleet.people.roles import plain
 from fleet.refusals import Conflict, Forbidden, Unauthorised
 from fleet.services import Services, Use, address
-from fleet.tokens import hidden
 from modules.errors import EdgefleetError
 
 router = APIRouter(prefix="/api/v1/session")
@@ -122,5 +121,7 @@ def _tell(use: Services, user: str, request: Request, error: EdgefleetError) -> 
     request.state.told, where = True, address(request)
     if use.told.allows(f"login {where}", use.clock()):
         with use.database.write() as connection:
-            said = f"{hidden(user)!r} from {where}: {error.message} [{error.code}]"
+            # People type their password, or a token, where their name belongs.
+            named = repr(user) if operators.NAME.fullmatch(user) else "what is no name"
+            said = f"{named} from {where}: {error.message} [{error.code}]"
             events.record(connection, use.clock(), "login-refused", said)

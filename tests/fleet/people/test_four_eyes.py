@@ -1,10 +1,12 @@
 """Four eyes (row 44 of the attack table): a rollout begins once another person than who started it has approved it."""
 
 import pytest
+from sqlalchemy import select
 
 from fleet.audit import log
 from fleet.people.roles import Grant
 from fleet.rollouts import auto
+from fleet.tables import slots
 from modules.names import Slug
 from tests.doubles.fleet_rows import SmallFleet
 from tests.parts.application import application
@@ -48,6 +50,12 @@ async def shown(house, rollout):
     return (await house.ask("GET", rollout)).json()
 
 
+def ordered(house):
+    """The slots that the device has an order for; the server's own engine is at work, too."""
+    with house.database.read() as connection:
+        return list(connection.scalars(select(slots.c.slot).where(slots.c.device == "dev-a")))
+
+
 async def test_row_44_who_starts_a_rollout_does_not_approve_it(careful, refused):
     """403 by each of one's tokens and in one's session, told in events and audit; nothing is ordered before."""
     rollout = await start(careful, careful.held["anna", "laptop"])
@@ -60,7 +68,7 @@ async def test_row_44_who_starts_a_rollout_does_not_approve_it(careful, refused)
     refused(mine, 403, "forbidden")
 
     waiting = await shown(careful, rollout)
-    assert (waiting["wave"], waiting["state"], careful.fleet.order("dev-a")) == (0, "running", None)
+    assert (waiting["wave"], waiting["state"], ordered(careful)) == (0, "running", [])
     assert waiting["started_by"] == "anna (token laptop)"
     assert "waits for another person's approval" in waiting["waits_for"]
     denied = careful.events("request-denied")
@@ -72,7 +80,7 @@ async def test_row_44_who_starts_a_rollout_does_not_approve_it(careful, refused)
 
     assert (await careful.ask("POST", f"{rollout}/approve", careful.held["bert", "ci"])).status_code == 200
     begun = await shown(careful, rollout)
-    assert (begun["wave"], careful.fleet.order("dev-a").slots[0].slot) == (1, "digits")
+    assert (begun["wave"], ordered(careful)) == (1, ["digits"])
 
 
 async def test_row_44_what_a_rule_starts_its_maker_does_not_approve(careful, refused):
@@ -86,7 +94,7 @@ async def test_row_44_what_a_rule_starts_its_maker_does_not_approve(careful, ref
     rollout = f"{ROLLOUTS}/{found['id']}"
     assert found["started_by"] == "rule night of anna (token ci)"
     refused(await careful.ask("POST", f"{rollout}/approve", careful.held["anna", "laptop"]), 403, "forbidden")
-    assert ((await shown(careful, rollout))["wave"], careful.fleet.order("dev-a")) == (0, None)
+    assert ((await shown(careful, rollout))["wave"], ordered(careful)) == (0, [])
     assert (await careful.ask("POST", f"{rollout}/approve", careful.held["bert", "laptop"])).status_code == 200
     assert (await shown(careful, rollout))["wave"] == 1
 
@@ -99,7 +107,7 @@ async def test_row_44_nobodys_token_is_no_second_person(careful, refused):
     assert (await careful.ask("GET", ROLLOUTS)).json() == (await careful.ask("GET", RULES)).json() == []
     rollout = await start(careful, careful.held["anna", "laptop"])
     refused(await careful.ask("POST", f"{rollout}/approve"), 403, "forbidden")
-    assert ((await shown(careful, rollout))["wave"], careful.fleet.order("dev-a")) == (0, None)
+    assert ((await shown(careful, rollout))["wave"], ordered(careful)) == (0, [])
 
 
 async def test_a_plan_says_that_the_first_wave_waits(careful):
