@@ -7,7 +7,7 @@ import pytest
 from tests.parts import softhsm
 from tests.parts.key_site import KeySite
 
-pytestmark = pytest.mark.needs("mosquitto", "softhsm")
+pytestmark = [pytest.mark.needs("mosquitto", "softhsm"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture

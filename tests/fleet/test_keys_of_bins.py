@@ -12,7 +12,8 @@ from modules.trust import drafts, roles, team_files
 from tests.doubles.publisher import Publisher, checked
 from tests.parts.key_site import TEAM, KeySite, signed_by
 
-pytestmark = pytest.mark.needs("mosquitto")
+# Each command is a process of its own, as an operator calls it: dozens of them, a second each on a busy machine.
+pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(600)]
 
 OWN = ("team-acme", *roles.bins(TEAM))
 

@@ -20,7 +20,8 @@ from tests.doubles.publisher import checked
 from tests.parts.key_site import KeySite, signed_by
 from tests.parts.pages import sections
 
-pytestmark = pytest.mark.needs("mosquitto")
+# Each command is a process of its own, as an operator calls it: dozens of them, a second each on a busy machine.
+pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(600)]
 
 RUNBOOKS = sections("docs/runbooks.md")
 CEREMONY = sections("docs/keys.md")
