@@ -10,6 +10,7 @@ from agent.verify import Verifier
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
 from modules.manifest import LIMIT
+from modules.order_rules import LONGEST_STEP
 from modules.trust.device import Target
 from tests.agent.trusting import DEVICE, Trusting
 
@@ -52,9 +53,16 @@ async def test_a_closed_verifier_leaves_no_thread(trusting):
     assert not worker.is_alive()
 
 
-async def test_the_first_order_of_all_is_followed(trusting):
-    """Of a device that has followed none, the lowest counter counts."""
-    assert (await trusting.accept(counter=1)).order.counter == 1
+@pytest.mark.parametrize("counter", [1, LONGEST_STEP])
+async def test_the_first_order_of_all_is_followed(trusting, counter):
+    """Of a device that has followed none, whichever number a server has come to, within one step."""
+    assert (await trusting.accept(counter=counter)).order.counter == counter
+
+
+async def test_a_first_order_beyond_one_step_is_refused(trusting):
+    """No thief's first number leaves the owner none to go on with."""
+    with pytest.raises(Untrusted, match=f"is more than {LONGEST_STEP} above 0"):
+        await trusting.accept(counter=LONGEST_STEP + 1)
 
 
 async def test_a_team_that_expired_by_the_time_that_orders_taught_is_refused(trusting):

@@ -35,6 +35,12 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/execute.py",
+        ": _RETRY_MOST_S: Final = 300.0",
+        "300.0  =>  301.0",
+        "the longest pause is a guess, and has a jitter of a fifth",
+    ),
+    Equal(
+        "agent/execute.py",
         'Executor._arm: raise RuntimeError(f"no arm for {step}")',
         'raise RuntimeError(f"no arm for {step}")  =>  pass',
         "every step has an arm above, which mypy and the crash points hold; this is for a step that is added",
@@ -135,6 +141,12 @@ EQUAL: Final = (
         ": _ANSWER_S: Final = 900.0",
         "900.0  =>  901.0",
         "how long the worker waits for a puller that gives up by itself is a guess",
+    ),
+    Equal(
+        "agent/verify.py",
+        "Verifier._check: last_counter=int(max((self._store.number(self._counter(key)) for key in keys), default=0)),",
+        "0  =>  1",
+        "without any key no signature holds, and an order does not come so far",
     ),
     Equal(
         "agent/verify.py",
