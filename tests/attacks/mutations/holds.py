@@ -96,9 +96,9 @@ def _orders(scene: Scene, device: Device) -> None:
     for envelope in device.adopted:
         order = genuine(scene.world, envelope, ORDER_TYPE)
         assert order is not None, "an order was followed that the director did not sign as one"
-        assert order["device"] == DEVICE
+        assert order["device"] == DEVICE, "another device's order was followed"
         assert order["counter"] >= last, "an order was followed that is older than the last"
-        assert order["expires"] > NOW
+        assert order["expires"] > NOW, "an order was followed that had expired"
         last = order["counter"]
         for slot in order.get("slots", {}).values():
             published = scene.published.get(slot["manifest"], ())
@@ -125,13 +125,13 @@ def _disk(device: Device, signed: Signed) -> None:
             continue
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert digest in signed.files, f"{path.name} lies there, and nobody signed it"
-        assert path.suffix == ".index" or digest == path.name
+        assert path.suffix == ".index" or digest == path.name, f"{path.name} is {digest}"
     assert not device.blobs.wrong, device.blobs.wrong
     for path in (device.folder / "modules").rglob("*"):
         if path.is_file():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             assert signed.holds(digest), f"{path} lies there, and nobody signed it"
-            assert path.suffix != ".manifest" or path.stem == digest
+            assert path.suffix != ".manifest" or path.stem == digest, f"{path.name} is {digest}"
 
 
 def _commands(scene: Scene, device: Device) -> None:
@@ -146,14 +146,14 @@ def _commands(scene: Scene, device: Device) -> None:
         assert found, "a command was followed that the director did not sign as one"
         command = found[0][1]
         assert any(levels == (command["name"], ident) for levels, _ in found), "it came at another's topic"
-        assert command["device"] == DEVICE
-        assert command["issued"] < command["expires"] <= command["issued"] + 7 * 86_400
-        assert command["expires"] > NOW
-        assert command["issued"] <= NOW + 86_400
+        assert command["device"] == DEVICE, "another device's command was followed"
+        assert command["issued"] < command["expires"] <= command["issued"] + 7 * 86_400, "it lives too long"
+        assert command["expires"] > NOW, "a command was followed that had expired"
+        assert command["issued"] <= NOW + 86_400, "a command of the future was followed"
         effects[command["name"]] = effects.get(command["name"], 0) + 1
-    assert device.ends <= effects["restart-agent"]
-    assert device.telemetry.collected <= effects["collect-now"]
-    assert device.renewed <= effects["rotate-key"]
+    assert device.ends <= effects["restart-agent"], "the agent was to end"
+    assert device.telemetry.collected <= effects["collect-now"], "something was collected"
+    assert device.renewed <= effects["rotate-key"], "the key was replaced"
 
 
 def serves_next(device: Device, ref: str) -> None:
