@@ -295,7 +295,7 @@ class Scene:
                 words = process.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"modules.scoring" not in words:
+            if not {b"modules.scoring", b"--module"} <= set(words):
                 continue
             place = Path(words[words.index(b"--module") + 1].decode())
             if place.is_relative_to(self.device.state):

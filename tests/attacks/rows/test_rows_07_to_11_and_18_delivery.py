@@ -26,9 +26,10 @@ from tests.attacks.forge import TEAM, changed, listing, tied
 from tests.attacks.hostile import Message
 from tests.attacks.scene import SLOT, digest, graph
 
-# What an agent may gain while it is sent hundreds of megabytes: what it takes of one answer, and room to breathe.
+# What an agent may gain while it is sent hundreds of megabytes: what it takes of one answer, and what of the rest came
+# in before it was looked at.
 MIB = 1 << 20
-GAIN = 48 * MIB
+GAIN = 96 * MIB
 ENDLESS = 64 * MIB // BLOCK
 # How long the broker rages, and how often it forges something of its own besides.
 RAGES_S = 10.0
