@@ -70,3 +70,10 @@ def hold(edge):
 def engine():
     with closing(docker_parts.client()) as client:
         yield client
+
+
+@pytest.fixture
+def tap(edge):
+    """The broker, by which the attacker gives the device his own orders."""
+    with edge.system.wiretap(edge.name) as listening:
+        yield listening

@@ -44,12 +44,6 @@ def named(paths):
     return whole
 
 
-@pytest.fixture
-def tap(edge):
-    with edge.system.wiretap(edge.name) as listening:
-        yield listening
-
-
 def test_row_24_no_path_of_a_manifest_leaves_its_folder(edge, tap):
     """The server refuses every such manifest. Where server, director and publisher are all the attacker's, so that the
     device gets it rightly signed, the device refuses the order: its report says why, what it runs stays, and nothing of

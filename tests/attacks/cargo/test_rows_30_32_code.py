@@ -14,6 +14,7 @@ import pytest
 
 from modules.manifest import Needs
 from modules.names import ModuleRef
+from tests.attacks.cargo import forged
 from tests.attacks.cargo.escape import SCRIPT
 from tests.attacks.cargo.hold import as_document
 from tests.parts.on_device import OnDevice
@@ -159,9 +160,9 @@ def test_row_31_an_entry_script_gets_out_nowhere(edge, hold, escaped):
     edge.holds()
 
 
-def test_row_32_a_manifest_without_digests_is_refused(edge):
+def test_row_32_a_manifest_without_digests_is_refused(edge, tap):
     """A tag, ``latest``, a short digest and none where an image's digests stand: the server refuses the manifest and
-    names the field; what a device would do with one that is signed all the same stands in row 24."""
+    names the field. The device, where such a one is rightly signed and ordered, refuses the order and reports why."""
     manifest, _ = edge.system.workspace.manifest(ModuleRef.parse(edge.ref))
     for number, name in enumerate(("scoring:cpu", "latest", "sha256:abc", ""), start=1):
         document = as_document(manifest) | {"name": "unpinned", "version": str(number)}
@@ -171,6 +172,15 @@ def test_row_32_a_manifest_without_digests_is_refused(edge):
         assert answer.status_code == 422, answer.text
         assert "sha256" in answer.text
     assert not [one for one in edge.system.api("modules") if "unpinned" in one["ref"]]
+
+    document = as_document(manifest)
+    document["runtimes"][0]["image"]["config"]["sha256"] = "scoring:cpu"
+    known = len(edge.refusals())
+    forged.ordered(edge, tap, document, "77")
+    edge.device.until(lambda: len(edge.refusals()) > known, "the refusal is reported")
+    reason = edge.refusals()[-1]["reason"]
+    assert (reason["code"], "sha256" in reason["message"]) == ("invalid", True), reason
+    assert edge.device.slot(forged.FORGED) is None
     edge.holds()
 
 
@@ -180,7 +190,10 @@ def test_row_32_another_image_under_our_name_is_never_started(edge, engine):
     with edge.device.containers() as containers:
         (container,) = [one for one in containers if one.labels["edgefleet.slot"] == edge.slot]
     signed = container.image.id
-    ours = [tag for tag in engine.images.get(signed).tags if tag.startswith("edgefleet.local/")]
+    # Of this device alone: others on this engine have names of their own.
+    own = f"edgefleet.local/{container.labels['edgefleet.installation']}:"
+    ours = [tag for tag in engine.images.get(signed).tags if tag.startswith(own)]
+    assert ours
     other = engine.images.get("python:3.11-slim")
     assert other.id != signed
     try:
