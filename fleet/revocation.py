@@ -152,7 +152,7 @@ def reload(place: Path) -> bool:
         number = int((place / PID_FILE).read_text())
         command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
         # A number may have gone to another program since.
-        if b"mosquitto" not in command[0] or os.fsencode(place / "mosquitto.conf") not in command:
+        if b"mosquitto" not in command[0] or not _names(command, place / "mosquitto.conf", number):
             return False
         os.kill(number, signal.SIGHUP)
     except PermissionError:
@@ -161,3 +161,12 @@ def reload(place: Path) -> bool:
         log.info("the broker was not told to read its files again: %s", error)
         return False
     return True
+
+
+def _names(command: list[bytes], file: Path, number: int) -> bool:
+    """Whether the arguments of a process name a file, by a relative path, too."""
+    if os.fsencode(file) in command:
+        return True
+    relative = [os.fsdecode(one) for one in command if one.endswith(b".conf") and not one.startswith(b"/")]
+    # Only then: where a process of another account stands, nobody else may see.
+    return bool(relative) and any((Path(f"/proc/{number}/cwd").readlink() / one).resolve() == file for one in relative)
