@@ -7,28 +7,18 @@ import pytest
 from sqlalchemy import func, select
 
 from fleet import setup, tokens
-from fleet.auth import Need
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.people import roles
 from fleet.people.roles import PERMISSIONS, ROLES
 from fleet.tables import events
 from tests.house.tree import ROOT
-from tests.parts.api_routes import api_routes
+from tests.parts.api_routes import asked
 from tests.parts.application import application
 
 DOCUMENTED = re.compile(r"^- `(\w+) (/[^`]*)` \((\w+:\w+)\)", re.MULTILINE)
 # Something for each name in a path; nothing of it exists.
 NAMES = {"device": "dev-none", "digest": "sha256:" + "0" * 64, "rollout": "999", "action": "pause", "version": "1"}
-
-
-def asked():
-    """Method, path and permission of every route of the code that needs one."""
-    for route in api_routes():
-        for one in route.dependant.dependencies:
-            if isinstance(one.call, Need):
-                for method in route.methods:
-                    yield method, route.path, one.call.permission
 
 
 class Clock:

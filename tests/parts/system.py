@@ -21,10 +21,13 @@ ENDED = ("done", "failed", "cancelled")
 
 
 class System:
-    """One fleet, on loopback; broker and server can be taken away and come back where they were."""
+    """One fleet, on loopback; broker and server can be taken away and come back where they were.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    ``settings`` are the server's, besides those that every test's server has.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder, self._settings = folder, settings
         self.data = initialise(folder / "fleet")
         self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
         self.blob_port = free_port()
@@ -47,7 +50,8 @@ class System:
         self._broker_up.close()
 
     def start_server(self) -> None:
-        running = fleet_server(self.data, self.broker, port=str(self._server_port), blob_port=str(self.blob_port))
+        ports = {"port": str(self._server_port), "blob_port": str(self.blob_port)}
+        running = fleet_server(self.data, self.broker, **ports, **self._settings)
         with started_for(self._owner):
             self.server: FleetServer = self._server_up.enter_context(running)
 

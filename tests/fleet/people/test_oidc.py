@@ -1,8 +1,5 @@
 """Logging in at an identity provider: the whole way over HTTP, and six ID tokens that are none."""
 
-import base64
-import hashlib
-import hmac
 import json
 
 import httpx
@@ -12,6 +9,7 @@ from joserfc.jwk import RSAKey
 
 from fleet.people.roles import Grant, read_mapping
 from modules.errors import BadSettings
+from tests.doubles.forged_tokens import FORGED
 from tests.doubles.identity_provider import CLIENT, SECRET, identity_provider
 from tests.parts.application import application
 
@@ -101,49 +99,6 @@ async def test_who_keeps_failing_waits_and_keeps_out_no_other_address(house, ref
     refused(last, 429, "too-many")
     house.http._transport.client = ("192.0.2.9", 1234)
     assert (await go(house)).status_code == 200
-
-
-def part(document):
-    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
-
-
-def none(provider, nonce):
-    return f"{part({'alg': 'none'})}.{part(provider.said(nonce))}."
-
-
-def hs256(provider, nonce):
-    """Signed with the provider's public key as if that were a secret."""
-    text = f"{part({'alg': 'HS256', 'kid': 'one'})}.{part(provider.said(nonce))}"
-    made = hmac.new(provider.key.as_pem(private=False), text.encode(), hashlib.sha256).digest()
-    return f"{text}.{base64.urlsafe_b64encode(made).rstrip(b'=').decode()}"
-
-
-def signed(**others):
-    def forge(provider, nonce):
-        said = {key: one for key, one in provider.said(nonce, **others).items() if one is not None}
-        return jwt.encode({"alg": "RS256", "kid": "one"}, said, provider.key)
-
-    return forge
-
-
-def stranger(provider, nonce):
-    key = RSAKey.generate_key(2048, {"kid": "one"})
-    return jwt.encode({"alg": "RS256", "kid": "one"}, provider.said(nonce), key)
-
-
-FORGED = {
-    "none": none,
-    "HS256 with the public key": hs256,
-    "another audience": signed(aud="another"),
-    "no expiry": signed(exp=None),
-    "expired": signed(exp=1_000_000_000),
-    "another issuer": signed(iss="https://evil.example"),
-    "another nonce": signed(nonce="replayed"),
-    "no nonce": signed(nonce=None),
-    "for another party": signed(azp="another"),
-    "another key": stranger,
-    "no token": lambda *_: "rubbish",
-}
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
