@@ -17,6 +17,8 @@ NAME_MOST_S: Final = 60.0
 ADDRESS_MOST_S: Final = 900.0
 # After so long without a failure all is forgotten.
 FORGET_S: Final = 3600.0
+# Of log-ins at the same time one that began earlier may fail later, by as long as it waits for its turn and more.
+LASTS_S: Final = 60.0
 KNOWN: Final = 10_000
 
 
@@ -50,7 +52,9 @@ class BackOff:
     def failed(self, name: str, address: str, now: float) -> None:
         with self._lock:
             for key in (("name", name), ("address", address)):
-                self._failures[key] = _Failures(self._times(key, now) + 1, now)
+                times = self._times(key, now)
+                last = max(now, self._failures[key].last) if times else now
+                self._failures[key] = _Failures(times + 1, last)
                 self._failures.move_to_end(key)
             while len(self._failures) > KNOWN:
                 self._failures.popitem(last=False)
@@ -63,7 +67,7 @@ class BackOff:
     def _times(self, key: tuple[str, str], now: float) -> int:
         known = self._failures.get(key)
         # Of a clock that was set back nobody is to wait for days.
-        return 0 if known is None or not known.last <= now < known.last + FORGET_S else known.times
+        return 0 if known is None or not -LASTS_S <= now - known.last < FORGET_S else known.times
 
     def _wait_s(self, kind: str, key: str, most_s: float, now: float) -> float:
         times = self._times((kind, key), now)
