@@ -59,6 +59,7 @@ def edge(site, tmp_path_factory):
     device = OnDevice(
         system, f"quagga-{secrets.token_hex(3)}", engine="/nonexistent.sock", process_interpreter=sys.executable
     )
+    device.agent._environment["UPSTREAM_API_KEY"] = site.secret
     with ExitStack() as stack:
         device.enroll()
         device.start()

@@ -2,6 +2,7 @@
 
 import re
 import time
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -29,7 +30,9 @@ class Site:
 
     def __init__(self, system: System, provider: IdentityProvider) -> None:
         self.system, self.provider = system, provider
-        self.rollout = self.command = ""
+        self.rollout = self.command = self.note = ""
+        # What the device's administrator has put into a variable of its own.
+        self.secret = f"variable-{token_hex(8)}"
         self.database = Database.at(system.data.database)
         self._http = system.server.client()
 

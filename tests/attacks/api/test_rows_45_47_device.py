@@ -1,0 +1,117 @@
+"""Rows 45 and 47: a device whose power fails on the way to a new module, and messages that no program can read."""
+
+import asyncio
+import json
+import time
+
+import aiomqtt
+import pytest
+
+from modules.protocol.phases import Phase
+from modules.signing import REPORT_TYPE, envelope_limit
+from tests.doubles.device import Device, join
+from tests.parts.programs import until
+
+# The broker passes on so much, and cuts off who sends more.
+LONGEST = 384 << 10
+AGAIN = "again"
+
+
+def test_row_45_power_cut(site, edge):
+    """A second slot is ordered, and the agent is killed again and again on the way: whenever it has just begun a phase,
+    with its cache of the trust metadata torn in the middle of every file. The module that worked answers all the while,
+    the cache is built again from the root that the device was given, and in the end the order is carried out.
+
+    What each single step leaves behind when it dies within, tests/agent/test_crash_points.py tries: it derives every
+    write, file and effect of every step from a first run (the order taken, blobs, manifest, image, start, samples,
+    switch, commit, revert, removal), and kills, fails and hangs at each. The agent of a process is killed here; that
+    what it wrote before has reached the disk is in tests/agent and tests/modules, for files, tables and blobs.
+    """
+    device, system = edge.device, site.system
+    rollout = system.start_rollout(edge.ref, edge.name, slot=AGAIN, more=("--engine", "process"))
+    seen = set()
+    while (phase := device.phase(AGAIN)) != Phase.COMMITTED:
+        if phase in seen:
+            time.sleep(0.005)  # another process brings it about
+            continue
+        seen.add(phase)
+        device.agent.kill()
+        edge.answers()
+        assert (device.state / "identity" / "root.json").exists()
+        torn = [path for path in (device.state / "trust" / "metadata").rglob("*.json") if path.is_file()]
+        for path in torn:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        device.agent.start()
+    assert len(seen) >= 2, seen
+    assert system.ended(rollout, said=device.said)["state"] == "done"
+    for path in (device.state / "trust" / "metadata").rglob("*.json"):
+        assert json.loads(path.read_bytes())
+    system.cli("devices", "empty", edge.name, AGAIN)
+    device.until(lambda: device.slot(AGAIN) is None, "the slot is empty")
+    device.until(lambda: system.api(f"devices/{edge.name}")["online"], "it is online again")
+    site.works(edge)
+
+
+def deep(limit):
+    """Nested as deep as fits, in every form that a reader of JSON might recurse into, and what is no JSON at all."""
+    half = limit // 2
+    yield b"[" * (limit - 1)
+    yield b"[" * half + b"]" * half
+    yield b'{"a":' * (limit // 6)
+    yield b'{"payload":"' + b"W1tb" * (limit // 5) + b'","payloadType":"x","signatures":[]}'
+    yield b"1" * (limit - 1)
+    yield b"\xff\xfe" * half
+    yield b""
+
+
+def signed_deep(device):
+    """With the device's real signature around it."""
+    for payload in (b"[" * 200_000, b'{"slots":' * 20_000, b"\x00" * 200_000):
+        yield device.signed_bytes(payload)
+
+
+class Loud(Device):
+    """A device that is in the fleet, and says what it likes."""
+
+    def signed_bytes(self, payload):
+        from modules.signing import sign, signer_from_pem
+
+        return sign(payload, payload_type=REPORT_TYPE, signers=[signer_from_pem(self.key_pem)])
+
+
+@pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host", "enroll", "cmd", "blob/get"])
+async def test_row_47_malformed_messages_to_the_server(site, edge, tmp_path, kind):
+    """An enrolled device sends 10 MB of JSON, which the broker cuts off, and a hundred messages as deep as they may be
+    long, some with its real signature: the same server process takes its report, and the other device is at work.
+    (tests/attacks/wire tries each field of each document.)"""
+    http = site.system.server.client()
+    device = Loud(tmp_path, join(http), f"berlin-{kind.replace('/', '-')}")
+    assert (await asyncio.to_thread(device.enrol)).is_success
+    topic = device.topics.up(device.name, *kind.split("/"))
+    with pytest.raises((aiomqtt.MqttError, ExceptionGroup)):
+        async with device.connected(will=False):
+            await device.client.publish(topic, b'{"a":[' + b"1," * (5 << 20) + b"1]}", qos=1)
+            await asyncio.sleep(10)
+    async with device.connected():
+        for payload in [*deep(LONGEST - 1000), *signed_deep(device)] * 10:
+            await device.client.publish(topic, payload, qos=0)
+        await device.send_facts()
+        await device.acknowledgement(await device.report([], order=0))
+    site.answered(site.ask("DELETE", f"/api/v1/devices/{device.name}"))
+    http.close()
+    site.works(edge)
+
+
+def test_row_47_malformed_messages_to_a_device(site, edge):
+    """Whoever owns the broker floods the device with the same, at every topic that it reads: the same agent process
+    answers a command afterwards, and its module has answered all the while."""
+    pid, system = edge.device.agent.pid, site.system
+    with system.wiretap(edge.name) as tap:
+        for level in ("order", "ack", "blob/1", "enroll", "cmd/ping/" + "0" * 32):
+            for payload in deep(min(LONGEST, envelope_limit(256 << 10)) - 1000):
+                tap.say(level, payload, retain=False)
+            edge.answers()
+    assert edge.commanded("ping") == "done"
+    until(lambda: edge.device.agent.pid == pid and edge.device.agent.runs, "the same agent runs", within_s=5)
+    assert "defect" not in edge.device.agent.said()
+    site.works(edge)
