@@ -201,6 +201,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/test_connections.py::test_half_heads_are_cut_and_keep_nobody_out",
         "tests/fleet/test_connections.py::test_a_foreign_name_is_refused_with_what_to_set",
         "tests/fleet/test_connections.py::test_a_foreign_page_changes_nothing",
+        "tests/attacks/api/test_rows_35_to_37_rights.py::test_row_35_api_without_rights",
+        "tests/attacks/api/test_rows_38_to_40_logging_in.py::test_row_38_csrf",
+        "tests/attacks/api/test_row_43_uploads.py::test_row_43_path_in_a_name",
     ),
     "Commands and their answers": (
         "tests/fleet/commands/test_given_commands.py::test_each_device_gets_a_command_of_its_own",
@@ -214,6 +217,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/people/test_scopes.py::test_no_answer_of_any_route_names_what_lies_outside",
         "tests/fleet/people/test_scopes.py::test_what_lies_outside_is_answered_as_what_does_not_exist",
         "tests/fleet/people/test_scopes.py::test_a_rollout_is_cut_to_what_its_maker_may_reach",
+        "tests/attacks/api/test_rows_35_to_37_rights.py::test_row_37_other_groups_device",
         "tests/fleet/people/test_scopes.py::test_nobody_labels_a_device_out_of_their_own_rights_or_into_them",
     ),
     "A rollout from one person alone": (
@@ -224,6 +228,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "Operators' passwords": (
         "tests/fleet/people/test_passwords.py::test_what_is_tried_first_may_not_be_chosen",
         "tests/fleet/people/test_passwords.py::test_no_more_hashes_at_a_time_than_said",
+        "tests/fleet/people/test_back_off.py::test_failures_at_the_same_time_all_count",
+        "tests/attacks/api/test_rows_38_to_40_logging_in.py::test_row_39_password_brute_force_and_argon2_memory",
         "tests/fleet/people/test_sessions.py::test_what_fails_has_to_wait_longer_each_time_and_nothing_is_computed_meanwhile",
         "tests/fleet/people/test_sessions.py::test_a_password_that_was_given_has_to_be_changed_before_anything_else",
         "tests/fleet/people/test_sessions.py::test_a_log_in_gives_a_cookie_that_no_script_and_no_other_site_can_use",

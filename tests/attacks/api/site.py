@@ -107,8 +107,15 @@ class Site:
         """A route's path with the names of what there is."""
         name, _, version = edge.ref.partition("/")[2].partition(":")
         here = {
-            **{"device": edge.name, "slot": edge.slot, "rollout": self.rollout, "command": self.command},
-            **{"team": TEAM, "version": version, "action": "pause", "table": "devices", "join": "1"},
+            "device": edge.name,
+            "slot": edge.slot,
+            "rollout": self.rollout,
+            "command": self.command,
+            "team": TEAM,
+            "version": version,
+            "action": "pause",
+            "table": "devices",
+            "join": "1",
             "name": "sha256:" + "0" * 64 if "/blobs/" in path else name,
         } | values
         return re.sub(r"{(\w+)}", lambda match: here.get(match[1], "none"), path)

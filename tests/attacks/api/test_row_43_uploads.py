@@ -68,9 +68,11 @@ def test_row_43_a_body_that_never_comes(site, releaser):
     host, port = server.url.removeprefix("https://").split(":")
     head = f"PUT /api/v1/blobs/{name} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {releaser}\r\n"
     for length in (1 << 40, LARGEST):
-        with socket.create_connection((host, int(port)), 20) as plain:
-            with context.wrap_socket(plain, server_hostname=host) as wrapped:
-                wrapped.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + b"x" * 1000)
+        with (
+            socket.create_connection((host, int(port)), 20) as plain,
+            context.wrap_socket(plain, server_hostname=host) as wrapped,
+        ):
+            wrapped.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + b"x" * 1000)
     assert site.ask("HEAD", f"/api/v1/blobs/{name}").status_code == 404
 
 
@@ -87,9 +89,15 @@ def test_row_43_wrong_type(site, releaser):
 
 
 def test_row_43_path_in_a_name(site, releaser):
-    """In an address, as a digest, a model's name or a version, and in the list of a manifest's files: no such thing, and
-    no file is made beside those that the server keeps."""
-    for name in ("..%2f..%2fbeside", "sha256:..%2f..%2fbeside", "%2e%2e/%2e%2e/beside", "sha256:" + "/" * 63 + "a", "a%00b"):
+    """In an address, as a digest, a model's name or a version, and in the list of a manifest's files: no such thing,
+    and no file is made beside those that the server keeps."""
+    for name in (
+        "..%2f..%2fbeside",
+        "sha256:..%2f..%2fbeside",
+        "%2e%2e/%2e%2e/beside",
+        "sha256:" + "/" * 63 + "a",
+        "a%00b",
+    ):
         for path in (f"/api/v1/blobs/{name}", f"/api/v1/modules/{TEAM}/{name}/1", f"/api/v1/modules/{TEAM}/x/{name}"):
             for method in ("PUT", "GET"):
                 answer = site.ask(method, path, releaser, content=b"x")

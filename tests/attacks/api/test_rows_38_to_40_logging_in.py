@@ -27,7 +27,7 @@ def log_in(http, name, password=PASSWORD):
 def test_row_38_csrf(site, edge):
     """A page of another site has the browser send the session's cookie along, as SameSite=Strict should have kept it
     from: each changing route refuses it, with the header that a page of ours sends and without; and a page of ours that
-    lost the header is refused, too. Nothing is changed, each is in the audit log, and with both the change is made."""
+    lost the header is refused, too. Nothing is changed, it is in the audit log, and with both the change is made."""
     site.operator("anna", Grant("admin"))
     with site.client() as http:
         entered = log_in(http, "anna")
@@ -50,7 +50,8 @@ def test_row_38_csrf(site, edge):
         assert answer.status_code == 422
         assert site.everything() == before
         rows, _ = site.told("")
-        assert sum(row.code == "foreign-origin" for row in rows) == len(tried)
+        # Of nobody known twenty a minute are written, all together.
+        assert 0 < sum(row.code == "foreign-origin" for row in rows) <= len(tried)
         foreign = http.get(path, headers={"Origin": "https://evil.example"})
         assert not [one for one in foreign.headers if one.lower().startswith("access-control-")]
         done = http.patch(path, json={"labels": labels}, headers=right | {"Origin": site.system.server.url})
@@ -76,9 +77,8 @@ async def test_row_38_what_devices_say_is_no_page(site, edge, tmp_path):
         said = {"id": ident, "device": device.name, "name": name, "part": 1, "content": "text/html"}
         answer = Answer(**said, state="done", note=SCRIPT, data=SCRIPT.encode())
         await device.client.publish(device.topics.answer(device.name), device.signed(answer, ANSWER_TYPE), qos=1)
-        async with asyncio.timeout(20):
-            while site.answered(site.ask("GET", f"/api/v1/commands/{ident}"))["state"] != "done":
-                await asyncio.sleep(0.05)
+        followed = await asyncio.to_thread(site.ask, "GET", f"/api/v1/commands/{ident}?wait_s=20")
+        assert site.answered(followed)["state"] == "done"
     result = site.ask("GET", f"/api/v1/commands/{ident}/result")
     assert result.content == SCRIPT.encode()
     assert result.headers["content-disposition"].startswith("attachment; ")

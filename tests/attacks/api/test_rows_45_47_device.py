@@ -14,6 +14,7 @@ from tests.parts.programs import until
 
 # The broker passes on so much, and cuts off who sends more.
 LONGEST = 384 << 10
+LENGTHS = (900, 16_000, 90_000, LONGEST - 1000)
 AGAIN = "again"
 
 
@@ -97,6 +98,16 @@ class Loud(Device):
         return sign(payload, payload_type=REPORT_TYPE, signers=[signer_from_pem(self.key_pem)])
 
 
+async def sends_10_mb(device, topic):
+    """Until the broker cuts the session, which the end of the session then says."""
+    async with device.connected(will=False):
+        large = device.client.publish(topic, b'{"a":[' + b"1," * (5 << 20) + b"1]}", qos=1)
+        sending = asyncio.create_task(large, name="10 MB")
+        await asyncio.wait([device.client._disconnected], timeout=20)
+        sending.cancel()
+        assert device.client._disconnected.done()
+
+
 @pytest.mark.parametrize("kind", ["status", "facts", "report", "telemetry/host", "enroll", "cmd", "blob/get"])
 async def test_row_47_malformed_messages_to_the_server(site, edge, tmp_path, kind):
     """An enrolled device sends 10 MB of JSON, which the broker cuts off, and fifty messages as deep as they may be
@@ -107,17 +118,14 @@ async def test_row_47_malformed_messages_to_the_server(site, edge, tmp_path, kin
     assert (await asyncio.to_thread(device.enrol)).is_success
     topic = device.topics.up(device.name, *kind.split("/"))
     with pytest.raises(aiomqtt.MqttError):
-        async with device.connected(will=False):
-            large = device.client.publish(topic, b'{"a":[' + b"1," * (5 << 20) + b"1]}", qos=1)
-            sending = asyncio.create_task(large, name="10 MB")
-            await asyncio.wait([device.client._disconnected], timeout=20)
-            sending.cancel()
-            assert device.client._disconnected.done()
+        await sends_10_mb(device, topic)
     async with device.connected():
-        for payload in [*deep(LONGEST - 1000), *signed_deep(device)] * 5:
+        for payload in [one for length in LENGTHS for one in deep(length)] * 2 + [*signed_deep(device)] * 5:
             await device.client.publish(topic, payload, qos=1)
         await device.send_facts()
         await device.acknowledgement(await device.report([], order=0))
+    told = {one["kind"] for one in site.system.api("events") if one["device"] == device.name}
+    assert kind == "blob/get" or told & {"bad-message", "renewal-refused"}
     site.answered(site.ask("DELETE", f"/api/v1/devices/{device.name}"))
     http.close()
     site.works(edge)
