@@ -20,9 +20,10 @@ from tests.parts.system import TEAM, System
 LARGEST: Final = 4 << 20
 ROLES_OF_GROUPS: Final = {"berlin-operators": [{"role": "operator"}]}
 PASSWORD: Final = "turquoise walrus 7 lantern"
-# What somebody's mere asking changes: that it was asked, and when.
-_TOLD: Final = frozenset({"audit", "audit_heads", "events"})
-_COUNTED: Final = frozenset({"last_used", "last_seen", "used"})
+# What somebody's mere asking changes: that it was asked, and when; and what a device at work says meanwhile.
+_TOLD: Final = frozenset({"audit", "audit_heads", "events", "telemetry", "telemetry_history"})
+_SAID: Final = {"facts", "facts_number", "report", "report_number", "telemetry_number"}
+_COUNTED: Final = frozenset({"last_used", "last_seen", "used"} | _SAID)
 
 
 class Site:
@@ -79,7 +80,7 @@ class Site:
             operators.set_password(connection, time.time(), operators.get(connection, name), hashed, given=False)
 
     def everything(self) -> dict[str, list[Any]]:
-        """Every row of the database, but that somebody asked."""
+        """Every row of the database, but that somebody asked, and what devices say of themselves."""
         found = {}
         with self.database.read() as connection:
             for table in metadata.sorted_tables:
