@@ -56,9 +56,9 @@ def edge(site, tmp_path_factory):
     system = site.system
     options = digits.samples(tmp_path_factory.mktemp("samples"), 1)
     ref = system.sign(system.register(digits.GRAPH, "digits", *options, "--engine", "process"))
-    device = OnDevice(
-        system, f"quagga-{secrets.token_hex(3)}", engine="/nonexistent.sock", process_interpreter=sys.executable
-    )
+    # Letters alone, so that no number of a rollout is found in it.
+    name = "quagga-" + "".join(secrets.choice("abcdefgh") for _ in range(6))
+    device = OnDevice(system, name, engine="/nonexistent.sock", process_interpreter=sys.executable)
     device.agent._environment["UPSTREAM_API_KEY"] = site.secret
     with ExitStack() as stack:
         device.enroll()
