@@ -13,6 +13,7 @@ from modules import canonical, signing
 from modules.manifest import Manifest
 from modules.names import device_id
 from modules.protocol import report as report_wire
+from modules.protocol.commands import Command
 from modules.protocol.order import Order
 from modules.protocol.phases import Phase
 from modules.protocol.report import Ack, Reason, Refusal
@@ -249,7 +250,7 @@ async def test_facts_say_which_formats_are_read(said):
     await said.outbox.facts(FACTS)
     (facts,) = said.link.facts(said.key)
 
-    assert set(facts.formats) == {msgspec.structs.fields(kind)[0].default for kind in (Order, Ack, Manifest)}
+    assert set(facts.formats) == {msgspec.structs.fields(kind)[0].default for kind in (Order, Ack, Manifest, Command)}
 
 
 async def test_a_report_is_always_one_that_the_server_reads(said):

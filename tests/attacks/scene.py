@@ -205,6 +205,11 @@ class Scene:
         self.hostile.blobs |= {digest(made): manifests.encode(made), made.files[0].sha256: files["model.onnx"]}
         return made
 
+    def hands_over(self, manifest: Manifest) -> None:
+        """The hostile broker has a published module, too: the server gives a device only what it ordered."""
+        file = manifest.files[0].sha256
+        self.hostile.blobs |= {digest(manifest): manifests.encode(manifest), file: graph(self._of[digest(manifest)])}
+
     def order(self, manifest: Manifest, *signers: CryptoSigner, **more: Any) -> bytes:
         """An order for it that comes after the last accepted one; signed by the director's stolen key unless told.
 

@@ -27,7 +27,7 @@ class Releases:
         self._fleet = fleet
         self._workspace = Workspace(home / "workspace")
         self._trusted = Trusted(fleet, home)
-        self._signers = team_signers(keys, Slug(team))
+        self._signers = team_signers([str(keys)], Slug(team))
         self._team = Slug(team)
 
     def folder(self, ref: str) -> Path:

@@ -5,7 +5,7 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from fleet import events, ingest
+from fleet import events, ingest, said
 from fleet.ingest import Receipt, _within_budget
 from fleet.meters import Meters
 from fleet.rollouts import heard
@@ -389,8 +389,8 @@ def test_signatures_are_checked_on_all_cores(fleet, monkeypatch):
             together.wait()
         return real(*arguments, **more)
 
-    real = ingest.opened
-    monkeypatch.setattr(ingest, "opened", verify)
+    real = said.opened
+    monkeypatch.setattr(said, "opened", verify)
     fleet.ingest = ingest.Ingest(fleet.database, fleet.clock, fleet.mishaps, Meters())
     facts = Facts(device=NAME, number=1, issued=0, agent="0", host=HOST_FACTS, formats=())
     flood = [fleet.said(NAME, "facts", facts, FACTS_TYPE)] * ingest.OF_ONE_KIND

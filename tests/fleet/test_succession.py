@@ -12,6 +12,7 @@ from tuf.api.metadata import Metadata as Envelope
 
 from fleet import endings, online_keys
 from fleet.blobs import Blobs
+from fleet.command_tables import commands
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.metadata import Metadata
@@ -19,7 +20,7 @@ from fleet.orders import Orders
 from fleet.refusals import Missing
 from fleet.registry import Registry
 from fleet.setup import initialise
-from fleet.tables import commands, devices, events
+from fleet.tables import devices, events
 from modules import canonical
 from modules.errors import BadSettings, Invalid, Untrusted
 from modules.names import DeviceId

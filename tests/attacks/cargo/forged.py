@@ -49,7 +49,7 @@ def _published(standing: Standing, data: bytes, target: str, version: str) -> No
     with database.write() as connection:
         connection.execute(insert(modules).values(**values, state="draft", created=time.time()))
     database.close()
-    (signer,) = team_signers(system.folder / "keys", Slug(TEAM))
+    (signer,) = team_signers([str(system.folder / "keys")], Slug(TEAM))
     with system.server.client() as http:
         http.put(f"/api/v1/blobs/{sha256(data)}", content=data).raise_for_status()
         listed = http.get(f"/api/v1/tuf/{roles.team_role(Slug(TEAM))}.json").raise_for_status().content

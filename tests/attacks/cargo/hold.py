@@ -95,7 +95,7 @@ class Hold:
             home = self.system.folder / "client"
             sign(
                 made.manifest.ref,
-                signers=team_signers(self.system.folder / "keys", Slug(TEAM)),
+                signers=team_signers([str(self.system.folder / "keys")], Slug(TEAM)),
                 fleet=fleet,
                 trusted=Trusted(fleet, home),
                 workspace=self.system.workspace,

@@ -10,18 +10,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tuf.api.metadata import Metadata, Targets
 
 from fleet.authority import Authority
 from fleet.client.broker.doors import enters, enters_plain
 from fleet.client.broker.session import Place
 from fleet.folder import Folder
-from modules.digests import sha256
 from modules.names import DeviceId
 from tests.doubles.device import Device, join
 from tests.parts.certificates import self_signed
 from tests.parts.mosquitto import HOST
 
-DATA = b"a blob"
 DAY = dt.timedelta(days=1)
 
 
@@ -32,7 +31,10 @@ class Doors:
         self.system, self.folder = system, folder
         self.place = Place(HOST, system.broker.device_port, system.data.ca)
         with system.server.client() as http:
-            http.put(f"/api/v1/blobs/{sha256(DATA)}", content=DATA).raise_for_status()
+            targets = Metadata[Targets].from_bytes(http.get("/api/v1/tuf/targets.json").raise_for_status().content)
+            # What every device may have: the list of directors. It gets no other blob than what it was ordered.
+            self.blob = "sha256:" + targets.signed.targets["trust/director.json"].hashes["sha256"]
+            self.data = http.get(f"/api/v1/blobs/{self.blob}").raise_for_status().content
 
     def pem(self, name, certificate, key):
         path = self.folder / f"{name}.pem"
@@ -56,7 +58,7 @@ class Doors:
             context.load_cert_chain(pem, pem.with_suffix(".key"))
         connection = http.client.HTTPSConnection(HOST, self.system.blob_port, timeout=10, context=context)
         try:
-            connection.request("GET", f"/blobs/{sha256(DATA)}")
+            connection.request("GET", f"/blobs/{self.blob}")
             answer = connection.getresponse()
             return answer.read() if answer.status == 200 else b""
         except OSError:
@@ -171,7 +173,7 @@ def test_row_20_a_devices_own_certificate_opens_its_doors_and_no_other(system, e
     pem = honest.folder / "certificate.pem"
 
     assert doors.broker(pem, honest.name)
-    assert doors.blobs(pem) == DATA
+    assert doors.blobs(pem) == doors.data
     assert doors.broker(pem, edge.name)  # it is its own session whatever it calls itself, see row 19
     assert doors.api(pem) == [401, 401, 401]
     assert not enters(doors.place._replace(port=system.broker.service_port), honest.name, certificate=pem)

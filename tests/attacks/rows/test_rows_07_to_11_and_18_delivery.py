@@ -227,8 +227,9 @@ def give(scene, command):
 
 
 def answered(scene, command):
-    envelope = scene.hostile.last("up", f"/up/cmd/{command.name}/{command.id}")
-    return envelope and b'"done"' in unverified(envelope, limit=commands.ANSWER_LIMIT)
+    said = (m.payload for m in scene.hostile.heard if m.way == "up" and m.topic.endswith("/up/cmd"))
+    answers = [unverified(envelope, limit=commands.ANSWER_LIMIT) for envelope in said]
+    return any(command.id.encode() in one and b'"done"' in one for one in answers)
 
 
 PASSING = ("passed", "passed", "dropped", "doubled", "late", "old", "flipped")
