@@ -134,7 +134,7 @@ def renewed(system, edge, identity, before):
     assert "certificate-renewed" in told
     assert not told & {"forged-message", "renewal-refused"}
     names = sorted(path.name for path in identity.iterdir())
-    assert names == ["ca.pem", "device.json", PAIR, "root.json"]
+    assert names == ["ca.pem", "device.json", PAIR, "root.json", "sealing.key", "sealing.pub"]
     edge.mark()
     edge.holds()
 
