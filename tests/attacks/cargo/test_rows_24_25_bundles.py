@@ -13,59 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modules.manifest import Runtime
-from tests.attacks.cargo import forged
-from tests.attacks.cargo.hold import GRAPH, as_document
-from tests.doubles.publisher import module
-from tests.parts.system import TEAM
-
-NAMES = {
-    "above": ["../../beside/x"],
-    "absolute": ["/tmp/x"],
-    "hidden": [".ssh/authorized_keys"],
-    "a dot": ["model/./x"],
-    "twice": ["model/x", "model/x"],
-    "case clash": ["model/X", "model/x"],
-    "below a file": ["model/x", "model/x/y"],
-    "NUL": ["model/x\0.onnx"],
-    "newline": ["model/x\ny"],
-    "backslash": ["model\\..\\..\\x"],
-    "4 kB": ["x" * 4096],
-    "no name": ["model//x"],
-}
 BOMB_MIB = 256
-
-
-def named(paths):
-    """A manifest that names these files besides its graph, as a document: no Struct would be so."""
-    whole = as_document(module(TEAM, forged.FORGED, "1", {GRAPH: b"g"}, runtimes=(Runtime(),)))
-    (entry,) = whole["files"]
-    whole["files"] = [entry, *({**entry, "path": path} for path in paths)]
-    return whole
-
-
-def test_row_24_no_path_of_a_manifest_leaves_its_folder(edge, tap):
-    """The server refuses every such manifest. Where server, director and publisher are all the attacker's, so that the
-    device gets it rightly signed, the device refuses the order: its report says why, what it runs stays, and nothing of
-    it is on the disk."""
-    system, refused = edge.system, len(edge.refusals())
-    for number, (what, paths) in enumerate(NAMES.items(), start=1):
-        document, version = named(paths), str(number)
-        with system.server.client() as http:
-            place = f"/api/v1/modules/{TEAM}/{forged.FORGED}/{version}"
-            answer = http.put(place, json=document | {"version": version})
-        assert answer.status_code == 422, (what, answer.text)
-
-        forged.ordered(edge, tap, document, version)
-        edge.device.until(lambda: len(edge.refusals()) > refused, f"{what}: the refusal is reported")  # noqa: B023
-        refused = len(edge.refusals())
-        reason = edge.refusals()[-1]["reason"]
-        assert reason["code"] == "invalid", (what, reason)
-        assert reason["message"].isprintable()
-        assert edge.told(forged.FORGED) is None
-    edge.holds()
-    assert not list(edge.device.folder.rglob("authorized_keys"))
-    assert edge.device.slot(forged.FORGED) is None
 
 
 def layer(*members):
@@ -155,19 +103,3 @@ def test_row_25_a_bomb_is_not_unpacked_beyond_what_was_signed(edge, hold, engine
     assert taken < 64 << 20
     edge.holds()
     hold.empty("evil")
-
-
-def test_row_25_a_file_larger_than_the_disk_is_not_begun(edge, tap):
-    """A signed manifest that says a file has a petabyte: before the first byte the device says that there is no room,
-    and what it runs stays."""
-    document = named([])
-    document["files"].append({**document["files"][0], "path": "model/large", "length": 1 << 50})
-    before = edge.device.state.stat().st_size
-    forged.ordered(edge, tap, document, "99")
-    told = edge.device.until(
-        lambda: (edge.told(forged.FORGED) or {}).get("reason") or (edge.refusals() and edge.refusals()[-1]["reason"]),
-        "it says why not",
-    )
-    assert told["code"] in {"no-space", "invalid", "unfit"}, told
-    assert edge.device.state.stat().st_size <= before + (1 << 20)
-    edge.holds()

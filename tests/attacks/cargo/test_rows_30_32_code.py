@@ -13,13 +13,9 @@ import numpy as np
 import pytest
 
 from modules.manifest import Needs
-from modules.names import ModuleRef
-from tests.attacks.cargo import forged
 from tests.attacks.cargo.escape import SCRIPT
-from tests.attacks.cargo.hold import as_document
 from tests.parts.on_device import OnDevice
 from tests.parts.programs import CommandFailed
-from tests.parts.system import TEAM
 
 SLOT = "probe"
 REFUSED = {"EPERM", "EACCES", "EROFS", "ENOENT", "ENOSYS", "EINVAL", "ENODEV", "EIO"}
@@ -157,30 +153,6 @@ def test_row_31_an_entry_script_gets_out_nowhere(edge, hold, escaped):
         assert 0 < host["PidsLimit"] <= 1024
         assert 0 < host["Memory"] == host["MemorySwap"]
     assert edge.device.score(SLOT, b'{"x": 1}').document == {"ok": 1}
-    edge.holds()
-
-
-def test_row_32_a_manifest_without_digests_is_refused(edge, tap):
-    """A tag, ``latest``, a short digest and none where an image's digests stand: the server refuses the manifest and
-    names the field. The device, where such a one is rightly signed and ordered, refuses the order and reports why."""
-    manifest, _ = edge.system.workspace.manifest(ModuleRef.parse(edge.ref))
-    for number, name in enumerate(("scoring:cpu", "latest", "sha256:abc", ""), start=1):
-        document = as_document(manifest) | {"name": "unpinned", "version": str(number)}
-        document["runtimes"][0]["image"]["config"]["sha256"] = name
-        with edge.system.server.client() as http:
-            answer = http.put(f"/api/v1/modules/{TEAM}/unpinned/{number}", json=document)
-        assert answer.status_code == 422, answer.text
-        assert "sha256" in answer.text
-    assert not [one for one in edge.system.api("modules") if "unpinned" in one["ref"]]
-
-    document = as_document(manifest)
-    document["runtimes"][0]["image"]["config"]["sha256"] = "scoring:cpu"
-    known = len(edge.refusals())
-    forged.ordered(edge, tap, document, "77")
-    edge.device.until(lambda: len(edge.refusals()) > known, "the refusal is reported")
-    reason = edge.refusals()[-1]["reason"]
-    assert (reason["code"], "sha256" in reason["message"]) == ("invalid", True), reason
-    assert edge.device.slot(forged.FORGED) is None
     edge.holds()
 
 
