@@ -66,8 +66,8 @@ def test_a_device_is_revoked_by_command_and_its_page_says_so(fleet, run, tmp_pat
     checked(Device(tmp_path / "dev", join(http), "dev-taken").enrol())
     assert "renewal due" in run("devices", "show", "dev-taken")[1]
     code, said = run("devices", "revoke", "dev-taken")
-    assert (code, "has to be enrolled again" in said) == (0, True)
-    assert "enrol it again with a join bundle made since" in run("devices", "show", "dev-taken")[1]
+    assert (code, "devices readmit dev-taken" in said) == (0, True)
+    assert "it comes back by edgefleet devices readmit" in run("devices", "show", "dev-taken")[1]
     assert "nothing that somebody has to look at" in run("status")[1]
 
 

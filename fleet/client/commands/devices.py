@@ -112,7 +112,7 @@ def _labels(labels: dict[str, str]) -> str:
 
 def _certificate(device: Device) -> str | None:
     if device.revoked is not None:
-        return f"revoked {when(device.revoked)}: enrol it again with a join bundle made since"
+        return f"revoked {when(device.revoked)}: it comes back by edgefleet devices readmit"
     one = device.certificate
     return None if one is None else f"{one.serial}, ends {when(one.ends)}, renewal due {when(one.renewal_due)}"
 

@@ -6,6 +6,7 @@ import io
 import logging
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,7 +71,11 @@ async def test_words_for_a_terminal_reach_none(device, log, capsys, monkeypatch)
 
     assert told.reason.message.isprintable()
     assert readable(log())
-    monkeypatch.setattr(status, "identities", type("Identities", (), {"load": lambda _: device}))
+    (certificate := device.folder / "certificate").touch()
+    pair = SimpleNamespace(certificate=certificate)
+    known = {"load": lambda _: device, "present": lambda _: pair}
+    monkeypatch.setattr(status, "identities", type("Identities", (), known))
+    monkeypatch.setattr(status, "dates", lambda _: SimpleNamespace(begins=0.0, ends=1e9))
     await asyncio.to_thread(status.show, Settings(state=str(device.folder)), as_json=False)
     printed = capsys.readouterr().out
     assert "all is well" in printed
