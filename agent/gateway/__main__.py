@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a further name under which clients ask",
     )
+    parser.add_argument(
+        "--access",
+        type=Path,
+        metavar="FILE",
+        help='serve an endpoint, and let in who has a key: {"keys": ["..."]}; more of it in docs/settings.md',
+    )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="speak TLS, with this certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the bound address here when serving")
     for field in msgspec.structs.fields(Settings):
         if field.name in HELP:
@@ -67,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(arguments: argparse.Namespace, known: agent_settings.Settings) -> Settings:
     values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
     values |= {"hosts": arguments.allow_host, "private_fallbacks": known.fallback_hosts}
+    values |= {name: getattr(arguments, name) for name in ("access", "tls_certificate", "tls_key")}
     try:
         return msgspec.convert({**values, "table": arguments.table or known.table}, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -81,10 +90,11 @@ def main(argv: list[str] | None = None) -> int:
         known = agent_settings.load()
         settings = _settings(arguments, known)
         listener = passed_socket(os.environ) or own_socket(arguments.listen or known.gateway_address)
+        with listener:
+            asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
     except EdgefleetError as error:
         print(f"edgefleet-gateway: {error}", file=sys.stderr)
         return os.EX_CONFIG
-    asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
     return 0
 
 

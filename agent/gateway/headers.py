@@ -12,6 +12,7 @@ from modules.words import printable
 SERVED_BY: Final = istr("x-edgefleet-served-by")
 MODULE: Final = istr("x-edgefleet-module")
 PROVIDER: Final = istr("x-edgefleet-provider")
+VERSION: Final = istr("x-edgefleet-version")
 GENERATION: Final = istr("x-edgefleet-table")
 REQUEST_ID: Final = istr("x-request-id")
 

@@ -13,10 +13,10 @@ from agent.gateway.bounded_answers import bounded
 from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
-from agent.gateway.table import Fallback, Table, Upstream
+from agent.gateway.table import Fallback, Replica, Table, Upstream
 from modules.errors import BadSettings
 
-Peer = Upstream | Fallback
+Peer = Upstream | Replica | Fallback
 
 # The gateway adds none of these: what the client did not say stays unsaid.
 _NEVER_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -63,7 +63,7 @@ class Pool:
                 force_close=not keep,
                 keepalive_timeout=idle,
                 ssl=self._tls,
-                resolver=PublicOnly(self._settings.private_fallbacks),
+                resolver=None if isinstance(self._peer, Replica) else PublicOnly(self._settings.private_fallbacks),
             )
         return aiohttp.ClientSession(
             connector=bounded(connector),
@@ -132,12 +132,19 @@ class Pools:
             pool.users -= 1
             self._close_if_done(pool)
 
+    def users(self, peer: Peer) -> int:
+        """How many requests run on its connections now."""
+        pool = self._pools.get(peer)
+        return 0 if pool is None else pool.users
+
     def keep_only(self, table: Table) -> None:
         """Retire the pools of peers that the table no longer has.
 
         Fallbacks are always retired: their certificate files may be new, and the table's change is how one learns that.
         """
-        wanted = {peer for route in table.slots.values() for peer in (route.current, route.previous)}
+        routes = table.slots.values()
+        wanted: set[Peer | None] = {peer for route in routes for peer in (route.current, route.previous)}
+        wanted |= {replica for route in routes for version in route.versions for replica in version.replicas}
         for peer in self._pools.keys() - wanted:
             pool = self._pools.pop(peer)
             pool.retired = True

@@ -3,17 +3,20 @@
 import asyncio
 import logging
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from yarl import URL
 
-from agent import module_socket
 from agent.gateway.bodies import Body, Budget
+from agent.gateway.choice import Choice, next_choice
 from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
-from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, request_id
+from agent.gateway.door import INDEX, Door
+from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, VERSION, request_id
+from agent.gateway.index import described, instances
 from agent.gateway.losses import Losses, now
 from agent.gateway.origin import check as check_origin
 from agent.gateway.places import Places
@@ -22,6 +25,7 @@ from agent.gateway.refusals import refusal, unavailable
 from agent.gateway.relay import Errand, Silence, headers_for, relay
 from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
+from agent.gateway.shares import Asking, Shares
 from agent.gateway.table import Fallback, Route, Table, Upstream
 from modules.errors import BadSettings
 
@@ -29,25 +33,8 @@ logger = logging.getLogger(__name__)
 
 # The table is another process's file: while requests are held, it is looked at this often (seconds).
 _HOLD_LOOK: Final = 0.02
-_LISTENS_WITHIN_S: Final = 1.0
 _SERVERS_FAULT: Final = 500
 _BROKE_OFF: Final = Silence("it ended, or hung up, in the middle of this very request", absent=False)
-
-
-class Choice(NamedTuple):
-    """One peer to ask, and the name under which the client is told of it."""
-
-    served_by: str
-    peer: Peer
-
-
-def choose(route: Route, silent: set[Peer]) -> Choice | None:
-    """The next peer to ask, given those that gave no answer. During a swap nothing local is asked."""
-    local = (("local", route.current), ("previous", route.previous)) if not route.hold else ()
-    for served_by, peer in (*local, ("fallback", route.fallback)):
-        if peer is not None and peer not in silent:
-            return Choice(served_by, peer)
-    return None
 
 
 class Gateway:
@@ -56,8 +43,10 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pools = Pools(settings)
+        self._door = None if settings.access is None else Door(settings.access)
         self._table = CurrentTable(settings.table, self._changed)
         self._places: dict[str, Places] = {}
+        self._shares: dict[str, Shares] = {}
         self._held: Counter[str] = Counter()
         self._losses = Losses()
         self._counts = Counts()
@@ -75,14 +64,22 @@ class Gateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; the low-level server's handler."""
         mark = request_id(request.headers)
+        door = self._door
         self._in_flight += 1
         self._idle.clear()
         try:
             self.asked.add(request.protocol)
-            check_origin(request.headers, self._settings.hosts)
+            if door is None:
+                check_origin(request.headers, self._settings.hosts)
+            elif (early := door.preflight(request)) is not None:
+                return early
+            else:
+                door.admit(request, _path(request))
             return await self._answer(request, mark)
         except web.HTTPError as error:
             error.headers[REQUEST_ID] = mark
+            if door is not None:
+                error.headers.update(door.shared(request))
             if self.draining:
                 error.force_close()
             raise
@@ -96,16 +93,20 @@ class Gateway:
         await self._idle.wait()
 
     def look(self) -> None:
-        """Read the table if it is new, so that connections to what it forgot close without a request having to come."""
+        """Read the table and the keys if they are new: connections to what is forgotten close without a request."""
         self._table.get()
+        if self._door is not None:
+            self._door.refresh()
 
     async def close(self) -> None:
         await self._pools.close()
 
     async def _answer(self, request: web.BaseRequest, mark: str) -> web.StreamResponse:
         table = self._known_table()
-        if request.raw_path.partition("?")[0] == "/":
+        if (path := _path(request)) == (INDEX if self._door else "/"):
             return await self._index(request, table)
+        if path == "/":
+            return self._health(request, table)
         to = destination(request.raw_path, table.slots)
         with Body(request, self._settings, self._budget) as body:
             if (first := table.slots[to.slot].current) is not None:
@@ -120,12 +121,14 @@ class Gateway:
         reason = "nothing is running for it"
         may_hold = True
         places = self._places_of(to.slot)
+        shares = self._shares.setdefault(to.slot, Shares())
+        asking = Asking(shares, self._pools.users, request.headers.get(VERSION, ""))
         while True:
             async with places.place():
                 # Looked up again for each try, and after waiting: the table may have moved on meanwhile.
                 route = self._route(to)
                 if not (route.hold and may_hold):
-                    choice = choose(route, silent)
+                    choice = next_choice(route, silent, asking)
                     if choice is None or not body.replayable:
                         self._note(to.slot, "nobody", reason)
                         raise unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
@@ -143,18 +146,12 @@ class Gateway:
         self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str
     ) -> web.StreamResponse | Silence:
         peer = choice.peer
-        headers = headers_for(request, (REQUEST_ID, mark), length=body.length)
-        marks: dict[str, str] = {SERVED_BY: choice.served_by, REQUEST_ID: mark}
-        if peer.module:
-            marks[MODULE] = peer.module
-        if isinstance(peer, Fallback):
-            url = URL(peer.url.rstrip("/") + to.path, encoded=True)
-            headers.popall(hdrs.HOST, None)
-        else:
+        if not isinstance(peer, Fallback):
             body.check(peer.memory_mb)
-            url = URL(f"http://module{to.path}", encoded=True)
-            marks[PROVIDER] = peer.provider
-        instance = peer.instance if isinstance(peer, Upstream) else ""
+        headers = headers_for(request, (REQUEST_ID, mark), length=body.length)
+        url = _addressed(peer, to, headers)
+        marks = {REQUEST_ID: mark, **_marks(choice), **(self._door.shared(request) if self._door else {})}
+        instance = "" if isinstance(peer, Fallback) else peer.instance
         attempt = self._counts.attempt(instance, to.path)
 
         def lost() -> None:
@@ -233,13 +230,14 @@ class Gateway:
 
     def _changed(self, table: Table) -> None:
         self._pools.keep_only(table)
-        named = [name for route in table.slots.values() for name in _instances(route)]
+        named = [name for route in table.slots.values() for name in instances(route)]
         self._losses.keep_only(named)
         self._counts.keep_only(named)
         for slot in self._places.keys() - table.slots.keys():
             del self._places[slot]
             self._serving.pop(slot, None)
             self._answered.pop(slot, None)
+            self._shares.pop(slot, None)
 
     def _note(self, slot: str, served_by: str, reason: str) -> None:
         self._answered.setdefault(slot, Counter())[served_by] += 1
@@ -252,6 +250,14 @@ class Gateway:
         else:
             logger.warning("slot %s: served by %s (%s)", slot, served_by, reason)
 
+    def _health(self, request: web.BaseRequest, table: Table) -> web.Response:
+        """As a scoring server answers, for load balancers, orchestrators and clients that look before they ask."""
+        if request.method not in {"GET", "HEAD"}:
+            raise refusal(web.HTTPNotFound, "/ only says whether this endpoint is healthy; post to /score")
+        if not any(instances(route) for route in table.slots.values()):
+            raise unavailable("nothing is running behind this endpoint yet")
+        return web.Response(text="Healthy", headers={GENERATION: str(table.generation)})
+
     async def _index(self, request: web.BaseRequest, table: Table) -> web.Response:
         if request.method not in {"GET", "HEAD"}:
             names = ", ".join(f"/{slot}/score" for slot in sorted(table.slots)) or "no slot yet"
@@ -262,51 +268,37 @@ class Gateway:
         return web.Response(body=msgspec.json.encode(shown), content_type="application/json", headers=headers)
 
     async def _described(self, slot: str, route: Route) -> dict[str, Any]:
-        """Who answers for a slot, tried: a socket that nobody listens at is not named."""
-        silent: set[Peer] = set()
-        while (choice := choose(route, silent)) is not None and isinstance(choice.peer, Upstream):
-            if await _listens(choice.peer):
-                break
-            silent.add(choice.peer)
-        here = _instances(route)
-        refused = self._table.refused.get(slot)
-        shown = _shown(slot, route, choice, refused, self._losses.among(here), self._counts.among(here))
-        answered = self._answered.get(slot)
-        return {**shown, "answered": answered} if answered else shown
+        shown = await described(slot, route, self._losses, self._counts, self._pools.users)
+        refused, answered = self._table.refused.get(slot), self._answered.get(slot)
+        return {**shown, **({"refused": refused} if refused else {}), **({"answered": answered} if answered else {})}
 
 
-def _instances(route: Route) -> list[str]:
-    return [one.instance for one in (route.current, route.previous) if one is not None]
+def _addressed(peer: Peer, to: Destination, headers: CIMultiDict[str]) -> URL:
+    """Where the peer is asked; what the headers say of who asks whom becomes what it is to know."""
+    if isinstance(peer, Upstream):
+        return URL(f"http://module{to.path}", encoded=True)
+    if isinstance(peer, Fallback):
+        headers.popall(hdrs.HOST, None)
+        return URL(peer.url.rstrip("/") + to.path, encoded=True)
+    # What lets a client in here is no business of the module's.
+    headers.popall(hdrs.AUTHORIZATION, None)
+    if peer.key:
+        headers[hdrs.AUTHORIZATION] = f"Bearer {peer.key}"
+    return URL(peer.url + to.path, encoded=True)
 
 
-async def _listens(upstream: Upstream) -> bool:
-    try:
-        async with asyncio.timeout(_LISTENS_WITHIN_S):
-            connection = await module_socket.connect(upstream.socket)
-    except OSError:  # TimeoutError is one, too
-        return False
-    connection.close()
-    return True
+def _marks(choice: Choice) -> dict[str, str]:
+    """How the client is told who answers."""
+    peer = choice.peer
+    marks: dict[str, str] = {SERVED_BY: choice.served_by}
+    if peer.module:
+        marks[MODULE] = peer.module
+    if not isinstance(peer, Fallback):
+        marks[PROVIDER] = peer.provider
+    if choice.version:
+        marks[VERSION] = choice.version
+    return marks
 
 
-def _shown(
-    slot: str,
-    route: Route,
-    choice: Choice | None,
-    refused: str | None,
-    lost: list[str],
-    counts: dict[str, dict[str, object]],
-) -> dict[str, Any]:
-    peer = choice.peer if choice else None
-    return {
-        "slot": slot,
-        "module": peer.module if peer else None,
-        "provider": peer.provider if isinstance(peer, Upstream) else None,
-        "served_by": choice.served_by if choice else None,
-        "held": route.hold,
-        **({"refused": refused} if refused else {}),
-        # For the agent: a module that dies of what clients send is not to blame for it alone.
-        **({"lost": lost} if lost else {}),
-        # And what they saw of each instance, by its name.
-        **({"counts": counts} if counts else {}),
-    }
+def _path(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[0]

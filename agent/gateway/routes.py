@@ -13,6 +13,9 @@ from modules.names import Slug
 # with the slots there are and not with the 404 of a module that nobody meant.
 UNPREFIXED: Final = frozenset({"score", "swagger.json", "metrics", "v2"})
 
+# Under which Azure Kubernetes Service has its endpoints, so that clients of one need no new path.
+_SERVICES: Final = "/api/v1/service"
+
 # The scoring server's branch for the agent alone (what it really runs on, its memory): not for applications.
 INTERNAL: Final = "edgefleet"
 
@@ -37,7 +40,7 @@ def destination(raw_path: str, slots: Collection[Slug]) -> Destination:
     path, mark, query = raw_path.partition("?")
     if not path.startswith("/"):
         raise refusal(web.HTTPBadRequest, f"{path[:80]!r} is no path; begin it with /")
-    first, _, rest = path[1:].partition("/")
+    first, _, rest = path.removeprefix(_SERVICES)[1:].partition("/")
     if first in slots:
         slot, inner = Slug(first), f"/{rest}"
     elif first in UNPREFIXED and len(slots) == 1:

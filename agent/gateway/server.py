@@ -15,6 +15,8 @@ from aiohttp import web
 from agent.gateway.listening import bound_address, notify, write_ready_file
 from agent.gateway.proxy import Gateway
 from agent.gateway.settings import Settings
+from modules.errors import BadSettings
+from modules.served_certificate import ServedCertificate
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ async def serve(
 ) -> None:
     """Serve until ``stop`` is set, then finish what has begun and return."""
     gateway = Gateway(settings)
+    certificate = _certificate(settings)
     protocol = web.Server(
         gateway.handle,
         handler_cancellation=True,
@@ -50,8 +53,10 @@ async def serve(
         keepalive_timeout=_KEPT_S,
     )
     address = bound_address(listener)
-    accepting = await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=_BACKLOG)
-    watching = asyncio.create_task(_watch(gateway), name="watch-table")
+    accepting = await asyncio.get_running_loop().create_server(
+        protocol, sock=listener, backlog=_BACKLOG, ssl=certificate.context if certificate else None
+    )
+    watching = asyncio.create_task(_watch(gateway, certificate), name="watch-files")
     waiting = asyncio.create_task(_end_waiting(protocol, gateway, settings), name="watch-connections")
     if ready_file is not None:
         write_ready_file(ready_file, address)
@@ -102,7 +107,26 @@ async def _end_waiting(server: web.Server, gateway: Gateway, settings: Settings)
                     connection.transport.abort()
 
 
-async def _watch(gateway: Gateway) -> None:
+def _certificate(settings: Settings) -> ServedCertificate | None:
+    """What an endpoint speaks TLS with.
+
+    Raises:
+        BadSettings: the certificate or its key is missing, or cannot be used.
+    """
+    if settings.tls_certificate is None and settings.tls_key is None:
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise BadSettings(
+            "a certificate needs its key, and a key its certificate",
+            element="--tls-certificate, --tls-key",
+            remedy="give both, in PEM",
+        )
+    return ServedCertificate(settings.tls_certificate, settings.tls_key)
+
+
+async def _watch(gateway: Gateway, certificate: ServedCertificate | None) -> None:
     while True:
         gateway.look()
+        if certificate is not None:
+            certificate.refresh()
         await asyncio.sleep(_LOOK_EVERY)

@@ -18,6 +18,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     #: hosts of fallbacks that may lie in a private network or on this device
     private_fallbacks: tuple[str, ...] = ()
+    #: who may ask an endpoint, a JSON file; without it the gateway serves programs of this device
+    access: Path | None = None
+    #: certificate with its chain, and key, in PEM, where an endpoint speaks TLS itself
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     #: connections at a time; the one that has waited longest without a request makes room
     connections: Positive = 1024
     #: how long a new connection may take to send the head of its first request

@@ -51,18 +51,44 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     module: str = ""
 
 
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One scoring server of an endpoint, in a network that only its gateway reaches.
+
+    ``url`` is its base address, ``key`` what it lets its gateway in by; empty: it asks for none. The others are as in
+    :class:`Upstream`.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^http://[^/?#@]+\Z", max_length=1000)]
+    module: str
+    provider: str
+    instance: str
+    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
+    key: str = ""
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a module behind an endpoint: its share of the requests, in percent, and its replicas."""
+
+    name: SlugField
+    weight: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    replicas: Annotated[tuple[Replica, ...], msgspec.Meta(max_length=256)] = ()
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Who serves one slot.
 
-    ``previous`` is asked when ``current`` cannot be reached before any byte of an answer arrived, then ``fallback``.
-    ``hold`` says that a stop-then-start swap is going on: requests wait a little for the next table.
+    On a device ``previous`` is asked when ``current`` cannot be reached before any byte of an answer arrived, then
+    ``fallback``. ``hold`` says that a stop-then-start swap is going on: requests wait a little for the next table.
+    An endpoint has ``versions`` instead; the first of them is its default, asked where the one whose turn it is has no
+    replica that can be reached, and for what the weights leave over.
     """
 
-    # A candidate (share of traffic, mirror) and the slot's keys are further optional fields of this Struct.
+    # A candidate on a device (share of traffic, mirror) is a further optional field of this Struct.
     current: Upstream | None = None
     previous: Upstream | None = None
     fallback: Fallback | None = None
     hold: bool = False
+    versions: Annotated[tuple[Version, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):

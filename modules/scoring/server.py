@@ -14,10 +14,10 @@ from modules.errors import EdgefleetError
 from modules.scoring.http.access import Access
 from modules.scoring.http.admission import Admission
 from modules.scoring.http.app import App
-from modules.scoring.http.certificate import Certificate
 from modules.scoring.http.connection import Connection
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
+from modules.served_certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
         max_connections=limits.max_connections,
     )  # fmt: skip
     access = Access(settings.access) if settings.access else None
-    tls = Certificate(settings.tls) if settings.tls else None
+    tls = ServedCertificate(settings.tls.certificate, settings.tls.key) if settings.tls else None
     app = App(models, settings, admission, access)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -93,7 +93,7 @@ class _Port(Protocol):
     async def stop(self, seconds: float) -> None: ...
 
 
-def _grpc(app: App, models: Models, admission: Admission, settings: Settings, tls: Certificate | None) -> _Port:
+def _grpc(app: App, models: Models, admission: Admission, settings: Settings, tls: ServedCertificate | None) -> _Port:
     """The gRPC port. Its files are looked for only where it is asked for: most servers do without its packages.
 
     Raises:
@@ -119,7 +119,7 @@ def _allow_connections(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def _renew(*kept: Access | Certificate | None) -> None:
+async def _renew(*kept: Access | ServedCertificate | None) -> None:
     """Take renewed keys and certificates into use, for ever."""
     while True:
         await asyncio.sleep(RENEW_S)

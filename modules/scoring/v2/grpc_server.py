@@ -14,13 +14,13 @@ import grpc
 from modules.errors import EdgefleetError
 from modules.scoring.http.admission import Admission, Overloaded
 from modules.scoring.http.app import App
-from modules.scoring.http.certificate import Certificate
 from modules.scoring.http.connection import KEEP_ALIVE_S
 from modules.scoring.http.replies import Header, Reply
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
 from modules.scoring.v2.grpc_v2 import Call, InferenceService
 from modules.scoring.v2.protocol_v2 import failure, refusal
+from modules.served_certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class GrpcServer:
     """The port, open from :meth:`start` on. ``tls`` is the certificate that the HTTP port uses too."""
 
     def __init__(
-        self, app: App, models: Models, admission: Admission, settings: Settings, tls: Certificate | None
+        self, app: App, models: Models, admission: Admission, settings: Settings, tls: ServedCertificate | None
     ) -> None:
         self._settings = settings
         self._tls = tls
@@ -158,7 +158,7 @@ def _headers(metadata: Any) -> list[Header]:
     return [(name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in metadata]
 
 
-def _credentials(tls: Certificate) -> Any:
+def _credentials(tls: ServedCertificate) -> Any:
     """The certificate in use, looked at again for each new connection."""
     given = tls.pem
 

@@ -6,7 +6,7 @@ import os
 
 from aiohttp import web
 
-from agent.gateway.table import Upstream
+from agent.gateway.table import Replica, Upstream
 
 PIECE = b"0123456789abcdef" * 4096
 
@@ -31,6 +31,11 @@ class ScoringDouble:
     def upstream(self):
         return Upstream(socket=self.socket, module=f"acme/{self.name}:1", provider="CPU", instance=self.name)
 
+    def replica(self, **more):
+        """As an endpoint's gateway reaches it, once it listens on TCP."""
+        url = f"http://127.0.0.1:{self.port}"
+        return Replica(url=url, module=f"acme/{self.name}:1", provider="CPU", instance=self.name, **more)
+
     async def start(self):
         # Its own grace: what is asked before it stops is answered.
         self._server = web.Server(self._answer, handler_cancellation=True, auto_decompress=False, access_log=None)
@@ -53,6 +58,10 @@ class ScoringDouble:
             connection.transport.abort()
         os.unlink(self.socket)  # noqa: PTH108 - of a tmpfs
         await self.stop()
+
+    @property
+    def connections(self):
+        return list(self._server.connections)
 
     @property
     def connected(self):

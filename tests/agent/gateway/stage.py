@@ -40,6 +40,12 @@ class Stage(contextlib.AsyncExitStack):
         self.push_async_callback(double.stop)
         return double
 
+    async def replica(self, name, **more):
+        """A scoring server on TCP, and how an endpoint's table names it."""
+        double = await self.scoring(name)
+        await double.listen_on_tcp()
+        return double, double.replica(**more)
+
     async def gateway(self, **settings):
         listener = own_socket("127.0.0.1:0")
         port = int(bound_address(listener).rpartition(":")[2])

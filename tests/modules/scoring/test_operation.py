@@ -170,6 +170,7 @@ def test_new_keys(guarded):
         ("{}", "no key in it"),
         ("", "keys.json"),
         ('{"key": "a"}', "keys.json"),
+        (json.dumps({"keys": [KEY], "cors_origins": ["*"]}), "set AML_CORS_ORIGINS"),
     ],
 )
 def test_bad_keys(start, relu, tmp_path, free_port, content, said):
@@ -178,6 +179,13 @@ def test_bad_keys(start, relu, tmp_path, free_port, content, said):
     server = start("--model", relu, tcp=free_port(), EDGEFLEET_ACCESS_FILE=str(tmp_path / "keys.json"))
     assert server.wait() == 3
     assert said in server.log
+
+
+def test_an_open_port_asks_for_no_key(start, relu, tmp_path, free_port):
+    """``open`` in the file lets anybody score."""
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [KEY], "open": True}))
+    server = start("--model", relu, tcp=free_port(), EDGEFLEET_ACCESS_FILE=str(tmp_path / "keys.json")).ready()
+    assert server.ask(body={"data": [[0] * 4]}).status == 200
 
 
 def test_no_keys_on_a_unix_socket(start, relu, tmp_path):

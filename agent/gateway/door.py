@@ -1,0 +1,80 @@
+"""The door of an endpoint: who may ask, by a key or a token, and which web pages may read the answers.
+
+On a device the gateway has no door: it listens on loopback, and ``origin.py`` keeps foreign pages out.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from agent.gateway.refusals import refusal
+from modules.endpoint_keys import EndpointKeys
+from modules.errors import Untrusted
+
+#: what load balancers and orchestrators ask without a key
+HEALTH: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+#: what an operator's program asks: the index of routes and counts, for a key, even where scoring needs none
+INDEX: Final = "/edgefleet/endpoint"
+_METHODS: Final = "GET, POST, OPTIONS"
+
+
+class Door:
+    """Looks at the head of a request, before anything else does.
+
+    Raises:
+        BadSettings: the file with the keys cannot be used.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._keys = EndpointKeys(file)
+
+    def refresh(self) -> None:
+        """Take a changed file into use."""
+        self._keys.refresh()
+
+    def admit(self, request: web.BaseRequest, path: str) -> None:
+        """Let the request go on, or not.
+
+        Args:
+            request: as it came.
+            path: what it asks for, without the query.
+
+        Raises:
+            web.HTTPError: 401, which says what is missing.
+        """
+        if path in HEALTH or (self._keys.open and path != INDEX):
+            return
+        try:
+            self._keys.check(request.headers.get(hdrs.AUTHORIZATION, "").encode("utf-8", "surrogateescape"))
+        except Untrusted as error:
+            refused = refusal(web.HTTPUnauthorized, str(error))
+            refused.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+            raise refused from error
+
+    def preflight(self, request: web.BaseRequest) -> web.Response | None:
+        """The answer to a browser that asks, without its page's key, whether the page may send a request at all.
+
+        None where this is something else, or a page that may not: then the request goes the way of all others.
+        """
+        if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+            return None
+        shared = self.shared(request)
+        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in shared:
+            return None
+        shared[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
+        if names := request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS):
+            shared[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = names
+        return web.Response(headers=shared)
+
+    def shared(self, request: web.BaseRequest) -> dict[str, str]:
+        """The headers by which the page that asks may read the answer, if its origin is named."""
+        origins = self._keys.origins
+        if not origins:
+            return {}
+        everybody = "*" in origins
+        vary: dict[str, str] = {} if everybody else {hdrs.VARY: hdrs.ORIGIN}
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None or not (everybody or origin in origins):
+            return vary
+        return {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*" if everybody else origin, **vary}
