@@ -10,6 +10,7 @@ import pytest
 
 from tests import conftest
 from tests.house.tree import ROOT
+from tests.parts.pace import stretched
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def outcome(tmp_path):
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=stretched(60),
             check=False,
         )
         return done.stdout + done.stderr

@@ -33,7 +33,7 @@ class FleetServer(NamedTuple):
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
         verify = ssl.create_default_context(cafile=str(self.data.ca))
-        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=stretched(60), trust_env=False)
 
     def log(self) -> str:
         return (self.data.root.parent / "server.log").read_text()
