@@ -92,6 +92,7 @@ def create_app(
     settings: Settings,
     *,
     clock: Clock = time.time,
+    passwords: Passwords | None = None,
     stop: Callable[[], None] = lambda: None,
     blob_listener: socket.socket | None = None,
 ) -> FastAPI:
@@ -103,7 +104,14 @@ def create_app(
     app = FastAPI(
         title="edgefleet",
         version=__version__,
-        lifespan=partial(_lifespan, settings=settings, clock=clock, stop=stop, blob_listener=blob_listener),
+        lifespan=partial(
+            _lifespan,
+            settings=settings,
+            clock=clock,
+            passwords=passwords or Passwords(),
+            stop=stop,
+            blob_listener=blob_listener,
+        ),
         openapi_url=None,
         max_body_size=BODY_LIMIT,
     )
@@ -124,6 +132,7 @@ async def _lifespan(
     *,
     settings: Settings,
     clock: Clock,
+    passwords: Passwords,
     stop: Callable[[], None],
     blob_listener: socket.socket | None,
 ) -> AsyncIterator[None]:
@@ -131,7 +140,7 @@ async def _lifespan(
     database = await asyncio.to_thread(opened, settings)
     try:
         await asyncio.to_thread(database.migrate)
-        background = _build(app, settings, folder, database, clock)
+        background = _build(app, settings, folder, database, clock, passwords)
         await asyncio.to_thread(_tell_revoked, app.state.services)
         task = asyncio.create_task(background.run(), name="background")
         task.add_done_callback(partial(_ended, stop=stop))
@@ -147,7 +156,9 @@ async def _lifespan(
         database.close()
 
 
-def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock) -> Background:
+def _build(
+    app: FastAPI, settings: Settings, folder: Folder, database: Database, clock: Clock, passwords: Passwords
+) -> Background:
     topics = Topics(settings.broker_prefix)
     mishaps, meters = Mishaps(clock), Meters()
     authority = Authority.load(folder.ca, clock)
@@ -282,7 +293,7 @@ def _build(app: FastAPI, settings: Settings, folder: Folder, database: Database,
         attempts=Attempts(together=ALLOWED_ALL),
         told=Attempts(),
         last_uses=LastUses(),
-        passwords=Passwords(),
+        passwords=passwords,
         back_off=BackOff(),
         oidc=Provider(settings, clock) if settings.oidc_issuer else None,
         mishaps=mishaps,

@@ -110,6 +110,8 @@ class Background:
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
         self._lead = lead
         self._leads = False
+        # One for each work that the database cannot do now.
+        self._failing: set[object] = set()
         # A thread of its own: the lead is not lost because everybody else waits for the database.
         self._asker = ThreadPoolExecutor(1, thread_name_prefix="lead")
         self._tick_s = min(tick_s, LOOK_FOR_OTHERS_S) if database.shared else tick_s
@@ -351,13 +353,20 @@ class Background:
             orders.forget_published(connection)
 
     async def _lasting(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Database work in a thread, again and again while the database cannot do it (locked, disk full)."""
-        while True:
-            try:
-                done = await asyncio.to_thread(work, *arguments)
-            except (OperationalError, PoolTimeout) as error:
-                self._mishaps.begins("database", in_words(error))
-            else:
+        """Database work in a thread, again and again while the database cannot do it (locked, disk full).
+
+        That is told until the last work that failed is done: what only reads may go on all the while.
+        """
+        fails = object()
+        try:
+            while True:
+                try:
+                    return await asyncio.to_thread(work, *arguments)
+                except (OperationalError, PoolTimeout) as error:
+                    self._failing.add(fails)
+                    self._mishaps.begins("database", in_words(error))
+                await asyncio.sleep(RETRY_S)
+        finally:
+            self._failing.discard(fails)
+            if not self._failing:
                 self._mishaps.ends("database")
-                return done
-            await asyncio.sleep(RETRY_S)

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.again import remember
 from tests.parts.left_running import LeftRunning
+from tests.parts.pace import stretched
 from tests.parts.presence import PARTS, missing
 
 _REQUIRE = "EDGEFLEET_REQUIRE"
 _LEFT_OVER_S = 5.0
+# Says to a Python that starts what coverage it is to measure, if any.
+_MEASURED = "COVERAGE_PROCESS_CONFIG"
+_WHOLE_SYSTEMS = [Path(__file__).parent / name for name in ("attacks", "journeys")]
 
 
 def pytest_configure(config):
@@ -24,8 +29,11 @@ def pytest_configure(config):
         config.pluginmanager.register(LeftRunning(config), "left-running")
 
 
+# Last, for folders have limits of their own.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     for item in items:
+        _give_time(item)
         for name in _needed(item):
             if name not in PARTS:
                 raise pytest.UsageError(f"{item.nodeid} needs {name!r}, which is none of {', '.join(PARTS)}")
@@ -33,8 +41,13 @@ def pytest_collection_modifyitems(items):
             item.obj = _leaving_no_task(item.obj)
 
 
+def pytest_collection_finish(session):
+    remember(session.config, len(session.items))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
+    _measure(item)
     reasons = [reason for name in _needed(item) if (reason := missing(name))]
     if not reasons:
         return
@@ -66,6 +79,31 @@ def free_port() -> Callable[[], int]:
                 return port
 
     return pick
+
+
+def _give_time(item):
+    """Stretch what the test may take, unless whoever runs it has said how long."""
+    marker = item.get_closest_marker("timeout")
+    if marker is not None or item.config.getoption("timeout") is None:
+        seconds = marker.args[0] if marker is not None else float(item.config.getini("timeout") or 0)
+        item.add_marker(pytest.mark.timeout(stretched(seconds)), append=False)
+
+
+def _measure(item):
+    """Programs that whole systems start are not measured: it takes almost half of their time.
+
+    What is in them has tests of its own, which are.
+    """
+    if said := _measurement():
+        os.environ[_MEASURED] = said
+        if any(folder in item.path.parents for folder in _WHOLE_SYSTEMS):
+            del os.environ[_MEASURED]
+
+
+@functools.cache
+def _measurement():
+    """As it was before the first test."""
+    return os.environ.get(_MEASURED)
 
 
 def _needed(item):

@@ -25,7 +25,7 @@ class Doing(NamedTuple):
     """What its device does for it: says facts and report, publishes an answer, remembers a refusal."""
 
     collect: Callable[[], None]
-    answer: Callable[[str, Answer], None]
+    answer: Callable[[Answer], None]
     refuse: Callable[[str, EdgefleetError], None]
     pulling: Callable[[], Puller]
 
@@ -46,7 +46,7 @@ class Commands:
             return
         self._waiting += 1
         try:
-            self._answer(level, envelope, await self._accepted(level, envelope, doing), doing)
+            self._answer(envelope, await self._accepted(level, envelope, doing), doing)
         except Transient:
             pass  # it comes again
         except (Untrusted, Invalid) as error:
@@ -60,7 +60,7 @@ class Commands:
         trust = self._world.trust
         return await trust.command(self._device, (name, ident), envelope, puller=doing.pulling())
 
-    def _answer(self, level: str, envelope: bytes, command: Command, doing: Doing) -> None:
+    def _answer(self, envelope: bytes, command: Command, doing: Doing) -> None:
         digest = sha256(envelope)
         known = self._answers.get(command.id)
         if known is not None and known[0] != digest:
@@ -83,4 +83,4 @@ class Commands:
             known = self._answers[command.id] = (digest, answer)
             while len(self._answers) > _KEPT:
                 del self._answers[next(iter(self._answers))]
-        doing.answer(level, known[1])
+        doing.answer(known[1])

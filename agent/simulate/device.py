@@ -237,11 +237,11 @@ class Device:
         self._say_facts()
         self.say()
 
-    def _say_answer(self, level: str, answer: Answer) -> None:
+    def _say_answer(self, answer: Answer) -> None:
         document = canonical.encode(answer)
         envelope = signing.sign(document, payload_type=signing.ANSWER_TYPE, signers=[self._signer])
         with contextlib.suppress(LinkLost):
-            self._publish(level, envelope)
+            self._publish("cmd", envelope)
 
     def _next(self) -> int:
         self._number += 1

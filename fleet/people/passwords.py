@@ -4,6 +4,7 @@ One hash takes 64 MiB and some tenths of a second. Two are made at a time, few m
 told to come again: whoever sends log-ins by the thousand neither fills the memory nor holds the server's threads.
 """
 
+import base64
 import secrets
 import threading
 from collections.abc import Iterator
@@ -32,15 +33,22 @@ _REMEDY: Final = "take four words that do not belong together, or what a passwor
 
 
 class Passwords:
-    """Makes and checks hashes, a few at a time."""
+    """Makes and checks hashes, a few at a time; how much work one is, the hasher says."""
 
-    def __init__(self, *, at_once: int = AT_ONCE, may_wait: int = MAY_WAIT, wait_s: float = WAIT_S) -> None:
-        self._hasher = PasswordHasher()
+    def __init__(
+        self,
+        hasher: PasswordHasher | None = None,
+        *,
+        at_once: int = AT_ONCE,
+        may_wait: int = MAY_WAIT,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        self._hasher = hasher or PasswordHasher()
         self._turns = threading.BoundedSemaphore(at_once)
         self._places = threading.BoundedSemaphore(at_once + may_wait)
         self._wait_s = wait_s
         # What the password of somebody unknown is held against, so that it takes as long as anybody's.
-        self._nobody = self._hasher.hash(secrets.token_urlsafe(32))
+        self._nobody = _of_no_password(self._hasher)
 
     def hashed(self, password: str) -> str:
         """What the database keeps of a password.
@@ -83,6 +91,16 @@ class Passwords:
                 self._turns.release()
         finally:
             self._places.release()
+
+
+def _of_no_password(hasher: PasswordHasher) -> str:
+    """A hash as this hasher makes them, but of random bytes: no password has it, and it costs nothing to make."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(length)).rstrip(b"=").decode()
+        for length in (hasher.salt_len, hasher.hash_len)
+    )
+    work = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${work}${salt}${digest}"
 
 
 def _busy() -> Busy:

@@ -24,6 +24,7 @@ from tests.doubles.device import join
 from tests.doubles.publisher import Publisher
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 
 DAY_S = 86_400.0
 
@@ -123,7 +124,7 @@ class Agent:
 
     async def until(self, met, what="it", within_s=20.0):
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(stretched(within_s)):
                 while not met():
                     assert not self.task.done(), "the session's task ended"
                     await asyncio.sleep(0.02)

@@ -15,6 +15,7 @@ from modules.errors import BadSettings, LinkLost
 from modules.protocol import blobs as wire
 from tests.doubles.bad_values import PACKED
 from tests.doubles.blob_server import BlobServer
+from tests.parts.pace import stretched
 
 BLOCKS = 12
 AHEAD = 4
@@ -357,7 +358,7 @@ async def test_a_server_that_only_ever_invites_is_given_up(tmp_path, server):
     server.goes = lambda _: False
     original = server._answer
     server._answer = lambda get: original(get) or [wire.Block(get.request, wire.INVITED, AHEAD, 0, b"")]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(stretched(20)):
         with pytest.raises(fetch.TransferStalled):
             await device.pull(blob)
 

@@ -25,6 +25,7 @@ from modules.names import device_id
 from modules.protocol.topics import Topics
 from tests.agent.test_link import DEVICE, Session, Site
 from tests.doubles.rights import Everything
+from tests.parts.pace import stretched
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
 
@@ -121,12 +122,12 @@ async def test_a_slow_device_leaves_a_broadcast_before_it_fills_its_link(site, t
                 with Wiretap(site.data, running, DEVICE) as tap:
                     pull = asyncio.create_task(slow.puller.blob(blob, slow.store))
                     began = time.monotonic()
-                    async with asyncio.timeout(60):
+                    async with asyncio.timeout(stretched(60)):
                         await asyncio.gather(*(one.puller.blob(blob, one.store) for one in quick))
                     took = time.monotonic() - began
                     tap.say("ack", b"told", retain=False)
                     told = time.monotonic()
-                    async with asyncio.timeout(120):
+                    async with asyncio.timeout(stretched(120)):
                         await slow.told.wait()
                     waited = time.monotonic() - told
                     seen = tap.broadcast(blob.sha256)
@@ -160,7 +161,7 @@ async def test_a_device_that_hangs_in_a_broadcast_is_let_go_of(site, tmp_path):
                 pulls = asyncio.gather(*(one.puller.blob(blob, one.store) for one in others))
                 await session.until(lambda: hangs.puller.bytes_received > 20 * BLOCK)
                 proxy.swallow()
-                async with asyncio.timeout(100):
+                async with asyncio.timeout(stretched(100)):
                     await pulls
                     while not ended:  # noqa: ASYNC110 - the server tells nobody
                         await asyncio.sleep(0.1)

@@ -16,6 +16,7 @@ from modules.signing import envelope_limit
 from modules.trust.device import RoleMark
 from tests.doubles.clock import VirtualClock
 from tests.doubles.release import make
+from tests.parts.pace import stretched
 
 RELEASE = make()
 
@@ -93,7 +94,7 @@ class Receiving:
         self.woken += 1
 
     async def until(self, met) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(stretched(5)):
             while not met():  # noqa: ASYNC110 - what is awaited is a store's content
                 await asyncio.sleep(0)
 

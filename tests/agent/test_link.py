@@ -21,6 +21,7 @@ from modules.names import device_id
 from modules.protocol.enrollment import Broker
 from tests.doubles.clock import VirtualClock
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 from tests.parts.wiretap import Wiretap
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -91,7 +92,7 @@ class Session:
         return self.boots
 
     async def until(self, met) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(stretched(15)):
             while not met():  # noqa: ASYNC110 - it is the library's state that is awaited
                 await asyncio.sleep(0.02)
 
@@ -161,7 +162,7 @@ async def test_no_message_ends_the_session(site, caplog):
             await session.until(lambda: session.connects)
             tap.say("order", b"bad", retain=False)
             tap.say("ack", b"good", retain=False)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(stretched(15)):
                 while await session.messages.get() != (("ack",), b"good"):
                     pass
 

@@ -13,6 +13,7 @@ from agent.owner import act_as_owner, foreign
 from modules.errors import BadSettings
 from tests.agent.test_enroll import NAME, fleet  # noqa: F401 - a fixture
 from tests.modules.test_images import docker_before_25
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT
 
 NOBODY = pwd.getpwnam("nobody")
@@ -71,7 +72,13 @@ def in_child(*arguments):
     # Not measured: coverage's file would be opened by a user who may not write where the tests run.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     ended = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=stretched(60),
     )
     return ended.returncode, ended.stderr[-500:]
 

@@ -22,7 +22,6 @@ from modules.protocol.enrollment import RenewAnswer
 from modules.protocol.report import Reason
 from tests.agent.renewing import DAY_S, Agent, Effects, enrolled, serial, site
 from tests.doubles.bad_values import BAD, spoilt
-from tests.parts.pace import stretched
 
 pytestmark = [
     pytest.mark.needs("mosquitto"),
@@ -65,7 +64,7 @@ async def test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_
         assert agent.serial == number != before
         await agent.until(lambda: of(http, "dev-plain")["certificate"]["serial"] == number, "the confirmation")
         await agent.until(lambda: agent.acknowledged == 1, "the receipt")
-        await agent.until(lambda: listed(fleet[0].data, before), "the next list", within_s=stretched(40))
+        await agent.until(lambda: listed(fleet[0].data, before), "the next list", within_s=40)
     assert sorted(path.name for path in (folder / "identity").iterdir()) == sorted(
         ("ca.pem", "device.json", PAIR, "root.json", sealing_key.KEY, sealing_key.PUBLIC)
     )
@@ -261,7 +260,7 @@ async def test_a_certificate_that_the_broker_refuses_is_given_up_for_another(htt
     early = Authority.load(fleet[0].data.ca, lambda: time.time() + 3600)  # the broker's clock is behind it
     (folder / "identity" / NEXT).write_bytes(secret + issued(early, "dev-refuses", key).encode())
     async with Agent(folder) as agent:
-        await agent.until(lambda: agent.link.connected, "a session with the present one", within_s=stretched(45))
+        await agent.until(lambda: agent.link.connected, "a session with the present one", within_s=45)
         with pytest.raises(EdgefleetError, match="no session with the new certificate"):
             await agent.due.renew()
         assert agent.link.connected

@@ -21,6 +21,7 @@ from modules.protocol.enrollment import Broker
 from modules.protocol.phases import Phase
 from tests.attacks.modules.conftest import ground  # noqa: F401 - a fixture
 from tests.attacks.modules.exposed import HONEST, Exposed
+from tests.parts.pace import stretched
 
 # The first one may have to build the base image before it begins.
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(300)]
@@ -297,7 +298,7 @@ def of(agent: Exposed, *arguments: str) -> str:
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=stretched(60),
     )
     return done.stdout.decode()
 

@@ -22,6 +22,7 @@ from tests.doubles.clock import VirtualClock
 from tests.doubles.engine import SimulatedEngine
 from tests.doubles.release import make
 from tests.doubles.rows import slot_row
+from tests.parts.pace import stretched
 
 CURRENT, PREVIOUS, FORGOTTEN = make("acme/digits:2"), make("acme/digits:1"), make("acme/digits:0")
 IMAGE = CURRENT.manifest.runtimes[0].image
@@ -401,7 +402,7 @@ async def test_a_blob_that_cannot_be_had_ends_the_others(bringing):
                 self.brought += 1  # its file is closed
 
     puller, manifest, begun = Fails(), files(6), []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(stretched(5)):
         with pytest.raises(LinkLost):
             await bringing(puller).fetch(manifest, None, None, lambda _: None)
 

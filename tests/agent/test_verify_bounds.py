@@ -13,6 +13,7 @@ from modules.manifest import LIMIT
 from modules.order_rules import LONGEST_STEP
 from modules.trust.device import Target
 from tests.agent.trusting import DEVICE, Trusting
+from tests.parts.pace import stretched
 
 DAY_S = 86_400
 
@@ -95,5 +96,5 @@ async def test_the_largest_manifest_is_fetched(trusting, more):
 
 async def test_an_order_waits_for_no_pull(trusting):
     """Neither its metadata nor its manifest stands behind what is pulled at the time."""
-    async with asyncio.timeout(20), trusting.puller._window.flight(2):
+    async with asyncio.timeout(stretched(20)), trusting.puller._window.flight(2):
         assert (await trusting.accept()).order.counter == 5

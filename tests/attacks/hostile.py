@@ -32,9 +32,10 @@ from modules.names import DeviceId
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
 from tests.parts.mosquitto import HOST, Broker
+from tests.parts.pace import stretched
 
 CONNECT, PUBLISH, PUBACK = 1, 3, 4
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = stretched(20.0)
 
 
 class Message(NamedTuple):

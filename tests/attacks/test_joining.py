@@ -15,6 +15,7 @@ from tests.doubles.door import new_key, request
 from tests.doubles.publisher import Publisher, checked
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -25,7 +26,7 @@ class Gate:
     def __init__(self, server, operator):
         self.operator = operator
         context = ssl.create_default_context(cafile=str(server.data.ca))
-        self.http = httpx.Client(base_url=server.url, verify=context, timeout=60, trust_env=False)
+        self.http = httpx.Client(base_url=server.url, verify=context, timeout=stretched(60), trust_env=False)
 
     def bundle(self, path="join-tokens", **wish):
         data = checked(self.operator.post(f"/api/v1/{path}", json=wish)).content

@@ -22,13 +22,14 @@ from modules.names import DeviceId
 from modules.protocol.telemetry import STREAMS
 from modules.protocol.topics import Topics
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
 TOPICS = Topics()
 # MQTT 3.1.1: CONNECT with a clean session as client "x", and a CONNACK that accepts.
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x"
 ACCEPTED = b"\x20\x02\x00\x00"
-WAIT_S = 10
+WAIT_S = stretched(10)
 
 
 class Site:

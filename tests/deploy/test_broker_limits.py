@@ -14,10 +14,11 @@ from fleet.folder import Folder
 from fleet.setup import SERVICE, initialise
 from modules.protocol.topics import Topics
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
 TOPICS = Topics()
-WAIT_S = 20
+WAIT_S = stretched(20)
 CONNECTIONS = 20
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.tree import ROOT
+from tests.parts.pace import stretched
 
 LOCKS = ["constraints.txt", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("deploy/locks/*.txt"))]
 INSTALLS_WITHIN_S = 1500
@@ -21,7 +22,7 @@ def test_a_lock_installs(lock, newest):
     """A lock names all that it needs, with hashes, for the pip that this Python brings along and for the newest one."""
     # Not in pytest's folder, which keeps some runs: an environment may take gigabytes.
     with tempfile.TemporaryDirectory(prefix="edgefleet-lock-") as folder:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=stretched(120))
         if newest:
             pip(folder, "install", "--upgrade", "pip")
         pip(folder, "install", "--require-hashes", "-r", ROOT / lock)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.pace import stretched
+
 UNITS = Path(__file__).parents[2] / "deploy" / "agent"
 SERVICES = {"edgefleet-agent.service": "edgefleet-agent", "edgefleet-gateway.service": "edgefleet-gateway"}
 
@@ -28,7 +30,7 @@ def analyze(*arguments, folder):
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=stretched(60),
         env=environment,
     )
 

@@ -43,8 +43,9 @@ from modules.signing import (
     signer_from_pem,
     verify,
 )
+from tests.parts.pace import stretched
 
-WAIT_S = 20
+WAIT_S = stretched(20)
 READS = ("edgefleet.order/1", "edgefleet.command/1")
 HOST_FACTS = HostFacts(
     platform="linux/amd64",
@@ -90,7 +91,7 @@ class Device:
         """Ask for a certificate, and keep it if there is one."""
         request = EnrollRequest(token=self.join.token, csr=self.csr(), name=self.name)
         context = ssl.create_default_context(cadata=self.join.ca)
-        with httpx.Client(base_url=self.join.fleet, verify=context, timeout=30, trust_env=False) as http:
+        with httpx.Client(base_url=self.join.fleet, verify=context, timeout=stretched(30), trust_env=False) as http:
             response = http.post("/enroll", content=canonical.encode(request))
         if response.is_success:
             answer = canonical.decode(response.content, EnrollAnswer, limit=1 << 16, what="answer")

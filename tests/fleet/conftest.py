@@ -1,5 +1,7 @@
 """One real broker and one real server for the tests of this folder that ask for them."""
 
+import shutil
+
 import pytest
 
 from fleet.db import Database
@@ -28,13 +30,23 @@ def cluster():
         yield running
 
 
+@pytest.fixture(scope="session")
+def newest(tmp_path_factory):
+    """A SQLite file with the newest tables and no rows, to be copied: the migrations take as long as most tests."""
+    file = tmp_path_factory.mktemp("newest") / "fleet.sqlite"
+    made = Database.at(file)
+    made.migrate()
+    made.close()
+    return file
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def database(request, tmp_path):
     """An empty database with the newest tables, once in SQLite and once in PostgreSQL."""
     url = request.getfixturevalue("cluster").shared() if request.param == "postgresql" else ""
-    made = Database.of(url, tmp_path / "fleet.sqlite")
     if not url:
-        made.migrate()
+        shutil.copyfile(request.getfixturevalue("newest"), tmp_path / "fleet.sqlite")
+    made = Database.of(url, tmp_path / "fleet.sqlite")
     yield made
     made.close()
 

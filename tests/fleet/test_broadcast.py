@@ -22,6 +22,7 @@ from modules.names import DeviceId, Digest
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
 from tests.doubles.rights import Everything
+from tests.parts.pace import stretched
 
 TOPICS = Topics()
 DATA = bytes(range(256)) * 1000
@@ -79,7 +80,7 @@ class Site:
         return self.requests
 
     async def until(self, condition):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(stretched(10)):
             while not condition():  # noqa: ASYNC110 - of all conditions, none tells us
                 await asyncio.sleep(0.01)
 

@@ -1,6 +1,7 @@
 """The server's session with a real broker."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ MESSAGES = 4000
 @pytest.fixture
 def running(tmp_path):
     data = Folder(tmp_path / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     with broker(tmp_path / "broker", data) as started:
         yield data, started
 
@@ -77,7 +78,7 @@ async def test_many_messages_arrive_in_order_before_the_call_returns(running):
 async def test_a_link_without_a_session_says_so(tmp_path):
     """Many messages are refused as one is, and nothing waits for a broker that is not there."""
     data = Folder(tmp_path / "data")
-    initialise(data, lambda: 0.0)
+    initialise(data, time.time)
     ours = link(data, SimpleNamespace(prefix="edgefleet", host="127.0.0.1", service_port=1), SERVICE)
     with pytest.raises(LinkLost):
         await ours.publish_all([("some/topic", b"x")] * 3)

@@ -7,6 +7,7 @@ import pytest
 from fleet.inbox import ANSWERS, Inbox
 from fleet.said import ANSWER, Inbound
 from modules.names import DeviceId
+from tests.parts.pace import stretched
 
 
 def said(device, number, kind="report"):
@@ -14,7 +15,7 @@ def said(device, number, kind="report"):
 
 
 async def put(inbox, *messages):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(stretched(5)):
         return [await inbox.put(one) for one in messages]
 
 

@@ -17,6 +17,7 @@ from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
 from tests.parts.fleet_server import ROOT
+from tests.parts.pace import stretched
 
 
 def test_init_makes_a_folder_that_only_its_owner_reads(tmp_path, capsys):
@@ -125,7 +126,9 @@ def test_a_command_without_a_fleet_says_what_to_do(tmp_path, capsys, command):
 def test_serving_without_a_fleet_ends_with_the_reason(tmp_path):
     """The server does not start half."""
     command = [sys.executable, "-m", "fleet", "serve", "--data", str(tmp_path / "none"), "--port", "0"]
-    ended = subprocess.run(command, check=False, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        command, check=False, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=stretched(60)
+    )
     assert ended.returncode != 0
     assert "there is no fleet here" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -11,9 +11,10 @@ from modules.names import Slug
 from modules.protocol.report import Health, Reason, Running, SlotReport
 from tests.doubles.device import Device, join
 from tests.doubles.publisher import checked
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
-WAIT_S = 30
+WAIT_S = stretched(30)
 DEGRADED = {"state": "degraded", "restarts": 6, "reason": {"code": "module-ended", "message": "it ended with 137"}}
 
 

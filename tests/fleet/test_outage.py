@@ -11,9 +11,10 @@ from tests.doubles.device import Device, join
 from tests.doubles.publisher import Publisher, checked
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
-WAIT_S = 30
+WAIT_S = stretched(30)
 
 
 async def until(condition):

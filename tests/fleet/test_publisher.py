@@ -14,6 +14,7 @@ from modules.names import DeviceId, Digest
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
 from tests.doubles.rights import Everything
+from tests.parts.pace import stretched
 
 TOPICS = Topics()
 KNOWN = Digest("sha256:" + "a" * 64)
@@ -41,7 +42,7 @@ class Sent:
             self.changed.notify_all()
 
     async def count(self, number):
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(stretched(10)), self.changed:
             await self.changed.wait_for(lambda: len(self.blocks) >= number)
         return self.blocks
 
@@ -137,7 +138,7 @@ async def test_too_many_requests_of_one_device_are_answered_busy():
         for request in range(1, WAITING_PER_DEVICE + 10):
             await made.take(DeviceId("dev-a"), get(request))
         sent.open.set()
-        async with asyncio.timeout(10), sent.changed:
+        async with asyncio.timeout(stretched(10)), sent.changed:
             await sent.changed.wait_for(lambda: any(block.status == wire.BUSY for _, block in sent.blocks))
     assert len(sent.blocks) <= WAITING_PER_DEVICE + 2
 
@@ -150,7 +151,7 @@ async def test_an_unreadable_request_and_a_lost_link_stop_nobody():
         await made.take(DeviceId("dev-a"), get(1))
         sent.lost = False
         await made.take(DeviceId("dev-a"), get(2))
-        async with asyncio.timeout(10), sent.changed:
+        async with asyncio.timeout(stretched(10)), sent.changed:
             await sent.changed.wait_for(lambda: any(block.request == 2 for _, block in sent.blocks))
 
 

@@ -17,6 +17,7 @@ from modules.protocol.enrollment import EnrollPending, JoinBundle
 from tests.doubles.device import WAIT_S, Device, join
 from tests.doubles.door import Door, new_key
 from tests.doubles.publisher import checked
+from tests.parts.pace import stretched
 
 NAME = DeviceId("dev-a")
 
@@ -124,7 +125,7 @@ def test_a_certificate_that_is_revoked_is_not_given_again(door):
 
 async def connects(device):
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(5), device.connected(will=False):
+        async with asyncio.timeout(stretched(5)), device.connected(will=False):
             return True
     return False
 

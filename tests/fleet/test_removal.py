@@ -24,6 +24,7 @@ from modules.protocol.report import Health, Report, Running, SlotReport
 from modules.signing import REPORT_TYPE
 from tests.doubles.device import WAIT_S, Device, join
 from tests.doubles.publisher import checked
+from tests.parts.pace import stretched
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ async def retained(server, device):
 async def connects(device):
     """Whether the broker takes the device's certificate and answers it."""
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(5), device.connected(will=False):
+        async with asyncio.timeout(stretched(5)), device.connected(will=False):
             return True
     return False
 

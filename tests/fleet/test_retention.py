@@ -19,6 +19,7 @@ from fleet.settings import DAY_S, Settings
 from fleet.tables import events, history, members, rollouts, slot_revisions, slots
 from modules.names import DeviceId
 from tests.parts.mosquitto import free_port
+from tests.parts.pace import stretched
 
 YEAR = 365 * DAY_S
 
@@ -268,7 +269,7 @@ async def test_a_server_forgets_by_itself(tmp_path):
         rows = [{"at": 1.0, "kind": "old", "message": ""} for _ in range(EVENTS_KEPT + AT_ONCE + 1)]
         connection.execute(insert(events), rows)
     application = create_app(settings)
-    async with application.router.lifespan_context(application), asyncio.timeout(60):
+    async with application.router.lifespan_context(application), asyncio.timeout(stretched(60)):
         while count(made, events) > EVENTS_KEPT:  # noqa: ASYNC110 - the rows are in a database
             await asyncio.sleep(0.05)
     made.close()

@@ -1,5 +1,6 @@
 """A server that cannot work says so, with what to do: a database that another program holds, a disk that is full."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -9,10 +10,13 @@ import time
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
-from fleet import db, errors
+from fleet import background, db, errors
+from fleet.background import Background
 from fleet.client.cli import app
+from fleet.mishaps import Mishaps
 from modules.protocol.topics import PREFIX
 from tests.doubles.publisher import checked
 from tests.parts.fleet_server import fleet_server, initialise
@@ -66,6 +70,27 @@ def test_a_locked_database_is_told_before_somebody_needs_it(server, monkeypatch,
         assert "locked by another program" in " ".join(words.split())
     assert "end that program" in said
     assert (status.exit_code, refused.status_code) == (1, 503)
+
+
+async def test_what_only_reads_ends_no_trouble_of_what_writes(monkeypatch):
+    """A database that is held can be read: it is told all the while, until a write is done."""
+    monkeypatch.setattr(background, "RETRY_S", 0.01)
+    duties, is_held = Background.__new__(Background), True
+    duties._mishaps, duties._failing = Mishaps(time.time), set()
+
+    def write():
+        if is_held:
+            raise OperationalError("BEGIN", None, Exception("database is locked"))
+
+    writing = asyncio.create_task(duties._lasting(write))
+    async with asyncio.timeout(stretched(5)):
+        while not duties._mishaps.trouble:  # noqa: ASYNC110 - a thread brings it about
+            await asyncio.sleep(0.01)
+    await duties._lasting(lambda: None)
+    assert "locked by another program" in duties._mishaps.trouble
+    is_held = False
+    await writing
+    assert duties._mishaps.trouble == ""
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import hardware
 from hardware.probe import examine, probe
 from hardware.system import System
 from modules.needs import Accelerator
+from tests.parts.pace import stretched
 
 HOSTS = Path(__file__).parent / "hosts"
 EVERY = sorted(path.name for path in HOSTS.iterdir())
@@ -174,9 +175,9 @@ def test_command_line(tmp_path):
     command = [sys.executable, "-m", "hardware", "--folder", str(tmp_path)]
     root = Path(hardware.__file__).parents[1]
 
-    text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=root).stdout
+    text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=stretched(60), cwd=root).stdout
     document = json.loads(
-        subprocess.run([*command, "--json"], check=True, capture_output=True, timeout=60, cwd=root).stdout
+        subprocess.run([*command, "--json"], check=True, capture_output=True, timeout=stretched(60), cwd=root).stdout
     )
 
     assert "platform      linux/" in text

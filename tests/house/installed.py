@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.house.tree import ROOMS, ROOT
+from tests.parts.pace import stretched
 
 # Runs in a fresh interpreter: names that belong to other extras are as if they were not installed.
 _GATE = """
@@ -85,6 +86,6 @@ def imported_with_only(extra: str, *entries: str) -> set[str]:
         AssertionError: an entry imports what another extra brings; carries the traceback.
     """
     command = [sys.executable, "-c", _GATE, ",".join(foreign(extra)), *entries]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests import conftest
 from tests.house.tree import ROOT
+from tests.parts.pace import stretched
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def outcome(tmp_path):
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=stretched(60),
             check=False,
         )
         return done.stdout + done.stderr
@@ -77,3 +81,26 @@ def test_no_task_outlives_its_test(outcome, rest, said):
     body = f"    task = asyncio.create_task(asyncio.Event().wait(), name='straggler')\n    {rest}\n"
 
     assert said in outcome(f"async def test_it():\n{body}")
+
+
+@pytest.mark.parametrize("own", ["", "@pytest.mark.timeout(300)\n"], ids=["the suite's limit", "a limit of its own"])
+def test_what_a_test_may_take_is_for_the_usual_machine(outcome, own):
+    """A slow machine has longer, and so has one on which several workers share the cores."""
+    usual = 300 if own else 120
+    body = f"    assert request.node.get_closest_marker('timeout').args[0] >= 3 * {usual}\n"
+
+    assert "1 passed" in outcome(f"{own}def test_it(request):\n{body}", PYTEST_XDIST_WORKER_COUNT="3")
+
+
+@pytest.mark.parametrize(
+    ("file", "measured"),
+    [("fleet/test_api.py", True), ("journeys/test_digits.py", False), ("attacks/rows/test_rows.py", False)],
+)
+def test_programs_of_whole_systems_are_not_measured(monkeypatch, file, measured):
+    """Measuring takes almost half of their time; a program that another test starts is measured again."""
+    monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", "how")
+    monkeypatch.setattr(conftest, "_measurement", lambda: "how")
+    for path, has in ((ROOT / "tests" / file, measured), (Path(__file__), True)):
+        conftest._measure(SimpleNamespace(path=path))
+
+        assert ("COVERAGE_PROCESS_CONFIG" in os.environ) is has

@@ -10,6 +10,7 @@ import pytest
 
 from tests.house.tree import ROOT
 from tests.parts.left_running import running
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked for in /proc")
 
@@ -54,7 +55,7 @@ def run(tmp_path):
             env=environment | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=stretched(60),
             check=False,
         )
         return done.stdout + done.stderr, done.returncode == 0

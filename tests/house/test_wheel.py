@@ -8,13 +8,14 @@ import zipfile
 import pytest
 
 from tests.house.tree import ROOMS, ROOT, sources
+from tests.parts.pace import stretched
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=stretched(100), check=False)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts import digits
+from tests.parts.pace import stretched
 
 SLOT = "digits"
 GROUP = 4242
@@ -153,7 +154,7 @@ def test_a_local_user_is_kept_out(edge, groups, works):
         [sys.executable, "-c", CONNECT, edge.slot(SLOT).current.socket, *map(str, groups)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=stretched(30),
         check=False,
     )
     assert (done.returncode == 0) is works, done.stderr

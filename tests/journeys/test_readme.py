@@ -17,6 +17,7 @@ import pytest
 
 from tests.parts import docker as docker_parts
 from tests.parts.mosquitto import free_port
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT, until
 
 SHOWN_FOLDER = "~/edgefleet-first"
@@ -26,7 +27,7 @@ IMAGE = "edgefleet-scoring:cpu"
 # What a terminal shows when its program is ready; the agent says nothing, and is waited for by a command.
 READY = {"broker": "running", "server": "startup complete", "agent": "", "gateway": "listening"}
 _BLOCK = re.compile(r"^```sh ?(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMANDS_S = 120
+_COMMANDS_S = stretched(120)
 
 
 class Block(NamedTuple):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modules import __version__
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT
 
 PROGRAMS = {
@@ -39,7 +40,9 @@ SAYS = "from modules.program import run; run('it', lambda: print('x' * 100_000))
 def shell(code, redirection="", *options):
     """A program in Python, started by a shell with some redirection."""
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *options]
-    return subprocess.run([*command, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [*command, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False
+    )
 
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["in the last flush", "while it prints"])
@@ -73,11 +76,25 @@ def test_help_that_nobody_reads_or_that_cannot_be_written(start, unbuffered):
     os.close(reading)
 
     unread = subprocess.run(
-        command, cwd=ROOT, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=stretched(60),
+        check=False,
     )
     with Path("/dev/full").open("w") as full:
         unwritten = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=stretched(60),
+            check=False,
         )
     os.close(writing)
 
@@ -98,7 +115,12 @@ def test_a_program_that_served_without_a_reader_of_its_log_has_not_failed():
     os.close(reading)
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=writing, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        timeout=stretched(60),
+        check=False,
     )
     os.close(writing)
 

@@ -6,21 +6,27 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from argon2 import PasswordHasher
 
 from fleet.app import create_app
 from fleet.folder import Folder
+from fleet.people.passwords import Passwords
 from fleet.settings import Settings
 from tests.parts.mosquitto import free_port
 
+# A hash of the real kind that costs next to nothing: the real one takes half a second, and most tests make some.
+CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 # The last tasks that a server which leads begins.
 _LEADS = {"blocks-3", "partings"}
 
 
 @asynccontextmanager
-async def application(folder: Folder, clock: Callable[[], float], **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def application(
+    folder: Folder, clock: Callable[[], float], *, passwords: Passwords = CHEAP, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server on this data folder, which has no broker."""
     given = Settings(data=folder.root, broker_host="127.0.0.1", broker_service_port=free_port(), **settings)
-    app = create_app(given, clock=clock)
+    app = create_app(given, clock=clock, passwords=passwords)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -126,7 +126,7 @@ def _import_debian(engine_client: docker.DockerClient) -> None:
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
         # python and pip where the usual image has them: in /usr/local.
         command += ['--customize-hook=chroot "$1" python3 -m venv /usr/local', "bookworm", str(root)]
-        subprocess.run(command, check=True, timeout=600)
+        subprocess.run(command, check=True, timeout=stretched(600))
         repository, tag = BASE.split(":")
         engine_client.api.import_image_from_file(
             str(root), repository=repository, tag=tag, changes=[f"ENV {_PATHS}", 'CMD ["python3"]']

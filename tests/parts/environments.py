@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.parts.pace import stretched
+
 CACHE = Path(__file__).parents[2] / ".cache/environments"
 TENSORFLOW = ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0")
 
@@ -30,8 +32,8 @@ def environment(name: str, *packages: str) -> Path:
 
 def _make(folder: Path, packages: tuple[str, ...]) -> None:
     sys.stderr.write(f"making the environment {folder.name}\n")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, timeout=stretched(120))
     command = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *packages]
-    got = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    got = subprocess.run(command, capture_output=True, text=True, timeout=stretched(900), check=False)
     if got.returncode:
         raise RuntimeError(f"pip cannot get {', '.join(packages)}: {got.stderr[-2000:]}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import httpx
 
+from fleet import setup
 from fleet.folder import Folder
 from tests.parts.mosquitto import HOST, Broker
 from tests.parts.pace import stretched
@@ -32,18 +33,19 @@ class FleetServer(NamedTuple):
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
         verify = ssl.create_default_context(cafile=str(self.data.ca))
-        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=stretched(60), trust_env=False)
 
     def log(self) -> str:
         return (self.data.root.parent / "server.log").read_text()
 
 
 def initialise(root: Path, database: str = "") -> Folder:
-    """Make a data folder with the product's own command; ``database`` is its address where it is not in there."""
+    """Make a data folder as ``fleet init`` does, but for the first operator; ``database`` is its address if elsewhere.
+
+    In this process, which saves some seconds: tests/fleet/test_main.py has the command itself.
+    """
     folder = Folder(root)
-    command = [sys.executable, "-m", "fleet", "init", "--data", root]
-    environment = os.environ | {"EDGEFLEET_FLEET_DATABASE": database}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
+    setup.initialise(folder, time.time, database=database)
     return folder
 
 

@@ -8,11 +8,12 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT
 
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_COMMANDS_S = 120
+_COMMANDS_S = stretched(120)
 
 
 def sections(page: str) -> dict[str, list[str]]:

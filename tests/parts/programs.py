@@ -97,7 +97,7 @@ def run(*arguments: str | Path, environment: Mapping[str, str] | None = None, wi
         env=os.environ | dict(environment or {}),
         capture_output=True,
         text=True,
-        timeout=within_s,
+        timeout=stretched(within_s),
         check=False,
     )
     if done.returncode:

@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.parts.pace import stretched
+
 LIBRARIES: Final = (Path("/usr/lib/softhsm/libsofthsm2.so"), Path("/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"))
 LABEL: Final = "fleet"
 PIN: Final = "4821"
@@ -38,7 +40,7 @@ def token(folder: Path, python: str, *numbers: int) -> dict[str, str]:
     made = ["softhsm2-util", "--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", "9173"]
     keys = [python, "-c", "import pkcs11.util.ec\n" + _MAKE, str(found), LABEL, PIN, *map(str, numbers)]
     for command in (made, keys):
-        subprocess.run(command, env=os.environ | environment, check=True, timeout=60, capture_output=True)
+        subprocess.run(command, env=os.environ | environment, check=True, timeout=stretched(60), capture_output=True)
     return environment
 
 

@@ -18,8 +18,9 @@ from modules.names import DeviceId
 from modules.protocol import blobs as wire
 from modules.protocol.topics import Topics
 from tests.parts.mosquitto import Broker
+from tests.parts.pace import stretched
 
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = stretched(20.0)
 
 
 class Wiretap:

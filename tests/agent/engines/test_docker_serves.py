@@ -10,6 +10,7 @@ from agent.unix_http import UnixConnection
 from modules.digests import measure_bytes, sha256
 from modules.manifest import EntryScript, File, Image, Manifest, Proof, Runtime, encode
 from tests.parts import docker as parts
+from tests.parts.pace import stretched
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(600)]
 
@@ -64,7 +65,7 @@ async def test_a_module_serves_from_its_container(docker_engine, served):
     """The scoring server, locked in as every module is, answers on its socket and ends when it is asked to."""
     await docker_engine.start(served)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(stretched(60)):
         while True:
             try:
                 status, answer = await asyncio.to_thread(ask, served.socket, b'{"data": 7}')

@@ -20,6 +20,7 @@ from modules.digests import measure_bytes, sha256
 from modules.errors import Invalid, NoEngine, NotReady
 from modules.manifest import EntryScript, File, Manifest, Proof, Runtime, encode
 from tests.doubles.disk import Disk
+from tests.parts.pace import stretched
 
 ROOT = Path(__file__).parents[3]
 PARALLEL = b"""
@@ -86,7 +87,7 @@ async def engines(tmp_path):
 
 async def until(condition, *, within_s: float = 30.0):
     """The first true answer of an asynchronous question."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(stretched(within_s)):
         while not (answer := await condition()):  # noqa: ASYNC110 - another process knows; it sends no event
             await asyncio.sleep(0.02)
     return answer

@@ -7,6 +7,7 @@ import os
 from aiohttp import web
 
 from agent.gateway.table import Replica, Upstream
+from tests.parts.pace import stretched
 
 PIECE = b"0123456789abcdef" * 4096
 
@@ -69,7 +70,7 @@ class ScoringDouble:
 
     async def left_alone(self):
         """Wait until nobody is connected."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(stretched(3)):
             while self._server.connections:  # noqa: ASYNC110 - aiohttp's server has no Event for it
                 await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ from yarl import URL
 from agent.gateway.table import Route
 from tests.agent.gateway.scoring_double import PIECE
 from tests.agent.gateway.stage import Stage
+from tests.parts.pace import stretched
 
 LARGE = b"x" * (3 << 20)
 
@@ -160,7 +161,7 @@ async def test_a_client_that_leaves_frees_the_module(folder):
         writer.close()
         await writer.wait_closed()
 
-        await asyncio.wait_for(one.abandoned.wait(), 5)
+        await asyncio.wait_for(one.abandoned.wait(), stretched(5))
 
 
 async def test_a_client_that_leaves_while_waiting_frees_the_module(folder):
@@ -172,7 +173,7 @@ async def test_a_client_that_leaves_while_waiting_frees_the_module(folder):
 
         with pytest.raises(TimeoutError):
             await running.post("/digits/slow", timeout=aiohttp.ClientTimeout(total=0.2))
-        await asyncio.wait_for(one.abandoned.wait(), 5)
+        await asyncio.wait_for(one.abandoned.wait(), stretched(5))
 
 
 async def test_a_slow_client_takes_no_place(folder):

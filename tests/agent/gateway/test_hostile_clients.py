@@ -10,6 +10,7 @@ from aiohttp import web
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.table import Fallback, Route
 from tests.agent.gateway.stage import Stage
+from tests.parts.pace import stretched
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ async def test_half_requests_keep_nobody_out(folder):
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             writer.write(b"POST /digits/score HTTP/1.1\r\nHost: x")
             half.append((reader, writer))
-        async with asyncio.timeout(5), gateway.post() as answer:
+        async with asyncio.timeout(stretched(5)), gateway.post() as answer:
             assert answer.status == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(stretched(10)):
             for reader, writer in half:
                 with contextlib.suppress(ConnectionError):
                     assert await reader.read() == b""
@@ -70,7 +71,7 @@ async def test_whoever_tries_tls_is_soon_gone(folder, sent):
         gateway = await stage.gateway(head_s=0.3)
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(stretched(5)):
             assert b"400" in await reader.read() if sent else await reader.read() == b""
         writer.close()
 

@@ -8,6 +8,7 @@ import pytest
 from agent import module_socket
 from agent.gateway.table import Route, Upstream
 from tests.agent.gateway.stage import Stage
+from tests.parts.pace import stretched
 
 
 def at(path):
@@ -58,7 +59,7 @@ async def test_a_module_that_accepts_nobody_is_absent_in_time(folder, previous):
             upstream = behind.upstream if previous else None
             stage.route(digits=Route(current=at(stage.folder / "full.sock"), previous=upstream))
 
-            async with asyncio.timeout(5), gateway.post() as answer:
+            async with asyncio.timeout(stretched(5)), gateway.post() as answer:
                 assert answer.status == (200 if previous else 503)
             for one in waiting:
                 one.close()

@@ -13,6 +13,7 @@ import pytest
 from agent.gateway.__main__ import main
 from agent.gateway.table import Route
 from tests.agent.gateway.stage import Stage
+from tests.parts.pace import stretched
 
 # As systemd does it: the socket is file descriptor 3 and LISTEN_PID is the id of the process that gets it.
 AS_SYSTEMD = """
@@ -31,11 +32,11 @@ async def process(*arguments, **more):
     finally:
         if running.returncode is None:
             running.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(running.wait(), 10)
+            await asyncio.wait_for(running.wait(), stretched(10))
 
 
 async def line_in(path):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(stretched(15)):
         while not path.exists():  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
     return path.read_text().strip()
@@ -78,10 +79,10 @@ async def test_restarts_behind_systemds_socket_lose_no_request(folder):
             for last in (False, False, True):
                 arguments = ("-c", AS_SYSTEMD, held.fileno(), "--table", stage.path)
                 async with process(*arguments, pass_fds=(held.fileno(),), env=environment):
-                    while await asyncio.wait_for(loop.sock_recv(notices, 100), 15) != b"READY=1":
+                    while await asyncio.wait_for(loop.sock_recv(notices, 100), stretched(15)) != b"READY=1":
                         pass
                     for _ in range(statuses.qsize() + 20):
-                        assert await asyncio.wait_for(statuses.get(), 10) == 200
+                        assert await asyncio.wait_for(statuses.get(), stretched(10)) == 200
                     if last:
                         over.set()
                         await asyncio.gather(*clients)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.gateway.table import Fallback, Route, Upstream
 from tests.agent.gateway.stage import Stage
+from tests.parts.pace import stretched
 
 
 def nowhere(folder):
@@ -265,4 +266,4 @@ async def test_stopping_finishes_what_has_begun(folder):
 
         async with await slow as answer:
             assert answer.status == 200
-        await asyncio.wait_for(running.task, 5)
+        await asyncio.wait_for(running.task, stretched(5))

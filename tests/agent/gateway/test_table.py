@@ -12,6 +12,7 @@ from agent.gateway import table
 from agent.gateway.table import Fallback, Route, Table, Upstream
 from modules.errors import Invalid
 from tests.doubles.disk import Disk
+from tests.parts.pace import stretched
 
 upstreams = st.builds(
     Upstream,
@@ -99,7 +100,7 @@ def test_what_each_process_carries(module, banned):
     # Measuring coverage loads modules of its own.
     bare = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-c", code]
-    loaded = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20, env=bare)
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True, timeout=stretched(20), env=bare)
 
     assert not banned & set(loaded.stdout.split())
 

@@ -43,7 +43,9 @@ def home(fleet, tmp_path):
     server, _, _ = fleet
     environment = os.environ | {"EDGEFLEET_HOME": str(tmp_path / "home")}
     login = ["login", server.url, "--token", server.token, "--ca", str(server.data.ca)]
-    subprocess.run([sys.executable, "-m", "fleet.client", *login], cwd=ROOT, env=environment, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "fleet.client", *login], cwd=ROOT, env=environment, check=True, timeout=stretched(60)
+    )
     return environment
 
 

@@ -35,7 +35,7 @@ async def answers(data, broker, given):
         asyncio.timeout(WITHIN_S),
         aiomqtt.Client(broker.host, broker.service_port, identifier="asker", tls_context=context) as client,
     ):
-        await client.subscribe(topics.up(DEVICE, "cmd", "#"), qos=1)
+        await client.subscribe(topics.answer(DEVICE), qos=1)
         for one, by, _ in given:
             envelope = signing.sign(canonical.encode(one), payload_type=COMMAND_TYPE, signers=[by])
             await client.publish(topics.command(DEVICE, one.name, one.id), envelope, qos=1)

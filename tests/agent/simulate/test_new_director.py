@@ -19,6 +19,7 @@ from tests.agent.simulate.rolling import QUICK, ended, names, published, roll_ou
 from tests.doubles.device import join
 from tests.doubles.publisher import checked
 from tests.parts.fleet_server import ROOT
+from tests.parts.pace import stretched
 from tests.parts.programs import until as until_true
 from tests.parts.simulator import enroll, simulator
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.needs("mosquitto")
 def replace_director(server, http, owner):
     """As the runbook has it: a key made on the server, named by the owner."""
     command = [sys.executable, "-m", "fleet", "keys", "new", "director", "--data", server.data.root]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=60, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=stretched(60), capture_output=True)
     staged = checked(http.get("/api/v1/tuf-staged-keys")).json()["director"]
     present = checked(http.get("/api/v1/tuf/targets.json")).content
     made = drafts.next_targets(present, now=datetime.now(UTC), directors=[Key.from_dict(staged.pop("keyid"), staged)])

@@ -10,6 +10,7 @@ from agent import wiring
 from agent.settings import Settings, load
 from modules.errors import BadSettings
 from tests.agent.telemetry.stand import Stand
+from tests.parts.pace import stretched
 
 PREFIX = "EDGEFLEET_AGENT_TELEMETRY_"
 
@@ -25,7 +26,7 @@ async def running(stand: Stand):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(stretched(10)):
         while not condition():  # noqa: ASYNC110 - a file that another task writes sets no event
             await asyncio.sleep(0.005)
 

@@ -15,6 +15,7 @@ from fleet.people import operators, passwords, roles
 from fleet.people.roles import Grant
 from fleet.tables import audit, events, metadata
 from tests.doubles.identity_provider import IdentityProvider
+from tests.parts.pace import stretched
 from tests.parts.system import TEAM, System
 
 LARGEST: Final = 4 << 20
@@ -52,7 +53,7 @@ class Site:
         with server.client() as http:
             context = http._transport._pool._ssl_context  # type: ignore[attr-defined]
         transport = httpx.HTTPTransport(verify=context, local_address=address, trust_env=False)
-        return httpx.Client(base_url=server.url, transport=transport, timeout=60, trust_env=False)
+        return httpx.Client(base_url=server.url, transport=transport, timeout=stretched(60), trust_env=False)
 
     def ask(self, method: str, path: str, token: str | None = None, **more: Any) -> httpx.Response:
         """As whoever has the token; as the server's own operator without one."""

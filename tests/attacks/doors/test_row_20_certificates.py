@@ -20,6 +20,7 @@ from modules.names import DeviceId
 from tests.doubles.device import Device, join
 from tests.parts.certificates import self_signed
 from tests.parts.mosquitto import HOST
+from tests.parts.pace import stretched
 
 DAY = dt.timedelta(days=1)
 
@@ -71,7 +72,9 @@ class Doors:
         context = ssl.create_default_context(cafile=str(self.system.data.ca))
         if pem is not None:
             context.load_cert_chain(pem, pem.with_suffix(".key"))
-        with httpx.Client(base_url=self.system.server.url, verify=context, trust_env=False, timeout=30) as http:
+        with httpx.Client(
+            base_url=self.system.server.url, verify=context, trust_env=False, timeout=stretched(30)
+        ) as http:
             return [http.get(f"/api/v1/{path}").status_code for path in ("devices", "modules", "events")]
 
 

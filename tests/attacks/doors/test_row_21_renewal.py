@@ -23,6 +23,7 @@ from modules.signing import RENEW_TYPE, sign, signer_from_pem
 from tests.agent.renewing import serial
 from tests.attacks.doors.aged import issue_again, pair, pem
 from tests.doubles.device import Device, join
+from tests.parts.pace import stretched
 
 TOPICS = Topics()
 
@@ -87,7 +88,7 @@ async def test_row_21_a_request_that_names_another_device_gets_nothing(system, e
     async with rogue.connected():
         rogue.topics = answers = Answers(rogue.topics, rogue)
         await rogue.client.publish(TOPICS.renewal(DeviceId(rogue.name)), envelope, qos=1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(stretched(20)):
             await answers.came.wait()
     await asyncio.to_thread(
         edge.device.until, lambda: of(system, rogue.name, "renewal-refused"), "the refusal is an event"

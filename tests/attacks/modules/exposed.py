@@ -23,6 +23,7 @@ from modules.protocol.report import LIMIT as REPORT_LIMIT
 from tests.agent.workbench import Bench
 from tests.attacks.modules.ground import QUESTION, Ground
 from tests.doubles.release import RIGHT, Release
+from tests.parts.pace import stretched
 from tests.parts.programs import Program
 
 OTHER = "other"
@@ -156,7 +157,7 @@ class Exposed(Bench):
 
     async def others_answer(self) -> None:
         """The honest module's answer comes, from itself, and at once."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(stretched(3)):
             got = await self.ask(OTHER)
         assert (got.status, got.body) == (200, RIGHT)
         assert (got.headers["x-edgefleet-served-by"], got.headers["x-edgefleet-module"]) == ("local", "acme/other:1")

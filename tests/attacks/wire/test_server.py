@@ -29,6 +29,7 @@ from tests.doubles.door import new_key
 from tests.doubles.publisher import Publisher
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker, free_port
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("mosquitto")
 DIGEST = "sha256:" + "a" * 64
@@ -185,7 +186,7 @@ async def test_no_request_for_blocks_ends_the_server(fleet):
         ):
             await device.client.publish(device.topics.up(device.name, *rest), b"\xff" * 1000, qos=1)
         device.request = 100
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(stretched(30)):
             assert await device.metadata("timestamp.json")
         await works(fleet, device)
 

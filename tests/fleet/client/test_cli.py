@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.client.cli import NOUNS, app
+from tests.parts.pace import stretched
 
 HEAVY = {"docker", "onnx", "numpy", "tuf", "httpx", "cryptography", "securesystemslib"}
 LOADED = "import sys; from fleet.client.__main__ import main\ntry: main()\nfinally: print('LOADED', *sys.modules)"
@@ -24,7 +25,7 @@ def run(home):
 def test_help_loads_nothing_heavy():
     """``edgefleet --help`` is quick because only what it shows is loaded."""
     done = subprocess.run(
-        [sys.executable, "-c", LOADED, "--help"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", LOADED, "--help"], capture_output=True, text=True, timeout=stretched(60), check=True
     )
 
     assert "rollouts" in done.stdout
@@ -34,7 +35,11 @@ def test_help_loads_nothing_heavy():
 def test_looking_at_models_loads_no_model_tools():
     """onnx, numpy and docker wait until a model is registered."""
     done = subprocess.run(
-        [sys.executable, "-c", LOADED, "models", "--help"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", LOADED, "models", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=stretched(60),
+        check=True,
     )
 
     assert not {"docker", "onnx", "numpy"} & set(done.stdout.split("LOADED")[1].split())
@@ -52,7 +57,7 @@ def test_every_noun_has_its_help(run, noun):
 def test_the_module_is_the_same_command():
     """``python -m fleet.client`` is ``edgefleet``."""
     command = [sys.executable, "-m", "fleet.client", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=stretched(60), check=True)
 
     assert "Usage: edgefleet" in done.stdout
 
@@ -154,6 +159,8 @@ def test_a_full_disk_is_one_line(home):
     """Output that cannot be written is an error, not a success."""
     command = [sys.executable, "-m", "fleet.client", "images", "list", "--json"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=stretched(60), check=False
+        )
 
     assert (done.returncode, done.stderr) == (1, "edgefleet: the output cannot be written: No space left on device\n")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.parts.pace import stretched
+
 
 @pytest.fixture
 def on_a_full_disk(user):
@@ -19,7 +21,7 @@ def on_a_full_disk(user):
         ours = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         environment = ours | user.environment | {"PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [*command, "--json"], env=environment, capture_output=True, text=True, timeout=120, check=False
+            [*command, "--json"], env=environment, capture_output=True, text=True, timeout=stretched(120), check=False
         )
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr

@@ -10,10 +10,10 @@ from sqlalchemy import select
 from fleet import setup
 from fleet.db import Database
 from fleet.folder import Folder
-from fleet.people import operators, passwords
+from fleet.people import operators
 from fleet.people.roles import Grant
 from fleet.tables import events
-from tests.parts.application import application
+from tests.parts.application import CHEAP, application
 
 ADMIN = "anna"
 PASSWORD = "turquoise walrus 7 lantern"
@@ -32,7 +32,7 @@ class House:
 
     def add(self, name, *grants, password=PASSWORD):
         """An operator who has chosen a password."""
-        hashed = passwords.Passwords().hashed(password)
+        hashed = CHEAP.hashed(password)
         with self.database.write() as connection:
             operators.add(connection, self.now, name, grants or [Grant("admin")], password=hashed)
             row = operators.get(connection, name)
@@ -68,10 +68,16 @@ def made(request, tmp_path):
 
 
 @pytest.fixture
-async def house(made):
+def passwords():
+    """What the application hashes with: cheaply, unless a test says otherwise."""
+    return CHEAP
+
+
+@pytest.fixture
+async def house(made, passwords):
     found, settings = made
     found.add(ADMIN)
-    async with application(found.folder, found.clock, **settings) as http:
+    async with application(found.folder, found.clock, passwords=passwords, **settings) as http:
         found.http = http
         yield found
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from argon2.exceptions import VerifyMismatchError
 
 from fleet.people import passwords
 from fleet.people.passwords import Passwords
@@ -57,6 +58,14 @@ def test_hashes_are_argon2id_and_differ_for_the_same_password():
     assert not made.right(first, "turquoise walrut")
     assert not made.right(None, "turquoise walrus")
     assert not made.right("not a hash", "turquoise walrus")
+
+
+def test_somebody_unknown_takes_as_long_as_anybody():
+    """Their password is held against a hash with the same work in it, which is computed to its end."""
+    made = Passwords()
+    assert not made._hasher.check_needs_rehash(made._nobody)
+    with pytest.raises(VerifyMismatchError):
+        made._hasher.verify(made._nobody, "turquoise walrus")
 
 
 def test_no_more_hashes_at_a_time_than_said():

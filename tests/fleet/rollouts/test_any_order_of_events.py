@@ -84,16 +84,6 @@ class Killed(BaseException):
     """Nobody catches it, as nobody catches a SIGKILL."""
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A file with the newest tables, to be copied: migrating for each walk would take most of the time."""
-    path = tmp_path_factory.mktemp("empty") / "fleet.sqlite"
-    made = Database.at(path)
-    made.migrate()
-    made.close()
-    return path
-
-
 def good(row):
     """Committed and, as far as the device says, up."""
     return row.current and row.phase == "committed" and row.health in {"", "up"}
@@ -546,9 +536,9 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def in_sqlite(empty_database):
+def in_sqlite(newest):
     def opens(folder):
-        shutil.copy(empty_database, folder / "fleet.sqlite")
+        shutil.copy(newest, folder / "fleet.sqlite")
         return Database.at(folder / "fleet.sqlite")
 
     return opens

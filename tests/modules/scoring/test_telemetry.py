@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from tests.modules.scoring.conftest import ROOT
+from tests.parts.pace import stretched
 
 CHECK = """
 import importlib, os, sys
@@ -21,7 +22,9 @@ def test_server():
     """Importing the server sets the variable before onnxruntime is imported."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     command = [sys.executable, "-c", CHECK, "modules.scoring.__main__"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=stretched(60), check=True
+    )
     assert done.stdout == "1\n"
 
 
@@ -29,7 +32,9 @@ def test_against_the_environment():
     """A variable that allows telemetry is overruled."""
     environment = os.environ | {"ORT_DISABLE_TELEMETRY": "0"}
     command = [sys.executable, "-c", CHECK, "modules.scoring.graphs.onnx"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=stretched(60), check=True
+    )
     assert done.stdout == "1\n"
 
 

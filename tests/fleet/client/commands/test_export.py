@@ -26,6 +26,7 @@ from modules.names import DeviceId, Digest, Slug
 from modules.protocol.report import Health, Reason, Report, Running, SlotReport
 from modules.protocol.telemetry import Sample, Telemetry
 from tests.house.tree import ROOT
+from tests.parts.pace import stretched
 
 DIGEST = Digest(sha256(b"manifest"))
 DAY = 86400
@@ -260,7 +261,9 @@ def test_an_export_that_breaks_off_leaves_what_was_there(run, file, monkeypatch)
 def test_a_token_of_the_role_analyst_is_enough(server, tmp_path, monkeypatch):
     """It exports, and does nothing else."""
     words = [sys.executable, "-m", "fleet", "token", "--role", "analyst", "--data", str(server.data.root)]
-    token = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    token = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=stretched(60)
+    ).stdout.strip()
     with server.client(token) as http:
         assert http.get("/api/v1/export").status_code == 200
         answer = http.get("/api/v1/export/events")
@@ -332,7 +335,13 @@ def test_ten_thousand_devices_stay_within_memory(server, user, run, tmp_path):
     def exported(name):
         words = [sys.executable, "-c", PEAK, "export", str(tmp_path / name), "--json"]
         done = subprocess.run(
-            words, cwd=ROOT, env=os.environ | user.environment, capture_output=True, text=True, timeout=110, check=False
+            words,
+            cwd=ROOT,
+            env=os.environ | user.environment,
+            capture_output=True,
+            text=True,
+            timeout=stretched(110),
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["rows"], int(done.stderr.split()[-1])

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from fleet.client.images.own_wheel import is_checkout, make_own_wheel
+from tests.parts.pace import stretched
 
 AGAIN = """
 import json, pathlib, sys
@@ -33,17 +34,17 @@ def original(tmp_path_factory):
 def test_an_installed_wheel_is_packed_again(original, tmp_path):
     """Code and metadata are the same bytes, which pip installs; Dockerfile and locks are where pip put them."""
     place = tmp_path / "installed"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=stretched(60))
     python = place / "bin/python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(original)], check=True, timeout=120)
+    subprocess.run([*pip, str(original)], check=True, timeout=stretched(120))
     (packages,) = place.glob("lib/python*/site-packages")
     # What the client imports comes from here; edgefleet itself from where it was installed.
     (packages / "others.pth").write_text("\n".join(one for one in sys.path if "site-packages" in one) + "\n")
 
     done = subprocess.run(
-        [str(python), "-P", "-c", AGAIN, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        check=False,
+        [str(python), "-P", "-c", AGAIN, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
+        timeout=stretched(60), check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -65,5 +66,5 @@ def test_an_installed_wheel_is_packed_again(original, tmp_path):
         "--target",
         tmp_path / "again",
     ]
-    subprocess.run([*again, told["made"]], check=True, timeout=120)
+    subprocess.run([*again, told["made"]], check=True, timeout=stretched(120))
     assert (tmp_path / "again/modules/scoring/__main__.py").is_file()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT
 
 
@@ -30,7 +31,7 @@ def served(path, tmp_path, *more, ends=None):
             line = process.stdout.readline()
             assert line, log.read_text()
             lines.append(line)
-        with httpx.Client(base_url=json.loads(b"".join(lines))["address"], timeout=10) as http:
+        with httpx.Client(base_url=json.loads(b"".join(lines))["address"], timeout=stretched(10)) as http:
             yield http, log.read_text, process
         if ends is None:
             process.send_signal(signal.SIGTERM)

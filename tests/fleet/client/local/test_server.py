@@ -11,6 +11,7 @@ import pytest
 from fleet.client.local.server import seen, target_of
 from modules.errors import Invalid
 from tests.fleet.client.local.serving import served
+from tests.parts.pace import stretched
 from tests.parts.programs import ROOT, until
 
 ANSWERS = "def init():\n    pass\n\n\ndef run(data):\n    return {answer!r}\n"
@@ -42,7 +43,7 @@ def test_a_model_of_another_library_is_told_the_way(tmp_path):
 def test_without_the_servers_packages_the_extra_is_named(script, tmp_path):
     """Where only edgefleet[client] is installed, nobody has to guess from the name of a package what is missing."""
     bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=stretched(60))
     command = [
         sys.executable,
         "-m",
@@ -55,7 +56,13 @@ def test_without_the_servers_packages_the_extra_is_named(script, tmp_path):
     environment = os.environ | {"EDGEFLEET_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
 
     done = subprocess.run(
-        [*command, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [*command, "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=stretched(60),
+        check=False,
     )
 
     assert done.returncode == 1
@@ -104,7 +111,7 @@ def test_a_first_version_that_does_not_start(script, tmp_path):
         "0",
     ]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False)
 
     assert done.returncode == 1
     assert "ended with exit code 3" in done.stderr
@@ -116,7 +123,7 @@ def test_an_address_that_is_taken(script):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         command = [sys.executable, "-m", "fleet.client", "serve-local", str(script()), "--port", str(port)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False)
 
     assert done.returncode == 1
     assert "--port" in done.stderr

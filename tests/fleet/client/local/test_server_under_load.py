@@ -35,7 +35,7 @@ class Hammer(threading.Thread):
 
     def run(self):
         while not self._over.is_set():
-            with httpx.Client(base_url=self._address, timeout=60) as http:
+            with httpx.Client(base_url=self._address, timeout=stretched(60)) as http:
                 self._ask(http)
                 while self._keeps and not self._over.is_set():
                     self._ask(http)

@@ -31,6 +31,7 @@ from sklearn.svm import SVC, LinearSVC
 from fleet.client.models.conversion import Converted, framework_of, largest_difference
 from modules.errors import BadSettings, Invalid, WrongAnswer
 from modules.samples import Sample, Samples
+from tests.parts.pace import stretched
 
 FLOWERS, KINDS = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])
@@ -185,7 +186,7 @@ def test_an_estimator_that_cannot_say_what_it_takes(save, convert):
 def test_an_interpreter_without_the_converter(save, convert, tmp_path):
     """What is missing is named with the extra that brings it."""
     bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=stretched(60))
 
     with pytest.raises(BadSettings, match="not installed") as refused:
         convert(save(StandardScaler().fit(FLOWERS)), converter=str(bare / "bin/python"))

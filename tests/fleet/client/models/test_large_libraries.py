@@ -7,6 +7,7 @@ import pytest
 
 from modules.errors import Invalid
 from tests.parts.environments import TENSORFLOW, environment
+from tests.parts.pace import stretched
 
 PACKAGES = {
     "tensorflow": TENSORFLOW,
@@ -47,7 +48,7 @@ xgboost.XGBRegressor(n_estimators=5).fit(rows, rows[:, 0]).save_model("x.ubj")
 def saved(name, folder):
     python = converter(name)
     done = subprocess.run(
-        [python, "-c", SAVE[name]], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [python, "-c", SAVE[name]], cwd=folder, capture_output=True, text=True, timeout=stretched(120), check=False
     )
     assert done.returncode == 0, done.stderr
     return python

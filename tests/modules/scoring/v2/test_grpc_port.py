@@ -18,6 +18,7 @@ from modules import access_tokens
 from modules.cores import granted, threads
 from tests.house.tree import ROOT
 from tests.parts.certificates import self_signed
+from tests.parts.pace import stretched
 
 SECRET = bytes(range(32))
 KEY = "0123456789abcdef"
@@ -297,7 +298,7 @@ def test_metrics(serve, relu, connect):
 def test_bad_port(relu, arguments, said):
     """A port that is none, or beside a Unix socket, is refused with exit code 1."""
     command = [sys.executable, "-m", "modules.scoring", "--model", str(relu), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False)
     assert (done.returncode, said in done.stderr) == (1, True), done.stderr
 
 
@@ -322,7 +323,7 @@ sys.exit(main())
 def test_packages_missing(relu, name):
     """Where the extra is not installed the port is refused with exit code 1, and the log says what to install."""
     command = [sys.executable, "-c", MISSING, name, "--model", str(relu), "--port", "0", "--grpc-port", "0"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=stretched(60), check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("edgefleet-scoring: bad-command-line: --grpc-port: it needs a package that is not installed")

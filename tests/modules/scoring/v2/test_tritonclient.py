@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.parts.environments import environment
+from tests.parts.pace import stretched
 
 PACKAGE = "tritonclient[grpc]==2.73.0"
 # Each test's lines are behind these; what they leave in `told` comes back.
@@ -64,7 +65,7 @@ def ask(python, start, graph, free_port):
 
     def run(lines):
         command = [python, "-c", f"{BEGIN}\n{lines}\nprint(json.dumps(told))", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=stretched(60), check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.parts import pypi_models
 from tests.parts.environments import TENSORFLOW, environment
+from tests.parts.pace import stretched
 
 RATE, SAMPLES, STEP = 22_050, 43_844, 256
 LOWEST = 21
@@ -95,7 +96,7 @@ def test_a_saved_model_converted_here(serve, folder, tmp_path):
     np.save(tmp_path / "chord.npy", feeds[IN])
     script = Path(__file__).with_name("saved_model_to_onnx.py")
     command = [environment("tensorflow", *TENSORFLOW), script, saved, tmp_path / "chord.npy", tmp_path / "converted"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=stretched(300), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = serve(tmp_path / "converted.onnx").agreed(feeds)
     with np.load(tmp_path / "converted.npz") as tensorflow:
