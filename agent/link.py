@@ -67,6 +67,8 @@ class Link:
         self._on_connect = on_connect
         #: called once the broker has let the device in with its next certificate, which is the present one then
         self.on_renewed: Callable[[], None] = lambda: None
+        #: whether the next pair is this device's, asked before each session with it
+        self.is_ours: Callable[[], bool] = lambda: True
         self._next_boot = next_boot
         self._epoch = epoch
         self._keepalive_s = keepalive_s
@@ -169,6 +171,8 @@ class Link:
         here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=epoch)) for online in (True, False))
         will = aiomqtt.Will(status, gone, qos=1, retain=True)
         upcoming = identities.upcoming(self._folder) if self._try_next else None
+        if upcoming and not self.is_ours():
+            upcoming = None
         # If it is refused, the next session is tried with the present one.
         self._try_next = upcoming is None
         self._turn.clear()

@@ -203,6 +203,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         clock=clock,
         believed=lambda: max(clock.now(), BUILT.timestamp(), store.highest(LEARNED)),
         told=(signer.reload, outbox.renewed, router.renewed),
+        refuse=inbox.refuse,
         link=link,
         signer=signer,
     )
