@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,8 @@ from modules.errors import EdgefleetError, NeedsOperator, NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
+# Until secrets are given again that could not be written, or not be written down, on a full disk.
+_GIVEN_AGAIN_S: Final = 5.0
 
 
 class Keeper:
@@ -65,8 +68,16 @@ class Keeper:
     async def refresh(self, slot: Slot) -> None:
         """Give the committed module its secrets' new versions: as files alone, or by a restart, as its manifest says.
 
-        One that cannot be opened changes nothing: the module goes on with what it has.
+        One that cannot be opened changes nothing: the module goes on with what it has. Where nothing can be written it
+        serves on, too, and they are given again soon: a full disk is no trouble of the module's.
         """
+        try:
+            await self._refresh(slot)
+        except (OSError, NoSpace) as error:
+            _log.warning("%s: not all of its new secrets are given yet: %s", slot.slot, error)
+            await self._hands.clock.sleep(_GIVEN_AGAIN_S)
+
+    async def _refresh(self, slot: Slot) -> None:
         old = slot.current
         if old is None or not self._is_current(slot, old):
             return

@@ -5,20 +5,16 @@ import stat
 import tempfile
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from agent import sealing_key
-from agent.launch import Launcher
 from agent.secret_files import write
-from agent.secrets_here import SecretFiles
 from modules.adjustable import check_secrets
 from modules.errors import BadSettings, Invalid, NeedsOperator
 from modules.manifest import SecretFile
-from modules.protocol.order import Secret
 from modules.protocol.phases import Phase
-from modules.sealing import new_key, public_half, seal
-from tests.agent.workbench import DEVICE, Bench
+from modules.sealing import new_key, public_half
+from tests.agent.secret_bench import SecretBench
 from tests.doubles.release import make
 
 TOKEN, NEXT = b"first-planted-token", b"second-planted-token"
@@ -31,42 +27,9 @@ def memory():
         yield Path(name)
 
 
-class SecretBench(Bench):
-    """A device whose runtime folder lies in memory."""
-
-    memory: Path
-
-    def build(self):
-        super().build()
-        self.public = sealing_key.ensure(self.folder / "identity")
-        self.secrets = SecretFiles(self.memory / "secrets", self.folder / "identity", DEVICE)
-        launcher = Launcher(
-            store=self.store,
-            shelf=self.shelf,
-            instances=self.folder / "i",
-            facts=lambda: self.host.facts,
-            group=self.group,
-            clock=self.clock,
-            secrets=self.secrets,
-        )
-        self.executor._hands.launcher = launcher
-
-    def sealed(self, value, version, *, name="token", slot="main", key=None):
-        where = {"device": DEVICE, "slot": slot, "name": name, "version": version}
-        return Secret(version=version, sealed=seal(value, key or self.public, **where))
-
-    async def give(self, release, **secrets):
-        await self.order(main=msgspec.structs.replace(release.ordered(), secrets=secrets))
-
-    def files(self, instance):
-        folder = self.secrets.folder(instance.rpartition("-")[2])
-        return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
-
-
 @pytest.fixture
 async def bench(tmp_path, memory):
-    SecretBench.memory = memory
-    made = SecretBench(tmp_path)
+    made = SecretBench(tmp_path, memory)
     made.start()
     yield made
     await made.stop()
@@ -78,16 +41,6 @@ def release(reload="restart", **more):
     return make("acme/digits:1", secrets=(SecretFile(name="token", reload=reload, **more),))
 
 
-async def settled(bench, wanted, **secrets):
-    """The module serves with these secrets."""
-    bench.server.blobs.update(wanted.blobs)
-    bench.shelf.keep_manifest(wanted.digest, wanted.data)
-    await bench.give(wanted, **secrets)
-    await bench.phase(Phase.PROBATION)
-    bench.clock.advance(wanted.manifest.proof.probation_s + 1)
-    await bench.phase(Phase.COMMITTED)
-
-
 def everywhere(folder, value):
     """Files below a folder that hold these bytes."""
     return [path for path in folder.rglob("*") if path.is_file() and value in path.read_bytes()]
@@ -95,7 +48,7 @@ def everywhere(folder, value):
 
 async def test_a_module_is_given_its_secret_in_memory_and_the_disk_never_has_it(bench, memory, tmp_path):
     """From its start until it is removed; the state folder holds what only the device's key opens."""
-    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.settled(release(), token=bench.sealed(TOKEN, 1))
     instance = bench.row().current.instance
     assert bench.files(instance) == {"token": TOKEN}
     assert bench.row().current.given == {"token": 1}
@@ -112,7 +65,7 @@ async def test_a_module_is_given_its_secret_in_memory_and_the_disk_never_has_it(
 async def test_a_new_version_comes_as_a_file_without_a_restart_where_the_module_reads_it_anew(bench, memory):
     """The same instance, the new bytes, none of the old; after a restart of the agent, too."""
     wanted = release("file")
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     instance = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2))
     await bench.until(lambda: bench.files(instance) == {"token": NEXT})
@@ -129,7 +82,7 @@ async def test_a_new_version_comes_as_a_file_without_a_restart_where_the_module_
 async def test_a_new_version_restarts_a_module_that_reads_it_at_its_start_and_counts_as_no_failure(bench):
     """Another instance of the same module with the new bytes; nothing is fetched, proved or reverted for it."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2))
     await bench.until(lambda: bench.row().current.instance != first and bench.row().current.given == {"token": 2})
@@ -142,7 +95,7 @@ async def test_a_new_version_restarts_a_module_that_reads_it_at_its_start_and_co
 async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_serves(bench):
     """Sealed to an older key of the device: the module goes on with the secret that it has."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current
     await bench.give(wanted, token=bench.sealed(NEXT, 2, key=public_half(new_key())))
     await bench.passes(6)
@@ -153,7 +106,7 @@ async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_se
 
 async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
     """As after any start; those of the instance that was stopped are gone."""
-    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.settled(release(), token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.loop.restart("main")
     current = bench.row().current
@@ -166,7 +119,7 @@ async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
 async def test_a_module_whose_secret_does_not_open_any_more_is_not_stopped_to_be_restarted(bench):
     """It goes on with the secret that it has; who asked is told why."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2, key=public_half(new_key())))
     await bench.passes(6)
@@ -189,13 +142,13 @@ async def test_a_secret_that_does_not_open_condemns_no_module(bench):
     )
     assert bench.row().phase is Phase.STAGED
     assert bench.store.failed(wanted.digest) is None
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 2))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 2))
     assert bench.files(bench.row().current.instance) == {"token": TOKEN}
 
 
 async def test_a_module_does_not_start_without_a_secret_that_it_requires(bench):
     """It waits and says which; one that is not required is no reason to wait."""
-    await settled(bench, release(required=False))
+    await bench.settled(release(required=False))
     wanted = make("acme/digits:2", secrets=(SecretFile(name="token"),))
     bench.server.blobs.update(wanted.blobs)
     bench.shelf.keep_manifest(wanted.digest, wanted.data)
