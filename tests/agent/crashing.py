@@ -18,7 +18,7 @@ from agent import socket_folder
 from agent.gateway import table as gateway_table
 from modules.errors import EngineBusy, NoSpace
 
-ENGINE = ("start", "stop", "load_image", "keep_image", "let_go_images")
+ENGINE = ("start", "stop", "hang_up", "load_image", "keep_image", "let_go_images")
 FILES = (("shelf", "lay_out"), ("shelf", "prune"), ("blobs", "finish"), ("blobs", "prune"))
 FUNCTIONS = ((gateway_table, "write"), (socket_folder, "make"), (socket_folder, "seal"), (socket_folder, "clear"))
 # Done to the files of an instance's secrets, which lie in a folder that only some devices have.

@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 FILES = make("acme/digits:1", secrets=tuple(SecretFile(name=name, reload="file") for name in ("key", "token")))
+SIGNALLED = make("acme/digits:1", secrets=tuple(SecretFile(name=name, reload="signal") for name in ("key", "token")))
 AT_START = make("acme/digits:1", secrets=tuple(SecretFile(name=name) for name in ("key", "token")))
 VALUES = tuple({name: f"{name}-{version}".encode() for name in ("key", "token")} for version in (1, 2))
 OLD, GOOD, NEW = (make(f"acme/digits:{version}") for version in (1, 2, 3))
@@ -171,6 +172,7 @@ SCENARIOS = {
     "a committed module that fails": Scenario(has_bad, crash, Phase.REVERTED, GOOD, served=False),
     "an engine that restarts":       Scenario(on_probation, engine_restarts, Phase.COMMITTED, NEW, served=False),
     "secrets in files":              Scenario(*gives(FILES), secrets=VALUES),
+    "secrets by a signal":           Scenario(*gives(SIGNALLED), secrets=VALUES),
     "secrets at a start":            Scenario(*gives(AT_START), served=False, secrets=VALUES),
     "a removal":                     Scenario(has_good, remove, None, None, served=False),
 }
@@ -285,6 +287,8 @@ class Run:
         assert images <= device.engine.named <= images | wanted, "an image is left over, or one is missing"
         if scenario.secrets:
             assert device.files(placed.instance) == scenario.secrets[-1], "the secrets are not those that were ordered"
+            if scenario.runs is SIGNALLED:
+                assert device.engine.signals[-1] == (placed.instance, scenario.secrets[-1]), "the last signal was early"
             folders = {path.name for path in (device.memory / "secrets").iterdir()}
             assert folders == instances, "the secrets of another instance are left over"
         condemned = device.store.failed(NEW.digest) is not None

@@ -9,12 +9,14 @@ import pytest
 
 from agent import sealing_key
 from agent.secret_files import write
+from agent.slots import MAX_RESTARTS
 from modules.adjustable import check_secrets
-from modules.errors import BadSettings, Invalid, NeedsOperator
+from modules.errors import BadSettings, EngineBusy, Invalid, NeedsOperator
 from modules.manifest import SecretFile
 from modules.protocol.phases import Phase
 from modules.sealing import new_key, public_half
 from tests.agent.secret_bench import SecretBench
+from tests.doubles.engine import Behaviour
 from tests.doubles.release import make
 
 TOKEN, NEXT = b"first-planted-token", b"second-planted-token"
@@ -90,6 +92,62 @@ async def test_a_new_version_restarts_a_module_that_reads_it_at_its_start_and_co
     assert bench.files(first) is None
     assert bench.row().phase is Phase.COMMITTED
     assert bench.row().upkeep.restarts == bench.row().upkeep.excused
+
+
+async def test_a_module_that_asks_for_a_signal_is_told_when_its_file_is_new(bench):
+    """The same instance, the new bytes first and then the signal, once for each version; nothing at its start."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    instance = bench.row().current.instance
+    assert bench.engine.signals == []
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
+    assert bench.engine.signals == [(instance, {"token": NEXT})]
+    await bench.passes(3)
+    assert bench.row().current.instance == instance
+    assert len(bench.engine.signals) == 1
+
+
+async def test_a_module_that_dies_of_the_signal_is_started_again_and_not_blamed(bench):
+    """However often: it has the new bytes after each start, and is never reverted or degraded for it."""
+    await bench.committed(make("acme/digits:0"))
+    wanted = release("signal")
+    bench.engine.behaviours[wanted.digest] = Behaviour(dies_of_signal=True)
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    for version in range(2, MAX_RESTARTS + 4):
+        first = bench.row().current.instance
+        await bench.give(wanted, token=bench.sealed(NEXT, version))
+        await bench.until(lambda: bench.row().current.instance != first, flowing=1.0)  # noqa: B023
+        await bench.until(lambda: bench.row().current.given == {"token": version}, flowing=1.0)  # noqa: B023
+        assert bench.files(bench.row().current.instance) == {"token": NEXT}
+        assert bench.row().upkeep.restarts == bench.row().upkeep.excused
+    assert bench.row().phase is Phase.COMMITTED
+    assert bench.serves() == "acme/digits:1"
+    assert bench.store.failed(wanted.digest) is None
+
+
+async def test_a_module_that_dies_later_is_not_excused_by_a_signal(bench):
+    """What ends long after the signal ends by itself."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
+    first = bench.row().current.instance
+    bench.clock.advance(31.0)
+    bench.engine.crash(first)
+    await bench.until(lambda: bench.row().current.instance != first)
+    assert (bench.row().upkeep.restarts, bench.row().upkeep.excused) == (1, 0)
+
+
+async def test_an_engine_that_cannot_signal_is_asked_again(bench):
+    """Busy for a while: the module serves on without trouble, and is signalled once the engine is back."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    bench.engine.hang_up_errors += [EngineBusy("busy for once"), EngineBusy("busy for once")]
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.engine.signals)
+    assert bench.row().upkeep.state == "up"
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
 
 
 async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_serves(bench):
