@@ -95,7 +95,7 @@ class Session:
         self.connects += 1
 
     async def between(self) -> None:
-        """Hold it between two sessions: one that is ended while its thread connects leaves its socket to the collector."""
+        """Hold it between two sessions: one that ends while its thread connects leaves a socket open."""
         held = asyncio.Event()
 
         async def hold(_):
