@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.identity import write_private
+from agent.mqtt_client import Client
 from agent.signing_request import signing_request
 from modules import canonical
 from modules.errors import Invalid, LinkLost, Untrusted
@@ -103,7 +104,7 @@ class Claim:
 
     def _session(self) -> aiomqtt.Client:
         broker = self._bundle.broker
-        return aiomqtt.Client(
+        return Client(
             broker.host,
             broker.port,
             identifier=f"{CLAIM}{self._bundle.claim}",

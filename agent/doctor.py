@@ -4,6 +4,7 @@ import asyncio
 import errno
 import shutil
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from agent.engines.contract import LONGEST_SOCKET, ContainerEngine, check_socket
 from agent.engines.docker import DockerEngine
 from agent.https_lane import tried
 from agent.identity import Identity
+from agent.mqtt_client import refusal
 from agent.occupied import LOCK, holder
 from agent.owner import foreign, give_back
 from agent.settings import Settings
@@ -32,6 +34,7 @@ from modules.errors import BadSettings, EdgefleetError
 from modules.needs import Engine
 
 _TIMEOUT_S: Final = 5.0
+_REFUSES_WITHIN_S: Final = 1.0
 _VSOCK_REFUSED_SINCE: Final = 23
 
 
@@ -192,9 +195,26 @@ def _broker(settings: Settings, identity: Identity) -> Finding:
             socket.create_connection((identity.broker.host, identity.broker.port), timeout=_TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=identity.broker.host) as secured,
         ):
+            if why := _refused(secured):
+                return Finding("broker", ok=False, found=f"{where}: {why}; serving goes on")
             return Finding("broker", ok=True, found=f"{where} over {secured.version()}")
     except (OSError, EdgefleetError) as error:
         return Finding("broker", ok=False, found=f"{where}: {error} (serving goes on; check network and broker)")
+
+
+def _refused(secured: ssl.SSLSocket) -> str:
+    """Why the broker does not take our certificate: with TLS 1.3 it says so when the handshake is over for us.
+
+    One that takes it waits for what we say.
+    """
+    secured.settimeout(_REFUSES_WITHIN_S)
+    try:
+        secured.recv(1)
+    except TimeoutError:
+        return ""
+    except OSError as error:
+        return refusal(error)
+    return refusal(None)
 
 
 def _blobs(settings: Settings, identity: Identity) -> Finding:

@@ -36,6 +36,9 @@ _MAX_MEMORY: Final = 16 << 20
 # A server that is busy asks us to wait; that is no failed try, as long as it ends.
 _BUSY_WAIT_S: Final = 0.5
 _BUSY_MOST: Final = 120
+# So long may an answer of trust metadata be silent, on a slow link as long as a few blocks take: whoever lets it get
+# lost holds up this one question, and not what is asked after it.
+METADATA_S: Final = 60.0
 
 Send = Callable[[bytes], Awaitable[None]]
 Progress = Callable[[int], None]
@@ -226,13 +229,24 @@ class Puller:
             Missing: the server has none of that name.
             TransferStalled: it did not come in time.
         """
+        tries, silence = 0, max(METADATA_S, 4 * self._window.learned_s)
+        now = asyncio.get_running_loop().time
 
         async def ask() -> bytes:
-            async with self._window.flight(1, urgent=True) as flight:
+            nonlocal tries
+            tries += 1
+            async with self._window.flight(1, apart=True, counts=False) as flight:
+                flight.least_s = self._window.learned_s * 2.0 ** (tries - 1)
                 await self._send(encode(MetadataGet(request=flight.request, name=name)))
-                return await _collected(flight)
+                return await _collected(flight, lambda: ends.reschedule(now() + silence))
 
-        return await self._tried(ask)
+        try:
+            async with asyncio.timeout(silence) as ends:
+                return await self._tried(ask)
+        except TimeoutError as error:
+            raise TransferStalled(
+                f"nothing came of it within {silence:.0f} s", element=name, remedy="it is tried again by itself"
+            ) from error
 
     async def _tried(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
         """Something small, as often as it takes."""
@@ -364,13 +378,15 @@ def _good(block: Block) -> Block:
     return block
 
 
-async def _collected(flight: Flight) -> bytes:
-    """All blocks of one answer: those of an earlier one may be of an older file."""
+async def _collected(flight: Flight, on_block: Callable[[], None]) -> bytes:
+    """All blocks of one answer, with a call for each new one: those of an earlier one may be of an older file."""
     parts: dict[int, bytes] = {}
     while True:
         block = _good(await flight.next())
         if block.length > _MAX_MEMORY or block.number * BLOCK > block.length:
             raise TransferStalled(f"no block {block.number} of {block.length} bytes is taken", element="pull")
+        if block.number not in parts:
+            on_block()
         parts[block.number] = block.data
         if len(parts) * BLOCK >= block.length:
             return b"".join(parts[n] for n in sorted(parts))

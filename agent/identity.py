@@ -23,6 +23,8 @@ CERTIFICATE: Final = "certificate.pem"
 PAIR: Final = "identity.pem"
 NEXT: Final = "next.pem"
 NEXT_KEY: Final = "next-key.pem"
+# A next pair that is not this device's, until its renewal is done all the same.
+ASIDE: Final = "next.refused.pem"
 CA: Final = "ca.pem"
 ROOT: Final = "root.json"
 DEVICE: Final = "device.json"

@@ -3,16 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
 from agent.clock import backoff
 from agent.hands import Hands
 from agent.slots import Placed, Slot, Upkeep, reason
-from modules.errors import EdgefleetError, NeedsOperator, NoSpace
+from modules.errors import EdgefleetError, EngineBusy, NeedsOperator, NoEngine, NoSpace
 from modules.protocol.report import Reason
 
 _log = logging.getLogger(__name__)
+# Until secrets are given again that could not be written, or not be written down, on a full disk.
+_GIVEN_AGAIN_S: Final = 5.0
+# What ends or falls silent so soon after the signal does so because of it.
+_DIES_OF_SIGNAL_S: Final = 30.0
 
 
 class Keeper:
@@ -51,11 +56,13 @@ class Keeper:
         old = slot.current
         if old is None or self._held_back(slot):
             return
-        excused = ended and await self._lost(old.instance)
+        signalled = self._is_signalled(old)
+        asked = ended and not signalled and await self._lost(old.instance)
         if not self._is_current(slot, old):
             return
-        if excused:
-            why = Reason(why.code, f"{why.message}, with a client's request in its hands: not held against the version")
+        if excused := asked or signalled:
+            cause = "with a client's request in its hands" if asked else "after the signal that its secrets are new"
+            why = Reason(why.code, f"{why.message}, {cause}: not held against the version")
         _log.warning("%s: restarting %s: %s", slot.slot, old.wanted.module, why.message)
         try:
             await self._restart_anew(slot, old, why, excused=excused)
@@ -63,10 +70,18 @@ class Keeper:
             await self._restart_in_place(slot, old, full)
 
     async def refresh(self, slot: Slot) -> None:
-        """Give the committed module its secrets' new versions: as files alone, or by a restart, as its manifest says.
+        """Give the committed module its secrets' new versions: as files, by a signal or by a restart, as it declares.
 
-        One that cannot be opened changes nothing: the module goes on with what it has.
+        One that cannot be opened changes nothing: the module goes on with what it has. Where nothing can be written, or
+        the engine is busy, it serves on, too, and they are given again soon: that is no trouble of the module's.
         """
+        try:
+            await self._refresh(slot)
+        except (OSError, NoSpace, EngineBusy, NoEngine) as error:
+            _log.warning("%s: not all of its new secrets are given yet: %s", slot.slot, error)
+            await self._hands.clock.sleep(_GIVEN_AGAIN_S)
+
+    async def _refresh(self, slot: Slot) -> None:
         old = slot.current
         if old is None or not self._is_current(slot, old):
             return
@@ -78,11 +93,23 @@ class Keeper:
             _log.warning("%s: %s keeps the secrets that it has: %s", slot.slot, old.wanted.module, error)
             given = {name: one.version for name, one in old.secrets.items()}
             changed = {}
-        if any(one.reload == "restart" for one in changed.values()):
+        takes = {one.reload for one in changed.values()}
+        if "restart" in takes:
             why = Reason("secret-changed", f"new: {', '.join(sorted(changed))}")
             await self._restart_anew(slot, old, why, excused=True)
-        else:
-            self._succeeds(slot, old, msgspec.structs.replace(old, given=given))
+            return
+        if "signal" in takes:
+            # Written down first: should it die of the signal, whoever looks after it then knows of that.
+            old = msgspec.structs.replace(old, signalled=self._hands.clock.monotonic())
+            if not self._succeeds(slot, old, old):
+                return
+            await self._hands.engine(old.wanted.engine).hang_up(old.instance)
+        self._succeeds(slot, old, msgspec.structs.replace(old, given=given))
+
+    def _is_signalled(self, placed: Placed) -> bool:
+        """Whether it was signalled a moment ago; an earlier boot's seconds say nothing."""
+        passed = self._hands.clock.monotonic() - placed.signalled if placed.signalled is not None else -1.0
+        return 0.0 <= passed <= _DIES_OF_SIGNAL_S
 
     def _held_back(self, slot: Slot) -> bool:
         return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()

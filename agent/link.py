@@ -1,4 +1,4 @@
-"""The session with the broker: mutual TLS, last will, reconnecting; the agent's only use of the MQTT library."""
+"""The session with the broker: mutual TLS, last will, reconnecting; how the agent uses the MQTT library."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,7 @@ from agent import identity as identities
 from agent.broker_tls import broker_context
 from agent.clock import Clock, backoff
 from agent.identity import Identity
+from agent.mqtt_client import Client, NotLetIn
 from modules import canonical
 from modules.errors import EdgefleetError, Invalid, LinkLost
 from modules.names import Digest
@@ -67,6 +68,8 @@ class Link:
         self._on_connect = on_connect
         #: called once the broker has let the device in with its next certificate, which is the present one then
         self.on_renewed: Callable[[], None] = lambda: None
+        #: whether the next pair is this device's, asked before each session with it
+        self.is_ours: Callable[[], bool] = lambda: True
         self._next_boot = next_boot
         self._epoch = epoch
         self._keepalive_s = keepalive_s
@@ -79,6 +82,9 @@ class Link:
         # Sessions in a row that began well and ended soon.
         self._taken = 0
         self._outage_logged = False
+        #: told, once for each, why the broker does not let this device in; empty: it does
+        self.on_refusal: Callable[[str], None] = lambda _: None
+        self._refusal = ""
         # Kinds of defects that messages have met, each of which is said once.
         self._met: set[str] = set()
         self.topics = Topics(identity.broker.prefix)
@@ -127,9 +133,11 @@ class Link:
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError, EdgefleetError) as error:
-                if not self._outage_logged:
+                why = str(error) if isinstance(error, NotLetIn) else ""
+                if not self._outage_logged or why not in {"", self._refusal}:
                     _log.warning("%s: broker lost, serving goes on: %s", self._where, error)
                     self._outage_logged = True
+                self._refused(why or self._refusal)
             finally:
                 self._was_connected, self._client = self._client is not None, None
             failures = 1 if self._clock.monotonic() - began > _GOOD_SESSION_S else failures + 1
@@ -169,10 +177,12 @@ class Link:
         here, gone = (canonical.encode(Status(online=online, boot=boot, epoch=epoch)) for online in (True, False))
         will = aiomqtt.Will(status, gone, qos=1, retain=True)
         upcoming = identities.upcoming(self._folder) if self._try_next else None
+        if upcoming and not self.is_ours():
+            upcoming = None
         # If it is refused, the next session is tried with the present one.
         self._try_next = upcoming is None
         self._turn.clear()
-        client = aiomqtt.Client(
+        client = Client(
             self._identity.broker.host,
             self._identity.broker.port,
             identifier=device,
@@ -187,6 +197,7 @@ class Link:
         async with client:
             await client.subscribe(self.topics.all_down(device), qos=1)
             self._client = client
+            self._refused("")
             if upcoming:
                 self._promote()
             # The library's own timeout loses a cancellation that comes with the receipt: the agent would not end.
@@ -226,6 +237,11 @@ class Link:
             self._hand_over(message)
             if self._epoch() != epoch:
                 return
+
+    def _refused(self, why: str) -> None:
+        if why != self._refusal:
+            self._refusal = why
+            self.on_refusal(why)
 
     def _promote(self) -> None:
         """The broker let us in with the next certificate: it is the present one from now on."""

@@ -13,21 +13,21 @@ Begun again, each goes on from what is there: the same key gets the same certifi
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from securesystemslib.signer import Signer
 
 from agent import identity as identities
-from agent.identity import CA, NEXT, NEXT_KEY, write_private
+from agent.identity import NEXT, NEXT_KEY, write_private
 from agent.link import Link
+from agent.next_pair import NextPair
 from modules import canonical, signing
 from modules.digests import sha256
 from modules.errors import BadSettings, Invalid, LinkLost, NoSpace, Untrusted
@@ -40,17 +40,14 @@ ANSWER_S: Final = 60.0
 SWITCH_S: Final = 300.0
 # So often the broker may refuse the new certificate while it takes the old one; then another one is asked for.
 REFUSED: Final = 3
-_DAY_S: Final = 86_400.0
 
 
 class Renewal:
     """One for the device; ``renew`` may be called by several at once, who get the same answer."""
 
-    def __init__(
-        self, *, device: DeviceId, folder: Path, link: Link, signer: Signer, believed: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, device: DeviceId, folder: Path, link: Link, signer: Signer, pair: NextPair) -> None:
         self._device, self._folder, self._link, self._signer = device, folder, link, signer
-        self._believed = believed
+        self._pair = pair
         self._running: asyncio.Task[str] | None = None
         self._answer: asyncio.Future[x509.Certificate] | None = None
         self._key: ec.EllipticCurvePrivateKey | None = None
@@ -75,7 +72,7 @@ class Renewal:
                     text = f"the server gives no certificate: {answer.reason.message}"
                     self._answer.set_exception(Untrusted(text, element=answer.reason.code))
                 return
-            self._answer.set_result(self._checked(answer.certificate, self._key))
+            self._answer.set_result(self._pair.checked(answer.certificate, self._key))
         except (Invalid, Untrusted) as error:
             _log.warning("an answer to the renewal was ignored: %s", error)
 
@@ -85,25 +82,10 @@ class Renewal:
     async def _renew(self) -> str:
         if self._refused >= REFUSED:
             self._give_up()
-        certificate = self._begun() or await self._ask()
+        certificate = self._pair.found() or await self._ask()
         await self._switch()
         _log.warning("the certificate was renewed: %x, until %s", certificate.serial_number, _ends(certificate))
         return f"{certificate.serial_number:x}"
-
-    def _begun(self) -> x509.Certificate | None:
-        """The certificate of a renewal that was interrupted; one that cannot be used is taken away."""
-        path = self._folder / NEXT
-        if not path.exists():
-            return None
-        try:
-            data = path.read_bytes()
-            key = serialization.load_pem_private_key(identities.key_of(data), None)
-            if isinstance(key, ec.EllipticCurvePrivateKey):
-                return self._checked(identities.certificate_of(data).decode(), key)
-        except (ValueError, Untrusted) as error:
-            _log.warning("%s is damaged, another certificate is asked for: %s", path, error)
-        self._give_up()
-        return None
 
     async def _ask(self) -> x509.Certificate:
         with self._explained():
@@ -155,35 +137,6 @@ class Renewal:
         write_private(path, _pem(key))
         return key
 
-    def _checked(self, pem: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-        """The certificate, if it is what was asked for.
-
-        Raises:
-            Untrusted: it is for another key or device, of another authority, or its dates cannot be.
-        """
-        try:
-            certificate = x509.load_pem_x509_certificate(pem.encode())
-        except ValueError as error:
-            raise Untrusted(f"the answer holds no certificate: {error}", element="renewal") from error
-        names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-        if certificate.public_key() != key.public_key() or names != [self._device]:
-            raise Untrusted("the certificate is for another key or another device", element="renewal")
-        authorities = x509.load_pem_x509_certificates((self._folder / CA).read_bytes())
-        if not any(_issued_by(certificate, one) for one in authorities):
-            raise Untrusted("the certificate is not from the fleet's CA", element="renewal")
-        self._check_dates(certificate)
-        return certificate
-
-    def _check_dates(self, new: x509.Certificate) -> None:
-        """By the present certificate, which the same server dated; by this clock only where it cannot be far off."""
-        path = identities.present(self._folder).certificate
-        old = x509.load_pem_x509_certificate(identities.certificate_of(path.read_bytes()))
-        begins, ends = new.not_valid_before_utc.timestamp(), new.not_valid_after_utc.timestamp()
-        now = self._believed()
-        sane = old.not_valid_before_utc.timestamp() <= now <= old.not_valid_after_utc.timestamp()
-        if begins < old.not_valid_before_utc.timestamp() - _DAY_S or (sane and not begins - _DAY_S <= now < ends):
-            raise Untrusted("the certificate does not hold now, by its dates", element="renewal")
-
     def _give_up(self) -> None:
         for name in (NEXT, NEXT_KEY):
             (self._folder / name).unlink(missing_ok=True)
@@ -199,14 +152,6 @@ class Renewal:
                 raise NoSpace("the new key cannot be written", element=where, remedy="free disk space") from error
             text = f"the new key cannot be written: {error.strerror}"
             raise BadSettings(text, element=where, remedy="let the agent's user write there") from error
-
-
-def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _request(key: ec.EllipticCurvePrivateKey, device: DeviceId) -> str:

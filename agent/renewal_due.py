@@ -5,6 +5,7 @@ quarter of a life has passed by the same clock, whatever the dates say; and wher
 life of running counts. What renews (agent/renewal.py) is loaded when it is due.
 """
 
+import contextlib
 import importlib
 import logging
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from typing import Any, Final
 from agent import identity as identities
 from agent.certificate_dates import Dates, dates
 from agent.clock import Clock, backoff
+from agent.identity import ASIDE
+from agent.inbox import Refuse
 from agent.link import Link
 from agent.store import Store
 from modules.certificate_life import due_at
@@ -37,7 +40,8 @@ class RenewalDue:
     """A duty of the agent; ``renew`` does it now, whenever it is due.
 
     ``believed`` is the time that the device believes, in Unix seconds; ``told`` are called when the device is known by
-    another pair, and ``parts`` are what :class:`agent.renewal.Renewal` needs besides.
+    another pair, ``refuse`` remembers for the next report what was not taken, and ``parts`` are what
+    :class:`agent.renewal.Renewal` needs besides.
     """
 
     def __init__(
@@ -49,14 +53,17 @@ class RenewalDue:
         clock: Clock,
         believed: Callable[[], float],
         link: Link,
+        refuse: Refuse,
         told: Sequence[Callable[[], None]] = (),
         **parts: Any,
     ) -> None:
         self._device, self._folder, self._store, self._clock = device, folder, store, clock
         self._believed, self._told, self._parts = believed, told, parts
         self._parts["link"] = self._link = link
-        link.on_renewed = self.on_promoted
+        link.on_renewed, link.is_ours = self.on_promoted, self.is_ours
         self._since = clock.monotonic()
+        self._refuse = refuse
+        self._pair: Any = None
         self._renewal: Any = None
 
     async def run(self) -> None:
@@ -69,7 +76,7 @@ class RenewalDue:
                 life = dates(identities.present(self._folder).certificate.read_bytes())
                 wait = min(wait, _LOOKS * (life.ends - life.begins))
                 # A renewal that was interrupted is finished first, by whatever dates.
-                if identities.upcoming(self._folder) or self.is_due(life):
+                if self._is_begun or self.is_due(life):
                     wait = await self._renew_connected(wait)
                 failures = 0
             except (EdgefleetError, OSError, ValueError) as error:
@@ -77,6 +84,10 @@ class RenewalDue:
                 wait = backoff(failures, first_s=_FIRST_WAIT_S, most_s=_LONGEST_WAIT_S)
                 _log.warning("the certificate is not renewed yet, the next try is in %.0f s: %s", wait, error)
             await self._clock.sleep(wait)
+
+    @property
+    def _is_begun(self) -> bool:
+        return bool(identities.upcoming(self._folder)) or (self._folder / ASIDE).exists()
 
     async def _renew_connected(self, wait: float) -> float:
         """Renew, or come again soon where there is no session just now; when to come again, in seconds."""
@@ -103,6 +114,8 @@ class RenewalDue:
             NoSpace: the new key or certificate cannot be written.
         """
         serial: str = await self._loaded().renew()
+        with contextlib.suppress(OSError):
+            (self._folder / ASIDE).unlink(missing_ok=True)
         try:
             self._store.keep_number(RENEWED, self._believed())
         except NeedsOperator as error:
@@ -125,10 +138,26 @@ class RenewalDue:
         if self._renewal is not None:
             self._renewal.on_promoted()
 
+    def is_ours(self) -> bool:
+        """Whether the next pair on this disk may be used; one that is not this device's is set aside now."""
+        try:
+            return self._checking().found() is not None
+        except OSError as error:
+            _log.warning("the next certificate cannot be used yet: %s", error)
+            return False
+
+    def _checking(self) -> Any:
+        if self._pair is None:
+            module = importlib.import_module("agent.next_pair")
+            self._pair = module.NextPair(
+                device=self._device, folder=self._folder, believed=self._believed, refuse=self._refuse
+            )
+        return self._pair
+
     def _loaded(self) -> Any:
         if self._renewal is None:
             module = importlib.import_module("agent.renewal")
             self._renewal = module.Renewal(
-                device=self._device, folder=self._folder, believed=self._believed, **self._parts
+                device=self._device, folder=self._folder, pair=self._checking(), **self._parts
             )
         return self._renewal

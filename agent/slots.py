@@ -51,7 +51,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
     ``since`` is when it was ready, in seconds of the boot. ``memory_mb`` is the limit that its engine holds it to, in
     MiB; 0 where it holds it to none. ``secrets`` are those that it is to have, sealed; ``given`` the versions that it
-    has.
+    has. ``signalled`` is when it was last told by a signal that they are new, in seconds of the boot.
     """
 
     wanted: Wanted
@@ -66,6 +66,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     secrets: dict[str, Secret] = {}
     given: dict[str, int] = {}
+    signalled: float | None = None
 
     @property
     def ungiven(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from agent.certificate_dates import dates, day
 from agent.occupied import holder
 from agent.settings import Settings
 from agent.slots import Slot
-from agent.store import Store
+from agent.store import REFUSAL, Store
 from modules.certificate_life import due_at
 from modules.errors import BadSettings
 
@@ -25,7 +25,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
     """
     identity = identities.load(settings.identity)
     state = Path(settings.state)
-    slots, order = _remembered(state)
+    slots, order, refusal = _remembered(state)
     answers = asyncio.run(answering(slots))
     try:
         life = dates(identities.present(settings.identity).certificate.read_bytes())
@@ -39,6 +39,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
             "order": order,
             "certificate": {"ends": life.ends, "renewal_due": due},
             "agent": {"runs": agent is not None, "process": agent or None},
+            "broker": {"refuses": refusal},
             "answering": answers,
             # The phase and its reason as people are told them, beside what the row has.
             "slots": [{**msgspec.to_builtins(one), "phase": one.standing, "reason": one.reason} for one in slots],
@@ -48,19 +49,20 @@ def show(settings: Settings, *, as_json: bool) -> int:
     runs = "runs" if agent is not None else "does not run: nothing is restarted, updated or reported"
     lines = [f"device {identity.device}, order {order or 'none yet'}; the agent {runs}"]
     lines.append(f"  certificate until {day(life.ends)}, renewal due {day(due)}")
+    lines += [f"  {refusal}"] if refusal else []
     for slot in slots:
         lines += _described(slot, answers=answers.get(slot.slot, False))
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
-def _remembered(state: Path) -> tuple[tuple[Slot, ...], int]:
-    """Slots and the newest order; none of both before the agent has run."""
+def _remembered(state: Path) -> tuple[tuple[Slot, ...], int, str]:
+    """Slots, the newest order, and why the broker refuses the device; none of them before the agent has run."""
     if not (state / "agent.db").exists():
-        return (), 0
+        return (), 0, ""
     store = Store(state, read_only=True)
     try:
-        return store.slots(), int(store.number("order"))
+        return store.slots(), int(store.number("order")), store.text(REFUSAL)
     finally:
         store.close()
 

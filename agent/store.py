@@ -30,6 +30,8 @@ from modules.trust.device import RoleMark
 
 # The document of the newest order that was adopted.
 ORDER: Final = "order"
+# Why the broker does not let this device in; empty: it does, or has not been asked.
+REFUSAL: Final = "refusal"
 _MAX_REFUSALS: Final = 20
 # They begin anew with an epoch, so they are not kept beside the database.
 _OF_THE_EPOCH: Final = frozenset({"report", "acknowledged", "facts", "boot", "order", "telemetry"})

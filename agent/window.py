@@ -63,13 +63,23 @@ class Window:
     @property
     def patience_s(self) -> float:
         """How long to wait for a block while none comes."""
+        return min(self.learned_s * 2.0 ** min(self._silences, 10), _LONGEST_S)
+
+    @property
+    def learned_s(self) -> float:
+        """How long a block may take by what was learned of the link, whatever did not come lately."""
         # Unmeasured: a block of 64 KiB takes eight seconds at 64 kbit/s.
         learned = self._usual + 4 * self._spread if self._usual else 3 * self._least_s
-        return min(max(self._least_s, learned) * 2.0 ** min(self._silences, 10), _LONGEST_S)
+        return max(self._least_s, learned)
 
     @contextlib.asynccontextmanager
-    async def flight(self, blocks: int, *, urgent: bool = False, apart: bool = False) -> "AsyncIterator[Flight]":
-        """Room for one request of so many blocks; an urgent one waits for nobody, one apart takes no room, either."""
+    async def flight(
+        self, blocks: int, *, urgent: bool = False, apart: bool = False, counts: bool = True
+    ) -> "AsyncIterator[Flight]":
+        """Room for one request of so many blocks; an urgent one waits for nobody, one apart takes no room, either.
+
+        That nothing came says nothing of the link where the request does not count.
+        """
         while not urgent and not apart and self._flying and self._flying + blocks > self._level:
             waiting = asyncio.get_running_loop().create_future()
             self._room.append(waiting)
@@ -82,7 +92,7 @@ class Window:
             yield flight
             self._learn(flight.gaps)
         except TimeoutError:
-            if not flight.shared:  # a broadcast has its own pace, which says nothing of this link
+            if counts and not flight.shared:  # a broadcast has its own pace, which says nothing of this link
                 self._lost()
             raise
         finally:

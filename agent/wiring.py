@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import logging
 import signal
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -38,10 +39,13 @@ from agent.secrets_here import SecretFiles
 from agent.service import notify, watchdog
 from agent.settings import Settings
 from agent.shelf import Shelf
-from agent.store import Store
+from agent.store import REFUSAL, Store
 from agent.supply import Supply
 from agent.verify import LEARNED, Verifier
+from modules.errors import NeedsOperator
 from modules.protocol.topics import Parsed
+
+_log = logging.getLogger(__name__)
 
 
 def engines(settings: Settings, identity: Identity, installation: Installation) -> dict[str, ContainerEngine]:
@@ -105,6 +109,10 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         keepalive_s=settings.keepalive_s,
         clock=clock,
     )
+
+    # What the broker says of this device now is not known before it has been asked.
+    link.on_refusal = partial(keep_refusal, store)
+    link.on_refusal("")
 
     broadcasts = Broadcasts(link.read_shared, partial(link.read_shared, stop=True), taking=settings.broadcast)
     puller = Puller(
@@ -203,6 +211,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         clock=clock,
         believed=lambda: max(clock.now(), BUILT.timestamp(), store.highest(LEARNED)),
         told=(signer.reload, outbox.renewed, router.renewed),
+        refuse=inbox.refuse,
         link=link,
         signer=signer,
     )
@@ -240,6 +249,15 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         verifier.close()
         store.close()
     return commands.again
+
+
+def keep_refusal(store: Store, why: str) -> None:
+    """For ``edgefleet-agent status``, which asks no broker."""
+    if store.text(REFUSAL) != why:
+        try:
+            store.keep_text(REFUSAL, why)
+        except NeedsOperator as error:
+            _log.warning("that the broker refuses this device is not kept: %s", error)
 
 
 def _make_folders(settings: Settings) -> None:

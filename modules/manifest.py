@@ -185,13 +185,13 @@ _WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LON
 class SecretFile(_Part, frozen=True, kw_only=True):
     """A secret that the module reads from the file of this name.
 
-    Without a ``required`` one it does not start. ``reload`` is what a new value takes: ``restart``, or nothing but the
-    ``file``, where the module reads that anew.
+    Without a ``required`` one it does not start. ``reload`` is what a new value takes: ``restart``; nothing but the
+    ``file``, where the module reads that anew; or a ``signal``, SIGHUP for its main process, which reads it then.
     """
 
     name: SecretName
     required: bool = True
-    reload: Literal["restart", "file"] = "restart"
+    reload: Literal["restart", "file", "signal"] = "restart"
 
 
 class Manifest(_Part, frozen=True, kw_only=True):

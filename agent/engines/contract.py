@@ -175,6 +175,10 @@ class ContainerEngine(Protocol):
         """Ask it to end, after ``grace_s`` make it, and remove every trace but its image. Idempotent."""
         ...
 
+    async def hang_up(self, instance: str) -> None:
+        """Send SIGHUP to its main process, which takes that for news of its files; nothing where it does not run."""
+        ...
+
     async def list(self) -> list[Instance]:
         """Every instance of this installation, ended ones included."""
         ...

@@ -89,6 +89,9 @@ class DockerEngine:
     async def stop(self, instance: str, *, grace_s: float) -> None:
         await asyncio.to_thread(self._stop, instance, grace_s)
 
+    async def hang_up(self, instance: str) -> None:
+        await asyncio.to_thread(self._hang_up, instance)
+
     async def list(self) -> list[Instance]:
         return list(await asyncio.to_thread(self._all))
 
@@ -169,6 +172,17 @@ class DockerEngine:
                 if error.status != http.client.NOT_FOUND and error.status < http.client.INTERNAL_SERVER_ERROR:
                     raise EngineBusy(f"the engine could not stop it: {error.message}", element=instance) from error
         self._remove(instance)
+
+    def _hang_up(self, instance: str) -> None:
+        for one in self._found(instance):
+            if _state(one) != "running":
+                continue
+            try:
+                self._api.post(f"{_path(one['Id'])}/kill", signal="SIGHUP")
+            except ApiError as error:
+                # It ended meanwhile.
+                if error.status not in {http.client.NOT_FOUND, http.client.CONFLICT}:
+                    raise EngineBusy(f"the engine could not signal it: {error.message}", element=instance) from error
 
     def _remove(self, instance: str) -> None:
         for one in self._ids(instance):

@@ -109,6 +109,9 @@ class ProcessEngine:
     async def stop(self, instance: str, *, grace_s: float) -> None:
         await asyncio.to_thread(self._stop, instance, grace_s)
 
+    async def hang_up(self, instance: str) -> None:
+        await asyncio.to_thread(self._hang_up, instance)
+
     async def list(self) -> list[Instance]:
         return list(await asyncio.to_thread(self._all))
 
@@ -195,6 +198,11 @@ class ProcessEngine:
             setsigmask=(),
             setsigdef=(signal.SIGPIPE,),
         )
+
+    def _hang_up(self, instance: str) -> None:
+        record = self._record(instance)
+        if record is not None and record.process is not None:
+            processes.hang_up(record.process)
 
     def _stop(self, instance: str, grace_s: float) -> None:
         record = self._record(instance)

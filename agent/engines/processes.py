@@ -96,6 +96,11 @@ def find(variable: str) -> Identity | None:
     return None
 
 
+def hang_up(process: Identity) -> None:
+    """Send SIGHUP to this very process, if it runs."""
+    _signal(process, signal.SIGHUP)
+
+
 def end(leader: Identity, *, grace_s: float, kill_s: float) -> bool:
     """Ask the leader to end, then kill what is left of its session; whether all is gone within ``kill_s`` after."""
     members = [Identity(stat.pid, stat.ticks, leader.boot) for stat in session(leader)]

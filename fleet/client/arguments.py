@@ -32,7 +32,7 @@ def pairs(words: Iterable[str], *, option: str) -> dict[str, str]:
 
 
 def secrets(words: Iterable[str], *, option: str) -> tuple[SecretFile, ...]:
-    """``token``, ``token:optional``, ``token:file`` or both: the secrets that a module declares.
+    """``token``, with ``:optional``, ``:file`` or ``:signal`` behind it: the secrets that a module declares.
 
     Raises:
         Invalid: none of these, or a name that no file can have.
@@ -40,13 +40,15 @@ def secrets(words: Iterable[str], *, option: str) -> tuple[SecretFile, ...]:
     found = []
     for word in words:
         name, *marks = word.split(":")
-        if not _SECRET.fullmatch(name) or set(marks) - {"optional", "file"}:
+        takes = {"file", "signal"} & set(marks)
+        if not _SECRET.fullmatch(name) or set(marks) - {"optional", *takes} or len(takes) > 1:
             raise Invalid(
                 f"{word[:80]!r} is not a valid secret",
                 element=option,
-                remedy="write NAME in lower-case letters, digits, dots and hyphens, with :optional or :file behind it",
+                remedy="write NAME in lower-case letters, digits, dots, hyphens; behind it :optional, :file or :signal",
             )
-        reload: Literal["file", "restart"] = "file" if "file" in marks else "restart"
+        reload: Literal["file", "signal", "restart"]
+        reload = "file" if "file" in takes else "signal" if "signal" in takes else "restart"
         found.append(SecretFile(name=name, required="optional" not in marks, reload=reload))
     return tuple(found)
 

@@ -29,6 +29,13 @@ class Tensors(Protocol):
     ) -> T | Awaitable[T]: ...
 
 
+@runtime_checkable
+class Scripted(Protocol):
+    """A runtime with code that may want to know of a signal."""
+
+    def hang_up(self) -> None: ...
+
+
 class Entry:
     """A model and its runtime. ``on_demand``: it may be loaded by a request, and unloaded for another model's sake."""
 
@@ -132,6 +139,12 @@ class Models:
             entry.reason = "unloaded"
             await old.close()
             self._used.pop(entry.name, None)
+
+    def hang_up(self) -> None:
+        """SIGHUP came: the files of the module's secrets are new. A graph has none."""
+        for entry in self._entries.values():
+            if isinstance(entry.runtime, Scripted):
+                entry.runtime.hang_up()
 
     async def close(self) -> None:
         for entry in self._entries.values():

@@ -47,6 +47,7 @@ async def serve(models: Models, settings: Settings, listener: socket.socket) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, models.hang_up)
     server = await loop.create_server(
         lambda: Connection(app, admission), sock=listener, backlog=BACKLOG, ssl=tls.context if tls else None
     )

@@ -12,14 +12,17 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 from agent import socket_folder
 from agent.gateway import table as gateway_table
 from modules.errors import EngineBusy, NoSpace
 
-ENGINE = ("start", "stop", "load_image", "keep_image", "let_go_images")
+ENGINE = ("start", "stop", "hang_up", "load_image", "keep_image", "let_go_images")
 FILES = (("shelf", "lay_out"), ("shelf", "prune"), ("blobs", "finish"), ("blobs", "prune"))
 FUNCTIONS = ((gateway_table, "write"), (socket_folder, "make"), (socket_folder, "seal"), (socket_folder, "clear"))
+# Done to the files of an instance's secrets, which lie in a folder that only some devices have.
+SECRETS = ((os, "open"), (Path, "replace"), (Path, "unlink"))
 # What does something outside a step of a slot.
 _OTHERS = {"replace": "Adopt", "_resume": "Resume", "_tidy": "Tidy"}
 _step: ContextVar[str] = ContextVar("step", default="")
@@ -40,6 +43,7 @@ class Crashing:
         self._counts: Counter[str] = Counter()
         self._at, self._way = at, way
         self._lock = threading.Lock()
+        self._over = threading.Event()
         for name in ENGINE:
             patch.setattr(device.engine, name, self._call(f"engine.{name}", getattr(device.engine, name)))
         for owner, name in FUNCTIONS:
@@ -48,6 +52,8 @@ class Crashing:
         for part, name in FILES:
             owner = getattr(device, part)
             patch.setattr(owner, name, self._function(f"{part}.{name}", getattr(owner, name)))
+        for owner, name in SECRETS if hasattr(device, "secrets") else ():
+            patch.setattr(owner, name, self._secret(f"secrets.{name}", getattr(owner, name)))
         patch.setattr(device.store, "together", self._together(device.store.together))
         patch.setattr(device.store, "close", self._closed(device.store.close))
         patch.setattr(device.executor, "_arm", self._arm(device.executor._arm))
@@ -105,10 +111,29 @@ class Crashing:
 
         return called
 
+    def _secret(self, effect, function):
+        """As another function, where it is done to a secret's file; it may hang in its thread until the end."""
+        struck = self._function(effect, function)
+
+        def called(path, *arguments, **more):
+            parts = Path(path).parts if isinstance(path, str | Path) else ()
+            if "secrets" not in parts or (effect == "secrets.open" and not arguments[0] & os.O_CREAT):
+                return function(path, *arguments, **more)
+            return struck(path, *arguments, **more)
+
+        return called
+
+    def release(self) -> None:
+        """The agent is dead: what hangs in a thread of it ends."""
+        self._over.set()
+
     def _function(self, effect, function):
         def called(*arguments, **more):
             here = self._is_point(effect)
             self._fails(here, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            if here and self._way == "hangs":
+                self._over.wait()
+                raise Dead
             result = function(*arguments, **more)
             self._dies(here)
             return result

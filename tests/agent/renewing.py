@@ -92,7 +92,9 @@ class Agent:
             link=self.link,
             signer=self.signer,
             told=(self.signer.reload, self.outbox.renewed),
+            refuse=self._refuse,
         )
+        self.refused: list[str] = []
         self.answers: list[bytes] = []
         self.deaf = False
         self.acknowledged = 0
@@ -107,6 +109,9 @@ class Agent:
                 ack = canonical.decode(payload, Ack, limit=1024, what="ack")
                 self.outbox.on_ack(ack)
                 self.acknowledged = max(self.acknowledged, ack.report)
+
+    def _refuse(self, error, *, what):
+        self.refused.append(f"{what}: {error}")
 
     async def _on_connect(self):
         await self.outbox.on_connect()

@@ -19,11 +19,13 @@ from agent.phases import TABLE
 from agent.routes import table
 from agent.steps import Step
 from modules.errors import NoSpace
+from modules.manifest import SecretFile
 from modules.protocol.order import Window
 from modules.protocol.phases import Phase
 from tests.agent.conftest import short_folder
 from tests.agent.crashing import Crashing, Dead
-from tests.agent.workbench import FACTS, bench
+from tests.agent.secret_bench import SecretBench
+from tests.agent.workbench import FACTS, Bench, bench
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
 from tests.parts.pace import stretched
@@ -33,6 +35,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
 ]
+FILES = make("acme/digits:1", secrets=tuple(SecretFile(name=name, reload="file") for name in ("key", "token")))
+SIGNALLED = make("acme/digits:1", secrets=tuple(SecretFile(name=name, reload="signal") for name in ("key", "token")))
+AT_START = make("acme/digits:1", secrets=tuple(SecretFile(name=name) for name in ("key", "token")))
+VALUES = tuple({name: f"{name}-{version}".encode() for name in ("key", "token")} for version in (1, 2))
 OLD, GOOD, NEW = (make(f"acme/digits:{version}") for version in (1, 2, 3))
 FLOWING_S = 20.0
 DAY_S = 86_400
@@ -43,7 +49,7 @@ LOOK_S = 0.002
 class Scenario(NamedTuple):
     """What the device has, what happens then, the phase in which its slot must end, and which module runs in the end.
 
-    ``served``: whether somebody answers all the while.
+    ``served``: whether somebody answers all the while. ``secrets`` are what its files have before and in the end.
     """
 
     prepare: Callable
@@ -51,6 +57,7 @@ class Scenario(NamedTuple):
     ends: Phase | None
     runs: object
     served: bool = True
+    secrets: tuple[dict[str, bytes], ...] = ()
 
 
 async def nothing(_):
@@ -130,6 +137,22 @@ async def remove(device):
     await device.order()
 
 
+def sealed(device, version):
+    return {name: device.sealed(value, version, name=name) for name, value in VALUES[version - 1].items()}
+
+
+def gives(release):
+    """How a scenario begins that has its secrets replaced, and ends."""
+
+    async def prepare(device):
+        await device.settled(release, **sealed(device, 1))
+
+    async def happens(device):
+        await device.give(release, **sealed(device, 2))
+
+    return prepare, happens, Phase.COMMITTED, release
+
+
 async def start(device):
     if device.task is None:
         device.start()
@@ -148,6 +171,9 @@ SCENARIOS = {
     "a crash":                       Scenario(has_good, crash, Phase.COMMITTED, GOOD, served=False),
     "a committed module that fails": Scenario(has_bad, crash, Phase.REVERTED, GOOD, served=False),
     "an engine that restarts":       Scenario(on_probation, engine_restarts, Phase.COMMITTED, NEW, served=False),
+    "secrets in files":              Scenario(*gives(FILES), secrets=VALUES),
+    "secrets by a signal":           Scenario(*gives(SIGNALLED), secrets=VALUES),
+    "secrets at a start":            Scenario(*gives(AT_START), served=False, secrets=VALUES),
     "a removal":                     Scenario(has_good, remove, None, None, served=False),
 }
 # fmt: on
@@ -168,7 +194,7 @@ class Run:
         """Whether it was struck; asserts that it ended well."""
         folder = short_folder()
         try:
-            async with bench(folder) as device:
+            async with bench(folder, SecretBench if self.scenario.secrets else Bench) as device:
                 await self.scenario.prepare(device)
                 with self.patch.context() as patch:
                     crashing = Crashing(device, patch, at=at, way=way)
@@ -176,7 +202,7 @@ class Run:
                     ends_it = way in {"dies", "hangs"}
                     await self._settles(device, lambda: crashing.struck and ends_it)
                     if crashing.struck and ends_it:
-                        await self._power_off(device)
+                        await self._power_off(device, crashing)
                 if device.task is None:
                     device.start()
                     await self._redelivered(device)
@@ -206,10 +232,22 @@ class Run:
             while quiet < 3 and not over():
                 if self.scenario.served:
                     assert device.served(), f"nobody answers: {device.route()}"
+                self._secrets_whole(device)
                 device.clock.advance(FLOWING_S)
                 passes = device.loop.passes
                 await asyncio.sleep(LOOK_S)
                 quiet = quiet + (device.loop.passes > passes) if self._settled(device) else 0
+
+    def _secrets_whole(self, device) -> None:
+        """Each file of a module that serves is wholly the old or wholly the new one, and no trouble of the module's."""
+        row = device.store.slot("main")
+        if not self.scenario.secrets or row is None or row.current is None:
+            return
+        if files := device.files(row.current.instance):
+            found = {name: value for name, value in files.items() if not name.startswith(".")}
+            assert found.keys() == VALUES[0].keys() or not self.scenario.served, found
+            assert all(value in {values[name] for values in self.scenario.secrets} for name, value in found.items())
+        assert not self.scenario.served or row.upkeep.state == "up", row.upkeep
 
     def _settled(self, device) -> bool:
         row = device.store.slot("main")
@@ -219,12 +257,14 @@ class Run:
             (row.phase if row else None) == self.scenario.ends
             and upkeep
             and device.engine.running() == runs
+            and not (row and row.current and row.current.ungiven)
             and not device.loop._tasks
             and not device.loop._stopping
         )
 
-    async def _power_off(self, device) -> None:
+    async def _power_off(self, device, crashing) -> None:
         device.task.cancel()
+        crashing.release()
         await asyncio.wait([device.task])
         device.task = None
         device.store.close()
@@ -245,6 +285,12 @@ class Run:
         images = {device.shelf.manifest(digest).runtimes[0].image.manifest.sha256 for digest in kept}
         wanted = {device.shelf.manifest(row.wanted.digest).runtimes[0].image.manifest.sha256} if row else set()
         assert images <= device.engine.named <= images | wanted, "an image is left over, or one is missing"
+        if scenario.secrets:
+            assert device.files(placed.instance) == scenario.secrets[-1], "the secrets are not those that were ordered"
+            if scenario.runs is SIGNALLED:
+                assert device.engine.signals[-1] == (placed.instance, scenario.secrets[-1]), "the last signal was early"
+            folders = {path.name for path in (device.memory / "secrets").iterdir()}
+            assert folders == instances, "the secrets of another instance are left over"
         condemned = device.store.failed(NEW.digest) is not None
         assert condemned is (scenario.ends is Phase.REVERTED), "the content is blamed for what happened, or is not"
         if row:
@@ -258,7 +304,7 @@ async def strike_everywhere(name, monkeypatch, ways):
     points = list(dict.fromkeys(run.passed))
     missed = []
     for point, way in zip(points, ways, strict=False):
-        if way == "hangs" and " engine." not in point:
+        if way == "hangs" and " engine." not in point and " secrets." not in point:
             continue
         try:
             if not await run(point, way) and not await run(point, way):
@@ -283,7 +329,7 @@ async def test_anything_may_fail_once(name, monkeypatch):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_engine_may_hang_anywhere(name, monkeypatch):
-    """A call that never returns is ended with the agent, and the next agent goes on."""
+    """A call that never returns, or a secret that is never written, ends with the agent, and the next one goes on."""
     await strike_everywhere(name, monkeypatch, itertools.repeat("hangs"))
 
 
@@ -327,5 +373,4 @@ async def test_every_phase_and_step_is_struck(monkeypatch):
     phases, steps = ({name.split()[part] for name in passed} for part in (0, 1))
 
     assert phases - {"none"} == {str(phase) for phase in TABLE}
-    # Another value of a secret: tests/agent/test_secrets.py.
-    assert steps - {"Adopt", "Resume", "Tidy"} == {step.__name__ for step in Step.__subclasses__()} - {"Refresh"}
+    assert steps - {"Adopt", "Resume", "Tidy"} == {step.__name__ for step in Step.__subclasses__()}

@@ -13,6 +13,7 @@ from modules.digests import BLOCK, Blob, sha256
 from modules.errors import Invalid, LinkLost, TransferStalled
 from modules.protocol import blobs as wire
 from tests.doubles.blob_server import BlobServer
+from tests.parts.pace import stretched
 
 SIZES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 20 * BLOCK + 7]
 
@@ -303,6 +304,44 @@ async def test_metadata_that_is_too_large_is_not_collected(pulling):
     pulling.server.mangle = lambda block: [wire.Block(block.request, 200, 0, 1 << 40, block.data)]
     with pytest.raises(TransferStalled, match="is taken"):
         await pulling.puller.metadata("snapshot.json")
+
+
+async def test_metadata_that_somebody_drops_is_given_up_and_delays_no_pull(pulling, monkeypatch):
+    """It is asked for again ever later, and given up after a minute of silence; a pull on a link with room for one
+    block goes on meanwhile, and learns nothing from it."""
+    monkeypatch.setattr(fetch, "METADATA_S", 0.5)
+    pulling.more = {"timeout_s": 0.02, "tries": 100}
+    pulling.again()
+    window = pulling.puller._window
+    before = window.blocks, window.patience_s
+    pulling.server.metadata["timestamp.json"] = b"{}"
+    pulling.server.lose["timestamp.json", 0] = 10_000
+    blob = pulling.server.add(data(5 * BLOCK))
+    began = asyncio.get_running_loop().time()
+    asked = asyncio.create_task(pulling.puller.metadata("timestamp.json"))
+    await asyncio.sleep(0.15)
+    assert (window.blocks, window.patience_s) == before
+    window._level = 1
+    await pulling.pull(blob)
+    assert not asked.done()
+
+    with pytest.raises(TransferStalled, match="nothing came of it"):
+        await asked
+    assert 0.5 <= asyncio.get_running_loop().time() - began < stretched(2.0)
+    assert 3 <= len([get for get in pulling.server.asked if isinstance(get, wire.MetadataGet)]) <= 5
+
+
+async def test_metadata_that_comes_slowly_is_not_given_up(pulling, monkeypatch):
+    """What a file takes from its first block to its last is the link's business: only silence ends the wait."""
+    monkeypatch.setattr(fetch, "METADATA_S", 0.4)
+    pulling.more = {"timeout_s": 0.1, "tries": 3}
+    pulling.again()
+    pulling.server.metadata["snapshot.json"] = data(20 * BLOCK)
+    loop, took = asyncio.get_running_loop(), pulling.puller.on_block
+    sent = iter(range(1, 100))
+    pulling.server.deliver = lambda block: loop.call_later(0.1 * next(sent), took, block)
+
+    assert await pulling.puller.metadata("snapshot.json") == data(20 * BLOCK)
 
 
 async def test_small_blobs_are_bounded_and_checked(pulling):

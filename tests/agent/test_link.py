@@ -8,14 +8,21 @@ from contextlib import ExitStack
 
 import aiomqtt
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.identity import CA, CERTIFICATE, KEY, Identity
+from agent import doctor, status
+from agent.identity import CA, CERTIFICATE, KEY, ROOT, Identity
+from agent.identity import DEVICE as DEVICE_FILE
 from agent.link import Link
+from agent.settings import Settings
+from agent.store import Store
+from agent.wiring import keep_refusal
 from fleet.authority import Authority
 from fleet.folder import Folder
 from fleet.setup import initialise
+from modules import canonical
 from modules.errors import LinkLost
 from modules.names import device_id
 from modules.protocol.enrollment import Broker
@@ -86,6 +93,17 @@ class Session:
 
     async def on_connect(self) -> None:
         self.connects += 1
+
+    async def between(self) -> None:
+        """Hold it between two sessions: one that ends while its thread connects leaves a socket open."""
+        held = asyncio.Event()
+
+        async def hold(_):
+            held.set()
+            await asyncio.Event().wait()
+
+        self.link._clock.sleep = hold
+        await held.wait()
 
     def next_boot(self) -> int:
         self.boots += 1
@@ -168,6 +186,67 @@ async def test_no_message_ends_the_session(site, caplog):
 
             assert (session.boots, session.task.done()) == (1, False)
     assert len([record for record in caplog.records if "defect" in record.message]) == 1
+
+
+REFUSED = {
+    "another fleet's": (lambda _: (Authority.create("other"), 1), "authority that the broker does not know"),
+    "over": (lambda site: (Authority.load(site.data.ca, lambda: time.time() - 2 * 86_400), 1), "it has ended"),
+    "revoked": (lambda site: (Authority.load(site.data.ca), 1), "it was revoked"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_a_refused_certificate_is_known_at_once_with_its_reason(tmp_path, caplog, free_port, kind):
+    """With TLS 1.3 a broker refuses after the handshake: no half minute is waited for its welcome, the log says why,
+    once, and so does whoever asks; and it is asked again ever later."""
+    make, why = REFUSED[kind]
+    site = Site(tmp_path)
+    authority, days = make(site)
+    key = serialization.load_pem_private_key((site.identity / KEY).read_bytes(), None)
+    made = authority.device(DEVICE, key.public_key(), dt.timedelta(days=days))
+    (site.identity / CERTIFICATE).write_bytes(made)
+    if kind == "revoked":
+        number = x509.load_pem_x509_certificate(made).serial_number
+        site.data.revoked.write_bytes(authority.revocations({number: time.time()}))
+    port, told = free_port(), []
+    session = Session(site, port)
+    session.link.on_refusal = told.append
+    async with session:
+        await session.until(
+            lambda: "broker lost" in caplog.text
+        )  # an outage comes first, and is no reason to be silent
+        with site.broker(device_port=port):
+            await session.until(lambda: told)
+            began, tries, waited = time.monotonic(), session.boots, session.link._clock.monotonic()
+            await session.until(lambda: session.boots >= tries + 4)
+
+            assert time.monotonic() - began < stretched(5.0)
+            assert session.link._clock.monotonic() - waited > 4 * 0.8 * 2.0
+            assert len(told) == 1
+            assert why in told[0]
+            assert caplog.text.count(why) == 1
+            (tmp_path / "identity").symlink_to(site.identity)
+            settings = Settings(state=str(tmp_path))
+            found = await asyncio.to_thread(doctor._broker, settings, session.link._identity)
+            assert (found.ok, why in found.found) == (False, True)
+            await session.between()
+
+
+def test_the_status_says_why_the_broker_refuses(site, tmp_path, capsys):
+    """As long as it does: what the agent was told last is kept for whoever looks, and goes with the next welcome."""
+    (tmp_path / "identity").symlink_to(site.identity)
+    (site.identity / ROOT).write_bytes(b"{}")
+    known = Identity(device=DEVICE, fleet="https://f", broker=Broker(host="127.0.0.1", port=1))
+    (site.identity / DEVICE_FILE).write_bytes(canonical.encode(known))
+    shown = []
+    for why in ("the broker refuses it", "", "the broker refuses it again"):
+        store = Store(tmp_path)
+        keep_refusal(store, why)
+        store.close()
+        status.show(Settings(state=str(tmp_path)), as_json=False)
+        shown.append(capsys.readouterr().out)
+    assert ["the broker refuses" in one for one in shown] == [True, False, True]
+    assert "  the broker refuses it again\n" in shown[2]
 
 
 async def test_a_device_without_a_broker_keeps_trying(site, free_port):

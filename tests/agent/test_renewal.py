@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent import identity as identities
 from agent import sealing_key
 from agent.certificate_dates import dates
-from agent.identity import CERTIFICATE, KEY, NEXT, NEXT_KEY, PAIR
+from agent.identity import ASIDE, CERTIFICATE, KEY, NEXT, NEXT_KEY, PAIR
 from fleet.authority import Authority
 from modules import canonical
 from modules.errors import EdgefleetError
@@ -164,6 +164,53 @@ async def test_a_certificate_that_cannot_be_used_is_given_up(http, tmp_path):
     assert not (folder / "identity" / CERTIFICATE).exists()
 
 
+def made_key():
+    """A key, and its PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    return key, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+
+
+# What the certificate of the next pair is, whether this device made its key, and why it is not taken.
+LYING = {
+    "another device's": ("another device", True, "another key or another device"),
+    "another key's": ("another key", True, "another key or another device"),
+    "another fleet's": ("another fleet's CA", True, "not from the fleet's CA"),
+    "over": ("over long ago", True, "does not hold now"),
+    "over just now": ("over", True, "does not hold now"),
+    "a copied disk's": ("right", False, "not the one that this device asked with"),
+    "without its key": ("right", None, "not the one that this device asked with"),
+}
+
+
+@pytest.mark.parametrize("lying", LYING)
+async def test_what_lies_there_as_the_next_pair_is_held_against_this_device_first(http, fleet, tmp_path, lying):
+    """Another device's, key's or fleet's pair, though the broker would let it in, or one that is over: it is never
+    used, but set aside and told of once; the device stays who it is, and another certificate is asked for."""
+    certificate, own, why = LYING[lying]
+    name = f"dev-lying-{secrets.token_hex(4)}"
+    folder = enrolled(tmp_path, http, name)
+    key, secret = made_key()
+    if own is not None:
+        (folder / "identity" / NEXT_KEY).write_bytes(secret if own else made_key()[1])
+    (folder / "identity" / NEXT).write_bytes(secret + FORGED[certificate](fleet[0].data, key, name).encode())
+    before = serial(folder / "identity")
+    async with Agent(folder) as agent:
+        await agent.connected()
+        assert agent.serial == before
+        assert (folder / "identity" / ASIDE).exists()
+        assert len(agent.refused) == 1
+        assert why in agent.refused[0]
+
+        looking = asyncio.create_task(agent.due.run())
+        await agent.until(lambda: agent.serial != before, "another certificate")
+        await agent.until(lambda: not (folder / "identity" / ASIDE).exists(), "nothing left")
+        looking.cancel()
+        assert len(agent.refused) == 1
+        pair = x509.load_pem_x509_certificate((folder / "identity" / PAIR).read_bytes())
+        assert pair.subject.rfc4514_string() == f"CN={name}"
+
+
 async def test_a_clock_that_jumps_renews_once(http, tmp_path):
     """Due by a clock that runs decades ahead: one renewal, and no other one before a quarter of a life has passed."""
     folder = enrolled(tmp_path, http, "dev-ahead")
@@ -193,14 +240,16 @@ def issued(authority, device, key, days=90):
 
 
 FORGED = {
-    "another fleet's CA": lambda _, key: issued(Authority.create("other"), "dev-forged", key),
-    "another device": lambda data, key: issued(Authority.load(data.ca), "dev-other", key),
-    "another key": lambda data, _: issued(
-        Authority.load(data.ca), "dev-forged", ec.generate_private_key(ec.SECP256R1())
+    "another fleet's CA": lambda _, key, name: issued(Authority.create("other"), name, key),
+    "another device": lambda data, key, _: issued(Authority.load(data.ca), "dev-other", key),
+    "another key": lambda data, _, name: issued(Authority.load(data.ca), name, ec.generate_private_key(ec.SECP256R1())),
+    "over long ago": lambda data, key, name: issued(
+        Authority.load(data.ca, lambda: time.time() - 200 * DAY_S), name, key
     ),
-    "over long ago": lambda data, key: issued(
-        Authority.load(data.ca, lambda: time.time() - 200 * DAY_S), "dev-forged", key
+    "over": lambda data, key, name: issued(
+        Authority.load(data.ca, lambda: time.time() - 20 * 60), name, key, days=1 / 96
     ),
+    "right": lambda data, key, name: issued(Authority.load(data.ca), name, key),
     "none": lambda *_: "-----BEGIN CERTIFICATE-----",
 }
 
@@ -216,8 +265,8 @@ async def test_only_the_certificate_that_was_asked_for_is_taken(http, fleet, tmp
         await agent.until(lambda: agent.answers, "the server's answer")
         key = serialization.load_pem_private_key((folder / "identity" / NEXT_KEY).read_bytes(), None)
         true = canonical.decode(agent.answers[0], RenewAnswer, limit=1 << 16, what="answer")
-        for forged in FORGED.values():
-            pem = forged(fleet[0].data, key)
+        for forged in (made for name, made in FORGED.items() if name != "right"):
+            pem = forged(fleet[0].data, key, "dev-forged")
             agent.due.on_answer(canonical.encode(RenewAnswer(csr=true.csr, certificate=pem)))
         for value in BAD.values():
             for payload in spoilt(msgspec.to_builtins(true), value):
@@ -254,10 +303,9 @@ async def test_a_certificate_that_the_broker_refuses_is_given_up_for_another(htt
     monkeypatch.setattr("agent.renewal.SWITCH_S", 40.0)
     monkeypatch.setattr("agent.renewal.REFUSED", 1)
     folder = enrolled(tmp_path, http, "dev-refuses")
-    key = ec.generate_private_key(ec.SECP256R1())
-    plain = serialization.NoEncryption()
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    key, secret = made_key()
     early = Authority.load(fleet[0].data.ca, lambda: time.time() + 3600)  # the broker's clock is behind it
+    (folder / "identity" / NEXT_KEY).write_bytes(secret)
     (folder / "identity" / NEXT).write_bytes(secret + issued(early, "dev-refuses", key).encode())
     async with Agent(folder) as agent:
         await agent.until(lambda: agent.link.connected, "a session with the present one", within_s=45)

@@ -5,20 +5,18 @@ import stat
 import tempfile
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from agent import sealing_key
-from agent.launch import Launcher
 from agent.secret_files import write
-from agent.secrets_here import SecretFiles
+from agent.slots import MAX_RESTARTS
 from modules.adjustable import check_secrets
-from modules.errors import BadSettings, Invalid, NeedsOperator
+from modules.errors import BadSettings, EngineBusy, Invalid, NeedsOperator
 from modules.manifest import SecretFile
-from modules.protocol.order import Secret
 from modules.protocol.phases import Phase
-from modules.sealing import new_key, public_half, seal
-from tests.agent.workbench import DEVICE, Bench
+from modules.sealing import new_key, public_half
+from tests.agent.secret_bench import SecretBench
+from tests.doubles.engine import Behaviour
 from tests.doubles.release import make
 
 TOKEN, NEXT = b"first-planted-token", b"second-planted-token"
@@ -31,42 +29,9 @@ def memory():
         yield Path(name)
 
 
-class SecretBench(Bench):
-    """A device whose runtime folder lies in memory."""
-
-    memory: Path
-
-    def build(self):
-        super().build()
-        self.public = sealing_key.ensure(self.folder / "identity")
-        self.secrets = SecretFiles(self.memory / "secrets", self.folder / "identity", DEVICE)
-        launcher = Launcher(
-            store=self.store,
-            shelf=self.shelf,
-            instances=self.folder / "i",
-            facts=lambda: self.host.facts,
-            group=self.group,
-            clock=self.clock,
-            secrets=self.secrets,
-        )
-        self.executor._hands.launcher = launcher
-
-    def sealed(self, value, version, *, name="token", slot="main", key=None):
-        where = {"device": DEVICE, "slot": slot, "name": name, "version": version}
-        return Secret(version=version, sealed=seal(value, key or self.public, **where))
-
-    async def give(self, release, **secrets):
-        await self.order(main=msgspec.structs.replace(release.ordered(), secrets=secrets))
-
-    def files(self, instance):
-        folder = self.secrets.folder(instance.rpartition("-")[2])
-        return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
-
-
 @pytest.fixture
 async def bench(tmp_path, memory):
-    SecretBench.memory = memory
-    made = SecretBench(tmp_path)
+    made = SecretBench(tmp_path, memory)
     made.start()
     yield made
     await made.stop()
@@ -78,16 +43,6 @@ def release(reload="restart", **more):
     return make("acme/digits:1", secrets=(SecretFile(name="token", reload=reload, **more),))
 
 
-async def settled(bench, wanted, **secrets):
-    """The module serves with these secrets."""
-    bench.server.blobs.update(wanted.blobs)
-    bench.shelf.keep_manifest(wanted.digest, wanted.data)
-    await bench.give(wanted, **secrets)
-    await bench.phase(Phase.PROBATION)
-    bench.clock.advance(wanted.manifest.proof.probation_s + 1)
-    await bench.phase(Phase.COMMITTED)
-
-
 def everywhere(folder, value):
     """Files below a folder that hold these bytes."""
     return [path for path in folder.rglob("*") if path.is_file() and value in path.read_bytes()]
@@ -95,7 +50,7 @@ def everywhere(folder, value):
 
 async def test_a_module_is_given_its_secret_in_memory_and_the_disk_never_has_it(bench, memory, tmp_path):
     """From its start until it is removed; the state folder holds what only the device's key opens."""
-    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.settled(release(), token=bench.sealed(TOKEN, 1))
     instance = bench.row().current.instance
     assert bench.files(instance) == {"token": TOKEN}
     assert bench.row().current.given == {"token": 1}
@@ -112,7 +67,7 @@ async def test_a_module_is_given_its_secret_in_memory_and_the_disk_never_has_it(
 async def test_a_new_version_comes_as_a_file_without_a_restart_where_the_module_reads_it_anew(bench, memory):
     """The same instance, the new bytes, none of the old; after a restart of the agent, too."""
     wanted = release("file")
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     instance = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2))
     await bench.until(lambda: bench.files(instance) == {"token": NEXT})
@@ -129,7 +84,7 @@ async def test_a_new_version_comes_as_a_file_without_a_restart_where_the_module_
 async def test_a_new_version_restarts_a_module_that_reads_it_at_its_start_and_counts_as_no_failure(bench):
     """Another instance of the same module with the new bytes; nothing is fetched, proved or reverted for it."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2))
     await bench.until(lambda: bench.row().current.instance != first and bench.row().current.given == {"token": 2})
@@ -139,10 +94,66 @@ async def test_a_new_version_restarts_a_module_that_reads_it_at_its_start_and_co
     assert bench.row().upkeep.restarts == bench.row().upkeep.excused
 
 
+async def test_a_module_that_asks_for_a_signal_is_told_when_its_file_is_new(bench):
+    """The same instance, the new bytes first and then the signal, once for each version; nothing at its start."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    instance = bench.row().current.instance
+    assert bench.engine.signals == []
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
+    assert bench.engine.signals == [(instance, {"token": NEXT})]
+    await bench.passes(3)
+    assert bench.row().current.instance == instance
+    assert len(bench.engine.signals) == 1
+
+
+async def test_a_module_that_dies_of_the_signal_is_started_again_and_not_blamed(bench):
+    """However often: it has the new bytes after each start, and is never reverted or degraded for it."""
+    await bench.committed(make("acme/digits:0"))
+    wanted = release("signal")
+    bench.engine.behaviours[wanted.digest] = Behaviour(dies_of_signal=True)
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    for version in range(2, MAX_RESTARTS + 4):
+        first = bench.row().current.instance
+        await bench.give(wanted, token=bench.sealed(NEXT, version))
+        await bench.until(lambda: bench.row().current.instance != first, flowing=1.0)  # noqa: B023
+        await bench.until(lambda: bench.row().current.given == {"token": version}, flowing=1.0)  # noqa: B023
+        assert bench.files(bench.row().current.instance) == {"token": NEXT}
+        assert bench.row().upkeep.restarts == bench.row().upkeep.excused
+    assert bench.row().phase is Phase.COMMITTED
+    assert bench.serves() == "acme/digits:1"
+    assert bench.store.failed(wanted.digest) is None
+
+
+async def test_a_module_that_dies_later_is_not_excused_by_a_signal(bench):
+    """What ends long after the signal ends by itself."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
+    first = bench.row().current.instance
+    bench.clock.advance(31.0)
+    bench.engine.crash(first)
+    await bench.until(lambda: bench.row().current.instance != first)
+    assert (bench.row().upkeep.restarts, bench.row().upkeep.excused) == (1, 0)
+
+
+async def test_an_engine_that_cannot_signal_is_asked_again(bench):
+    """Busy for a while: the module serves on without trouble, and is signalled once the engine is back."""
+    wanted = release("signal")
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
+    bench.engine.hang_up_errors += [EngineBusy("busy for once"), EngineBusy("busy for once")]
+    await bench.give(wanted, token=bench.sealed(NEXT, 2))
+    await bench.until(lambda: bench.engine.signals)
+    assert bench.row().upkeep.state == "up"
+    await bench.until(lambda: bench.row().current.given == {"token": 2})
+
+
 async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_serves(bench):
     """Sealed to an older key of the device: the module goes on with the secret that it has."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current
     await bench.give(wanted, token=bench.sealed(NEXT, 2, key=public_half(new_key())))
     await bench.passes(6)
@@ -153,7 +164,7 @@ async def test_a_version_that_does_not_open_changes_nothing_for_a_module_that_se
 
 async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
     """As after any start; those of the instance that was stopped are gone."""
-    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.settled(release(), token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.loop.restart("main")
     current = bench.row().current
@@ -166,7 +177,7 @@ async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
 async def test_a_module_whose_secret_does_not_open_any_more_is_not_stopped_to_be_restarted(bench):
     """It goes on with the secret that it has; who asked is told why."""
     wanted = release()
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 1))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 1))
     first = bench.row().current.instance
     await bench.give(wanted, token=bench.sealed(NEXT, 2, key=public_half(new_key())))
     await bench.passes(6)
@@ -189,13 +200,13 @@ async def test_a_secret_that_does_not_open_condemns_no_module(bench):
     )
     assert bench.row().phase is Phase.STAGED
     assert bench.store.failed(wanted.digest) is None
-    await settled(bench, wanted, token=bench.sealed(TOKEN, 2))
+    await bench.settled(wanted, token=bench.sealed(TOKEN, 2))
     assert bench.files(bench.row().current.instance) == {"token": TOKEN}
 
 
 async def test_a_module_does_not_start_without_a_secret_that_it_requires(bench):
     """It waits and says which; one that is not required is no reason to wait."""
-    await settled(bench, release(required=False))
+    await bench.settled(release(required=False))
     wanted = make("acme/digits:2", secrets=(SecretFile(name="token"),))
     bench.server.blobs.update(wanted.blobs)
     bench.shelf.keep_manifest(wanted.digest, wanted.data)

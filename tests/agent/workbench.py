@@ -262,9 +262,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path):
+async def bench(folder: Path, kind: type[Bench] = Bench):
     """A device with a running agent."""
-    one = Bench(folder)
+    one = kind(folder)
     one.start()
     try:
         yield one

@@ -25,8 +25,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """How the instances of one module behave. ``answer`` is what ``/score`` says; seconds are the virtual clock's.
 
     ``exits`` ends it before it is ready, ``hangs`` lets its health path say 503, ``dies_after_s`` ends it later,
-    ``oom`` says for memory; ``slow_s`` are real seconds before an answer. ``answers`` and ``slow_for`` say the same of
-    single requests, by their bodies.
+    ``oom`` says for memory; ``dies_of_signal`` ends it at SIGHUP; ``slow_s`` are real seconds before an answer.
+    ``answers`` and ``slow_for`` say the same of single requests, by their bodies.
     """
 
     answer: bytes = b'{"y": [1.0]}'
@@ -38,6 +38,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     hangs: bool = False
     dies_after_s: float | None = None
     oom: bool = False
+    dies_of_signal: bool = False
     slow_s: float = 0.0
     memory_mb: float = 50.0
 
@@ -55,8 +56,9 @@ class SimulatedEngine:
     """Implements ``agent.engines.contract.ContainerEngine``.
 
     ``behaviours`` are by manifest digest and may change at any time. ``down`` and ``busy`` make every call fail,
-    ``start_errors``, ``load_errors`` and ``let_go_errors`` are raised by the next calls, one each. ``gates`` hold calls
-    of the name of their key until they are set. ``starts`` and ``stops`` list what was done, in order.
+    ``start_errors``, ``load_errors``, ``let_go_errors`` and ``hang_up_errors`` are raised by the next calls, one each.
+    ``gates`` hold calls of the name of their key until they are set. ``starts`` and ``stops`` list what was done, in
+    order.
     """
 
     def __init__(self, clock: VirtualClock, name: str = "docker") -> None:
@@ -67,8 +69,11 @@ class SimulatedEngine:
         self.start_errors: list[EdgefleetError | OSError] = []
         self.load_errors: list[EdgefleetError | OSError] = []
         self.let_go_errors: list[EdgefleetError] = []
+        self.hang_up_errors: list[EdgefleetError] = []
         self.starts: list[str] = []
         self.stops: list[str] = []
+        #: what an instance found in the files of its secrets whenever it was signalled
+        self.signals: list[tuple[str, dict[str, bytes]]] = []
         self.images: set[Digest] = set()
         self.named: set[Digest] = set()
         self.goes_before_it_is_named = False
@@ -129,6 +134,17 @@ class SimulatedEngine:
         if one:
             self.stops.append(instance)
             self._close(one)
+
+    async def hang_up(self, instance: str) -> None:
+        self._check()
+        await self._gate("hang_up")
+        if self.hang_up_errors:
+            raise self.hang_up_errors.pop(0)
+        one = self._instances.get(instance)
+        if one is not None and one.exit_code is None:
+            self.signals.append((instance, _files(Path(one.launch.secrets_dir))))
+            if self._behaviour(one).dies_of_signal:
+                self._end(one, 129)
 
     async def list(self) -> list[Instance]:
         self._check()
@@ -264,6 +280,10 @@ class SimulatedEngine:
             pass  # whoever asked has gone
         finally:
             writer.close()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:

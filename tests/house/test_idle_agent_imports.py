@@ -40,6 +40,7 @@ ONCE = {
     "agent.https_lane",
     "agent.measure",
     "agent.measurer",
+    "agent.next_pair",
     "agent.renewal",
     "agent.side_load",
     "agent.status",

@@ -25,6 +25,7 @@ class Rule(NamedTuple):
 _MQTT_DOORS = (
     "agent/link.py",
     "agent/claim.py",
+    "agent/mqtt_client.py",
     "agent/simulate/session.py",
     "agent/triggers/mqtt.py",
     "fleet/broker.py",

@@ -113,7 +113,9 @@ def register(
     ] = None,
     secret: Annotated[
         list[str] | None,
-        typer.Option(help="Secret that it reads from /run/secrets/NAME; NAME:optional, NAME:file; may be repeated."),
+        typer.Option(
+            help="Secret that it reads from /run/secrets/NAME; NAME:optional, NAME:file, NAME:signal; may be repeated."
+        ),
     ] = None,
     confidential: Annotated[
         bool, typer.Option("--confidential", help="Never broadcast it: each device pulls it by itself.")

@@ -66,5 +66,9 @@ class EntryScriptRuntime:
         """The samples that the script's ``@input_schema`` was given."""
         return self._schema.example
 
+    def hang_up(self) -> None:
+        """Pass on what the server was told by SIGHUP: its secrets are new, and the script may read them again."""
+        self._workers.hang_up()
+
     async def close(self) -> None:
         await self._workers.close()

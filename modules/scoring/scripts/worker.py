@@ -200,6 +200,11 @@ class Worker:
                 await self._process.wait()
         await self.kill()
 
+    def hang_up(self) -> None:
+        """Tell the script, by SIGHUP, that the files of its secrets are new."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGHUP)
+
     async def kill(self) -> None:
         """Kill the process and the processes that the script started."""
         if self._timer is not None:

@@ -25,6 +25,8 @@ def main() -> int:
     # A server killed without warning must not leave its worker behind.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     faulthandler.enable()
+    # New secrets, which a script may want to know of: it has not asked for it until it sets a handler of its own.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.path.insert(0, str(pathlib.Path(__file__).with_name("shims")))
     from edgefleet_worker.entry import CannotServe, Entry  # noqa: PLC0415 - found since the line above
     from edgefleet_worker.frames import Channel  # noqa: PLC0415

@@ -98,6 +98,10 @@ class Workers:
             ),
         )  # fmt: skip
 
+    def hang_up(self) -> None:
+        for worker in self._running:
+            worker.hang_up()
+
     async def close(self) -> None:
         running = dict(self._running)
         self._running.clear()

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -11,17 +12,33 @@ import pytest
 
 from agent.engines.contract import Launch
 from agent.engines.docker_spec import container_name, container_spec
+from agent.secret_files import write
 from modules.digests import measure_bytes
 from modules.errors import BadSettings, NotReady, Untrusted
 from modules.image_import import import_archive
 from modules.manifest import Runtime
 from modules.names import device_id
 from tests.parts import docker as parts
+from tests.parts.pace import stretched
 
 pytestmark = pytest.mark.needs("docker")
 
 INSTALLATION = "0123456789ab"
 
+# Says how often it was signalled, and what it then reads.
+COUNTS = """
+import pathlib, signal
+seen = 0
+def again(*_):
+    global seen
+    seen += 1
+    print(seen, pathlib.Path("/run/secrets/token").read_text(), flush=True)
+signal.signal(signal.SIGHUP, again)
+signal.signal(signal.SIGTERM, lambda *_: exit(0))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
 HELLO = "print('hello', flush=True)\nimport signal\nsignal.signal(signal.SIGTERM, lambda *_: exit(0))\nsignal.pause()\n"
 LOOK = """
 import json, os, socket
@@ -204,6 +221,32 @@ class TestIsolation:
             connection.connect(str(path))
             assert connection.recv(10) == b"here"
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+    async def test_a_signal_reaches_the_main_process(self, docker_engine, launch, said, ended, container):
+        """Once for each time, and the file that was replaced before is the one that it reads; no other instance hears
+        it, and one that has ended, or is not there, is no error."""
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+            folder = Path(memory, "secrets", "1")
+            write(folder, {"token": b"first"}, group=os.getgid())
+            wanted = launch(COUNTS, secrets_dir=str(folder))
+            other = launch(HELLO, instance="camera-01234567-2")
+            for one in (wanted, other):
+                await docker_engine.start(one)
+                said(one.instance)
+            lines = ["ready"]
+            for count, value in enumerate(("second", "third"), start=1):
+                write(folder, {"token": value.encode()}, group=os.getgid())
+                await docker_engine.hang_up(wanted.instance)
+                lines.append(f"{count} {value}")
+                async with asyncio.timeout(stretched(10)):
+                    while await docker_engine.logs(wanted.instance, tail_bytes=100) != "\n".join(lines) + "\n":  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+            assert await docker_engine.logs(other.instance, tail_bytes=100) == "hello\n"
+            container(wanted.instance).kill()
+            ended(wanted.instance)
+            await docker_engine.hang_up(wanted.instance)
+            await docker_engine.stop(wanted.instance, grace_s=1)
+            await docker_engine.hang_up(wanted.instance)
 
     def test_two_devices_never_meet_in_a_name(self):
         """Device ids and instances with hyphens cannot be put together to another device's container name."""

@@ -30,6 +30,19 @@ from joblib import Parallel, delayed
 def run(data):
     return Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(8))
 """
+HEARS = b"""
+import signal
+heard = 0
+
+def init():
+    def again(*_):
+        global heard
+        heard += 1
+    signal.signal(signal.SIGHUP, again)
+
+def run(data):
+    return heard
+"""
 SCRIPT = b"def init():\n    pass\n\ndef run(data):\n    return data\n"
 
 
@@ -113,6 +126,10 @@ async def serves(launch: Launch) -> bool:
     return status == http.client.OK
 
 
+async def _heard(launch: Launch, times: int) -> bool:
+    return (await asyncio.to_thread(ask, launch, "POST", "/score", b"{}"))[1] == str(times).encode()
+
+
 def mark(tmp_path: Path) -> str:
     """The variable by which the instance's process says whose it is."""
     return f"EDGEFLEET_RECORD={record(tmp_path).parent}"
@@ -145,6 +162,17 @@ class TestLife:
         assert await engine.logs(wanted.instance, tail_bytes=10) == ""
         assert all(not processes.is_alive(processes.Identity(one.pid, one.ticks, leader.boot)) for one in members)
         await engine.stop(wanted.instance, grace_s=10)
+
+    async def test_a_signal_reaches_the_script(self, engines, interpreter, launch):
+        """SIGHUP for the server is passed on to a script that asks for it; what is not there hears nothing."""
+        engine, wanted = engines(interpreter), launch(script=HEARS)
+        await engine.start(wanted)
+        await until(lambda: serves(wanted))
+
+        await engine.hang_up(wanted.instance)
+        await until(lambda: _heard(wanted, 1))
+        await engine.stop(wanted.instance, grace_s=10)
+        await engine.hang_up(wanted.instance)
 
     async def test_start_is_idempotent(self, engines, interpreter, launch):
         """Starting what runs already gives the same process."""

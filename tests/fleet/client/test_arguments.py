@@ -67,3 +67,22 @@ def test_bounds_that_are_none_are_refused(word):
     """A bound that is no number does not become no bound."""
     with pytest.raises(Invalid, match="default:minimum:maximum"):
         arguments.adjustable([word], option="--adjustable")
+
+
+def test_secrets():
+    """A name, whether it is required, and what a new value takes."""
+    words = ["a", "b:optional", "c:file", "d:signal", "e:signal:optional"]
+    assert [(one.name, one.required, one.reload) for one in arguments.secrets(words, option="--secret")] == [
+        ("a", True, "restart"),
+        ("b", False, "restart"),
+        ("c", True, "file"),
+        ("d", True, "signal"),
+        ("e", False, "signal"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["A", "a:later", "a:file:signal", "../a", ""])
+def test_no_secrets(word):
+    """What no file can be called, or takes a value in two ways, is refused."""
+    with pytest.raises(Invalid, match="is not a valid secret"):
+        arguments.secrets([word], option="--secret")

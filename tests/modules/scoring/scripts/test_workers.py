@@ -57,6 +57,38 @@ def test_busy_and_idle(server, tmp_path):
     assert [reply().status for reply in waiting] == [200, 200]
 
 
+HEARS = """
+import os, pathlib, signal
+heard = 0
+def again(*_):
+    global heard
+    heard += 1
+    pathlib.Path(os.environ["HEARD"], f"{heard} {os.getpid()}").touch()
+def init():
+    signal.signal(signal.SIGHUP, again)
+def run(data):
+    return os.getpid()
+"""
+DEAF = "import os\ndef init():\n    pass\ndef run(data):\n    return os.getpid()\n"
+
+
+def test_a_signal_is_passed_on_to_each_worker_and_harms_none(start, script, tmp_path):
+    """SIGHUP, which says that secrets are new, comes to every worker whose script asks for it, as often as it is sent;
+    a script that does not ask serves on, and so does the server."""
+    hearing = start("--script", script(HEARS), WORKER_COUNT="2", HEARD=str(tmp_path)).ready()
+    for times in (1, 2):
+        hearing.process.send_signal(signal.SIGHUP)
+        hearing.until(lambda: len(list(tmp_path.glob(f"{times} *"))) == 2, "both workers hear it")  # noqa: B023
+    assert hearing.ask(body={}).json in {int(path.name.split()[1]) for path in tmp_path.glob("2 *")}
+
+    deaf = start("--script", script(DEAF)).ready()
+    before = deaf.ask(body={}).json
+    deaf.process.send_signal(signal.SIGHUP)
+    deaf.process.send_signal(signal.SIGHUP)
+    assert [deaf.ask(body={}).json for _ in range(3)] == [before] * 3
+    assert deaf.process.poll() is None
+
+
 def test_one_at_a_time(start, script, tmp_path):
     """A worker runs one request at a time, an asynchronous one too, so that whatever ends it ends no other request."""
     server = start("--script", script(SCRIPT), EDGEFLEET_SETTINGS='{"score_timeout_ms": 2000}').ready()

@@ -1,0 +1,75 @@
+"""The MQTT library's client, which says at once, and why, that a broker ends the connection before it lets us in.
+
+With TLS 1.3 a broker looks at our certificate when the handshake is over for us: what refuses it is the next thing that
+we read. The library writes that to its log and waits for the broker's welcome until its own timeout, half a minute.
+"""
+
+import asyncio
+import logging
+import ssl
+from typing import Any, Final
+
+import aiomqtt
+
+# What a broker's TLS says of a client's certificate (RFC 8446, 6.2), as OpenSSL names it.
+_ALERTS: Final = {
+    "CERTIFICATE_REVOKED": "it was revoked (ask the operator whether this device may come back)",
+    "CERTIFICATE_EXPIRED": "by the broker's clock it has ended, or has not begun",
+    "UNKNOWN_CA": "it is of an authority that the broker does not know",
+    "CERTIFICATE_REQUIRED": "none was shown",
+    "BAD_CERTIFICATE": "it is damaged",
+    "UNSUPPORTED_CERTIFICATE": "it is for another purpose",
+    "CERTIFICATE_UNKNOWN": "of an unknown reason",
+    "ACCESS_DENIED": "it may not come in",
+}
+
+
+class NotLetIn(aiomqtt.MqttError):
+    """The broker ended the connection before it let this device in."""
+
+
+class Client(aiomqtt.Client):
+    """As the library's; its ``async with`` raises :class:`NotLetIn` as soon as the broker has refused."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        self._heard = _Heard()
+        logger = logging.Logger("mqtt")  # noqa: LOG001 - one for each client, beside the tree of loggers
+        logger.addHandler(self._heard)
+        super().__init__(*arguments, logger=logger, **more)
+
+    def _on_disconnect(self, *arguments: Any, **more: Any) -> None:
+        """May be called in the thread that connects."""
+        waiting = self._connected
+        if not waiting.done():
+            self._loop.call_soon_threadsafe(_end, waiting, NotLetIn(refusal(self._heard.last)))
+        super()._on_disconnect(*arguments, **more)
+
+
+def refusal(error: OSError | None) -> str:
+    """Why the broker did not let us in, in plain words, from what reading from it met; None: it only hung up."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        alert = error.reason.partition("ALERT_")[2]
+        if alert in _ALERTS:
+            return f"the broker refuses this device's certificate: {_ALERTS[alert]}"
+    return f"the broker ended the connection before it let this device in: {error or 'it gave no reason'}"
+
+
+class _Heard(logging.Handler):
+    """The last error that the library met at its socket, of which it tells its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        errors = [one for one in arguments if isinstance(one, OSError)]
+        if errors:
+            self.last = errors[-1]
+        else:
+            logging.getLogger("mqtt").handle(record)
+
+
+def _end(waiting: asyncio.Future[None], error: NotLetIn) -> None:
+    if not waiting.done():
+        waiting.set_exception(error)
