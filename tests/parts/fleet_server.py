@@ -32,7 +32,11 @@ class FleetServer(NamedTuple):
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
         verify = ssl.create_default_context(cafile=str(self.data.ca))
-        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=60, trust_env=False)
+        # The server ends what is idle for five seconds, which is as long as the library would go on with it.
+        limits = httpx.Limits(keepalive_expiry=1)
+        return httpx.Client(
+            base_url=self.url, headers=headers, verify=verify, timeout=60, trust_env=False, limits=limits
+        )
 
     def log(self) -> str:
         return (self.data.root.parent / "server.log").read_text()
