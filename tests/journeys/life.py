@@ -24,7 +24,7 @@ from tests.agent.renewing import serial
 from tests.doubles.publisher import checked
 from tests.journeys.owner import Owner
 from tests.parts import digits
-from tests.parts.moved import AGENT, SERVER, MovedTime
+from tests.parts.moved.moved_time import AGENT, SERVER, MovedTime
 from tests.parts.on_device import OnDevice
 from tests.parts.proxy import Proxy
 from tests.parts.system import System

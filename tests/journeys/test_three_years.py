@@ -22,7 +22,7 @@ from tests.journeys.life import DAY_S, Life
 from tests.journeys.owner import TEAM
 from tests.parts import digits
 from tests.parts.key_site import signed_by
-from tests.parts.moved import MovedTime
+from tests.parts.moved.moved_time import MovedTime
 
 pytestmark = pytest.mark.needs("mosquitto", "faketime")
 YEARS = 3 * 365

@@ -47,7 +47,7 @@ def initialise(root: Path, database: str = "") -> Folder:
     folder = Folder(root)
     command = [sys.executable, "-m", "fleet", "init", "--data", root]
     environment = os.environ | {"EDGEFLEET_FLEET_DATABASE": database}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=stretched(60))
     return folder
 
 
