@@ -99,7 +99,7 @@ class Life:
         self.catches_up(self.moved.now())
         self.holds()
 
-    def reaches(self, day: int) -> None:
+    def reaches(self, day: float) -> None:
         """Live until this day, step by step."""
         while self.day < day:
             self.passes(min(self.step, day - self.day))
@@ -203,6 +203,10 @@ class Life:
         lines = checked(self.http.get("/metrics")).text.splitlines()
         found = [line.split() for line in lines if line.startswith("edgefleet_ends_in_seconds{")]
         return {name.split('"')[1]: float(left) for name, left in found}
+
+    def due(self) -> float:
+        """The days until the device renews its certificate, as the server shows it."""
+        return (self.shown()["certificate"]["renewal_due"] - self.moved.now()) / DAY_S
 
     def left(self) -> float:
         """The seconds that the device's certificate still holds, by its own file."""
