@@ -180,6 +180,10 @@ class Life:
         assert self.left() > 0, f"{where}: its certificate has ended"
         health = self.health()
         assert health["mishaps"] == {}, (where, health)
+        self.listens()
+
+    def listens(self) -> None:
+        """Hear what the server has told since."""
         for one in checked(self.http.get("/api/v1/events", params={"limit": 1000})).json():
             self.told.setdefault((one["at"], one["kind"], one["device"], one["message"]))
 

@@ -166,12 +166,17 @@ def owner_is_away(life):
     life.owner.away = True
     while (left := min(life.ends()[role] for role in (roles.TARGETS, TEAM))) > 6 * DAY_S:
         life.passes(min(life.step, left / DAY_S - 5.5))
-    for role in (roles.TARGETS, TEAM):
-        last = roles.life(role).total_seconds() * (1 - LAST)
-        ends = life.moved.now() + life.ends()[role]
-        assert any(
-            at > ends - last and words.startswith(role) for at, kind, _, words in life.told if kind == "ends-soon"
-        )
+    ends = {role: life.moved.now() + left for role, left in life.ends().items()}
+
+    def told_late(role):
+        last = ends[role] - roles.life(role).total_seconds() * (1 - LAST)
+        return any(at > last and kind == "ends-soon" and words.startswith(role) for at, kind, _, words in life.told)
+
+    def told():
+        life.listens()
+        return told_late(roles.TARGETS) and told_late(TEAM)
+
+    life.until(told, "somebody is told again of what nobody has heeded")
     life.owner.away = False
 
 
