@@ -1,4 +1,4 @@
-"""When this device renews its certificate: at two thirds of its life, by the time that it believes.
+"""When this device renews its certificate: at two thirds of its life or sooner, by the time that it believes.
 
 The clock of a device lies: it is not set, or set wrong and set right later. So a renewal is not repeated before a
 quarter of a life has passed by the same clock, whatever the dates say; and where the clock is certainly wrong, half a

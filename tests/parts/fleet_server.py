@@ -33,7 +33,11 @@ class FleetServer(NamedTuple):
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
         verify = ssl.create_default_context(cafile=str(self.data.ca))
-        return httpx.Client(base_url=self.url, headers=headers, verify=verify, timeout=stretched(60), trust_env=False)
+        # The server ends what is idle for five seconds, which is as long as the library would go on with it.
+        limits = httpx.Limits(keepalive_expiry=1)
+        return httpx.Client(
+            base_url=self.url, headers=headers, verify=verify, timeout=stretched(60), trust_env=False, limits=limits
+        )
 
     def log(self) -> str:
         return (self.data.root.parent / "server.log").read_text()
@@ -50,8 +54,11 @@ def initialise(root: Path, database: str = "") -> Folder:
 
 
 @contextmanager
-def fleet_server(data: Folder, broker: Broker, **settings: str) -> Iterator[FleetServer]:
-    """Start a server on a free loopback port, wait until it answers, stop it at the end."""
+def fleet_server(data: Folder, broker: Broker, *, program: str = "fleet", **settings: str) -> Iterator[FleetServer]:
+    """Start a server on a free loopback port, wait until it answers, stop it at the end.
+
+    ``program`` is the Python module that is run.
+    """
     ready = data.root.parent / "ready"
     ready.unlink(missing_ok=True)
     given = {
@@ -65,7 +72,7 @@ def fleet_server(data: Folder, broker: Broker, **settings: str) -> Iterator[Flee
         "INSECURE_DEMO_KEYS": "true",  # tests keep the owner's keys beside everything else
     } | {name.upper(): value for name, value in settings.items()}
     environment = os.environ | {f"EDGEFLEET_FLEET_{name}": value for name, value in given.items()}
-    command = [sys.executable, "-m", "fleet", "serve", "--ready-file", str(ready)]
+    command = [sys.executable, "-m", program, "serve", "--ready-file", str(ready)]
     log_path = data.root.parent / "server.log"
     with (
         log_path.open("ab") as log,

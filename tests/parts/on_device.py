@@ -35,9 +35,14 @@ class Scored(NamedTuple):
 
 
 class OnDevice:
-    """One enrolled device; ``engine`` is the container engine's socket, ``settings`` are the agent's."""
+    """One enrolled device; ``engine`` is the container engine's socket, ``settings`` are the agent's.
 
-    def __init__(self, system: System, name: str, *, engine: str | None = None, **settings: str) -> None:
+    ``program`` is the Python module that is run as the agent.
+    """
+
+    def __init__(
+        self, system: System, name: str, *, engine: str | None = None, program: str = "agent", **settings: str
+    ) -> None:
         self.system, self.name = system, name
         self.folder = system.folder / name
         self.state, self.runtime = self.folder / "state", self.folder / "run"
@@ -58,7 +63,7 @@ class OnDevice:
         table, ready = self.runtime / "gateway" / "table.json", self.folder / "gateway-ready"
         arguments = ("--table", str(table))
         self.agent = Program(
-            "agent", [sys.executable, "-m", "agent", "run"], self.folder / "agent.log", environment=self.environment
+            "agent", [sys.executable, "-m", program, "run"], self.folder / "agent.log", environment=self.environment
         )
         self.gateway = Program(
             "gateway",
@@ -143,6 +148,21 @@ class OnDevice:
             yield client.containers.list(all=True, filters={"label": f"edgefleet.device={self.name}"})
         finally:
             client.close()
+
+    def processes(self) -> dict[int, str]:
+        """The digests of all modules that run as processes out of its state folder, by number, whoever started them."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = process.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if not {b"modules.scoring", b"--module"} <= set(words):
+                continue
+            place = Path(words[words.index(b"--module") + 1].decode())
+            if place.is_relative_to(self.state):
+                found[int(process.parent.name)] = f"sha256:{place.name}"
+        return found
 
     def said(self) -> str:
         slots = self.command("status", "--json") if (self.state / "agent.db").exists() else "no memory"

@@ -31,6 +31,11 @@ def postgres_program(name: str) -> str | None:
     return str(found[-1]) if found else program(name)
 
 
+def faketime() -> Path | None:
+    """The library that moves the clock of programs; Debian keeps it in a folder of its architecture's."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
 def engine_socket() -> str:
     """The container engine's socket, as its own client would find it."""
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
@@ -65,6 +70,7 @@ PARTS = {
         lambda: program("dockerd") is not None and os.geteuid() == 0,
         "apt-get install docker.io, and run the tests as root",
     ),
+    "faketime": Part(lambda: faketime() is not None, "install faketime: apt-get install faketime"),
     "git": Part(
         lambda: program("git") is not None and os.path.exists(".git"),  # noqa: PTH110 - a worktree's .git is a file
         "run in a git checkout, with git installed",

@@ -27,6 +27,7 @@ class Proxy:
         self.received = self.sent = 0
         self._open = threading.Event()
         self._open.set()
+        self._cut = False
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -52,10 +53,22 @@ class Proxy:
         """From now on nothing arrives, and nobody is told: connections stay as they are."""
         self._open.clear()
 
+    def cut(self) -> None:
+        """End every connection, and each that comes from now on, until :meth:`mend`."""
+        self._cut = True
+        _end(*self._ends)
+
+    def mend(self) -> None:
+        """Pass connections on again."""
+        self._cut = False
+
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listening.accept()
+                if self._cut:
+                    near.close()
+                    continue
                 far = socket.create_connection((HOST, self._target))
             except OSError:
                 return

@@ -23,7 +23,7 @@ ENDED = ("done", "failed", "cancelled")
 class System:
     """One fleet, on loopback; broker and server can be taken away and come back where they were.
 
-    ``settings`` are the server's, besides those that every test's server has.
+    ``settings`` are the server's, besides those that every test's server has, and its ``program``.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
