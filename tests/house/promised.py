@@ -219,6 +219,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/people/test_scopes.py::test_a_rollout_is_cut_to_what_its_maker_may_reach",
         "tests/attacks/api/test_rows_35_to_37_rights.py::test_row_37_other_groups_device",
         "tests/fleet/people/test_scopes.py::test_nobody_labels_a_device_out_of_their_own_rights_or_into_them",
+        "tests/fleet/people/test_scopes_of_joining.py::test_a_bundle_lets_devices_into_one_s_own_group_alone",
+        "tests/fleet/people/test_scopes_of_joining.py::test_who_waits_is_seen_approved_and_rejected_in_one_s_own_group_alone",
+        "tests/fleet/people/test_scopes_of_secrets.py::test_a_secret_is_set_for_one_s_own_group_and_for_whoever_joins_it",
     ),
     "A rollout from one person alone": (
         "tests/fleet/people/test_four_eyes.py::test_row_44_who_starts_a_rollout_does_not_approve_it",
