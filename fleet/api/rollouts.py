@@ -1,6 +1,7 @@
 """Rollouts: plan, start, look, and steer."""
 
 import http
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -19,7 +20,7 @@ from modules.names import ModuleRef, device_id, slot_name
 router = APIRouter(prefix="/api/v1/rollouts")
 
 Action = Literal["pause", "resume", "cancel", "revert", "retry"]
-ACTIONS: Final = {
+ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "pause": control.pause,
     "resume": control.resume,
     "cancel": control.cancel,
@@ -132,9 +133,13 @@ def approve(rollout: RolloutPath, use: Use, who: Asker, scope: In) -> dict[str, 
 
 
 @router.post("/{rollout}/{action}", dependencies=[Depends(need("rollout:write"))])
-def act(rollout: RolloutPath, action: Action, use: Use, by: By, scope: In) -> dict[str, Any]:
+def act(rollout: RolloutPath, action: Action, use: Use, who: Asker, scope: In) -> dict[str, Any]:
+    """With four_eyes on, one that was paused or has failed goes on by another operator's word than its starter's."""
+    more: dict[str, Any] = {"by": who.name}
+    if action in {"resume", "retry"}:
+        more |= {"operator": who.operator, "needs_another": use.settings.four_eyes}
     with use.database.write() as connection:
-        ACTIONS[action](connection, use.clock(), rollout, by=by)
+        ACTIONS[action](connection, use.clock(), rollout, **more)
         shown = view.one(connection, rollout, scope)
     use.wake()
     return shown

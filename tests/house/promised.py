@@ -225,6 +225,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "A rollout from one person alone": (
         "tests/fleet/people/test_four_eyes.py::test_row_44_who_starts_a_rollout_does_not_approve_it",
+        "tests/fleet/people/test_four_eyes.py::test_row_44_who_starts_a_rollout_does_not_let_it_go_on",
+        "tests/fleet/people/test_four_eyes.py::test_row_44_a_slot_is_emptied_by_two_people",
+        "tests/fleet/people/test_four_eyes.py::test_row_44_the_way_back_needs_nobody_else",
         "tests/fleet/people/test_four_eyes.py::test_row_44_what_a_rule_starts_its_maker_does_not_approve",
         "tests/fleet/people/test_four_eyes.py::test_row_44_nobodys_token_is_no_second_person",
     ),
