@@ -26,7 +26,7 @@ async def warnings(house, by):
 
 
 async def test_only_who_may_read_the_fleets_events_is_told_which_teams_metadata_ends(house):
-    """Everybody else hears of how many and which kind: without a token, with a wrong one, without the right, bounded."""
+    """Everybody else hears of how many and which kind: without a token, with a wrong one, or without the right."""
     plant(house)
     house.http.cookies.clear()
     said = [(await house.http.get("/healthz")).json()["warnings"]]
