@@ -15,6 +15,7 @@ from fleet.rollouts import control, policy, view
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Starter, Wish, prepare, start
 from fleet.services import Use
+from modules.bounds import MAX_COUNT
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
@@ -85,9 +86,15 @@ def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
-def list_rollouts(use: Use, scope: In) -> list[dict[str, Any]]:
+def list_rollouts(
+    use: Use,
+    scope: In,
+    before: Annotated[int | None, Query(ge=1, le=MAX_COUNT)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """The newest first, page by page: ``before`` is the ``id`` of the last of the page before."""
     with use.database.read() as connection:
-        return view.every(connection, scope)
+        return view.some(connection, scope, before=before, limit=limit)
 
 
 @router.get("/{rollout}", dependencies=[Depends(need("rollout:read"))])

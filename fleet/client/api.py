@@ -321,7 +321,13 @@ class Fleet(Exchange):
         return self._decode(self._call("GET", f"{_V1}/devices/{device}/telemetry", params=asked), Telemetry)
 
     def rollouts(self) -> list[Rollout]:
-        return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])
+        """All of them, the newest first."""
+        found: list[Rollout] = []
+        asked: dict[str, Any] = {"limit": _PAGE}
+        while some := self._decode(self._call("GET", f"{_V1}/rollouts", params=asked), list[Rollout]):
+            found += some
+            asked["before"] = some[-1].id
+        return found
 
     def rollout(self, rollout: str) -> Rollout:
         return self._decode(self._call("GET", f"{_V1}/rollouts/{rollout}"), Rollout)
