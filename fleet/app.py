@@ -52,6 +52,7 @@ from fleet.db import Database
 from fleet.demand import Demands
 from fleet.devices import labels_of
 from fleet.enrolment import Enrolment
+from fleet.fixed_headers import FixedHeaders
 from fleet.folder import Folder
 from fleet.ingest import Ingest
 from fleet.leader import lead
@@ -119,6 +120,7 @@ def create_app(
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
+    app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet):

@@ -39,6 +39,8 @@ commands = Table(
     Index("ix_commands_device_number", "device", "number"),
     Index("ix_commands_state_number", "state", "number"),
     Index("ix_commands_ended", "ended"),
+    # Counts are read from this index alone.
+    Index("ix_commands_counts", "name", "state", "device"),
 )
 
 command_parts = Table(

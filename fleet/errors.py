@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fleet.db import in_words
+from fleet.fixed_headers import FIXED
 from fleet.refusals import Busy, Conflict, Forbidden, Missing, TooLarge, TooMany, Unauthorised
 from modules.errors import EdgefleetError, Invalid, NeedsOperator, NoSpace, Refused, Transient, Unfit, Untrusted
 
@@ -104,7 +105,9 @@ async def _disk(_request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
+    failed = problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
+    failed.headers.update(FIXED)  # this one is answered outside of all middleware
+    return failed
 
 
 def problem(code: http.HTTPStatus, name: str, detail: str, *, element: str = "", remedy: str = "") -> JSONResponse:

@@ -9,6 +9,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Connection, func, select
 
 from fleet import endings
+from fleet.command_tables import commands
+from fleet.commands import states
 from fleet.devices import LIVE
 from fleet.folder import Folder
 from fleet.people.scope import EVERYTHING, Scope
@@ -52,8 +54,9 @@ class _Said(msgspec.Struct):
 
 
 def fleet(connection: Connection, now: float, scope: Scope = EVERYTHING) -> list[Metric]:
-    """Devices, rollouts and orders; some ten families, whatever the size of the fleet."""
-    return [*_devices(connection, now, scope), *_rollouts(connection, scope), _waiting(connection, scope)]
+    """Devices, rollouts, orders and commands; some ten families, whatever the size of the fleet."""
+    whole = (*_devices(connection, now, scope), *_rollouts(connection, scope))
+    return [*whole, _waiting(connection, scope), _commands(connection, scope)]
 
 
 def ends(connection: Connection, now: float, folder: Folder, scope: Scope = EVERYTHING) -> list[Metric]:
@@ -185,6 +188,22 @@ def _waiting(connection: Connection, scope: Scope) -> Metric:
     counted = select(func.count()).select_from(devices).where(waiting, scope.live_devices())
     count = connection.execute(counted).scalar_one()
     return single("edgefleet_orders_waiting", "orders that the broker has not taken yet", count)
+
+
+def _commands(connection: Connection, scope: Scope) -> Metric:
+    """Of each name that was given, and names are of a closed list: every state, so that no series ends."""
+    mine = scope.of_device(commands.c.device)
+    counted = select(commands.c.name, commands.c.state, func.count()).where(mine)
+    counts: Counter[tuple[str, str]] = Counter()
+    for name, state, count in connection.execute(counted.group_by(commands.c.name, commands.c.state)):
+        counts[name, state] = count
+    found = GaugeMetricFamily(
+        "edgefleet_commands", "commands to devices that are kept, by name and state", labels=["name", "state"]
+    )
+    for name in sorted({name for name, _ in counts}):
+        for state in states.State:
+            found.add_metric([name, state], counts[name, state])
+    return found
 
 
 def single(name: str, about: str, value: float) -> Metric:

@@ -30,6 +30,7 @@ from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.refusals import TooMany
 from fleet.said import ANSWER, Document, Inbound, Said, signed
+from fleet.sent_again import SentAgain
 from fleet.settings import DAY_TELEMETRY
 from fleet.tables import devices
 from fleet.telemetry import news
@@ -58,7 +59,7 @@ PARTING_S: Final = 60.0
 _SEEN: Final = (
     *(devices.c.id, devices.c.removed, devices.c.epoch, devices.c.status_epoch, devices.c.retired_epochs),
     *(devices.c.online, devices.c.boot, devices.c.facts_number, devices.c.report_number, devices.c.report),
-    *(devices.c.telemetry_number, devices.c.revoked),
+    *(devices.c.telemetry_number, devices.c.revoked, devices.c.order_published),
 )
 
 
@@ -100,6 +101,7 @@ class Ingest:
         self._mishaps, self._meters = mishaps, meters
         self._refused = Attempts()
         self._told = Attempts()
+        self._sent_again = SentAgain()
         # Checking a signature, which is most of what reading takes, lets go of Python's lock.
         self._readers = ThreadPoolExecutor(threads(granted()), thread_name_prefix="signatures")
 
@@ -157,6 +159,7 @@ class Ingest:
                     if receipt:  # numbers of one device only grow, and a new epoch comes after an old one
                         receipts[message.device] = receipt
             gathered.write(connection)
+            told += self._sent_again.look(connection, self._clock(), gathered.reports)
         # Last, so that what is tried again is not counted twice.
         for kind, text, device in told:
             self._event(connection, kind, text, device)

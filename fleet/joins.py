@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, insert, select, update
 
 from fleet import selectors, tokens
-from fleet.refusals import JoinExpired, JoinRevoked, JoinSpent, Missing, Unauthorised
+from fleet.people.scope import EVERYTHING, Scope
+from fleet.refusals import Forbidden, JoinExpired, JoinRevoked, JoinSpent, Missing, Unauthorised
 from fleet.tables import devices, joins, pending
 from modules.names import DeviceId
 
@@ -30,7 +31,7 @@ class Terms:
     """Who may join: how many devices within how many seconds, and the labels that they get.
 
     ``approve``: they wait for an operator's word; None: as the server's setting says. ``name`` is the only one that may
-    be taken, and ``readmit`` says that it is another key's, or was. ``by`` is who made it.
+    be taken, and ``readmit`` says that it is another key's, or was. ``by`` is who made it, with rights for ``scope``.
     """
 
     life_s: float
@@ -40,6 +41,7 @@ class Terms:
     name: DeviceId | None = None
     readmit: bool = False
     by: str = ""
+    scope: Scope = EVERYTHING
 
 
 def add(connection: Connection, now: float, terms: Terms, *, approve: bool, **more: str) -> int:
@@ -47,12 +49,20 @@ def add(connection: Connection, now: float, terms: Terms, *, approve: bool, **mo
 
     Raises:
         Invalid: a label that no selector could name.
+        Forbidden: with these labels a device would lie outside of what its maker's rights are for; the caller's
+            transaction ends.
     """
     row: dict[str, Any] = {"created": now, "expires": now + terms.life_s, "uses": terms.uses, "uses_left": terms.uses}
     row |= {"labels": selectors.check_labels(terms.labels), "approve": approve, "by": terms.by}
     row |= {"name": terms.name, "readmit": terms.readmit}
     made = connection.execute(insert(joins).values(**row, **more)).inserted_primary_key
     assert made is not None  # noqa: S101 - for mypy
+    if connection.scalar(select(joins.c.id).where(joins.c.id == made[0], terms.scope.of_joins())) is None:
+        raise Forbidden(
+            "who joins so would be outside of what your rights are for",
+            element="labels",
+            remedy=f"give them labels that are of {terms.scope.groups}: --label KEY=VALUE",
+        )
     return int(made[0])
 
 
@@ -147,17 +157,22 @@ def revoke(connection: Connection, now: float, join: int) -> Join:
     """
     found = connection.execute(select(joins).where(joins.c.id == join, joins.c.revoked.is_(None))).one_or_none()
     if found is None:
-        raise Missing("there is no such join bundle", element=str(join), remedy="see edgefleet devices joins list")
+        raise none_such(str(join))
     connection.execute(pending.delete().where(pending.c.join == join, pending.c.state == "waiting"))
     state = ENDED if found.claim_state == OPEN else found.claim_state
     connection.execute(update(joins).where(joins.c.id == join).values(revoked=now, claim_state=state))
     return found
 
 
-def view_all(connection: Connection) -> list[dict[str, Any]]:
-    """The newest ones, newest first, as the API shows them; never a token."""
+def none_such(named: str) -> Missing:
+    """What is said of a number that no join has, or none that whoever asks may see."""
+    return Missing("there is no such join bundle", element=named, remedy="see edgefleet devices joins list")
+
+
+def view_all(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """The newest ones of a scope, newest first, as the API shows them; never a token."""
     shown = ("id", "created", "by", "expires", "uses", "uses_left", "labels", "approve", "name", "readmit", "revoked")
-    rows = connection.execute(select(joins).order_by(joins.c.id.desc()).limit(_SHOWN)).all()
+    rows = connection.execute(select(joins).where(scope.of_joins()).order_by(joins.c.id.desc()).limit(_SHOWN)).all()
     waiting = connection.scalars(select(pending.c.join).where(pending.c.state == "waiting")).all()
     return [
         {name: getattr(row, name) for name in shown}

@@ -46,6 +46,14 @@ class Mishaps:
         with self._lock:
             return [words for some in self._warnings.values() for words in some]
 
+    @property
+    def kinds(self) -> list[str]:
+        """The same without a name in it, for whoever may not see those."""
+        with self._lock:
+            return [
+                f"{len(some)} of {name}: ask as who may read events" for name, some in self._warnings.items() if some
+            ]
+
     def warn(self, name: str, words: list[str]) -> bool:
         """The warnings of this name from now on, logged once; whether there is one that was not there before."""
         with self._lock:

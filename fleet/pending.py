@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from fleet import joins
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing, NameTaken, TooMany
 from fleet.tables import pending
 from modules.names import DeviceId
@@ -76,9 +77,7 @@ def waiting(connection: Connection, now: float, name: DeviceId, fingerprint: str
         select(pending).where(pending.c.name == name, pending.c.state == WAITING, pending.c.expires > now)
     ).one_or_none()
     if found is None:
-        raise Missing(
-            "no device waits for approval under this name", element=name, remedy="see edgefleet devices pending"
-        )
+        raise none_waits(name)
     if fingerprint is not None and found.fingerprint != fingerprint:
         raise Conflict(
             "the key that waits under this name has another fingerprint",
@@ -112,10 +111,16 @@ def forget_old(connection: Connection, now: float) -> None:
     connection.execute(delete(pending).where(over))
 
 
-def view_all(connection: Connection, now: float) -> list[dict[str, Any]]:
-    """Who waits, the longest first, as the API shows it."""
-    shown = ("name", "fingerprint", "address", "since", "expires", "join")
-    rows = connection.execute(
-        select(pending).where(pending.c.state == WAITING, pending.c.expires > now).order_by(pending.c.since)
+def none_waits(named: str) -> Missing:
+    """What is said of a name under which nobody waits, or nobody whom whoever asks may see."""
+    return Missing(
+        "no device waits for approval under this name", element=named, remedy="see edgefleet devices pending"
     )
+
+
+def view_all(connection: Connection, now: float, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """Who waits to be a device of a scope, the longest first, as the API shows it."""
+    shown = ("name", "fingerprint", "address", "since", "expires", "join")
+    mine = (pending.c.state == WAITING) & (pending.c.expires > now) & scope.of_pending()
+    rows = connection.execute(select(pending).where(mine).order_by(pending.c.since))
     return [{name: getattr(row, name) for name in shown} for row in rows]

@@ -2,6 +2,8 @@
 
 - Telemetry: after ``keep_telemetry_s``, by the time at which the server got it; the newest of each device stays.
 - Keys that wait for approval: after their time; join bundles and claims: a month after theirs.
+- Tokens: a month after they ended or were revoked; the audit log and the events say longer what was done with them.
+  Sessions of browsers: at their end.
 - Events: after ``keep_events_s``, except the newest.
 - What devices sent as results of commands: after ``keep_results_s``; the commands that are over, and whatever is left
   of their results: after ``keep_commands_s``.
@@ -24,7 +26,18 @@ from fleet.joins import CUT
 from fleet.meters import Meters
 from fleet.rollouts.phases import Standing, State
 from fleet.settings import Settings
-from fleet.tables import events, history, joins, members, rollouts, slot_revisions, slots, telemetry_history
+from fleet.tables import (
+    events,
+    history,
+    joins,
+    members,
+    rollouts,
+    sessions,
+    slot_revisions,
+    slots,
+    telemetry_history,
+    tokens,
+)
 from fleet.tables import pending as pending_rows
 
 # Rows of one transaction: some milliseconds of the writers' lock.
@@ -36,6 +49,7 @@ ROLLOUTS_AT_ONCE: Final = 5
 EVENTS_KEPT: Final = 1000
 # Join bundles and claims after their end: the events say longer who joined with them.
 JOINS_KEPT_S: Final = 30 * 86400
+TOKENS_KEPT_S: Final = 30 * 86400
 REVISIONS_KEPT: Final = 10
 _ENDED: Final = (State.DONE, State.PARTIAL, State.FAILED, State.CANCELLED, State.REVERTED)
 _JOINED: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.DONE, State.PARTIAL)
@@ -51,6 +65,7 @@ class Retention:
         self._work: tuple[Callable[[], bool], ...] = (
             self._events,
             self._joins,
+            self._tokens,
             self._telemetry,
             self._results,
             self._commands,
@@ -86,6 +101,18 @@ class Retention:
             over = joins.c.claim_state.in_(("", CUT)) & (joins.c.expires < before) & joins.c.id.not_in(known)
             chosen = select(joins.c.id).where(over).order_by(joins.c.id).limit(AT_ONCE).subquery()
             return self._delete(connection, joins, joins.c.id.in_(select(chosen.c.id))) == AT_ONCE
+
+    def _tokens(self) -> bool:
+        """Tokens and sessions that are over; the newest token stays, for its number is given to no other."""
+        now = self._clock()
+        newest = select(func.max(tokens.c.id)).scalar_subquery()
+        over = or_(tokens.c.expires < now - TOKENS_KEPT_S, tokens.c.revoked < now - TOKENS_KEPT_S)
+        old = select(tokens.c.id).where(over, tokens.c.id < newest).order_by(tokens.c.id).limit(AT_ONCE).subquery()
+        ended = select(sessions.c.hash).where(sessions.c.ends <= now).limit(AT_ONCE).subquery()
+        with self._database.write() as connection:
+            gone = self._delete(connection, tokens, tokens.c.id.in_(select(old.c.id)))
+            out = self._delete(connection, sessions, sessions.c.hash.in_(select(ended.c.hash)))
+        return AT_ONCE in {gone, out}
 
     def _telemetry(self) -> bool:
         kept = telemetry_history.c

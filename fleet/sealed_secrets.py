@@ -5,7 +5,7 @@ device can open, and no answer, event or error has any of it. A device's order c
 declares (fleet/orders.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,9 +13,11 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from fleet import devices as fleet_devices
 from fleet import events, selectors
+from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.secret_tables import secret_wishes, secrets
+from fleet.selectors import Selector
 from fleet.tables import devices, slots
 from modules import sealing
 from modules.errors import Invalid
@@ -26,6 +28,9 @@ from modules.protocol.order import MAX_SECRETS, Secret, SlotOrder
 # Sealed bytes of one device's order; as base64 they are a third more, and the order has 256 KiB.
 MOST_BYTES: Final = 64 << 10
 _TOGETHER: Final = 500
+_SELECTOR: Final = 500
+# Instead of the selector of a secret that was set for others, too.
+_FOR_MORE: Final = "(it is set for more than your rights are for)"
 # Where a secret stands on a device.
 SET, NOT_SET, AGAIN, NO_KEY = "set", "not set", "must be set again", "no key"
 NO_KEY_REMEDY: Final = "it has no key for secrets: update its agent, or enrol it again if it was revoked"
@@ -58,8 +63,10 @@ def set_secret(
 
     Raises:
         Missing: a named device does not exist, or the selector matches none.
-        Invalid: the value is empty or too long, or a device would have too many secrets.
+        Invalid: the value or the selector is empty or too long, or a device would have too many secrets.
     """
+    if len(selector) > _SELECTOR:
+        raise Invalid(f"the selector is longer than {_SELECTOR} characters", element="selector")
     chosen = _chosen(connection, selector, only)
     mine = (secrets.c.slot == place.slot) & (secrets.c.name == place.name)
     version = int(connection.scalar(select(func.max(secrets.c.version)).where(mine)) or 0) + 1
@@ -104,12 +111,15 @@ def remove(
     now: float,
     registry: Registry,
     place: Place,
+    scope: Scope = EVERYTHING,
     *,
     selector: str,
     only: Sequence[DeviceId] | None,
     by: str,
 ) -> dict[str, Any]:
-    """Take a secret away from the chosen devices.
+    """Take a secret away from the chosen devices, which the caller has cut to the scope.
+
+    With all devices of the scope go all wishes for them, but those that are for others, too.
 
     Raises:
         Missing: none of them has it.
@@ -124,11 +134,17 @@ def remove(
     for some in _some(having):
         connection.execute(update(secrets).where(mine, secrets.c.device.in_(some)).values(sealed=None))
     wanted = (secret_wishes.c.slot == place.slot) & (secret_wishes.c.name == place.name)
-    if only is not None:
-        wanted &= secret_wishes.c.selector.in_([f"id={device}" for device in only])
-    elif selector != "*":
-        wanted &= secret_wishes.c.selector == selector
-    wishes = connection.execute(delete(secret_wishes).where(wanted)).rowcount
+    gone = [f"id={device}" for device in only or ()]
+    if only is None:
+        whole = Scope(tuple(one for one in scope.areas if str(one.selector) == selector))
+        kept = connection.scalars(select(secret_wishes.c.selector).where(wanted))
+        gone = [
+            one for one in kept if one == selector or (whole.areas and _inside(selectors.parse(one), whole, chosen))
+        ]
+    wishes = 0
+    for start in range(0, len(gone), _TOGETHER):
+        some_wishes = secret_wishes.c.selector.in_(gone[start : start + _TOGETHER])
+        wishes += connection.execute(delete(secret_wishes).where(wanted, some_wishes)).rowcount
     if not having and not wishes:
         raise Missing("no such secret is set there", element=place.name, remedy="see edgefleet secrets list")
     _renew_orders(connection, having, place.slot)
@@ -137,10 +153,13 @@ def remove(
     return {"name": place.name, "slot": place.slot, "removed": having}
 
 
-def view(connection: Connection) -> list[dict[str, Any]]:
-    """Every secret that was set: for whom, and where it stands on each of those devices. No value, sealed or not."""
-    known = [(one.device, one.labels) for one, _ in fleet_devices.chosen(connection, "*", None)]
-    keys = _keys(connection, [device for device, _ in known])
+def view(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+    """Every secret that was set: for whom, and where it stands on each of those devices. No value, sealed or not.
+
+    Of a scope: its devices, and the secrets that were set for one of them, or would be for one that joins.
+    """
+    known = {one.device: one.labels for one in fleet_devices.meant(connection, "*", None, scope)}
+    keys = _keys(connection, list(known))
     columns = (secrets.c.device, secrets.c.slot, secrets.c.name, secrets.c.version, secrets.c.sealed_to)
     held = {
         (row.device, row.slot, row.name): row
@@ -150,13 +169,15 @@ def view(connection: Connection) -> list[dict[str, Any]]:
     for wish in connection.execute(select(secret_wishes).order_by(secret_wishes.c.slot, secret_wishes.c.name)):
         wanted = selectors.parse(wish.selector)
         found = []
-        for device, labels in known:
+        for device, labels in known.items():
             if wanted.matches(labels):
                 row = held.get((device, wish.slot, wish.name))
                 state = _state(row and row.sealed_to, keys.get(device, b""))
                 found.append({"device": device, "state": state, "version": row.version if row else None})
-        about = {"name": wish.name, "slot": wish.slot, "selector": wish.selector, "at": wish.at, "by": wish.by}
-        shown.append(about | {"devices": found})
+        mine = _inside(wanted, scope, known)
+        if mine or found:
+            about = {"name": wish.name, "slot": wish.slot, "selector": wish.selector if mine else _FOR_MORE}
+            shown.append(about | {"at": wish.at, "by": wish.by, "devices": found})
     return shown
 
 
@@ -198,6 +219,14 @@ def forget(connection: Connection, device: DeviceId) -> None:
     """The device was removed."""
     connection.execute(delete(secrets).where(secrets.c.device == device))
     connection.execute(delete(secret_wishes).where(secret_wishes.c.selector == f"id={device}"))
+
+
+def _inside(wanted: Selector, scope: Scope, known: Container[str]) -> bool:
+    """Whether a wish is for nobody outside a scope that has these devices."""
+    if any(Area(wanted, None).within(one) for one in scope.areas):
+        return True
+    named = [term.values for term in wanted.terms if term.key == "id" and term.op in {"=", "in"}]
+    return bool(scope.areas) and any(all(one in known for one in values) for values in named)
 
 
 def _state(sealed_to: bytes | None, key: bytes) -> str:

@@ -216,6 +216,17 @@ slot_revisions = Table(
     Column("by", String(100), nullable=False),
 )
 
+# Under four eyes: who asked first that a slot be emptied, of which revision of it (fleet/rollouts/emptying.py).
+emptyings = Table(
+    "emptyings",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("operator", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
 modules = Table(
     "modules",
     metadata,

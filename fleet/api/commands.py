@@ -112,9 +112,7 @@ def get_result(command: str, use: Use, first: _FirstPart = 1, to: _Part | None =
         found = view.result(connection, command, first=first, last=to)
     headers = {
         "Content-Disposition": f'attachment; filename="{found.file}"',
-        "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": "no-store",
     }
     return Response(found.data, media_type=found.content, headers=headers)
 

@@ -1,5 +1,6 @@
 """The devices of the fleet."""
 
+import http
 from typing import Annotated, Any
 
 import msgspec
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fleet import devices, removal, revocation
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
-from fleet.auth import By, In, need
+from fleet.auth import Asker, By, In, need
 from fleet.people import reach
 from fleet.rollouts import control, joining
 from fleet.services import Use
@@ -86,8 +87,15 @@ def revoke_device(device: DevicePath, use: Use, by: By) -> dict[str, str]:
 
 
 @router.delete("/{device}/slots/{slot}", dependencies=[Depends(need("rollout:write"))])
-def empty_slot(device: DevicePath, slot: SlotPath, use: Use, by: By) -> dict[str, int]:
+def empty_slot(device: DevicePath, slot: SlotPath, use: Use, who: Asker, response: Response) -> dict[str, Any]:
+    """With four_eyes on, once two operators have asked for it within a day: 202 for the first."""
+    now, needs_another = use.clock(), use.settings.four_eyes
     with use.database.write() as connection:
-        counter = control.empty_slot(connection, use.clock(), use.orders, device, slot, by=by)
+        counter = control.empty_slot(
+            connection, now, use.orders, device, slot, by=who.name, operator=who.operator, needs_another=needs_another
+        )
+    if counter is None:
+        response.status_code = http.HTTPStatus.ACCEPTED
+        return {"waits_for": "another person, who asks for the same within a day"}
     use.wake()
     return {"counter": counter}

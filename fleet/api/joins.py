@@ -8,9 +8,10 @@ from pydantic import Field
 
 from fleet import events, joins, pending, revocation
 from fleet.api.bodies import Body
-from fleet.api.paths import DevicePath, JoinPath
-from fleet.auth import By, need
+from fleet.api.paths import DevicePath, JoinPath, WaitingPath
+from fleet.auth import By, In, need
 from fleet.joins import Terms
+from fleet.people import reach
 from fleet.services import Services, Use
 from modules import names
 from modules.fingerprint import heard
@@ -60,18 +61,19 @@ class Rejection(Body):
 
 
 @router.post("/join-tokens", dependencies=[Depends(need("device:enrol"))])
-def join_token(body: JoinRequest, use: Use, by: By) -> Response:
+def join_token(body: JoinRequest, use: Use, by: By, scope: In) -> Response:
     root = use.metadata.newest_root()
-    terms = Terms(uses=body.uses, life_s=body.expires_s, labels=body.labels, approve=body.approve, by=by)
+    labels = body.labels
+    terms = Terms(uses=body.uses, life_s=body.expires_s, labels=labels, approve=body.approve, by=by, scope=scope)
     with use.database.write() as connection:
         bundle = use.bundles.join(connection, use.clock(), terms, root=root)
     return _secret(bundle)
 
 
 @router.get("/joins", dependencies=[Depends(need("device:enrol"))])
-def list_joins(use: Use) -> list[dict[str, Any]]:
+def list_joins(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return joins.view_all(connection)
+        return joins.view_all(connection, scope)
 
 
 @router.delete("/joins/{join}", dependencies=[Depends(need("device:enrol"))])
@@ -86,53 +88,56 @@ def revoke_join(join: JoinPath, use: Use, by: By) -> dict[str, Any]:
 
 
 @router.post("/claims", dependencies=[Depends(need("device:enrol"))])
-def make_claim(body: ClaimRequest, use: Use, by: By) -> Response:
+def make_claim(body: ClaimRequest, use: Use, by: By, scope: In) -> Response:
     """A bundle with which one device joins over MQTT, where it reaches nothing else."""
     root, name = use.metadata.newest_root(), names.device_id(body.device)
-    terms = Terms(life_s=body.expires_s, labels=body.labels, approve=body.approve, readmit=body.readmit, by=by)
+    labels, approve = body.labels, body.approve
+    terms = Terms(life_s=body.expires_s, labels=labels, approve=approve, readmit=body.readmit, by=by, scope=scope)
     with use.database.write() as connection:
+        if body.readmit and not scope.unlimited:
+            reach.check_devices(connection, scope, [name])
         bundle = use.bundles.claim(connection, use.clock(), terms, device=name, root=root)
     return _secret(bundle)
 
 
 @router.post("/devices/{device}/readmit", dependencies=[Depends(need("device:approve"))])
-def readmit_device(device: DevicePath, body: Readmission, use: Use, by: By) -> Response:
+def readmit_device(device: DevicePath, body: Readmission, use: Use, by: By, scope: In) -> Response:
     """A bundle with which other hardware takes this device's name: once."""
     root = use.metadata.newest_root()
-    terms = Terms(name=device, readmit=True, life_s=body.expires_s, approve=body.approve, by=by)
+    terms = Terms(name=device, readmit=True, life_s=body.expires_s, approve=body.approve, by=by, scope=scope)
     with use.database.write() as connection:
         bundle = use.bundles.join(connection, use.clock(), terms, root=root)
     return _secret(bundle)
 
 
 @router.get("/pending", dependencies=[Depends(need("device:approve"))])
-def list_pending(use: Use) -> list[dict[str, Any]]:
+def list_pending(use: Use, scope: In) -> list[dict[str, Any]]:
     """The keys that wait for approval, the longest first."""
     with use.database.read() as connection:
-        return pending.view_all(connection, use.clock())
+        return pending.view_all(connection, use.clock(), scope)
 
 
-@router.post("/pending/{device}/approve", dependencies=[Depends(need("device:approve"))])
-def approve_device(device: DevicePath, body: Approval, use: Use, by: By) -> dict[str, str]:
+@router.post("/pending/{waiting}/approve", dependencies=[Depends(need("device:approve"))])
+def approve_device(waiting: WaitingPath, body: Approval, use: Use, by: By) -> dict[str, str]:
     """Let the key with this fingerprint in; its device fetches the certificate when it asks again."""
     now, mark = use.clock(), heard(body.fingerprint)
     with use.database.write() as connection:
-        revoked = use.enrolment.approve(connection, now, device, mark, by=by)
+        revoked = use.enrolment.approve(connection, now, waiting, mark, by=by)
     told = _told(use, now) if revoked else {}
     use.devices_changed()
-    return {"device": device, "fingerprint": mark} | told
+    return {"device": waiting, "fingerprint": mark} | told
 
 
-@router.post("/pending/{device}/reject", dependencies=[Depends(need("device:approve"))])
-def reject_device(device: DevicePath, body: Rejection, use: Use, by: By) -> dict[str, str]:
+@router.post("/pending/{waiting}/reject", dependencies=[Depends(need("device:approve"))])
+def reject_device(waiting: WaitingPath, body: Rejection, use: Use, by: By) -> dict[str, str]:
     """Never let the key in that waits under this name."""
     now = use.clock()
     with use.database.write() as connection:
-        found = pending.waiting(connection, now, device)
+        found = pending.waiting(connection, now, waiting)
         pending.reject(connection, found, by=by, reason=body.reason)
         text = f"the key was rejected: {found.fingerprint}" + (f" ({body.reason})" if body.reason else "")
-        events.record(connection, now, "enrolment-rejected", text, device=device, by=by)
-    return {"device": device, "fingerprint": found.fingerprint}
+        events.record(connection, now, "enrolment-rejected", text, device=waiting, by=by)
+    return {"device": waiting, "fingerprint": found.fingerprint}
 
 
 def _told(use: Services, now: float) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import http
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from fleet.api.bodies import Body
@@ -52,7 +52,7 @@ def list_operators(use: Use) -> list[dict[str, Any]]:
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("user:write"))])
-def add_operator(body: NewOperator, response: Response, use: Use, by: By) -> dict[str, Any]:
+def add_operator(body: NewOperator, use: Use, by: By) -> dict[str, Any]:
     """The answer has a random password, once; whoever gets it has to change it first."""
     password = passwords.made() if body.password else None
     hashed = None if password is None else use.passwords.hashed(password)
@@ -60,7 +60,6 @@ def add_operator(body: NewOperator, response: Response, use: Use, by: By) -> dic
         grants = [one.grant() for one in body.roles]
         operators.add(connection, use.clock(), body.name, grants, password=hashed, by=by)
         shown = operators.shown(operators.get(connection, body.name))
-    response.headers["Cache-Control"] = "no-store"
     return shown | ({} if password is None else {"password_once": password})
 
 
@@ -76,12 +75,11 @@ def change_operator(operator: str, body: Change, use: Use, by: By) -> dict[str, 
 
 
 @router.post("/{operator}/password", dependencies=[Depends(need("user:write"))])
-def reset_password(operator: str, response: Response, use: Use, by: By) -> dict[str, Any]:
+def reset_password(operator: str, use: Use, by: By) -> dict[str, Any]:
     """Give somebody a random password, which the answer has once."""
     password = passwords.made()
     hashed = use.passwords.hashed(password)
     with refusals_told(use, by), use.database.write() as connection:
         row = operators.get(connection, operator)
         operators.set_password(connection, use.clock(), row, hashed, given=True, by=by)
-    response.headers["Cache-Control"] = "no-store"
     return {"name": row.name, "password_once": password}

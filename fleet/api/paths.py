@@ -24,6 +24,10 @@ def _device(device: str) -> DeviceId:
     return device_id(device)
 
 
+def _waiting(waiting: str) -> DeviceId:
+    return device_id(waiting)
+
+
 def _digest(name: str) -> Digest:
     return digest(name)
 
@@ -44,6 +48,7 @@ TeamPath = Annotated[Slug, Depends(_team)]
 ModelPath = Annotated[Slug, Depends(_model)]
 SlotPath = Annotated[Slug, Depends(_slot)]
 DevicePath = Annotated[DeviceId, Depends(_device)]
+WaitingPath = Annotated[DeviceId, Depends(_waiting)]
 DigestPath = Annotated[Digest, Depends(_digest)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

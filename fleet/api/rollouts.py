@@ -1,6 +1,7 @@
 """Rollouts: plan, start, look, and steer."""
 
 import http
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -14,12 +15,13 @@ from fleet.rollouts import control, policy, view
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Starter, Wish, prepare, start
 from fleet.services import Use
+from modules.bounds import MAX_COUNT
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
 
 Action = Literal["pause", "resume", "cancel", "revert", "retry"]
-ACTIONS: Final = {
+ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "pause": control.pause,
     "resume": control.resume,
     "cancel": control.cancel,
@@ -84,9 +86,15 @@ def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
-def list_rollouts(use: Use, scope: In) -> list[dict[str, Any]]:
+def list_rollouts(
+    use: Use,
+    scope: In,
+    before: Annotated[int | None, Query(ge=1, le=MAX_COUNT)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """The newest first, page by page: ``before`` is the ``id`` of the last of the page before."""
     with use.database.read() as connection:
-        return view.every(connection, scope)
+        return view.some(connection, scope, before=before, limit=limit)
 
 
 @router.get("/{rollout}", dependencies=[Depends(need("rollout:read"))])
@@ -132,9 +140,13 @@ def approve(rollout: RolloutPath, use: Use, who: Asker, scope: In) -> dict[str, 
 
 
 @router.post("/{rollout}/{action}", dependencies=[Depends(need("rollout:write"))])
-def act(rollout: RolloutPath, action: Action, use: Use, by: By, scope: In) -> dict[str, Any]:
+def act(rollout: RolloutPath, action: Action, use: Use, who: Asker, scope: In) -> dict[str, Any]:
+    """With four_eyes on, one that was paused or has failed goes on by another operator's word than its starter's."""
+    more: dict[str, Any] = {"by": who.name}
+    if action in {"resume", "retry"}:
+        more |= {"operator": who.operator, "needs_another": use.settings.four_eyes}
     with use.database.write() as connection:
-        ACTIONS[action](connection, use.clock(), rollout, by=by)
+        ACTIONS[action](connection, use.clock(), rollout, **more)
         shown = view.one(connection, rollout, scope)
     use.wake()
     return shown

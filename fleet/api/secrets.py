@@ -6,10 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import Field, SecretStr
+from sqlalchemy import Connection
 
 from fleet import sealed_secrets
 from fleet.api.bodies import Body
-from fleet.auth import By, need
+from fleet.auth import By, In, need
+from fleet.people import reach
+from fleet.people.scope import Scope
 from fleet.sealed_secrets import Place
 from fleet.services import Use
 from modules.errors import Invalid
@@ -30,10 +33,14 @@ class _Where(Body):
     def place(self) -> Place:
         return Place(slot_name(self.slot), self.name)
 
-    @property
-    def chosen(self) -> dict[str, Any]:
-        only = None if self.devices is None else [device_id(one) for one in self.devices]
-        return {"selector": self.selector, "only": only}
+    def chosen(self, connection: Connection, scope: Scope) -> dict[str, Any]:
+        """The devices that are meant, cut to a scope; the selector is kept, for devices to come."""
+        if self.devices is None:
+            return {"selector": reach.cut(scope, self.selector, "a secret"), "only": None}
+        only = [device_id(one) for one in self.devices]
+        if not scope.unlimited:
+            reach.check_devices(connection, scope, list(only))
+        return {"selector": "*", "only": only}
 
 
 class NewSecret(_Where):
@@ -43,26 +50,28 @@ class NewSecret(_Where):
 
 
 @router.get("", dependencies=[Depends(need("secret:read"))])
-def list_secrets(use: Use) -> list[dict[str, Any]]:
+def list_secrets(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
-        return sealed_secrets.view(connection)
+        return sealed_secrets.view(connection, scope)
 
 
 @router.post("", dependencies=[Depends(need("secret:write"))])
-def set_secret(body: NewSecret, use: Use, by: By) -> dict[str, Any]:
+def set_secret(body: NewSecret, use: Use, by: By, scope: In) -> dict[str, Any]:
     try:
         value = base64.b64decode(body.value.get_secret_value(), validate=True)
     except (binascii.Error, ValueError):
         raise Invalid("the value is not in base64", element="value") from None  # what it is stands in the cause
     with use.database.write() as connection:
-        done = sealed_secrets.set_secret(connection, use.clock(), body.place, value, **body.chosen, by=by)
+        chosen = body.chosen(connection, scope)
+        done = sealed_secrets.set_secret(connection, use.clock(), body.place, value, **chosen, by=by)
     use.wake()
     return done
 
 
 @router.post("/remove", dependencies=[Depends(need("secret:write"))])
-def remove_secret(body: _Where, use: Use, by: By) -> dict[str, Any]:
+def remove_secret(body: _Where, use: Use, by: By, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
-        done = sealed_secrets.remove(connection, use.clock(), use.registry, body.place, **body.chosen, by=by)
+        chosen = body.chosen(connection, scope)
+        done = sealed_secrets.remove(connection, use.clock(), use.registry, body.place, scope, **chosen, by=by)
     use.wake()
     return done

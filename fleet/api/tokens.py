@@ -3,7 +3,7 @@
 import http
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from fleet.api.bodies import Body
@@ -32,14 +32,13 @@ def list_tokens(use: Use, who: Asker) -> list[dict[str, Any]]:
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("token:write"))])
-def make_token(body: NewToken, response: Response, use: Use, who: Asker) -> dict[str, Any]:
+def make_token(body: NewToken, use: Use, who: Asker) -> dict[str, Any]:
     """The answer has the token, once."""
     most, usual = use.settings.token_most_s, use.settings.token_life_s
     life = min(usual, most) if body.expires_s is None else body.expires_s
     grants = None if body.roles is None else [one.grant() for one in body.roles]
     with refusals_told(use, who.name), use.database.write() as connection:
         number, text = own_tokens.make(connection, use.clock(), who, body.name, grants, life_s=life, most_s=most)
-    response.headers["Cache-Control"] = "no-store"
     return {"id": number, "name": body.name, "token": text}
 
 

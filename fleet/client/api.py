@@ -207,9 +207,9 @@ class Fleet(Exchange):
         """Take back a device's certificates; says whether the broker refuses them from now on."""
         return self._decode(self._call("POST", f"{_V1}/devices/{device}/revoke"), dict[str, str])
 
-    def empty_slot(self, device: str, slot: str) -> None:
-        """Order the device to stop and forget what runs in a slot."""
-        self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}")
+    def empty_slot(self, device: str, slot: str) -> dict[str, Any]:
+        """Order the device to stop and forget what runs in a slot; ``waits_for`` says that it takes another person."""
+        return self._decode(self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}"), dict[str, Any])
 
     # Secrets
 
@@ -321,7 +321,13 @@ class Fleet(Exchange):
         return self._decode(self._call("GET", f"{_V1}/devices/{device}/telemetry", params=asked), Telemetry)
 
     def rollouts(self) -> list[Rollout]:
-        return self._decode(self._call("GET", f"{_V1}/rollouts"), list[Rollout])
+        """All of them, the newest first."""
+        found: list[Rollout] = []
+        asked: dict[str, Any] = {"limit": _PAGE}
+        while some := self._decode(self._call("GET", f"{_V1}/rollouts", params=asked), list[Rollout]):
+            found += some
+            asked["before"] = some[-1].id
+        return found
 
     def rollout(self, rollout: str) -> Rollout:
         return self._decode(self._call("GET", f"{_V1}/rollouts/{rollout}"), Rollout)

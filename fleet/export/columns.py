@@ -227,8 +227,33 @@ TELEMETRY_HISTORY: Final = Table(
     ),
 )
 
+COMMANDS: Final = Table(
+    "commands",
+    "The commands that were given to devices, and what became of them; results are not in it.",
+    ("number",),
+    (
+        Column("number", "INTEGER", "in the order in which they were given"),
+        Column("id", "TEXT", "as `edgefleet commands show` takes it", index=True),
+        Column("batch", "TEXT", "the same of those that were given together", index=True),
+        _device(),
+        Column("name", "TEXT", "what it asks for, as restart", index=True),
+        Column("slot", "TEXT", "of which slot; NULL: of the device"),
+        Column("by", "TEXT", "who gave it"),
+        Column("issued", "TEXT", "when it was given", index=True),
+        Column("expires", "TEXT", "until when a device may begin it"),
+        Column("state", "TEXT", "waiting, sent, running, done, failed, refused, expired or cancelled", index=True),
+        Column("sent", "TEXT", "when the broker took it first"),
+        Column("heard", "TEXT", "when an answer of the device was taken last"),
+        Column("ended", "TEXT", "when it was over; NULL: it is not"),
+        Column("answers", "INTEGER", "parts of its result that were taken"),
+        Column("bytes", "INTEGER", "bytes of them together"),
+        Column("reason_code", "TEXT", "why it failed or was refused: the error's code"),
+        Column("reason", "TEXT", "and its sentence"),
+    ),
+)
+
 # What refers to others comes before them: devices and rollouts that are added meanwhile are in the copy all the same.
 TABLES: Final = (
-    *(TELEMETRY_HISTORY, TELEMETRY, EVENTS, HISTORY, MEMBERS, SLOTS, SLOT_REVISIONS, REPORTS, LABELS),
+    *(TELEMETRY_HISTORY, TELEMETRY, COMMANDS, EVENTS, HISTORY, MEMBERS, SLOTS, SLOT_REVISIONS, REPORTS, LABELS),
     *(ROLLOUTS, DEVICES),
 )

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, func, select, true, tuple_
 
+from fleet.command_tables import commands
 from fleet.export import columns, rows
 from fleet.people import reach
 from fleet.people.scope import EVERYTHING, Scope
@@ -66,6 +67,7 @@ BOUNDS: Final[dict[str, Callable[[Scope], ColumnElement[bool]]]] = {
     columns.HISTORY.name: lambda scope: history.c.rollout.in_(select(rollouts.c.id).where(scope.some_rollouts())),
     columns.TELEMETRY.name: lambda scope: scope.of_device(telemetry.c.device),
     columns.TELEMETRY_HISTORY.name: lambda scope: scope.of_device(telemetry_history.c.device),
+    columns.COMMANDS.name: lambda scope: scope.of_device(commands.c.device),
     columns.EVENTS.name: lambda scope: events.c.device.is_not(None) & scope.of_device(events.c.device),
 }
 SOURCES: Final = {
@@ -86,6 +88,10 @@ SOURCES: Final = {
     columns.TELEMETRY.name: Source((telemetry,), (telemetry.c.device, telemetry.c.stream), rows.newest, at_once=200),
     columns.TELEMETRY_HISTORY.name: Source(
         (telemetry_history,), (telemetry_history.c.id,), rows.telemetry, at_once=200
+    ),
+    # Without what was signed, which is large.
+    columns.COMMANDS.name: Source(
+        tuple(one for one in commands.c if one.name != "envelope"), (commands.c.number,), rows.command
     ),
     columns.EVENTS.name: Source((events,), (events.c.id,), rows.event),
 }

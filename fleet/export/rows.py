@@ -151,6 +151,14 @@ def event(row: Any) -> Iterator[Out]:
     yield {"id": row.id, "at": moment(row.at), **told}
 
 
+def command(row: Any) -> Iterator[Out]:
+    told = {name: getattr(row, name) for name in ("number", "id", "batch", "device", "name", "slot", "by")}
+    told |= {"issued": moment(row.issued), "expires": moment(row.expires), "state": row.state}
+    told |= {name: moment(getattr(row, name)) for name in ("sent", "heard", "ended")}
+    told |= {"answers": row.answers, "bytes": row.bytes}
+    yield told | {"reason_code": row.reason_code or None, "reason": row.reason or None}
+
+
 def newest(row: Any) -> Iterator[Out]:
     said = msgspec.json.decode(row.document, type=Telemetry)
     last = {sample.slot or "": sample for sample in said.samples}

@@ -30,7 +30,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     change = _command(commands, "roles", "give an operator these roles and no others", _roles)
     change.add_argument("roles", nargs="+", metavar="ROLE", help=f"one or more of {', '.join(sorted(ROLES))}")
     _bounds(change)
-    _command(commands, "disable", "let an operator in no more: sessions and tokens end at once", _disable)
+    _forced(change)
+    _forced(_command(commands, "disable", "let an operator in no more: sessions and tokens end at once", _disable))
     _command(commands, "enable", "let a disabled operator in again", _enable)
     _command(commands, "reset-password", "print a new random password once, to be changed first", _reset)
 
@@ -52,6 +53,10 @@ def _common(command: argparse.ArgumentParser) -> None:
 def _bounds(command: argparse.ArgumentParser) -> None:
     command.add_argument("--selector", default="*", help="for the devices with these labels alone, as site=berlin")
     command.add_argument("--team", action="append", help="for the modules of this team alone (again for more)")
+
+
+def _forced(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--force", action="store_true", help="though nobody is left then who may do everything")
 
 
 def _run(work: Work) -> Callable[[Settings, argparse.Namespace], int]:
@@ -105,12 +110,12 @@ def _list(connection: Connection, _now: float, _options: argparse.Namespace) -> 
 
 
 def _roles(connection: Connection, now: float, options: argparse.Namespace) -> dict[str, Any]:
-    operators.set_roles(connection, now, options.name, _grants(options), by=local.who())
+    operators.set_roles(connection, now, options.name, _grants(options), by=local.who(), force=options.force)
     return _audited(connection, now, "roles", options)
 
 
 def _disable(connection: Connection, now: float, options: argparse.Namespace) -> dict[str, Any]:
-    operators.disable(connection, now, options.name, disabled=True, by=local.who())
+    operators.disable(connection, now, options.name, disabled=True, by=local.who(), force=options.force)
     return _audited(connection, now, "disable", options)
 
 

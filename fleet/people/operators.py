@@ -79,7 +79,8 @@ def known_to_provider(connection: Connection, now: float, name: str, subject: st
     if row.disabled is not None:
         raise Unauthorised(_REFUSED, element="login", remedy="ask an admin")
     if row.roles != granted:
-        set_roles(connection, now, row.name, given, by="the identity provider")
+        # The provider has the last word about its people, be it the last admin: a right that it took away is none.
+        set_roles(connection, now, row.name, given, by="the identity provider", force=True)
     return get(connection, row.name)
 
 
@@ -112,28 +113,38 @@ def shown(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def set_roles(connection: Connection, now: float, name: str, given: Iterable[Grant], *, by: str = "") -> None:
+def set_roles(
+    connection: Connection, now: float, name: str, given: Iterable[Grant], *, by: str = "", force: bool = False
+) -> None:
     """Give an operator these roles and no others; their sessions end, their tokens keep what both still grant.
 
     Raises:
         Missing, Invalid: there is no such operator or role.
+        Conflict: nobody would be left who may do everything, and it is not said by ``force`` that this is meant.
     """
     row, checked = get(connection, name), roles.check(given)
+    if not force and not _everything(checked):
+        _check_not_last(connection, row)
     _change(connection, row.id, roles=roles.plain(checked))
     sessions.end_all(connection, row.id)
     before = roles.words(roles.read(row.roles))
     events.record(connection, now, "operator-changed", f"{name}: {roles.words(checked)}; before: {before}", by=by)
 
 
-def disable(connection: Connection, now: float, name: str, *, disabled: bool, by: str = "") -> None:
+def disable(
+    connection: Connection, now: float, name: str, *, disabled: bool, by: str = "", force: bool = False
+) -> None:
     """Let an operator in no more, or again: sessions end and tokens hold no more, at once.
 
     Raises:
         Missing: there is no such operator.
+        Conflict: as :func:`set_roles`.
     """
     row = get(connection, name)
     if (row.disabled is not None) == disabled:
         return
+    if disabled and not force:
+        _check_not_last(connection, row)
     _change(connection, row.id, disabled=now if disabled else None)
     sessions.end_all(connection, row.id)
     events.record(connection, now, "operator-changed", f"{name}: {'disabled' if disabled else 'enabled'}", by=by)
@@ -172,6 +183,23 @@ def checked(row: Row[Any] | None, password: str, with_: passwords.Passwords) -> 
     if row is None or not right or row.disabled is not None:
         raise Unauthorised(_REFUSED, element="login", remedy="ask an admin, if the password was forgotten")
     return row
+
+
+def _everything(grants: roles.Grants) -> bool:
+    return any(one.role == FIRST and one.area.unlimited for one in grants)
+
+
+def _check_not_last(connection: Connection, row: Row[Any]) -> None:
+    """That somebody else may do everything, if this operator may."""
+    able = connection.execute(select(operators.c.name, operators.c.roles).where(operators.c.disabled.is_(None)))
+    names = {one.name for one in able if _everything(roles.read(one.roles))}
+    if names == {row.name}:
+        raise Conflict(
+            "nobody else is an admin without a bound, and this would leave none",
+            element=row.name,
+            remedy="make another one first: edgefleet operators add NAME admin; if it is meant, say so on the server's "
+            "machine: edgefleet-fleet operators disable NAME --force",
+        )
 
 
 def _change(connection: Connection, operator: int, **values: Any) -> None:

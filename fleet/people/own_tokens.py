@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 from fleet import events, tokens
 from fleet.people import roles
 from fleet.people.principal import Principal
-from fleet.people.roles import ROLES, WHOLE_FLEET, Grant
+from fleet.people.roles import ROLES, Grant
 from fleet.people.scope import Scope
 from fleet.refusals import Conflict, Forbidden, Missing
 from fleet.tables import operators
@@ -129,8 +129,7 @@ def _check_not_more(who: Principal, wanted: roles.Grants) -> None:
     for one in wanted:
         scope = Scope((one.area,))
         for permission in sorted(ROLES[one.role]):
-            granted = permission not in WHOLE_FLEET or one.area.unlimited
-            if granted and not who.allows(permission, scope):
+            if one.permits(permission) and not who.allows(permission, scope):
                 raise Forbidden(
                     f"a token may do no more than you, and {roles.words((one,))} does",
                     element=permission,

@@ -6,22 +6,25 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, Row, func, not_, select
 
-from fleet import selectors
+from fleet import joins, pending, selectors
 from fleet.command_tables import commands
 from fleet.people.scope import Area, Scope
 from fleet.refusals import Forbidden, Missing
 from fleet.rollouts.start import Wish
 from fleet.tables import devices, members, rollouts
+from fleet.tables import joins as join_rows
+from fleet.tables import pending as pending_rows
 from modules.errors import Invalid
 
 # Instead of words about devices that whoever asks may not see.
 WITHHELD: Final = "it has devices outside of what your rights are for"
 _TOGETHER: Final = 500
 _DIGITS: Final = 18
+_DIGITS_OF_JOINS: Final = 9
 
 
 def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *, changes: bool) -> None:
-    """Hold a path's ``{device}``, ``{command}``, ``{rollout}`` and ``{team}`` against a scope.
+    """Hold a path's ``{device}``, ``{waiting}``, ``{join}``, ``{command}``, ``{rollout}``, ``{team}`` against a scope.
 
     Raises:
         Missing: one of them lies outside, or does not exist.
@@ -29,6 +32,10 @@ def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *
     """
     if "device" in named:
         check_devices(connection, scope, [named["device"]])
+    if "waiting" in named:
+        _check_waiting(connection, scope, named["waiting"])
+    if "join" in named:
+        _check_join(connection, scope, named["join"])
     if "command" in named:
         _check_command(connection, scope, named["command"])
     if "team" in named and not scope.has_team(named["team"]):
@@ -106,16 +113,43 @@ def narrowed(connection: Connection, scope: Scope, wish: Wish) -> Wish:
         check_devices(connection, mine, list(wish.devices))
         return wish
     wanted = Area(selectors.parse(wish.selector), frozenset({wish.module.team}))
-    if any(wanted.within(one) for one in mine.areas):
-        return wish
-    if len(mine.areas) > 1:
-        groups = " or ".join(str(one.selector) for one in mine.areas)
+    return msgspec.structs.replace(wish, selector=_cut(mine, wanted, wish.selector, "a rollout"))
+
+
+def cut(scope: Scope, selector: str, what: str) -> str:
+    """The selector of what is wished for, so that it means devices of a scope alone, now and later.
+
+    Raises:
+        Invalid: it cannot be read, or the rights are for several groups of devices, and it names none of them.
+    """
+    return _cut(scope, Area(selectors.parse(selector), None), selector, what)
+
+
+def _cut(scope: Scope, wanted: Area, selector: str, what: str) -> str:
+    if any(wanted.within(one) for one in scope.areas):
+        return selector
+    if len(scope.areas) > 1:
         raise Invalid(
-            "your rights are for several groups of devices, and a rollout needs one of them",
+            f"your rights are for several groups of devices, and {what} needs one of them",
             element="selector",
-            remedy=f"begin the selector with {groups}",
+            remedy=f"begin the selector with {scope.groups}",
         )
-    return msgspec.structs.replace(wish, selector=str((wanted & mine.areas[0]).selector))
+    return str((wanted & scope.areas[0]).selector)
+
+
+def _check_waiting(connection: Connection, scope: Scope, named: str) -> None:
+    mine = (pending_rows.c.name == named) & (pending_rows.c.state == pending.WAITING) & scope.of_pending()
+    if connection.execute(select(pending_rows.c.name).where(mine)).first() is None:
+        raise pending.none_waits(named[:63])
+
+
+def _check_join(connection: Connection, scope: Scope, named: str) -> None:
+    found = None
+    if named.isascii() and named.isdecimal() and len(named) <= _DIGITS_OF_JOINS:
+        mine = (join_rows.c.id == int(named)) & scope.of_joins()
+        found = connection.execute(select(join_rows.c.id).where(mine)).one_or_none()
+    if found is None:
+        raise joins.none_such(named[:40])
 
 
 def _check_command(connection: Connection, scope: Scope, named: str) -> None:

@@ -46,12 +46,10 @@ PERMISSIONS: Final = frozenset(
 )
 # What is about the whole fleet: a role that is given with a scope does not grant it.
 WHOLE_FLEET: Final = frozenset(
-    {
-        *("audit:read", "setting:read", "setting:write", "trust:write", "user:read", "user:write"),
-        # Who joins has no labels yet, and a secret is wished for by selector, for devices to come, too.
-        *("device:approve", "device:enrol", "secret:read", "secret:write"),
-    }
+    {"audit:read", "setting:read", "setting:write", "trust:write", "user:read", "user:write"}
 )
+# A secret belongs to a slot, which any team's module may fill: a role that is given for some teams does not grant it.
+NO_TEAMS: Final = frozenset({"secret:read", "secret:write"})
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
 _VIEWER: Final = _OWN_TOKENS | {
     *("command:read", "device:read", "event:read", "module:read", "rollout:read", "trust:read"),
@@ -89,8 +87,9 @@ class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def permits(self, permission: str) -> bool:
         """Whether it grants a permission, at least somewhere."""
-        scoped = not self.area.unlimited
-        return permission in ROLES.get(self.role, ()) and not (scoped and permission in WHOLE_FLEET)
+        beyond = permission in WHOLE_FLEET and not self.area.unlimited
+        beyond = beyond or (permission in NO_TEAMS and self.teams is not None)
+        return permission in ROLES.get(self.role, ()) and not beyond
 
 
 # Of every request the same few are read again.

@@ -4,14 +4,14 @@ What lies outside does not exist for them. Queries get a condition from here; no
 is seen by whoever may see one of its devices and its module's team, and belongs to whoever may see all of its devices.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, and_, false, or_, select, true
+from sqlalchemy import Column, ColumnElement, and_, exists, false, func, not_, or_, select, true
 
 from fleet.selectors import Selector, Term
-from fleet.tables import devices, members, rollouts
+from fleet.tables import devices, joins, members, pending, rollouts
 from modules.errors import Invalid
 
 _OPERATORS: Final = frozenset({"=", "!=", "in"})
@@ -70,6 +70,11 @@ class Scope(msgspec.Struct, frozen=True):
     def unlimited(self) -> bool:
         return any(one.unlimited for one in self.areas)
 
+    @property
+    def groups(self) -> str:
+        """The groups of devices, for messages."""
+        return " or ".join(str(one.selector) for one in self.areas)
+
     def __and__(self, other: "Scope") -> "Scope":
         both = (one & another for one in self.areas for another in other.areas)
         return Scope(tuple(dict.fromkeys(one for one in both if one.teams is None or one.teams)))
@@ -87,13 +92,29 @@ class Scope(msgspec.Struct, frozen=True):
         """Rows of ``devices``: all where the scope has no bound, removed ones too; else those of the fleet."""
         if any(not one.selector.terms for one in self.areas):
             return true()
-        return and_(devices.c.removed.is_(None), _any(map(_labels, self.areas)))
+        return and_(devices.c.removed.is_(None), _any(_labels(one, _of_device) for one in self.areas))
 
     def of_device(self, column: Column[Any]) -> ColumnElement[bool]:
         """Rows whose column names a device."""
         if any(not one.selector.terms for one in self.areas):
             return true()
         return column.in_(select(devices.c.id).where(self.live_devices()))
+
+    def of_joins(self) -> ColumnElement[bool]:
+        """Rows of ``joins`` with which nobody but devices of the scope joins, by the labels that they get."""
+        return self._joining(joins.c.name)
+
+    def of_pending(self) -> ColumnElement[bool]:
+        """Rows of ``pending`` whose keys would be devices of the scope."""
+        mine = exists().where(joins.c.id == pending.c.join, self._joining(pending.c.name))
+        return true() if any(not one.selector.terms for one in self.areas) else mine.correlate(pending)
+
+    def _joining(self, name: Column[Any]) -> ColumnElement[bool]:
+        if any(not one.selector.terms for one in self.areas):
+            return true()
+        # Other hardware takes its place among the labels that the device has: only in a scope that has the device.
+        theirs = or_(not_(joins.c.readmit), self.of_device(joins.c.name))
+        return and_(theirs, _any(_labels(one, _of_join(name)) for one in self.areas))
 
     def of_team_column(self, column: Column[Any]) -> ColumnElement[bool]:
         """Rows whose column names a team."""
@@ -113,15 +134,38 @@ def _any(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
     return or_(false(), *conditions)
 
 
-def _labels(area: Area) -> ColumnElement[bool]:
-    return and_(true(), *map(_term, area.selector.terms))
+# What a row says of the label with this key.
+_Value = Callable[[str], ColumnElement[Any]]
 
 
-def _term(term: Term) -> ColumnElement[bool]:
-    value = devices.c.id if term.key == "id" else devices.c.labels[term.key].as_string()
-    if term.op == "!=":
-        return or_(value.is_(None), value != term.values[0])
-    return value.in_(term.values)
+def _labels(area: Area, value: _Value) -> ColumnElement[bool]:
+    return and_(true(), *(_term(term, value(term.key)) for term in area.selector.terms))
+
+
+def _term(term: Term, value: ColumnElement[Any]) -> ColumnElement[bool]:
+    if term.op != "!=":
+        return value.in_(term.values)
+    other = value != term.values[0]
+    # A device always has an id; of who will join it may not be known yet, and is then nobody's.
+    return and_(value.is_not(None), other) if term.key == "id" else or_(value.is_(None), other)
+
+
+def _of_device(key: str) -> ColumnElement[Any]:
+    return devices.c.id if key == "id" else devices.c.labels[key].as_string()
+
+
+def _of_join(name: Column[Any]) -> _Value:
+    """As whoever joins under this name will have it: labels of the row, over those of a device that comes back."""
+
+    def value(key: str) -> ColumnElement[Any]:
+        if key == "id":
+            return name
+        before = select(_of_device(key)).where(
+            devices.c.id == joins.c.name, devices.c.removed.is_(None), joins.c.readmit
+        )
+        return func.coalesce(joins.c.labels[key].as_string(), before.correlate(joins).scalar_subquery())
+
+    return value
 
 
 def _rollouts(area: Area) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 from fleet import revisions
 from fleet.orders import Orders
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import four_eyes, history, members, phases, recall
+from fleet.rollouts import emptying, four_eyes, history, members, phases, recall
 from fleet.rollouts.model import AskedWave
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as rows
@@ -27,11 +27,24 @@ def pause(connection: Connection, now: float, rollout: int, *, by: str = "") -> 
     _move(connection, now, rollout, State.PAUSED, "pause", by)
 
 
-def resume(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
-    """Go on with a paused rollout."""
+def resume(
+    connection: Connection,
+    now: float,
+    rollout: int,
+    *,
+    by: str = "",
+    operator: int | None = None,
+    needs_another: bool = False,
+) -> None:
+    """Go on with a paused rollout; ``operator`` and ``needs_another`` as for :func:`approve`.
+
+    Raises:
+        Forbidden: another person than who started it has to say so.
+    """
     row = get(connection, rollout)
     if row.state != State.PAUSED:
         raise _conflict(row, "resume")
+    _check_another(row, operator, f"rollout {rollout} resume", needs_another=needs_another)
     scheduled = row.starts is not None and row.starts > now and row.wave == 0
     _move(connection, now, rollout, State.SCHEDULED if scheduled else State.RUNNING, "resume", by)
 
@@ -80,11 +93,25 @@ def approve(
     history.add(connection, now, rollout, f"wave {wave} approved by {by or 'an operator'}", by=by)
 
 
-def retry(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
-    """Let the devices that failed try the same content again, and go on for the hardware that it was stopped for."""
+def retry(
+    connection: Connection,
+    now: float,
+    rollout: int,
+    *,
+    by: str = "",
+    operator: int | None = None,
+    needs_another: bool = False,
+) -> None:
+    """Let the devices that failed try the same content again, and go on for the hardware that it was stopped for.
+
+    Raises:
+        Forbidden: as :func:`resume`, where it has ended.
+    """
     row = get(connection, rollout)
     if row.state not in {State.RUNNING, State.PAUSED, *ENDED}:
         raise _conflict(row, "retry")
+    if row.state in ENDED:
+        _check_another(row, operator, f"rollout {rollout} retry", needs_another=needs_another)
     mine = (rows.c.rollout == rollout) & rows.c.current
     failed = mine & (rows.c.standing.in_((Standing.FAILED, Standing.STOPPED)))
     again = {"standing": Standing.PLANNED, "phase": phases.PLANNED, "due": None, "note": "", "counter": None}
@@ -123,15 +150,26 @@ def move(connection: Connection, now: float, rollout: int, state: State, why: st
 
 
 def empty_slot(
-    connection: Connection, now: float, orders: Orders, device: DeviceId, slot: Slug, *, by: str = ""
-) -> int:
-    """Order a slot's removal; returns the order's counter.
+    connection: Connection,
+    now: float,
+    orders: Orders,
+    device: DeviceId,
+    slot: Slug,
+    *,
+    by: str = "",
+    operator: int | None = None,
+    needs_another: bool = False,
+) -> int | None:
+    """Order a slot's removal; returns the order's counter, or None where it waits for another person's word.
 
     Raises:
         Missing: no module is ordered for this slot.
+        Forbidden: two people have to say so, and nobody knows who says it.
     """
+    if needs_another and not emptying.agreed(connection, now, device, slot, by=by, operator=operator):
+        return None
     if not revisions.empty(connection, now, by, device, slot):
-        raise Missing("no module is ordered for this slot", element=f"{device}/{slot}")
+        raise emptying.none_ordered(device, slot)
     members.retire(connection, [device], slot)
     return orders.issue(connection, now, device)
 
@@ -167,6 +205,14 @@ def _move(connection: Connection, now: float, rollout: int, wanted: State, actio
             remedy="start a rollout of the version that you want",
         )
     move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
+
+
+def _check_another(row: Row[Any], operator: int | None, element: str, *, needs_another: bool) -> None:
+    waves = msgspec.json.decode(row.plan, type=list[AskedWave])
+    gated = needs_another or any(one.threshold.four_eyes for one in waves)
+    # One that has not begun, and that nobody has approved, waits for that anyway.
+    if gated and (row.wave or row.approved or not waves[0].threshold.four_eyes):
+        four_eyes.check_resumer(row.starter, operator, element)
 
 
 def _conflict(row: Row[Any], action: str) -> Conflict:

@@ -1,5 +1,8 @@
 """Four eyes: with the setting ``four_eyes`` no rollout begins before somebody else than its starter has approved it.
 
+Nor does its starter alone let it go on once it was paused or has failed, and a slot is emptied by two (emptying.py).
+Pausing, cancelling and reverting need nobody: the way back to what worked has to be open at night, too.
+
 A starter is a person: an operator, through whichever session or token of theirs; of a rollout that a rule started,
 whoever made the rule. A token that belongs to no operator may be anybody's, and so neither starts nor approves under
 four eyes. What was started so keeps waiting, though the setting is turned off again.
@@ -52,6 +55,24 @@ def check_approver(starter: int | None, approver: int | None, element: str) -> N
             "you started this rollout, and another person has to approve it",
             element=element,
             remedy="ask somebody else whose roles have rollout:approve",
+        )
+
+
+def check_resumer(starter: int | None, resumer: int | None, element: str) -> None:
+    """Whether whoever lets a rollout go on is another operator than the one who started it.
+
+    Raises:
+        Forbidden: they are the same person, or nobody knows who does.
+    """
+    if resumer is None:
+        raise Forbidden(
+            "another operator has to let it go on, and this is nobody's token", element=element, remedy=_LOG_IN
+        )
+    if resumer == starter:
+        raise Forbidden(
+            "you started this rollout, and another person has to let it go on",
+            element=element,
+            remedy="ask somebody else whose roles have rollout:write; pausing, cancelling and reverting need nobody",
         )
 
 

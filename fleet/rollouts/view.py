@@ -54,9 +54,13 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
     }
 
 
-def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
-    """Every rollout in short, the newest first."""
-    wanted = select(*rollout_columns).where(scope.some_rollouts()).order_by(rollouts.c.id.desc())
+def some(
+    connection: Connection, scope: Scope = EVERYTHING, *, before: int | None = None, limit: int
+) -> list[dict[str, Any]]:
+    """Rollouts in short, the newest first; ``before`` is the last of the page before."""
+    wanted = select(*rollout_columns).where(scope.some_rollouts()).order_by(rollouts.c.id.desc()).limit(limit)
+    if before is not None:
+        wanted = wanted.where(rollouts.c.id < before)
     found = connection.execute(wanted).all()
     whole = [scope.unlimited or not reach.beyond(connection, scope, row.id, row.module) for row in found]
     return [_summary(row, whole=one) for row, one in zip(found, whole, strict=True)]

@@ -58,6 +58,7 @@ def busy(small_fleet):
         connection.execute(insert(events).values(at=1.0, kind="enrolled", device="dev-a", message="it joined"))
     for number, stream in enumerate(("host", "modules", "host"), 1):
         small_fleet.measured("dev-a", number, stream=stream)
+    small_fleet.give("ping", device="dev-a")
     return small_fleet
 
 
@@ -87,6 +88,17 @@ def test_a_report_is_taken_apart(busy, database):
     assert (said["reason_code"], said["serving_module"]) == ("health-failed", "acme/digits:1")
     assert (said["health"], said["restarts"], said["requests"], said["errors"]) == ("up", 3, 7, 1)
     assert said["temperature_c"] is None
+
+
+def test_a_command_is_told_with_what_became_of_it(busy, database):
+    """Who gave it to whom, and how it ended; of its result only how much came."""
+    (ident,) = busy.give("logs", device="dev-a", slot="digits")[0].values()
+    busy.ingest.commit([busy.answer(busy.signed_command(ident), 1, "done", data=b"line")])
+    ping, logs = read(database, "commands")[0]
+
+    assert (ping["name"], ping["state"], ping["by"], ping["ended"]) == ("ping", "waiting", "token 1 (admin)", None)
+    assert (logs["id"], logs["device"], logs["slot"], logs["state"]) == (ident, "dev-a", "digits", "done")
+    assert (logs["answers"], logs["bytes"], logs["reason_code"], logs["ended"] is None) == (1, 4, None, False)
 
 
 def test_what_was_ordered_is_named_as_people_name_it(busy, database):

@@ -9,11 +9,12 @@ from prometheus_client import REGISTRY, parser
 from prometheus_client.openmetrics import parser as open_parser
 from sqlalchemy import insert, update
 
-from fleet import figures, setup, tokens
+from fleet import figures, selectors, setup, tokens
 from fleet.app import create_app
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.meters import Meters
+from fleet.people.scope import Area, Scope
 from fleet.rollouts import policy
 from fleet.said import Inbound
 from fleet.settings import Settings
@@ -70,6 +71,23 @@ def test_devices_are_counted_by_health_and_session(three):
         "health=restarting": 0,
         "health=degraded": 1,
     }
+
+
+def test_commands_are_counted_by_name_and_state(three):
+    """Every state of each name that was given, so that no series ends; and one's own devices' alone."""
+    assert not [key for key in told(three) if key[0] == "edgefleet_commands"]
+    idents, _ = three.give("ping", selector="*")
+    three.ingest.commit([three.answer(three.signed_command(idents["dev-a"]), 1, "done")])
+    found = {key[1:]: value for key, value in told(three).items() if key[0] == "edgefleet_commands"}
+    assert len(found) == 8
+    assert {key: value for key, value in found.items() if value} == {
+        ("name=ping", "state=waiting"): 2,
+        ("name=ping", "state=done"): 1,
+    }
+    mine = Scope((Area(selectors.parse("id=dev-a"), None),))
+    with three.database.read() as connection:
+        bounded = values(figures.fleet(connection, three.now, mine))
+    assert sum(value for key, value in bounded.items() if key[0] == "edgefleet_commands") == 1
 
 
 def test_figures_of_devices_are_told_where_they_are_asked_for(three, monkeypatch):

@@ -6,17 +6,21 @@ import time
 import pytest
 from sqlalchemy import event, func, insert, select, update
 
-from fleet import setup
+from fleet import setup, tokens
 from fleet.app import create_app
 from fleet.command_tables import command_parts, commands
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.meters import Meters
+from fleet.people import operators, sessions
+from fleet.people.roles import Grant
 from fleet.refusals import Conflict, Missing
 from fleet.retention import AT_ONCE, EVENTS_KEPT, REVISIONS_KEPT, Retention
 from fleet.rollouts import control, policy
 from fleet.settings import DAY_S, Settings
 from fleet.tables import events, history, members, rollouts, slot_revisions, slots
+from fleet.tables import sessions as session_rows
+from fleet.tables import tokens as token_rows
 from modules.names import DeviceId
 from tests.parts.mosquitto import free_port
 from tests.parts.pace import stretched
@@ -325,3 +329,35 @@ def test_a_command_takes_along_what_is_left_of_its_result(answered, database, fo
     _, counted = forget(keep_commands_s=50 * DAY_S, keep_results_s=YEAR)
     assert counted == {"command_parts": 151, "commands": 1}
     assert count(database, command_parts) == 302
+
+
+def test_tokens_go_a_month_after_their_end_and_sessions_at_it(forget, database, small_fleet):
+    """By the end that was said, or since they were revoked; one that holds stays, and no number is given twice."""
+    fleet = small_fleet
+
+    def make(name, life_s):
+        with database.write() as connection:
+            tokens.create(connection, fleet.now, kind="api", role="viewer", name=name, life_s=life_s)
+
+    for name, life_s in (("over", 60.0), ("taken-back", None), ("for-ever", None), ("newest", 60.0)):
+        make(name, life_s)
+    with database.write() as connection:
+        connection.execute(update(token_rows).where(token_rows.c.name == "taken-back").values(revoked=fleet.now))
+        operators.add(connection, fleet.now, "anna", [Grant("admin")], password=None)
+        sessions.begin(connection, fleet.now, 1, life_s=3600)
+        sessions.begin(connection, fleet.now, 1, life_s=YEAR)
+
+    def left():
+        with database.read() as connection:
+            return list(connection.scalars(select(token_rows.c.name).order_by(token_rows.c.id)))
+
+    fleet.now += 30 * DAY_S - 1
+    forget()
+    assert (left(), count(database, session_rows)) == (["over", "taken-back", "for-ever", "newest"], 1)
+    fleet.now += 62
+    _, counted = forget()
+    assert left() == ["for-ever", "newest"]
+    assert counted["tokens"] == 2
+    make("next", None)
+    with database.read() as connection:
+        assert list(connection.scalars(select(token_rows.c.id).order_by(token_rows.c.id))) == [3, 4, 5]

@@ -84,9 +84,11 @@ def empty(
 ) -> None:
     """Order a device to stop what runs in a slot, and to forget it."""
     with Fleet(config.load()) as fleet:
-        fleet.empty_slot(device_id(device), slot_name(slot))
-    document = {"device": device, "slot": slot}
-    Screen(as_json=as_json).show(document, lambda it: it.say(f"{device} is ordered to empty {slot}"))
+        done = fleet.empty_slot(device_id(device), slot_name(slot))
+    waits = done.get("waits_for")
+    said = f"{slot} of {device} waits for {waits}" if waits else f"{device} is ordered to empty {slot}"
+    document = {"device": device, "slot": slot} | ({"waits_for": waits} if waits else {})
+    Screen(as_json=as_json).show(document, lambda it: it.say(said))
 
 
 @app.command()

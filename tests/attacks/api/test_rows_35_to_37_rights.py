@@ -54,13 +54,13 @@ def test_row_36_new_route_without_permission(site, edge):
 
 
 def test_row_37_other_groups_device(site, edge):
-    """A token of every role that holds for Berlin alone: each route that names the device, its command or its rollout
+    """A token of every role that holds for Berlin alone: each route that names the device, its join, command or rollout
     answers 404 and with the very words that it has for what nobody has, and nothing changed. Rights that only the
     whole fleet has, no such token has: 403, in the same words for every name."""
     token, _ = site.token(*(Grant(role, "site=berlin") for role in sorted(ROLES)))
     before, walked, differ = site.everything(), [], []
-    nobody = {"device": "nobody-1", "command": "0" * 32, "rollout": "99999"}
-    present = {"device": edge.name, "command": site.command, "rollout": site.rollout}
+    nobody = {"device": "nobody-1", "command": "0" * 32, "rollout": "99999", "join": "99999"}
+    present = {"device": edge.name, "command": site.command, "rollout": site.rollout, "join": "1"}
     for method, path, permission in asked():
         for name in (one for one in nobody if f"{{{one}}}" in path):
             walked.append(name)
@@ -72,6 +72,7 @@ def test_row_37_other_groups_device(site, edge):
                 differ.append((method, path, theirs.text, none.text))
     assert differ == []
     assert [walked.count(name) >= 3 for name in ("device", "command", "rollout")] == [True] * 3
+    assert "join" in walked
     assert site.answered(site.ask("GET", "/api/v1/devices", token)) == []
     assert edge.name not in site.ask("GET", "/metrics?devices=true&telemetry=true", token).text
     assert site.everything() == before

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from fleet.audit import log
 from fleet.people.roles import Grant
 from fleet.rollouts import auto
-from fleet.tables import slots
+from fleet.tables import members, rollouts, slots
 from modules.names import Slug
 from tests.doubles.fleet_rows import SmallFleet
 from tests.parts.application import application
@@ -108,6 +108,72 @@ async def test_row_44_nobodys_token_is_no_second_person(careful, refused):
     rollout = await start(careful, careful.held["anna", "laptop"])
     refused(await careful.ask("POST", f"{rollout}/approve"), 403, "forbidden")
     assert ((await shown(careful, rollout))["wave"], ordered(careful)) == (0, [])
+
+
+async def begun(house):
+    """A rollout of Anna's that Bert has approved, and its device has an order."""
+    rollout = await start(house, house.held["anna", "laptop"])
+    assert (await house.ask("POST", f"{rollout}/approve", house.held["bert", "ci"])).status_code == 200
+    await shown(house, rollout)
+    assert ordered(house) == ["digits"]
+    return rollout
+
+
+async def test_row_44_who_starts_a_rollout_does_not_let_it_go_on(careful, refused):
+    """Paused, or ended and tried again: another person does; 403 for each token of its starter's, and for nobody's."""
+    rollout = await begun(careful)
+    assert (await careful.ask("POST", f"{rollout}/pause", careful.held["bert", "ci"])).status_code == 200
+    for token in (careful.held["anna", "laptop"], careful.held["anna", "ci"], None):
+        document = refused(await careful.ask("POST", f"{rollout}/resume", token), 403, "forbidden")
+        assert "another" in document["detail"]
+        assert (await shown(careful, rollout))["state"] == "paused"
+    assert (await careful.ask("POST", f"{rollout}/resume", careful.held["bert", "laptop"])).status_code == 200
+    with careful.database.write() as connection:
+        connection.execute(members.update().values(standing="failed"))
+        connection.execute(rollouts.update().values(state="failed"))
+    refused(await careful.ask("POST", f"{rollout}/retry", careful.held["anna", "laptop"]), 403, "forbidden")
+    assert (await careful.ask("POST", f"{rollout}/retry", careful.held["bert", "laptop"])).status_code == 200
+
+
+async def test_one_that_waits_for_approval_anyway_may_be_resumed(careful):
+    """Its starter has paused it before it began: it still begins with another person's word alone."""
+    rollout = await start(careful, careful.held["anna", "laptop"])
+    for action in ("pause", "resume"):
+        assert (await careful.ask("POST", f"{rollout}/{action}", careful.held["anna", "laptop"])).status_code == 200
+    assert ((await shown(careful, rollout))["wave"], ordered(careful)) == (0, [])
+
+
+async def test_row_44_the_way_back_needs_nobody_else(careful):
+    """Whoever started it stops it, and takes it back, alone."""
+    rollout = await begun(careful)
+    for action in ("pause", "revert"):
+        assert (await careful.ask("POST", f"{rollout}/{action}", careful.held["anna", "ci"])).status_code == 200
+    await shown(careful, rollout)
+    assert ordered(careful) == []
+
+
+async def test_row_44_a_slot_is_emptied_by_two_people(careful, refused):
+    """The first is told that it waits, with whichever token; of other content, or a day later, anew."""
+    await begun(careful)
+    place = "/api/v1/devices/dev-a/slots/digits"
+    refused(await careful.ask("DELETE", place), 403, "forbidden")
+    for token in (careful.held["anna", "laptop"], careful.held["anna", "ci"]):
+        answer = await careful.ask("DELETE", place, token)
+        assert (answer.status_code, "another person" in answer.json()["waits_for"]) == (202, True)
+    (told,) = careful.events("emptying-waits")
+    assert told[1] == "anna (token laptop)"
+    assert ordered(careful) == ["digits"]
+
+    careful.now += 86400
+    assert (await careful.ask("DELETE", place, careful.held["bert", "ci"])).status_code == 202
+    with careful.database.write() as connection:
+        connection.execute(slots.update().values(revision=slots.c.revision + 1))
+    assert (await careful.ask("DELETE", place, careful.held["anna", "ci"])).status_code == 202
+    assert ordered(careful) == ["digits"]
+    answer = await careful.ask("DELETE", place, careful.held["bert", "ci"])
+    assert (answer.status_code, "counter" in answer.json()) == (200, True)
+    assert ordered(careful) == []
+    refused(await careful.ask("DELETE", place, careful.held["bert", "ci"]), 404, "missing")
 
 
 async def test_a_plan_says_that_the_first_wave_waits(careful):

@@ -90,6 +90,44 @@ async def test_whoever_is_no_admin_makes_no_operators_and_each_try_is_an_event(h
     assert house.events("request-denied") == [(f"{asked}: {why}", "bert")]
 
 
+async def test_the_last_admin_is_neither_disabled_nor_demoted(house, refused):
+    """409 that names both ways out, and nothing changed; an admin with a bound, or a disabled one, is no other."""
+    house.add("bert", Grant("admin", "site=berlin"))
+    house.add("carl", Grant("admin"))
+    assert (await house.ask("PATCH", f"{OPERATORS}/carl", json={"disabled": True})).status_code == 200
+    for body in (
+        {"disabled": True},
+        {"roles": [{"role": "viewer"}]},
+        {"roles": [{"role": "admin", "selector": "a=b"}]},
+    ):
+        document = refused(await house.ask("PATCH", f"{OPERATORS}/anna", json=body), 409, "conflict")
+        assert "nobody else is an admin" in document["detail"]
+        assert "edgefleet operators add NAME admin" in document["remedy"]
+        assert "edgefleet-fleet operators disable NAME --force" in document["remedy"]
+    found = {one["name"]: one for one in (await house.ask("GET", OPERATORS)).json()}
+    assert (found["anna"]["roles"], found["anna"]["disabled"]) == ([{"role": "admin"}], None)
+
+    more = {"roles": [{"role": "viewer"}, {"role": "admin"}]}
+    assert (await house.ask("PATCH", f"{OPERATORS}/anna", json=more)).status_code == 200
+    assert (await house.ask("PATCH", f"{OPERATORS}/bert", json={"disabled": True})).status_code == 200
+    assert (await house.ask("PATCH", f"{OPERATORS}/carl", json={"disabled": False})).status_code == 200
+    assert (await house.ask("PATCH", f"{OPERATORS}/anna", json={"disabled": True})).status_code == 200
+    refused(await house.ask("PATCH", f"{OPERATORS}/carl", json={"disabled": True}), 409, "conflict")
+
+
+def test_the_servers_machine_ends_the_last_admin_if_that_is_said(tmp_path, capsys):
+    """Refused without --force; with it done, and told as ever."""
+    data = ["--data", str(tmp_path / "data")]
+    assert main(["init", *data]) == 0
+    for words in (("disable", "admin"), ("roles", "admin", "viewer")):
+        assert main(["operators", *words, *data]) == 1
+        assert "--force" in capsys.readouterr().err
+        assert main(["operators", *words, "--force", *data]) == 0
+        capsys.readouterr()
+        assert main(["operators", "enable", "admin", *data]) == 0
+        assert main(["operators", "roles", "admin", "admin", *data]) == 0
+
+
 async def test_who_keeps_asking_fills_no_table(house):
     """Of a thousand refusals a minute twenty become events."""
     house.add("bert", Grant("viewer"))

@@ -6,17 +6,20 @@ import pytest
 from sqlalchemy import select, update
 
 from fleet import events as happenings
-from fleet import removal, tokens
+from fleet import joins, pending, removal, tokens
 from fleet.command_tables import commands
 from fleet.export.columns import TABLES
+from fleet.joins import Terms
 from fleet.people import roles
 from fleet.people.roles import ROLES, WHOLE_FLEET, Grant
 from fleet.rollouts import auto
 from fleet.rollouts.start import Wish
 from fleet.tables import devices, rollouts, slots
+from fleet.tables import joins as join_rows
+from fleet.tables import pending as waiting
 from modules import manifest as manifests
 from modules.digests import sha256
-from modules.names import ModuleRef, Slug, Version
+from modules.names import DeviceId, ModuleRef, Slug, Version
 from tests.doubles.fleet_rows import SmallFleet
 from tests.doubles.publisher import module
 from tests.parts.api_routes import api_routes, asked
@@ -64,6 +67,11 @@ def plant(house):
         for name, selector in ((f"{FOREIGN}-rule", f"site={FOREIGN}"), ("all", f"zone!={FOREIGN}")):
             wish = Wish(module=any_, slot=Slug("auto"), selector=selector)
             auto.add(connection, fleet.now, auto.Rule(name=Slug(name), wish=wish))
+        for site in (FOREIGN, "berlin"):
+            terms = Terms(life_s=86400, uses=5, labels={"site": site}, by=f"who is in {site}")
+            join = joins.add(connection, fleet.now, terms, approve=True, hash=site)
+            more = {"fingerprint": site, "public_key": "", "address": "192.0.2.1", "life_s": 86400}
+            pending.add(connection, fleet.now, join=join, name=DeviceId(f"{site}-new"), **more)
         waits = f"{DEVICE} failed"
         connection.execute(update(rollouts).where(rollouts.c.id != mine).values(waits_for=waits))
     return {"both": both, "theirs": theirs, "mine": mine, "other": other, "ref": ref} | {
@@ -118,23 +126,25 @@ async def test_no_answer_of_any_route_names_what_lies_outside(berlin):
 
 
 async def test_what_lies_outside_is_answered_as_what_does_not_exist(berlin):
-    """Each route that names a device: the very answer that a name gets which nobody has; and nothing changed.
+    """Each route that names a device, one that waits or a join: the very answer of what there is not; nothing changed.
 
     It is 404, or, for a right that only the whole fleet has, 403 for every name.
     """
     before = everything(berlin)
-    differ, walks = [], 0
+    differ, walks = [], set()
+    nobody = {"device": (DEVICE, ABSENT), "waiting": (f"{FOREIGN}-new", "nobody-new"), "join": ("1", "9999")}
     for method, path, permission in asked():
-        if "{device}" not in path:
-            continue
-        walks += 1
-        theirs = await berlin.ask(method, named(path, device=DEVICE, rollout=berlin.planted["mine"]), berlin.scoped)
-        absent = await berlin.ask(method, named(path, device=ABSENT, rollout=berlin.planted["mine"]), berlin.scoped)
-        said = theirs.text.replace(DEVICE, ABSENT)
-        if theirs.status_code != (403 if permission in WHOLE_FLEET else 404) or said != absent.text:
-            differ.append((method, path, theirs.text, absent.text))
+        for kind in (one for one in nobody if f"{{{one}}}" in path):
+            walks.add((kind, path))
+            there, nowhere = nobody[kind]
+            mine = {"rollout": berlin.planted["mine"]}
+            theirs = await berlin.ask(method, named(path, **mine | {kind: there}), berlin.scoped)
+            absent = await berlin.ask(method, named(path, **mine | {kind: nowhere}), berlin.scoped)
+            said = theirs.text.replace(f'"{there}"', f'"{nowhere}"')
+            if theirs.status_code != (403 if permission in WHOLE_FLEET else 404) or said != absent.text:
+                differ.append((method, path, theirs.text, absent.text))
     assert differ == []
-    assert walks >= 6
+    assert [sum(kind == one for one, _ in walks) for kind in nobody] >= [6, 2, 1]
     assert everything(berlin) == before
 
 
@@ -303,4 +313,6 @@ def everything(house):
         ordered = connection.execute(select(slots.c.device, slots.c.slot, slots.c.rollout)).all()
         states = connection.execute(select(rollouts.c.id, rollouts.c.state, rollouts.c.approved)).all()
         given = connection.execute(select(commands.c.id, commands.c.device, commands.c.state)).all()
-    return rows, sorted(map(tuple, ordered)), sorted(map(tuple, states)), sorted(map(tuple, given))
+        let_in = connection.execute(select(join_rows.c.id, join_rows.c.revoked, join_rows.c.uses_left)).all()
+        let_in += connection.execute(select(waiting.c.name, waiting.c.state, waiting.c.join)).all()
+    return rows, *(sorted(map(tuple, some)) for some in (ordered, states, given)), let_in
