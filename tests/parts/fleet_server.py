@@ -48,8 +48,11 @@ def initialise(root: Path, database: str = "") -> Folder:
 
 
 @contextmanager
-def fleet_server(data: Folder, broker: Broker, **settings: str) -> Iterator[FleetServer]:
-    """Start a server on a free loopback port, wait until it answers, stop it at the end."""
+def fleet_server(data: Folder, broker: Broker, *, program: str = "fleet", **settings: str) -> Iterator[FleetServer]:
+    """Start a server on a free loopback port, wait until it answers, stop it at the end.
+
+    ``program`` is the Python module that is run: the product's, unless somebody has changed it.
+    """
     ready = data.root.parent / "ready"
     ready.unlink(missing_ok=True)
     given = {
@@ -63,7 +66,7 @@ def fleet_server(data: Folder, broker: Broker, **settings: str) -> Iterator[Flee
         "INSECURE_DEMO_KEYS": "true",  # tests keep the owner's keys beside everything else
     } | {name.upper(): value for name, value in settings.items()}
     environment = os.environ | {f"EDGEFLEET_FLEET_{name}": value for name, value in given.items()}
-    command = [sys.executable, "-m", "fleet", "serve", "--ready-file", str(ready)]
+    command = [sys.executable, "-m", program, "serve", "--ready-file", str(ready)]
     log_path = data.root.parent / "server.log"
     with (
         log_path.open("ab") as log,
