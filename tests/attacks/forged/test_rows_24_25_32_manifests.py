@@ -104,7 +104,9 @@ FIELDS = {
     "no source": {"serve": script(source="")},
     "model folder above": {"serve": script(model_dir="../../..")},
     "model folder absolute": {"serve": script(model_dir="/run")},
-    "a model called ..": {"serve": {"kind": "models", "models": {"..": {"kind": "onnx", "file": GRAPH}}, "main": ".."}},
+    "a model called ..": {
+        "serve": {"kind": "models", "models": dict.fromkeys(("m", ".."), {"kind": "onnx", "file": GRAPH}), "main": "m"}
+    },
     "samples above": {"proof": {"prove": "samples", "samples": "../../identity/device.json"}},
     "opaque above": {"opaque_files": ["../../identity/device.json"]},
     "a secret above": {"secrets": [{"name": "../x"}]},
