@@ -91,6 +91,9 @@ def test_row_24_no_path_of_a_manifest_leaves_its_folder(forger, edge):
     assert forger.running() == [edge.slot]
 
 
+SERVED = {"kind": "onnx", "file": GRAPH}
+
+
 def script(**fields):
     return {"kind": "entry-script", "script": GRAPH, "source": "model", "model_dir": "model"} | fields
 
@@ -104,9 +107,7 @@ FIELDS = {
     "no source": {"serve": script(source="")},
     "model folder above": {"serve": script(model_dir="../../..")},
     "model folder absolute": {"serve": script(model_dir="/run")},
-    "a model called ..": {
-        "serve": {"kind": "models", "models": dict.fromkeys(("m", ".."), {"kind": "onnx", "file": GRAPH}), "main": "m"}
-    },
+    "a model called ..": {"serve": {"kind": "models", "models": {"m": SERVED, "..": SERVED}, "main": "m"}},
     "samples above": {"proof": {"prove": "samples", "samples": "../../identity/device.json"}},
     "opaque above": {"opaque_files": ["../../identity/device.json"]},
     "a secret above": {"secrets": [{"name": "../x"}]},
