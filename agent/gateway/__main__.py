@@ -16,7 +16,7 @@ from agent.gateway.server import run
 from agent.gateway.settings import Settings
 from modules import program
 from modules.errors import BadSettings, EdgefleetError
-from modules.words import log_lines
+from modules.words import log_lines, printable
 
 HELP = {
     "connections": "connections at a time",
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(arguments, known)
         listener = passed_socket(os.environ) or own_socket(arguments.listen or known.gateway_address)
     except EdgefleetError as error:
-        print(f"edgefleet-gateway: {error}", file=sys.stderr)
+        print(f"edgefleet-gateway: {printable(str(error))}", file=sys.stderr)
         return os.EX_CONFIG
     asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
     return 0
