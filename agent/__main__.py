@@ -8,6 +8,7 @@ from agent import running
 from agent.settings import load
 from modules import program
 from modules.errors import EdgefleetError
+from modules.words import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return running.run(load(None))
         return int(importlib.import_module("agent.command_line").call(words))
     except EdgefleetError as error:
-        print(f"edgefleet-agent: {error}", file=sys.stderr)
+        print(f"edgefleet-agent: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

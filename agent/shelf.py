@@ -44,14 +44,22 @@ class Shelf:
         """Keep a manifest that trust has vouched for; it comes before its files.
 
         Raises:
+            Untrusted, Invalid: as :meth:`read_manifest`.
+        """
+        manifest = self.read_manifest(digest, data)
+        write_private(self._manifest(digest), data)
+        return manifest
+
+    def read_manifest(self, digest: Digest, data: bytes) -> Manifest:
+        """A manifest that has just come, and is not kept yet.
+
+        Raises:
             Untrusted: these are not the bytes of that digest.
             Invalid: they are no manifest.
         """
         if sha256(data) != digest:
             raise Untrusted("the manifest is not the one that was ordered", element=digest)
-        manifest = manifests.decode(data)
-        write_private(self._manifest(digest), data)
-        return manifest
+        return manifests.decode(data)
 
     def manifest(self, digest: Digest) -> Manifest:
         """The manifest of an ordered module.

@@ -137,7 +137,8 @@ class Supply:
             await engine.load_image(image, self._blobs.folder)
 
     def _require(self, blobs: Iterable[Blob]) -> None:
-        for blob in blobs:
+        # A manifest may name the same bytes a thousand times: they are read once.
+        for blob in {one.sha256: one for one in blobs}.values():
             if not self._blobs.sound(blob):
                 raise FileNotFoundError(errno.ENOENT, "this blob is missing here", blob.sha256)
 

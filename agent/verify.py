@@ -105,13 +105,15 @@ class Verifier:
         order = checked.order
         manifests = {}
         for slot in order.slots.values():
-            target = checked.published[slot.manifest]
-            manifests[slot.digest] = await self._manifest(slot.digest, target)
-            if str(manifests[slot.digest].ref) != str(ModuleRef.from_target(slot.manifest)):
+            manifest, came = await self._manifest(slot.digest, checked.published[slot.manifest])
+            manifests[slot.digest] = manifest
+            if str(manifest.ref) != str(ModuleRef.from_target(slot.manifest)):
                 raise Untrusted("the manifest names another module than its path", element=slot.manifest)
-            check_settings(manifests[slot.digest], slot.settings)
-            check_secrets(manifests[slot.digest], slot.secrets or ())
-            check_fallback(slot.fallback, (*manifests[slot.digest].fallback_hosts, *self._fallback_hosts))
+            check_settings(manifest, slot.settings)
+            check_secrets(manifest, slot.secrets or ())
+            check_fallback(slot.fallback, (*manifest.fallback_hosts, *self._fallback_hosts))
+            if came:  # not kept before, so that what is refused leaves nothing on this disk
+                self._shelf.keep_manifest(slot.digest, came)
         learned = learned_time(clock=clock, built=BUILT, known=checked.known, issued=_time(order.issued))
         marks = {self._counter(key): float(order.counter) for key in checked.signers}
         marks |= {_clock(key): learned.timestamp() for key in checked.signers}
@@ -198,13 +200,15 @@ class Verifier:
         """The store's name for the highest counter accepted from a key; under a new name, a device counts anew."""
         return f"counter {self._device} {key}"
 
-    async def _manifest(self, digest: Digest, target: Target) -> Manifest:
+    async def _manifest(self, digest: Digest, target: Target) -> tuple[Manifest, bytes]:
+        """The manifest, and its bytes if they came just now."""
         if target.length > MANIFEST_LIMIT:
             raise Untrusted(f"a manifest of {target.length} bytes is too large", element=digest)
         try:
-            return self._shelf.manifest(digest)
+            return self._shelf.manifest(digest), b""
         except Untrusted:  # not there, or damaged
-            return self._shelf.keep_manifest(digest, await self._puller.small(digest, target.length, urgent=True))
+            came = await self._puller.small(digest, target.length, urgent=True)
+            return self._shelf.read_manifest(digest, came), came
 
 
 def _clock(key: str) -> str:

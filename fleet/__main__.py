@@ -28,7 +28,7 @@ from fleet.settings import Settings
 from fleet.setup import initialise, opened
 from modules import program
 from modules.errors import BadSettings, EdgefleetError
-from modules.words import log_lines
+from modules.words import log_lines, printable
 
 log = logging.getLogger("fleet")
 
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status: int = options.run(Settings(**given), options)
     except EdgefleetError as error:
-        print(f"edgefleet-fleet: {error}", file=sys.stderr)
+        print(f"edgefleet-fleet: {printable(str(error))}", file=sys.stderr)
         return 1
     except SQLAlchemyError as error:
         print(f"edgefleet-fleet: {in_words(error)}", file=sys.stderr)

@@ -40,12 +40,16 @@ def add(
     address: str,
     life_s: float,
 ) -> Waiting:
-    """A key begins to wait; :func:`forget_old` comes before.
+    """A key begins to wait; :func:`forget_old` comes before. One that waits already does so with its newest bundle.
 
     Raises:
         NameTaken: another key waits for this name.
         TooMany: as many wait as may.
     """
+    if (before := of(connection, now, fingerprint)) is not None:
+        if before.state == WAITING:
+            joins.give_back(connection, before.join)
+        connection.execute(delete(pending).where(pending.c.fingerprint == fingerprint))
     waiting = pending.c.state == WAITING
     if connection.scalar(select(pending.c.name).where(waiting, pending.c.name == name)) is not None:
         raise NameTaken(

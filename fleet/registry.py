@@ -16,9 +16,9 @@ from fleet.refusals import Conflict, Missing
 from fleet.tables import modules
 from modules import manifest as manifests
 from modules import samples
-from modules.digests import Blob, sha256
+from modules.digests import sha256
 from modules.errors import Invalid
-from modules.manifest import Manifest, SecretFile
+from modules.manifest import Manifest, SecretFile, named_blobs
 from modules.names import Digest, ModuleRef, Slug, Version
 
 RESERVED, DRAFT, SIGNED, REMOVED = "reserved", "draft", "signed", "removed"
@@ -189,16 +189,6 @@ class Registry:
     def _find(connection: Connection, ref: ModuleRef) -> Row[Any] | None:
         found = (modules.c.team == ref.team) & (modules.c.name == ref.name) & (modules.c.version == str(ref.version))
         return connection.execute(select(modules).where(found)).one_or_none()
-
-
-def named_blobs(manifest: Manifest) -> Iterable[Blob]:
-    """Every blob that a device may have to pull for a module."""
-    yield from manifest.files
-    for runtime in manifest.runtimes:
-        if runtime.image is not None:
-            yield runtime.image.manifest
-            yield runtime.image.config
-            yield from runtime.image.layers
 
 
 def named_digests(manifest: Manifest) -> Iterable[Digest]:

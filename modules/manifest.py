@@ -3,6 +3,8 @@
 A manifest is one JSON document of at most 1 MiB. The publisher signs its bytes; nobody changes them afterwards.
 """
 
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,7 +13,7 @@ from modules import canonical
 from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, SecretName, Text, Word
 from modules.digests import MAX_LENGTH, Blob
 from modules.errors import Invalid
-from modules.names import ModuleRef, SlugField, Version, module_path, slug
+from modules.names import Digest, ModuleRef, SlugField, Version, module_path, slug
 
 FORMAT: Final = "edgefleet.module/1"
 LIMIT: Final = 1 << 20
@@ -244,6 +246,16 @@ class Manifest(_Part, frozen=True, kw_only=True):
         raise Invalid("the module has no such file", element=path)
 
 
+def named_blobs(manifest: Manifest) -> Iterable[Blob]:
+    """Every blob that a device may have to pull for a module."""
+    yield from manifest.files
+    for runtime in manifest.runtimes:
+        if runtime.image is not None:
+            yield runtime.image.manifest
+            yield runtime.image.config
+            yield from runtime.image.layers
+
+
 def encode(manifest: Manifest) -> bytes:
     """The bytes that are signed; checks the manifest first.
 
@@ -259,8 +271,8 @@ def decode(data: bytes) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        Invalid: unknown fields, a tag where a digest must stand, paths that leave the module or repeat, or references
-            to files that are not listed. The message names the field.
+        Invalid: unknown fields, a tag where a digest must stand, paths that leave the module or repeat, a digest of two
+            lengths, or references to files that are not listed. The message names the field.
     """
     manifest = canonical.decode(data, Manifest, limit=LIMIT, what="manifest")
     _check(manifest)
@@ -286,13 +298,19 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_files(manifest: Manifest) -> None:
-    paths = {module_path(entry.path) for entry in manifest.files}
-    if len({path.casefold() for path in paths}) != len(manifest.files):
+    paths = {module_path(entry.path).casefold() for entry in manifest.files}
+    if len(paths) != len(manifest.files):
         raise Invalid("two files have the same path (letters' case aside)", element="files")
-    for path in paths:
-        parents = path.split("/")[:-1]
-        if any("/".join(parents[:depth]) in paths for depth in range(1, len(parents) + 1)):
-            raise Invalid("a file lies below another file", element=path)
+    # In this order, whatever lies below a file comes right after it.
+    for above, path in pairwise(sorted(path.split("/") for path in paths)):
+        if path[: len(above)] == above:
+            raise Invalid("a file lies below another file", element="/".join(path))
+    known: dict[Digest, Blob] = {}
+    for blob in named_blobs(manifest):
+        first = known.setdefault(blob.sha256, blob)
+        if (blob.length, blob.blocks) != (first.length, first.blocks):
+            # No bytes could be both, so it would be fetched for ever.
+            raise Invalid("it is named twice, with another length or another block index", element=blob.sha256)
 
 
 def _check_references(manifest: Manifest) -> None:
@@ -310,8 +328,8 @@ def _check_references(manifest: Manifest) -> None:
             )
     if manifest.proof.prove == "samples":
         manifest.file(manifest.proof.samples)
-    for path in manifest.opaque_files:
-        manifest.file(path)
+    for path in sorted(set(manifest.opaque_files) - {entry.path for entry in manifest.files}):
+        manifest.file(path)  # which says that it is not there
 
 
 def _check_graph(manifest: Manifest, graph: OnnxGraph) -> None:

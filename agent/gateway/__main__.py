@@ -16,7 +16,7 @@ from agent.gateway.server import run
 from agent.gateway.settings import Settings
 from modules import program
 from modules.errors import BadSettings, EdgefleetError
-from modules.words import log_lines
+from modules.words import log_lines, printable
 
 HELP = {
     "connections": "connections at a time",
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         with listener:
             asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
     except EdgefleetError as error:
-        print(f"edgefleet-gateway: {error}", file=sys.stderr)
+        print(f"edgefleet-gateway: {printable(str(error))}", file=sys.stderr)
         return os.EX_CONFIG
     return 0
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent import identity
+from agent.__main__ import main
 from agent.enroll import enroll
 from modules import canonical
 from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
@@ -201,6 +202,21 @@ def test_an_answer_that_is_none_leaves_nothing(fleet, folder, answer, error, wor
         enroll(fleet.bundle(), folder)
 
     assert not folder.exists()
+
+
+def test_the_words_of_a_refusal_are_one_line_on_a_terminal(fleet, tmp_path, monkeypatch, capsys):
+    """Whoever answers, a hostile broker too, clears no screen and writes no second line that says it went well."""
+    words = "no\x1b[2J\x1b]0;title\x07\r\nenrolled as dev-1\n\u202e"
+    fleet.answer = lambda _: (403, msgspec.json.encode({"detail": words, "remedy": words}))
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", str(tmp_path / "run"))
+    bundle = tmp_path / "join.json"
+    bundle.write_bytes(fleet.bundle())
+
+    assert main(["enroll", str(bundle)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edgefleet-agent: ")
+    assert line.isprintable()
 
 
 def test_a_certificate_of_another_authority_is_refused(fleet, folder):

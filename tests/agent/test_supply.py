@@ -238,6 +238,25 @@ async def test_a_file_that_this_disk_changed_is_never_laid_out(supplied, engine,
     supply.lay_out(CURRENT.digest, CURRENT.manifest)
 
 
+async def test_bytes_that_a_manifest_names_often_are_read_once(supplied, engine, tmp_path, monkeypatch):
+    """A thousand files of the same bytes cost the device one look at them, however long they are."""
+    store, supply = supplied()
+    (first, *_) = CURRENT.manifest.files
+    more = tuple(msgspec.structs.replace(first, path=f"copies/{number}") for number in range(1000))
+    wanted = msgspec.structs.replace(CURRENT.manifest, files=(*CURRENT.manifest.files, *more))
+    Shelf(tmp_path / "modules").keep_manifest(CURRENT.digest, CURRENT.data)
+    await supply.fetch(wanted, IMAGE, engine, lambda _: None)
+    read, sound = [], BlobStore.sound
+    monkeypatch.setattr(BlobStore, "sound", lambda self, blob: read.append(blob.sha256) or sound(self, blob))
+
+    supply.lay_out(CURRENT.digest, wanted)
+
+    assert read.count(first.sha256) == 1
+    home = Shelf(tmp_path / "modules").path(CURRENT.digest)
+    assert len(list((home / "files" / "copies").iterdir())) == 1000
+    assert store.has(first)
+
+
 def _placed(release):
     return Placed(wanted=release.wanted(), instance="digits-1", socket="/run/none")
 

@@ -166,11 +166,12 @@ def sign_anything(publisher, ref, data):
 
 
 async def test_a_manifest_under_another_path_is_refused(trusting):
-    """A team cannot publish one module's manifest as another."""
+    """A team cannot publish one module's manifest as another; nothing of it stays here."""
     sign_anything(trusting.publisher, "acme/other:1", trusting.release.data)
     ordered = SlotOrder(manifest="modules/acme/other/1.json", digest=trusting.release.digest)
     with pytest.raises(Untrusted, match="another module"):
         await trusting.accept(ordered=ordered)
+    assert list(trusting.shelf.folder.iterdir()) == []
 
 
 async def test_a_manifest_that_is_none_is_invalid(trusting):
@@ -206,6 +207,7 @@ async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, or
         await trusting.accept(ordered=trusting.release.ordered(**ordered))
 
     assert trusting.marks() == {}
+    assert list(trusting.shelf.folder.iterdir()) == []
 
 
 async def test_what_the_publisher_allows_is_accepted(trusting):

@@ -2,7 +2,7 @@
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from fleet import joins, pending
 from fleet.refusals import Conflict, JoinSpent, KeyRejected, Missing, NameTaken, TooMany
@@ -180,3 +180,38 @@ def test_the_servers_setting_decides_where_a_bundle_says_nothing(database):
     door = Door(database, approve=True)
     assert isinstance(door.ask(new_key(), door.bundle()), EnrollPending)
     assert isinstance(door.ask(new_key(), door.bundle(approve=False)), EnrollAnswer)
+
+
+def test_a_key_that_brings_another_bundle_waits_with_that_one(door):
+    """For whatever name; the use of the first comes back, and an operator sees the key once."""
+    key = new_key()
+    door.ask(key, door.bundle(approve=True), NAME)
+    answer = door.ask(key, door.bundle(approve=True), DeviceId("dev-b"))
+    assert (answer.device, answer.fingerprint) == ("dev-b", mark_of(key))
+    assert [one["name"] for one in waiting(door)] == ["dev-b"]
+    assert left(door) == [0, 1]
+    with pytest.raises(Missing):
+        door.approve(NAME, mark_of(key))
+
+
+def test_a_key_that_may_not_have_another_name_waits_as_before(door):
+    """The name is another waiting key's: nothing that it had before is lost."""
+    key, token = new_key(), door.bundle(approve=True)
+    door.ask(key, token, NAME)
+    door.ask(new_key(), door.bundle(approve=True), DeviceId("dev-b"))
+    with pytest.raises(NameTaken):
+        door.ask(key, door.bundle(approve=True), DeviceId("dev-b"))
+    assert door.ask(key, token, NAME).device == NAME
+    assert left(door) == [1, 0, 0]
+
+
+def test_an_approved_key_may_wait_again_under_another_name(door):
+    """Its device was removed meanwhile: with a new bundle it asks as any other key does."""
+    key = new_key()
+    door.ask(key, door.bundle(approve=True), NAME)
+    door.approve(NAME, mark_of(key))
+    with door.database.write() as connection:
+        connection.execute(update(devices).where(devices.c.id == NAME).values(removed=door.now))
+    door.ask(key, door.bundle(approve=True), DeviceId("dev-b"))
+    assert [one["name"] for one in waiting(door)] == ["dev-b"]
+    door.approve(DeviceId("dev-b"), mark_of(key))

@@ -1,19 +1,25 @@
 """The manifest: what is a module, and what is refused at the door."""
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from modules import canonical, manifest
+from modules.digests import Blob
 from modules.errors import Invalid
-from modules.manifest import Adjustable, EntryScript, File, Manifest, OnnxGraph, Proof, Runtime
+from modules.manifest import Adjustable, EntryScript, File, Image, Manifest, OnnxGraph, Proof, Runtime
 from tests.modules.documents import manifests
 
 ZERO = "sha256:" + "0" * 64
 
 
-def file(path):
-    return File(sha256=ZERO, length=1, blocks=ZERO, path=path)
+ONE = "sha256:" + "1" * 64
+
+
+def file(path, **parts):
+    return File(path=path, **{"sha256": ZERO, "length": 1, "blocks": ZERO, **parts})
 
 
 GOOD = Manifest(
@@ -67,6 +73,14 @@ def test_names_itself():
         pytest.param({"files": (*GOOD.files, file("model.onnx"))}, "same path", id="path twice"),
         pytest.param({"files": (*GOOD.files, file("Model.onnx"))}, "same path", id="path twice but for case"),
         pytest.param({"files": (*GOOD.files, file("model.onnx/a"))}, "below another", id="file below a file"),
+        pytest.param(
+            {"files": (*GOOD.files, file("Model.ONNX/a"))}, "below another", id="file below a file but for case"
+        ),
+        pytest.param(
+            {"files": (*GOOD.files, file("a/b-c"), file("a/b/c"), file("a/b"))}, "below another", id="file among others"
+        ),
+        pytest.param({"files": (*GOOD.files, file("a", length=2))}, "another length", id="bytes of two lengths"),
+        pytest.param({"files": (*GOOD.files, file("a", blocks=ONE))}, "another block index", id="bytes of two indexes"),
         pytest.param({"files": (*GOOD.files, file("../a"))}, "not a valid path inside", id="path that climbs"),
         pytest.param({"files": (*GOOD.files, file("/a"))}, "not a valid path inside", id="absolute path"),
         pytest.param({"serve": OnnxGraph(file="other.onnx")}, "no such file", id="graph that is not there"),
@@ -183,3 +197,30 @@ def test_refuses_a_mark_that_is_neither_yes_nor_no(value):
     data = manifest.encode(msgspec.structs.replace(GOOD, confidential=True))
     with pytest.raises(Invalid, match="confidential"):
         manifest.decode(data.replace(b'"confidential":true', b'"confidential":' + value.encode()))
+
+
+def test_refuses_a_layer_of_another_length_than_a_files():
+    """A file and a layer of one digest are the same bytes."""
+    blob = Blob(sha256=ZERO, length=1, blocks=ZERO)
+    image = Image(name="scoring", manifest=blob, config=blob, layers=(blob, Blob(ZERO, 2, ZERO)))
+
+    with pytest.raises(Invalid, match="another length"):
+        manifest.decode(changed(runtimes=(Runtime(image=image),)))
+
+
+def cpu_seconds(data):
+    """Of the quickest of three."""
+    taken = []
+    for _ in range(3):
+        began = time.process_time()
+        manifest.decode(data)
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def test_the_largest_manifest_is_read_in_a_moment():
+    """A device reads it between the looks at what it runs: each name is looked up, not looked for."""
+    files = (*GOOD.files, *(file(f"{number}") for number in range(4500)))
+    opaque = ("4499",) * manifest.MAX_FILES
+
+    assert cpu_seconds(changed(files=files, opaque_files=opaque)) < 4 * cpu_seconds(changed(files=files))

@@ -57,7 +57,7 @@ def initialise(root: Path, database: str = "") -> Folder:
 def fleet_server(data: Folder, broker: Broker, *, program: str = "fleet", **settings: str) -> Iterator[FleetServer]:
     """Start a server on a free loopback port, wait until it answers, stop it at the end.
 
-    ``program`` is the Python module that is run.
+    ``program`` is the Python module that is run: the product's, unless somebody has changed it.
     """
     ready = data.root.parent / "ready"
     ready.unlink(missing_ok=True)

@@ -23,11 +23,11 @@ ENDED = ("done", "failed", "cancelled")
 class System:
     """One fleet, on loopback; broker and server can be taken away and come back where they were.
 
-    ``settings`` are the server's, besides those that every test's server has, and its ``program``.
+    ``settings`` are the server's, besides those that every test's server has; ``program`` is what is run as it.
     """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder, self._settings = folder, settings
+    def __init__(self, folder: Path, *, program: str = "fleet", **settings: str) -> None:
+        self.folder, self._program, self._settings = folder, program, settings
         self.data = initialise(folder / "fleet")
         self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
         self.blob_port = free_port()
@@ -51,7 +51,7 @@ class System:
 
     def start_server(self) -> None:
         ports = {"port": str(self._server_port), "blob_port": str(self.blob_port)}
-        running = fleet_server(self.data, self.broker, **ports, **self._settings)
+        running = fleet_server(self.data, self.broker, program=self._program, **ports, **self._settings)
         with started_for(self._owner):
             self.server: FleetServer = self._server_up.enter_context(running)
 

@@ -70,10 +70,3 @@ def hold(edge):
 def engine():
     with closing(docker_parts.client()) as client:
         yield client
-
-
-@pytest.fixture
-def tap(edge):
-    """The broker, by which the attacker gives the device his own orders."""
-    with edge.system.wiretap(edge.name) as listening:
-        yield listening

@@ -104,8 +104,17 @@ def test_row_26_weights_outside_the_module_are_never_read(edge, hold, tmp_path, 
     edge.holds()
 
 
-@pytest.mark.parametrize("exponent", [33, 48], ids=["8 GiB", "256 TiB"])
-def test_row_27_a_huge_tensor_ends_at_the_containers_limit(edge, hold, exponent):
+@pytest.mark.parametrize(
+    ("exponent", "codes"),
+    [
+        # The machine has them: it is the container's limit that ends it, so it never answers its sample.
+        (33, {"over-limit", "not-ready"}),
+        # No machine has them: the run fails, and says so.
+        (48, {"over-limit", "not-ready", "wrong-answer"}),
+    ],
+    ids=["8 GiB", "256 TiB"],
+)
+def test_row_27_a_huge_tensor_ends_at_the_containers_limit(edge, hold, exponent, codes):
     """A few bytes of graph ask for gigabytes: the container fails alone, the device's memory is as it was, and what was
     ordered is reverted before an application asked it."""
     data = huge(exponent)
@@ -113,7 +122,7 @@ def test_row_27_a_huge_tensor_ends_at_the_containers_limit(edge, hold, exponent)
     end = hold.brought("evil", hold.graph("huge", data, asked=(QUESTION,), needs=Needs(memory_mb=256)))
 
     assert end.phase == "reverted", end
-    assert end.code in {"over-limit", "wrong-answer", "not-ready", "unproved"}, end
+    assert end.code in codes, end
     edge.holds()
     hold.empty("evil")
     edge.holds()
