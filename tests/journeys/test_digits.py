@@ -127,3 +127,11 @@ def test_what_failed_here_is_not_tried_again(system, edge, second, third, wrong)
     told = waived["devices"][0]
     assert (waived["state"], told["phase"], told["reason"]["code"]) == ("failed", "reverted", "wrong-answer")
     assert edge.score(SLOT, digits.QUESTIONS[0].body).headers["x-edgefleet-module"] == second[0]
+
+
+def test_the_agent_has_loaded_no_more_than_it_needs(edge, second):
+    """After two rollouts it has no library of HSMs in memory, and no tables of scripts, for the names of its hosts."""
+    libraries = Path(f"/proc/{edge.agent.pid}/maps").read_text()
+
+    assert "cryptography/" in libraries
+    assert [name for name in ("pkcs11", "unicodedata") if f"/{name}" in libraries] == []
