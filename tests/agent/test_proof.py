@@ -92,12 +92,10 @@ async def test_an_end_is_the_reason_however_short_the_time_was(device):
     assert device.row().reason.code == "over-limit"
 
 
-async def test_a_module_may_use_all_the_memory_that_it_is_allowed(device):
-    """As much as its limit is enough for a proof, and a bit more is not."""
-    just, more = make(limits=Limits(memory_mb=64)), make("acme/digits:2", limits=Limits(memory_mb=64))
-    device.engine.behaviours = {just.digest: Behaviour(memory_mb=64.0), more.digest: Behaviour(memory_mb=64.5)}
-    await device.order(main=just)
-    await device.phase(Phase.PROBATION)
+async def test_a_module_that_uses_more_memory_than_it_is_allowed_is_reverted(device):
+    """By however little: right answers do not make up for it."""
+    more = make(limits=Limits(memory_mb=64))
+    device.engine.behaviours[more.digest] = Behaviour(memory_mb=64.5)
     await device.order(main=more)
     await device.phase(Phase.REVERTED)
 
