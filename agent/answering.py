@@ -5,12 +5,14 @@ What the agent remembers may be old news: it may have ended, and its modules aft
 
 import asyncio
 import http.client
+import socket
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from agent.health import alive
+from agent.host_name import cheap
 from agent.slots import Slot
 
 _TIMEOUT_S: Final = 5.0
@@ -40,8 +42,9 @@ def gateway(address: str, *, timeout_s: float = _TIMEOUT_S) -> Told:
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise OSError(None, f"{address!r} is not host:port")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout_s)
+    connection = http.client.HTTPConnection(host := host.strip("[]"), int(port), timeout=timeout_s)
     try:
+        connection.sock = socket.create_connection((cheap(host), int(port)), timeout=timeout_s)
         connection.request("GET", "/")
         response = connection.getresponse()
         data = response.read(_LIMIT)

@@ -259,7 +259,9 @@ class Executor:
         else:
             self._hands.routed()
             await self._hands.stop(candidate)
-        self._hands.to(slot, Phase.REVERTED, reason=slot.target.reason, candidate=None)
+        # The row's reason may by now be what held the revert up; why it was begun has been remembered.
+        why = self._hands.store.failed(slot.wanted.digest) or slot.target.reason
+        self._hands.to(slot, Phase.REVERTED, reason=why, candidate=None)
 
     async def _remove(self, slot: Slot) -> None:
         self._hands.routed()

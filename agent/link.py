@@ -14,6 +14,7 @@ import aiomqtt
 from agent import identity as identities
 from agent.broker_tls import broker_context
 from agent.clock import Clock, backoff
+from agent.host_name import cheap
 from agent.identity import Identity
 from agent.mqtt_client import Client, NotLetIn
 from modules import canonical
@@ -183,7 +184,7 @@ class Link:
         self._try_next = upcoming is None
         self._turn.clear()
         client = Client(
-            self._identity.broker.host,
+            cheap(self._identity.broker.host),
             self._identity.broker.port,
             identifier=device,
             will=will,

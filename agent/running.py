@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
+from agent.left_out import leave_out
 from agent.occupied import occupied
 from agent.owner import act_as_owner
 from agent.settings import Settings
@@ -44,6 +45,7 @@ def run(settings: Settings) -> int:
     """Run the agent until it is asked to end; the exit code."""
     log_lines(settings.log_level.upper(), "%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger().addHandler(_Recent())
+    leave_out()
     wiring = part("wiring", settings, make=True)
     state = Path(settings.state)
     if any((state / name).exists() for name in (DECOMMISSION, DECOMMISSIONED)):

@@ -6,7 +6,7 @@ configuration lists the sha256 of every uncompressed layer. ``modules.oci`` has 
 the way in.
 """
 
-import tarfile
+import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -28,6 +28,7 @@ from modules.oci import (
 )
 
 _TAG_DIGITS: Final = 16
+_TAR_BLOCK: Final = 512
 
 
 def read_config(image: Image, blobs: Path) -> Config:
@@ -105,7 +106,7 @@ def archive(image: Image, blobs: Path, *, tag: str = "") -> Iterator[bytes]:
             yield _header(archive_path(blob.sha256), blob.length)
             yield from checked_blob(blob, blobs)
             yield _padding(blob.length)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    yield bytes(2 * _TAR_BLOCK)
 
 
 def write_archive(image: Image, blobs: Path, out: BinaryIO) -> None:
@@ -128,13 +129,15 @@ def _check_parts(image: Image, blobs: Path) -> None:
 
 
 def _header(path: str, length: int) -> bytes:
+    tarfile = importlib.import_module("tarfile")  # only where an image is written: an idle agent does without
     info = tarfile.TarInfo(path)
     info.size, info.mode = length, 0o644
-    return info.tobuf(tarfile.GNU_FORMAT)
+    header: bytes = info.tobuf(tarfile.GNU_FORMAT)
+    return header
 
 
 def _padding(length: int) -> bytes:
-    return bytes(-length % tarfile.BLOCKSIZE)
+    return bytes(-length % _TAR_BLOCK)
 
 
 def _member(path: str, data: bytes) -> bytes:

@@ -5,6 +5,7 @@ deletes an image when its last name goes, so what another device or a person has
 """
 
 import http.client
+import importlib
 import re
 import shutil
 from collections.abc import Collection
@@ -17,7 +18,6 @@ from agent.engines.docker_api import ApiError, DockerApi, segment
 from modules.errors import EngineBusy, Invalid, NoSpace, Untrusted
 from modules.images import archive, check_held, image_ids, read_config
 from modules.manifest import Image
-from modules.unpacked import layers_of, unpacked
 
 _LOADED: Final = re.compile(r"Loaded image(?: ID)?:\s*(\S+)")
 # Words of Docker, containerd and Podman for "these bytes are not what their digest says".
@@ -112,7 +112,8 @@ def _plan_space(api: DockerApi, image: Image, blobs: Path, reserve: int) -> None
     spare = shutil.disk_usage(place).free - reserve - archived
     signed = image.unpacked_bytes
     most = max(spare, 0) if signed is msgspec.UNSET else min(max(spare, 0), signed)
-    need = unpacked(layers_of(image, blobs), most=most)
+    layers = importlib.import_module("modules.unpacked")  # with tarfile: most agents have the images that they need
+    need = layers.unpacked(layers.layers_of(image, blobs), most=most)
     if signed is not msgspec.UNSET and need > signed:
         raise Invalid(
             f"it unpacks to more than the {signed} bytes that were signed",

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import msgspec
 
 from modules import manifest
+from modules.errors import EngineBusy
 from modules.manifest import Adjustable, Limits, Needs
 from modules.protocol.phases import Phase
 from tests.doubles.engine import Behaviour
@@ -130,6 +131,30 @@ async def test_a_wrong_answer_is_reverted_and_remembered(device):
     assert device.row().reason.code == "wrong-answer"
     assert device.store.failed(bad.digest).code == "wrong-answer"
     await device.until(lambda: device.engine.running() == {first.digest})
+
+
+async def test_a_revert_that_the_engine_holds_up_is_tried_again_after_a_while(device, monkeypatch):
+    """A busy engine is asked once to stop the bad module, and again when the pause is over, not at each look."""
+    first, bad = make("acme/digits:1"), make("acme/digits:2")
+    await device.committed(first)
+    device.engine.behaviours[bad.digest] = Behaviour(answer=WRONG)
+    asked = []
+
+    async def busy(instance, **_):
+        asked.append(instance)
+        raise EngineBusy("not now")
+
+    monkeypatch.setattr(device.engine, "stop", busy)
+    await device.order(main=bad)
+    await device.until(lambda: asked)
+    await device.passes(6)
+    assert (device.row().phase, len(asked)) == (Phase.REVERTING, 1)
+    assert device.serves() == "acme/digits:1"
+    monkeypatch.undo()
+    await device.phase(Phase.REVERTED, flowing=1.0)
+
+    assert device.store.failed(bad.digest).code == "wrong-answer"
+    assert device.row().reason.code == "wrong-answer"
 
 
 async def test_a_module_that_is_too_slow_is_reverted(device):

@@ -3,9 +3,12 @@
 import msgspec
 import pytest
 
+from agent.health import Proved, ServerStatus, prove
+from modules.errors import NotReady
 from modules.manifest import Limits
 from modules.needs import Accelerator
 from modules.protocol.phases import Phase
+from modules.samples import Sample, Samples
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, make
 
@@ -87,3 +90,45 @@ async def test_an_end_is_the_reason_however_short_the_time_was(device):
     await device.phase(Phase.REVERTED)
 
     assert device.row().reason.code == "over-limit"
+
+
+async def test_a_module_that_uses_more_memory_than_it_is_allowed_is_reverted(device):
+    """By however little: right answers do not make up for it."""
+    more = make(limits=Limits(memory_mb=64))
+    device.engine.behaviours[more.digest] = Behaviour(memory_mb=64.5)
+    await device.order(main=more)
+    await device.phase(Phase.REVERTED)
+
+    assert device.row().reason.code == "over-limit"
+    assert "MiB of 64 allowed" in device.row().reason.message
+
+
+async def test_where_nobody_knows_how_much_it_uses_memory_is_no_reason(device, monkeypatch):
+    """An engine that cannot say it leaves the rest of the proof."""
+
+    async def unknown(_):
+        return None
+
+    monkeypatch.setattr(device.engine, "usage", unknown)
+    await device.order(main=make(limits=Limits(memory_mb=16)))
+    await device.phase(Phase.PROBATION)
+
+
+async def test_no_samples_take_no_time():
+    """A module that is proved by nothing but being ready is within every latency."""
+    manifest = make(limits=Limits(latency_ms=0.5)).manifest
+    found = await prove(None, "main-1", "nowhere", manifest, None, (), ServerStatus(ready=True))
+
+    assert found == Proved("", 0.0)
+
+
+async def test_a_sample_that_gets_no_answer_is_named(tmp_path):
+    """A module that dies at a request is not ready, and the reason says at which."""
+    release = make(bodies=BODIES)
+    sample = Sample(name="deadly", body=b"{}", answer=WRONG)
+    with pytest.raises(NotReady, match="stopped answering") as caught:
+        await prove(
+            None, "main-1", str(tmp_path / "s"), release.manifest, Samples((sample,)), (), ServerStatus(ready=True)
+        )
+
+    assert caught.value.element == "deadly"

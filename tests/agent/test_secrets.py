@@ -1,5 +1,6 @@
 """Secrets on the device: opened for the module in the slot, as files in memory, with or without a restart."""
 
+import asyncio
 import os
 import stat
 import tempfile
@@ -172,6 +173,23 @@ async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
     assert bench.files(current.instance) == {"token": TOKEN}
     assert bench.files(first) is None
     assert current.given == {"token": 1}
+
+
+async def test_a_restart_that_another_module_overtakes_leaves_no_secret_behind(bench, memory):
+    """While it waits for its image a commit takes the slot: nothing is stopped, and what it had been given is gone."""
+    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.stop()
+    first = bench.row().current
+    bench.engine.images.clear()
+    bench.engine.gates["load"] = asyncio.Event()
+    asking = asyncio.create_task(bench.executor.restart("main"))
+    await bench.until(lambda: bench.engine.held("load"))
+    bench.store.save(bench.row().with_(current=msgspec.structs.replace(first, instance="main-another-99")))
+    bench.engine.gates["load"].set()
+    await asking
+    assert bench.row().current.instance == "main-another-99"
+    assert bench.engine.stops == []
+    assert [path.name for path in (memory / "secrets").iterdir()] == [first.instance.rpartition("-")[2]]
 
 
 async def test_a_module_whose_secret_does_not_open_any_more_is_not_stopped_to_be_restarted(bench):

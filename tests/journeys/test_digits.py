@@ -127,3 +127,11 @@ def test_what_failed_here_is_not_tried_again(system, edge, second, third, wrong)
     told = waived["devices"][0]
     assert (waived["state"], told["phase"], told["reason"]["code"]) == ("failed", "reverted", "wrong-answer")
     assert edge.score(SLOT, digits.QUESTIONS[0].body).headers["x-edgefleet-module"] == second[0]
+
+
+def test_the_agent_has_loaded_no_more_than_it_needs(edge, second):
+    """After two rollouts: none of the tables of scripts that a lookup of hosts loads, and what is for HSMs, too."""
+    libraries = Path(f"/proc/{edge.agent.pid}/maps").read_text()
+
+    assert "/cryptography/" in libraries
+    assert "/unicodedata" not in libraries

@@ -34,7 +34,16 @@ _BATCHES: Final = (
 _ENGINES: Final = "tests/agent/engines/test_docker"
 _PASSES: Final = tuple(
     f"tests/agent/test_{name}.py"
-    for name in ("execute", "maintenance", "proof", "faults", "supervision", "stopped", "clocks_and_losses")
+    for name in (
+        "execute",
+        "maintenance",
+        "proof",
+        "faults",
+        "supervision",
+        "stopped",
+        "clocks_and_losses",
+        "restart_asked",
+    )
 )
 _TRUST: Final = tuple(
     f"tests/modules/trust/test_{name}.py"
@@ -45,7 +54,7 @@ TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), _TRUST),
     "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": _PASSES,
-    "agent/keep.py": _PASSES,
+    "agent/keep.py": (*_PASSES, "tests/agent/test_secrets.py"),
     "agent/health.py": ("tests/agent/test_module_client.py", "tests/agent/test_asking.py", *_PASSES),
     "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
     "agent/installation.py": ("tests/agent/test_installation.py", f"{_ENGINES}_owners.py"),

