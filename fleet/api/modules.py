@@ -55,10 +55,10 @@ def manifest(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> Response:
 
 
 @router.delete("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))])
-def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By) -> dict[str, str]:
+def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By, scope: In) -> dict[str, str]:
     with use.database.write() as connection:
         digest = use.registry.digest(connection, ref)
-        removal.remove_module(connection, use.clock(), use.registry, ref, by=by)
+        removal.remove_module(connection, use.clock(), use.registry, ref, scope, by=by)
     with use.database.write() as connection:
         use.registry.discard(connection, digest)
     return {"ref": str(ref), "state": "removed"}
