@@ -106,6 +106,7 @@ def create_app(
         lifespan=partial(_lifespan, settings=settings, clock=clock, stop=stop, blob_listener=blob_listener),
         openapi_url=None,
         max_body_size=BODY_LIMIT,
+        responses=errors.REFUSED,
     )
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}

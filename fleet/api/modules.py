@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from fleet import removal
+from fleet.api.document import CREATED, takes
 from fleet.api.paths import ModelPath, TeamPath
 from fleet.auth import By, In, need
 from fleet.services import Services, Use
@@ -26,7 +27,13 @@ def reserve_version(team: TeamPath, name: ModelPath, use: Use) -> dict[str, str]
         return {"version": str(use.registry.reserve(connection, use.clock(), team, name))}
 
 
-@router.put("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))], max_body_size=LIMIT)
+@router.put(
+    "/modules/{team}/{name}/{version}",
+    dependencies=[Depends(need("module:write"))],
+    max_body_size=LIMIT,
+    responses=CREATED,
+    **takes("application/json"),
+)
 async def put_module(
     ref: Annotated[ModuleRef, Depends(_ref)], request: Request, response: Response, use: Use
 ) -> dict[str, Any]:
