@@ -115,6 +115,7 @@ def create_app(
         ),
         openapi_url=None,
         max_body_size=BODY_LIMIT,
+        responses=errors.REFUSED,
     )
     errors.install(app)
     own = {host_of(settings.url), settings.host, *settings.more_hosts, *certified_names(Folder(settings.data).server)}

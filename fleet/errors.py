@@ -4,7 +4,7 @@ import errno
 import http
 import logging
 import os
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -45,6 +45,19 @@ _DISK: Final = {
     errno.EROFS: "mount the server's disk for writing, and ask again",
     errno.EIO: "look at the server's disk and its log",
 }
+_NO_JSON: Final = "the body is no JSON in UTF-8"
+_WORD: Final = {"type": "string"}
+_PROBLEM: Final = {
+    "type": "object",
+    "properties": dict.fromkeys(("type", "title", "detail", "code", "element", "remedy"), _WORD)
+    | {"status": {"type": "integer"}},
+    "required": ["type", "title", "status", "detail", "code", "element", "remedy"],
+    "additionalProperties": False,
+}
+# What every route may answer besides: for the OpenAPI document.
+REFUSED: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {"description": "It was refused", "content": {"application/problem+json": {"schema": _PROBLEM}}}
+}
 
 
 def install(app: FastAPI) -> None:
@@ -75,12 +88,16 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
 async def _bad_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for mypy; installed for this class only
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _no_json()
     where = ".".join(str(part) for part in first["loc"])
     return problem(http.HTTPStatus.UNPROCESSABLE_ENTITY, Invalid.code, str(first["msg"]), element=where)
 
 
 async def _theirs(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for mypy; installed for this class only
+    if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):  # while the framework read a body
+        return _no_json()
     found = http.HTTPStatus(error.status_code)
     return problem(found, found.phrase.lower().replace(" ", "-"), str(error.detail))
 
@@ -108,6 +125,10 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     failed = problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "error", "the server failed; its log says where")
     failed.headers.update(FIXED)  # this one is answered outside of all middleware
     return failed
+
+
+def _no_json() -> JSONResponse:
+    return problem(http.HTTPStatus.UNPROCESSABLE_ENTITY, Invalid.code, _NO_JSON, element="body")
 
 
 def problem(code: http.HTTPStatus, name: str, detail: str, *, element: str = "", remedy: str = "") -> JSONResponse:

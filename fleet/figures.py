@@ -174,7 +174,7 @@ def _rollouts(connection: Connection, scope: Scope) -> Iterator[Metric]:
         .limit(ROLLOUTS)
     )
     for row in connection.execute(newest).all():
-        mine = (members.c.rollout == row.id) & scope.of_device(members.c.device)
+        mine = (members.c.rollout == row.id) & scope.some_members()
         standings = select(members.c.standing, func.count()).where(mine).group_by(members.c.standing)
         counts: dict[str, int] = dict.fromkeys(map(str, Standing), 0)
         counts |= {str(standing): count for standing, count in connection.execute(standings)}

@@ -5,13 +5,15 @@ that a device which joins under the same name again never takes an old order for
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, select, update
 
 from fleet import events, revisions, revocation, sealed_secrets
 from fleet.commands import given
+from fleet.people import reach
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.rollouts import control
@@ -24,6 +26,7 @@ from modules.protocol.order import SlotOrder
 from modules.protocol.report import Report
 
 _SHOWN: Final = 5
+_ELSEWHERE: Final = "what is outside of what your rights are for"
 _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 
 
@@ -70,8 +73,20 @@ def revoke_device(connection: Connection, now: float, device: DeviceId, *, by: s
     events.record(connection, now, "device-revoked", text, device=device, by=by)
 
 
-def remove_module(connection: Connection, now: float, registry: Registry, ref: ModuleRef, *, by: str = "") -> None:
+class _User(NamedTuple):
+    """What keeps a module from being removed: a device's slot, or a rollout."""
+
+    said: str
+    device: str = ""
+    rollout: int = 0
+
+
+def remove_module(
+    connection: Connection, now: float, registry: Registry, ref: ModuleRef, scope: Scope = EVERYTHING, *, by: str = ""
+) -> None:
     """Take a module version out; its number stays taken. Its blobs go with :meth:`Registry.discard`.
+
+    What uses it outside the scope counts, and is not named.
 
     Raises:
         Missing: there is no such module.
@@ -80,8 +95,9 @@ def remove_module(connection: Connection, now: float, registry: Registry, ref: M
     digest = registry.digest(connection, ref)
     using = dict.fromkeys((*_on_devices(connection, ref, digest), *_in_rollouts(connection, ref)))
     if using:
+        named = _listed(connection, scope, using)
         raise Conflict(
-            f"it is in use by {_listed(using)}",
+            f"it is in use by {named}",
             element=str(ref),
             remedy="roll out another version there, empty the slots, or cancel the rollout",
         )
@@ -89,11 +105,11 @@ def remove_module(connection: Connection, now: float, registry: Registry, ref: M
     events.record(connection, now, "module-removed", str(ref), by=by)
 
 
-def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[str]:
+def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[_User]:
     ordered = select(slots.c.device, slots.c.slot, slots.c.document).order_by(slots.c.device, slots.c.slot)
     for row in connection.execute(ordered):
         if _names(row.document, ref):
-            yield f"device {row.device}, slot {row.slot}"
+            yield _User(f"device {row.device}, slot {row.slot}", device=row.device)
     there = devices.c.removed.is_(None) & devices.c.report.is_not(None)
     said = select(devices.c.id, devices.c.report).where(there).order_by(devices.c.id)
     for device, data in connection.execute(said):
@@ -102,13 +118,13 @@ def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Itera
         for slot in msgspec.json.decode(data, type=Report).slots:
             serves = slot.serving is not None and slot.serving.digest == digest
             if serves or slot.digest == digest:
-                yield f"device {device}, slot {slot.slot}"
+                yield _User(f"device {device}, slot {slot.slot}", device=device)
 
 
-def _in_rollouts(connection: Connection, ref: ModuleRef) -> Iterator[str]:
+def _in_rollouts(connection: Connection, ref: ModuleRef) -> Iterator[_User]:
     brings = select(rollouts.c.id).where(rollouts.c.module == str(ref), rollouts.c.state.in_(_OPEN))
     for rollout in connection.scalars(brings.order_by(rollouts.c.id)):
-        yield f"rollout {rollout}"
+        yield _User(f"rollout {rollout}", rollout=rollout)
     # A cancel orders again what stood in the slot before.
     before = (
         select(rollouts.c.id, slot_revisions.c.document)
@@ -126,7 +142,7 @@ def _in_rollouts(connection: Connection, ref: ModuleRef) -> Iterator[str]:
     )
     for rollout, document in connection.execute(before.distinct()):
         if _names(document, ref):
-            yield f"rollout {rollout}, whose cancel goes back to it"
+            yield _User(f"rollout {rollout}, whose cancel goes back to it", rollout=rollout)
 
 
 def _names(document: bytes, ref: ModuleRef) -> bool:
@@ -134,7 +150,12 @@ def _names(document: bytes, ref: ModuleRef) -> bool:
     return target == ref.target
 
 
-def _listed(things: Iterable[Any]) -> str:
-    every = list(things)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return "; ".join(map(str, every[:_SHOWN])) + more
+def _listed(connection: Connection, scope: Scope, using: Iterable[_User]) -> str:
+    every = list(using)
+    devices_ = reach.seen_of(connection, scope, {one.device for one in every} - {""})
+    rollouts_ = set(connection.scalars(select(rollouts.c.id).where(rollouts.c.state.in_(_OPEN), scope.some_rollouts())))
+    seen = [one.said for one in every if one.device in devices_ or one.rollout in rollouts_]
+    said = "; ".join(seen[:_SHOWN]) + (f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else "")
+    if len(seen) == len(every):
+        return said
+    return f"{said}; and {_ELSEWHERE}" if said else _ELSEWHERE

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from fleet.api.document import CREATED, answers, takes
 from fleet.api.paths import DigestPath
 from fleet.auth import need
 from fleet.blobs import Incoming
@@ -16,25 +17,32 @@ from modules.digests import MAX_LENGTH, Blob
 
 router = APIRouter(prefix="/api/v1/blobs")
 CHUNK: Final = 1 << 20
+_BYTES: Final = "application/octet-stream"
 
 
-@router.head("/{name}", dependencies=[Depends(need("blob:read"))])
+@router.head("/{name}", dependencies=[Depends(need("blob:read"))], **answers(_BYTES))
 def has_blob(name: DigestPath, use: Use) -> Response:
     length = use.blobs.length(name)
     if length is None:
-        return Response(status_code=http.HTTPStatus.NOT_FOUND)
-    return Response(headers={"Content-Length": str(length)})
+        raise Missing("there is no such blob", element=name)
+    return Response(headers={"Content-Length": str(length)}, media_type=_BYTES)
 
 
-@router.get("/{name}", dependencies=[Depends(need("blob:read"))])
+@router.get("/{name}", dependencies=[Depends(need("blob:read"))], **answers(_BYTES))
 def get_blob(name: DigestPath, use: Use) -> FileResponse:
     if use.blobs.length(name) is None:
         raise Missing("there is no such blob", element=name)
-    return FileResponse(use.blobs.path(name), media_type="application/octet-stream")
+    return FileResponse(use.blobs.path(name), media_type=_BYTES)
 
 
 # The settings bound the size; the framework's own bound would cut every upload at that of a document.
-@router.put("/{name}", dependencies=[Depends(need("blob:write"))], max_body_size=MAX_LENGTH)
+@router.put(
+    "/{name}",
+    dependencies=[Depends(need("blob:write"))],
+    max_body_size=MAX_LENGTH,
+    responses=CREATED,
+    **takes(_BYTES),
+)
 async def put_blob(name: DigestPath, request: Request, response: Response, use: Use) -> dict[str, Any]:
     found = await run_in_threadpool(use.blobs.describe, name)
     if found is None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from fleet.api.bodies import Body
+from fleet.api.document import answers
 from fleet.auth import By, In, need, scope_of
 from fleet.commands import view
 from fleet.commands.given import DECOMMISSION, Wish
@@ -105,7 +106,7 @@ async def show_command(
     return await run_in_threadpool(look)
 
 
-@router.get("/{command}/result", dependencies=[Depends(need("log:read"))])
+@router.get("/{command}/result", dependencies=[Depends(need("log:read"))], **answers(*view.CONTENT, view.OTHER[0]))
 def get_result(command: str, use: Use, first: _FirstPart = 1, to: _Part | None = None) -> Response:
     """What the device sent, as far as it came; for a program or a file, and never a page that a browser shows."""
     with use.database.read() as connection:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from fleet import events, joins
+from fleet.api.document import answers, takes
 from fleet.auth import public
 from fleet.enrolment import Admitted
 from fleet.refusals import TooMany
@@ -19,7 +20,13 @@ REQUEST_LIMIT = 16 << 10
 
 
 # Public: the join token in the body is what lets a device in. 202: its key waits for an operator.
-@router.post("/enroll", dependencies=[Depends(public)], max_body_size=REQUEST_LIMIT)
+@router.post(
+    "/enroll",
+    dependencies=[Depends(public)],
+    max_body_size=REQUEST_LIMIT,
+    **answers("application/json", also=http.HTTPStatus.ACCEPTED),
+    **takes("application/json"),
+)
 async def enroll(request: Request, use: Use) -> Response:
     body = canonical.decode(await request.body(), EnrollRequest, limit=REQUEST_LIMIT, what="enrolment")
     admitted = await run_in_threadpool(_enrol, use, body, request)

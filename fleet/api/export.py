@@ -6,6 +6,7 @@ from urllib.parse import quote
 import msgspec
 from fastapi import APIRouter, Depends, Response
 
+from fleet.api.document import answers
 from fleet.auth import In, need
 from fleet.export import pages
 from fleet.services import Use
@@ -21,7 +22,7 @@ def list_tables(use: Use, scope: In) -> dict[str, Any]:
         return {"server": __version__, "at": use.clock(), "tables": pages.about(connection, scope)}
 
 
-@router.get("/{table}", dependencies=[Depends(need("fleet:export"))])
+@router.get("/{table}", dependencies=[Depends(need("fleet:export"))], **answers("application/x-ndjson"))
 def rows_of(table: str, use: Use, scope: In, after: str | None = None) -> Response:
     """Rows of a table, a JSON object a line; the header ``Link`` leads to the next page, where there is one."""
     with use.database.read() as connection:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet import figures
+from fleet.api.document import answers
 from fleet.auth import In, need_for_metrics
 from fleet.broker import CONNECTED
 from fleet.db import disk_trouble
@@ -36,7 +37,11 @@ class _Given(Collector):
         return self._families
 
 
-@router.get("/metrics", dependencies=[Depends(need_for_metrics("metrics:read"))])
+@router.get(
+    "/metrics",
+    dependencies=[Depends(need_for_metrics("metrics:read"))],
+    **answers("text/plain", "application/openmetrics-text"),
+)
 def metrics(
     use: Use, scope: In, devices: str = "", telemetry: str = "", accept: Annotated[str, Header()] = ""
 ) -> Response:

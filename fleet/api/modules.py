@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from fleet import removal
+from fleet.api.document import CREATED, takes
 from fleet.api.paths import ModelPath, TeamPath
 from fleet.auth import By, In, need
 from fleet.services import Services, Use
@@ -26,7 +27,13 @@ def reserve_version(team: TeamPath, name: ModelPath, use: Use) -> dict[str, str]
         return {"version": str(use.registry.reserve(connection, use.clock(), team, name))}
 
 
-@router.put("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))], max_body_size=LIMIT)
+@router.put(
+    "/modules/{team}/{name}/{version}",
+    dependencies=[Depends(need("module:write"))],
+    max_body_size=LIMIT,
+    responses=CREATED,
+    **takes("application/json"),
+)
 async def put_module(
     ref: Annotated[ModuleRef, Depends(_ref)], request: Request, response: Response, use: Use
 ) -> dict[str, Any]:
@@ -55,10 +62,10 @@ def manifest(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> Response:
 
 
 @router.delete("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))])
-def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By) -> dict[str, str]:
+def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By, scope: In) -> dict[str, str]:
     with use.database.write() as connection:
         digest = use.registry.digest(connection, ref)
-        removal.remove_module(connection, use.clock(), use.registry, ref, by=by)
+        removal.remove_module(connection, use.clock(), use.registry, ref, scope, by=by)
     with use.database.write() as connection:
         use.registry.discard(connection, digest)
     return {"ref": str(ref), "state": "removed"}

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from fleet import events
+from fleet.api.document import answers
 from fleet.api.session import keep
 from fleet.auth import public
 from fleet.people import operators, sessions
@@ -24,7 +25,7 @@ _LIFE_S: Final = 600
 
 
 # Public: whoever is not known yet begins here.
-@router.get("/login", dependencies=[Depends(public)])
+@router.get("/login", dependencies=[Depends(public)], **answers(code=http.HTTPStatus.SEE_OTHER))
 def leave(use: Use) -> Response:
     attempt = Attempt.new()
     answer = RedirectResponse(_provider(use).leave(attempt), status_code=http.HTTPStatus.SEE_OTHER)

@@ -70,7 +70,8 @@ def start_rollout(body: Start, use: Use, who: Asker, scope: In) -> dict[str, Any
     with use.database.write() as connection:
         wish = narrowed(connection, scope, body.wish())
         starter = Starter(who.name, who.operator)
-        rollout = start(connection, use.clock(), use.registry, wish, starter, needs_another=use.settings.four_eyes)
+        needs_another = use.settings.four_eyes
+        rollout = start(connection, use.clock(), use.registry, wish, starter, scope, needs_another=needs_another)
         shown = view.one(connection, rollout, scope)
     use.wake()
     return shown
@@ -82,7 +83,7 @@ def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
     with use.database.read() as connection:
         wish = narrowed(connection, scope, body.wish())
         needs_another = use.settings.four_eyes
-        return view.plan(prepare(connection, use.clock(), use.registry, wish, needs_another=needs_another))
+        return view.plan(prepare(connection, use.clock(), use.registry, wish, scope, needs_another=needs_another))
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])

@@ -7,6 +7,7 @@ from pydantic import Base64Bytes, Field
 from starlette.concurrency import run_in_threadpool
 
 from fleet.api.bodies import Body
+from fleet.api.document import takes
 from fleet.api.paths import TeamPath
 from fleet.auth import By, need
 from fleet.folder import Folder, replace_file
@@ -108,7 +109,12 @@ def update(body: Update, use: Use, by: By) -> dict[str, list[str]]:
 
 
 # What a team publishes; the server takes nothing that its own key has not signed.
-@router.post("/tuf/teams/{team}", dependencies=[Depends(need("module:write"))], max_body_size=TARGETS_LIMIT)
+@router.post(
+    "/tuf/teams/{team}",
+    dependencies=[Depends(need("module:write"))],
+    max_body_size=TARGETS_LIMIT,
+    **takes("application/json"),
+)
 async def update_team(team: TeamPath, request: Request, use: Use) -> dict[str, list[str]]:
     data = await request.body()
     return {"signed": await run_in_threadpool(use.metadata.update_team, team, data)}

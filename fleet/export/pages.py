@@ -63,7 +63,7 @@ BOUNDS: Final[dict[str, Callable[[Scope], ColumnElement[bool]]]] = {
     columns.SLOTS.name: lambda scope: scope.of_device(slots.c.device),
     columns.SLOT_REVISIONS.name: lambda scope: scope.of_device(slot_revisions.c.device),
     columns.ROLLOUTS.name: Scope.some_rollouts,
-    columns.MEMBERS.name: lambda scope: scope.of_device(members.c.device),
+    columns.MEMBERS.name: Scope.some_members,
     columns.HISTORY.name: lambda scope: history.c.rollout.in_(select(rollouts.c.id).where(scope.some_rollouts())),
     columns.TELEMETRY.name: lambda scope: scope.of_device(telemetry.c.device),
     columns.TELEMETRY_HISTORY.name: lambda scope: scope.of_device(telemetry_history.c.device),

@@ -126,6 +126,10 @@ class Scope(msgspec.Struct, frozen=True):
         """Rows of ``rollouts`` that have a device and a module of the same area."""
         return true() if self.unlimited else _any(_rollouts(one) for one in self.areas)
 
+    def some_members(self) -> ColumnElement[bool]:
+        """Rows of ``members`` whose device and whose rollout's module are of the same area."""
+        return true() if self.unlimited else _any(_members(one) for one in self.areas)
+
 
 EVERYTHING: Final = Scope((Area(Selector(()), None),))
 
@@ -177,3 +181,8 @@ def _rollouts(area: Area) -> ColumnElement[bool]:
         mine = select(members.c.rollout).where(Scope((area,)).of_device(members.c.device))
         conditions.append(rollouts.c.id.in_(mine))
     return and_(true(), *conditions)
+
+
+def _members(area: Area) -> ColumnElement[bool]:
+    theirs = members.c.rollout.in_(select(rollouts.c.id).where(_rollouts(area)))
+    return and_(theirs, Scope((area,)).of_device(members.c.device))

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from fleet import devices, orders, revisions, sealed_secrets
+from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict
 from fleet.registry import Registry
 from fleet.rollouts import candidates, four_eyes, history, measurable, members
@@ -74,8 +75,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [one.device for wave in self.waves for one in wave.devices]
 
 
-def prepare(connection: Connection, now: float, registry: Registry, wish: Wish, *, needs_another: bool = False) -> Plan:
+def prepare(
+    connection: Connection,
+    now: float,
+    registry: Registry,
+    wish: Wish,
+    scope: Scope = EVERYTHING,
+    *,
+    needs_another: bool = False,
+) -> Plan:
     """Check a wish and plan it; writes nothing. ``needs_another``: the setting ``four_eyes`` is on.
+
+    A rollout outside the scope that is in its way is not named.
 
     Raises:
         Missing: no such module or device.
@@ -103,7 +114,7 @@ def prepare(connection: Connection, now: float, registry: Registry, wish: Wish, 
         waves = four_eyes.gated(waves)
     chosen = [one.device for one in fitting]
     if not wish.supersede:
-        _check_open(connection, chosen, wish.slot)
+        _check_open(connection, scope, chosen, wish.slot)
     orders.check(connection, chosen, wish.slot, document, waive=wish.waive)
     return Plan(manifest=manifest, document=document, waves=waves, misfits=tuple(misfits), starts=starts)
 
@@ -114,6 +125,7 @@ def start(
     registry: Registry,
     wish: Wish,
     starter: Starter = NOBODY,
+    scope: Scope = EVERYTHING,
     *,
     needs_another: bool = False,
 ) -> int:
@@ -127,7 +139,7 @@ def start(
     """
     if needs_another:
         four_eyes.check_starter(starter.operator, str(wish.module))
-    planned = prepare(connection, now, registry, wish, needs_another=needs_another)
+    planned = prepare(connection, now, registry, wish, scope, needs_another=needs_another)
     asked = [wave.asked for wave in planned.waves]
     scheduled = planned.starts is not None and planned.starts > now
     values: dict[str, Any] = {
@@ -161,9 +173,10 @@ def start(
     return rollout
 
 
-def _check_open(connection: Connection, chosen: Sequence[DeviceId], slot: Slug) -> None:
+def _check_open(connection: Connection, scope: Scope, chosen: Sequence[DeviceId], slot: Slug) -> None:
     """Whether an open rollout fills this slot of one of these devices."""
-    held = select(member_rows.c.rollout, member_rows.c.device, rollouts.c.module).join(rollouts)
+    seen = scope.some_rollouts().label("seen")
+    held = select(member_rows.c.rollout, member_rows.c.device, rollouts.c.module, seen).join(rollouts)
     # What goes back is no current member any more, and is under way all the same.
     back = member_rows.c.standing.in_((Standing.RECALLED, Standing.RETURNING))
     mine = (member_rows.c.slot == slot) & (member_rows.c.current | back) & rollouts.c.state.in_(_OPEN)
@@ -171,6 +184,12 @@ def _check_open(connection: Connection, chosen: Sequence[DeviceId], slot: Slug) 
         some = member_rows.c.device.in_(chosen[begin : begin + _TOGETHER])
         row = connection.execute(held.where(mine, some).order_by(member_rows.c.rollout).limit(1)).first()
         if row is not None:
+            if not row.seen:
+                raise Conflict(
+                    f"a rollout outside of what your rights are for is open and fills this slot of {row.device}",
+                    element=f"slot {slot}",
+                    remedy="wait for its end, or say --supersede to take the devices from it",
+                )
             raise Conflict(
                 f"rollout {row.rollout} of {row.module} is open and fills this slot of {row.device}",
                 element=f"slot {slot}",

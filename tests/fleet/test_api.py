@@ -281,6 +281,16 @@ def test_a_body_that_was_not_sent_as_json_is_refused_as_such(fleet, kind, body):
 
 
 @server_test
+@pytest.mark.parametrize("body", [b"{", b"\x98U9", b"[" * 200_000], ids=["broken off", "not UTF-8", "deep"])
+def test_a_body_that_is_no_json_is_refused_as_such(fleet, body):
+    """The same answer, in whichever way it cannot be read."""
+    _, http, _ = fleet
+    answer = http.post("/api/v1/rollouts", content=body, headers={"Content-Type": "application/json"})
+    document = problem(answer, 422, "invalid")
+    assert (document["detail"], document["element"]) == ("the body is no JSON in UTF-8", "body")
+
+
+@server_test
 @pytest.mark.parametrize("tail", [b"Content-Length: 1000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"])
 def test_a_body_that_breaks_off_leaves_no_traceback(fleet, tail):
     """Anybody could fill the server's log with them; no token is needed to enrol."""

@@ -1,5 +1,6 @@
 """What lies outside somebody's rights does not exist for them: asked on every route, with devices planted outside."""
 
+import json
 import re
 
 import pytest
@@ -242,6 +243,47 @@ async def test_a_rollout_is_cut_to_what_its_maker_may_reach(berlin, refused):
         "selector"
     ] == "site=berlin"
     refused(await berlin.ask("DELETE", "/api/v1/auto-rollouts/all", berlin.scoped), 404, "missing")
+
+
+async def test_what_is_in_the_way_outside_is_not_named(berlin, refused):
+    """A module that others use is not removed, and a slot that another team's rollout fills is not taken: in words
+    that name one's own devices and rollouts alone."""
+    document = refused(await berlin.ask("DELETE", "/api/v1/modules/acme/linear/1", berlin.scoped), 409, "conflict")
+    assert "device berlin-1, slot both" in document["detail"]
+    assert document["detail"].endswith("; and what is outside of what your rights are for")
+    assert FOREIGN not in document["detail"]
+
+    body = {"module": "acme/linear:1", "slot": "other", "engine": "process"}
+    for path in ("/api/v1/rollouts", "/api/v1/rollouts/plan"):
+        document = refused(await berlin.ask("POST", path, berlin.scoped, json=body), 409, "conflict")
+        assert (
+            document["detail"]
+            == "a rollout outside of what your rights are for is open and fills this slot of berlin-1"
+        )
+
+
+async def test_of_rollouts_of_another_team_nothing_is_exported(berlin):
+    """Not even where one's own devices stand in them."""
+    answer = await berlin.ask("GET", "/api/v1/export/members", berlin.scoped)
+    members = {(one["rollout"], one["device"]) for one in map(json.loads, answer.text.splitlines())}
+    mine = {berlin.planted[one] for one in ("mine", "both")}
+    assert members == {(rollout, device) for rollout in mine for device in ("berlin-1", "berlin-2")}
+
+
+async def test_a_device_is_counted_in_a_rollout_where_one_bound_has_both(berlin):
+    """Acme's modules in Berlin, and zebra's elsewhere: of zebra's rollout nothing of Berlin, in no export or metric."""
+    two = [Grant(role, "site=berlin", ("acme",)) for role in ("analyst", "metrics")]
+    two += [Grant(role, f"site={FOREIGN}", ("zebra",)) for role in ("analyst", "metrics")]
+    with berlin.database.write() as connection:
+        token = tokens.create(connection, berlin.now, kind="api", role="", name="two", roles=roles.plain(tuple(two)))
+    exported = (await berlin.ask("GET", "/api/v1/export/members", token)).text.splitlines()
+    other = berlin.planted["other"]
+    devices_ = {one["device"] for one in map(json.loads, exported) if one["rollout"] == other}
+    assert devices_ == {DEVICE, f"{FOREIGN}-2"}
+
+    measured = (await berlin.ask("GET", "/metrics", token)).text
+    counts = re.findall(rf'edgefleet_rollout_devices{{[^}}]*rollout="{other}"[^}}]*}} (\S+)', measured)
+    assert sum(map(float, counts)) == 2
 
 
 async def test_rights_for_two_groups_want_one_of_them_named(berlin, refused):
