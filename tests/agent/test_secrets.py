@@ -6,6 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import sealing_key
@@ -177,7 +178,7 @@ async def test_a_module_that_somebody_restarts_has_its_secrets_again(bench):
 
 async def test_a_restart_that_another_module_overtakes_leaves_no_secret_behind(bench, memory):
     """While it waits for its image a commit takes the slot: nothing is stopped, and what it had been given is gone."""
-    await settled(bench, release(), token=bench.sealed(TOKEN, 1))
+    await bench.settled(release(), token=bench.sealed(TOKEN, 1))
     await bench.stop()
     first = bench.row().current
     bench.engine.images.clear()
