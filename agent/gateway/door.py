@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from agent.gateway.refusals import refusal
-from modules.endpoint_keys import EndpointKeys
+from modules.endpoint.keys import EndpointKeys
 from modules.errors import Untrusted
 
 #: what load balancers and orchestrators ask without a key

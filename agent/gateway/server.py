@@ -16,7 +16,7 @@ from agent.gateway.listening import bound_address, notify, write_ready_file
 from agent.gateway.proxy import Gateway
 from agent.gateway.settings import Settings
 from modules.errors import BadSettings
-from modules.served_certificate import ServedCertificate
+from modules.endpoint.certificate import ServedCertificate
 
 logger = logging.getLogger(__name__)
 

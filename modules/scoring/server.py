@@ -17,7 +17,7 @@ from modules.scoring.http.app import App
 from modules.scoring.http.connection import Connection
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
-from modules.served_certificate import ServedCertificate
+from modules.endpoint.certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 

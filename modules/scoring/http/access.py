@@ -1,10 +1,10 @@
-"""Who may ask, where the server listens on TCP: whoever ``modules/endpoint_keys.py`` lets in."""
+"""Who may ask, where the server listens on TCP: whoever ``modules/endpoint/keys.py`` lets in."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from modules.endpoint_keys import EndpointKeys
+from modules.endpoint.keys import EndpointKeys
 from modules.errors import BadSettings, Untrusted
 from modules.scoring.http.replies import Header, message
 

@@ -20,7 +20,7 @@ from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
 from modules.scoring.v2.grpc_v2 import Call, InferenceService
 from modules.scoring.v2.protocol_v2 import failure, refusal
-from modules.served_certificate import ServedCertificate
+from modules.endpoint.certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 

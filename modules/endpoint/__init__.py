@@ -1,0 +1,1 @@
+"""What stands before a TCP port: who may ask, and TLS. For the scoring server and for the gateway of an endpoint."""
