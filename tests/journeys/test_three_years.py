@@ -178,6 +178,7 @@ def owner_is_away(life):
 
     life.until(told, "somebody is told again of what nobody has heeded")
     life.owner.away = False
+    life.owner.heeds(life.health()["warnings"])
 
 
 # What is seen at the end
