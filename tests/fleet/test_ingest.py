@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from fleet import events, ingest, said
-from fleet.ingest import Ingest, Receipt, _rounds, _within_budget
+from fleet.ingest import PARTING_S, Ingest, Receipt, _rounds, _within_budget
 from fleet.meters import Meters
+from fleet.removal import remove_device, revoke_device
 from fleet.rollouts import heard
 from fleet.rollouts.model import Policy, Wave
 from fleet.said import Inbound
@@ -232,6 +233,35 @@ def test_of_a_flood_the_newest_twenty_are_looked_at():
     others = [Inbound(NAME, "facts", b""), Inbound(DeviceId("dev-b"), "report", b"")]
 
     assert _within_budget([*flood[:10], *others, *flood[10:]]) == [*flood[5:10], *others, *flood[10:]]
+
+
+@pytest.mark.parametrize(("taken_out", "kind"), [(remove_device, "removed-device"), (revoke_device, "revoked-device")])
+def test_what_a_removed_or_revoked_device_says_counts_for_nothing(fleet, taken_out, kind):
+    """Its goodbye is no event; what it says later is, for then the broker lets it in still."""
+    fleet.send(NAME, [], number=3)
+    with fleet.database.write() as connection:
+        taken_out(connection, fleet.now, NAME)
+    report = Report(device=NAME, number=9, issued=0, order=1, agent="0")
+    message = fleet.said(NAME, "report", report, REPORT_TYPE)
+    assert fleet.ingest.commit([message]) == []
+    assert kind not in kinds(fleet)
+
+    fleet.now += PARTING_S + 1
+    assert fleet.ingest.commit([message]) == []
+    assert kind in kinds(fleet)
+    assert row(fleet).report_number == 3
+
+
+def test_answers_to_commands_are_taken_beside_what_else_is_said(fleet):
+    """All parts that a batch has; a part that comes again is counted."""
+    command = fleet.signed_command(fleet.give("ping", device=NAME)[0][NAME])
+    report = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
+    first, last = fleet.answer(command, 1), fleet.answer(command, 2, "done")
+    assert fleet.ingest.commit([first, report, last]) == [Receipt(NAME, 1)]
+    assert (fleet.command(command.id)["state"], fleet.command(command.id)["answers"]) == ("done", 2)
+    assert fleet.ingest.commit([last, Inbound(NAME, "cmd", b"{}")]) == []
+    assert counts(fleet, "known") == {"cmd": 1.0}
+    assert counts(fleet, "refused") == {"cmd": 1.0}
 
 
 def test_in_a_round_no_device_has_two_messages():

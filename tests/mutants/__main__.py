@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.house.tree import ROOT, sources
-from tests.mutants.equal import EQUAL, Equal
+from tests.mutants.argument import Equal
+from tests.mutants.equal import EQUAL
 from tests.mutants.mutations import mutations
 from tests.mutants.trial import Bench, Case, Unchanged
 
@@ -72,8 +73,8 @@ TESTS: Final = {
     "fleet/audit/log.py": ("tests/fleet/audit/test_audit_log.py",),
     "fleet/audit/middleware.py": ("tests/fleet/audit/test_audit_log.py",),
     "fleet/ingest.py": (
-        *(f"tests/fleet/test_{name}.py" for name in ("ingest", "telemetry", "renewal", "removal")),
-        *(f"tests/fleet/commands/test_{name}.py" for name in ("due_commands", "taken_answers")),
+        *(f"tests/fleet/test_{name}.py" for name in ("ingest", "telemetry", "renewal")),
+        "tests/fleet/commands/test_due_commands.py",
     ),
     "fleet/pack.py": ("tests/fleet/test_pack.py",),
     "fleet/people/back_off.py": (f"{_PEOPLE}_back_off.py",),
@@ -88,7 +89,9 @@ TESTS: Final = {
     "fleet/people/scope.py": (f"{_PEOPLE}_areas.py",),
     "fleet/people/sessions.py": (f"{_PEOPLE}_sessions.py",),
     "fleet/rights.py": ("tests/fleet/test_rights.py",),
-    "fleet/rollouts/engine.py": ("tests/fleet/rollouts/test_engine.py",),
+    "fleet/rollouts/engine.py": tuple(
+        f"tests/fleet/rollouts/test_{name}.py" for name in ("engine", "taking_back", "pace", "auto")
+    ),
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,
     f"{_GRAPHS}/batching.py": _BATCHES,

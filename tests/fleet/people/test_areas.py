@@ -86,6 +86,7 @@ def test_roles_in_words():
         (("site=paris",), ("site=berlin",), False),
         (("*", "a"), ("*",), True),
         (("*",), ("*", "a"), False),
+        (("*", "a"), ("*", "a"), True),
         (("*", "a"), ("*", "a", "b"), True),
         (("*", "a", "b"), ("*", "a"), False),
         (("*", "a"), ("site=berlin", "a"), False),

@@ -66,9 +66,18 @@ def test_what_lies_outside_or_is_not_there_is_missing(fleet, mine):
             check(fleet, mine, command=command)
     with pytest.raises(Missing, match="no such team"):
         check(fleet, mine, team="zebra")
-    for rollout in (fleet.rollouts["paris"], 999, "9" * 18, "9" * 19, "9" * 400, "", "-1", "1.0", "x", "\u0661", "\u00b2"):
+    numbers = (fleet.rollouts["paris"], 999, "9" * 18, "9" * 19, "9" * 400, "", "-1", "1.0", "x", "\u0661", "\u00b2")
+    for rollout in numbers:
         with pytest.raises(Missing, match="no such rollout"):
             check(fleet, mine, rollout=str(rollout))
+
+
+@pytest.mark.parametrize(("named", "most"), [("device", 63), ("team", 63), ("command", 40), ("rollout", 40)])
+def test_no_more_of_a_name_is_said_back_than_a_name_may_have(fleet, named, most):
+    """Whatever was sent."""
+    with pytest.raises(Missing) as caught:
+        check(fleet, Scope(()), **{named: "x" * 1000})
+    assert caught.value.element == "x" * most
 
 
 @pytest.mark.parametrize(
