@@ -1,7 +1,7 @@
 """Rollouts from start to end, on a real database."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from fleet import orders, revisions
@@ -12,6 +12,7 @@ from fleet.rollouts.gates import Gate
 from fleet.rollouts.model import Policy, Wave
 from fleet.rollouts.start import Wish, start
 from fleet.tables import members as rows
+from fleet.tables import rollouts
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
 from modules.names import Slug
@@ -186,6 +187,16 @@ def test_a_database_that_fails_fails_the_tick(fleet, monkeypatch, broken):
 
 def raises(error):
     raise error
+
+
+def test_what_is_over_is_looked_at_no_more(fleet):
+    """Until a device says something that matters to it."""
+    rollout = fleet.start(fleet.add_module("digits"))
+    for name in ("dev-a", "dev-b"):
+        fleet.report(name, "committed")
+    assert fleet.view(rollout)["state"] == "done"
+    with fleet.database.read() as connection:
+        assert connection.execute(select(rollouts.c.look_at).where(rollouts.c.id == rollout)).scalar_one() is None
 
 
 def test_cancelling_a_first_rollout_empties_the_slot(fleet):
