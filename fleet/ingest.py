@@ -180,12 +180,13 @@ class Ingest:
         """Answers to commands, all together: they are parts of one thing, and no rounds."""
         said = []
         for message, document in read:
-            if isinstance(document, Invalid | Untrusted):
-                refused.append((message, document))
-            elif isinstance(document, Exception):
-                raise document
-            elif isinstance(document, Said) and isinstance(document.document, Answer):
-                said.append(taken.Said(message.device, document.document, document.data))
+            match document:
+                case Invalid() | Untrusted():
+                    refused.append((message, document))
+                case Exception():
+                    raise document
+                case Said(document=Answer() as answer, data=data):
+                    said.append(taken.Said(message.device, answer, data))
         taken.take(connection, self._clock(), said, told, known=lambda: known.append(ANSWER))
 
     def _read_some(self, messages: Sequence[Inbound], keys: Mapping[str, Keys]) -> list[tuple[Inbound, Document]]:

@@ -89,18 +89,18 @@ class Pack:
             return False
         if not self._asks and all(now - one.heard > SILENT_S for one in self.members.values()):
             self._begin(now)
-        member = self.members.get(device)
-        if member is None:
-            member = self.members[device] = Member(now)
-            self._newest = now
+        known = self.members.get(device)
+        member = known or Member(now)
         self._forget(device, member, {get.request, *get.still})
         if len(member.open) + len(numbers) > OPEN_PER_DEVICE:
             return False
+        if known is None:
+            self._newest = now
         self.members[device] = member
         member.heard = self.heard = now
         member.sent_before = self._count
         member.last = min(max(get.last, numbers[-1]), self.length // BLOCK)
-        gone_through = max(numbers[-1] - member.reached, 0) if member.reached >= 0 else 0
+        gone_through = max(numbers[-1] - member.reached, 0)
         member.patience = min(member.patience + gone_through * PATIENCE_PER_BLOCK_S, PATIENCE_S)
         member.reached = max(member.reached, numbers[-1])
         member.open |= dict.fromkeys(numbers, get.request)
@@ -111,7 +111,6 @@ class Pack:
     def leave(self, device: DeviceId) -> None:
         """A device reads the topic no more, and nothing is to be sent to it."""
         if member := self.members.get(device):
-            member.last = -1
             self._forget(device, member, set())
             self.members.pop(device, None)
 
@@ -145,7 +144,7 @@ class Pack:
                 due = min(ask.since for ask in self._asks[number].values()) + MERGE_S
             elif unsent:
                 due = self._due(number, now)
-                unsent = due <= now  # what comes after it waits with it
+                unsent = False  # what comes after it waits with it
             else:
                 continue
             if due <= now:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agent.commands.answers import Answers, Saying
-from agent.commands.kept import Kept, Known
+from agent.commands.kept import MOST, Kept, Known
 from agent.commands.parts import Parts
 from agent.commands.rules import objections
 from agent.slots import reason
@@ -68,17 +68,17 @@ class _Came(NamedTuple):
 class Desk:
     """``take`` is called for each message, ``on_connect`` for each session; ``close`` ends what is under way."""
 
-    def __init__(self, parts: Parts, *, kept: Kept | None = None) -> None:
+    def __init__(self, parts: Parts, *, most: int = MOST) -> None:
         self._parts = parts
         self._clock = parts.clock
-        self._kept = kept or Kept(Path(parts.settings.state), parts.store)
+        self._kept = Kept(Path(parts.settings.state), parts.store, most=most)
         self._answers = Answers(parts.device, kept=self._kept, link=parts.link, signer=parts.signer, clock=parts.clock)
         self._queue: deque[_Came] = deque()
         self._came = asyncio.Event()
         self._tokens, self._counted_at = float(BUDGET), self._clock.monotonic()
         self._asked_at = -_ASK_EVERY_S
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._dropped = 0
+        self._dropping = False
         # What was being followed when an agent ended is looked at before anything new is.
         self._resumed = False
         self._tasks = [
@@ -95,9 +95,9 @@ class Desk:
         if came in self._queue:
             return
         if len(self._queue) >= WAITING:
-            if not self._dropped:
+            if not self._dropping:
                 _log.warning("more commands come than are looked at: some are dropped, and have to be said again")
-            self._dropped += 1
+            self._dropping = True
             return
         self._queue.append(came)
         self._came.set()
@@ -116,7 +116,7 @@ class Desk:
         while True:
             await self._guarded(self._resume)
             while not self._queue:
-                self._dropped = 0
+                self._dropping = False
                 self._came.clear()
                 await self._came.wait()
             await self._allowed()

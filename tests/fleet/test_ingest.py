@@ -4,19 +4,21 @@ import threading
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from fleet import events, ingest, said
-from fleet.ingest import Receipt, _within_budget
+from fleet.ingest import PARTING_S, Ingest, Receipt, _rounds, _within_budget
 from fleet.meters import Meters
+from fleet.removal import remove_device, revoke_device
 from fleet.rollouts import heard
 from fleet.rollouts.model import Policy, Wave
 from fleet.said import Inbound
-from fleet.tables import devices, members, rollouts, slot_revisions, slots
+from fleet.tables import devices, members, newcomers, rollouts, slot_revisions, slots
 from modules import canonical
 from modules.names import DeviceId, Digest, Slug
 from modules.protocol.facts import Facts
 from modules.protocol.report import Health, Reason, Refusal, Report, SlotReport, Status
-from modules.signing import FACTS_TYPE, REPORT_TYPE
+from modules.signing import ANSWER_TYPE, FACTS_TYPE, REPORT_TYPE
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.fleet_rows import slot_report
 
@@ -179,8 +181,9 @@ def test_one_batch_gives_one_receipt_per_device(fleet):
         lambda fleet, report: fleet.said(NAME, "report", report, FACTS_TYPE),
         lambda fleet, report: fleet.said("dev-b", "report", report, REPORT_TYPE),
         lambda fleet, report: fleet.said(NAME, "report", report, REPORT_TYPE)._replace(device=DeviceId("dev-none")),
+        lambda fleet, report: fleet.said(NAME, "cmd", report, ANSWER_TYPE)._replace(device=DeviceId("dev-none")),
     ],
-    ids=["another key", "another type", "another device's topic", "a device that never enrolled"],
+    ids=["another key", "another type", "another device's topic", "a device that never enrolled", "an answer of one"],
 )
 def test_a_forged_report_is_an_event_and_nothing_else(fleet, forge):
     """No row changes and nothing is acknowledged; somebody is told."""
@@ -202,11 +205,13 @@ def test_what_is_no_document_is_an_event(fleet, kind, payload):
 def test_a_flood_of_forgeries_does_not_fill_the_database(fleet):
     """After twenty events of one device in a minute the rest is dropped; a minute later it is news again."""
     garbage = [Inbound(NAME, "report", b"garbage")] * 100
-    fleet.ingest.commit(garbage)
-    assert len(kinds(fleet)) == 20
+    for _ in range(2):
+        fleet.ingest.commit(garbage)
+        assert len(kinds(fleet)) == 20
     fleet.now += 61
     fleet.ingest.commit(garbage)
     assert len(kinds(fleet)) == 40
+    assert counts(fleet, "refused") == {"report": 60.0}
 
 
 def test_a_report_of_other_bytes_says_nothing_of_the_ordered_ones(fleet):
@@ -228,6 +233,43 @@ def test_of_a_flood_the_newest_twenty_are_looked_at():
     others = [Inbound(NAME, "facts", b""), Inbound(DeviceId("dev-b"), "report", b"")]
 
     assert _within_budget([*flood[:10], *others, *flood[10:]]) == [*flood[5:10], *others, *flood[10:]]
+
+
+@pytest.mark.parametrize(("taken_out", "kind"), [(remove_device, "removed-device"), (revoke_device, "revoked-device")])
+def test_what_a_removed_or_revoked_device_says_counts_for_nothing(fleet, taken_out, kind):
+    """Its goodbye is no event; what it says later is, for then the broker lets it in still."""
+    fleet.send(NAME, [], number=3)
+    with fleet.database.write() as connection:
+        taken_out(connection, fleet.now, NAME)
+    report = Report(device=NAME, number=9, issued=0, order=1, agent="0")
+    message = fleet.said(NAME, "report", report, REPORT_TYPE)
+    assert fleet.ingest.commit([message]) == []
+    assert kind not in kinds(fleet)
+
+    fleet.now += PARTING_S + 1
+    assert fleet.ingest.commit([message]) == []
+    assert kind in kinds(fleet)
+    assert row(fleet).report_number == 3
+
+
+def test_answers_to_commands_are_taken_beside_what_else_is_said(fleet):
+    """All parts that a batch has; a part that comes again is counted."""
+    command = fleet.signed_command(fleet.give("ping", device=NAME)[0][NAME])
+    report = fleet.said(NAME, "report", Report(device=NAME, number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
+    first, last = fleet.answer(command, 1), fleet.answer(command, 2, "done")
+    assert fleet.ingest.commit([first, report, last]) == [Receipt(NAME, 1)]
+    assert (fleet.command(command.id)["state"], fleet.command(command.id)["answers"]) == ("done", 2)
+    assert fleet.ingest.commit([last, Inbound(NAME, "cmd", b"{}")]) == []
+    assert counts(fleet, "known") == {"cmd": 1.0}
+    assert counts(fleet, "refused") == {"cmd": 1.0}
+
+
+def test_in_a_round_no_device_has_two_messages():
+    """So that each of its messages sees what the one before has changed."""
+    said = [(Inbound(DeviceId(name), "report", b""), number) for number, name in enumerate("abaacb")]
+    rounds = [[number for _, number in one] for one in _rounds(said)]
+
+    assert rounds == [[0, 1, 4], [2, 5], [3]]
 
 
 def test_a_phase_of_a_newer_device_is_kept_as_it_is(fleet):
@@ -295,8 +337,11 @@ def test_a_device_that_lost_its_database_is_heard_at_once(fleet):
     assert kinds(fleet) == ["new-epoch"]
 
     assert fleet.send(NAME, [], number=70, order=3, epoch=first) == []
+    facts = Facts(device=NAME, number=1, issued=0.0, agent="0", host=HOST_FACTS, epoch=first)
+    assert fleet.ingest.commit([fleet.said(NAME, "facts", facts, FACTS_TYPE)]) == []
     assert canonical.decode(row(fleet).report, Report, limit=9999, what="report").order == 4
     assert kinds(fleet) == ["new-epoch"]
+    assert counts(fleet, "known") == {"report": 1.0, "facts": 1.0}
 
 
 def test_two_agents_with_one_identity_are_told_of(fleet):
@@ -367,6 +412,24 @@ def test_facts_only_move_forward(fleet):
         facts = Facts(device=NAME, number=number, issued=0.0, agent="0", host=host)
         fleet.ingest.commit([fleet.said(NAME, "facts", facts, FACTS_TYPE)])
     assert canonical.decode(row(fleet).facts, Facts, limit=9999, what="facts").host.cores == 8.0
+    assert counts(fleet, "known") == {"facts": 1.0}
+
+
+def test_a_device_that_says_its_facts_is_looked_at_for_rollouts_that_take_late_joiners(fleet):
+    """And one that has said none yet is not."""
+    fleet.add_device("dev-c", host=None)
+    with fleet.database.read() as connection:
+        assert set(connection.scalars(select(newcomers.c.device))) == {NAME, "dev-b"}
+
+
+def test_when_a_device_was_seen(fleet):
+    """With a status by which it is online, and when it was lost; a will that comes again says nothing of now."""
+    seen = []
+    for online, boot in ((True, 1), (True, 1), (False, 1), (False, 1), (False, 2)):
+        fleet.now += 100
+        status(fleet, online=online, boot=boot)
+        seen.append(row(fleet).last_seen == fleet.now)
+    assert seen == [True, True, True, False, False]
 
 
 def test_the_will_of_an_old_session_does_not_mark_a_new_one_dead(fleet):
@@ -375,6 +438,61 @@ def test_the_will_of_an_old_session_does_not_mark_a_new_one_dead(fleet):
     assert status(fleet, online=True, boot=2)
     assert status(fleet, online=False, boot=1)
     assert not status(fleet, online=False, boot=2)
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        (("report",), "report"),
+        (("facts",), "facts"),
+        (("status",), "status"),
+        (("cmd",), "cmd"),
+        (("telemetry", "host"), "telemetry"),
+        (("telemetry",), None),
+        (("telemetry", "host", "more"), None),
+        (("report", "more"), None),
+        (("blob", "get"), None),
+        (("other",), None),
+        ((), None),
+    ],
+)
+def test_what_is_taken_at_which_topics(rest, kind):
+    """By the levels after ``up``: one for each kind, and two for telemetry, whose streams are apart."""
+    assert Ingest.kind(rest) == kind
+
+
+@pytest.mark.parametrize("broken", [1, 2], ids=["with the batch", "with one message of it"])
+def test_a_database_that_fails_fails_the_batch(fleet, monkeypatch, broken):
+    """Nothing is lost with it: whoever brought the batch is told, and brings all of it again."""
+    calls = []
+
+    def together(*given):
+        calls.append(given)
+        raise OperationalError("", {}, Exception("disk I/O error")) if len(calls) == broken else ValueError
+
+    monkeypatch.setattr(Ingest, "_together", together)
+    batch = [Inbound(NAME, "status", b""), Inbound(NAME, "report", b"")]
+    with pytest.raises(OperationalError):
+        fleet.ingest.commit(batch)
+    assert len(calls) == broken
+    assert fleet.mishaps.counts == {}
+
+
+@pytest.mark.parametrize("kind", ["report", "facts", "telemetry", "cmd"])
+def test_a_defect_in_reading_a_message_is_counted(fleet, monkeypatch, kind):
+    """It is no forgery and no bad message; the others of its batch are taken."""
+    honest = ingest.signed
+
+    def breaks(message, *more):
+        if message.kind == kind and message.payload == b"":
+            raise ZeroDivisionError
+        return honest(message, *more)
+
+    monkeypatch.setattr(ingest, "signed", breaks)
+    good = fleet.said("dev-b", "report", Report(device="dev-b", number=1, issued=0, order=0, agent="0"), REPORT_TYPE)
+    assert fleet.ingest.commit([Inbound(NAME, kind, b""), good]) == [Receipt("dev-b", 1)]
+    assert fleet.mishaps.counts == {"message": 1}
+    assert kinds(fleet) == []
 
 
 def test_signatures_are_checked_on_all_cores(fleet, monkeypatch):

@@ -239,6 +239,8 @@ def test_one_device_waits_for_few_blocks_at_a_time():
     assert pack.ask(A, *range(60)) is not None
     assert pack.ask(A, *range(60, OPEN_PER_DEVICE + 1), still=(1,)) is None
     assert pack.ask(A, *range(60, OPEN_PER_DEVICE), still=(1,)) is not None
+    assert pack.ask(B, *range(OPEN_PER_DEVICE + 1)) is None
+    assert set(pack.pack.members) == {A}, "whoever may not take part is waited for by nobody"
 
 
 def test_a_broadcast_that_nobody_asks_for_is_over():
@@ -246,8 +248,12 @@ def test_a_broadcast_that_nobody_asks_for_is_over():
     pack = started(A, B)
     assert not pack.pack.over(GONE_S)
     assert pack.pack.over(GONE_S + 0.1)
+    pack.now = 1000.0
     pack.ask(C, 5)
-    assert not pack.pack.over(10 * GONE_S)
+    assert not pack.pack.over(pack.now + 10 * GONE_S)
+    pack.pack.leave(C)
+    assert not pack.pack.over(pack.now + GONE_S)
+    assert pack.pack.over(pack.now + GONE_S + 0.1)
 
 
 def test_who_leaves_is_waited_for_no_more():
@@ -372,10 +378,94 @@ def test_who_asks_again_is_alive():
     go(range(1, 40))
     pack.ask(C, 40)
     go(range(40, 70))
-    pack.now += SILENT_S + 0.1
-    pack.ask(A, 98)
-    pack.ask(B, 98)
+    for number in (97, 98):
+        pack.now += SILENT_S / 2 + 0.1
+        pack.ask(A, number)
+        pack.ask(B, number)
+    assert C in pack.pack.members
     assert pack.pack.dead(pack.now) == []
+
+
+def test_a_device_is_dead_to_the_block_and_to_the_second():
+    """Counted from when it was heard last: one block less, or just not long enough, and it is not."""
+    pack = started(A, B, C)
+    pack.now = heard = 1.0
+    for device in (A, B, C):
+        pack.ask(device, 1)
+    assert pack.turns() == [1]
+
+    def go(number):
+        pack.ask(A, number)
+        pack.ask(B, number)
+        while not pack.turns():
+            pack.now += 0.5
+
+    for number in range(2, DEAD_AFTER):
+        go(number)
+    assert pack.pack.dead(heard + 10 * SILENT_S) == []
+    go(DEAD_AFTER)
+    assert pack.pack.dead(heard + SILENT_S) == []
+    assert pack.pack.dead(heard + SILENT_S + 0.1) == [C]
+
+
+def test_a_device_exactly_so_far_behind_is_waited_for_and_one_further_is_not():
+    """Who is late holds nobody up."""
+    for ahead, waits in ((SPAN, True), (SPAN + 1, False)):
+        pack = started(A, B, C)
+        pack.ask(A, ahead)
+        pack.ask(B, ahead)
+        assert pack.turns() == ([] if waits else [ahead])
+
+
+def test_the_last_of_its_patience_is_waited_for_and_then_no_more():
+    """To the moment, with this block and with the next; until then somebody looks again just when it ends."""
+    pack = started(A, B, C)
+    pack.ask(A, 1)
+    pack.ask(B, 1)
+    for now in (0.0, PATIENCE_S - 0.5, PATIENCE_S - 0.25):
+        pack.now = now
+        assert pack.wakes() == PATIENCE_S
+    pack.now = PATIENCE_S
+    assert pack.turns() == [1]
+    pack.ask(A, 2)
+    pack.ask(B, 2)
+    assert pack.turns() == [2]
+
+
+@pytest.mark.parametrize(("more", "wakes"), [((), PATIENCE_S), (("e",), MERGE_S)])
+def test_exactly_half_that_are_ready_are_half(more, wakes):
+    """Two of four wait for the other two as long as those have patience; of five, somebody looks again soon."""
+    pack = started(A, B, C, DeviceId("dev-d"), *(DeviceId(f"dev-{one}") for one in more))
+    pack.ask(A, 1)
+    pack.ask(B, 1)
+    assert pack.wakes() == wakes
+
+
+@pytest.mark.parametrize(("devices", "to_all"), [(8, True), (9, False)])
+def test_a_block_goes_to_all_again_for_a_fourth_of_those_who_wait(devices, to_all):
+    """And to each alone for fewer of them."""
+    many = [DeviceId(f"dev-{number}") for number in range(devices)]
+    pack = started(*many)
+    for device in many:
+        pack.ask(device, 1)
+    assert pack.turns() == [1]
+    for device in many[2:]:
+        pack.ask(device, 2)
+    first, second = (pack.ask(device, 1) for device in many[:2])
+    pack.now += MERGE_S
+    assert pack.turns()[0] == (1 if to_all else {many[0]: (first, [1]), many[1]: (second, [1])})
+
+
+def test_what_follows_a_block_that_waits_is_not_sent_before_it():
+    """Though all who miss the later one have asked for it: whoever is behind is waited for once."""
+    pack = Gathering(3)
+    pack.ask(A, 0)
+    pack.ask(B, 0)
+    pack.ask(C, 0, last=1)
+    assert pack.turns() == [0]
+    pack.ask(A, 1, 2)
+    pack.ask(B, 1, 2)
+    assert pack.turns() == []
 
 
 def test_blocks_are_as_large_as_the_blob_has_them():

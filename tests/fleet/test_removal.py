@@ -6,22 +6,17 @@ import ssl
 from pathlib import Path
 
 import aiomqtt
-import msgspec
 import pytest
-from sqlalchemy import select
 
 from fleet import devices, events, orders, revisions
-from fleet.ingest import PARTING_S
 from fleet.refusals import Conflict, Missing
 from fleet.removal import remove_device, remove_module
 from fleet.rollouts import control
 from fleet.rollouts.model import Policy, Wave
-from fleet.tables import devices as rows
 from modules import canonical
 from modules import manifest as manifests
 from modules.protocol.enrollment import JoinBundle
-from modules.protocol.report import Health, Report, Running, SlotReport
-from modules.signing import REPORT_TYPE
+from modules.protocol.report import Health, Running, SlotReport
 from tests.doubles.device import WAIT_S, Device, join
 from tests.doubles.publisher import checked
 from tests.parts.pace import stretched
@@ -95,24 +90,6 @@ def test_a_removed_device_is_there_for_nobody(small):
     small.now += 40 * 86400
     small.tick()
     assert small.order("dev-a") is None
-
-
-def test_what_a_removed_device_says_counts_for_nothing(small):
-    """Its goodbye is no event; what it says later is, for then the broker lets it in still."""
-    small.start(small.add_module("digits"), devices=("dev-a",))
-    small.report("dev-a", "committed")
-    remove(small, "dev-a")
-    said = Report(device="dev-a", number=9, issued=0, order=1, agent="0")
-    message = small.said("dev-a", "report", said, REPORT_TYPE)
-    assert small.ingest.commit([message]) == []
-    assert "removed-device" not in {kind for kind, _, _ in told(small)}
-
-    small.now += PARTING_S + 1
-    assert small.ingest.commit([message]) == []
-    assert ("removed-device", "dev-a", "") in told(small)
-    with small.database.read() as connection:
-        last = msgspec.json.decode(connection.scalar(select(rows.c.report).where(rows.c.id == "dev-a")), type=Report)
-    assert last.number < said.number
 
 
 def test_a_removed_device_can_be_looked_up_as_it_was(small):

@@ -29,8 +29,12 @@ def rights(small_fleet):
     """Two devices, and what they may have."""
     for name in ("dev-a", "dev-b"):
         small_fleet.add_device(name)
-    made = small_fleet
-    return Rights(made.database, made.blobs, made.clock, made.mishaps, made.meters, grace_s=GRACE_S)
+    return again(small_fleet)
+
+
+def again(fleet):
+    """As a server has it that starts now."""
+    return Rights(fleet.database, fleet.blobs, fleet.clock, fleet.mishaps, fleet.meters, grace_s=GRACE_S)
 
 
 def blobs_of(fleet, ref):
@@ -131,7 +135,10 @@ async def test_an_order_that_was_replaced_a_moment_ago_still_counts_for_a_while(
     tell(small_fleet, rights)
     late = blobs_of(small_fleet, second)
     assert await had(rights, "dev-a", late) == late
-    small_fleet.now += GRACE_S + 1
+    asked = statements(small_fleet)
+    assert await had(rights, "dev-a", late) == late
+    assert asked == []
+    small_fleet.now += GRACE_S
     assert await had(rights, "dev-a", late | blobs_of(small_fleet, first)) == set()
 
 
@@ -185,8 +192,26 @@ async def test_every_device_may_have_the_lists_of_directors_that_the_trust_metad
         owner.prepare(online_of(small_fleet))
         row = {"role": "targets", "version": 1, "data": owner.founded.targets}
         connection.execute(parts.tuf_metadata.insert().values(**row))
-    assert await rights.may("dev-a", sha256(owner.founded.director))
-    assert not await rights.may("dev-a", sha256(owner.founded.targets))
+    for made in (rights, again(small_fleet)):
+        assert await made.may("dev-a", sha256(owner.founded.director))
+        assert not await made.may("dev-a", sha256(owner.founded.targets))
+        made.check_now("dev-b", sha256(owner.founded.director), 0)
+
+
+async def test_a_device_without_an_order_costs_no_question_for_each_block_either(small_fleet, rights):
+    """It may have the list of directors, over both ways."""
+    owner = Publisher()
+    with small_fleet.database.write() as connection:
+        owner.prepare(online_of(small_fleet))
+        row = {"role": "targets", "version": 1, "data": owner.founded.targets}
+        connection.execute(parts.tuf_metadata.insert().values(**row))
+    blob = sha256(owner.founded.director)
+    assert await rights.may("dev-a", blob)
+    rights.check_now("dev-b", blob, 0)
+    asked = statements(small_fleet)
+    assert await rights.may("dev-a", blob)
+    rights.check_now("dev-b", blob, 0)
+    assert asked == []
 
 
 def online_of(fleet):
@@ -194,19 +219,22 @@ def online_of(fleet):
     return {role: {"keyid": key.keyid, **key.to_dict()} for role in ("snapshot", "timestamp", "director")}
 
 
-async def test_blocks_cost_no_question_to_the_database(small_fleet, rights):
+async def test_blocks_cost_no_question_to_the_database(small_fleet, rights, monkeypatch):
     """One look for all devices that wait; then nothing until an order is published, or a long time has passed."""
     ref = small_fleet.add_module("digits")
     give(small_fleet, rights, ref, "dev-a", "dev-b")
-    blob, asked = min(blobs_of(small_fleet, ref)), []
-    event.listen(small_fleet.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    blob, asked = min(blobs_of(small_fleet, ref)), statements(small_fleet)
     assert await rights.may("dev-a", blob, ["dev-b"])
     looked = len(asked)
-    for _ in range(1000):
-        assert await rights.may("dev-a", blob)
-        assert await rights.may("dev-b", blob)
+    small_fleet.now += KEPT_S - 1
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "to_thread", None)  # nor a thread
+        for _ in range(1000):
+            assert await rights.may("dev-a", blob)
+            assert await rights.may("dev-b", blob)
+            rights.check_now("dev-b", blob, 1)
     assert 0 < len(asked) == looked
-    small_fleet.now += KEPT_S + 1
+    small_fleet.now += 1
     assert await rights.may("dev-a", blob)
     assert len(asked) > looked
 
@@ -218,10 +246,116 @@ async def test_many_that_ask_at_once_are_looked_up_together(small_fleet, rights)
         small_fleet.add_device(name)
     ref = small_fleet.add_module("digits")
     give(small_fleet, rights, ref, *names)
-    blob, asked = min(blobs_of(small_fleet, ref)), []
-    event.listen(small_fleet.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    blob, asked = min(blobs_of(small_fleet, ref)), statements(small_fleet)
     assert all(await asyncio.gather(*(rights.may(name, blob, names) for name in names)))
     assert len(asked) < 10
+
+
+def statements(fleet):
+    """What the database is asked from now on."""
+    asked = []
+    event.listen(fleet.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    return asked
+
+
+@pytest.mark.parametrize("way", ["asked", "https"])
+async def test_before_a_no_the_database_is_asked_again_and_not_for_every_no(small_fleet, rights, way):
+    """A device has said what it serves, for which it gets no new order: within seconds it may have that."""
+    first, *later = (small_fleet.add_module(name) for name in ("first", "second", "third"))
+    for ref in (first, *later):
+        give(small_fleet, rights, ref, "dev-a")
+        small_fleet.report("dev-a", Phase.COMMITTED)
+        small_fleet.now += 2 * GRACE_S
+    wanted, blob = blobs_of(small_fleet, first), min(blobs_of(small_fleet, first))
+    counter = small_fleet.order("dev-a").counter
+
+    async def may():
+        if way == "asked":
+            return await rights.may("dev-a", blob)
+        try:
+            return rights.check_now("dev-a", blob, counter) is None
+        except Missing:
+            return False
+
+    assert not await may()
+    serving = Running(module=str(first), digest=min_digest(small_fleet, first))
+    small_fleet.send("dev-a", [slot_report(small_fleet, "dev-a", Phase.FETCHING, serving=serving)], order=counter)
+    small_fleet.now += SURE_S
+    asked = statements(small_fleet)
+    assert not await may()
+    assert sum(one.startswith("SELECT") for one in asked) == 1  # whether there are new lists of directors
+    small_fleet.now += 0.5
+    assert await may()
+    assert await had(rights, "dev-a", wanted) == wanted
+
+
+async def test_who_asked_before_it_was_there_is_looked_up_with_its_first_order(small_fleet, rights):
+    """A device that was taken out and comes back, say."""
+    ref = small_fleet.add_module("digits")
+    blob = min(blobs_of(small_fleet, ref))
+    assert not await rights.may("dev-late", blob)
+    small_fleet.add_device("dev-late")
+    give(small_fleet, rights, ref, "dev-late")
+    assert await rights.may("dev-late", blob)
+
+
+async def test_what_is_known_of_devices_is_bounded(small_fleet, rights, monkeypatch):
+    """Of those that were looked up longest ago it is forgotten, and asked for again."""
+    monkeypatch.setattr(parts, "_DEVICES", 2)
+    small_fleet.add_device("dev-c")
+    ref = small_fleet.add_module("digits")
+    blob = min(blobs_of(small_fleet, ref))
+    give(small_fleet, rights, ref, "dev-a", "dev-b", "dev-c")
+    asked = statements(small_fleet)
+
+    async def looked(name):
+        asked.clear()
+        assert await rights.may(name, blob)
+        return bool(asked)
+
+    assert [await looked(name) for name in ("dev-a", "dev-b", "dev-a")] == [True, True, False]
+    rights.published("dev-a", 2)
+    with small_fleet.database.write() as connection:
+        connection.execute(update(devices).where(devices.c.id == "dev-a").values(order_counter=2))
+    assert [await looked(name) for name in ("dev-a", "dev-c", "dev-a", "dev-c", "dev-b")] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+
+
+async def test_what_is_remembered_of_refusals_is_bounded(small_fleet, rights, monkeypatch):
+    """Who was refused longest ago is told of once more within the hour; the others are not."""
+    monkeypatch.setattr(parts, "_DEVICES", 2)
+    for name in ("dev-a", "dev-b", "dev-a", "dev-c", "dev-b", "dev-c", "dev-a"):
+        with pytest.raises(Missing):
+            await rights.check(name, sha256(b"nowhere"))
+    rights.record()
+    assert [row.device for row in told(small_fleet)] == ["dev-a", "dev-b", "dev-c", "dev-a"]
+
+
+@pytest.mark.parametrize(
+    ("most", "again_read"),
+    [(8, ["first"]), (7, ["first", "second"]), (3, ["first", "second"])],
+    ids=["two fit", "one fits", "none fits, one stays"],
+)
+def test_a_manifest_is_read_once_as_long_as_its_digests_fit(small_fleet, rights, monkeypatch, most, again_read):
+    """It never changes. Of those that do not fit the oldest go; each of these has four digests."""
+    monkeypatch.setattr(parts, "_DIGESTS", most)
+    refs = {name: small_fleet.add_module(name) for name in ("first", "second", "third")}
+    names = {min_digest(small_fleet, ref): name for name, ref in refs.items()}
+    read, find = [], small_fleet.blobs.find
+    monkeypatch.setattr(small_fleet.blobs, "find", lambda digest: read.append(names[digest]) or find(digest))
+    for number, (name, ref) in enumerate(refs.items()):
+        device = f"dev-{number}"
+        small_fleet.add_device(device)
+        give(small_fleet, rights, ref, device)
+        for _ in range(2):
+            rights.check_now(device, min(blobs_of(small_fleet, ref)), 1)
+            rights.forget()
+        assert read == [name]
+        read.clear()
+    for number in (2, 1, 0):
+        rights.check_now(f"dev-{number}", min(blobs_of(small_fleet, list(refs.values())[number])), 1)
+    assert sorted(read) == again_read
 
 
 async def test_who_is_refused_hears_of_no_blob_and_leaves_one_event_an_hour(small_fleet, rights):
@@ -234,6 +368,9 @@ async def test_who_is_refused_hears_of_no_blob_and_leaves_one_event_an_hour(smal
             await rights.check("dev-a", blob)
         said.append((caught.value.code, caught.value.message))
     assert set(said) == {("missing", "there is no such blob")}
+    with pytest.raises(Missing, match="there is no such blob"):
+        rights.check_now("dev-a", there, 0)
+    assert withheld(small_fleet) == {"asked": 3, "https": 1}
     rights.record()
     rights.record()
     assert [(row.kind, row.device) for row in told(small_fleet)] == [("blob-withheld", "dev-a")]
@@ -243,6 +380,11 @@ async def test_who_is_refused_hears_of_no_blob_and_leaves_one_event_an_hour(smal
         await rights.check("dev-a", there)
     rights.record()
     assert len(told(small_fleet)) == 2
+
+
+def withheld(fleet):
+    (found,) = (one for one in fleet.meters.registry.collect() if one.name == "edgefleet_blobs_withheld")
+    return {one.labels["way"]: one.value for one in found.samples if one.name.endswith("_total")}
 
 
 def told(fleet):

@@ -157,7 +157,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "A lost device": (
         "tests/fleet/test_removal.py::test_a_removed_device_connects_no_more_and_leaves_nothing_behind",
-        "tests/fleet/test_removal.py::test_what_a_removed_device_says_counts_for_nothing",
+        "tests/fleet/test_ingest.py::test_what_a_removed_or_revoked_device_says_counts_for_nothing",
         "tests/fleet/test_revocation.py::test_where_the_broker_cannot_be_told_that_is_said",
     ),
     "What an order may change": (

@@ -4,7 +4,7 @@ import pytest
 
 from modules.errors import Invalid, Untrusted
 from modules.protocol.order import MAX_SEALED
-from modules.sealing import LONGEST, OVERHEAD, new_key, open_sealed, public_half, seal
+from modules.sealing import KEY_BYTES, LONGEST, OVERHEAD, new_key, open_sealed, public_half, seal
 
 KEY = new_key()
 PLACE = {"device": "dev-a", "slot": "camera", "name": "token", "version": 3}
@@ -12,12 +12,14 @@ SECRET = b"s3cret-of-the-plant"
 
 
 def test_it_opens_on_its_device_and_in_its_place():
-    """What comes out is what went in; the longest that is taken fits into an order."""
-    sealed = seal(SECRET, public_half(KEY), **PLACE)
-    assert SECRET not in sealed
-    assert len(sealed) == len(SECRET) + OVERHEAD
-    assert open_sealed(sealed, KEY, **PLACE) == SECRET
+    """What comes out is what went in, of one byte and of the most; and that fits into an order."""
+    for secret in (b"s", SECRET, b"x" * LONGEST):
+        sealed = seal(secret, public_half(KEY), **PLACE)
+        assert len(sealed) == len(secret) + OVERHEAD
+        assert open_sealed(sealed, KEY, **PLACE) == secret
+    assert SECRET not in seal(SECRET, public_half(KEY), **PLACE)
     assert LONGEST + OVERHEAD <= MAX_SEALED
+    assert len(KEY) == len(public_half(KEY)) == KEY_BYTES
 
 
 def test_the_same_secret_is_never_sealed_to_the_same_bytes():

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.house.tree import ROOT, sources
-from tests.mutants.equal import EQUAL, Equal
+from tests.mutants.argument import Equal
+from tests.mutants.equal import EQUAL
 from tests.mutants.mutations import mutations
 from tests.mutants.trial import Bench, Case, Unchanged
 
@@ -45,6 +46,9 @@ _PASSES: Final = tuple(
         "restart_asked",
     )
 )
+_COMMANDS: Final = "tests/agent/commands/test"
+_DESK: Final = (f"{_COMMANDS}_desk.py", f"{_COMMANDS}_refused.py", f"{_COMMANDS}_once.py")
+_PEOPLE: Final = "tests/fleet/people/test"
 _TRUST: Final = tuple(
     f"tests/modules/trust/test_{name}.py"
     for name in ("metadata", "just_within", "client", "device", "publication", "owners_update", "repository", "updater")
@@ -61,24 +65,47 @@ TESTS: Final = {
     "agent/engines/docker.py": (f"{_ENGINES}_answers.py", f"{_ENGINES}_api.py"),
     "agent/engines/docker_spec.py": (f"{_ENGINES}_spec.py",),
     "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
-    "agent/commands/desk.py": ("tests/agent/commands/test_desk.py", "tests/agent/commands/test_refused.py"),
-    "agent/commands/kept.py": ("tests/agent/commands/test_once.py", "tests/agent/commands/test_refused.py"),
-    "agent/commands/rules.py": ("tests/agent/commands/test_refused.py",),
-    "agent/commands/wipe.py": ("tests/agent/commands/test_wipe.py",),
+    "agent/commands/answers.py": _DESK,
+    "agent/commands/desk.py": _DESK,
+    "agent/commands/kept.py": (f"{_COMMANDS}_once.py", f"{_COMMANDS}_refused.py", f"{_COMMANDS}_desk.py"),
+    "agent/commands/redacted.py": (f"{_COMMANDS}_diagnose.py",),
+    "agent/commands/rules.py": (f"{_COMMANDS}_refused.py",),
+    "agent/commands/wipe.py": (f"{_COMMANDS}_wipe.py",),
     "agent/inbox.py": ("tests/agent/test_inbox.py", "tests/agent/test_refused_again.py"),
+    "agent/renewal.py": ("tests/agent/test_renewal.py",),
+    "agent/renewal_due.py": ("tests/agent/test_renewal.py",),
+    "agent/secret_files.py": ("tests/agent/test_secrets.py",),
     "agent/verify.py": tuple(f"tests/agent/test_{name}.py" for name in ("verify_bounds", "verify", "director_keys")),
     "agent/window.py": ("tests/agent/test_window.py",),
+    "fleet/audit/chain.py": ("tests/fleet/audit/test_chain.py",),
+    "fleet/audit/heads.py": ("tests/fleet/audit/test_audit_log.py",),
+    "fleet/audit/log.py": ("tests/fleet/audit/test_audit_log.py",),
+    "fleet/audit/middleware.py": ("tests/fleet/audit/test_audit_log.py",),
     "fleet/ingest.py": (
-        "tests/fleet/test_ingest.py",
-        "tests/fleet/test_removal.py",
-        "tests/fleet/rollouts/test_engine.py",
+        *(f"tests/fleet/test_{name}.py" for name in ("ingest", "telemetry", "renewal")),
+        "tests/fleet/commands/test_due_commands.py",
     ),
     "fleet/pack.py": ("tests/fleet/test_pack.py",),
-    "fleet/rollouts/engine.py": ("tests/fleet/rollouts/test_engine.py",),
+    "fleet/people/back_off.py": (f"{_PEOPLE}_back_off.py",),
+    "fleet/people/identify.py": (f"{_PEOPLE}_own_tokens.py", f"{_PEOPLE}_sessions.py"),
+    "fleet/people/oidc.py": (f"{_PEOPLE}_oidc.py",),
+    "fleet/people/operators.py": (f"{_PEOPLE}_operators.py", f"{_PEOPLE}_oidc.py", f"{_PEOPLE}_sessions.py"),
+    "fleet/people/own_tokens.py": (f"{_PEOPLE}_own_tokens.py",),
+    "fleet/people/passwords.py": (f"{_PEOPLE}_passwords.py",),
+    "fleet/people/principal.py": (f"{_PEOPLE}_areas.py", f"{_PEOPLE}_own_tokens.py"),
+    "fleet/people/reach.py": (f"{_PEOPLE}_reach.py", f"{_PEOPLE}_scopes.py"),
+    "fleet/people/roles.py": (f"{_PEOPLE}_areas.py", f"{_PEOPLE}_operators.py"),
+    "fleet/people/scope.py": (f"{_PEOPLE}_areas.py",),
+    "fleet/people/sessions.py": (f"{_PEOPLE}_sessions.py",),
+    "fleet/rights.py": ("tests/fleet/test_rights.py",),
+    "fleet/rollouts/engine.py": tuple(
+        f"tests/fleet/rollouts/test_{name}.py" for name in ("engine", "taking_back", "pace", "auto")
+    ),
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,
     f"{_GRAPHS}/batching.py": _BATCHES,
     f"{_GRAPHS}/batch_trial.py": _BATCHES,
+    "modules/sealing.py": ("tests/modules/test_sealing.py",),
 }
 TARGETS: Final = {"noticed_percent": ">= 85"}
 SEEDS: Final = 10_000

@@ -4,21 +4,10 @@ An argument holds for one change of one line of one function, by their words: wh
 writes the test. "It is hard to test" is no argument.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Equal(NamedTuple):
-    """A change that is as good as the code: the file, function and line, the change as a run prints it, and why.
-
-    ``times``: in how many places of the line, which all come to the same.
-    """
-
-    file: str
-    where: str
-    change: str
-    why: str
-    times: int = 1
-
+from tests.mutants.argument import Equal
+from tests.mutants.equal_in_fleet import FLEET
 
 _WORDS: Final = (
     'varied.made: words = [f"word{number}" + " text" * (number % 4) '
@@ -205,18 +194,6 @@ EQUAL: Final = (
         "where no time is left a block is there, and comes at once; a second more of many makes no difference",
     ),
     Equal(
-        "fleet/ingest.py",
-        "Ingest._take: if gathered.now - row.removed > PARTING_S:",
-        "gathered.now - row.removed > PARTING_S  =>  (gathered.now - row.removed >= PARTING_S)",
-        "a minute's grace is a guess: its last microsecond belongs to either side",
-    ),
-    Equal(
-        "fleet/rollouts/judge.py",
-        "_needed: return max(1, math.ceil(round(wave.reached * asked.success_percent / 100, 6)))",
-        "6  =>  7",
-        "the error of a product of so many devices is far below either digit, and nobody writes so fine a percent",
-    ),
-    Equal(
         "modules/scoring/graphs/batch_trial.py",
         _WORDS,
         "0  =>  1",
@@ -265,4 +242,163 @@ EQUAL: Final = (
         "0  =>  1",
         "the timestamp is the one file whose name has no version",
     ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "varied.made: numbers = numbers * generator.choice((-1, 1), shape) if kind.signed else numbers",
+        "1  =>  2",
+        "how much further numbers of one sign reach than those of the other is a guess",
+        times=2,
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "varied.made: numbers = np.where(generator.random(shape) < 0.5, gap, numbers)  # noqa: PLR2004 - half of them",
+        "generator.random(shape) < 0.5  =>  (generator.random(shape) <= 0.5)",
+        "a random number is the very limit once in 2**53 times",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "varied.made: return generator.random(shape) < _TRUE[place]",
+        "generator.random(shape) < _TRUE[place]  =>  (generator.random(shape) <= _TRUE[place])",
+        "a random number is the very limit once in 2**53 times",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "_one_close: largest = min(1.0, float(np.max(np.abs(b[np.isfinite(b)]), initial=0)))",
+        "1.0  =>  2.0",
+        "how far numbers near 0 may differ beside large ones is a guess",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "_tells: first = np.ravel(answers[0])[:1]",
+        "0  =>  1",
+        "whether all numbers are the same, it does not matter with which of them they are compared",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": WAITING: Final = 8",
+        "8  =>  9",
+        "how many messages wait is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": BUDGET: Final = 10",
+        "10  =>  11",
+        "how many looks there may be at once is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": LOOK_EVERY_S: Final = 6.0",
+        "6.0  =>  7.0",
+        "how seldom commands are looked at in a flood is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": AT_ONCE: Final = 4",
+        "4  =>  5",
+        "how many commands are followed at a time is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": _ASK_EVERY_S: Final = 60.0",
+        "60.0  =>  61.0",
+        "how often trust metadata may be fetched for commands is a guess",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        ": MOST: Final = 256",
+        "256  =>  257",
+        "how many commands are remembered is a guess, and bounds the file",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        ": MOST_REFUSED: Final = 64",
+        "64  =>  65",
+        "how many refused commands are remembered is a guess, and bounds the file",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        ": MOST_BYTES: Final = 8 << 20",
+        "8  =>  9",
+        "how much is kept of answers is a guess, and bounds the file",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        ": MOST_BYTES: Final = 8 << 20",
+        "20  =>  21",
+        "how much is kept of answers is a guess, and bounds the file",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        ": _VERSION: Final = 1",
+        "1  =>  2",
+        "any number does that no file of another form has",
+    ),
+    Equal(
+        "modules/sealing.py",
+        ": LONGEST: Final = 8000",
+        "8000  =>  8001",
+        "how long a secret may be is a guess, within what an order takes",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": COMPARED: Final = 8.0",
+        "8.0  =>  9.0",
+        "how far numbers may reach for their answers to be compared is a guess",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": _TRUE: Final = (0.5, 0.0, 1.0, 0.5)",
+        "1.0  =>  2.0",
+        "a random number is below 1 and below 2 alike",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "Kind: reach: tuple[float, ...] = (1.0, 8.0, 0.125, 2.0)",
+        "1.0  =>  2.0",
+        "any reaches do, as long as they differ",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        "Kind: reach: tuple[float, ...] = (1.0, 8.0, 0.125, 2.0)",
+        "2.0  =>  3.0",
+        "any reaches do, as long as they differ",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": FAR: Final = Kind(reach=(1.0, 300.0, 0.0, 1e4), highest=(300, 7, 1))",
+        "1.0  =>  2.0",
+        "any reaches do, as long as some are far and one is nothing",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": FAR: Final = Kind(reach=(1.0, 300.0, 0.0, 1e4), highest=(300, 7, 1))",
+        "300.0  =>  301.0",
+        "any reaches do, as long as some are far and one is nothing",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": FAR: Final = Kind(reach=(1.0, 300.0, 0.0, 1e4), highest=(300, 7, 1))",
+        "1e4  =>  10001.0",
+        "any reaches do, as long as some are far and one is nothing",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": FAR: Final = Kind(reach=(1.0, 300.0, 0.0, 1e4), highest=(300, 7, 1))",
+        "300  =>  301",
+        "any whole numbers do, as long as some are more than a byte",
+    ),
+    Equal(
+        "modules/scoring/graphs/batch_trial.py",
+        ": FAR: Final = Kind(reach=(1.0, 300.0, 0.0, 1e4), highest=(300, 7, 1))",
+        "7  =>  8",
+        "any whole numbers do, as long as some are more than a byte",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        "Kept.floor: return max((floors.get(key, 0) for key in keys), default=0)",
+        "0  =>  1",
+        "no command was issued in the first second of 1970",
+        times=2,
+    ),
+    *FLEET,
 )

@@ -90,7 +90,7 @@ class Commanded(Bench):
             renew=self.renew,
         )
         self.kept = Kept(self.folder, self.store, most=self.most)
-        self.desk = Desk(self.parts, kept=self.kept)
+        self.desk = Desk(self.parts, most=self.most)
 
     def _end(self) -> None:
         self.ends += 1

@@ -62,7 +62,8 @@ async def test_a_broker_that_repeats_a_command_is_answered_ever_more_seldom(devi
 
 
 async def test_a_flood_waits_in_a_short_line(device, caplog):
-    """Of a thousand commands at once a few are followed; the rest is dropped, for the server says it again."""
+    """Of a thousand commands at once a few are followed; the rest is dropped, for the server says it again. That is
+    logged once for each flood."""
     flood = [device.command() for _ in range(1000)]
     for command in flood:
         device.gets(command)
@@ -71,9 +72,29 @@ async def test_a_flood_waits_in_a_short_line(device, caplog):
 
     followed = [one for one in flood if device.answers(one)]
     assert followed == flood[: desk.WAITING]
-    assert len([one for one in caplog.records if "some are dropped" in one.message]) == 1
+    assert dropped(caplog) == 1
     device.gets(flood[-1])
     await device.answer(flood[-1])
+    for _ in range(desk.WAITING + 2):
+        device.gets(device.command())
+    assert dropped(caplog) == 2
+
+
+def dropped(caplog):
+    """How often it was said that commands are dropped."""
+    return len([one for one in caplog.records if "some are dropped" in one.message])
+
+
+async def test_a_flood_before_the_first_look_is_a_flood(device, caplog):
+    """What a broker keeps for a device comes all at once, with its first session."""
+    await device.desk.close()
+    made = desk.Desk(device.parts)
+    for _ in range(desk.WAITING + 2):
+        command = device.command()
+        made.take((command.name, command.id), device.signed(command))
+    assert dropped(caplog) == 1
+    await made.close()
+    assert {"commands", "answers"}.isdisjoint(one.get_name() for one in asyncio.all_tasks())
 
 
 async def test_commands_are_looked_at_within_a_budget(device):
@@ -91,6 +112,7 @@ async def test_answers_wait_for_the_link(device):
     device.link.connected = False
     device.gets(command)
     await device.until(lambda: (known := device.kept.known(command.id)) and known.state == "done")
+    await asyncio.sleep(0.1)  # for whoever sends to find that there is no session
     assert device.answers(command) == []
 
     device.link.connected = True
@@ -168,6 +190,21 @@ async def test_a_defect_in_an_answer_keeps_no_other_back(device, monkeypatch, ca
     assert (device.answers(first), broken) == ([], [])
     assert (await device.does()).state == "done"
     assert "an answer met a defect" in caplog.text
+
+
+async def test_a_defect_in_a_look_is_in_the_report(device, monkeypatch, caplog):
+    """Whoever gave the command hears why nothing comes, and the next one is followed."""
+
+    def defect(_):
+        monkeypatch.undo()
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(device.desk._kept, "known", defect)
+    device.gets(device.command())
+    await device.until(device.refused)
+    assert "oh" in device.refused()[0]
+    assert "please report it" in caplog.text
+    await device.does()
 
 
 async def test_only_so_many_are_followed_at_a_time(device, monkeypatch):

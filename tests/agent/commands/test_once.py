@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.commands import collect_now
-from agent.commands.kept import FILE, Kept
+from agent.commands.kept import FILE, MOST_REFUSED, OPEN, Kept
 from agent.store import Store
 from modules.protocol.commands import Answer
 from tests.agent.commands.commanding import Commanded
@@ -119,22 +119,51 @@ async def test_the_events_do_make_the_device_follow(device):
 
 def test_what_is_forgotten_leaves_a_floor(folder):
     """The longest issued of those that ended goes first; what is issued no later is not known any more, of that key."""
-    store = Store(folder)
-    device = Commanded.__new__(Commanded)
-    device.clock, device.device = type("Clock", (), {"now": lambda _: 1_800_000_000.0})(), "bench-1"
-    kept = Kept(folder, store, most=1)
-    first, second = (device.command(issued=1_800_000_000 + n, expires=1_800_009_000) for n in (5, 3))
-    for command in (first, second):
-        kept.begin(command, digest="d", keys={"key-a"})
-        answer = answered(command)
-        kept.say([(answer, b"x")])
-    third = device.command(issued=1_800_000_009, expires=1_800_009_000)
+    kept, store, command = made(folder, most=1)
+    first, second = (command(issued=1_800_000_000 + n, expires=1_800_009_000) for n in (5, 3))
+    for one in (first, second):
+        kept.begin(one, digest="d", keys={"key-a"})
+        kept.say([(answered(one), b"x")])
+    third = command(issued=1_800_000_009, expires=1_800_009_000)
     kept.begin(third, digest="d", keys={"key-b"})
 
     assert kept.floor(["key-a"]) == first.issued
     assert kept.floor(["key-b"]) == 0
     assert [one.id for one in kept.all()] == [third.id]
     assert kept.parts(first.id) == kept.parts(second.id) == []
+    store.close()
+
+
+def made(folder, most=9):
+    """What is remembered in a folder, with the store beside it, and commands for it."""
+    device = Commanded.__new__(Commanded)
+    device.clock, device.device = type("Clock", (), {"now": lambda _: 1_800_000_000.0})(), "bench-1"
+    store = Store(folder)
+    return Kept(folder, store, most=most), store, device.command
+
+
+def test_a_starting_agent_looks_for_commands_as_long_as_one_has_no_last_answer(folder):
+    """From before the first is followed until the last has ended; not again after that."""
+    kept, store, command = made(folder)
+    first, second = command(), command()
+    for one in (first, second):
+        kept.begin(one, digest="d", keys={"key-a"})
+    assert store.document(OPEN) is not None
+    kept.say([(answered(first), b"x")])
+    assert store.document(OPEN) is not None
+    kept.say([(answered(second), b"x")])
+    assert store.document(OPEN) is None
+    store.close()
+
+
+def test_what_was_refused_long_ago_is_forgotten_with_its_answer(folder):
+    """Of refused commands a few are remembered, and of the others nothing stays on the disk."""
+    kept, store, command = made(folder)
+    refused = [command() for _ in range(MOST_REFUSED + 1)]
+    for one in refused:
+        kept.refuse(answered(one), b"x", digest="d")
+    assert [one.id for one in kept.all()] == [one.id for one in refused[1:]]
+    assert [kept.parts(one.id) for one in refused[:2]] == [[], [1]]
     store.close()
 
 

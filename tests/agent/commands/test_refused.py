@@ -104,6 +104,14 @@ async def test_a_command_that_is_not_for_now_is_refused(device, issued, expires,
     await refuses(device, command, says)
 
 
+async def test_a_command_that_is_as_far_ahead_as_a_clock_may_be_wrong_is_followed(device):
+    """To the second."""
+    now = int(device.clock.now())
+    device.clock.time = float(now)
+    leap = int(LONGEST_LEAP.total_seconds())
+    await device.does("collect-now", issued=now + leap, expires=now + leap + 60)
+
+
 async def test_a_device_without_a_clock_goes_by_what_its_orders_taught(device):
     """Its clock says 1970: what had expired when it last heard an order of this director stays expired."""
     now = device.clock.now()
@@ -152,6 +160,13 @@ async def test_a_command_that_is_too_large_is_refused_unread(device, monkeypatch
     device.delivers(b"x" * (signing.envelope_limit(LIMIT) + 1), (command.name, command.id))
     assert [len(one.envelope) for one in device.desk._queue] == [0]
     await refuses(device, command, "is more than a command may have", answered=False, known=False)
+
+
+async def test_a_message_that_is_as_large_as_a_command_may_be_is_read(device):
+    """To the byte; this one is unreadable."""
+    command = device.command()
+    device.delivers(b"x" * signing.envelope_limit(LIMIT), (command.name, command.id))
+    await refuses(device, command, "JSON is malformed", answered=False, known=False)
 
 
 async def test_a_payload_that_is_too_large_is_refused(device):

@@ -1,16 +1,18 @@
 """Rollouts from start to end, on a real database."""
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from fleet import orders, revisions
 from fleet.gathered import order_name
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import control, members
+from fleet.rollouts import control, engine, members, ordering, verdicts
 from fleet.rollouts.gates import Gate
 from fleet.rollouts.model import Policy, Wave
 from fleet.rollouts.start import Wish, start
 from fleet.tables import members as rows
+from fleet.tables import rollouts
 from modules.errors import Invalid, Unfit
 from modules.manifest import Adjustable, Needs
 from modules.names import Slug
@@ -159,6 +161,42 @@ def test_cancelling_takes_the_order_back_from_a_device_that_has_not_finished(fle
     with fleet.database.read() as connection:
         known = [row.revision for row in revisions.view(connection, "dev-a", "digits")]
     assert known == [3, 2, 1]
+
+
+def test_orders_are_taken_back_from_all_in_bounded_steps(fleet, monkeypatch):
+    """Each tick takes back so many, and the next one goes on, though nothing is heard of any device."""
+    rollout = fleet.start(fleet.add_module("digits"))
+    monkeypatch.setattr(engine, "ORDERS_PER_TICK", 1)
+    fleet.act(rollout, "cancel")
+
+    assert [fleet.order(name).slots for name in ("dev-a", "dev-b")] == [{}, {}]
+
+
+@pytest.mark.parametrize("broken", [(verdicts, "apply"), (ordering, "due"), (revisions, "decide_all")])
+def test_a_database_that_fails_fails_the_tick(fleet, monkeypatch, broken):
+    """It is no mishap of one rollout or device: all of the tick comes undone, and is tried again."""
+    ref = fleet.add_module("digits")
+    with monkeypatch.context() as patched:
+        patched.setattr(*broken, lambda *_, **__: raises(OperationalError("", {}, Exception("disk I/O error"))))
+        with pytest.raises(OperationalError):
+            fleet.start(ref)
+    assert fleet.mishaps.counts == {}
+    fleet.tick()
+    assert all(fleet.order(name).slots for name in ("dev-a", "dev-b"))
+
+
+def raises(error):
+    raise error
+
+
+def test_what_is_over_is_looked_at_no_more(fleet):
+    """Until a device says something that matters to it."""
+    rollout = fleet.start(fleet.add_module("digits"))
+    for name in ("dev-a", "dev-b"):
+        fleet.report(name, "committed")
+    assert fleet.view(rollout)["state"] == "done"
+    with fleet.database.read() as connection:
+        assert connection.execute(select(rollouts.c.look_at).where(rollouts.c.id == rollout)).scalar_one() is None
 
 
 def test_cancelling_a_first_rollout_empties_the_slot(fleet):
@@ -448,6 +486,14 @@ def test_a_large_wave_is_ordered_in_bounded_steps(small_fleet):
     assert list(small_fleet.phases(rollout).values()).count("ordered") == 100
     tick()
     assert set(small_fleet.phases(rollout).values()) == {"ordered"}
+
+
+def test_a_tick_says_whether_devices_wait_that_said_their_facts(small_fleet, monkeypatch):
+    """A few are looked at in each, and the next one need not be waited for."""
+    monkeypatch.setattr(engine, "ORDERS_PER_TICK", 1)
+    for name in ("dev-a", "dev-b"):
+        small_fleet.add_device(name)
+    assert [small_fleet.engine.tick() for _ in range(3)] == [True, True, False]
 
 
 def test_windows_and_what_to_measure_reach_the_device(fleet):

@@ -4,13 +4,14 @@ import asyncio
 import itertools
 import math
 import threading
+from collections import Counter
 
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modules.scoring.graphs.batch_trial import independent
+from modules.scoring.graphs.batch_trial import independent, places_agree
 from modules.scoring.graphs.batching import Batches, choose
 from modules.scoring.graphs.lanes import Lanes
 from modules.scoring.graphs.shared_run import fits
@@ -50,7 +51,7 @@ def test_rows_that_do_not_meet_share_a_run(graph):
 def taking(*seconds):
     """A clock by which the trials, of 4, of 16 and of 64 requests, take these seconds per request, and once longer."""
     sizes = zip((4, 16, 64), seconds, strict=False)
-    return itertools.chain.from_iterable((0.0, size * each + 1, 0.0, size * each) for size, each in sizes).__next__
+    return itertools.chain.from_iterable((1.0, 2 + size * each, 1.0, 1 + size * each) for size, each in sizes).__next__
 
 
 @pytest.mark.parametrize(
@@ -167,11 +168,14 @@ def test_what_is_tried_tells_requests_apart():
     assert [sorted(np.unique(feeds["b"])) for feeds in usual] == [[False, True], [False], [True], [False, True]]
     assert set(np.unique(usual[0]["i"])) == set(range(8))
     assert max(int(feeds["i"].max()) for feeds in far) > 255
+    assert [bool(feeds["f"].any()) for feeds in far] == [True, True, False, True]
     largest = [float(np.abs(feeds["f"]).max()) for feeds in usual]
     assert max(largest) > 16 * min(largest)
     assert not any((feeds["f"] < 0).any() for feeds in usual)
     assert all((feeds["f"] < 0).any() for feeds in signed)
+    assert set(np.unique(usual[3]["i"])) == set(range(8))
     assert [bool(np.isfinite(feeds["f"]).all()) for feeds in gaps] == [True, False, False, False]
+    assert all(np.isfinite(feeds["f"]).any() for feeds in gaps)
 
 
 def test_integers_that_a_graph_does_not_take_are_made_smaller():
@@ -185,13 +189,43 @@ def test_integers_that_a_graph_does_not_take_are_made_smaller():
 
     assert independent(choosy, {"i": np.zeros([1, 64], np.int64)})
     assert {int(number) for feeds in run.asked for number in np.unique(feeds["i"])} == {0, 1}
+    assert len(run.asked) == 3 * 5, "together and each alone, in each of three ways"
+
+
+@pytest.mark.parametrize("kind", ["labels", "places", "as wide as long"])
+def test_every_output_is_compared(kind):
+    """Whole numbers beside floats, too, and how wide an answer is."""
+
+    def run(feeds):
+        total = feeds["f"].sum(1)
+        more = {
+            "labels": (total * 4).astype(np.int64),
+            "places": np.arange(len(total)),
+            "as wide as long": np.zeros([len(total), len(total)], np.float32),
+        }
+        return [total, more[kind]]
+
+    assert independent(run, {"f": np.zeros([1, 2], np.float32)}) is (kind == "labels")
 
 
 def test_sizes_are_measured_by_running_them():
-    """Sizes of 16 and 64 requests are run with as many rows as so many requests of the example have."""
+    """Sizes of 16 and 64 requests are run with as many rows as so many requests of the example have: once for their
+    answers, and twice for the time."""
     run = Inputs()
     assert choose(run, {"f": np.zeros([2, 4], np.float32)}, 0.001, free_batches()).size == 64
-    assert list(dict.fromkeys(size for feeds in run.asked if (size := len(feeds["f"])) > 10)) == [32, 128]
+    assert Counter(size for feeds in run.asked if (size := len(feeds["f"])) > 10) == {32: 3, 128: 3}
+
+
+@pytest.mark.parametrize(("place", "agrees"), [(0, False), (1, True), (2, True), (3, False), (4, True), (5, False)])
+def test_of_many_requests_three_are_compared(place, agrees):
+    """The first, the one in the middle and the last; and no answer may be missing."""
+    run = Inputs()
+    feeds = [{"f": np.full([1, 2], number, np.float32)} for number in range(1, 7)]
+    (values,) = run({"f": np.concatenate([one["f"] for one in feeds])})
+    assert places_agree(run, feeds, [values])
+    assert not places_agree(run, feeds, [values[:-1]])
+    values[place] += 1
+    assert places_agree(run, feeds, [values]) is agrees
 
 
 @pytest.mark.parametrize("values", [[np.float32(1)], [np.zeros(3)], [["no array"] * 2], [np.zeros(2), np.zeros(1)]])
