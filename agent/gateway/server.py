@@ -15,8 +15,8 @@ from aiohttp import web
 from agent.gateway.listening import bound_address, notify, write_ready_file
 from agent.gateway.proxy import Gateway
 from agent.gateway.settings import Settings
-from modules.errors import BadSettings
 from modules.endpoint.certificate import ServedCertificate
+from modules.errors import BadSettings
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Final, Protocol
 
+from modules.endpoint.certificate import ServedCertificate
 from modules.errors import EdgefleetError
 from modules.scoring.http.access import Access
 from modules.scoring.http.admission import Admission
@@ -17,7 +18,6 @@ from modules.scoring.http.app import App
 from modules.scoring.http.connection import Connection
 from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
-from modules.endpoint.certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import grpc
 
+from modules.endpoint.certificate import ServedCertificate
 from modules.errors import EdgefleetError
 from modules.scoring.http.admission import Admission, Overloaded
 from modules.scoring.http.app import App
@@ -20,7 +21,6 @@ from modules.scoring.models import Models
 from modules.scoring.settings import BadCommandLine, Settings
 from modules.scoring.v2.grpc_v2 import Call, InferenceService
 from modules.scoring.v2.protocol_v2 import failure, refusal
-from modules.endpoint.certificate import ServedCertificate
 
 log = logging.getLogger(__name__)
 
