@@ -186,6 +186,11 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/modules/test_images.py::test_a_layer_is_unpacked_only_where_it_fits",
         "tests/attacks/cargo/test_rows_24_25_bundles.py::test_row_24_no_member_of_a_layer_leaves_its_container",
     ),
+    "An endpoint in the cloud from who has no key": (
+        "tests/agent/gateway/test_endpoint.py::test_nobody_else_reaches_the_module",
+        "tests/agent/gateway/test_endpoint.py::test_pages_of_other_origins_may_not",
+        "tests/agent/gateway/test_versions.py::test_a_replica_gets_its_own_key_and_never_the_clients",
+    ),
     "Clients from a module's answers": (
         "tests/attacks/modules/test_answers_to_clients.py::test_nobody_but_the_gateway_says_who_answered",
         "tests/attacks/modules/test_answers_to_clients.py::test_what_two_readers_could_read_in_two_ways_reaches_no_client",
