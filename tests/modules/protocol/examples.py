@@ -1,7 +1,8 @@
 """One full example of every document that crosses the wire, as it stands in tests/golden.
 
 A golden file is what some device in the field sends today: it is never edited. A document that changes gets a new
-format and a new file, and both stay readable.
+format and a new file, and both stay readable. (One was: module-1.json named a digest with two lengths, which no bytes
+have and no publisher could send.)
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from modules.needs import Accelerator, Engine, HostFacts
 from modules.protocol import blobs, commands, enrollment, facts, order, report, telemetry
 from modules.samples import Exact, Numeric, Sample, Samples, TopK
 
-A, B = ("sha256:" + letter * 64 for letter in "ab")
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 BLOB = Blob(A, 70_000, B)
 
 
@@ -69,7 +70,7 @@ EXAMPLES = {
             serve=EntryScript(script="source/score.py"),
             files=(
                 File(sha256=A, length=70_000, blocks=B, path="model/weights.bin"),
-                File(sha256=A, length=1, blocks=B, path="samples.json"),
+                File(sha256=C, length=1, blocks=B, path="samples.json"),
                 File(sha256=B, length=2, blocks=A, path="source/score.py"),
             ),
             runtimes=(Runtime(image=Image(name="scoring:1", manifest=BLOB, config=BLOB, layers=(BLOB,))),),
