@@ -1,11 +1,14 @@
 """Names in paths and bodies, checked once on the way in."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends
 
 from fleet.refusals import Missing
 from modules.names import DeviceId, Digest, Slug, device_id, digest, slot_name, slug
+
+#: as large as the number of a rollout or of a join bundle may be: PostgreSQL has 32 bits for it
+MAX_ROW: Final = 10**9 - 1
 
 
 def _team(team: str) -> Slug:
@@ -33,15 +36,17 @@ def _digest(name: str) -> Digest:
 
 
 def _rollout(rollout: str) -> int:
-    if not rollout.isascii() or not rollout.isdecimal() or len(rollout) > 18:  # noqa: PLR2004 - digits of 64 bits
-        raise Missing("there is no such rollout", element=rollout[:40])
-    return int(rollout)
+    return _row(rollout, "rollout")
 
 
 def _join(join: str) -> int:
-    if not join.isascii() or not join.isdecimal() or len(join) > 9:  # noqa: PLR2004 - digits of 32 bits
-        raise Missing("there is no such join bundle", element=join[:40])
-    return int(join)
+    return _row(join, "join bundle")
+
+
+def _row(text: str, what: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > len(str(MAX_ROW)):
+        raise Missing(f"there is no such {what}", element=text[:40])
+    return int(text)
 
 
 TeamPath = Annotated[Slug, Depends(_team)]

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from fleet.api.bodies import Body
-from fleet.api.paths import DevicePath, RolloutPath
+from fleet.api.paths import MAX_ROW, DevicePath, RolloutPath
 from fleet.auth import Asker, By, In, need
 from fleet.people.reach import narrowed
 from fleet.rollouts import control, policy, view
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Starter, Wish, prepare, start
 from fleet.services import Use
-from modules.bounds import MAX_COUNT
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
@@ -90,7 +89,7 @@ def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
 def list_rollouts(
     use: Use,
     scope: In,
-    before: Annotated[int | None, Query(ge=1, le=MAX_COUNT)] = None,
+    before: Annotated[int | None, Query(ge=1, le=MAX_ROW)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[dict[str, Any]]:
     """The newest first, page by page: ``before`` is the ``id`` of the last of the page before."""

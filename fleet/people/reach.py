@@ -19,8 +19,8 @@ from modules.errors import Invalid
 # Instead of words about devices that whoever asks may not see.
 WITHHELD: Final = "it has devices outside of what your rights are for"
 _TOGETHER: Final = 500
-_DIGITS: Final = 18
-_DIGITS_OF_JOINS: Final = 9
+# Of a number of 32 bits, which PostgreSQL takes.
+_DIGITS: Final = 9
 
 
 def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *, changes: bool) -> None:
@@ -145,7 +145,7 @@ def _check_waiting(connection: Connection, scope: Scope, named: str) -> None:
 
 def _check_join(connection: Connection, scope: Scope, named: str) -> None:
     found = None
-    if named.isascii() and named.isdecimal() and len(named) <= _DIGITS_OF_JOINS:
+    if named.isascii() and named.isdecimal() and len(named) <= _DIGITS:
         mine = (join_rows.c.id == int(named)) & scope.of_joins()
         found = connection.execute(select(join_rows.c.id).where(mine)).one_or_none()
     if found is None:

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from fleet import removal, selectors
 from fleet.people import roles
 from fleet.people.principal import Principal
-from fleet.people.roles import MOST, MOST_TEAMS, PERMISSIONS, ROLES, WHOLE_FLEET, Grant
+from fleet.people.roles import MOST, MOST_TEAMS, NO_TEAMS, PERMISSIONS, ROLES, WHOLE_FLEET, Grant
 from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.tables import devices, modules, rollouts
 from modules.errors import BadSettings, Invalid
@@ -24,9 +24,10 @@ def scope(*areas):
 @pytest.mark.parametrize("role", sorted(ROLES))
 @pytest.mark.parametrize("bound", [{}, {"selector": "site=berlin"}, {"teams": ("acme",)}], ids=["all", "site", "team"])
 def test_a_role_grants_its_own_permissions_and_with_a_bound_none_for_the_whole_fleet(role, bound):
-    """Nothing else, and a role of a newer server nothing at all."""
+    """Nothing else, no secrets where teams are named, and a role of a newer server nothing at all."""
     granted = {one for one in PERMISSIONS if Grant(role, **bound).permits(one)}
-    assert granted == (ROLES[role] - WHOLE_FLEET if bound else ROLES[role])
+    beyond = (WHOLE_FLEET if bound else frozenset()) | (NO_TEAMS if "teams" in bound else frozenset())
+    assert granted == ROLES[role] - beyond
     assert not any(Grant("of-a-newer-server", **bound).permits(one) for one in PERMISSIONS)
 
 
