@@ -252,8 +252,10 @@ def test_a_ready_only_model_has_no_samples(pack, linear_file):
     assert [entry.path for entry in manifest.files] == ["model/linear.onnx"]
 
 
-def test_an_entry_script_is_packed_with_its_source_and_model(pack, tmp_path):
-    """Script, helpers and model files travel together, and only the script opens what is no code."""
+def test_an_entry_script_is_packed_with_its_source_and_model(pack, tmp_path, monkeypatch):
+    """Script, helpers and model files travel together, and only the script opens what is no code; no byte code does,
+    neither of before nor of the run that gives the reference answers."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     (tmp_path / "src" / "__pycache__").mkdir(parents=True)
     (tmp_path / "src" / "__pycache__" / "score.pyc").write_bytes(b"x")
 
