@@ -134,7 +134,9 @@ class Link:
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError, EdgefleetError) as error:
-                why = str(error) if isinstance(error, NotLetIn) else ""
+                # The broker may hang up before its alert is read; what it said before is still why.
+                news = isinstance(error, NotLetIn) and (error.explained or not self._refusal)
+                why = str(error) if news else ""
                 if not self._outage_logged or why not in {"", self._refusal}:
                     _log.warning("%s: broker lost, serving goes on: %s", self._where, error)
                     self._outage_logged = True

@@ -25,7 +25,11 @@ _ALERTS: Final = {
 
 
 class NotLetIn(aiomqtt.MqttError):
-    """The broker ended the connection before it let this device in."""
+    """The broker ended the connection before it let this device in; ``explained``: it said why."""
+
+    def __init__(self, error: OSError | None) -> None:
+        super().__init__(refusal(error))
+        self.explained = _alert(error) in _ALERTS
 
 
 class Client(aiomqtt.Client):
@@ -41,17 +45,19 @@ class Client(aiomqtt.Client):
         """May be called in the thread that connects."""
         waiting = self._connected
         if not waiting.done():
-            self._loop.call_soon_threadsafe(_end, waiting, NotLetIn(refusal(self._heard.last)))
+            self._loop.call_soon_threadsafe(_end, waiting, NotLetIn(self._heard.last))
         super()._on_disconnect(*arguments, **more)
 
 
 def refusal(error: OSError | None) -> str:
     """Why the broker did not let us in, in plain words, from what reading from it met; None: it only hung up."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        alert = error.reason.partition("ALERT_")[2]
-        if alert in _ALERTS:
-            return f"the broker refuses this device's certificate: {_ALERTS[alert]}"
+    if (alert := _alert(error)) in _ALERTS:
+        return f"the broker refuses this device's certificate: {_ALERTS[alert]}"
     return f"the broker ended the connection before it let this device in: {error or 'it gave no reason'}"
+
+
+def _alert(error: OSError | None) -> str:
+    return (error.reason or "").partition("ALERT_")[2] if isinstance(error, ssl.SSLError) else ""
 
 
 class _Heard(logging.Handler):

@@ -91,7 +91,7 @@ async def test_the_largest_manifest_is_fetched(trusting, more):
             await wanted
         assert trusting.server.asked == []
     else:
-        assert await wanted == trusting.release.manifest
+        assert await wanted == (trusting.release.manifest, data)
 
 
 async def test_an_order_waits_for_no_pull(trusting):
