@@ -72,8 +72,8 @@ class _Heard(logging.Handler):
         errors = [one for one in arguments if isinstance(one, OSError)]
         if errors:
             self.last = errors[-1]
-        else:
-            logging.getLogger("mqtt").handle(record)
+        elif (log := logging.getLogger("mqtt")).isEnabledFor(record.levelno):
+            log.handle(record)
 
 
 def _end(waiting: asyncio.Future[None], error: NotLetIn) -> None:
