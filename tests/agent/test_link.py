@@ -235,6 +235,16 @@ async def test_a_refused_certificate_is_known_at_once_with_its_reason(tmp_path, 
             await session.between()
 
 
+async def test_the_librarys_small_talk_is_in_no_log(site, caplog, free_port):
+    """It names each message that comes or goes, in its log's finest level, which nobody asked for."""
+    session = Session(site, port := free_port())
+    async with session:
+        with site.broker(device_port=port):
+            await session.until(lambda: session.connects)
+        await session.between()
+    assert [record for record in caplog.records if record.name == "mqtt"] == []
+
+
 async def test_a_broker_that_only_hangs_up_does_not_unsay_why(site, caplog):
     """Of a refusal the alert is read or not, by chance: what it said once is neither forgotten nor said again."""
     revoked = ssl.SSLError(1, "[SSL] alert")
