@@ -8,9 +8,10 @@ TEAM = "quagga"
 
 
 def plant(house):
-    """A team whose metadata is about to end, as the server's upkeep says it."""
+    """A team whose metadata is about to end, as the server's upkeep says it; of a kind of its own, for upkeep says it
+    anew meanwhile."""
     app = house.http._transport.app
-    app.state.services.mishaps.warn("endings", [f"team-{TEAM} ends on 2030-01-01", "ca ends on 2030-01-02"])
+    app.state.services.mishaps.warn("planted", [f"team-{TEAM} ends on 2030-01-01", "ca ends on 2030-01-02"])
 
 
 def token(house, *grants):
@@ -32,7 +33,7 @@ async def test_only_who_may_read_the_fleets_events_is_told_which_teams_metadata_
     said = [(await house.http.get("/healthz")).json()["warnings"]]
     few = (token(house, Grant("releaser")), token(house, Grant("viewer", "site=berlin")))
     said += [await warnings(house, by) for by in ("eft_wrong", *few)]
-    assert said == [["2 of endings: ask as who may read events"]] * 4
+    assert said == [["2 of planted: ask as who may read events"]] * 4
     for by in (None, token(house, Grant("viewer"))):
         assert TEAM in str(await warnings(house, by))
     await house.log_in()
@@ -44,4 +45,4 @@ async def test_a_token_that_cannot_be_looked_up_takes_nothing_from_the_answer(ho
     plant(house)
     with house.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE tokens RENAME TO gone")
-    assert await warnings(house, None) == ["2 of endings: ask as who may read events"]
+    assert await warnings(house, None) == ["2 of planted: ask as who may read events"]
