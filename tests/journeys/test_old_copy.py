@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from agent.store import Store
+from modules.digests import sha256
 from modules.protocol.report import Reason, Refusal
 from tests.parts import digits
 
@@ -23,12 +24,12 @@ def events(system, device):
 
 
 def tells(system, device, name):
-    """Let the device have news, which it reports: a command that it does not know."""
+    """Let the device have news, which it reports: an order that nobody signed."""
     with system.wiretap(device.name) as tap:
 
         def heard():
-            tap.say(f"cmd/{name}", b"1", retain=False)  # again, until it is there to hear it; it is news but once
-            return hears(system, device, name)
+            tap.say("order", name.encode(), retain=False)  # again, until it is there to hear it; it is news but once
+            return hears(system, device, f"order {sha256(name.encode())[7:19]}")
 
         device.until(heard, f"the server has heard of {name}")
 
@@ -40,8 +41,9 @@ def refuses(device, words):
     store.close()
 
 
-def hears(system, device, name):
-    return any(name in one["reason"]["message"] for one in system.report(device.name).get("refusals", ()))
+def hears(system, device, words):
+    told = system.report(device.name).get("refusals", ())
+    return any(words in f"{one['what']}: {one['reason']['message']}" for one in told)
 
 
 def online(system, device):
