@@ -20,6 +20,7 @@ from modules.manifest import Manifest, Needs, Proof
 from modules.names import DeviceId, Slug
 from modules.protocol.order import Order, SlotOrder
 from modules.protocol.report import Refusal
+from modules.trust import roles
 from tests.agent.renewing import serial
 from tests.doubles.publisher import checked
 from tests.journeys.owner import Owner
@@ -112,6 +113,8 @@ class Life:
         self.moved.advance(days * DAY_S - SOON_S)
         since = self.moved.now()
         self.until(lambda: self.listed().next_update_utc.timestamp() > since + 29 * DAY_S, "the broker has a new list")
+        # Two steps without it would be the end of the timestamp.
+        self.until(lambda: self.ends()[roles.TIMESTAMP] > 12.5 * DAY_S, "the server has signed its timestamp anew")
         if self.online:
             self.catches_up(since)
         self.holds()
