@@ -289,13 +289,13 @@ def _told(settings: WorkerSettings) -> dict[str, Any]:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(settings.threads))
-    return threads | os.environ | {
+    ours = {
         "AZUREML_MODEL_DIR": str(settings.script.model_dir),
         "ORT_DISABLE_TELEMETRY": "1",
         # Beside the script lies what is packed, or was signed, and nothing else.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    return dict.fromkeys(_THREAD_VARIABLES, str(settings.threads)) | os.environ | ours
 
 
 def _interpreter() -> str:
