@@ -85,7 +85,8 @@ def approve(
         raise _conflict(row, "approve")
     asked = msgspec.json.decode(row.plan, type=list[AskedWave])[row.wave]
     if needs_another or asked.threshold.four_eyes:
-        four_eyes.check_approver(row.starter, approver, f"rollout {rollout} approve")
+        remedy = "ask somebody else whose roles have rollout:approve"
+        four_eyes.check_another(row.starter, approver, f"rollout {rollout} approve", to="approve it", remedy=remedy)
     wave = row.wave + 1
     if row.approved >= wave:
         raise Conflict(f"wave {wave} is approved already", element=f"rollout {rollout} approve")
@@ -212,7 +213,8 @@ def _check_another(row: Row[Any], operator: int | None, element: str, *, needs_a
     gated = needs_another or any(one.threshold.four_eyes for one in waves)
     # One that has not begun, and that nobody has approved, waits for that anyway.
     if gated and (row.wave or row.approved or not waves[0].threshold.four_eyes):
-        four_eyes.check_resumer(row.starter, operator, element)
+        remedy = "ask somebody else whose roles have rollout:write; pausing, cancelling and reverting need nobody"
+        four_eyes.check_another(row.starter, operator, element, to="let it go on", remedy=remedy)
 
 
 def _conflict(row: Row[Any], action: str) -> Conflict:

@@ -40,40 +40,16 @@ def check_starter(starter: int | None, element: str) -> None:
         )
 
 
-def check_approver(starter: int | None, approver: int | None, element: str) -> None:
-    """Whether whoever approves a rollout is another operator than the one who started it.
+def check_another(starter: int | None, who: int | None, element: str, *, to: str, remedy: str) -> None:
+    """Whether ``who`` is another operator than the one who started a rollout; ``to`` says what only another may do.
 
     Raises:
-        Forbidden: they are the same person, or nobody knows who approves.
+        Forbidden: they are the same person, or nobody knows who it is.
     """
-    if approver is None:
-        raise Forbidden(
-            "another operator has to approve this, and this is nobody's token", element=element, remedy=_LOG_IN
-        )
-    if approver == starter:
-        raise Forbidden(
-            "you started this rollout, and another person has to approve it",
-            element=element,
-            remedy="ask somebody else whose roles have rollout:approve",
-        )
-
-
-def check_resumer(starter: int | None, resumer: int | None, element: str) -> None:
-    """Whether whoever lets a rollout go on is another operator than the one who started it.
-
-    Raises:
-        Forbidden: they are the same person, or nobody knows who does.
-    """
-    if resumer is None:
-        raise Forbidden(
-            "another operator has to let it go on, and this is nobody's token", element=element, remedy=_LOG_IN
-        )
-    if resumer == starter:
-        raise Forbidden(
-            "you started this rollout, and another person has to let it go on",
-            element=element,
-            remedy="ask somebody else whose roles have rollout:write; pausing, cancelling and reverting need nobody",
-        )
+    if who is None:
+        raise Forbidden(f"another operator has to {to}, and this is nobody's token", element=element, remedy=_LOG_IN)
+    if who == starter:
+        raise Forbidden(f"you started this rollout, and another person has to {to}", element=element, remedy=remedy)
 
 
 def _asked(asked: AskedWave, *, first: bool) -> AskedWave:
