@@ -40,6 +40,7 @@ _CLIENT = {
     "local": {"images", "models"},
     "models": set(),
     "publishing": {"local", "models"},
+    "sdk": {"environments", "images", "local", "models", "publishing", "signing"},
     "signing": {"publishing"},
 }
 # The address of Environment that docs give.

@@ -11,10 +11,9 @@ from fleet.client.api import Fleet
 from fleet.client.commands.profile import profile
 from fleet.client.commands.register import register
 from fleet.client.publishing.download import download as download_files
+from fleet.client.publishing.find import by_id
 from fleet.client.screen import Json, Screen, size, when
-from modules.errors import Invalid
 from modules.manifest import Manifest
-from modules.names import ModuleRef
 
 app = typer.Typer(no_args_is_help=True, help="Register models as modules; list, show and download them.")
 Ref = Annotated[str, typer.Argument(help="team/name:version.")]
@@ -68,24 +67,9 @@ def download(
     if not (model or model_id):
         raise typer.BadParameter("name the model: team/name:version, or --model-id name:version")
     with Fleet(config.load()) as fleet, screen.progress() as step:
-        ref = arguments.module_ref(model) if model else _by_id(model_id, fleet)
+        ref = arguments.module_ref(model) if model else by_id(model_id, fleet)
         written = download_files(ref, fleet, to, step)
     screen.show([str(path) for path in written], lambda it: it.say("\n".join(map(str, written))))
-
-
-def _by_id(model_id: str, fleet: Fleet) -> ModuleRef:
-    """The module that ``name:version`` means, where one team alone has it."""
-    if "/" in model_id:
-        return arguments.module_ref(model_id)
-    wanted = str(arguments.module_ref(f"team/{model_id}")).removeprefix("team/")
-    found = [one.ref for one in fleet.modules() if one.ref.partition("/")[2] == wanted]
-    if len(found) != 1:
-        raise Invalid(
-            f"several teams have it: {', '.join(found)}" if found else "the fleet has no such model",
-            element=f"--model-id {model_id}",
-            remedy="name it with its team: team/name:version (edgefleet models list)",
-        )
-    return ModuleRef.parse(found[0])
 
 
 def show_module(screen: Screen, module: Module) -> None:

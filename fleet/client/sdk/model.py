@@ -1,0 +1,214 @@
+"""``Model``: registered, found, listed, downloaded, deployed, under the names and arguments of Azure ML's SDK."""
+
+import os
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from fleet.client.answers import Module
+from fleet.client.publishing import pack
+from fleet.client.publishing.download import download
+from fleet.client.sdk import registry
+from fleet.client.sdk.connection import Connection, asked
+from fleet.client.sdk.exceptions import ModelNotFoundException, UserErrorException, WebserviceException, told_as
+from fleet.client.sdk.registering import Registration, framework_named, register
+from fleet.client.sdk.resource_configuration import ResourceConfiguration
+from fleet.client.sdk.workspace_file import described
+from modules.names import ModuleRef
+
+# Where a script on this machine finds models that it was not given: as in Azure ML.
+_CACHE: Final = "azureml-models"
+
+
+class Model:
+    """One version of a model: ``Model(workspace, 'name')`` is the newest, ``version=`` or ``id='name:1'`` another.
+
+    Raises:
+        ModelNotFoundException: there is none, or none with these tags and properties.
+        WorkspaceException: the fleet server is away, or refuses us.
+    """
+
+    class Framework:
+        """What a model was made with. ONNX is served without code; CUSTOM never is."""
+
+        CUSTOM = "Custom"
+        ONNX = "Onnx"
+        TENSORFLOW = "TensorFlow"
+        SCIKITLEARN = "ScikitLearn"
+
+    def __init__(
+        self,
+        workspace: Connection,
+        name: str | None = None,
+        id: str | None = None,
+        tags: registry.Filter = None,
+        properties: registry.Filter = None,
+        version: int | str | None = None,
+        run_id: str | None = None,
+        model_framework: str | None = None,
+    ) -> None:
+        if id is not None:
+            name, _, of_id = id.partition(":")
+            version = of_id or version
+        if not name:
+            raise UserErrorException("neither a name nor an id", element="Model", remedy="Model(workspace, 'name')")
+        wanted = framework_named(model_framework)
+        with told_as(WebserviceException), asked(workspace) as fleet:
+            if version is not None or not (tags or properties or run_id or wanted):
+                candidates: Any = [registry.find(workspace, fleet, name, version)]
+            else:
+                candidates = registry.every(workspace, fleet, name=name)
+            for module in candidates:
+                self._take(workspace, module)
+                if self._is(tags, properties, run_id, wanted):
+                    return
+        raise ModelNotFoundException(
+            f"there is no model {name} with these tags and properties", element=workspace.url, remedy="Model.list"
+        )
+
+    @classmethod
+    def _of(cls, workspace: Connection, module: Module) -> Self:
+        model = object.__new__(cls)
+        model._take(workspace, module)
+        return model
+
+    def _take(self, workspace: Connection, module: Module) -> None:
+        manifest = registry.manifest_of(module)
+        told = {key: value for key, value in manifest.properties.items() if key.startswith(registry.OWN)}
+        self.workspace = workspace
+        self.ref = ModuleRef.parse(module.ref)
+        self.name = told.get(registry.NAME, self.ref.name)
+        version = str(self.ref.version)
+        self.version: int | str = int(version) if version.isdigit() else version
+        self.id = f"{self.name}:{version}"
+        self.tags = dict(manifest.tags)
+        self.properties = {key: value for key, value in manifest.properties.items() if key not in told}
+        self.description = manifest.description
+        self.model_framework = told.get(registry.FRAMEWORK)
+        self.model_framework_version = told.get(registry.FRAMEWORK_VERSION)
+        self.run_id = told.get(registry.RUN)
+        self.resource_configuration = _resources(told)
+        self.created_time = datetime.fromtimestamp(module.created, UTC) if module.created is not None else None
+        self.url = f"{workspace.url}/api/v1/modules/{self.ref.team}/{self.ref.name}/{version}"
+        self.signed = module.state == "signed"
+
+    def _is(
+        self, tags: registry.Filter, properties: registry.Filter, run_id: str | None, framework: str | None
+    ) -> bool:
+        return (
+            registry.has(self.tags, tags, what="tags")
+            and registry.has(self.properties, properties, what="properties")
+            and run_id in (None, self.run_id)
+            and framework in (None, self.model_framework)
+        )
+
+    def __repr__(self) -> str:
+        return f"Model(workspace={self.workspace.name}, name={self.name}, id={self.id}, version={self.version})"
+
+    @staticmethod
+    def register(
+        workspace: Connection,
+        model_path: str | os.PathLike[str],
+        model_name: str,
+        tags: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+        description: str | None = None,
+        datasets: Sequence[Any] | None = None,
+        model_framework: str | None = None,
+        model_framework_version: str | None = None,
+        child_paths: Collection[str] | None = None,
+        sample_input_dataset: Any = None,
+        sample_output_dataset: Any = None,
+        resource_configuration: ResourceConfiguration | None = None,
+        run_id: str | None = None,
+    ) -> "Model":
+        """Register a file, or a folder of files, as the next version of ``model_name``.
+
+        An ONNX file is checked, and proved with ``sample_input_dataset`` (a request's JSON, or the path of a file with
+        it) or random numbers. Anything else is kept as the files that it is, for a script to open.
+
+        Raises:
+            ModelPathNotFoundException: there is no such file.
+            WebserviceException: it cannot be registered; the message says why.
+        """
+        for name, value in (("datasets", datasets), ("sample_output_dataset", sample_output_dataset)):
+            if value is not None and not (isinstance(value, list | tuple) and not value):
+                raise UserErrorException(
+                    "this argument has no effect here: a fleet keeps no datasets",
+                    element=name,
+                    remedy="leave it out, or name the data set in tags",
+                )
+        what = Registration(
+            path=Path(model_path), name=model_name, tags=tags, properties=properties, description=description,
+            framework=framework_named(model_framework), framework_version=model_framework_version,
+            child_paths=child_paths, sample_input=sample_input_dataset, resources=resource_configuration, run_id=run_id,
+        )  # fmt: skip
+        print(f"Registering model {model_name}")
+        with told_as(WebserviceException):
+            return Model._of(workspace, register(workspace, what))
+
+    @staticmethod
+    def list(
+        workspace: Connection,
+        name: str | None = None,
+        tags: registry.Filter = None,
+        properties: registry.Filter = None,
+        run_id: str | None = None,
+        latest: bool = False,
+        framework: str | None = None,
+    ) -> "list[Model]":
+        """The models with these tags (``['key', ['key', 'value']]``) and properties, newest versions first."""
+        wanted = framework_named(framework)
+        with told_as(WebserviceException), asked(workspace) as fleet:
+            found = [Model._of(workspace, one) for one in registry.every(workspace, fleet, name=name, latest=latest)]
+        return [one for one in found if one._is(tags, properties, run_id, wanted)]  # noqa: SLF001  its own
+
+    def download(self, target_dir: str | os.PathLike[str] = ".", exist_ok: bool = False) -> str:
+        """Write the model's files below ``target_dir``, each checked against its digest.
+
+        Returns:
+            The path of the file, or of the folder where there are several.
+
+        Raises:
+            WebserviceException: a file is there already, unless ``exist_ok``; or the server sent other bytes.
+        """
+        folder = Path(target_dir)
+        with told_as(WebserviceException), asked(self.workspace) as fleet, self.workspace.progress() as step:
+            written = download(self.ref, fleet, folder, step, below=pack.MODEL, overwrite=exist_ok)
+        tops = {folder / place.relative_to(folder).parts[0] for place in written}
+        return str(tops.pop() if len(tops) == 1 else folder)
+
+    def delete(self) -> None:
+        """Take this version out of the server and out of this user's workspace, unless something uses it."""
+        with told_as(WebserviceException), asked(self.workspace) as fleet:
+            fleet.remove_module(self.ref)
+        self.workspace.packed.forget_module(self.ref)
+
+    @staticmethod
+    def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
+        """Where the model's file or folder is on this machine, below ``azureml-models``; fetched if it is not there.
+
+        In an entry script ``azureml.core.model`` has the same, for the files that the service was given.
+
+        Raises:
+            ModelNotFoundException: there is no such model.
+        """
+        if version is not None and (place := _only(Path(_CACHE, model_name, str(version)))):
+            return place
+        model = Model(_workspace or Connection(described()), model_name, version=version)
+        folder = Path(_CACHE, model_name, str(model.version))
+        return _only(folder) or model.download(folder)
+
+
+def _only(folder: Path) -> str:
+    """The one thing in a folder, or the folder where it has several; empty where there is nothing."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    return str(inside[0] if len(inside) == 1 else folder) if inside else ""
+
+
+def _resources(told: dict[str, str]) -> ResourceConfiguration | None:
+    if not {registry.CPU, registry.MEMORY} & told.keys():
+        return None
+    cpu, memory = told.get(registry.CPU), told.get(registry.MEMORY)
+    return ResourceConfiguration(float(cpu) if cpu else None, float(memory) if memory else None)
