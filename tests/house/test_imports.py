@@ -34,13 +34,14 @@ _MQTT_DOORS = (
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
     "broker": set(),
-    "commands": {"broker", "environments", "images", "local", "models", "publishing", "signing"},
+    "commands": {"broker", "deployments", "environments", "images", "local", "models", "publishing", "signing"},
+    "deployments": set(),
     "environments": {"images"},
     "images": set(),
     "local": {"images", "models"},
     "models": set(),
     "publishing": {"local", "models"},
-    "sdk": {"environments", "images", "local", "models", "publishing", "signing"},
+    "sdk": {"deployments", "environments", "images", "local", "models", "publishing", "signing"},
     "signing": {"publishing"},
 }
 # The address of Environment that docs give.

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol
 import httpx
 
 from fleet.client.images.docker_engine import docker_engine
+from fleet.client.local.containers import MODULE_MOUNT, NO_TELEMETRY, hardened, held_image
 from fleet.client.local.ends_with_us import ends_with_us
 from fleet.client.screen import Step
-from modules.errors import BadSettings, EdgefleetError, NoEngine, NotReady
-from modules.images import archive, check_held, image_ids, read_config
+from modules.errors import BadSettings, EdgefleetError, NotReady
 from modules.manifest import Image
 
 READY_WITHIN_S: Final = 120.0
@@ -27,11 +27,8 @@ _LOG_LINES: Final = 20
 _OK: Final = 200
 _STOP_WITHIN_S: Final = 10
 _SOCKET: Final = "s.sock"
-# The same places, variable and limits as on a device (agent/engines), so that the reference is made the same way.
-_MODULE_MOUNT: Final = "/module"
+# The same place as on a device (agent/engines), so that the reference is made the same way.
 _SOCKET_MOUNT: Final = "/run/edgefleet"
-_NO_TELEMETRY: Final = {"ORT_DISABLE_TELEMETRY": "1"}
-_PIDS: Final = 128
 _NOT_INSTALLED: Final = re.compile(r"ModuleNotFoundError: No module named '(\w+)")
 # What the server itself imports (the extra scoring).
 _SCORING: Final = frozenset(
@@ -55,6 +52,15 @@ class Scorer(Protocol):
     http: httpx.Client
 
     def log_tail(self, lines: int) -> str: ...
+
+
+class Starting(Scorer, Protocol):
+    """One that may not be ready yet: how it ended, if it has, and what to do about that."""
+
+    @property
+    def remedy(self) -> str: ...
+
+    def exit_code(self) -> int | None: ...
 
 
 class _Process:
@@ -135,7 +141,7 @@ def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
         with log.open("wb") as stream:
             try:
                 child = subprocess.Popen(  # noqa: S603  the user's own interpreter, no shell
-                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | _NO_TELEMETRY
+                    command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | NO_TELEMETRY
                 )
             except OSError as error:
                 raise BadSettings(
@@ -146,7 +152,7 @@ def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
         try:
             with _client(path) as http:
                 scorer = _Process(child, log, http)
-                _await_ready(scorer, path)
+                await_ready(scorer, lambda: _listens(path))
                 yield scorer
         finally:
             child.terminate()
@@ -175,60 +181,27 @@ def container_scorer(
         NotReady: as :func:`process_scorer`.
     """
     with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch, docker_engine() as engine:
-        held = _load(engine, image, blobs, step)
+        held = held_image(engine, image, blobs, step)
         container = engine.containers.create(
             held,
-            ["--module", _MODULE_MOUNT, "--unix", f"{_SOCKET_MOUNT}/{_SOCKET}"],
+            ["--module", MODULE_MOUNT, "--unix", f"{_SOCKET_MOUNT}/{_SOCKET}"],
             network_mode="none",
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            user=f"{os.getuid()}:{os.getgid()}",
-            pids_limit=_PIDS,
-            mem_limit=f"{memory_mb}m" if memory_mb else None,
-            memswap_limit=f"{memory_mb}m" if memory_mb else None,
-            nano_cpus=round(cpus * 1e9) if cpus else None,
-            tmpfs={"/tmp": "size=64m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108  inside the container
-            environment=_NO_TELEMETRY,
+            environment=NO_TELEMETRY,
             volumes={
-                str(folder.resolve()): {"bind": _MODULE_MOUNT, "mode": "ro"},
+                str(folder.resolve()): {"bind": MODULE_MOUNT, "mode": "ro"},
                 scratch: {"bind": _SOCKET_MOUNT, "mode": "rw"},
             },
+            **hardened(memory_mb=memory_mb, cpus=cpus),
         )
         try:
             container.start()
             path = Path(scratch, _SOCKET)
             with _client(path) as http:
                 scorer = ContainerScorer(container, http, path)
-                _await_ready(scorer, path)
+                await_ready(scorer, lambda: _listens(path))
                 yield scorer
         finally:
             container.remove(force=True)
-
-
-def _load(engine: Any, image: Image, blobs: Path, step: Step) -> str:
-    """The engine's own id of exactly this image; loaded from the workspace where the engine has not got it."""
-    config = read_config(image, blobs)
-    for attempt in ("held", "loaded"):
-        for name in image_ids(image):
-            found = _inspect(engine, name)
-            if found is not None:
-                check_held(image, config, engine_id=found["Id"], engine_layers=found["RootFS"]["Layers"])
-                return str(found["Id"])
-        if attempt == "held":
-            step(f"loading image {image.name}", 0, 0)
-            list(engine.api.load_image(archive(image, blobs)))
-    raise NoEngine("Docker loaded the image and does not show it", element=image.name, remedy="see docker images")
-
-
-def _inspect(engine: Any, name: str) -> dict[str, Any] | None:
-    from docker.errors import ImageNotFound  # noqa: PLC0415  a tenth of a second, for registering alone
-
-    try:
-        found: dict[str, Any] = engine.api.inspect_image(name)
-    except ImageNotFound:
-        return None
-    return found
 
 
 def _client(path: Path) -> httpx.Client:
@@ -236,15 +209,19 @@ def _client(path: Path) -> httpx.Client:
     return httpx.Client(transport=transport, base_url="http://scoring", timeout=READY_WITHIN_S)
 
 
-def _await_ready(scorer: _Process | ContainerScorer, path: Path) -> None:
-    """Return when ``GET /`` is 200."""
+def await_ready(scorer: Starting, listens: Callable[[], bool]) -> None:
+    """Return when ``GET /`` is 200.
+
+    Raises:
+        NotReady: it ended, or it took too long; the message ends with the last lines of its log.
+    """
     deadline = time.monotonic() + READY_WITHIN_S
     said = "it does not listen"
     while time.monotonic() < deadline:
         code = scorer.exit_code()
         if code is not None:
             raise _not_ready(f"the scoring server ended with exit code {code}", scorer)
-        if _listens(path):
+        if listens():
             try:
                 answer = scorer.http.get("/")
                 if answer.status_code == _OK:
@@ -262,7 +239,7 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _not_ready(message: str, scorer: _Process | ContainerScorer) -> EdgefleetError:
+def _not_ready(message: str, scorer: Starting) -> EdgefleetError:
     lines = scorer.log_tail(_LOG_LINES)
     return NotReady(
         f"{message}\nlast lines of its log:\n{lines}" if lines else message,
