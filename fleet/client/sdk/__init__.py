@@ -8,9 +8,32 @@
 Everything here calls what the ``edgefleet`` commands call.
 """
 
+from fleet.client.sdk.compute import AksCompute, ComputeTarget
+from fleet.client.sdk.conda_dependencies import CondaDependencies
+from fleet.client.sdk.environment import ContainerRegistry, Environment
+from fleet.client.sdk.exceptions import WebserviceException
+from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model import Model
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.run import Experiment, Run
+from fleet.client.sdk.webservice import AciWebservice, AksWebservice, LocalWebservice, Webservice
 from fleet.client.sdk.workspace import Workspace
 
-__all__ = ["Experiment", "Model", "ResourceConfiguration", "Run", "Workspace"]
+__all__ = [
+    "AciWebservice",
+    "AksCompute",
+    "AksWebservice",
+    "ComputeTarget",
+    "CondaDependencies",
+    "ContainerRegistry",
+    "Environment",
+    "Experiment",
+    "InferenceConfig",
+    "LocalWebservice",
+    "Model",
+    "ResourceConfiguration",
+    "Run",
+    "Webservice",
+    "WebserviceException",
+    "Workspace",
+]

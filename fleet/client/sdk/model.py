@@ -2,20 +2,24 @@
 
 import os
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 from fleet.client.answers import Module
+from fleet.client.deployments.configuration import Configuration, Local
 from fleet.client.publishing import pack
 from fleet.client.publishing.download import download
-from fleet.client.sdk import registry
+from fleet.client.sdk import cloud, registry
 from fleet.client.sdk.connection import Connection, asked
 from fleet.client.sdk.exceptions import ModelNotFoundException, UserErrorException, WebserviceException, told_as
+from fleet.client.sdk.inference_config import InferenceConfig
+from fleet.client.sdk.model_version import version_of
 from fleet.client.sdk.registering import Registration, framework_named, register
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
+from fleet.client.sdk.webservice import LocalWebservice, Webservice
 from fleet.client.sdk.workspace_file import described
-from modules.names import ModuleRef
+
+__all__ = ["InferenceConfig", "Model"]
 
 # Where a script on this machine finds models that it was not given: as in Azure ML.
 _CACHE: Final = "azureml-models"
@@ -74,24 +78,15 @@ class Model:
         return model
 
     def _take(self, workspace: Connection, module: Module) -> None:
-        manifest = registry.manifest_of(module)
-        told = {key: value for key, value in manifest.properties.items() if key.startswith(registry.OWN)}
-        self.workspace = workspace
-        self.ref = ModuleRef.parse(module.ref)
-        self.name = told.get(registry.NAME, self.ref.name)
-        version = str(self.ref.version)
-        self.version: int | str = int(version) if version.isdigit() else version
-        self.id = f"{self.name}:{version}"
-        self.tags = dict(manifest.tags)
-        self.properties = {key: value for key, value in manifest.properties.items() if key not in told}
-        self.description = manifest.description
-        self.model_framework = told.get(registry.FRAMEWORK)
-        self.model_framework_version = told.get(registry.FRAMEWORK_VERSION)
-        self.run_id = told.get(registry.RUN)
-        self.resource_configuration = _resources(told)
-        self.created_time = datetime.fromtimestamp(module.created, UTC) if module.created is not None else None
-        self.url = f"{workspace.url}/api/v1/modules/{self.ref.team}/{self.ref.name}/{version}"
-        self.signed = module.state == "signed"
+        known = version_of(module)
+        self.workspace, self.known = workspace, known
+        self.name, self.version, self.id, self.signed = known.name, known.version, known.id, known.signed
+        self.tags, self.properties, self.description = known.tags, known.properties, known.description
+        self.model_framework, self.model_framework_version = known.model_framework, known.model_framework_version
+        self.run_id, self.created_time = known.run_id, known.created_time
+        self.resource_configuration = known.resource_configuration
+        self.ref = known.ref
+        self.url = f"{workspace.url}/api/v1/modules/{self.ref.team}/{self.ref.name}/{self.ref.version}"
 
     def _is(
         self, tags: registry.Filter, properties: registry.Filter, run_id: str | None, framework: str | None
@@ -186,6 +181,35 @@ class Model:
         self.workspace.packed.forget_module(self.ref)
 
     @staticmethod
+    def deploy(
+        workspace: Connection,
+        name: str,
+        models: "Sequence[Model]",
+        inference_config: InferenceConfig | None = None,
+        deployment_config: Configuration | None = None,
+        deployment_target: Any = None,
+        overwrite: bool = False,
+        show_output: bool = False,
+    ) -> Webservice:
+        """Start a service with these models, and with the script that the inference configuration names.
+
+        Without one a single model is served as it is. Where it runs is what the deployment configuration is of.
+
+        Raises:
+            WebserviceException: it cannot be deployed, or there is one of this name and it is not to be overwritten.
+        """
+        if not all(isinstance(one, Model) for one in models):
+            raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
+        known = [one.known for one in models]
+        if not isinstance(deployment_config, Local):
+            elsewhere: Webservice = cloud.deploy(workspace, name, deployment_config, deployment_target)
+            return elsewhere
+        service = LocalWebservice.start(workspace, name, known, inference_config, deployment_config, overwrite)
+        if show_output:
+            service.wait_for_deployment(show_output=True)
+        return service
+
+    @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
         """Where the model's file or folder is on this machine, below ``azureml-models``; fetched if it is not there.
 
@@ -205,10 +229,3 @@ def _only(folder: Path) -> str:
     """The one thing in a folder, or the folder where it has several; empty where there is nothing."""
     inside = list(folder.iterdir()) if folder.is_dir() else []
     return str(inside[0] if len(inside) == 1 else folder) if inside else ""
-
-
-def _resources(told: dict[str, str]) -> ResourceConfiguration | None:
-    if not {registry.CPU, registry.MEMORY} & told.keys():
-        return None
-    cpu, memory = told.get(registry.CPU), told.get(registry.MEMORY)
-    return ResourceConfiguration(float(cpu) if cpu else None, float(memory) if memory else None)

@@ -7,8 +7,10 @@ from typing import Any, Self
 import msgspec
 
 from fleet.client.sdk.connection import Connection
+from fleet.client.sdk.environment import Environment
 from fleet.client.sdk.exceptions import WorkspaceException, told_as
 from fleet.client.sdk.model import Model
+from fleet.client.sdk.webservice import Webservice
 from fleet.client.sdk.workspace_file import described, logged_in
 
 
@@ -83,6 +85,16 @@ class Workspace(Connection):
     def models(self) -> dict[str, Model]:
         """The newest version of each model, by its name."""
         return {model.name: model for model in Model.list(self, latest=True)}
+
+    @property
+    def environments(self) -> dict[str, Environment]:
+        """Those that are kept on this machine, by name."""
+        return Environment.list(self)
+
+    @property
+    def webservices(self) -> dict[str, Webservice]:
+        """The services of this workspace, by name."""
+        return {service.name: service for service in Webservice.list(self)}
 
     def get_details(self) -> dict[str, str]:
         """Name and address."""

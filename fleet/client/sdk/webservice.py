@@ -1,0 +1,378 @@
+"""``Webservice`` and its three kinds. The local one runs: the scoring image in a container of this machine."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import httpx
+
+from fleet.client.deployments.configuration import Aci, Aks, Configuration, Local, configured
+from fleet.client.environments.inference_config import InferenceConfig as Resolved
+from fleet.client.images.docker_engine import docker_engine
+from fleet.client.local import service as services
+from fleet.client.sdk import cloud
+from fleet.client.sdk.connection import Connection
+from fleet.client.sdk.exceptions import UserErrorException, WebserviceException, told_as
+from fleet.client.sdk.inference_config import InferenceConfig
+from fleet.client.sdk.model_version import ModelVersion, version_of
+from fleet.client.sdk.service_folder import Laid, copy_source, fresh_folder, with_script, without_code
+from modules.names import ModuleRef, Slug, slug
+
+# What a service may take where its models do not say.
+MEMORY_MB: Final = 4096
+_LEAST_MB: Final = 64
+_MB_PER_GB: Final = 1024
+_SHOWN: Final = 2000
+_RUNNING, _DEPLOYING, _FAILED = "running", "deploying", "failed"
+
+_Kind = TypeVar("_Kind", bound=Configuration)
+
+
+def _from_arguments(kind: type[_Kind], given: tuple[Any, ...], named: dict[str, Any]) -> _Kind:
+    """The configuration of arguments as Azure ML's method takes them: in its order, or by name."""
+    if len(given) > len(kind.__struct_fields__):
+        raise UserErrorException(
+            f"more than {len(kind.__struct_fields__)} arguments", element="deploy_configuration", remedy="name them"
+        )
+    with told_as(UserErrorException):
+        return configured(kind, dict(zip(kind.__struct_fields__, given, strict=False)) | named)
+
+
+class Webservice:
+    """A deployed service: ``Webservice(workspace, 'name')`` finds it, and is of the kind that it is.
+
+    Raises:
+        WebserviceException: there is none of this name.
+    """
+
+    compute_type = ""
+    name: str
+    workspace: Connection
+
+    def __new__(cls, workspace: Connection, name: str) -> Any:
+        if cls is not Webservice:
+            return object.__new__(cls)
+        if _is_here(workspace, name):
+            return object.__new__(LocalWebservice)
+        return cloud.find(workspace, name)
+
+    def __init__(self, workspace: Connection, name: str) -> None:
+        self.workspace, self.name = workspace, name
+
+    @staticmethod
+    def list(workspace: Connection, compute_type: str | None = None) -> "list[Webservice]":
+        """The services of a workspace, or those of one kind: Local, ACI or AKS."""
+        found = [*LocalWebservice.list(workspace), *cloud.every(workspace)]
+        return [one for one in found if compute_type is None or one.compute_type.lower() == compute_type.lower()]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(workspace={self.workspace.name}, name={self.name})"
+
+
+class AciWebservice(Webservice):
+    """A service on a container host."""
+
+    compute_type = "ACI"
+
+    def __init__(self, workspace: Connection, name: str) -> None:
+        cloud.find(workspace, name)
+
+    @staticmethod
+    def deploy_configuration(*given: Any, **named: Any) -> Aci:
+        """How it is to be deployed; arguments as :class:`fleet.client.deployments.configuration.Aci` lists them.
+
+        Raises:
+            UserErrorException: one that nobody knows, out of bounds, or without meaning here.
+        """
+        return _from_arguments(Aci, given, named)
+
+
+class AksWebservice(Webservice):
+    """A service on Kubernetes."""
+
+    compute_type = "AKS"
+
+    def __init__(self, workspace: Connection, name: str) -> None:
+        cloud.find(workspace, name)
+
+    @staticmethod
+    def deploy_configuration(*given: Any, **named: Any) -> Aks:
+        """How it is to be deployed; arguments as :class:`fleet.client.deployments.configuration.Aks` lists them.
+
+        Raises:
+            UserErrorException: as :meth:`AciWebservice.deploy_configuration`.
+        """
+        return _from_arguments(Aks, given, named)
+
+
+class LocalWebservice(Webservice):
+    """A service in a container of this machine, at the loopback address, restricted as on a device.
+
+    Raises:
+        WebserviceException: there is none of this name, or the container engine does not answer.
+    """
+
+    compute_type = "Local"
+    # Nobody else reaches the loopback address.
+    auth_enabled = False
+    token_auth_enabled = False
+
+    def __init__(self, workspace: Connection, name: str) -> None:
+        super().__init__(workspace, name)
+        with self._service() as service:
+            self.port = service.port
+
+    @staticmethod
+    def deploy_configuration(port: int | None = None) -> Local:
+        """At this port, or any that is free.
+
+        Raises:
+            UserErrorException: it is no port.
+        """
+        return _from_arguments(Local, (), {"port": port})
+
+    @classmethod
+    def start(
+        cls,
+        workspace: Connection,
+        name: str,
+        models: Sequence[ModelVersion],
+        inference: InferenceConfig | None,
+        configuration: Local,
+        overwrite: bool,
+    ) -> "LocalWebservice":
+        """As ``Model.deploy``, which calls it.
+
+        Raises:
+            WebserviceException: it cannot be started, or there is one that is not to be overwritten.
+        """
+        with told_as(WebserviceException):
+            checked = slug(name, what="service name")
+            if not overwrite and _is_here(workspace, checked):
+                raise WebserviceException(
+                    "there is a service of this name already",
+                    element=name,
+                    remedy="say overwrite=True, or delete() it; Webservice(workspace, name) is the one that is there",
+                )
+            resolved = inference.resolved(checked) if inference else None
+            _make(workspace, checked, models, resolved, configuration.port or services.free_port())
+        return cls(workspace, checked)
+
+    @staticmethod
+    def list(workspace: Connection, *_: Any) -> "list[Webservice]":
+        with told_as(WebserviceException), docker_engine() as engine, services.every(engine, workspace.url) as found:
+            names = sorted(one.name for one in found)
+        return [LocalWebservice(workspace, name) for name in names]
+
+    @property
+    def scoring_uri(self) -> str:
+        return f"http://{services.ADDRESS}:{self.port}/score"
+
+    @property
+    def swagger_uri(self) -> str:
+        return f"http://{services.ADDRESS}:{self.port}/swagger.json"
+
+    @property
+    def state(self) -> str:
+        """``running`` once it answers, ``deploying`` before, ``failed`` where its container has ended."""
+        with self._service() as service:
+            if service.exit_code() is not None:
+                return _FAILED
+            return _RUNNING if service.answers() else _DEPLOYING
+
+    def wait_for_deployment(self, show_output: bool = False) -> None:
+        """Return once it is ready.
+
+        Raises:
+            WebserviceException: it ended, or took too long; with the end of its log.
+        """
+        say: Callable[[str], None] = print if show_output else lambda _: None
+        say(f"Waiting for {self.name} to be ready ...")
+        with self._service() as service:
+            service.await_ready()
+        say(f"{self.name} is running at {self.scoring_uri}")
+
+    def get_logs(self, num_lines: int = 5000, raw: bool = False) -> str:
+        """The end of what it has printed."""
+        with self._service() as service:
+            return service.log_tail(num_lines)
+
+    def run(self, input_data: Any) -> Any:
+        """Ask it: text or bytes as they are, anything else as JSON; returns the answer's JSON.
+
+        Raises:
+            WebserviceException: it gives no answer, or answers that it failed.
+        """
+        body = input_data if isinstance(input_data, str | bytes) else json.dumps(input_data)
+        with self._service() as service:
+            try:
+                answer = service.http.post("/score", content=body, headers={"Content-Type": "application/json"})
+            except httpx.HTTPError as error:
+                raise WebserviceException(
+                    f"no answer: {str(error) or type(error).__name__}\n{service.log_tail(20)}",
+                    element=self.scoring_uri,
+                    remedy="wait_for_deployment() says when it is ready",
+                ) from error
+        if answer.is_error:
+            raise WebserviceException(
+                f"it answers {answer.status_code}: {answer.text[:_SHOWN]}",
+                element=self.scoring_uri,
+                remedy="get_logs() has more",
+            )
+        return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+
+    def reload(self, wait: bool = False) -> None:
+        """Copy the script and what lies beside it again, and start with them; the image stays as it is.
+
+        Raises:
+            WebserviceException: there is no script, or it is not where it was.
+        """
+        with self._service() as service:
+            config = _recorded(service.record)
+            if config is None:
+                raise WebserviceException(
+                    "it has no script that could be read again", element=self.name, remedy="update(models=[...])"
+                )
+            copy_source(Path(service.record["folder"]), config)
+            service.restart()
+        if wait:
+            self.wait_for_deployment()
+
+    def update(
+        self,
+        models: Sequence[Any] | None = None,
+        deployment_config: Local | None = None,
+        wait: bool = False,
+        inference_config: InferenceConfig | None = None,
+    ) -> None:
+        """Make it anew with other models, another script or another port; what is None stays as it is.
+
+        Raises:
+            WebserviceException: it cannot be started.
+        """
+        with self._service() as service:
+            record = service.record
+        port = deployment_config.port if deployment_config is not None and deployment_config.port else record["port"]
+        with told_as(WebserviceException):
+            config = inference_config.resolved(Slug(self.name)) if inference_config else _recorded(record)
+            known = [one.known for one in models] if models is not None else self._models(record)
+            image = "" if inference_config else record["image"]
+            _make(self.workspace, Slug(self.name), known, config, port, image=image)
+        self.port = port
+        if wait:
+            self.wait_for_deployment()
+
+    def delete(self) -> None:
+        """End it and remove what was laid out for it; the models stay registered."""
+        with self._service() as service:
+            service.remove()
+            shutil.rmtree(service.record["folder"], ignore_errors=True)
+
+    def get_keys(self) -> NoReturn:
+        """Nobody is asked for keys at the loopback address.
+
+        Raises:
+            WebserviceException: always.
+        """
+        raise WebserviceException(
+            "a service of this machine has no keys", element=self.name, remedy="ask auth_enabled first"
+        )
+
+    get_token = regen_key = get_keys
+
+    def _models(self, record: dict[str, Any]) -> Sequence[ModelVersion]:
+        with self.workspace.fleet() as fleet:
+            return [version_of(fleet.module(ModuleRef.parse(ref))) for ref in record["models"]]
+
+    @contextmanager
+    def _service(self) -> Iterator[services.Service]:
+        """The container, for the block."""
+        with (
+            told_as(WebserviceException),
+            docker_engine() as engine,
+            services.every(engine, self.workspace.url, self.name) as found,
+        ):
+            if not found:
+                raise WebserviceException(
+                    f"WebserviceNotFound: there is no service {self.name} on this machine",
+                    element=self.workspace.url,
+                    remedy="deploy it: Model.deploy",
+                )
+            yield found[0]
+
+
+def _is_here(workspace: Connection, name: str) -> bool:
+    with (
+        told_as(WebserviceException),
+        docker_engine() as engine,
+        services.every(engine, workspace.url, name) as found,
+    ):
+        return bool(found)
+
+
+def _make(
+    workspace: Connection,
+    name: Slug,
+    models: Sequence[ModelVersion],
+    config: Resolved | None,
+    port: int,
+    *,
+    image: str = "",
+) -> None:
+    """Lay everything out; only then does what was there before make room."""
+    if config is None and len(models) != 1:
+        raise UserErrorException(
+            f"{len(models)} models, and nothing says how they are served",
+            element="inference_config",
+            remedy="give an InferenceConfig, or a single model that is served without code",
+        )
+    with docker_engine() as engine, workspace.progress() as step, fresh_folder(workspace, name) as folder:
+        if config is None:
+            laid = without_code(workspace, engine, folder, models[0], step)
+        else:
+            laid = with_script(workspace, engine, folder, models, config, step, image=image)
+        with services.every(engine, workspace.url, name) as before:
+            if port not in {one.port for one in before}:
+                services.expect_free(port)
+            for one in before:
+                one.remove()
+                shutil.rmtree(one.record["folder"], ignore_errors=True)
+        started = services.start(engine, _plan(workspace, name, models, config, laid, folder, port))
+        started.http.close()
+
+
+def _plan(
+    workspace: Connection,
+    name: Slug,
+    models: Sequence[ModelVersion],
+    config: Resolved | None,
+    laid: Laid,
+    folder: Path,
+    port: int,
+) -> services.Plan:
+    limits = [one.resource_configuration for one in models if one.resource_configuration]
+    memory = sum(one.memory_in_gb or 0 for one in limits) * _MB_PER_GB
+    cpus = max((one.cpu or 0 for one in limits), default=0)
+    record = {"models": [str(one.ref) for one in models], "image": laid.image, "folder": str(folder)}
+    if config is not None:
+        source = config.source_dir
+        record |= {
+            "entry_script": str(config.entry_script if source else config.entry_script.absolute()),
+            "source_dir": str(source.absolute()) if source else "",
+        }
+    return services.Plan(
+        name=name, owner=workspace.url, image=laid.image, command=laid.command, mounts=laid.mounts,
+        variables=laid.variables, port=port, memory_mb=max(_LEAST_MB, round(memory)) if memory else MEMORY_MB,
+        cpus=cpus or None, record=record,
+    )  # fmt: skip
+
+
+def _recorded(record: dict[str, Any]) -> Resolved | None:
+    """Where the script was, for a service that has one."""
+    if "entry_script" not in record:
+        return None
+    source = record["source_dir"]
+    return Resolved(entry_script=Path(record["entry_script"]), source_dir=Path(source) if source else None)
