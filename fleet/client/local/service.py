@@ -16,7 +16,7 @@ import msgspec
 
 from fleet.client.local.containers import NO_TELEMETRY, hardened
 from fleet.client.local.scorers import await_ready
-from modules.errors import Invalid
+from modules.errors import Invalid, NeedsOperator
 from modules.names import Slug
 
 ADDRESS: Final = "127.0.0.1"
@@ -104,6 +104,7 @@ def start(engine: Any, plan: Plan) -> Service:
 
     Raises:
         Invalid: its port is in use.
+        NeedsOperator: its network is not what it should be.
     """
     expect_free(plan.port)
     container = engine.containers.create(
@@ -167,7 +168,18 @@ def expect_free(port: int) -> None:
 
 
 def _network(engine: Any) -> str:
-    """The network that leads nowhere, made once."""
-    if not engine.networks.list(names=[f"^{_NETWORK}$"]):
+    """The network that leads nowhere, made once.
+
+    Raises:
+        NeedsOperator: there is one of this name that leads somewhere.
+    """
+    found = engine.networks.list(names=[f"^{_NETWORK}$"])
+    if not found:
         engine.networks.create(_NETWORK, driver="bridge", options=_NOWHERE, check_duplicate=True)
+    elif not _NOWHERE.items() <= (found[0].attrs.get("Options") or {}).items():
+        raise NeedsOperator(
+            "a network of this name is there, and from it services would reach others",
+            element=_NETWORK,
+            remedy=f"remove it, and it is made anew: docker network rm {_NETWORK}",
+        )
     return _NETWORK

@@ -3,7 +3,9 @@
 import json
 import urllib.request
 
+import joblib
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from fleet.client.images import store
 from fleet.client.local import service as services
@@ -18,6 +20,7 @@ from fleet.client.sdk import (
 )
 from fleet.client.sdk.exceptions import UserErrorException
 from fleet.client.workspace import Workspace as Packed
+from modules.errors import NeedsOperator
 from tests.parts import docker as parts
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(300)]
@@ -188,6 +191,21 @@ def test_a_graph_needs_no_script(ws, deploy, linear_file, run):
         service.reload()
 
 
+def test_a_pickle_without_code_is_opened_only_by_who_trusts_it(ws, deploy, tmp_path, monkeypatch):
+    """Framework ScikitLearn is kept as its file, converted when it is served, and never opened unasked."""
+    joblib.dump(LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]), tmp_path / "sk.pkl")
+    model = Model.register(ws, tmp_path / "sk.pkl", "sk", model_framework=Model.Framework.SCIKITLEARN)
+    with pytest.raises(WebserviceException, match="trust"):
+        deploy("sk", [model], None)
+    monkeypatch.setenv("EDGEFLEET_TRUSTED_PICKLE", "yes")
+
+    service = deploy("sk", [model], None)
+    service.wait_for_deployment()
+
+    (inside,) = [one for one in service.run({"X": [[0.0], [3.0]]}).values() if one == [0, 1]]
+    assert inside == [0, 1]
+
+
 def test_a_model_from_another_machine_is_fetched(ws, deploy, words):
     """Where the user's own copy is gone, or was changed, the server's files are taken, checked by digest."""
     model = words("one")
@@ -249,7 +267,7 @@ def test_clouds_are_not_available_yet(ws, words):
             Model.deploy(ws, "cloud", [model], InferenceConfig("score.py"), config)
 
 
-def test_it_reaches_nobody(engine, deploy, words, script, image):
+def test_it_reaches_nobody(deploy, words, script):
     """Neither the network beyond this machine nor names: a script that asks fails here, as on a device."""
     script.write_text(
         "import socket\n\n\ndef init():\n    pass\n\n\ndef run(data):\n    found = []\n"
@@ -263,5 +281,16 @@ def test_it_reaches_nobody(engine, deploy, words, script, image):
     service.wait_for_deployment()
 
     assert "reached" not in service.run("{}")
-    network = engine.networks.list(names=["edgefleet-services"])[0]
-    assert network.attrs["Options"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
+
+
+def test_a_network_that_leads_out_is_not_used(engine, monkeypatch):
+    """Somebody's own network of that name is refused, with the command that makes way."""
+    name = "edgefleet-services-of-a-test"
+    monkeypatch.setattr(services, "_NETWORK", name)
+    made = engine.networks.create(name, driver="bridge")
+    try:
+        with pytest.raises(NeedsOperator, match="would reach others") as caught:
+            services._network(engine)
+    finally:
+        made.remove()
+    assert f"docker network rm {name}" in caught.value.remedy

@@ -1,14 +1,21 @@
 """Models through the SDK against a real fleet server: registered and signed, found, listed, fetched, removed."""
 
+import msgspec
 import pytest
 
-from fleet.client.sdk import Model, ResourceConfiguration, Run, Workspace
+from fleet.client import config
+from fleet.client.api import Fleet
+from fleet.client.local.scorers import process_scorer
+from fleet.client.sdk import Model, ResourceConfiguration, Run, Workspace, registry
 from fleet.client.sdk.exceptions import (
     ModelNotFoundException,
     ModelPathNotFoundException,
     UserErrorException,
     WebserviceException,
 )
+from fleet.client.sdk.model_version import version_of
+from modules.digests import sha256
+from modules.errors import NotReady, Untrusted
 
 
 def test_a_pickle_is_registered_as_it_is_and_signed(ws, pickled, run):
@@ -188,3 +195,41 @@ def test_a_file_alone_becomes_no_model_that_works(ws, pickled, run):
     assert manifest["runtimes"][0]["image"] is None
     assert manifest["serve"]["script"] == "source/only_files.py"
     assert manifest["proof"]["prove"] == "ready-only"
+    with (
+        pytest.raises(NotReady, match="registered as files alone"),
+        process_scorer(ws.packed.module(Model(ws, "alone").ref)),
+    ):
+        pass
+
+
+class Hostile(Fleet):
+    """A server that has another manifest than the team signed, and says so consistently."""
+
+    def manifest(self, ref):
+        return super().manifest(ref).replace(b'"description":""', b'"description":"x"')
+
+    def module(self, ref):
+        return msgspec.structs.replace(super().module(ref), digest=sha256(self.manifest(ref)))
+
+
+def test_what_the_team_did_not_sign_is_not_laid_out(ws, pickled, tmp_path):
+    """A signed model's bytes must be those of the signature, however sure the server is of others."""
+    model = Model.register(ws, pickled, "swapped")
+
+    with Hostile(config.load()) as fleet, pytest.raises(Untrusted, match="the team signed"):
+        registry.as_packed(ws, fleet, model.ref, tmp_path / "got", lambda *_: None)
+    with Fleet(config.load()) as fleet:
+        (tmp_path / "again").mkdir()
+        registry.as_packed(ws, fleet, model.ref, tmp_path / "again", lambda *_: None)
+    assert (tmp_path / "again/files/model/sklearn_model.pkl").read_bytes() == pickled.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "Another", "", "x" * 200])
+def test_a_name_that_is_not_the_models_names_no_folder(ws, pickled, name):
+    """What a server claims as the name as it was given counts only where it is the module's."""
+    known = Model.register(ws, pickled, "honest")
+    with Fleet(config.load()) as fleet:
+        module = fleet.module(known.ref)
+    claimed = msgspec.structs.replace(module.manifest, properties={registry.NAME: name})
+
+    assert version_of(msgspec.structs.replace(module, manifest=claimed)).name == "honest"

@@ -1,0 +1,219 @@
+"""What Azure ML's deployment guides have people write, in both forms, with nothing changed but the imports.
+
+Each text is a program of its own, as a user has it: run by Python in a folder with a model, a script and their
+configuration file, against a real fleet server and the real scoring image.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from fleet.client.environments.environment_image import TAG_PREFIX
+from fleet.client.images import store
+from fleet.client.workspace import Workspace as Packed
+from tests.parts import docker as parts
+from tests.parts.pace import stretched
+from tests.parts.programs import ROOT
+
+pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(500)]
+
+# Wheels are kept between runs.
+WHEELS = ROOT / ".cache/wheels"
+SCORE = """
+import json
+import os
+
+import joblib
+
+
+def init():
+    global model
+    model_path = os.path.join(os.getenv("AZUREML_MODEL_DIR"), "sklearn_mnist_model.pkl")
+    model = joblib.load(model_path)
+
+
+def run(raw_data):
+    data = json.loads(raw_data)["data"]
+    return [model * value for value in data]
+"""
+MAKE_MODEL = "import joblib; joblib.dump(%d, 'sklearn_mnist_model.pkl')"
+CONDA = f"""
+name: project_environment
+dependencies:
+  - python={sys.version_info.major}.{sys.version_info.minor}
+  - pip:
+    - azureml-defaults
+    - joblib
+"""
+
+FORM_OF_2020 = """
+import json
+
+from azureml.core import Environment, Workspace
+from azureml.core.model import InferenceConfig, Model
+from azureml.core.webservice import LocalWebservice, Webservice
+from azureml.exceptions import WebserviceException
+
+ws = Workspace.from_config()
+model = Model.register(workspace=ws, model_path="sklearn_mnist_model.pkl", model_name="sklearn_mnist",
+                       tags={"area": "mnist"}, description="Mnist handwriting recognition")
+print(model.name, model.id, model.version, sep="\\t")
+
+service_name = "local-service"
+try:
+    Webservice(ws, service_name).delete()
+except WebserviceException:
+    print("nothing to delete")
+
+myenv = Environment.from_conda_specification(name="myenv", file_path="myenv.yml")
+inference_config = InferenceConfig(entry_script="score.py", source_directory="source_dir", environment=myenv)
+deployment_config = LocalWebservice.deploy_configuration(port=PORT)
+service = Model.deploy(ws, service_name, [model], inference_config, deployment_config)
+service.wait_for_deployment(show_output=True)
+print(service.state, service.port)
+print("first", service.run(input_data=json.dumps({"data": [1, 2]})))
+
+new_model = Model.register(ws, "sklearn_mnist_model.pkl", "sklearn_mnist")
+again = Webservice(name=service_name, workspace=ws)
+again.update(models=[new_model])
+again.wait_for_deployment(True)
+print("updated", Model(ws, "sklearn_mnist").version == model.version + 1)
+
+with open("source_dir/score.py") as file:
+    text = file.read()
+with open("source_dir/score.py", "w") as file:
+    file.write(text.replace("model * value", "-model * value"))
+again.reload()
+again.wait_for_deployment()
+print("reloaded", again.run(json.dumps({"data": [1, 2]})))
+print(len(again.get_logs()) > 0)
+again.delete()
+"""
+
+FORM_OF_2019 = """
+import json
+
+from azureml.core.conda_dependencies import CondaDependencies
+from azureml.core.model import InferenceConfig, Model
+from azureml.core.webservice import LocalWebservice
+from azureml.core.workspace import Workspace
+
+ws = Workspace.from_config(path="config.json")
+model = Model.register(model_path="sklearn_mnist_model.pkl", model_name="sklearn_mnist", tags={"data": "mnist"},
+                       description="Mnist", workspace=ws)
+
+myenv = CondaDependencies()
+myenv.add_pip_package("joblib")
+with open("made.yml", "w") as f:
+    f.write(myenv.serialize_to_string())
+
+inference_config = InferenceConfig(runtime="python", entry_script="source_dir/score.py", conda_file="made.yml")
+deployment_config = LocalWebservice.deploy_configuration(port=PORT)
+service = Model.deploy(ws, "myservice", [model], inference_config, deployment_config)
+service.wait_for_deployment(show_output=True)
+print(service.state)
+print("first", service.run(bytes(json.dumps({"data": [3]}), encoding="utf8")))
+print(Model.list(ws, tags=["data"])[0].name)
+print(Model(ws, "sklearn_mnist").download(target_dir="got", exist_ok=True))
+service.delete()
+"""
+
+WITHOUT_CODE = """
+from azureml.core import Model, Workspace
+from azureml.core.resource_configuration import ResourceConfiguration
+from azureml.core.webservice import LocalWebservice
+from azureml.exceptions import WebserviceException
+
+ws = Workspace.get(name="myworkspace", subscription_id="0-0", resource_group="myresourcegroup")
+model = Model.register(workspace=ws,
+                       model_name="mnist-sample",
+                       model_path="mnist-model.onnx",
+                       model_framework=Model.Framework.ONNX,
+                       model_framework_version="1.3",
+                       resource_configuration=ResourceConfiguration(cpu=1, memory_in_gb=0.5),
+                       description="Onnx MNIST model")
+try:
+    Model.deploy(ws, "onnx-mnist-service", [model])
+except WebserviceException as error:
+    print("cloud:", error.message)
+service = Model.deploy(ws, "onnx-mnist-service", [model], deployment_config=LocalWebservice.deploy_configuration())
+service.wait_for_deployment()
+print("first", service.run({"x": [[0, 1, 0]]}))
+service.delete()
+"""
+
+
+@pytest.fixture(scope="module")
+def image(user):
+    """The scoring image, in the engine and in the workspace of the user."""
+    with parts.engine():
+        engine = parts.client()
+        packed = Packed(user.home / "workspace")
+        yield store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+        for made in ("myenv", "myservice"):
+            engine.images.remove(f"{TAG_PREFIX}{made}", force=True)
+        engine.close()
+
+
+@pytest.fixture
+def theirs(ws, image, tmp_path, linear, free_port, monkeypatch):
+    """Runs a text of theirs after its imports were changed, in a folder with their files; returns what it prints."""
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("EDGEFLEET_WHEELS", str(WHEELS))
+    subprocess.run([sys.executable, "-c", MAKE_MODEL % 10], check=True, cwd=tmp_path)
+    onnx.save_model(linear(), tmp_path / "mnist-model.onnx")
+    (tmp_path / "source_dir").mkdir()
+    (tmp_path / "source_dir/score.py").write_text(SCORE)
+    (tmp_path / "myenv.yml").write_text(CONDA)
+
+    def run(text):
+        changed = re.sub(
+            r"^from azureml\.(core|exceptions)",
+            lambda found: "from fleet.client.sdk" + {"core": ""}.get(found[1], f".{found[1]}"),
+            text.replace("PORT", str(free_port())),
+            flags=re.MULTILINE,
+        )
+        assert sum(a != b for a, b in zip(text.splitlines(), changed.splitlines(), strict=True)) <= 6
+        file = Path(tmp_path, "deploy.py")
+        file.write_text(changed)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        done = subprocess.run(
+            [sys.executable, file], cwd=tmp_path, capture_output=True, text=True, timeout=stretched(450), check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_form_of_2020(theirs):
+    """An environment from conda's file, a local service, an update, an edit, and its end."""
+    said = theirs(FORM_OF_2020)
+
+    assert "nothing to delete" in said
+    assert "first [10, 20]" in said
+    assert "updated True" in said
+    assert "reloaded [-10, -20]" in said
+
+
+def test_the_form_of_2019(theirs, tmp_path):
+    """Dependencies written to a file, ``runtime`` and ``conda_file``, and the model's file back."""
+    said = theirs(FORM_OF_2019)
+
+    assert "first [30]" in said
+    assert "sklearn_mnist\n" in said
+    assert (tmp_path / "got/sklearn_mnist_model.pkl").read_bytes() == (
+        tmp_path / "sklearn_mnist_model.pkl"
+    ).read_bytes()
+
+
+def test_a_graph_without_code(theirs):
+    """Registered with its framework and resources; the cloud says that it is not there, this machine serves it."""
+    said = theirs(WITHOUT_CODE)
+
+    assert "cloud: deploying to Aci is not available yet" in said
+    assert 'first {"y": [[2.0, 3.0]]}' in said.replace("'", '"')
