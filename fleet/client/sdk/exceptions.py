@@ -21,7 +21,9 @@ from modules.errors import EdgefleetError
 
 
 class AzureMLException(EdgefleetError):
-    """Root of the tree."""
+    """Root of the tree; the code is that of what the SDK itself finds wrong."""
+
+    code = "sdk"
 
 
 class UserErrorException(AzureMLException):

@@ -31,7 +31,7 @@ from fleet.client.sdk.model_version import ModelVersion
 from fleet.client.workspace import FILES, MANIFEST, SCORING_IMAGE
 from modules import manifest as manifests
 from modules.errors import Invalid
-from modules.manifest import Image
+from modules.manifest import Image, Manifest
 from modules.names import Slug
 
 ROOT: Final = "/var/azureml-app"
@@ -140,7 +140,7 @@ def without_code(workspace: Connection, engine: Any, folder: Path, model: ModelV
     manifest = manifests.decode((folder / MANIFEST).read_bytes())
     if not is_only_files(manifest):
         return Laid(
-            image=_scoring_image(workspace, engine, step), command=("--module", MODULE_MOUNT),
+            image=_image_of(manifest, workspace, engine, step), command=("--module", MODULE_MOUNT),
             mounts={MODULE_MOUNT: folder},
         )  # fmt: skip
     framework = _LIBRARIES.get(model.model_framework or "")
@@ -170,6 +170,15 @@ def without_code(workspace: Connection, engine: Any, folder: Path, model: ModelV
 def _fetch(workspace: Connection, model: ModelVersion, folder: Path, step: Step) -> None:
     with workspace.fleet() as fleet:
         registry.as_packed(workspace, fleet, model.ref, folder, step)
+
+
+def _image_of(manifest: Manifest, workspace: Connection, engine: Any, step: Step) -> str:
+    """The image that the module was proved in, where the workspace has it."""
+    wanted = {one.image.manifest.sha256 for one in manifest.runtimes if one.image is not None}
+    for image in workspace.packed.images():
+        if image.manifest.sha256 in wanted:
+            return held_image(engine, image, workspace.packed.blobs, step)
+    return _scoring_image(workspace, engine, step)
 
 
 def _scoring_image(workspace: Connection, engine: Any, step: Step) -> str:

@@ -10,7 +10,6 @@ from typing import Any, Final, NoReturn, TypeVar
 import httpx
 
 from fleet.client.deployments.configuration import Aci, Aks, Configuration, Local, configured
-from fleet.client.environments.inference_config import InferenceConfig as Resolved
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.local import service as services
 from fleet.client.sdk import cloud
@@ -18,13 +17,10 @@ from fleet.client.sdk.connection import Connection
 from fleet.client.sdk.exceptions import UserErrorException, WebserviceException, told_as
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
-from fleet.client.sdk.service_folder import Laid, copy_source, fresh_folder, with_script, without_code
+from fleet.client.sdk.service_folder import copy_source
+from fleet.client.sdk.service_making import make, recorded
 from modules.names import ModuleRef, Slug, slug
 
-# What a service may take where its models do not say.
-MEMORY_MB: Final = 4096
-_LEAST_MB: Final = 64
-_MB_PER_GB: Final = 1024
 _SHOWN: Final = 2000
 _RUNNING, _DEPLOYING, _FAILED = "running", "deploying", "failed"
 
@@ -158,7 +154,7 @@ class LocalWebservice(Webservice):
                     remedy="say overwrite=True, or delete() it; Webservice(workspace, name) is the one that is there",
                 )
             resolved = inference.resolved(checked) if inference else None
-            _make(workspace, checked, models, resolved, configuration.port or services.free_port())
+            make(workspace, checked, models, resolved, configuration.port or services.free_port())
         return cls(workspace, checked)
 
     @staticmethod
@@ -231,7 +227,7 @@ class LocalWebservice(Webservice):
             WebserviceException: there is no script, or it is not where it was.
         """
         with self._service() as service:
-            config = _recorded(service.record)
+            config = recorded(service.record)
             if config is None:
                 raise WebserviceException(
                     "it has no script that could be read again", element=self.name, remedy="update(models=[...])"
@@ -257,10 +253,10 @@ class LocalWebservice(Webservice):
             record = service.record
         port = deployment_config.port if deployment_config is not None and deployment_config.port else record["port"]
         with told_as(WebserviceException):
-            config = inference_config.resolved(Slug(self.name)) if inference_config else _recorded(record)
+            config = inference_config.resolved(Slug(self.name)) if inference_config else recorded(record)
             known = [one.known for one in models] if models is not None else self._models(record)
             image = "" if inference_config else record["image"]
-            _make(self.workspace, Slug(self.name), known, config, port, image=image)
+            make(self.workspace, Slug(self.name), known, config, port, image=image)
         self.port = port
         if wait:
             self.wait_for_deployment()
@@ -311,68 +307,3 @@ def _is_here(workspace: Connection, name: str) -> bool:
         services.every(engine, workspace.url, name) as found,
     ):
         return bool(found)
-
-
-def _make(
-    workspace: Connection,
-    name: Slug,
-    models: Sequence[ModelVersion],
-    config: Resolved | None,
-    port: int,
-    *,
-    image: str = "",
-) -> None:
-    """Lay everything out; only then does what was there before make room."""
-    if config is None and len(models) != 1:
-        raise UserErrorException(
-            f"{len(models)} models, and nothing says how they are served",
-            element="inference_config",
-            remedy="give an InferenceConfig, or a single model that is served without code",
-        )
-    with docker_engine() as engine, workspace.progress() as step, fresh_folder(workspace, name) as folder:
-        if config is None:
-            laid = without_code(workspace, engine, folder, models[0], step)
-        else:
-            laid = with_script(workspace, engine, folder, models, config, step, image=image)
-        with services.every(engine, workspace.url, name) as before:
-            if port not in {one.port for one in before}:
-                services.expect_free(port)
-            for one in before:
-                one.remove()
-                shutil.rmtree(one.record["folder"], ignore_errors=True)
-        started = services.start(engine, _plan(workspace, name, models, config, laid, folder, port))
-        started.http.close()
-
-
-def _plan(
-    workspace: Connection,
-    name: Slug,
-    models: Sequence[ModelVersion],
-    config: Resolved | None,
-    laid: Laid,
-    folder: Path,
-    port: int,
-) -> services.Plan:
-    limits = [one.resource_configuration for one in models if one.resource_configuration]
-    memory = sum(one.memory_in_gb or 0 for one in limits) * _MB_PER_GB
-    cpus = max((one.cpu or 0 for one in limits), default=0)
-    record = {"models": [str(one.ref) for one in models], "image": laid.image, "folder": str(folder)}
-    if config is not None:
-        source = config.source_dir
-        record |= {
-            "entry_script": str(config.entry_script if source else config.entry_script.absolute()),
-            "source_dir": str(source.absolute()) if source else "",
-        }
-    return services.Plan(
-        name=name, owner=workspace.url, image=laid.image, command=laid.command, mounts=laid.mounts,
-        variables=laid.variables, port=port, memory_mb=max(_LEAST_MB, round(memory)) if memory else MEMORY_MB,
-        cpus=cpus or None, record=record,
-    )  # fmt: skip
-
-
-def _recorded(record: dict[str, Any]) -> Resolved | None:
-    """Where the script was, for a service that has one."""
-    if "entry_script" not in record:
-        return None
-    source = record["source_dir"]
-    return Resolved(entry_script=Path(record["entry_script"]), source_dir=Path(source) if source else None)
