@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.gateway.__main__ import main
-from agent.gateway.table import Route, Version
 from modules import access_tokens
+from modules.protocol.routing import Route, Version
 from tests.agent.gateway.stage import Stage
 from tests.agent.gateway.test_cloud import Authority
 from tests.parts.pace import stretched
