@@ -6,11 +6,10 @@ gateway reaches, lets each prove itself once by its samples, and prints one ``mo
 
 import argparse
 import asyncio
-import json
 import ssl
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,11 +17,13 @@ import msgspec
 
 from agent.gateway.door import INDEX
 from agent.gateway.headers import GENERATION
-from agent.gateway.table import replace
+from agent.gateway.table import read, replace
 from agent.health import status
 from agent.module_client import HEAD_LIMIT, Answer, BadAnswer, exchange
 from modules import program, samples
-from modules.errors import EdgefleetError
+from modules.digests import sha256
+from modules.errors import EdgefleetError, Invalid
+from modules.names import Digest
 from modules.protocol.endpoint import (
     CANDIDATES,
     CERTIFICATE,
@@ -34,6 +35,7 @@ from modules.protocol.endpoint import (
     Found,
     Said,
 )
+from modules.protocol.routing import Table
 
 #: under which name the gateway's container listens
 PORT: Final = 8700
@@ -87,9 +89,25 @@ async def look(folder: Path, port: int) -> Said:
     proofs = _Proofs(folder)
     found = await asyncio.gather(*(_found(folder, one, proofs) for one in candidates.replicas))
     proofs.keep({one.replica.instance for one in candidates.replicas})
-    generation, busy = await _gateway(folder, port)
     names = (one.replica.instance for one in candidates.replicas)
-    return Said(generation=generation, busy=busy, replicas=dict(zip(names, found, strict=True)))
+    return Said(
+        generation=await _generation(folder, port),
+        table=_table(folder),
+        replicas=dict(zip(names, found, strict=True)),
+        files=_files(folder),
+    )
+
+
+def _files(folder: Path) -> dict[str, Digest]:
+    found = (one for one in sorted(folder.glob("[!.]*")) if one.is_file() and one.name != _PROVED)
+    return {one.name: sha256(one.read_bytes()) for one in found}
+
+
+def _table(folder: Path) -> Table | None:
+    try:
+        return read(folder / TABLE)
+    except (OSError, Invalid):
+        return None  # then the server writes it anew
 
 
 async def _found(folder: Path, candidate: Candidate, proofs: _Proofs) -> Found:
@@ -139,8 +157,8 @@ async def _ask(
         return await exchange(reader, writer, method, target, body=body, fields=(fields or {}) | key, limit=_ANSWER)
 
 
-async def _gateway(folder: Path, port: int) -> tuple[int | None, dict[str, int]]:
-    """The generation of the table that the gateway uses, and for how many requests it waits, by replica."""
+async def _generation(folder: Path, port: int) -> int | None:
+    """The generation of the table that the gateway uses."""
     keys = msgspec.json.decode((folder / KEYS).read_bytes()).get("keys", ())
     bearer = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
     scheme = "https" if (folder / CERTIFICATE).is_file() else "http"
@@ -152,16 +170,9 @@ async def _gateway(folder: Path, port: int) -> tuple[int | None, dict[str, int]]
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"{scheme}://127.0.0.1:{port}{INDEX}", headers=bearer, ssl=own) as answer,
         ):
-            if answer.status != _OK:
-                return None, {}
-            shown: list[dict[str, Any]] = json.loads(await answer.read())
+            return int(answer.headers[GENERATION]) if answer.status == _OK else None
     except (aiohttp.ClientError, TimeoutError):
-        return None, {}
-    busy: dict[str, int] = {}
-    for slot in shown:
-        for version in slot.get("versions", ()):
-            busy |= {name: count for name, count in version["in_flight"].items() if count}
-    return int(answer.headers[GENERATION]), busy
+        return None
 
 
 def main(argv: list[str] | None = None) -> int:

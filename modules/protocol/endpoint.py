@@ -9,7 +9,8 @@ from typing import Annotated, Final
 import msgspec
 
 from modules.bounds import Count, Line, Sentence
-from modules.protocol.routing import Replica
+from modules.names import DigestField
+from modules.protocol.routing import Replica, Table
 
 #: in the gateway's folder: what is new, until it is taken
 NEXT: Final = "next"
@@ -20,6 +21,7 @@ CERTIFICATE_KEY: Final = "tls.key"
 CANDIDATES: Final = "candidates.json"
 
 MAX_REPLICAS: Final = 256
+MAX_FILES: Final = 64
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9.-]{0,200}\Z")]
 
 
@@ -53,9 +55,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands: which table is in use (None: none, or the gateway does not answer), and each replica by name.
 
-    ``busy`` counts the requests that the gateway waits for, by the replica's name.
+    ``table`` is the one in the folder, which is in use once its generation is. ``files`` are those in the
+    folder, by their sha256.
     """
 
     generation: Count | None = None
+    table: Table | None = None
     replicas: Annotated[dict[_Name, Found], msgspec.Meta(max_length=MAX_REPLICAS)] = {}
-    busy: Annotated[dict[_Name, Count], msgspec.Meta(max_length=MAX_REPLICAS)] = {}
+    files: Annotated[dict[_Name, DigestField], msgspec.Meta(max_length=MAX_FILES)] = {}
