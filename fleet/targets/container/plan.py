@@ -188,10 +188,11 @@ def surplus(endpoint: Slug, groups: Sequence[Group], seen: Seen, said: Said) -> 
     in_use = said.table.slots.get(endpoint, Route())
     asked = {replica.instance for version in in_use.versions for replica in version.replicas}
     wanted = {one.name for group in groups for one in seen.of(group)}
-    gone = [one for one in seen.replicas if one.name not in wanted | asked]
-    for one in gone:
-        yield Stop(one.name)
-    left = {one.group for one in seen.replicas if one not in gone} | {one.name for one in groups}
+    for one in seen.replicas:
+        if one.name not in wanted | asked:
+            yield Stop(one.name)
+    # Files go after the last replica that has them, seen by another look.
+    left = {one.group for one in seen.replicas} | {one.name for one in groups}
     for group in sorted(seen.filled - left):
         yield Empty(group)
 
