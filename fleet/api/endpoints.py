@@ -123,7 +123,7 @@ def remove_endpoint(endpoint: EndpointPath, use: Use, by: By) -> dict[str, str]:
 
 
 @router.get("/{endpoint}/keys", dependencies=[Depends(need("endpoint:key"))])
-def endpoint_keys(endpoint: EndpointPath, use: Use) -> dict[str, str]:
+def show_endpoint_keys(endpoint: EndpointPath, use: Use) -> dict[str, str]:
     with use.database.read() as connection:
         primary, secondary = use.endpoints.keys(connection, endpoint)
     return {"primary": primary, "secondary": secondary}
@@ -139,13 +139,13 @@ def change_endpoint_key(endpoint: EndpointPath, body: NewKey, use: Use, by: By) 
 
 
 @router.post("/{endpoint}/token", dependencies=[Depends(need("endpoint:key"))])
-def endpoint_token(endpoint: EndpointPath, use: Use) -> dict[str, Any]:
+def fetch_endpoint_token(endpoint: EndpointPath, use: Use) -> dict[str, Any]:
     with use.database.read() as connection:
         return use.endpoints.token(connection, use.clock(), endpoint)
 
 
-@router.get("/{endpoint}/logs", dependencies=[Depends(need("log:read")), Depends(need("endpoint:read"))])
-def endpoint_logs(
+@router.get("/{endpoint}/logs", dependencies=[Depends(need("endpoint:log"))])
+def show_endpoint_logs(
     endpoint: EndpointPath, use: Use, lines: Annotated[int, Query(ge=1, le=_LINES)] = 200
 ) -> dict[str, str]:
     """The last lines of each replica and of the gateway."""

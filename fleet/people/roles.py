@@ -23,6 +23,7 @@ PERMISSIONS: Final = frozenset(
         "device:read",
         "device:write",
         "endpoint:key",
+        "endpoint:log",
         "endpoint:read",
         "endpoint:write",
         "event:read",
@@ -56,7 +57,7 @@ WHOLE_FLEET: Final = frozenset(
 # A secret belongs to a slot, which any team's module may fill: a role that is given for some teams does not grant it.
 NO_TEAMS: Final = frozenset({"secret:read", "secret:write"})
 # An endpoint is no device: a role that is given for some devices does not grant it.
-NO_DEVICES: Final = frozenset({"endpoint:key", "endpoint:read", "endpoint:write", "target:read"})
+NO_DEVICES: Final = frozenset({"endpoint:key", "endpoint:log", "endpoint:read", "endpoint:write", "target:read"})
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
 _VIEWER: Final = _OWN_TOKENS | {
     *("command:read", "device:read", "endpoint:read", "event:read", "module:read", "rollout:read", "target:read"),
@@ -70,9 +71,9 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "installer": _VIEWER | {"device:approve", "device:enrol", "device:write"},
     # What Prometheus is given.
     "metrics": frozenset({"metrics:read"}),
-    "operator": _VIEWER | {"group:write", "command:write", "log:read"},
+    "operator": _VIEWER | {"group:write", "command:write", "endpoint:log", "log:read"},
     "releaser": _OWN_TOKENS | {"blob:read", "blob:write", "module:read", "module:write", "trust:read"},
-    "rollout-manager": _VIEWER | {"endpoint:key", "endpoint:write", "log:read", "rollout:write"},
+    "rollout-manager": _VIEWER | {"endpoint:key", "endpoint:log", "endpoint:write", "rollout:write"},
     "viewer": _VIEWER,
 }
 MOST: Final = 20

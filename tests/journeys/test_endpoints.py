@@ -145,7 +145,7 @@ def test_scaling_adds_and_takes_away(system, endpoint, engine):
 
 
 def test_an_update_costs_no_request(system, endpoint, successor):
-    """While clients post all the time, the module is replaced: every answer is right, and the last are of the new one."""
+    """While clients post all the time, the module is replaced: every answer is right, the last ones are new."""
     port = int(endpoint["url"].split(":")[2].split("/")[0])
     system.cli("endpoints", "set", NAME, "auth=none", "--wait")
     with Traffic(port, f"/{NAME}/score", digits.QUESTIONS) as traffic:

@@ -1,6 +1,7 @@
 """A container host's engine: how it is reached, and its refusals in our words."""
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,6 +15,7 @@ from fleet.refusals import TargetTrouble
 from modules.errors import Invalid
 
 _FORMS: Final = re.compile(r"unix:///[^\s]{1,100}|(tcp|https)://[^\s/@]{1,250}:[0-9]{1,5}|ssh://[^\s/]{1,250}")
+_UNIX: Final = "unix://"
 _WITHIN_S: Final = 60
 _WORDS: Final = 500
 
@@ -46,6 +48,10 @@ def connect(address: str, *, ca: str = "", certificate: str = "", key: str = "")
         TargetTrouble: the files cannot be used, or the engine does not answer.
     """
     with translated(address):
+        if address.startswith(_UNIX):
+            # The library leaves its socket open where nobody answers, once for each look.
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.connect(address.removeprefix(_UNIX))
         tls: Any = False
         if address.startswith(("tcp://", "https://")):
             tls = docker.tls.TLSConfig(client_cert=(certificate, key), ca_cert=ca, verify=True)
