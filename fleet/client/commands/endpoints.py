@@ -23,6 +23,7 @@ Key = Annotated[Path | None, typer.Option("--certificate-key", help="The certifi
 Wait = Annotated[bool, typer.Option("--wait", help="Watch until it is ready; exit code 1 if it fails.")]
 
 _ALL = 100
+_LISTS = frozenset({"cors_origins"})
 
 
 @app.command()
@@ -269,9 +270,12 @@ def _settings(words: list[str] | None) -> dict[str, Any]:
     """``key=value``; lists are written with commas between."""
     found: dict[str, Any] = {}
     for key, text in arguments.pairs(words or (), option="--set").items():
-        found[key] = text.split(",") if key == "cors_origins" and text else arguments.value(text)
-        if key == "cors_origins" and not text:
-            found[key] = []
+        one: Any = arguments.value(text)
+        if key in _LISTS:
+            one = [part for part in text.split(",") if part]
+        elif isinstance(one, float) and one.is_integer():
+            one = int(one)
+        found[key] = one
     return found
 
 
