@@ -20,7 +20,7 @@ from fleet.mishaps import Mishaps
 from fleet.target_tables import endpoints, targets
 from fleet.targets.attached import Targets
 from fleet.targets.contract import Standing, Target
-from fleet.targets.endpoints import REMOVING, UPDATING, Endpoints
+from fleet.targets.endpoints import REMOVING, Endpoints
 from modules.errors import EdgefleetError
 
 log = logging.getLogger(__name__)
@@ -126,10 +126,10 @@ class Bringing:
             newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))
             if newest == row.generation:
                 values |= {"state": state} | ({"since": now} if state != row.state else {})
-                if state not in {row.state, UPDATING, REMOVING}:
-                    events.record(
-                        connection, now, f"endpoint-{state}", f"endpoint {row.name}: {standing.why or 'it answers'}"
-                    )
+                if state == "ready" != row.state:
+                    events.record(connection, now, "endpoint-ready", f"endpoint {row.name} answers at {standing.url}")
+                if state == "failed" != row.state:
+                    events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
             trouble = standing.why if standing.state == "failed" and not standing.url else ""
             connection.execute(update(targets).where(targets.c.name == row.target).values(trouble=trouble[:500]))
