@@ -6,6 +6,7 @@ HTTP/1.1 with one clear length is no answer. A library (h11) would add more memo
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from agent.module_socket import connect
@@ -49,16 +50,35 @@ async def request(
     async with asyncio.timeout(timeout_s):
         connection = await connect(path)
         reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_LIMIT)
-        try:
-            kind = f"Content-Type: {content_type}\r\n" if content_type else ""
-            head = f"{method} {target} HTTP/1.1\r\nHost: module\r\nConnection: close\r\n{kind}"
-            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
-            # Not drained: a module that answers before it has read all, and then hangs up, has answered.
-            return await _answer(reader, limit)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise BadAnswer(f"it broke off or never ended its lines: {error}") from error
-        finally:
-            writer.transport.abort()
+        fields = {"Content-Type": content_type} if content_type else {}
+        return await exchange(reader, writer, method, target, body=body, fields=fields, limit=limit)
+
+
+async def exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    target: str,
+    *,
+    body: bytes,
+    fields: Mapping[str, str],
+    limit: int,
+) -> Answer:
+    """The same over a connection that is open, which it closes; the reader was opened with ``HEAD_LIMIT``.
+
+    Raises:
+        BadAnswer, OSError: as :func:`request`.
+    """
+    try:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        head = f"{method} {target} HTTP/1.1\r\nHost: module\r\nConnection: close\r\n{lines}"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
+        # Not drained: a module that answers before it has read all, and then hangs up, has answered.
+        return await _answer(reader, limit)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise BadAnswer(f"it broke off or never ended its lines: {error}") from error
+    finally:
+        writer.transport.abort()
 
 
 async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:

@@ -12,6 +12,7 @@ from agent.gateway import table as gateway_table
 from agent.identity import CERTIFICATE, KEY
 from agent.routes import table
 from agent.store import ORDER, Store
+from modules.protocol.routing import Table
 
 # A module that is down waits for this answer before it is started again.
 _LOST_WITHIN_S: Final = 2.0
@@ -25,7 +26,7 @@ class Router:
         self._path = path
         self._store = store
         self._identity = identity
-        self._last: gateway_table.Table | None = None
+        self._last: Table | None = None
         #: of the table that was written last
         self.generation = 0
 

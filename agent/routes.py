@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from agent.gateway.table import Fallback, Route, Table, Upstream
 from agent.identity import CERTIFICATE, KEY
 from agent.slots import Placed, Slot
 from modules.protocol.phases import Phase
+from modules.protocol.routing import Fallback, Route, Table, Upstream
 
 
 def table(slots: tuple[Slot, ...], *, generation: int, identity: Path) -> Table:

@@ -17,6 +17,7 @@ from fleet.api import (
     auto_rollouts,
     commands,
     devices,
+    endpoints,
     enrol,
     events,
     export,
@@ -34,6 +35,7 @@ from fleet.api import (
 )
 from fleet.api import blobs as blobs_api
 from fleet.api import secrets as secrets_api
+from fleet.api import targets as targets_api
 from fleet.attempts import ALLOWED_ALL, Attempts
 from fleet.audit.heads import Heads, audit_signer
 from fleet.audit.middleware import Audited
@@ -78,6 +80,10 @@ from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
+from fleet.targets.attached import Targets
+from fleet.targets.duty import Bringing
+from fleet.targets.endpoints import Endpoints
+from fleet.targets.secrets import Sealer
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -124,7 +130,8 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    for room in (health, metrics, enrol, joins, revoked, *people, *fleet):
+    cloud = (targets_api, endpoints)
+    for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
 
@@ -252,6 +259,8 @@ def _build(
         send=link.publish,
         mishaps=mishaps,
     )
+    targets = Targets(fleet=authority.mark, blobs=blobs)
+    wished = Endpoints(registry, Sealer(folder))
     background = Background(
         database=database,
         clock=clock,
@@ -277,6 +286,7 @@ def _build(
             mishaps=mishaps,
         ),
         upkeep=upkeep,
+        bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -306,11 +316,14 @@ def _build(
         revocations=revocations,
         upkeep=upkeep,
         heads=heads,
+        targets=targets,
+        endpoints=wished,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,
         devices_changed=background.devices_changed,
         commands_given=background.commands_given,
+        endpoints_changed=background.endpoints_changed,
     )
     return background
 

@@ -87,6 +87,11 @@ class Authority:
         return cls(certificate, key, clock)
 
     @property
+    def mark(self) -> str:
+        """What is this fleet's, among others on one machine, by its authority's certificate."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()[:12]
+
+    @property
     def pem(self) -> str:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 

@@ -18,6 +18,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``renewals``: answers devices that ask for their next certificate;
 - ``claims``: lets devices join over MQTT;
 - ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
+- ``endpoints``: brings about what is wished for in the cloud (fleet/targets/);
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
 """
@@ -54,6 +55,7 @@ from fleet.retention import Retention
 from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
+from fleet.targets.duty import Bringing
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.topics import Parsed, Topics
@@ -99,6 +101,7 @@ class Background:
         heads: Heads,
         renewals: Renewals,
         upkeep: Upkeep,
+        bringing: Bringing,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -108,7 +111,7 @@ class Background:
         self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
-        self._lead = lead
+        self._lead, self._bringing = lead, bringing
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -133,6 +136,10 @@ class Background:
     def commands_given(self) -> None:
         """Commands wait to be sent; from any thread."""
         self._loop.call_soon_threadsafe(self._commands.look)
+
+    def endpoints_changed(self) -> None:
+        """Something was wished for in the cloud; from any thread."""
+        self._loop.call_soon_threadsafe(self._bringing.look)
 
     @property
     def leads(self) -> bool:
@@ -203,6 +210,7 @@ class Background:
             group.create_task(self._renewals.run(self._lasting), name="renewals")
             group.create_task(self._commands.run(), name="commands")
             group.create_task(self._partings.run(), name="partings")
+            group.create_task(self._bringing.run(self._lasting), name="endpoints")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
 

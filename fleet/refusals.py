@@ -18,7 +18,8 @@
     └── TooMany       too many refused attempts of one address or operator; they have to wait
 
     Transient (modules.errors)
-    └── Busy          the server does as much of this at a time as it may
+    ├── Busy          the server does as much of this at a time as it may
+    └── TargetTrouble a container host or cluster does not answer, or refuses what an endpoint needs
 """
 
 from modules.errors import Refused, Transient
@@ -80,3 +81,7 @@ class TooMany(Refused):
 class Busy(Transient):
     code = "busy"
     wait_s = 5.0
+
+
+class TargetTrouble(Transient):
+    code = "target-trouble"

@@ -124,6 +124,14 @@ class Registry:
             raise Conflict("nobody signed this module", element=str(ref), remedy=f"run: edgefleet modules sign {ref}")
         return manifests.decode(self._blobs.read(row.digest)), Digest(row.digest)
 
+    def manifest(self, digest: Digest) -> Manifest:
+        """The manifest with this digest.
+
+        Raises:
+            Missing: it is not here.
+        """
+        return manifests.decode(self._blobs.read(digest))
+
     def digest(self, connection: Connection, ref: ModuleRef) -> Digest:
         """The digest of a module's manifest.
 

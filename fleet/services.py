@@ -29,6 +29,8 @@ from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.rights import Rights
 from fleet.settings import Settings
+from fleet.targets.attached import Targets
+from fleet.targets.endpoints import Endpoints
 from fleet.upkeep import Upkeep
 
 
@@ -37,8 +39,8 @@ class Services:
     """The parts.
 
     ``leads`` says whether this server is the one that leads (fleet/leader.py). ``wake`` makes the rollout engine look
-    now, ``devices_changed`` says that devices joined or were removed, and ``commands_given`` that commands wait to be
-    sent; all from any thread.
+    now, ``devices_changed`` says that devices joined or were removed, ``commands_given`` that commands wait to be
+    sent, and ``endpoints_changed`` that something was wished for in the cloud; all from any thread.
     ``notes`` was found at the start, for whoever runs this server.
     """
 
@@ -68,11 +70,14 @@ class Services:
     revocations: Revocations
     heads: Heads
     upkeep: Upkeep
+    targets: Targets
+    endpoints: Endpoints
     notes: tuple[str, ...]
     leads: Callable[[], bool]
     wake: Callable[[], None]
     devices_changed: Callable[[], None]
     commands_given: Callable[[], None]
+    endpoints_changed: Callable[[], None]
 
 
 def services(request: Request) -> Services:

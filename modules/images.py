@@ -27,6 +27,8 @@ from modules.oci import (
     read_blob,
 )
 
+#: how the gateway's image is called on a container host, unless its target says otherwise
+GATEWAY_IMAGE: Final = "edgefleet.local/gateway:latest"
 _TAG_DIGITS: Final = 16
 _TAR_BLOCK: Final = 512
 

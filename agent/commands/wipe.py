@@ -41,6 +41,7 @@ from modules.errors import BadSettings, EdgefleetError, LinkLost
 from modules.names import DeviceField
 from modules.protocol.commands import Answer, CommandId
 from modules.protocol.report import Reason
+from modules.protocol.routing import Table
 
 #: The exit code that tells systemd not to start the agent again (deploy/agent/edgefleet-agent.service): EX_CONFIG.
 EX_CONFIG: Final = 78
@@ -201,7 +202,7 @@ def _empty_table(table: Path) -> None:
         generation = 1
         with contextlib.suppress(EdgefleetError, OSError):
             generation = gateway_table.read(table).generation + 1
-        gateway_table.write(table, gateway_table.Table(generation=generation, slots={}))
+        gateway_table.write(table, Table(generation=generation, slots={}))
         for name in (KEY, CERTIFICATE):
             _remove(table.parent / name)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from agent.gateway.pools import Peer
 from agent.gateway.shares import Asking
-from agent.gateway.table import Route
+from modules.protocol.routing import Route
 
 
 class Choice(NamedTuple):

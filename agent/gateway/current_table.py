@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from agent.gateway.table import MAX_BYTES, Table, parse
+from agent.gateway.table import MAX_BYTES, parse
 from modules.errors import Invalid
+from modules.protocol.routing import Table
 
 logger = logging.getLogger(__name__)
 

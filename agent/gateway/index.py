@@ -9,7 +9,7 @@ from agent.gateway.choice import choose
 from agent.gateway.counts import Counts
 from agent.gateway.losses import Losses
 from agent.gateway.pools import Peer
-from agent.gateway.table import Fallback, Route, Upstream, Version
+from modules.protocol.routing import Fallback, Route, Upstream, Version
 
 _LISTENS_WITHIN_S: Final = 1.0
 

@@ -7,22 +7,20 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from agent.gateway.refusals import refusal
+from modules.protocol.routing import Bounds
 
 
 class Places:
     """The places of one slot.
 
     Args:
-        concurrent: requests worked on at a time.
-        waiting: requests that may wait for a place.
-        wait_s: seconds after which a waiting one is turned away.
+        bounds: how many requests are worked on and may wait, and for how long.
     """
 
-    def __init__(self, *, concurrent: int, waiting: int, wait_s: float) -> None:
-        self._free = asyncio.Semaphore(concurrent)
-        self._concurrent = concurrent
-        self._room = waiting
-        self._wait_s = wait_s
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._free = asyncio.Semaphore(bounds.concurrent)
+        self._room = bounds.waiting
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -45,16 +43,16 @@ class Places:
             raise self._turned_away("no more may wait")
         self._room -= 1
         try:
-            async with asyncio.timeout(self._wait_s):
+            async with asyncio.timeout(self.bounds.wait_s):
                 await self._free.acquire()
         except TimeoutError:
-            raise self._turned_away(f"none got free within {self._wait_s:g} s") from None
+            raise self._turned_away(f"none got free within {self.bounds.wait_s:g} s") from None
         finally:
             self._room += 1
 
     def _turned_away(self, why: str) -> web.HTTPError:
         return refusal(
             web.HTTPTooManyRequests,
-            f"all {self._concurrent} places of this slot are taken and {why}; post less often",
+            f"all {self.bounds.concurrent} places of this slot are taken and {why}; post less often",
             retry_after=1,
         )

@@ -13,8 +13,8 @@ from agent.gateway.bounded_answers import bounded
 from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
-from agent.gateway.table import Fallback, Replica, Table, Upstream
 from modules.errors import BadSettings
+from modules.protocol.routing import Fallback, Replica, Table, Upstream
 
 Peer = Upstream | Replica | Fallback
 
@@ -73,9 +73,13 @@ class Pool:
             # A proxy of the environment is for the cloud; a module's socket has none.
             trust_env=isinstance(self._peer, Fallback),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._settings.connect_s, sock_read=self._settings.answer_s
+                total=None, sock_connect=self._settings.connect_s, sock_read=self._answer_s()
             ),
         )
+
+    def _answer_s(self) -> float:
+        own = self._peer.answer_s if isinstance(self._peer, Replica) else 0
+        return own or self._settings.answer_s
 
 
 def _check_address(url: str, private: Collection[str]) -> None:

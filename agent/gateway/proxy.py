@@ -26,8 +26,8 @@ from agent.gateway.relay import Errand, Silence, headers_for, relay
 from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
 from agent.gateway.shares import Asking, Shares
-from agent.gateway.table import Fallback, Route, Table, Upstream
 from modules.errors import BadSettings
+from modules.protocol.routing import Bounds, Fallback, Route, Table, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Gateway:
         self._pools = Pools(settings)
         self._door = None if settings.access is None else Door(settings.access)
         self._table = CurrentTable(settings.table, self._changed)
+        self._bounds = Bounds(concurrent=settings.concurrent, waiting=settings.waiting, wait_s=settings.wait_s)
         self._places: dict[str, Places] = {}
         self._shares: dict[str, Shares] = {}
         self._held: Counter[str] = Counter()
@@ -120,7 +121,7 @@ class Gateway:
         silent: set[Peer] = set()
         reason = "nothing is running for it"
         may_hold = True
-        places = self._places_of(to.slot)
+        places = self._places_of(to.slot, self._route(to).bounds or self._bounds)
         shares = self._shares.setdefault(to.slot, Shares())
         asking = Asking(shares, self._pools.users, request.headers.get(VERSION, ""))
         while True:
@@ -219,13 +220,11 @@ class Gateway:
             raise refusal(web.HTTPNotFound, f"slot {to.slot} was removed from this device")
         return route
 
-    def _places_of(self, slot: str) -> Places:
+    def _places_of(self, slot: str, bounds: Bounds) -> Places:
         places = self._places.get(slot)
-        if places is None:
-            settings = self._settings
-            places = self._places[slot] = Places(
-                concurrent=settings.concurrent, waiting=settings.waiting, wait_s=settings.wait_s
-            )
+        if places is None or places.bounds != bounds:
+            # Who holds a place of before keeps it to the end.
+            places = self._places[slot] = Places(bounds)
         return places
 
     def _changed(self, table: Table) -> None:

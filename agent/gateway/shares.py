@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from agent.gateway.refusals import refusal
-from agent.gateway.table import Replica, Version
+from modules.protocol.routing import Replica, Version
 
 _ALL: Final = 100
 

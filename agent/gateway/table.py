@@ -6,96 +6,15 @@ processes carry it.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from modules.errors import Invalid
-from modules.names import Slug, SlugField, slug
+from modules.names import Slug, slug
+from modules.protocol.routing import Route, Table
 
 MAX_BYTES: Final = 1 << 20
-
-# sun_path holds 108 bytes with its closing zero.
-SocketPath = Annotated[str, msgspec.Meta(pattern=r"^/", max_length=107)]
-
-
-class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """One running instance of a module on this device.
-
-    ``socket`` is the absolute path of its Unix socket, ``module`` the reference ``team/name:version``, ``provider`` the
-    execution provider really in use, ``instance`` the name of this start of it. A new start needs a new ``instance`` or
-    a new ``socket``: that is how the gateway knows that old connections lead nowhere. ``memory_mb`` is the limit in MiB
-    that its engine holds it to, by which bodies are refused; 0: none, or an agent of before does not say.
-    """
-
-    socket: SocketPath
-    module: str
-    provider: str
-    instance: str
-    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
-
-
-class Fallback(msgspec.Struct, frozen=True, kw_only=True):
-    """The same module in the cloud, asked when no instance on this device can be reached.
-
-    ``url`` is the base address to which ``/score`` is appended. ``ca`` is the file of authorities to trust instead of
-    the system's, ``cert`` and ``key`` the device's own certificate and key (PEM files that the gateway may read). They
-    are read again when the table changes, so after a renewal the agent writes the table with the next generation.
-    ``module`` is the reference that runs there, where the agent knows it.
-    """
-
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*\Z", max_length=1000)]
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    module: str = ""
-
-
-class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """One scoring server of an endpoint, in a network that only its gateway reaches.
-
-    ``url`` is its base address, ``key`` what it lets its gateway in by; empty: it asks for none. The others are as in
-    :class:`Upstream`.
-    """
-
-    url: Annotated[str, msgspec.Meta(pattern=r"^http://[^/?#@]+\Z", max_length=1000)]
-    module: str
-    provider: str
-    instance: str
-    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
-    key: str = ""
-
-
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a module behind an endpoint: its share of the requests, in percent, and its replicas."""
-
-    name: SlugField
-    weight: Annotated[int, msgspec.Meta(ge=0, le=100)]
-    replicas: Annotated[tuple[Replica, ...], msgspec.Meta(max_length=256)] = ()
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Who serves one slot.
-
-    On a device ``previous`` is asked when ``current`` cannot be reached before any byte of an answer arrived, then
-    ``fallback``. ``hold`` says that a stop-then-start swap is going on: requests wait a little for the next table.
-    An endpoint has ``versions`` instead; the first of them is its default, asked where the one whose turn it is has no
-    replica that can be reached, and for what the weights leave over.
-    """
-
-    # A candidate on a device (share of traffic, mirror) is a further optional field of this Struct.
-    current: Upstream | None = None
-    previous: Upstream | None = None
-    fallback: Fallback | None = None
-    hold: bool = False
-    versions: Annotated[tuple[Version, ...], msgspec.Meta(max_length=16)] = ()
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All slots of the device. ``generation`` grows by one with each write, for the logs of both sides."""
-
-    generation: int
-    slots: dict[SlugField, Route]
 
 
 class Parsed(NamedTuple):

@@ -31,6 +31,14 @@ def _waiting(waiting: str) -> DeviceId:
     return device_id(waiting)
 
 
+def _target(target: str) -> Slug:
+    return slug(target, what="target")
+
+
+def _endpoint(endpoint: str) -> Slug:
+    return slot_name(endpoint)
+
+
 def _digest(name: str) -> Digest:
     return digest(name)
 
@@ -55,5 +63,7 @@ SlotPath = Annotated[Slug, Depends(_slot)]
 DevicePath = Annotated[DeviceId, Depends(_device)]
 WaitingPath = Annotated[DeviceId, Depends(_waiting)]
 DigestPath = Annotated[Digest, Depends(_digest)]
+TargetPath = Annotated[Slug, Depends(_target)]
+EndpointPath = Annotated[Slug, Depends(_endpoint)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

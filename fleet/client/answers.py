@@ -310,3 +310,32 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Target, ...] = ()
     misfits: tuple[Misfit, ...] = ()
     history: tuple[Event, ...] = ()
+
+
+class EndpointVersion(msgspec.Struct, frozen=True):
+    """One version behind an endpoint: its share of the requests in percent, and how many replicas answer."""
+
+    module: str
+    weight: int
+    replicas: int
+    ready: int
+    provider: str
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """An endpoint in the cloud: what is wished for, and how it stood at the server's last look."""
+
+    name: str
+    target: str
+    team: str
+    generation: int
+    state: str
+    since: float
+    why: str
+    url: str
+    swagger_url: str
+    default: str
+    versions: dict[str, EndpointVersion]
+    settings: dict[str, Any]
+    created: float
+    by: str

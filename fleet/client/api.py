@@ -12,6 +12,7 @@ from fleet.client.answers import (
     AutoRollout,
     Command,
     Device,
+    Endpoint,
     Export,
     Given,
     Happening,
@@ -223,6 +224,55 @@ class Fleet(Exchange):
 
     def remove_secret(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._decode(self._call("POST", f"{_V1}/secrets/remove", json=request), dict[str, Any])
+
+    # Endpoints in the cloud
+
+    def attach_target(self, name: str, kind: str, attached: dict[str, str]) -> dict[str, Any]:
+        body = {"kind": kind, "attached": attached}
+        return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=body), dict[str, Any])
+
+    def targets(self) -> list[dict[str, Any]]:
+        return self._decode(self._call("GET", f"{_V1}/targets"), list[dict[str, Any]])
+
+    def check_target(self, name: str) -> dict[str, str]:
+        """What a target is; raises the server's words where it does not answer."""
+        return self._decode(self._call("POST", f"{_V1}/targets/{name}/check"), dict[str, str])
+
+    def detach_target(self, name: str) -> dict[str, str]:
+        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}"), dict[str, str])
+
+    def create_endpoint(self, request: dict[str, Any]) -> Endpoint:
+        return self._decode(self._call("POST", f"{_V1}/endpoints", json=request), Endpoint)
+
+    def endpoints(self) -> list[Endpoint]:
+        return self._decode(self._call("GET", f"{_V1}/endpoints"), list[Endpoint])
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """None where there is none of this name."""
+        answer = self._call("GET", f"{_V1}/endpoints/{name}", absent=True)
+        return None if answer.status_code == NOT_FOUND else self._decode(answer, Endpoint)
+
+    def change_endpoint(self, name: str, request: dict[str, Any]) -> Endpoint:
+        """What the request leaves out stays as it is."""
+        return self._decode(self._call("PATCH", f"{_V1}/endpoints/{name}", json=request), Endpoint)
+
+    def remove_endpoint(self, name: str) -> dict[str, str]:
+        return self._decode(self._call("DELETE", f"{_V1}/endpoints/{name}"), dict[str, str])
+
+    def endpoint_keys(self, name: str) -> dict[str, str]:
+        return self._decode(self._call("GET", f"{_V1}/endpoints/{name}/keys"), dict[str, str])
+
+    def change_endpoint_key(self, name: str, which: str, key: str = "") -> dict[str, str]:
+        """Both keys, one of them new."""
+        body = {"which": which, "key": key}
+        return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/keys", json=body), dict[str, str])
+
+    def endpoint_token(self, name: str) -> dict[str, Any]:
+        return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/token"), dict[str, Any])
+
+    def endpoint_logs(self, name: str, *, lines: int) -> dict[str, str]:
+        answer = self._call("GET", f"{_V1}/endpoints/{name}/logs", params={"lines": lines})
+        return self._decode(answer, dict[str, str])
 
     def events(self, *, limit: int) -> list[Happening]:
         """The newest first."""

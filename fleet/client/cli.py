@@ -37,6 +37,8 @@ NOUNS: Final = {
     "export": "Write the fleet's devices, rollouts, reports, telemetry and events into a SQLite file.",
     "rollouts": "Bring a signed module to devices, and watch it arrive.",
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
+    "targets": "Attach, list, check and detach where endpoints in the cloud can live.",
+    "endpoints": "Serve modules in the cloud: deploy, change, split, scale, keys, tokens, logs, remove.",
     "simulate": "Let simulated devices join this fleet, to try rollouts.",
 }
 

@@ -14,6 +14,7 @@ from fleet.rollouts.start import Wish
 from fleet.tables import devices, members, rollouts
 from fleet.tables import joins as join_rows
 from fleet.tables import pending as pending_rows
+from fleet.target_tables import endpoints
 from modules.errors import Invalid
 
 # Instead of words about devices that whoever asks may not see.
@@ -24,7 +25,9 @@ _DIGITS: Final = 9
 
 
 def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *, changes: bool) -> None:
-    """Hold a path's ``{device}``, ``{waiting}``, ``{join}``, ``{command}``, ``{rollout}``, ``{team}`` against a scope.
+    """Hold what a path names against a scope.
+
+    That is ``{device}``, ``{waiting}``, ``{join}``, ``{command}``, ``{rollout}``, ``{endpoint}`` and ``{team}``.
 
     Raises:
         Missing: one of them lies outside, or does not exist.
@@ -38,6 +41,8 @@ def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *
         _check_join(connection, scope, named["join"])
     if "command" in named:
         _check_command(connection, scope, named["command"])
+    if "endpoint" in named:
+        _check_endpoint(connection, scope, named["endpoint"])
     if "team" in named and not scope.has_team(named["team"]):
         raise Missing("there is no such team", element=named["team"][:63])
     if "rollout" in named:
@@ -156,6 +161,12 @@ def _check_command(connection: Connection, scope: Scope, named: str) -> None:
     mine = (commands.c.id == named) & scope.of_device(commands.c.device)
     if connection.execute(select(commands.c.number).where(mine)).one_or_none() is None:
         raise Missing("there is no such command", element=named[:40])
+
+
+def _check_endpoint(connection: Connection, scope: Scope, named: str) -> None:
+    mine = (endpoints.c.name == named) & scope.of_team_column(endpoints.c.team)
+    if connection.execute(select(endpoints.c.name).where(mine)).one_or_none() is None:
+        raise Missing("there is no such endpoint", element=named[:63], remedy="see: edgefleet endpoints list")
 
 
 def _check_rollout(connection: Connection, scope: Scope, named: str, *, changes: bool) -> None:

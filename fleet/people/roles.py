@@ -22,6 +22,10 @@ PERMISSIONS: Final = frozenset(
         "device:enrol",
         "device:read",
         "device:write",
+        "endpoint:key",
+        "endpoint:log",
+        "endpoint:read",
+        "endpoint:write",
         "event:read",
         "fleet:export",
         "group:write",
@@ -36,6 +40,8 @@ PERMISSIONS: Final = frozenset(
         "secret:write",
         "setting:read",
         "setting:write",
+        "target:read",
+        "target:write",
         "token:read",
         "token:write",
         "trust:read",
@@ -46,13 +52,16 @@ PERMISSIONS: Final = frozenset(
 )
 # What is about the whole fleet: a role that is given with a scope does not grant it.
 WHOLE_FLEET: Final = frozenset(
-    {"audit:read", "setting:read", "setting:write", "trust:write", "user:read", "user:write"}
+    {"audit:read", "setting:read", "setting:write", "target:write", "trust:write", "user:read", "user:write"}
 )
 # A secret belongs to a slot, which any team's module may fill: a role that is given for some teams does not grant it.
 NO_TEAMS: Final = frozenset({"secret:read", "secret:write"})
+# An endpoint is no device: a role that is given for some devices does not grant it.
+NO_DEVICES: Final = frozenset({"endpoint:key", "endpoint:log", "endpoint:read", "endpoint:write", "target:read"})
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
 _VIEWER: Final = _OWN_TOKENS | {
-    *("command:read", "device:read", "event:read", "module:read", "rollout:read", "trust:read"),
+    *("command:read", "device:read", "endpoint:read", "event:read", "module:read", "rollout:read", "target:read"),
+    "trust:read",
 }
 ROLES: Final[dict[str, frozenset[str]]] = {
     "admin": PERMISSIONS,
@@ -62,9 +71,9 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "installer": _VIEWER | {"device:approve", "device:enrol", "device:write"},
     # What Prometheus is given.
     "metrics": frozenset({"metrics:read"}),
-    "operator": _VIEWER | {"group:write", "command:write", "log:read"},
+    "operator": _VIEWER | {"group:write", "command:write", "endpoint:log", "log:read"},
     "releaser": _OWN_TOKENS | {"blob:read", "blob:write", "module:read", "module:write", "trust:read"},
-    "rollout-manager": _VIEWER | {"rollout:write"},
+    "rollout-manager": _VIEWER | {"endpoint:key", "endpoint:log", "endpoint:write", "rollout:write"},
     "viewer": _VIEWER,
 }
 MOST: Final = 20
@@ -89,6 +98,7 @@ class Grant(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether it grants a permission, at least somewhere."""
         beyond = permission in WHOLE_FLEET and not self.area.unlimited
         beyond = beyond or (permission in NO_TEAMS and self.teams is not None)
+        beyond = beyond or (permission in NO_DEVICES and bool(self.area.selector.terms))
         return permission in ROLES.get(self.role, ()) and not beyond
 
 

@@ -4,6 +4,7 @@ import logging
 import ssl
 from pathlib import Path
 
+from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,12 @@ class ServedCertificate:
         except (OSError, ssl.SSLError) as error:
             log.error("the old certificate stays in use: %s", error)  # noqa: TRY400 - a defect of the file
 
-    def _load(self) -> tuple[int, int]:
+    def _load(self) -> tuple[Stamp, Stamp]:
         stamps = self._seen()
         pem = self._key.read_bytes(), self._certificate.read_bytes()
         self.context.load_cert_chain(self._certificate, self._key)
         self.pem = pem
         return stamps
 
-    def _seen(self) -> tuple[int, int]:
-        return self._certificate.stat().st_mtime_ns, self._key.stat().st_mtime_ns
+    def _seen(self) -> tuple[Stamp, Stamp]:
+        return stamp(self._certificate), stamp(self._key)

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from modules import access_tokens
+from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings, Untrusted
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class EndpointKeys:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._stamp = 0
+        self._stamp: Stamp | None = None
         self._keys: tuple[bytes, ...] = ()
         self._secret = b""
         self.open = False
@@ -55,7 +56,7 @@ class EndpointKeys:
     def refresh(self) -> None:
         """Read the file again if it has changed; what it held stays in force if it cannot be used."""
         try:
-            if self._file.stat().st_mtime_ns != self._stamp:
+            if stamp(self._file) != self._stamp:
                 self._read()
                 log.info("the keys in %s are in force", self._file.name)
         except (OSError, BadSettings) as error:
@@ -78,8 +79,8 @@ class EndpointKeys:
         access_tokens.check(self._secret, bearer.decode("latin-1"), now=time.time())
 
     def _read(self) -> None:
-        stamp = self._file.stat().st_mtime_ns
         try:
+            seen = stamp(self._file)
             found = msgspec.json.decode(self._file.read_bytes(), type=_Keys)
         except (OSError, msgspec.DecodeError) as error:
             raise BadSettings(str(error), element=str(self._file), remedy='write {"keys": ["..."]}') from error
@@ -89,6 +90,6 @@ class EndpointKeys:
             raise BadSettings(f"a key is shorter than {MIN_KEY} characters", element=str(self._file))
         if found.token_secret and len(found.token_secret) < access_tokens.MIN_SECRET:
             raise BadSettings(f"token_secret is shorter than {access_tokens.MIN_SECRET} bytes", element=str(self._file))
-        self._stamp, self._secret = stamp, found.token_secret
+        self._stamp, self._secret = seen, found.token_secret
         self._keys = tuple(key.encode() for key in found.keys)
         self.open, self.origins = found.open, frozenset(found.cors_origins)

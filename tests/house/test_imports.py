@@ -151,10 +151,9 @@ def test_every_room_of_the_client_has_its_rule():
 
 
 def test_routing_table_is_light():
-    """The routing table, which agent and gateway share, needs msgspec, our names and errors, and nothing else."""
-    path = "agent/gateway/table.py"
-    found = {found.name for found in imports(path)} if path in sources() else set()
-    ours = ("msgspec", "modules.errors", "modules.names")
+    """The routing table, which agent and gateway share, needs msgspec, our names, bounds and errors, and no more."""
+    found = {one.name for path in ("agent/gateway/table.py", "modules/protocol/routing.py") for one in imports(path)}
+    ours = ("msgspec", "modules.bounds", "modules.errors", "modules.names", "modules.protocol.routing")
 
     assert [
         name

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gateway.table import Fallback
 from modules.adjustable import check_fallback, check_settings
 from modules.errors import Invalid
 from modules.manifest import Adjustable
+from modules.protocol.routing import Fallback
 from tests.modules.test_manifest import GOOD
 
 HOSTS = ("cloud.example.org", "*.scoring.example.org", "[2001:db8::1]", "10.0.0.7")

@@ -19,12 +19,12 @@ from typing import Any
 import docker
 import docker.errors
 
-from fleet.client.images.image_build import BASE, DOCKERFILE, LOCK, build_scoring_image
+from fleet.client.images.image_build import BASE, GATEWAY, SCORING, Recipe, build_image
 from fleet.client.images.own_wheel import SOURCE
 from tests.parts.pace import stretched
 from tests.parts.presence import engine_answers, engine_socket, program
 
-REPOSITORY = "edgefleet-test/scoring"
+REPOSITORY = "edgefleet-test"
 KEPT = 10
 STARTS_WITHIN_S = stretched(60)
 _PATHS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -80,14 +80,24 @@ def python_slim(engine_client: docker.DockerClient) -> str:
 
 def scoring_image(engine_client: docker.DockerClient) -> str:
     """The id of the scoring image of the sources as they are; built where the engine has not got it."""
+    return _made(engine_client, SCORING)
+
+
+def gateway_image(engine_client: docker.DockerClient) -> str:
+    """The same for the image that stands before an endpoint."""
+    return _made(engine_client, GATEWAY)
+
+
+def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
     python_slim(engine_client)
-    with _one_at_a_time("scoring-image"):
-        name = f"{REPOSITORY}:{_sources()}"
+    repository = f"{REPOSITORY}/{recipe.extra}"
+    with _one_at_a_time(f"{recipe.extra}-image"):
+        name = f"{repository}:{_sources(recipe)}"
         try:
             return str(engine_client.images.get(name).id)
         except docker.errors.ImageNotFound:
-            made = build_scoring_image(client=engine_client, name=name, progress=print)
-        _forget_old(engine_client)
+            made = build_image(recipe, client=engine_client, name=name, progress=print)
+        _forget_old(engine_client, repository)
     return made
 
 
@@ -99,10 +109,10 @@ def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path
 
 
 @functools.cache
-def _sources() -> str:
-    """A short hash of everything that the scoring image is made of."""
-    files = [DOCKERFILE, LOCK, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
-    files += sorted((SOURCE / "modules").rglob("*.py"))
+def _sources(recipe: Recipe) -> str:
+    """A short hash of everything that an image is made of."""
+    files = [recipe.dockerfile, recipe.lock, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
+    files += [path for package in recipe.packages for path in sorted((SOURCE / package).rglob("*.py"))]
     whole = hashlib.sha256()
     for path in files:
         whole.update(str(path.relative_to(SOURCE)).encode() + b"\0")
@@ -110,8 +120,8 @@ def _sources() -> str:
     return whole.hexdigest()[:16]
 
 
-def _forget_old(engine_client: docker.DockerClient) -> None:
-    images: list[Any] = sorted(engine_client.images.list(REPOSITORY), key=lambda image: image.attrs["Created"])
+def _forget_old(engine_client: docker.DockerClient, repository: str) -> None:
+    images: list[Any] = sorted(engine_client.images.list(repository), key=lambda image: image.attrs["Created"])
     for image in images[:-KEPT]:
         for tag in image.tags:
             # A container of another test run may still use it; the next run tries again.

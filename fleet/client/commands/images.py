@@ -6,10 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from fleet.client import config
+from fleet.client.images.docker_engine import docker_engine
+from fleet.client.images.image_build import GATEWAY
+from fleet.client.images.image_build import build_image as build_an_image
 from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import SCORING_IMAGE, Workspace
+from modules.images import GATEWAY_IMAGE
 from modules.manifest import Image
 
 app = typer.Typer(
@@ -19,17 +23,28 @@ app = typer.Typer(
 
 @app.command("build")
 def build_image(
-    name: Annotated[str, typer.Option(help="The image's name in the workspace.")] = SCORING_IMAGE,
+    name: Annotated[
+        str | None, typer.Option(help=f"The image's name in the workspace ({SCORING_IMAGE}), or in Docker.")
+    ] = None,
     extra: Annotated[
         list[str] | None, typer.Option("--with", help="A package that entry scripts import, as pip writes it.")
     ] = None,
     *,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Build what stands before endpoints on a container host; it stays there.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Build the scoring image with Docker and bring it in."""
+    """Build the scoring image with Docker and bring it in, or the gateway's image of a container host."""
     screen = Screen(as_json=as_json)
+    if gateway:
+        with docker_engine() as engine:
+            made = name or GATEWAY_IMAGE
+            image_id = build_an_image(GATEWAY, client=engine, name=made, progress=screen.remark)
+        screen.show({"name": made, "id": image_id}, lambda it: it.fields([("name", made), ("id", image_id)]))
+        return
     with screen.progress() as step:
-        image = build(name, tuple(extra or ()), _workspace(), step, line=screen.remark)
+        image = build(name or SCORING_IMAGE, tuple(extra or ()), _workspace(), step, line=screen.remark)
     _show(screen, image)
 
 

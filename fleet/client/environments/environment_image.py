@@ -11,7 +11,7 @@ from fleet.client.environments.requirements import Requirements
 from fleet.client.environments.wheels import WheelSet, forget, locked
 from fleet.client.images.base_image import BASE, OLDEST_PYTHON, Progress, Registry, ask, make_sure_of_base
 from fleet.client.images.docker_build import build, made_before, tag_of
-from fleet.client.images.image_build import DEPLOY, build_scoring_image, server_pins
+from fleet.client.images.image_build import DEPLOY, SCORING, build_image, pins_of
 from modules.errors import Invalid, NeedsOperator
 
 DOCKERFILE: Final = DEPLOY / "images/environment.Dockerfile"
@@ -60,8 +60,8 @@ def build_environment_image(
             remedy=f"name an image with that Python, or have it built for this one: --python {inside.python}",
         )
     scoring_tag = f"edgefleet-scoring:base-{base_id.removeprefix('sha256:')[:12]}"
-    scoring = build_scoring_image(client=client, name=scoring_tag, base=base, progress=progress)
-    pins = server_pins(inside)
+    scoring = build_image(SCORING, client=client, name=scoring_tag, base=base, progress=progress)
+    pins = pins_of(SCORING, inside)
     if upgrade:
         forget(recipe.requirements, inside, pins, store)
     wheels = locked(recipe.requirements, inside, pins, store, progress)

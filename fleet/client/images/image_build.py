@@ -1,4 +1,4 @@
-"""Building the scoring image on an engineer's machine, without a registry and without a network in the build.
+"""Building our images on an engineer's machine: without a registry, and without a network in the build.
 
 The image carries a label with the digest of all that it was built from, so that the same image is never built twice.
 Wheels are fetched here, for the Python and the C library inside the base image, and installed there with
@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from packaging.requirements import Requirement
 
@@ -21,11 +21,28 @@ from fleet.client.images.pip import Inside, pip
 from modules.errors import NeedsOperator
 
 DEPLOY: Final = deploy_folder()
-DOCKERFILE: Final = DEPLOY / "images/scoring.Dockerfile"
-LOCK: Final = DEPLOY / "locks/scoring.txt"
 
 
-def build_scoring_image(
+class Recipe(NamedTuple):
+    """What an image is made from: its Dockerfile, and the extra of edgefleet in it with its lock.
+
+    ``packages`` are those of our own folders that run in it.
+    """
+
+    dockerfile: Path
+    lock: Path
+    extra: str
+    packages: tuple[str, ...]
+
+
+SCORING: Final = Recipe(DEPLOY / "images/scoring.Dockerfile", DEPLOY / "locks/scoring.txt", "scoring", ("modules",))
+GATEWAY: Final = Recipe(
+    DEPLOY / "images/gateway.Dockerfile", DEPLOY / "locks/agent.txt", "agent", ("agent", "hardware", "modules")
+)
+
+
+def build_image(
+    recipe: Recipe,
     *,
     client: Any,
     name: str,
@@ -33,9 +50,10 @@ def build_scoring_image(
     base: str | None = None,
     progress: Progress,
 ) -> str:
-    """Build the image that serves modules, unless the engine has it already, and return its id (``sha256:...``).
+    """Build an image, unless the engine has it already, and return its id (``sha256:...``).
 
     Args:
+        recipe: which one.
         client: a Docker or Podman engine.
         name: the tag that the image gets.
         extra_requirements: packages that entry scripts import, as pip writes them.
@@ -46,15 +64,15 @@ def build_scoring_image(
         NeedsOperator: no base image, a broken installation, or a package that cannot be had; the message has the last
             words of the program that failed.
     """
-    if not DOCKERFILE.is_file():
+    if not recipe.dockerfile.is_file():
         raise NeedsOperator(
             "edgefleet was installed without the image's Dockerfile",
-            element=str(DOCKERFILE),
+            element=str(recipe.dockerfile),
             remedy="install edgefleet[client] with pip, or run this in a checkout",
         )
     base = base or BASE
     base_id = make_sure_of_base(client, base, progress)
-    content = _content(base_id, extra_requirements)
+    content = _content(recipe, base_id, extra_requirements)
     if made := made_before(client, content):
         progress(f"{name} is there already, built from the same sources and base image")
         made.tag(name)
@@ -62,13 +80,18 @@ def build_scoring_image(
     inside = ask(client, base_id, base)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
-        _collect(context, inside, extra_requirements, progress)
+        _collect(recipe, context, inside, extra_requirements, progress)
         return build(client, context, name, content, progress, arguments={"BASE": base})
 
 
-def _content(base: str, extra: Sequence[str]) -> str:
+def _content(recipe: Recipe, base: str, extra: Sequence[str]) -> str:
     """A digest of what the image is built from: base image, packages, recipe, and the code that runs in it."""
-    files = {"lock": LOCK, "Dockerfile": DOCKERFILE, "build": Path(__file__), **ingredients()}
+    files = {
+        "lock": recipe.lock,
+        "Dockerfile": recipe.dockerfile,
+        "build": Path(__file__),
+        **ingredients(recipe.packages),
+    }
     whole = hashlib.sha256("\0".join((base, *sorted(extra), "")).encode())
     for name, file in files.items():
         if file.is_file():
@@ -77,7 +100,7 @@ def _content(base: str, extra: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
     """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
@@ -86,23 +109,23 @@ def _collect(context: Path, inside: Inside, extra: Sequence[str], progress: Prog
     fetch = ("download", f"--dest={wheels}", *inside.pip_options)
     pins = context / "pins.txt"
     pins.write_text("")
-    if LOCK.is_file():
-        pip(*fetch, "--require-hashes", f"--requirement={LOCK}")
+    if recipe.lock.is_file():
+        pip(*fetch, "--require-hashes", f"--requirement={recipe.lock}")
         # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
-        pins.write_text("\n".join(server_pins(inside)))
-    if extra or not LOCK.is_file():
-        pip(*fetch, f"--constraint={pins}", f"{own}[scoring]", *extra)
-    (context / "Dockerfile").write_bytes(DOCKERFILE.read_bytes())
+        pins.write_text("\n".join(pins_of(recipe, inside)))
+    if extra or not recipe.lock.is_file():
+        pip(*fetch, f"--constraint={pins}", f"{own}[{recipe.extra}]", *extra)
+    (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
 
 
-def server_pins(inside: Inside) -> list[str]:
-    """What the scoring server is locked to in an image with this Python, as ``name==version``."""
-    if not LOCK.is_file():
+def pins_of(recipe: Recipe, inside: Inside) -> list[str]:
+    """What a recipe is locked to in an image with this Python, as ``name==version``."""
+    if not recipe.lock.is_file():
         return []
     there = {
         "python_version": inside.python, "python_full_version": f"{inside.python}.99", "sys_platform": "linux",
         "platform_system": "Linux", "os_name": "posix", "platform_machine": inside.machine,
         "implementation_name": "cpython", "platform_python_implementation": "CPython",
     }  # fmt: skip
-    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", LOCK.read_text(), re.MULTILINE))
+    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", recipe.lock.read_text(), re.MULTILINE))
     return [f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate(there)]

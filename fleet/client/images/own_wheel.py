@@ -6,7 +6,7 @@ So an engineer who has only ``edgefleet[client]`` builds the same images as one 
 import base64
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -38,9 +38,10 @@ def deploy_folder() -> Path:
     return Path(str(found[0].locate())).resolve().parents[1] if found else SOURCE / "deploy"
 
 
-def ingredients() -> dict[str, Path]:
-    """The files that decide what the wheel brings into an image, by name."""
-    files = {path.relative_to(SOURCE).as_posix(): path for path in sorted((SOURCE / "modules").rglob("*.py"))}
+def ingredients(packages: Iterable[str]) -> dict[str, Path]:
+    """The files that decide what the wheel brings into an image that runs these packages, by name."""
+    found = (path for package in packages for path in sorted((SOURCE / package).rglob("*.py")))
+    files = {path.relative_to(SOURCE).as_posix(): path for path in found}
     if is_checkout():
         return {"pyproject.toml": SOURCE / "pyproject.toml"} | files
     return files

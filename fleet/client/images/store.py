@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from fleet.client.images.docker_engine import docker_engine
-from fleet.client.images.image_build import build_scoring_image
+from fleet.client.images.image_build import SCORING, build_image
 from fleet.client.screen import Step
 from fleet.client.workspace import Workspace
 from modules.errors import BadSettings, EdgefleetError, Invalid
@@ -87,11 +87,11 @@ def build(name: str, extra: tuple[str, ...], workspace: Workspace, step: Step, *
     """Build the scoring image and bring it in; ``line`` gets what the build prints.
 
     Raises:
-        NeedsOperator: as :func:`fleet.client.images.image_build.build_scoring_image`.
+        NeedsOperator: as :func:`fleet.client.images.image_build.build_image`.
         NoEngine: no engine answers.
     """
     with docker_engine() as engine:
-        image_id = build_scoring_image(client=engine, name=name, extra_requirements=extra, progress=line)
+        image_id = build_image(SCORING, client=engine, name=name, extra_requirements=extra, progress=line)
         return take(engine, image_id, workspace, step, name)
 
 

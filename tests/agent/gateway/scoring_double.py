@@ -6,7 +6,7 @@ import os
 
 from aiohttp import web
 
-from agent.gateway.table import Replica, Upstream
+from modules.protocol.routing import Replica, Upstream
 from tests.parts.pace import stretched
 
 PIECE = b"0123456789abcdef" * 4096

@@ -8,7 +8,8 @@ import aiohttp
 from agent.gateway.listening import bound_address, own_socket
 from agent.gateway.server import serve
 from agent.gateway.settings import Settings
-from agent.gateway.table import Route, Table, write
+from agent.gateway.table import write
+from modules.protocol.routing import Route, Table
 from tests.agent.gateway.scoring_double import ScoringDouble
 
 

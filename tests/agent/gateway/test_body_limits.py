@@ -6,7 +6,7 @@ import io
 import msgspec
 import pytest
 
-from agent.gateway.table import Route
+from modules.protocol.routing import Route
 from tests.agent.gateway.stage import Stage
 
 MIB = 1 << 20

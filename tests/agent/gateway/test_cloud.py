@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.gateway.table import Fallback, Route, Upstream
+from modules.protocol.routing import Fallback, Route, Upstream
 from tests.agent.gateway.stage import Stage
 
 PEM = serialization.Encoding.PEM

@@ -8,8 +8,8 @@ import pytest
 
 from agent.answering import Told, gateway
 from agent.counted import counted
-from agent.gateway.table import Fallback
 from agent.latencies import BINS, bin_of, percentile_ms
+from modules.protocol.routing import Fallback
 from tests.agent.gateway.stage import Stage
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import ssl
 import time
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.gateway.__main__ import main
-from agent.gateway.table import Route, Version
 from modules import access_tokens
+from modules.protocol.routing import Route, Version
 from tests.agent.gateway.stage import Stage
 from tests.agent.gateway.test_cloud import Authority
 from tests.parts.pace import stretched
@@ -34,9 +35,14 @@ class Endpoint(Stage):
         self.route(digits=Route(versions=(Version(name="v1", weight=100, replicas=(replica,)),)))
         return await self.gateway(access=self.keys, **settings)
 
-    def write_keys(self, *keys, **more):
+    def write_keys(self, *keys, dated=None, **more):
+        """Replace the file in one step, with this date where one is given, as a copy that keeps dates does."""
         encoded = "c3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3M="
-        self.keys.write_text(json.dumps({"keys": keys, "token_secret": encoded, **more}))
+        new = self.keys.with_suffix(".new")
+        new.write_text(json.dumps({"keys": keys, "token_secret": encoded, **more}))
+        if dated is not None:
+            os.utime(new, (dated, dated))
+        new.replace(self.keys)
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
@@ -83,14 +89,18 @@ async def test_a_token_lets_in_until_it_expires(folder):
             assert answer.status == 200
 
 
-async def test_a_key_is_changed_without_a_restart(folder):
-    """Once the file has another key, the old one lets nobody in, and the gateway has not stopped."""
+@pytest.mark.parametrize("dated", [None, 0.0])
+async def test_a_key_is_changed_without_a_restart(folder, dated):
+    """Once the file has another key, the old one lets nobody in, and the gateway has not stopped.
+
+    So it is where every file that is put there has one and the same date.
+    """
     async with Endpoint(folder) as stage:
-        running = await stage.open()
+        running = await stage.open(door={"dated": dated})
         async with running.post("/score", headers=bearer(KEY)) as answer:
             status = answer.status
         assert status == 200
-        stage.write_keys("a-new-key-of-sixteen", OTHER)
+        stage.write_keys("a-new-key-of-sixteen", OTHER, dated=dated)
         deadline = time.monotonic() + stretched(10)
         while status == 200 and time.monotonic() < deadline:
             async with running.post("/score", headers=bearer(KEY)) as answer:

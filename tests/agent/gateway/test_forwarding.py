@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from agent.gateway.table import Route
+from modules.protocol.routing import Route
 from tests.agent.gateway.scoring_double import PIECE
 from tests.agent.gateway.stage import Stage
 from tests.parts.pace import stretched

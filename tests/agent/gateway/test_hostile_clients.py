@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from agent.gateway.public_only import PublicOnly, is_public
-from agent.gateway.table import Fallback, Route
+from modules.protocol.routing import Fallback, Route
 from tests.agent.gateway.stage import Stage
 from tests.parts.pace import stretched
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from agent import module_socket
-from agent.gateway.table import Route, Upstream
+from modules.protocol.routing import Route, Upstream
 from tests.agent.gateway.stage import Stage
 from tests.parts.pace import stretched
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from agent.gateway.__main__ import main
-from agent.gateway.table import Route
+from modules.protocol.routing import Route
 from tests.agent.gateway.stage import Stage
 from tests.parts.pace import stretched
 

@@ -7,7 +7,7 @@ import logging
 import aiohttp
 import pytest
 
-from agent.gateway.table import Fallback, Route, Upstream
+from modules.protocol.routing import Fallback, Route, Upstream
 from tests.agent.gateway.stage import Stage
 from tests.parts.pace import stretched
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.gateway import table
-from agent.gateway.table import Fallback, Route, Table, Upstream
 from modules.errors import Invalid
+from modules.protocol.routing import Fallback, Route, Table, Upstream
 from tests.doubles.disk import Disk
 from tests.parts.pace import stretched
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.gateway.shares import Asking, Shares
-from agent.gateway.table import Replica, Route, Version
+from modules.protocol.routing import Replica, Route, Version
 from tests.agent.gateway.stage import Stage
 
 SCORED = "x-edgefleet-version"

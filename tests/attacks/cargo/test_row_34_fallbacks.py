@@ -14,7 +14,8 @@ from contextlib import closing
 
 import pytest
 
-from agent.gateway.table import Fallback, Route, Table, write
+from agent.gateway.table import write
+from modules.protocol.routing import Fallback, Route, Table
 from tests.parts.programs import Program
 
 SLOT = "elsewhere"

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from fleet import removal, selectors
 from fleet.people import roles
 from fleet.people.principal import Principal
-from fleet.people.roles import MOST, MOST_TEAMS, NO_TEAMS, PERMISSIONS, ROLES, WHOLE_FLEET, Grant
+from fleet.people.roles import MOST, MOST_TEAMS, NO_DEVICES, NO_TEAMS, PERMISSIONS, ROLES, WHOLE_FLEET, Grant
 from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.tables import devices, modules, rollouts
 from modules.errors import BadSettings, Invalid
@@ -24,9 +24,10 @@ def scope(*areas):
 @pytest.mark.parametrize("role", sorted(ROLES))
 @pytest.mark.parametrize("bound", [{}, {"selector": "site=berlin"}, {"teams": ("acme",)}], ids=["all", "site", "team"])
 def test_a_role_grants_its_own_permissions_and_with_a_bound_none_for_the_whole_fleet(role, bound):
-    """Nothing else, no secrets where teams are named, and a role of a newer server nothing at all."""
+    """Nothing else; no secrets where teams are named, no endpoints where devices are; of a newer server nothing."""
     granted = {one for one in PERMISSIONS if Grant(role, **bound).permits(one)}
-    beyond = (WHOLE_FLEET if bound else frozenset()) | (NO_TEAMS if "teams" in bound else frozenset())
+    beyond = WHOLE_FLEET if bound else frozenset()
+    beyond |= (NO_TEAMS if "teams" in bound else frozenset()) | (NO_DEVICES if "selector" in bound else frozenset())
     assert granted == ROLES[role] - beyond
     assert not any(Grant("of-a-newer-server", **bound).permits(one) for one in PERMISSIONS)
 
@@ -144,7 +145,7 @@ def test_a_token_may_do_what_its_own_roles_and_its_operators_both_grant():
     )
     assert who.scope("command:write") == scope(("site=berlin",))
     assert who.scope("metrics:read") == Scope(())
-    assert set(who.permissions) == ROLES["operator"]
+    assert set(who.permissions) == ROLES["operator"] - NO_DEVICES
     assert who.roles == ["metrics", "operator", "viewer"]
     assert who.allows("command:write", scope(("site=berlin,ring=a",), ("site=berlin", "acme")))
     assert not who.allows("command:write", scope(("site=berlin",), ("site=paris",)))

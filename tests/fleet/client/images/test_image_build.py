@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from fleet.client.images import base_image, image_build
-from fleet.client.images.image_build import Inside, build_scoring_image
+from fleet.client.images.image_build import SCORING, Inside, build_image
 from modules.errors import NeedsOperator
 from tests.parts import docker as parts
 
@@ -71,11 +71,11 @@ def test_what_is_there_already_is_not_built_again(client):
     """Asked for an image that the engine has from the same sources, it gives that one its name, and builds nothing."""
     name = "edgefleet-test/again:1"
     parts.scoring_image(client)
-    first = build_scoring_image(client=client, name=name, progress=print)
+    first = build_image(SCORING, client=client, name=name, progress=print)
     told = []
 
     try:
-        assert build_scoring_image(client=client, name=name, progress=told.append) == first
+        assert build_image(SCORING, client=client, name=name, progress=told.append) == first
         assert client.images.get(name).id == first
     finally:
         client.images.remove(name)
@@ -90,7 +90,7 @@ def test_what_was_built_upon_it_is_not_taken_for_it(client):
     other = client.images.build(fileobj=recipe, tag=upon, rm=True, pull=False)[0]
 
     try:
-        assert build_scoring_image(client=client, name=name, progress=print) == scoring
+        assert build_image(SCORING, client=client, name=name, progress=print) == scoring
         assert other.id != scoring
     finally:
         client.images.remove(upon)
@@ -103,7 +103,7 @@ def test_base_that_is_nowhere(client, monkeypatch):
     told = []
 
     with pytest.raises(NeedsOperator, match="docker load"):
-        build_scoring_image(client=client, name="edgefleet-test/never:1", progress=told.append)
+        build_image(SCORING, client=client, name="edgefleet-test/never:1", progress=told.append)
 
     assert told == ["pulling 127.0.0.1:1/no-such-base:1"]
 
@@ -114,8 +114,12 @@ def test_base_without_glibc(client, monkeypatch):
     monkeypatch.setattr(base_image, "_ASK", """print('{"python":"3.11","libc":"","version":"","machine":"x86_64"}')""")
 
     with pytest.raises(NeedsOperator, match="glibc only"):
-        build_scoring_image(
-            client=client, name="edgefleet-test/never:1", extra_requirements=["not-built-before"], progress=print
+        build_image(
+            SCORING,
+            client=client,
+            name="edgefleet-test/never:1",
+            extra_requirements=["not-built-before"],
+            progress=print,
         )
 
 
@@ -124,20 +128,24 @@ def test_package_that_cannot_be_had(client):
     parts.python_slim(client)
 
     with pytest.raises(NeedsOperator) as refusal:
-        build_scoring_image(
-            client=client, name="edgefleet-test/never:1", extra_requirements=["msgspec==0.0.0.dev0"], progress=print
+        build_image(
+            SCORING,
+            client=client,
+            name="edgefleet-test/never:1",
+            extra_requirements=["msgspec==0.0.0.dev0"],
+            progress=print,
         )
 
     assert refusal.value.element == "pip download"
     assert "msgspec==0.0.0.dev0" in refusal.value.message
 
 
-def test_without_its_dockerfile(client, tmp_path, monkeypatch):
+def test_without_its_dockerfile(client, tmp_path):
     """Where edgefleet was copied, and not installed, that is what the message says."""
-    monkeypatch.setattr(image_build, "DOCKERFILE", tmp_path / "scoring.Dockerfile")
+    copied = SCORING._replace(dockerfile=tmp_path / "scoring.Dockerfile")
 
     with pytest.raises(NeedsOperator, match="without the image's Dockerfile"):
-        build_scoring_image(client=client, name="edgefleet-test/never:1", progress=print)
+        build_image(copied, client=client, name="edgefleet-test/never:1", progress=print)
 
 
 def test_wheels_for_the_image_not_for_this_machine():

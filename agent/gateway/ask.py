@@ -1,0 +1,191 @@
+"""``python -m agent.gateway.ask FOLDER``: run beside the gateway of an endpoint, by the fleet server.
+
+It takes into use what the server has put into ``FOLDER/next``, looks at every replica over the network that only the
+gateway reaches, lets each prove itself once by its samples, and prints one ``modules.protocol.endpoint.Said``.
+"""
+
+import argparse
+import asyncio
+import ssl
+import sys
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from agent.gateway.door import INDEX
+from agent.gateway.headers import GENERATION
+from agent.gateway.table import read, replace
+from agent.health import status
+from agent.module_client import HEAD_LIMIT, Answer, BadAnswer, exchange
+from modules import program, samples
+from modules.digests import sha256
+from modules.errors import EdgefleetError, Invalid
+from modules.names import Digest
+from modules.protocol.endpoint import (
+    CANDIDATES,
+    CERTIFICATE,
+    KEYS,
+    NEXT,
+    TABLE,
+    Candidate,
+    Candidates,
+    Found,
+    Said,
+)
+from modules.protocol.routing import Table
+
+#: under which name the gateway's container listens
+PORT: Final = 8700
+_PROVED: Final = "proved.json"
+_LOOK_S: Final = 5.0
+_ANSWER: Final = 32 << 20
+_OK: Final = 200
+# The table last: what it names is there by then.
+_LAST: Final = (KEYS, TABLE)
+
+
+class _Proofs:
+    """Which replicas have answered their samples rightly, kept in the folder: a new look need not ask them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _PROVED
+        try:
+            self._known = set(msgspec.json.decode(self._path.read_bytes(), type=list[str]))
+        except (OSError, msgspec.DecodeError):
+            self._known = set()  # then they prove themselves again
+
+    def __contains__(self, instance: str) -> bool:
+        return instance in self._known
+
+    def add(self, instance: str) -> None:
+        self._known.add(instance)
+
+    def keep(self, instances: set[str]) -> None:
+        replace(self._path, msgspec.json.encode(sorted(self._known & instances)))
+
+
+def take(folder: Path) -> None:
+    """Bring into use what waits in ``next``; each file in one step."""
+    waiting = sorted(
+        (folder / NEXT).glob("[!.]*"), key=lambda one: _LAST.index(one.name) + 1 if one.name in _LAST else 0
+    )
+    for one in waiting:
+        one.replace(folder / one.name)
+
+
+async def look(folder: Path, port: int) -> Said:
+    """How the gateway and the replicas stand now.
+
+    Args:
+        folder: the gateway's.
+        port: where it listens, on loopback.
+    """
+    candidates = Candidates()
+    if (file := folder / CANDIDATES).is_file():
+        candidates = msgspec.json.decode(file.read_bytes(), type=Candidates)
+    proofs = _Proofs(folder)
+    found = await asyncio.gather(*(_found(folder, one, proofs) for one in candidates.replicas))
+    proofs.keep({one.replica.instance for one in candidates.replicas})
+    names = (one.replica.instance for one in candidates.replicas)
+    return Said(
+        generation=await _generation(folder, port),
+        table=_table(folder),
+        replicas=dict(zip(names, found, strict=True)),
+        files=_files(folder),
+    )
+
+
+def _files(folder: Path) -> dict[str, Digest]:
+    found = (one for one in sorted(folder.glob("[!.]*")) if one.is_file() and one.name != _PROVED)
+    return {one.name: sha256(one.read_bytes()) for one in found}
+
+
+def _table(folder: Path) -> Table | None:
+    try:
+        return read(folder / TABLE)
+    except (OSError, Invalid):
+        return None  # then the server writes it anew
+
+
+async def _found(folder: Path, candidate: Candidate, proofs: _Proofs) -> Found:
+    try:
+        for target in ("/", "/edgefleet/status"):
+            answer = await _ask(candidate, "GET", target, within_s=_LOOK_S)
+            if answer.status != _OK:
+                return Found(ready=False, why=f"it answers {answer.status} at {target}")
+        # The same words are taken of a module as on a device.
+        said = status(answer.body, candidate.replica.instance)
+        wrong = "" if candidate.replica.instance in proofs else await _wrong(folder, candidate)
+    except (OSError, BadAnswer, EdgefleetError) as error:
+        return Found(ready=False, why=(str(error) or f"nothing answers within {_LOOK_S:g} s")[:2000])
+    if wrong:
+        return Found(ready=False, why=wrong[:2000], wrong=True)
+    proofs.add(candidate.replica.instance)
+    return Found(ready=said.ready, provider=said.provider_in_use or "")
+
+
+async def _wrong(folder: Path, candidate: Candidate) -> str:
+    """Which sample it does not answer as its publisher proved, and how; empty: none."""
+    if not candidate.samples:
+        return ""
+    for sample in samples.decode((folder / candidate.samples).read_bytes()).samples:
+        kind = {"Content-Type": sample.content_type} if sample.content_type else {}
+        answer = await _ask(
+            candidate, sample.method, sample.path, body=sample.body, fields=kind, within_s=candidate.within_s
+        )
+        if problems := samples.differences(sample, answer.status, answer.body):
+            return problems[0]
+    return ""
+
+
+async def _ask(
+    candidate: Candidate,
+    method: str,
+    target: str,
+    *,
+    body: bytes = b"",
+    fields: dict[str, str] | None = None,
+    within_s: float,
+) -> Answer:
+    at = urlsplit(candidate.replica.url)
+    key = {"Authorization": f"Bearer {candidate.replica.key}"} if candidate.replica.key else {}
+    async with asyncio.timeout(within_s):
+        reader, writer = await asyncio.open_connection(at.hostname, at.port or 80, limit=HEAD_LIMIT)
+        return await exchange(reader, writer, method, target, body=body, fields=(fields or {}) | key, limit=_ANSWER)
+
+
+async def _generation(folder: Path, port: int) -> int | None:
+    """The generation of the table that the gateway uses."""
+    keys = msgspec.json.decode((folder / KEYS).read_bytes()).get("keys", ())
+    bearer = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+    scheme = "https" if (folder / CERTIFICATE).is_file() else "http"
+    # This very container's own gateway: nobody else can listen on its loopback.
+    own = ssl._create_unverified_context()  # noqa: S323, SLF001
+    timeout = aiohttp.ClientTimeout(total=_LOOK_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{scheme}://127.0.0.1:{port}{INDEX}", headers=bearer, ssl=own) as answer,
+        ):
+            return int(answer.headers[GENERATION]) if answer.status == _OK else None
+    except (aiohttp.ClientError, TimeoutError):
+        return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Take, look and say."""
+    parser = argparse.ArgumentParser(prog="python -m agent.gateway.ask", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--port", type=int, default=PORT)
+    arguments = parser.parse_args(argv)
+    take(arguments.folder)
+    said = asyncio.run(look(arguments.folder, arguments.port))
+    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    program.run("edgefleet-gateway", main)

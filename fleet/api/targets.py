@@ -1,0 +1,57 @@
+"""Where endpoints in the cloud can live: attach, look, let go."""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from fleet.api.bodies import Body
+from fleet.api.paths import TargetPath
+from fleet.auth import By, need
+from fleet.services import Use
+from fleet.targets import attached
+
+router = APIRouter(prefix="/api/v1/targets")
+
+
+class NewTarget(Body):
+    """How a target is reached; which names ``attached`` has depends on ``kind``."""
+
+    kind: str = Field(attached.CONTAINER, max_length=40)
+    attached: dict[str, str] = Field(max_length=32)
+
+
+@router.put("/{target}", dependencies=[Depends(need("target:write"))])
+def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict[str, Any]:
+    """Try it, and take it into use only if it answers and has what endpoints need."""
+    found = attached.read(body.kind, body.attached)
+    trial = use.targets.made(found)
+    try:
+        said = trial.check()
+    finally:
+        trial.close()
+    with use.database.write() as connection:
+        attached.attach(connection, use.clock(), target, body.kind, found, by=by)
+    return {"name": target, "kind": body.kind, "attached": msgspec.to_builtins(found), "is": said}
+
+
+@router.get("", dependencies=[Depends(need("target:read"))])
+def list_targets(use: Use) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return attached.every(connection)
+
+
+@router.post("/{target}/check", dependencies=[Depends(need("target:read"))])
+def check_target(target: TargetPath, use: Use) -> dict[str, str]:
+    """Whether it answers now, and what it is."""
+    with use.database.read() as connection:
+        found = use.targets.of(connection, target)
+    return found.check()
+
+
+@router.delete("/{target}", dependencies=[Depends(need("target:write"))])
+def detach_target(target: TargetPath, use: Use, by: By) -> dict[str, str]:
+    with use.database.write() as connection:
+        attached.detach(connection, use.clock(), target, by=by)
+    return {"name": target, "state": "detached"}

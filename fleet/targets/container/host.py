@@ -1,0 +1,363 @@
+"""A container host as a target: one look at what is there, then what is missing, whom to ask, and what can go."""
+
+import hashlib
+import hmac
+import threading
+from typing import Any, Final
+
+import docker
+import docker.errors
+import msgspec
+
+from fleet.blobs import Blobs
+from fleet.refusals import TargetTrouble
+from fleet.targets.container import content, observed, plan, specs
+from fleet.targets.container.engine import connect, translated
+from fleet.targets.container.plan import Group, Seen
+from fleet.targets.container.specs import DOOR, Names
+from fleet.targets.contract import Module, Standing, Wanted
+from modules import manifest as manifests
+from modules.digests import sha256
+from modules.errors import EdgefleetError
+from modules.images import GATEWAY_IMAGE
+from modules.manifest import Runtime
+from modules.names import Slug
+from modules.protocol.endpoint import (
+    CANDIDATES,
+    CERTIFICATE,
+    CERTIFICATE_KEY,
+    KEYS,
+    NEXT,
+    TABLE,
+    Candidate,
+    Candidates,
+    Said,
+)
+from modules.protocol.routing import Bounds, Replica, Table
+
+DEFAULT_MB: Final = 512
+# A stopped replica finishes what it has; the scoring server gives it 30 s.
+_STOP_S: Final = 35
+_HASH: Final = 8
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """How a container host is reached, and where its endpoints listen.
+
+    ``docker`` is the engine's address; ``ca``, ``certificate`` and ``key`` are files of the fleet server, for TLS.
+    Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
+    of the gateway's image there.
+    """
+
+    docker: str
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    bind: str = "127.0.0.1"
+    name: str = "127.0.0.1"
+    gateway_image: str = GATEWAY_IMAGE
+
+
+class ContainerHost:
+    """``fleet/targets/contract.py`` says what its methods do.
+
+    Args:
+        attached: how it is reached.
+        fleet: the fleet's mark.
+        blobs: where modules' files and images are.
+    """
+
+    def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs) -> None:
+        self._attached, self._fleet, self._blobs = attached, fleet, blobs
+        self._client: docker.APIClient | None = None
+        self._connecting = threading.Lock()
+        # What each gateway's folder held at the last look; a wrong guess costs one more copy.
+        self._files: dict[str, dict[str, str]] = {}
+
+    @property
+    def _api(self) -> docker.APIClient:
+        with self._connecting:
+            if self._client is None:
+                at = self._attached
+                self._client = connect(at.docker, ca=at.ca, certificate=at.certificate, key=at.key)
+            return self._client
+
+    def check(self) -> dict[str, str]:
+        with translated(self._attached.docker):
+            info = self._api.info()
+            image = self._gateway_image()
+        return {
+            "engine": f"{info.get('OperatingSystem', '')}, {info.get('ServerVersion', '')}",
+            "platform": self._platform(info),
+            "gateway_image": image,
+        }
+
+    def bring(self, wanted: Wanted) -> Standing:
+        names = Names(self._fleet, wanted.name)
+        with translated(self._attached.docker):
+            made = self._wished(wanted, self._platform(self._api.info()))
+            groups = [group for group, _, _ in made]
+            front = self._front(wanted)
+            trouble = self._make(wanted, names, made, front)
+            seen = observed.look(self._api, names)
+            if seen.gateway is None or not seen.gateway.running:
+                return observed.standing(wanted, groups, seen, Said(), trouble, url="")
+            said = self._arrange(wanted, names, groups, seen)
+            for step in plan.surplus(wanted.name, groups, seen, said):
+                self._take_away(names, step)
+            scheme = "https" if wanted.settings.certificate else "http"
+            url = f"{scheme}://{self._attached.name}:{seen.gateway.port}"
+            return observed.standing(wanted, groups, seen, said, trouble, url=url)
+
+    def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
+        with translated(self._attached.docker):
+            return observed.logs(self._api, Names(self._fleet, endpoint), lines=lines)
+
+    def remove(self, endpoint: Slug) -> bool:
+        names = Names(self._fleet, endpoint)
+        with translated(self._attached.docker):
+            everything = observed.containers(self._api, names, all_parts=True)
+            # The gateway first: it lets requests finish, and takes no more.
+            for one in sorted(everything, key=lambda one: one["Labels"][f"{specs.LABEL}part"] != "gateway"):
+                self._end(one["Id"])
+            for volume in observed.volumes(self._api, names):
+                self._api.remove_volume(volume, force=True)
+            for network in observed.networks(self._api, names):
+                self._api.remove_network(network)
+            self._forget_images()
+        self._files.pop(endpoint, None)
+        return True
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _wished(self, wanted: Wanted, platform: str) -> list[tuple[Group, Module, Runtime]]:
+        found = []
+        for one in wanted.versions:
+            runtime = content.runtime_for(one.module, platform)
+            limits = one.module.manifest.proof.limits
+            memory = wanted.settings.memory_mb or limits.memory_mb or one.module.manifest.needs.memory_mb or DEFAULT_MB
+            parts = (one.module.digest, memory, wanted.settings.cpu_cores, specs.REVISION, runtime.image)
+            mark = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
+            group = Group(
+                name=f"{one.name}-{mark}",
+                version=one.name,
+                module=str(one.module.manifest.ref),
+                count=one.replicas,
+                weight=one.weight,
+                memory_mb=memory,
+            )
+            found.append((group, one.module, runtime))
+        return found
+
+    def _front(self, wanted: Wanted) -> plan.SeenGateway:
+        parts = (self._gateway_image(), self._attached.bind, bool(wanted.settings.certificate), specs.REVISION)
+        made = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
+        return plan.SeenGateway(made=made, running=True, port=wanted.settings.port or wanted.port)
+
+    def _make(
+        self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: plan.SeenGateway
+    ) -> list[str]:
+        """Make what is lacking; what could not be made, in words. One part's trouble holds up no other."""
+        trouble = []
+        of = {group.name: (group, module, runtime) for group, module, runtime in made}
+        seen = observed.look(self._api, names)
+        failed: set[str] = set()
+        for step in plan.lacking([group for group, _, _ in made], front, seen):
+            group = step.group.name if isinstance(step, plan.Fill | plan.MakeReplica) else ""
+            if group in failed:
+                continue
+            try:
+                with translated(self._attached.docker):
+                    match step:
+                        case plan.MakeNetwork():
+                            self._api.create_network(
+                                names.whole, driver="bridge", internal=True, labels=names.labels, check_duplicate=True
+                            )
+                        case plan.Fill():
+                            self._fill(wanted, names, *of[group])
+                        case plan.MakeReplica(number=number):
+                            self._replica(wanted, names, *of[group], number=number)
+                        case plan.StartAgain(name=name):
+                            self._api.start(name)
+                        case plan.MakeGateway():
+                            self._gateway(wanted, names, front)
+            except EdgefleetError as error:
+                failed.add(group)
+                trouble.append(str(error))
+        return trouble
+
+    def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
+        assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
+        image = content.load(self._api, runtime.image, self._blobs, tag=self._tag(runtime))
+        self._end(names.filling(group.name))
+        body = specs.filler(names, group.name, image=image["Id"])
+        self._api.create_container_from_config(body, name=names.filling(group.name))
+        key = _key(wanted, group.name)
+        with content.files(module, manifests.encode(module.manifest), self._blobs, key=key) as tar:
+            self._api.put_archive(names.filling(group.name), specs.CONTENT, tar)
+        # By its last name it is known to be whole.
+        self._api.rename(names.filling(group.name), names.content(group.name))
+
+    def _replica(
+        self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime, *, number: int
+    ) -> None:
+        assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
+        del module
+        image = content.load(self._api, runtime.image, self._blobs, tag=self._tag(runtime))
+        body = specs.replica(
+            names, group, number, image=image["Id"], cpu_cores=wanted.settings.cpu_cores,
+            providers=runtime.providers, volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
+        )  # fmt: skip
+        created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
+        self._api.start(created["Id"])
+
+    def _gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> None:
+        self._end(names.gateway)
+        body = specs.gateway(
+            names, image=self._gateway_image(), made=front.made, bind=self._attached.bind, port=front.port,
+            tls=bool(wanted.settings.certificate),
+        )  # fmt: skip
+        created = self._api.create_container_from_config(body, name=names.gateway)
+        # It does not start without its keys.
+        self._api.put_archive(created["Id"], DOOR, content.packed(_door(wanted), folder=""))
+        self._api.connect_container_to_network(created["Id"], names.whole)
+        self._api.start(created["Id"])
+
+    def _arrange(self, wanted: Wanted, names: Names, groups: list[Group], seen: Seen) -> Said:
+        """Give the gateway what is new, and hear how it and the replicas stand."""
+        keys = {group.name: _key(wanted, group.name) for group in groups}
+        samples = {group.name: self._samples(one.module) for group, one in zip(groups, wanted.versions, strict=True)}
+        files = _door(wanted) | {f"samples-{name}.json": data for name, data in samples.items() if data}
+        running = [(one, group) for group in groups for one in seen.of(group) if one.running]
+        files[CANDIDATES] = msgspec.json.encode(
+            Candidates(
+                replicas=tuple(
+                    Candidate(
+                        replica=Replica(
+                            url=f"http://{one.name}:{plan.PORT}",
+                            module=group.module,
+                            provider="",
+                            instance=one.name,
+                            key=keys[group.name],
+                        ),
+                        samples=f"samples-{group.name}.json" if samples[group.name] else "",
+                        within_s=wanted.settings.answer_s,
+                    )
+                    for one, group in running
+                )
+            )
+        )
+        said = self._ask(wanted.name, names, files)
+        bounds = Bounds(
+            concurrent=wanted.settings.concurrent * max(1, len(running)),
+            waiting=wanted.settings.waiting,
+            wait_s=wanted.settings.wait_s,
+        )
+        route = plan.route(wanted.name, groups, seen, said, plan.Terms(bounds, wanted.settings.answer_s, keys))
+        if said.table is not None and said.table.slots == {wanted.name: route}:
+            return said
+        newest = max(said.generation or 0, said.table.generation if said.table else 0)
+        table = Table(generation=newest + 1, slots={wanted.name: route})
+        return self._ask(wanted.name, names, {TABLE: msgspec.json.encode(table)})
+
+    def _ask(self, endpoint: Slug, names: Names, files: dict[str, bytes]) -> Said:
+        known = self._files.get(endpoint, {})
+        if new := {name: data for name, data in files.items() if known.get(name) != sha256(data)}:
+            self._api.put_archive(names.gateway, DOOR, content.packed(new, folder=NEXT))
+        run = self._api.exec_create(names.gateway, ["python", "-m", "agent.gateway.ask", DOOR], stderr=True)
+        out, told = self._api.exec_start(run["Id"], demux=True)
+        if self._api.exec_inspect(run["Id"])["ExitCode"] != 0:
+            raise TargetTrouble(
+                f"its gateway cannot be asked: {(told or b'').decode(errors='replace').strip()[-500:]}",
+                element=endpoint,
+            )
+        try:
+            said = msgspec.json.decode(out or b"", type=Said)
+        except msgspec.DecodeError as error:
+            raise TargetTrouble(f"its gateway answers nonsense: {error}", element=endpoint) from error
+        self._files[endpoint] = dict(said.files)
+        return said
+
+    def _samples(self, module: Module) -> bytes:
+        proof = module.manifest.proof
+        if proof.prove == "ready-only":
+            return b""
+        return self._blobs.read(module.manifest.file(proof.samples).sha256)
+
+    def _take_away(self, names: Names, step: plan.Step) -> None:
+        match step:
+            case plan.Stop(name=name):
+                self._end(name)
+            case plan.Empty(group=group):
+                self._end(names.content(group))
+                self._api.remove_volume(names.content(group))
+                self._forget_images()
+
+    def _end(self, container: str) -> None:
+        """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
+        try:
+            self._api.stop(container, timeout=_STOP_S)
+            self._api.remove_container(container, force=True)
+        except docker.errors.NotFound:
+            pass
+
+    def _forget_images(self) -> None:
+        """Let go of the images that no container of this fleet's endpoints needs any more."""
+        needed = {one["ImageID"] for one in observed.containers_of_fleet(self._api, self._fleet)}
+        for image in self._api.images(name=self._repository):
+            for tag in image.get("RepoTags") or ():
+                if image["Id"] not in needed and tag.startswith(f"{self._repository}:"):
+                    self._api.remove_image(tag)
+
+    @property
+    def _repository(self) -> str:
+        return f"edgefleet.local/cloud-{self._fleet}"
+
+    def _tag(self, runtime: Runtime) -> str:
+        assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
+        return f"{self._repository}:{runtime.image.config.sha256.removeprefix('sha256:')[:16]}"
+
+    def _gateway_image(self) -> str:
+        """The id of the gateway's image.
+
+        Raises:
+            TargetTrouble: it is not on the host.
+        """
+        name = self._attached.gateway_image
+        try:
+            return str(self._api.inspect_image(name)["Id"])
+        except docker.errors.ImageNotFound as error:
+            raise TargetTrouble(
+                f"the gateway's image {name} is not on this host",
+                element=self._attached.docker,
+                remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
+            ) from error
+
+    @staticmethod
+    def _platform(info: dict[str, Any]) -> str:
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(info.get("Architecture", ""), info.get("Architecture"))
+        return f"{info.get('OSType', 'linux')}/{machine}"
+
+
+def _door(wanted: Wanted) -> dict[str, bytes]:
+    """What the gateway's folder holds beside the table: who may come in, and its certificate."""
+    settings = wanted.settings
+    by_key = settings.auth != "token"
+    access = {
+        # The index is for us alone where clients come with tokens.
+        "keys": wanted.keys if by_key else (_key(wanted, "gateway"),),
+        "token_secret": b"" if by_key else wanted.token_secret,
+        "open": settings.auth == "none",
+        "cors_origins": settings.cors_origins,
+    }
+    files = {KEYS: msgspec.json.encode(access)}
+    if settings.certificate:
+        files |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
+    return files
+
+
+def _key(wanted: Wanted, part: str) -> str:
+    """A key of one part of the endpoint, which need not be stored."""
+    return hmac.new(wanted.token_secret, f"{wanted.name}/{part}".encode(), hashlib.sha256).hexdigest()

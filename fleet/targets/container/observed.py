@@ -1,0 +1,158 @@
+"""What a container host has of an endpoint, found by label, and how that is told to people."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import docker
+import docker.errors
+
+from fleet.targets.container.plan import Group, Seen, SeenGateway, SeenReplica
+from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
+from fleet.targets.contract import Standing, State, VersionStands, Wanted
+from modules.protocol.endpoint import Said
+from modules.words import printable
+
+# So often has a replica ended when we say that it fails, and not that it is starting.
+_ENDS: Final = 3
+_TAIL: Final = 12
+_WORDS: Final = 700
+
+
+def containers(api: docker.APIClient, names: Names, *, all_parts: bool = False) -> list[dict[str, Any]]:
+    """The containers of an endpoint, running or not; without those that only hold files, unless they are asked for."""
+    found = _listed(api, names.labels)
+    return [one for one in found if all_parts or one["Labels"].get(f"{LABEL}part") != "content"]
+
+
+def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any]]:
+    """All containers of a fleet's endpoints."""
+    return _listed(api, {f"{LABEL}fleet": fleet})
+
+
+def volumes(api: docker.APIClient, names: Names) -> list[str]:
+    found = api.volumes(filters={"label": _filter(names.labels)})["Volumes"] or ()
+    return [one["Name"] for one in found]
+
+
+def networks(api: docker.APIClient, names: Names) -> list[str]:
+    return [one["Id"] for one in api.networks(filters={"label": _filter(names.labels)})]
+
+
+def look(api: docker.APIClient, names: Names) -> Seen:
+    """What is there of an endpoint now."""
+    replicas, filled = [], set()
+    gateway: SeenGateway | None = None
+    for one in containers(api, names, all_parts=True):
+        labels = one["Labels"]
+        group = labels.get(f"{LABEL}group", "")
+        match labels.get(f"{LABEL}part"):
+            case "content" if f"/{names.content(group)}" in one["Names"]:
+                filled.add(group)
+            case "replica":
+                replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"])))
+            case "gateway":
+                gateway = _gateway(api, one["Id"], labels.get(f"{LABEL}made", ""))
+    return Seen(
+        network=bool(networks(api, names)),
+        filled=frozenset(filled),
+        replicas=tuple(sorted((one for one in replicas if one), key=lambda one: (one.group, one.number))),
+        gateway=gateway,
+    )
+
+
+def logs(api: docker.APIClient, names: Names, *, lines: int) -> dict[str, str]:
+    """The last lines of each container, by the last part of its name."""
+    found = {}
+    for one in containers(api, names):
+        name = one["Names"][0].removeprefix(f"/{names.whole}.")
+        found[name] = api.logs(one["Id"], tail=lines, timestamps=True).decode(errors="replace")
+    return found
+
+
+def standing(
+    wanted: Wanted, groups: Sequence[Group], seen: Seen, said: Said, trouble: Sequence[str], *, url: str
+) -> Standing:
+    """How an endpoint stands, in words that a person reads once."""
+    in_use = said.table is not None and said.generation == said.table.generation
+    route = said.table.slots.get(wanted.name) if said.table is not None and in_use else None
+    asked = {replica.instance for version in route.versions for replica in version.replicas} if route else set()
+    versions, reasons, failing = {}, list(trouble), bool(trouble)
+    for group in groups:
+        mine = seen.of(group)
+        ready = [one for one in mine if one.name in asked and one.running]
+        providers = {said.replicas[one.name].provider for one in ready if one.name in said.replicas}
+        versions[str(group.version)] = VersionStands(
+            module=group.module,
+            weight=group.weight,
+            wanted=group.count,
+            ready=len(ready),
+            provider=", ".join(sorted(providers - {""})),
+        )
+        for one in mine:
+            found = said.replicas.get(one.name)
+            if one in ready and one.running:
+                continue
+            failing = failing or one.restarts >= _ENDS or (found is not None and found.wrong)
+            why = one.why or (found.why if found is not None and not found.ready else "")
+            if why:
+                reasons.append(f"version {group.version}: {why}")
+    if seen.gateway is not None and not seen.gateway.running:
+        reasons.append(f"its gateway: {seen.gateway.why or 'it does not run'}")
+    done = all(one.ready == one.wanted for one in versions.values()) and not reasons and bool(url)
+    state: State = "ready" if done else "failed" if failing else "updating"
+    why = "; ".join(dict.fromkeys(reasons)) or ("" if done else "replicas are starting")
+    return Standing(state=state, why=printable(why, 2000), url=url, versions=versions)
+
+
+def _replica(api: docker.APIClient, container: str, group: str, number: int) -> SeenReplica | None:
+    try:
+        found = api.inspect_container(container)
+    except docker.errors.NotFound:
+        return None  # it has just gone
+    state = found["State"]
+    running = bool(state["Running"]) and not state["Restarting"]
+    return SeenReplica(
+        name=found["Id"][:12],
+        group=group,
+        number=number,
+        running=running,
+        restarts=int(found.get("RestartCount", 0)),
+        why="" if running and not found.get("RestartCount") else _why(api, found),
+    )
+
+
+def _gateway(api: docker.APIClient, container: str, made: str) -> SeenGateway | None:
+    try:
+        found = api.inspect_container(container)
+    except docker.errors.NotFound:
+        return None
+    ports = (found["NetworkSettings"]["Ports"] or {}).get(f"{GATEWAY_PORT}/tcp") or ()
+    running = bool(found["State"]["Running"])
+    return SeenGateway(
+        made=made,
+        running=running and bool(ports),
+        port=int(ports[0]["HostPort"]) if ports else 0,
+        why="" if running else _why(api, found),
+    )
+
+
+def _why(api: docker.APIClient, found: dict[str, Any]) -> str:
+    """Why a container does not run, or has ended before: the engine's word, and its own last ones."""
+    state = found["State"]
+    if state.get("OOMKilled"):
+        limit = found["HostConfig"]["Memory"] >> 20
+        return f"the kernel ended a replica for using more than its {limit} MiB of memory"
+    if state.get("Error"):
+        return f"the engine cannot start a container: {state['Error'][:_WORDS]}"
+    tail = api.logs(found["Id"], tail=_TAIL).decode(errors="replace").strip()
+    ended = "ended and starts again" if state["Running"] or state["Restarting"] else "ended"
+    return f"a replica {ended} (exit code {state.get('ExitCode')}): {tail[-_WORDS:] or 'it wrote no log'}"
+
+
+def _listed(api: docker.APIClient, labels: dict[str, str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.containers(all=True, filters={"label": _filter(labels)})
+    return found
+
+
+def _filter(labels: dict[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in labels.items()]

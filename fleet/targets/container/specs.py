@@ -1,0 +1,163 @@
+"""The containers of an endpoint, as bodies of the Engine API: pure functions.
+
+A replica is held as a module on a device is (read-only root, no capability, a user and a network of its own); it
+listens on TCP, because its gateway is in another container.
+"""
+
+import json
+from typing import Any, Final
+
+from fleet.targets.container.plan import PORT, Group
+from modules.names import Slug
+from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS, TABLE
+
+LABEL: Final = "edgefleet.cloud."
+#: of what stands here: another one replaces the containers of before
+REVISION: Final = 1
+USER: Final = 10001
+#: where a replica finds its module and the key of its gateway
+CONTENT: Final = "/edgefleet"
+ACCESS: Final = "access.json"
+#: where the gateway has its folder, and listens
+DOOR: Final = "/door"
+GATEWAY_PORT: Final = 8700
+_MIB: Final = 1 << 20
+_GATEWAY_MB: Final = 512
+_NANO: Final = 1_000_000_000
+_LOG: Final = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
+
+
+class Names:
+    """What the parts of one endpoint are called; dots separate, which no part has.
+
+    Args:
+        fleet: the fleet's mark, so that two fleets can share a host.
+        endpoint: the endpoint's name.
+    """
+
+    def __init__(self, fleet: str, endpoint: Slug) -> None:
+        self.whole = f"edgefleet.{fleet}.{endpoint}"
+        self.gateway = f"{self.whole}.gateway"
+        self.door = f"{self.whole}.door"
+        self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}endpoint": endpoint}
+
+    def replica(self, group: str, number: int) -> str:
+        return f"{self.whole}.{group}.{number}"
+
+    def content(self, group: str) -> str:
+        """The volume with a group's files, and the container that holds it once it is filled."""
+        return f"{self.whole}.{group}.content"
+
+    def filling(self, group: str) -> str:
+        return f"{self.whole}.{group}.filling"
+
+
+def replica(
+    names: Names, group: Group, number: int, *, image: str, cpu_cores: float, providers: tuple[str, ...],
+    volumes: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    """A scoring server with one group's files.
+
+    Args:
+        names: of the endpoint.
+        group: which it belongs to.
+        number: its own in the group, from 0.
+        image: the image's id.
+        cpu_cores: its share of the host's.
+        providers: of the chosen runtime.
+        volumes: paths at which the image asks for volumes of the host's disk, and gets none.
+    """
+    return {
+        "Image": image,
+        "User": f"{USER}:{USER}",
+        "Cmd": ["--module", f"{CONTENT}/module", "--host", "0.0.0.0", "--port", str(PORT)],
+        "Env": [
+            # onnxruntime sends telemetry by default, and reads this before its first import.
+            "ORT_DISABLE_TELEMETRY=1",
+            f"EDGEFLEET_PROVIDERS={json.dumps(providers)}",
+            f"EDGEFLEET_ACCESS_FILE={CONTENT}/{ACCESS}",
+        ],
+        "Labels": names.labels | _part("replica", group.name, number),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _confined(group.memory_mb)
+        | {
+            "NanoCpus": int(cpu_cores * _NANO),
+            "NetworkMode": names.whole,
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "Mounts": [
+                {"Type": "volume", "Source": names.content(group.name), "Target": CONTENT, "ReadOnly": True},
+                *(
+                    {"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": {"SizeBytes": 4096}}
+                    for path in sorted(volumes)
+                ),
+            ],
+        },
+    }
+
+
+def filler(names: Names, group: str, *, image: str) -> dict[str, Any]:
+    """A container that never starts: files reach a volume through it, and it keeps the volume."""
+    return {
+        "Image": image,
+        "Cmd": ["never"],
+        "Labels": names.labels | _part("content", group, 0),
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Mounts": [{
+                "Type": "volume", "Source": names.content(group), "Target": CONTENT,
+                "VolumeOptions": {"NoCopy": True, "Labels": names.labels | _part("content", group, 0)},
+            }],
+        },
+    }  # fmt: skip
+
+
+def gateway(names: Names, *, image: str, made: str, bind: str, port: int, tls: bool) -> dict[str, Any]:
+    """The gateway. It starts in the host's usual network, where its port can be published; then it joins the replicas'.
+
+    Args:
+        names: of the endpoint.
+        image: name or id of the gateway's image.
+        made: a hash of what it was made of.
+        bind: the address of the host at which it listens.
+        port: the port there; 0: any free one.
+        tls: whether it speaks TLS.
+    """
+    secure = ["--tls-certificate", f"{DOOR}/{CERTIFICATE}", "--tls-key", f"{DOOR}/{CERTIFICATE_KEY}"] if tls else []
+    files = ["--table", f"{DOOR}/{TABLE}", "--access", f"{DOOR}/{KEYS}"]
+    return {
+        "Image": image,
+        "User": f"{USER}:{USER}",
+        "Entrypoint": ["python", "-m", "agent.gateway"],
+        "Cmd": [*files, "--listen", f"0.0.0.0:{GATEWAY_PORT}", *secure],
+        "Labels": names.labels | _part("gateway", "", 0) | {f"{LABEL}made": made},
+        "ExposedPorts": {f"{GATEWAY_PORT}/tcp": {}},
+        "Healthcheck": {"Test": ["NONE"]},
+        # As long as it lets requests finish, and a little more.
+        "StopTimeout": 35,
+        "HostConfig": _confined(_GATEWAY_MB)
+        | {
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "PortBindings": {f"{GATEWAY_PORT}/tcp": [{"HostIp": bind, "HostPort": str(port or "")}]},
+            "Mounts": [{
+                "Type": "volume", "Source": names.door, "Target": DOOR, "VolumeOptions": {"Labels": names.labels}
+            }],
+        },
+    }  # fmt: skip
+
+
+def _part(part: str, group: str, number: int) -> dict[str, str]:
+    return {f"{LABEL}part": part, f"{LABEL}group": group, f"{LABEL}number": str(number)}
+
+
+def _confined(memory_mb: int) -> dict[str, Any]:
+    return {
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Memory": memory_mb * _MIB,
+        "MemorySwap": memory_mb * _MIB,
+        "PidsLimit": 256,
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "Tmpfs": {"/tmp": "size=64m,noexec,nosuid,nodev,mode=1777"},  # noqa: S108 - inside the container
+        "LogConfig": _LOG,
+    }

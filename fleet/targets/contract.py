@@ -1,0 +1,86 @@
+"""What every kind of target can do. ``fleet/targets/duty.py`` asks for it again and again, whatever happened before.
+
+Each call looks at what is there first and changes only what differs, so that calling it twice does no more than once,
+a crash between two calls loses nothing, and what somebody changed by hand is put back. What a target made carries the
+fleet's mark and the endpoint's name; nothing else is touched.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from fleet.targets.settings import Settings
+from modules.manifest import Manifest
+from modules.names import Digest, Slug
+
+State = Literal["ready", "updating", "failed"]
+
+
+class Module(msgspec.Struct, frozen=True):
+    """A signed module that a version serves."""
+
+    digest: Digest
+    manifest: Manifest
+
+
+class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version as it should be; the first of an endpoint is its default."""
+
+    name: Slug
+    module: Module
+    weight: int
+    replicas: int
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as it should be, with what lets clients in: two keys, the secret of its tokens, its TLS key.
+
+    ``port`` is where it listens on a container host; 0: where it has not listened yet, and any will do.
+    """
+
+    name: Slug
+    versions: Sequence[WantedVersion]
+    settings: Settings
+    keys: tuple[str, str]
+    token_secret: bytes
+    certificate_key: str = ""
+    port: int = 0
+
+
+class VersionStands(msgspec.Struct, frozen=True, kw_only=True):
+    """How many replicas of a version answer, and which provider they use."""
+
+    module: str
+    weight: int
+    wanted: int
+    ready: int
+    provider: str = ""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint stands after a look: ``why`` it is not ready, in one sentence, and where clients reach it."""
+
+    state: State
+    why: str = ""
+    url: str = ""
+    versions: Mapping[str, VersionStands] = {}
+
+
+class Target(Protocol):
+    """A place where endpoints live. Every call blocks, and raises ``TargetTrouble`` where the target does not play."""
+
+    def check(self) -> dict[str, str]:
+        """Whether it can be used; what it is, in words."""
+
+    def bring(self, wanted: Wanted) -> Standing:
+        """Take an endpoint one step nearer to what is wanted, and say how it stands."""
+
+    def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
+        """The last lines of each replica and of the gateway, by their names."""
+
+    def remove(self, endpoint: Slug) -> bool:
+        """Take an endpoint away; True once nothing of it is left."""
+
+    def close(self) -> None:
+        """Let connections go."""

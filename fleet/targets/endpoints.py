@@ -1,0 +1,351 @@
+"""Endpoints as they are wished for: made, changed, shown and taken away. ``duty.py`` brings it about."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, update
+
+from fleet import events
+from fleet.people.scope import EVERYTHING, Scope
+from fleet.refusals import Conflict, Missing
+from fleet.registry import Registry
+from fleet.target_tables import endpoints
+from fleet.targets import attached
+from fleet.targets.contract import Module, Standing, Wanted, WantedVersion
+from fleet.targets.pairs import check_pair
+from fleet.targets.secrets import Sealer, Secrets, new_key
+from fleet.targets.settings import Settings, Version, Wish, check
+from modules import access_tokens
+from modules.errors import Invalid
+from modules.names import ModuleRef, Slug, slot_name
+
+REMOVING: Final = "removing"
+UPDATING: Final = "updating"
+_KEY: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+_KEY_LENGTHS: Final = range(16, 129)
+# A token is fetched anew when so much of its life is over.
+_REFRESH: Final = 0.5
+
+
+class VersionWish(msgspec.Struct, frozen=True):
+    """A version as somebody asks for it."""
+
+    module: ModuleRef
+    weight: int
+    replicas: int
+
+
+class Endpoints:
+    """The rows of endpoints.
+
+    Args:
+        registry: of signed modules.
+        sealer: for what lets clients in.
+    """
+
+    def __init__(self, registry: Registry, sealer: Sealer) -> None:
+        self._registry, self._sealer = registry, sealer
+
+    def create(
+        self,
+        connection: Connection,
+        now: float,
+        name: str,
+        target: str,
+        versions: Mapping[Slug, VersionWish],
+        default: Slug | None,
+        settings: Settings,
+        secrets: Secrets,
+        *,
+        by: str,
+        scope: Scope = EVERYTHING,
+    ) -> None:
+        """Wish for a new endpoint.
+
+        Raises:
+            Missing: there is no such target or module.
+            Conflict: there is an endpoint of this name, or nobody signed a module.
+            Invalid: something does not belong together.
+        """
+        attached.row(connection, target)
+        wish = self._wish(connection, versions, default, settings, scope)
+        slot_name(name)
+        if self._find(connection, name) is not None:
+            raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
+        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, settings))}
+        fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
+        standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
+        connection.execute(insert(endpoints).values(**fresh, **values, **standing))
+        events.record(connection, now, "endpoint-created", f"endpoint {name} on {target}: {_told(wish)}", by=by)
+
+    def change(
+        self,
+        connection: Connection,
+        now: float,
+        name: str,
+        versions: Mapping[Slug, VersionWish] | None,
+        default: Slug | None,
+        settings: Settings | None,
+        certificate_key: str | None,
+        *,
+        generation: int | None,
+        by: str,
+        scope: Scope = EVERYTHING,
+    ) -> None:
+        """Wish for something else; what is None stays. ``generation``: only if nobody changed it since.
+
+        Raises:
+            Missing, Conflict, Invalid: as :meth:`create`.
+        """
+        row = self.row(connection, name)
+        if row.state == REMOVING:
+            raise Conflict("this endpoint is being removed", element=f"endpoint {name}")
+        if generation is not None and generation != row.generation:
+            raise Conflict(
+                f"it was changed meanwhile: generation {row.generation}, not {generation}",
+                element=f"endpoint {name}",
+                remedy="look at it again",
+            )
+        before = wish_of(row)
+        if versions is None:
+            versions = {slug: _wished(one) for slug, one in before.versions.items()}
+        if default is None and before.default in versions:
+            default = before.default
+        wish = self._wish(connection, versions, default, settings or before.settings, scope)
+        secrets = self._sealer.open(row.secrets, endpoint=name)
+        if certificate_key is not None:
+            secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
+        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, wish.settings))}
+        self._changed(connection, now, name, row, values)
+        events.record(connection, now, "endpoint-changed", f"endpoint {name}: {_told(wish)}", by=by)
+
+    def keys(self, connection: Connection, name: str) -> tuple[str, str]:
+        """The keys of an endpoint that lets clients in by key.
+
+        Raises:
+            Missing: there is no such endpoint.
+            Conflict: it has no keys.
+        """
+        row = self.row(connection, name)
+        _needs(row, "key")
+        opened = self._sealer.open(row.secrets, endpoint=name)
+        return opened.primary, opened.secondary
+
+    def regenerate(self, connection: Connection, now: float, name: str, which: str, given: str, *, by: str) -> None:
+        """Change one of the keys; the other goes on letting clients in.
+
+        Raises:
+            Missing, Conflict: as :meth:`keys`.
+            Invalid: the key that is given is not usable.
+        """
+        row = self.row(connection, name)
+        _needs(row, "key")
+        opened = self._sealer.open(row.secrets, endpoint=name)
+        changed = msgspec.structs.replace(opened, **{which: given or new_key()})
+        sealed = self._sealer.seal(_checked(changed, wish_of(row).settings))
+        self._changed(connection, now, name, row, {"secrets": sealed})
+        events.record(connection, now, "endpoint-key-changed", f"endpoint {name}: its {which} key was changed", by=by)
+
+    def token(self, connection: Connection, now: float, name: str) -> dict[str, Any]:
+        """A token that lets its bearer in until it expires.
+
+        Raises:
+            Missing: there is no such endpoint.
+            Conflict: it takes no tokens.
+        """
+        row = self.row(connection, name)
+        _needs(row, "token")
+        life = wish_of(row).settings.token_life_s
+        expires = int(now) + life
+        secret = self._sealer.open(row.secrets, endpoint=name).token_secret
+        token = access_tokens.make(secret, expires=expires)
+        return {"token": token, "expires": expires, "refresh_after": int(now + life * _REFRESH)}
+
+    def remove(self, connection: Connection, now: float, name: str, *, by: str) -> None:
+        """Wish for its end; the row stays until nothing of it is left on the target.
+
+        Raises:
+            Missing: there is no such endpoint.
+        """
+        row = self.row(connection, name)
+        if row.state != REMOVING:
+            self._changed(connection, now, name, row, {"state": REMOVING})
+            events.record(connection, now, "endpoint-removed", f"endpoint {name} is being removed", by=by)
+
+    def gone(self, connection: Connection, name: str) -> None:
+        """Nothing of it is left."""
+        connection.execute(delete(endpoints).where((endpoints.c.name == name) & (endpoints.c.state == REMOVING)))
+
+    def wanted(self, row: Any) -> Wanted:
+        """An endpoint as its target is to bring it about; the default version stands first.
+
+        Raises:
+            NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
+        """
+        wish = wish_of(row)
+        secrets = self._sealer.open(row.secrets, endpoint=row.name)
+        ordered = sorted(wish.versions.items(), key=lambda one: (one[0] != wish.default, one[0]))
+        return Wanted(
+            name=row.name,
+            versions=[
+                WantedVersion(
+                    name=name,
+                    module=Module(one.digest, self._registry.manifest(one.digest)),
+                    weight=one.weight,
+                    replicas=one.replicas,
+                )
+                for name, one in ordered
+            ],
+            settings=wish.settings,
+            keys=(secrets.primary, secrets.secondary),
+            token_secret=secrets.token_secret,
+            certificate_key=secrets.certificate_key,
+            port=row.port,
+        )
+
+    def row(self, connection: Connection, name: str) -> Any:
+        """The row of an endpoint.
+
+        Raises:
+            Missing: there is none.
+        """
+        found = self._find(connection, name)
+        if found is None:
+            raise Missing("there is no such endpoint", element=name[:63], remedy="see: edgefleet endpoints list")
+        return found
+
+    @staticmethod
+    def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+        """All endpoints of a scope's teams, as the API shows them."""
+        mine = scope.of_team_column(endpoints.c.team)
+        return [view(one) for one in connection.execute(select(endpoints).where(mine).order_by(endpoints.c.name))]
+
+    def _wish(
+        self,
+        connection: Connection,
+        versions: Mapping[Slug, VersionWish],
+        default: Slug | None,
+        settings: Settings,
+        scope: Scope,
+    ) -> Wish:
+        found: dict[Slug, Version] = {}
+        for name, one in versions.items():
+            if not scope.has_team(one.module.team):
+                raise Missing("there is no such module", element=str(one.module))
+            manifest, digest = self._registry.signed(connection, one.module)
+            if required := [secret.name for secret in manifest.declared.values() if secret.required]:
+                raise Invalid(
+                    f"the module requires secrets, which an endpoint cannot be given yet: {', '.join(required)}",
+                    element=str(one.module),
+                    remedy="declare them as not required",
+                )
+            try:
+                found[name] = msgspec.convert(
+                    {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas},
+                    Version,
+                )
+            except msgspec.ValidationError as error:
+                raise Invalid(str(error), element=f"version {name}") from error
+        if len({one.module.team for one in versions.values()}) > 1:
+            raise Invalid("its versions are modules of several teams", element="versions", remedy="make two endpoints")
+        try:
+            wish = msgspec.convert(
+                {"versions": found, "default": default or next(iter(found), ""), "settings": settings}, Wish
+            )
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error), element="versions") from error
+        return check(wish)
+
+    @staticmethod
+    def _find(connection: Connection, name: str) -> Any:
+        return connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
+
+    @staticmethod
+    def _changed(connection: Connection, now: float, name: str, row: Any, values: dict[str, Any]) -> None:
+        state = {"state": UPDATING, "since": now if row.state != UPDATING else row.since}
+        more = {"generation": row.generation + 1} | state | values
+        connection.execute(update(endpoints).where(endpoints.c.name == name).values(**more))
+
+
+def wish_of(row: Any) -> Wish:
+    return msgspec.json.decode(row.wish, type=Wish)
+
+
+def view(row: Any) -> dict[str, Any]:
+    """An endpoint as the API shows it: what is wished, and how it stood at the last look. Without its secrets."""
+    wish = wish_of(row)
+    stands = msgspec.json.decode(row.standing, type=Standing)
+    return {
+        "name": row.name,
+        "target": row.target,
+        "team": row.team,
+        "generation": row.generation,
+        "state": row.state,
+        "since": row.since,
+        "why": stands.why if row.seen_generation == row.generation else "the change has just been asked for",
+        "url": f"{stands.url}/{row.name}/score" if stands.url else "",
+        "swagger_url": f"{stands.url}/{row.name}/swagger.json" if stands.url else "",
+        "default": wish.default,
+        "versions": {
+            name: {"module": one.module, "weight": _weight(wish, name), "replicas": one.replicas}
+            | {"ready": stands.versions[name].ready if name in stands.versions else 0}
+            | {"provider": stands.versions[name].provider if name in stands.versions else ""}
+            for name, one in wish.versions.items()
+        },
+        "settings": msgspec.to_builtins(wish.settings),
+        "created": row.created,
+        "by": row.by,
+    }
+
+
+def _weight(wish: Wish, name: Slug) -> int:
+    """The default has what the others leave over."""
+    if name != wish.default:
+        return wish.versions[name].weight
+    return 100 - sum(one.weight for other, one in wish.versions.items() if other != wish.default)
+
+
+def _wished(version: Version) -> VersionWish:
+    return VersionWish(ModuleRef.parse(version.module), version.weight, version.replicas)
+
+
+def _stored(wish: Wish) -> dict[str, Any]:
+    team = ModuleRef.parse(wish.versions[wish.default].module).team
+    return {"wish": _json(wish), "team": team}
+
+
+def _json(document: msgspec.Struct) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def _told(wish: Wish) -> str:
+    told = (f"{name} {one.module} {_weight(wish, name)} % x{one.replicas}" for name, one in wish.versions.items())
+    return ", ".join(told)
+
+
+def _needs(row: Any, auth: str) -> None:
+    found = wish_of(row).settings.auth
+    if found != auth:
+        raise Conflict(
+            f"clients come in by {'nothing' if found == 'none' else f'a {found}'}, not by a {auth}",
+            element=f"endpoint {row.name}",
+            remedy=f"set its auth to {auth}",
+        )
+
+
+def _checked(secrets: Secrets, settings: Settings) -> Secrets:
+    """The secrets, if they are usable.
+
+    Raises:
+        Invalid: a key is too short, too long or has other letters; or a certificate lacks its key, or is not its own.
+    """
+    for name in ("primary", "secondary"):
+        key = getattr(secrets, name)
+        if len(key) not in _KEY_LENGTHS or set(key) - set(_KEY):
+            raise Invalid("a key is not usable", element=f"{name} key", remedy="use 16 to 128 letters, digits, - and _")
+    if secrets.primary == secrets.secondary:
+        raise Invalid("both keys are the same", element="keys", remedy="give two, or none")
+    if settings.certificate:
+        check_pair(settings.certificate, secrets.certificate_key)
+    return secrets

@@ -1,0 +1,70 @@
+"""What lets clients into an endpoint, encrypted in its row, so that a copy of the database lets nobody in."""
+
+import base64
+import secrets
+from typing import Final
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fleet.folder import Folder
+from modules.errors import NeedsOperator
+
+_BYTES: Final = 32
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS."""
+
+    primary: str
+    secondary: str
+    token_secret: bytes
+    certificate_key: str = ""
+
+
+def made(*, primary: str = "", secondary: str = "", certificate_key: str = "") -> Secrets:
+    """New ones, where none are given."""
+    return Secrets(
+        primary=primary or new_key(),
+        secondary=secondary or new_key(),
+        token_secret=secrets.token_bytes(_BYTES),
+        certificate_key=certificate_key,
+    )
+
+
+def new_key() -> str:
+    return secrets.token_urlsafe(_BYTES)
+
+
+class Sealer:
+    """Encrypts for the servers of this fleet, by a key that follows from the one of its authority.
+
+    Args:
+        folder: with the authority's key.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        # HKDF (RFC 5869): the authority's key signs, and what follows from it encrypts, without one telling the other.
+        derived = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=b"edgefleet endpoint secrets 1")
+        key = derived.derive(folder.key(folder.ca).read_bytes())
+        self._box = Fernet(base64.urlsafe_b64encode(key))
+
+    def seal(self, opened: Secrets) -> bytes:
+        return self._box.encrypt(msgspec.msgpack.encode(opened))
+
+    def open(self, sealed: bytes, *, endpoint: str) -> Secrets:
+        """What was sealed.
+
+        Raises:
+            NeedsOperator: by another fleet's server.
+        """
+        try:
+            return msgspec.msgpack.decode(self._box.decrypt(sealed), type=Secrets)
+        except InvalidToken as error:
+            raise NeedsOperator(
+                "its keys were encrypted by a server with another authority's key",
+                element=f"endpoint {endpoint}",
+                remedy="give this server the data folder that belongs to its database",
+            ) from error

@@ -1,0 +1,90 @@
+"""What an endpoint is wished to be: its versions and its settings, as they are stored and as the API takes them."""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from modules.bounds import Line, Text
+from modules.errors import Invalid
+from modules.manifest import Names
+from modules.names import DigestField, SlugField
+
+MAX_VERSIONS: Final = 8
+MAX_REPLICAS: Final = 32
+ALL: Final = 100
+
+Cores = Annotated[float, msgspec.Meta(ge=0.01, le=1024)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]{1,300})\Z")]
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One version behind an endpoint: a signed module, its share of the requests in percent, and its replicas."""
+
+    module: Line
+    digest: DigestField
+    weight: Annotated[int, msgspec.Meta(ge=0, le=ALL)] = 0
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=MAX_REPLICAS)] = 1
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an endpoint serves.
+
+    ``cpu_cores`` and ``memory_mb`` (MiB) bound each replica; 0 MiB: what the module's manifest asks for. Each replica
+    works on ``concurrent`` requests at a time, ``waiting`` more wait for ``wait_s`` seconds, and an answer may take
+    ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
+    nothing. Pages of ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is
+    free.
+    """
+
+    cpu_cores: Cores = 1.0
+    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    concurrent: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
+    waiting: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
+    wait_s: Seconds = 10.0
+    answer_s: Seconds = 60.0
+    auth: Literal["key", "token", "none"] = "key"
+    token_life_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86400)] = 12 * 3600
+    cors_origins: Annotated[tuple[Origin, ...], msgspec.Meta(max_length=64)] = ()
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    # The certificate with its chain, in PEM; empty: the endpoint speaks plain HTTP. Its key is among the secrets.
+    certificate: Annotated[str, msgspec.Meta(max_length=64 << 10)] = ""
+    description: Text = ""
+    tags: Names = {}
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that was asked for. The default version answers what the weights of the others leave over."""
+
+    versions: Annotated[dict[SlugField, Version], msgspec.Meta(min_length=1, max_length=MAX_VERSIONS)]
+    default: SlugField
+    settings: Settings = Settings()
+
+
+def check(wish: Wish) -> Wish:
+    """The wish, if its parts belong together.
+
+    Raises:
+        Invalid: the default is no version of it, or the weights are more than all.
+    """
+    if wish.default not in wish.versions:
+        known = ", ".join(sorted(wish.versions))
+        raise Invalid(f"the default {wish.default!r} is not one of its versions: {known}", element="default")
+    total = sum(one.weight for name, one in wish.versions.items() if name != wish.default)
+    if total > ALL:
+        raise Invalid(f"the versions' weights are {total} percent together", element="weight", remedy="100 at most")
+    return wish
+
+
+def settings(given: dict[str, Any], before: Settings | None = None) -> Settings:
+    """Settings from JSON; what is not given stays as it was.
+
+    Raises:
+        Invalid: one is unknown or out of bounds; it says which.
+    """
+    known = {} if before is None else msgspec.to_builtins(before)
+    try:
+        return msgspec.convert(known | given, Settings)
+    except msgspec.ValidationError as error:
+        names = ", ".join(Settings.__struct_fields__)
+        raise Invalid(f"{error}", element="settings", remedy=f"there are {names}") from error

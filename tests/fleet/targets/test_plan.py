@@ -1,0 +1,229 @@
+"""What a container host is told to do: a host that is only simulated, walked by many random histories."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.targets.container import plan
+from fleet.targets.container.plan import Group, Seen, SeenGateway, SeenReplica, Terms
+from modules.protocol.endpoint import Found, Said
+from modules.protocol.routing import Bounds, Table
+
+NAME = "digits"
+BOUNDS = Bounds(concurrent=8, waiting=8, wait_s=1)
+FRONT = SeenGateway(made="g1", running=True)
+
+
+def group(version, mark="a", *, count=1, weight=0):
+    return Group(
+        name=f"{version}-{mark}", version=version, module=f"acme/{mark}:1", count=count, weight=weight, memory_mb=64
+    )
+
+
+class Host:
+    """A container host without containers: steps are carried out at once, or refused; the gateway lags behind."""
+
+    def __init__(self):
+        self.seen, self.said, self.made = Seen(), Said(), 0
+        self.ready, self.wrong = set(), set()
+
+    def replicas(self, **changes):
+        self.seen = msgspec.structs.replace(self.seen, **changes)
+
+    def carry_out(self, step, refused=frozenset()):
+        if type(step) in refused:
+            return
+        seen = self.seen
+        match step:
+            case plan.MakeNetwork():
+                self.replicas(network=True)
+            case plan.Fill(group=one):
+                self.replicas(filled=seen.filled | {one.name})
+            case plan.MakeReplica(group=one, number=number):
+                assert one.name in seen.filled, "a replica without its files"
+                self.made += 1
+                new = SeenReplica(name=f"c{self.made}", group=one.name, number=number, running=True)
+                self.replicas(replicas=(*seen.replicas, new))
+            case plan.StartAgain(name=name):
+                again = (msgspec.structs.replace(one, running=one.running or one.name == name) for one in seen.replicas)
+                self.replicas(replicas=tuple(again))
+            case plan.MakeGateway():
+                self.replicas(gateway=msgspec.structs.replace(FRONT, port=30000))
+            case plan.Stop(name=name):
+                assert name not in self.asked, "a replica is ended that the gateway asks"
+                self.replicas(replicas=tuple(one for one in seen.replicas if one.name != name))
+            case plan.Empty(group=name):
+                assert name not in {one.group for one in seen.replicas}, "files are taken from a replica"
+                self.replicas(filled=seen.filled - {name})
+
+    @property
+    def asked(self):
+        """Whom the gateway may ask: by the table that it uses, and by the one that it will."""
+        table = self.in_use
+        tables = [one for one in (table, self.said.table) if one is not None]
+        slots = [one.slots[NAME] for one in tables if NAME in one.slots]
+        return {replica.instance for slot in slots for version in slot.versions for replica in version.replicas}
+
+    in_use = None
+
+    def one_pass(self, groups, *, refused=frozenset(), takes_table=True):
+        """As ``host.py`` does it."""
+        for step in plan.lacking(groups, FRONT, self.seen):
+            self.carry_out(step, refused)
+        if self.seen.gateway is None:
+            return
+        running = {one.name for one in self.seen.replicas if one.running}
+        found = {name: Found(ready=name in self.ready, wrong=name in self.wrong, provider="CPU") for name in running}
+        self.said = msgspec.structs.replace(self.said, replicas=found)
+        keys = {one.name: "k" for one in groups}
+        route = plan.route(NAME, groups, self.seen, self.said, Terms(BOUNDS, 1.0, keys))
+        if self.said.table is None or self.said.table.slots != {NAME: route}:
+            generation = (self.said.table.generation if self.said.table else 0) + 1
+            self.said = msgspec.structs.replace(self.said, table=Table(generation=generation, slots={NAME: route}))
+        if takes_table:
+            self.in_use = self.said.table
+            self.said = msgspec.structs.replace(self.said, generation=self.said.table.generation)
+        for step in plan.surplus(NAME, groups, self.seen, self.said):
+            self.carry_out(step, refused)
+
+    def become_ready(self):
+        self.ready |= {one.name for one in self.seen.replicas if one.running} - self.wrong
+
+    def served(self):
+        """The versions that clients are answered by, and how many replicas each has."""
+        return {one.name: len(one.replicas) for one in self.in_use.slots[NAME].versions}
+
+
+def settle(host, groups):
+    for _ in range(5):
+        host.one_pass(groups)
+        host.become_ready()
+    host.one_pass(groups)
+
+
+def test_from_nothing_to_an_endpoint_that_serves():
+    """What is asked for is there after a few passes, and another pass changes nothing."""
+    host, groups = Host(), [group("blue", count=2), group("green", weight=10)]
+    settle(host, groups)
+    assert host.served() == {"blue": 2, "green": 1}
+    assert list(plan.lacking(groups, FRONT, host.seen)) == []
+    assert list(plan.surplus(NAME, groups, host.seen, host.said)) == []
+    before = host.said.table
+    host.one_pass(groups)
+    assert host.said.table == before
+
+
+def test_nobody_is_asked_before_it_is_ready():
+    """Replicas that run and are not ready are in no route."""
+    host = Host()
+    host.one_pass([group("blue", count=2)])
+    host.one_pass([group("blue", count=2)])
+    assert host.served() == {"blue": 0}
+    host.ready = {"c1"}
+    host.one_pass([group("blue", count=2)])
+    assert host.served() == {"blue": 1}
+
+
+def test_the_old_group_serves_until_the_whole_new_one_is_ready():
+    """Half of the new group ready is not enough; once all of it is, clients go over, and the old one ends."""
+    host = Host()
+    settle(host, [group("blue", "a", count=2)])
+    new = [group("blue", "b", count=2)]
+    host.one_pass(new)
+    host.ready |= {"c3"}
+    host.one_pass(new)
+    assert host.asked == {"c1", "c2"}
+    host.ready |= {"c4"}
+    host.one_pass(new)
+    assert host.asked == {"c3", "c4"}
+    assert {one.name for one in host.seen.replicas} == {"c3", "c4"}
+    host.one_pass(new)
+    assert host.seen.filled == {"blue-b"}
+
+
+def test_a_gateway_that_has_not_taken_the_table_loses_no_replica():
+    """As long as the gateway uses the old table, what it names is not ended."""
+    host = Host()
+    settle(host, [group("blue", "a")])
+    new = [group("blue", "b")]
+    host.one_pass(new)
+    host.become_ready()
+    host.one_pass(new, takes_table=False)
+    host.one_pass(new, takes_table=False)
+    assert "c1" in {one.name for one in host.seen.replicas}
+    host.one_pass(new)
+    assert {one.name for one in host.seen.replicas} == {"c2"}
+
+
+def test_a_new_version_waits_with_its_share_until_it_is_ready():
+    """Ten percent for a version that does not answer would be ten percent of failures."""
+    host = Host()
+    settle(host, [group("blue")])
+    both = [group("blue"), group("green", weight=10)]
+    host.one_pass(both)
+    assert host.served() == {"blue": 1}
+    host.become_ready()
+    host.one_pass(both)
+    assert host.served() == {"blue": 1, "green": 1}
+
+
+def test_a_version_takes_the_place_of_another():
+    """Where the only version is replaced by one of another name, the old one serves until the new one is ready."""
+    host = Host()
+    settle(host, [group("blue")])
+    host.one_pass([group("green")])
+    assert host.served() == {"blue": 1}
+    host.become_ready()
+    host.one_pass([group("green")])
+    assert host.served() == {"green": 1}
+
+
+def test_a_replica_with_wrong_answers_is_asked_no_more():
+    """One that was ready and does not answer a look stays; one whose answers are wrong goes."""
+    host, groups = Host(), [group("blue", count=2)]
+    settle(host, groups)
+    host.ready = set()
+    host.one_pass(groups)
+    assert host.served() == {"blue": 2}
+    host.wrong = {"c1"}
+    host.one_pass(groups)
+    assert host.served() == {"blue": 1}
+
+
+def test_fewer_replicas_are_taken_from_the_route_before_they_end():
+    """Scaled down, the last number goes: first from the table, then from the host."""
+    host = Host()
+    settle(host, [group("blue", count=3)])
+    host.one_pass([group("blue", count=1)], takes_table=False)
+    assert len(host.seen.replicas) == 3
+    host.one_pass([group("blue", count=1)])
+    assert [one.number for one in host.seen.replicas] == [0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_is_asked_for_somebody_answers(data):
+    """Once an endpoint served, it serves: through any changes, refused steps, and a gateway that lags.
+
+    Only replicas that nobody ended by hand count; steps that would end one that is asked fail the walk itself.
+    """
+    host = Host()
+    settle(host, [group("v0", "a")])
+    for _ in range(data.draw(st.integers(1, 12))):
+        names = data.draw(st.lists(st.sampled_from(["v0", "v1", "v2"]), min_size=1, max_size=3, unique=True))
+        marks = st.sampled_from("abc")
+        groups = [group(name, data.draw(marks), count=data.draw(st.integers(1, 3)), weight=5) for name in names]
+        kinds = [plan.Fill, plan.MakeReplica, plan.Stop, plan.Empty]
+        for _ in range(data.draw(st.integers(1, 3))):
+            refused = frozenset(data.draw(st.lists(st.sampled_from(kinds), max_size=2)))
+            if plan.Fill in refused:
+                refused |= {plan.MakeReplica}
+            host.one_pass(groups, refused=refused, takes_table=data.draw(st.booleans()))
+            if data.draw(st.booleans()):
+                host.become_ready()
+            assert sum(host.served().values()) >= 1
+            alive = {one.name for one in host.seen.replicas if one.running}
+            assert host.asked <= alive
+    settle(host, groups)
+    assert host.served() == {one.version: one.count for one in groups}
+    assert len(host.seen.replicas) == sum(one.count for one in groups)
