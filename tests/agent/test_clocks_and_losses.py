@@ -40,8 +40,7 @@ async def test_a_module_is_restarted_at_once_though_the_clock_begins_in_1970(dev
     """A device without a battery, offline after a power cut: what held the next restart back was another boot's."""
     await device.committed(FIRST)
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
     assert device.row().upkeep.restart_after > device.clock.monotonic()
     device.engine.power_cut()
     device.clock.jump(-1_800_000_000.0)
@@ -92,8 +91,7 @@ async def test_no_expiry_stops_what_runs(device):
     await device.passes(3)
     assert device.served()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
     device.engine.power_cut()
     device.clock.reboot()
     await device.restart()
@@ -141,8 +139,7 @@ async def test_a_rebuilt_device_still_supervises(device):
     await device.passes()
     device.engine.crash(device.row().current.instance)
 
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
     await device.stop()
 
 
