@@ -121,6 +121,18 @@ async def test_a_restart_of_what_was_replaced_meanwhile_starts_nothing(device):
     assert device.row() == replaced, "nor does it count as a restart of the one that is there"
 
 
+async def test_the_gateway_is_told_at_once_where_a_restarted_module_is(device):
+    """The restart itself tells it, whenever the loop looks again; the loop stands still here."""
+    await device.committed(FIRST)
+    await device.stop()
+    old = device.row().current.instance
+    device.engine.crash(old)
+    await device.executor.take(Restart(device.row(), Reason("not-ready", "it ended"), ended=True))
+
+    assert device.row().current.instance != old
+    assert device.route().current.instance == device.row().current.instance
+
+
 async def test_a_silent_module_is_restarted_after_three_probes(device):
     """An instance that runs without answering its health path counts as dead after three probes, not before."""
     await device.committed(FIRST)
