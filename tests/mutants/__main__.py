@@ -46,6 +46,7 @@ _PASSES: Final = tuple(
         "restart_asked",
     )
 )
+_GIVEN: Final = ("tests/agent/test_images_kept.py", "tests/agent/test_secrets.py")
 _COMMANDS: Final = "tests/agent/commands/test"
 _DESK: Final = (f"{_COMMANDS}_desk.py", f"{_COMMANDS}_refused.py", f"{_COMMANDS}_once.py")
 _PEOPLE: Final = "tests/fleet/people/test"
@@ -57,8 +58,8 @@ _TRUST: Final = tuple(
 TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), _TRUST),
     "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
-    "agent/execute.py": _PASSES,
-    "agent/keep.py": (*_PASSES, "tests/agent/test_secrets.py"),
+    "agent/execute.py": (*_PASSES, *_GIVEN),
+    "agent/keep.py": (*_PASSES, *_GIVEN),
     "agent/health.py": ("tests/agent/test_module_client.py", "tests/agent/test_asking.py", *_PASSES),
     "agent/supply.py": ("tests/agent/test_supply.py", *_PASSES),
     "agent/installation.py": ("tests/agent/test_installation.py", f"{_ENGINES}_owners.py"),

