@@ -1,14 +1,17 @@
 """The way of a module through the device, as its rows, its reports and the routing table tell it."""
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 
+from agent import supply
 from modules import manifest
 from modules.errors import EngineBusy
 from modules.manifest import Adjustable, Limits, Needs
 from modules.protocol.phases import Phase
+from modules.protocol.report import Reason
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, Release, make
 
@@ -113,7 +116,11 @@ async def test_the_gateway_knows_of_a_removal_before_the_module_stops(device):
     """Nobody is sent to what is being removed."""
     await device.committed(make())
     told = stops(device)
+    device.engine.gates["stop"] = asyncio.Event()
     await device.order()
+    await device.until(lambda: device.engine.held("stop"))
+    assert device.row().phase is Phase.REMOVING, "it is forgotten when it has stopped"
+    device.engine.gates["stop"].set()
     await device.until(lambda: device.store.slots() == ())
 
     assert [route for _, route in told] == [None]
@@ -236,3 +243,27 @@ async def test_the_candidate_gets_the_gateways_folder(device):
 
 def mode(path):
     return Path(path).stat().st_mode & 0o7777
+
+
+async def test_how_far_a_fetch_is_and_why_it_is_slow_can_be_seen(device, monkeypatch):
+    """The share of what was missing, in thousandths, and the detour that it takes; both go with the fetch."""
+    monkeypatch.setattr(supply, "_TELL_EVERY_S", 0.0)
+    device.puller.detour = "the quicker way is closed"
+    seen = []
+
+    def look(block):
+        seen.append(device.row())
+        return [block]
+
+    device.server.mangle = look
+    await device.order(main=make())
+    await device.phase(Phase.PROBATION)
+
+    shares = [row.target.progress for row in seen if row.target.progress is not None]
+    assert len(set(shares)) > 1
+    assert shares == sorted(shares)
+    assert all(0.0 <= share <= 1.0 and share == round(share, 3) for share in shares)
+    assert {row.reason for row in seen if row.target.progress is not None} == {
+        Reason("detour", "the quicker way is closed")
+    }
+    assert (device.row().target.progress, device.row().reason) == (None, None)

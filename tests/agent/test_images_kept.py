@@ -92,6 +92,7 @@ async def test_a_revert_brings_the_previous_image_back(device):
 
     assert device.serves() == "acme/digits:1"
     assert device.served()
+    assert image(FIRST) in device.engine.images
 
 
 async def test_going_back_needs_no_disk_for_files_that_are_there(device):

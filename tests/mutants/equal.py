@@ -42,6 +42,18 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/execute.py",
+        "Executor._was_stopped: return False",
+        "False  =>  True",
+        "a row is brought to *starting* together with its candidate",
+    ),
+    Equal(
+        "agent/execute.py",
+        "Executor._revert: await self._finish_revert(row)",
+        "await self._finish_revert(row)  =>  pass",
+        "the next pass finds it *reverting*, and takes the step that is the same call",
+    ),
+    Equal(
+        "agent/execute.py",
         "Executor._start: self._hands.routed()",
         "self._hands.routed()  =>  pass",
         "a step that ends wakes the loop, and each pass begins with the same call",

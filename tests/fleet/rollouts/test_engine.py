@@ -270,6 +270,9 @@ def test_an_order_that_is_too_large_fails_that_device_alone(fleet, monkeypatch):
     shown = {one["device"]: one for one in fleet.view(rollout)["devices"]}
     assert shown["dev-a"]["phase"] == "rejected"
     assert "300000 bytes" in shown["dev-a"]["reason"]["message"]
+    with fleet.database.read() as connection:
+        waiting = select(rows.c.device).where(rows.c.counter.is_(None))
+        assert connection.execute(waiting).all() == [], "it counts for the size of no later order"
 
 
 def test_a_defect_in_one_rollout_holds_up_no_other(fleet, monkeypatch):
