@@ -1,10 +1,12 @@
 """The way of a module through the device, as its rows, its reports and the routing table tell it."""
 
 import asyncio
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import pytest
 
 from agent import supply
 from modules import manifest
@@ -267,3 +269,49 @@ async def test_how_far_a_fetch_is_and_why_it_is_slow_can_be_seen(device, monkeyp
         Reason("detour", "the quicker way is closed")
     }
     assert (device.row().target.progress, device.row().reason) == (None, None)
+
+
+async def test_a_start_for_which_the_engine_has_no_time_counts_for_nothing(device):
+    """It says nothing of the candidate, and is tried again after the shortest pause."""
+    device.engine.start_errors = [EngineBusy("not now")]
+    await device.order(main=make())
+    await device.until(lambda: device.row().reason is not None)
+    target = device.row().target
+
+    assert (target.phase, target.attempts, target.candidate) == (Phase.STAGED, 0, None)
+    assert 4.0 <= target.not_before - device.clock.monotonic() <= 6.0
+
+
+async def test_what_fails_again_and_again_is_tried_ever_more_seldom_and_said_once(device, caplog):
+    """The pauses double; the log has one line for as long as the reason is the same."""
+    device.server.down = True
+    await device.order(main=make())
+    for tries in (1, 2, 3):
+        await device.until(lambda tries=tries: device.row().target.attempts == tries)
+        pause = device.row().target.not_before - device.clock.monotonic()
+        assert 0.8 <= pause / (5.0 * 2 ** (tries - 1)) <= 1.2
+        device.clock.advance(pause)
+
+    assert caplog.text.count(" waits ") == 1
+    device.server.down = False
+    await device.phase(Phase.PROBATION, flowing=5.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "Input/output error", "blobs/x"), "blobs/x: Input/output error"),
+        (OSError("nobody knows"), "disk: nobody knows"),
+    ],
+)
+async def test_what_the_disk_says_is_in_the_report(device, monkeypatch, error, said):
+    """Which file, and what is wrong with it, as far as that is known."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(device.shelf, "lay_out", fails)
+    await device.order(main=make())
+    await device.until(lambda: device.row().reason is not None)
+
+    assert device.row().reason.message.startswith(said)

@@ -491,6 +491,17 @@ def test_a_large_wave_is_ordered_in_bounded_steps(small_fleet):
     assert set(small_fleet.phases(rollout).values()) == {"ordered"}
 
 
+def test_a_rollout_without_room_for_its_orders_is_not_looked_at_again_at_once(fleet, monkeypatch):
+    """Nor is it forgotten: with room it goes on by itself."""
+    with monkeypatch.context() as full:
+        full.setattr(engine.orders, "room", lambda _: 0)
+        fleet.start(fleet.add_module("digits"))
+        assert fleet.engine.tick() is False
+    fleet.now += 0.1
+    fleet.tick()
+    assert fleet.order("dev-a") is not None
+
+
 def test_a_tick_says_whether_devices_wait_that_said_their_facts(small_fleet, monkeypatch):
     """A few are looked at in each, and the next one need not be waited for."""
     monkeypatch.setattr(engine, "ORDERS_PER_TICK", 1)
