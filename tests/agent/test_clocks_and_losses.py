@@ -164,13 +164,13 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
             if pause:
                 await stays_down(device)
             device.clock.advance(pause * 1.2)  # and the most that chance adds
-            await device.until(device.served)
+            await is_up_again(device)
             assert told() == 1
         device.engine.crash(instance)
         device.clock.advance(3.0)
         await stays_down(device)
         device.clock.advance(2.0)
-        await device.until(device.served)
+        await is_up_again(device)
         assert device.engine.stops == [instance] * 4, "what is left of it goes first"
         assert device.engine.images, "and somebody may have removed its image"
     assert device.row().current.instance == instance
@@ -183,8 +183,14 @@ async def test_a_crashed_module_comes_back_though_the_disk_is_full(device, monke
         disk.setattr(Store, "save", full)
         device.engine.crash(device.row().current.instance)
         await device.until(device.served, flowing=1.0)
+        await is_up_again(device)
     assert told() == 2
     await device.stop()
+
+
+async def is_up_again(device):
+    """It answers, and its restart has come to its end, which no row can say."""
+    await device.until(lambda: device.served() and not device.loop._tasks)
 
 
 async def stays_down(device):

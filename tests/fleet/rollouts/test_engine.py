@@ -493,9 +493,11 @@ def test_a_large_wave_is_ordered_in_bounded_steps(small_fleet):
 
 def test_a_rollout_without_room_for_its_orders_is_not_looked_at_again_at_once(fleet, monkeypatch):
     """Nor is it forgotten: with room it goes on by itself."""
+    ref = fleet.add_module("digits")
     with monkeypatch.context() as full:
         full.setattr(engine.orders, "room", lambda _: 0)
-        fleet.start(fleet.add_module("digits"))
+        full.setattr(fleet, "tick", fleet.engine.tick)
+        fleet.start(ref)
         assert fleet.engine.tick() is False
     fleet.now += 0.1
     fleet.tick()
