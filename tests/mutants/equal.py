@@ -353,6 +353,18 @@ EQUAL: Final = (
         "how often trust metadata may be fetched for commands is a guess",
     ),
     Equal(
+        "agent/commands/desk.py",
+        "Desk._resume: self._resumed = True",
+        "self._resumed = True  =>  pass",
+        "looked for again before each command, there is none that is neither being followed nor answered",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        "Desk._resume: self._resumed = True",
+        "True  =>  False",
+        "looked for again before each command, there is none that is neither being followed nor answered",
+    ),
+    Equal(
         "agent/commands/kept.py",
         ": MOST: Final = 256",
         "256  =>  257",

@@ -7,6 +7,7 @@ import pytest
 
 from agent.commands import answers, desk
 from agent.commands.kept import FILE, OPEN
+from modules.errors import NoSpace
 
 
 async def test_a_command_is_followed_and_answered(device):
@@ -251,3 +252,28 @@ async def test_a_command_of_a_new_director_is_believed_after_one_look(device):
     device.clock.advance(61)
 
     assert (await device.does()).state == "done"
+
+
+async def test_a_command_that_is_being_followed_is_not_taken_for_one_that_broke_off(device, monkeypatch):
+    """Another one's last answer met a full disk, and comes later; this one goes on to its own end."""
+    hold = asyncio.Event()
+
+    async def look():
+        await hold.wait()
+
+    def full(_):
+        raise NoSpace("database or disk is full", element=FILE)
+
+    monkeypatch.setattr(device.host, "look", look)
+    slow, lost = device.command("collect-now"), device.command()
+    device.gets(slow)
+    await device.until(lambda: device.desk._following)
+    with monkeypatch.context() as disk:
+        disk.setattr(device.desk._kept, "say", full)
+        device.gets(lost)
+        await device.until(lambda: not device.desk._resumed)
+    await device.does()
+    assert (await device.answer(lost)).state == "failed"
+    hold.set()
+
+    assert (await device.answer(slow)).state == "done"

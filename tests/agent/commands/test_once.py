@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,36 @@ def test_a_starting_agent_looks_for_commands_as_long_as_one_has_no_last_answer(f
     assert store.document(OPEN) is not None
     kept.say([(answered(second), b"x")])
     assert store.document(OPEN) is None
+    store.close()
+
+
+def test_results_of_long_ago_go_and_their_last_answers_stay(folder, monkeypatch):
+    """The newest are kept, as many bytes as there may be."""
+    monkeypatch.setattr("agent.commands.kept.MOST_BYTES", 10)
+    kept, store, command = made(folder)
+    three = [command() for _ in range(3)]
+    for one in three:
+        kept.begin(one, digest="d", keys={"key-a"})
+        result = msgspec.structs.replace(answered(one), state="running")
+        kept.say([(result, b"four"), (msgspec.structs.replace(answered(one), part=2), b"1")])
+    kept.begin(command(), digest="d", keys={"key-a"})
+
+    assert [kept.parts(one.id) for one in three] == [[2], [1, 2], [1, 2]]
+    store.close()
+
+
+def test_a_file_that_was_damaged_in_the_middle_is_made_anew(folder):
+    """Which its first use finds; what was issued by then may have been followed."""
+    kept, store, command = made(folder)
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    pages = bytearray((folder / FILE).read_bytes())
+    pages[4096:] = b"\xff" * (len(pages) - 4096)
+    (folder / FILE).write_bytes(pages)
+    kept = Kept(folder, store)
+
+    assert kept.floor(["key-a"]) == first.issued
+    assert kept.all() == []
     store.close()
 
 
