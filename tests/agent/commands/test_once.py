@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections import Counter
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agent.commands import collect_now
 from agent.commands.kept import FILE, MOST_REFUSED, OPEN, Kept
 from agent.store import Store
+from modules.errors import NoSpace
 from modules.protocol.commands import Answer
 from tests.agent.commands.commanding import Commanded
 from tests.agent.conftest import short_folder
@@ -177,14 +179,53 @@ def test_a_file_that_was_damaged_in_the_middle_is_made_anew(folder):
     kept, store, command = made(folder)
     first = command()
     kept.begin(first, digest="d", keys={"key-a"})
-    pages = bytearray((folder / FILE).read_bytes())
-    pages[4096:] = b"\xff" * (len(pages) - 4096)
-    (folder / FILE).write_bytes(pages)
+    damage(folder / FILE)
     kept = Kept(folder, store)
 
     assert kept.floor(["key-a"]) == first.issued
     assert kept.all() == []
     store.close()
+
+
+def test_what_cannot_be_kept_is_said_and_the_file_is_looked_at_anew(folder):
+    """Whoever asked goes no further; a file that was damaged by then is found by the next use."""
+    kept, store, command = made(folder)
+    with pytest.raises(NoSpace, match="unable to open"):
+        Kept(folder / "nowhere", store).all()
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    kept.say([(answered(first), b"x")])
+    with pytest.raises(NoSpace, match="no command can be followed") as held:
+        kept.say([(answered(first), b"y")])
+    assert kept.answer(first.id, 1) == b"x", f"whoever has the error does not keep the file locked: {held.value}"
+
+    with pytest.raises(NoSpace):
+        kept.say([(answered(first), b"y")])
+    damage(folder / FILE)
+    assert kept.all() == []
+    store.close()
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_not_thrown_away(folder):
+    """Only a damaged one is."""
+    kept, store, command = made(folder)
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    other = sqlite3.connect(folder / FILE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(NoSpace, match="locked"):
+        kept.all()
+    other.close()
+
+    assert [one.id for one in kept.all()] == [first.id]
+    store.close()
+
+
+def damage(path):
+    """Spoil all but the first page."""
+    pages = bytearray(path.read_bytes())
+    pages[4096:] = b"\xff" * (len(pages) - 4096)
+    path.write_bytes(pages)
 
 
 def test_what_was_refused_long_ago_is_forgotten_with_its_answer(folder):
