@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import stat
 from collections import Counter
 
 import msgspec
@@ -218,6 +219,28 @@ def test_a_file_that_cannot_be_read_for_a_while_is_not_thrown_away(folder):
     other.close()
 
     assert [one.id for one in kept.all()] == [first.id]
+    store.close()
+
+
+def test_what_is_no_file_is_replaced_by_one_for_the_agent_alone(folder):
+    """A folder of that name, say: nothing else on the device reads what commands answered."""
+    (folder / FILE).mkdir()
+    (folder / FILE / "inner").touch()
+    kept, store, _ = made(folder)
+
+    assert kept.all() == []
+    assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
+    store.close()
+
+
+def test_the_file_is_synced_small_in_memory_and_shrinks(folder):
+    """A power cut takes back nothing that was written; what is forgotten takes no room."""
+    kept, store, _ = made(folder)
+    db = kept._opened()
+    asked = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "cache_size", "auto_vacuum")}
+    db.close()
+
+    assert asked == {"synchronous": 3, "cache_size": -256, "auto_vacuum": 1}
     store.close()
 
 
