@@ -372,6 +372,12 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/commands/kept.py",
+        "Kept._opened: db.close()",
+        "db.close()  =>  pass",
+        "a connection that could not be used holds no lock, and goes with the error that says so",
+    ),
+    Equal(
+        "agent/commands/kept.py",
         ": MOST: Final = 256",
         "256  =>  257",
         "how many commands are remembered is a guess, and bounds the file",

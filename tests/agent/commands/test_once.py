@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import stat
 from collections import Counter
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -175,12 +176,26 @@ def test_results_of_long_ago_go_and_their_last_answers_stay(folder, monkeypatch)
     store.close()
 
 
-def test_a_file_that_was_damaged_in_the_middle_is_made_anew(folder):
+def damage(path):
+    """Spoil all but the first page."""
+    pages = bytearray(path.read_bytes())
+    pages[4096:] = b"\xff" * (len(pages) - 4096)
+    path.write_bytes(pages)
+
+
+def made_by_another(path):
+    """An agent of another version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize("spoil", [damage, made_by_another])
+def test_a_file_that_is_not_ours_to_the_last_page_is_made_anew(folder, spoil):
     """Which its first use finds; what was issued by then may have been followed."""
     kept, store, command = made(folder)
     first = command()
     kept.begin(first, digest="d", keys={"key-a"})
-    damage(folder / FILE)
+    spoil(folder / FILE)
     kept = Kept(folder, store)
 
     assert kept.floor(["key-a"]) == first.issued
@@ -242,13 +257,6 @@ def test_the_file_is_synced_small_in_memory_and_shrinks(folder):
 
     assert asked == {"synchronous": 3, "cache_size": -256, "auto_vacuum": 1}
     store.close()
-
-
-def damage(path):
-    """Spoil all but the first page."""
-    pages = bytearray(path.read_bytes())
-    pages[4096:] = b"\xff" * (len(pages) - 4096)
-    path.write_bytes(pages)
 
 
 def test_what_was_refused_long_ago_is_forgotten_with_its_answer(folder):
