@@ -237,6 +237,18 @@ def test_a_file_that_cannot_be_read_for_a_while_is_not_thrown_away(folder):
     store.close()
 
 
+def test_a_file_is_looked_at_as_a_whole_only_once(folder):
+    """That costs more than a use; what is damaged later is found when it is met."""
+    kept, store, command = made(folder)
+    kept.begin(command(), digest="d", keys={"key-a"})
+    damage(folder / FILE)
+    with pytest.raises(NoSpace):
+        kept.all()
+
+    assert kept.all() == []
+    store.close()
+
+
 def test_what_is_no_file_is_replaced_by_one_for_the_agent_alone(folder):
     """A folder of that name, say: nothing else on the device reads what commands answered."""
     (folder / FILE).mkdir()
