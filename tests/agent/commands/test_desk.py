@@ -8,6 +8,7 @@ import pytest
 from agent.commands import answers, desk
 from agent.commands.kept import FILE, OPEN
 from modules.errors import NoSpace
+from tests.doubles import keys
 
 
 async def test_a_command_is_followed_and_answered(device):
@@ -277,3 +278,41 @@ async def test_a_command_that_is_being_followed_is_not_taken_for_one_that_broke_
     hold.set()
 
     assert (await device.answer(slow)).state == "done"
+
+
+async def test_strangers_have_metadata_fetched_once_a_minute_at_most(device):
+    """Whose signature is not known may be a new director's; a flood of such commands brings no flood of questions."""
+
+    async def asked():
+        command = device.command()
+        device.gets(command, signer=keys.signer())
+        assert (await device.answer(command)).part == 1
+        return len(device.metadata.asked)
+
+    await device.does()
+    before = len(device.metadata.asked)
+    assert await asked() == before
+    device.clock.advance(61.0)
+    assert (after := await asked()) > before
+    assert await asked() == after
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (NoSpace("it is full", element="x"), "no-space", "x: it is full"),
+        (OSError(5, "Input/output error", "x"), "needs-operator", "x: Input/output error"),
+        (OSError("odd"), "needs-operator", "disk: odd"),
+    ],
+)
+async def test_what_fails_says_why(device, monkeypatch, error, code, says):
+    """The answer is *failed*, with the reason and what it is about."""
+
+    async def fails():
+        raise error
+
+    monkeypatch.setattr(device.host, "look", fails)
+    said = await device.does("collect-now")
+
+    assert (said.state, said.reason.code, said.part) == ("failed", code, 1)
+    assert said.reason.message.startswith(says)
