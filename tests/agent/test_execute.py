@@ -1,14 +1,19 @@
 """The way of a module through the device, as its rows, its reports and the routing table tell it."""
 
+import asyncio
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import pytest
 
+from agent import supply
 from modules import manifest
 from modules.errors import EngineBusy
 from modules.manifest import Adjustable, Limits, Needs
 from modules.protocol.phases import Phase
+from modules.protocol.report import Reason
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, Release, make
 
@@ -113,10 +118,14 @@ async def test_the_gateway_knows_of_a_removal_before_the_module_stops(device):
     """Nobody is sent to what is being removed."""
     await device.committed(make())
     told = stops(device)
+    device.engine.gates["stop"] = asyncio.Event()
     await device.order()
+    await device.until(lambda: device.engine.held("stop"))
+    assert device.row().phase is Phase.REMOVING, "it is forgotten when it has stopped"
+    device.engine.gates["stop"].set()
     await device.until(lambda: device.store.slots() == ())
 
-    assert [route for _, route in told] == [None]
+    assert {route is None for _, route in told} == {True}
 
 
 async def test_a_wrong_answer_is_reverted_and_remembered(device):
@@ -236,3 +245,73 @@ async def test_the_candidate_gets_the_gateways_folder(device):
 
 def mode(path):
     return Path(path).stat().st_mode & 0o7777
+
+
+async def test_how_far_a_fetch_is_and_why_it_is_slow_can_be_seen(device, monkeypatch):
+    """The share of what was missing, in thousandths, and the detour that it takes; both go with the fetch."""
+    monkeypatch.setattr(supply, "_TELL_EVERY_S", 0.0)
+    device.puller.detour = "the quicker way is closed"
+    seen = []
+
+    def look(block):
+        seen.append(device.row())
+        return [block]
+
+    device.server.mangle = look
+    await device.order(main=make())
+    await device.phase(Phase.PROBATION)
+
+    shares = [row.target.progress for row in seen if row.target.progress is not None]
+    assert len(set(shares)) > 1
+    assert shares == sorted(shares)
+    assert all(0.0 <= share <= 1.0 and share == round(share, 3) for share in shares)
+    assert {row.reason for row in seen if row.target.progress is not None} == {
+        Reason("detour", "the quicker way is closed")
+    }
+    assert (device.row().target.progress, device.row().reason) == (None, None)
+
+
+async def test_a_start_for_which_the_engine_has_no_time_counts_for_nothing(device):
+    """It says nothing of the candidate, and is tried again after the shortest pause."""
+    device.engine.start_errors = [EngineBusy("not now")]
+    await device.order(main=make())
+    await device.until(lambda: device.row().reason is not None)
+    target = device.row().target
+
+    assert (target.phase, target.attempts, target.candidate) == (Phase.STAGED, 0, None)
+    assert 4.0 <= target.not_before - device.clock.monotonic() <= 6.0
+
+
+async def test_what_fails_again_and_again_is_tried_ever_more_seldom_and_said_once(device, caplog):
+    """The pauses double; the log has one line for as long as the reason is the same."""
+    device.server.down = True
+    await device.order(main=make())
+    for tries in (1, 2, 3):
+        await device.until(lambda tries=tries: device.row().target.attempts == tries)
+        pause = device.row().target.not_before - device.clock.monotonic()
+        assert 0.8 <= pause / (5.0 * 2 ** (tries - 1)) <= 1.2
+        device.clock.advance(pause)
+
+    assert caplog.text.count(" waits ") == 1
+    device.server.down = False
+    await device.phase(Phase.PROBATION, flowing=5.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "Input/output error", "blobs/x"), "blobs/x: Input/output error"),
+        (OSError("nobody knows"), "disk: nobody knows"),
+    ],
+)
+async def test_what_the_disk_says_is_in_the_report(device, monkeypatch, error, said):
+    """Which file, and what is wrong with it, as far as that is known."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(device.shelf, "lay_out", fails)
+    await device.order(main=make())
+    await device.until(lambda: device.row().reason is not None)
+
+    assert device.row().reason.message.startswith(said)

@@ -66,8 +66,7 @@ async def test_a_lost_image_is_found_though_the_disk_is_full(device):
     device.host.facts = msgspec.structs.replace(device.host.facts, disk_free_mb=0)
     device.engine.images.clear()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
 
     assert device.engine.images == {large.manifest.runtimes[0].image.manifest.sha256}
 
@@ -78,8 +77,7 @@ async def test_images_that_somebody_removed_are_made_again(device):
     device.server.silent = True
     device.engine.images.clear()
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
     assert device.engine.images
 
 
@@ -94,6 +92,7 @@ async def test_a_revert_brings_the_previous_image_back(device):
 
     assert device.serves() == "acme/digits:1"
     assert device.served()
+    assert image(FIRST) in device.engine.images
 
 
 async def test_going_back_needs_no_disk_for_files_that_are_there(device):

@@ -1,10 +1,13 @@
 """A candidate that somebody ended, above all an engine that was started again, is started again and not condemned."""
 
+import asyncio
+
 import pytest
 
 from agent.engines.contract import Instance
 from agent.verdict import Evidence, stopped
 from modules.protocol.phases import Phase
+from tests.agent.test_execute import stops
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import make
 
@@ -31,6 +34,53 @@ async def test_an_engine_that_restarts_on_probation_condemns_nothing(device, cod
 
     assert device.chain()[-2:] != ["probation", "reverting"]
     await ends_committed(device)
+
+
+async def test_a_stopped_candidate_is_cleared_away_before_it_is_started_again(device):
+    """The traffic goes back to the committed module first."""
+    await device.committed(GOOD)
+    await device.order(main=NEW)
+    await device.phase(Phase.PROBATION)
+    candidate, told = device.row().candidate.instance, stops(device)
+    device.engine.gates["start"] = asyncio.Event()
+    device.engine.crash(candidate, code=0)
+    await device.until(lambda: device.engine.held("start"))
+
+    ((instance, route),) = told
+    assert (instance, route.current.module, route.previous) == (candidate, "acme/digits:1", None)
+    device.engine.gates["start"].set()
+    await ends_committed(device)
+
+
+async def test_a_candidate_that_takes_the_agent_down_with_it_is_given_up(device):
+    """Each start is counted before it is made, and three are enough."""
+    await device.committed(GOOD)
+    device.engine.gates["start"] = asyncio.Event()
+    await device.order(main=NEW)
+    for times in (1, 2, 3):
+        await device.until(lambda: device.engine.held("start"))
+        assert device.row().target.attempts == times
+        await device.restart()
+    await device.phase(Phase.REVERTED)
+
+    assert "given up after 3 starts" in device.store.failed(NEW.digest).message
+    assert device.serves() == "acme/digits:1"
+    await device.stop()
+
+
+async def test_a_manifest_that_was_changed_once_it_was_staged_is_said_and_waited_with(device):
+    """Nothing has been started, so nothing is condemned; the committed module serves on."""
+    await device.committed(GOOD)
+    device.engine.gates["load"] = asyncio.Event()
+    await device.order(main=NEW)
+    await device.until(lambda: device.engine.held("load"))
+    device.shelf._manifest(NEW.digest).write_bytes(b"{}")
+    device.engine.gates["load"].set()
+    await device.until(lambda: device.row().reason is not None)
+
+    assert (device.row().phase, device.row().reason.code) == (Phase.STAGED, "untrusted")
+    assert device.row().target.not_before > device.clock.monotonic()
+    assert device.serves() == "acme/digits:1"
 
 
 async def test_an_engine_that_was_away_condemns_nothing(device):
@@ -72,6 +122,7 @@ async def test_a_candidate_that_is_ended_while_it_is_proved_is_started_again(dev
     device.engine.restart()
     await device.until(lambda: device.row().target.stopped == 1, flowing=0.1)
 
+    assert device.chain()[5:7] == ["starting", "staged"], "it was never ready"
     await ends_committed(device)
 
 

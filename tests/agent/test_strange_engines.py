@@ -31,8 +31,7 @@ async def test_a_list_that_nobody_understands_is_no_evidence(device, monkeypatch
     assert (device.engine.stops, device.served()) == ([], True)
 
     device.engine.crash(serving)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
 
 
 async def test_an_engine_that_hangs_holds_up_no_pass(device, monkeypatch):
@@ -106,8 +105,7 @@ async def test_a_pass_that_meets_a_defect_is_tried_again(device, monkeypatch, ca
 
     broken = False
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
 
 
 async def test_what_cannot_be_removed_fails_no_pass(device, monkeypatch, caplog):

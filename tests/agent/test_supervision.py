@@ -36,8 +36,7 @@ async def test_a_crashed_module_is_restarted_and_recovers(device):
     await device.committed(FIRST)
     old = device.row().current.instance
     device.engine.crash(old)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
 
     assert device.row().current.instance != old
     assert device.route().current.instance == device.row().current.instance
@@ -122,6 +121,18 @@ async def test_a_restart_of_what_was_replaced_meanwhile_starts_nothing(device):
     assert device.row() == replaced, "nor does it count as a restart of the one that is there"
 
 
+async def test_the_gateway_is_told_at_once_where_a_restarted_module_is(device):
+    """The restart itself tells it, whenever the loop looks again; the loop stands still here."""
+    await device.committed(FIRST)
+    await device.stop()
+    old = device.row().current.instance
+    device.engine.crash(old)
+    await device.executor.take(Restart(device.row(), Reason("not-ready", "it ended"), ended=True))
+
+    assert device.row().current.instance != old
+    assert device.route().current.instance == device.row().current.instance
+
+
 async def test_a_silent_module_is_restarted_after_three_probes(device):
     """An instance that runs without answering its health path counts as dead after three probes, not before."""
     await device.committed(FIRST)
@@ -144,8 +155,7 @@ async def test_a_module_that_hangs_holds_up_nobody_else(device):
     await device.passes(3)
     device.engine.crash(device.row("side").current.instance)
 
-    await device.until(lambda: device.row("side").upkeep.restarts == 1)
-    await device.until(lambda: device.served("side"))
+    await device.restarted("side")
     assert device.row("main").upkeep.restarts == 0
     await device.stop()  # and with it the probe that is still under way
 
@@ -465,28 +475,30 @@ async def test_a_network_that_swallows_everything_does_not_hold_up_supervision(d
 async def test_left_over_instances_are_stopped(device, left):
     """What a crash left running, and no row names, is stopped when the agent has nothing else to do."""
     await device.committed(FIRST)
+    await device.tidied()
+    await device.stop()
     launch = device.engine.launch(device.row().current.instance)
     for number in range(left):
         folder = device.folder / "i" / f"x{number}"
         folder.mkdir()
-        other = type(launch)(
-            **{name: getattr(launch, name) for name in launch.__struct_fields__}
-            | {"instance": f"main-00000000-{900 + number}", "socket_dir": str(folder)}
-        )
+        other = msgspec.structs.replace(launch, instance=f"main-00000000-x{number}", socket_dir=str(folder))
         await device.engine.start(other)
+    device.start()
     await device.until(lambda: len(device.engine.stops) == left)
 
     assert device.served()
+    await device.stop()
 
 
 async def test_what_cannot_be_stopped_keeps_its_folder(device):
     """A left-over that the engine does not stop yet still runs there; it goes, with its folder, once it is stopped."""
     await device.committed(FIRST)
+    await device.tidied()
+    await device.stop()
     folder = device.folder / "i" / "x0"
     folder.mkdir()
     launch = device.engine.launch(device.row().current.instance)
     other = msgspec.structs.replace(launch, instance="main-00000000-x0", socket_dir=str(folder))
-    await device.stop()
     await device.engine.start(other)
     stop, tries = device.engine.stop, []
 
@@ -512,8 +524,7 @@ async def test_a_module_may_not_write_to_the_host_once_it_serves(device):
     folder = Path(device.row().current.socket).parent
     assert folder.stat().st_mode & 0o7777 == 0o2750
     device.engine.crash(device.row().current.instance)
-    await device.until(lambda: device.row().upkeep.restarts == 1)
-    await device.until(device.served)
+    await device.restarted()
     folder = Path(device.row().current.socket).parent
     assert folder.stat().st_mode & 0o7777 == 0o2750
 

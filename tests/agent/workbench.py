@@ -213,6 +213,15 @@ class Bench:
         after = self.loop.passes + count
         await self.until(lambda: self.loop.passes >= after)
 
+    async def tidied(self) -> None:
+        """Let it remove what no row names: until a row changes it touches nothing more, and may be stopped."""
+        await self.until(lambda: self.loop._pruned == self.store.slots())
+
+    async def restarted(self, slot: str = "main") -> None:
+        """Let the first restart of a committed module come to its end; its engine runs it some time before that."""
+        await self.until(lambda: (kept := self.row(slot).upkeep).restarts == 1 and kept.trouble is None)
+        assert self.served(slot)
+
     async def committed(self, release, *, slot: str = "main") -> None:
         """Order a module and let it come to the end of its way."""
         await self.order(**{slot: release})

@@ -125,6 +125,8 @@ class SimulatedEngine:
             one.server = await asyncio.start_unix_server(
                 lambda reader, writer: self._serve(one, reader, writer), path=launch.socket
             )
+            if one.exit_code is not None:
+                self._close(one)  # it was ended meanwhile
         return self._show(one)
 
     async def stop(self, instance: str, *, grace_s: float) -> None:

@@ -42,6 +42,18 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/execute.py",
+        "Executor._was_stopped: return False",
+        "False  =>  True",
+        "a row is brought to *starting* together with its candidate",
+    ),
+    Equal(
+        "agent/execute.py",
+        "Executor._revert: await self._finish_revert(row)",
+        "await self._finish_revert(row)  =>  pass",
+        "the next pass finds it *reverting*, and takes the step that is the same call",
+    ),
+    Equal(
+        "agent/execute.py",
         "Executor._start: self._hands.routed()",
         "self._hands.routed()  =>  pass",
         "a step that ends wakes the loop, and each pass begins with the same call",
@@ -130,6 +142,43 @@ EQUAL: Final = (
         "Inbox._another: self._refused = None",
         "self._refused = None  =>  pass",
         "whoever wakes it has named a newest order, which is looked at instead, then and later",
+    ),
+    Equal(
+        "agent/keep.py",
+        ": _GIVEN_AGAIN_S: Final = 5.0",
+        "5.0  =>  6.0",
+        "how soon a disk has room or an engine time again is a guess",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._is_signalled: passed = self._hands.clock.monotonic() - placed.signalled "
+        "if placed.signalled is not None else -1.0",
+        "1.0  =>  2.0",
+        "any number below zero says that it was not signalled",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._is_signalled: return 0.0 <= passed <= _DIES_OF_SIGNAL_S",
+        "0.0 <= passed <= _DIES_OF_SIGNAL_S  =>  (0.0 <= passed < _DIES_OF_SIGNAL_S)",
+        "how soon is a guess: the last nanosecond belongs to either side",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._restart_in_place: tries = self._unwritten.get(slot.slot, (0, 0.0))[0] + 1",
+        "0.0  =>  1.0",
+        "only the number of the pair is asked for here",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
+        "0  =>  1",
+        "only the time of the pair is asked for here",
+    ),
+    Equal(
+        "agent/keep.py",
+        "Keeper._held_back: return self._unwritten.get(slot.slot, (0, 0.0))[1] > self._hands.clock.monotonic()",
+        "0.0  =>  1.0",
+        "it is past either way: no agent begins in the first second of its machine",
     ),
     Equal(
         "agent/keep.py",
@@ -302,6 +351,30 @@ EQUAL: Final = (
         ": _ASK_EVERY_S: Final = 60.0",
         "60.0  =>  61.0",
         "how often trust metadata may be fetched for commands is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        "Desk._resume: self._resumed = True",
+        "self._resumed = True  =>  pass",
+        "looked for again before each command, there is none that is neither being followed nor answered",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        "Desk._resume: self._resumed = True",
+        "True  =>  False",
+        "looked for again before each command, there is none that is neither being followed nor answered",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        "Kept._opened: db = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)",
+        "1.0  =>  2.0",
+        "how long somebody else's lock is waited for is a guess: this file is the agent's own",
+    ),
+    Equal(
+        "agent/commands/kept.py",
+        "Kept._opened: db.close()",
+        "db.close()  =>  pass",
+        "a connection that could not be used holds no lock, and goes with the error that says so",
     ),
     Equal(
         "agent/commands/kept.py",

@@ -218,6 +218,24 @@ FLEET: Final = (
         "without room none of them is ordered: that there is one is all that is asked",
     ),
     Equal(
+        "fleet/rollouts/engine.py",
+        "Engine._order_alone: connection.execute(update(member_rows).where(mine).values(counter=0))",
+        "0  =>  1",
+        "any number says that it waits for no order any more; what a device refuses is looked for by its phase, too",
+    ),
+    Equal(
+        "fleet/rollouts/engine.py",
+        "Engine._order_alone: members.fail(connection, mine, Reason(error.code, str(error)[:2000]))",
+        "2000  =>  2001",
+        "how much of a reason is kept is a guess",
+    ),
+    Equal(
+        "fleet/rollouts/engine.py",
+        "_soon: return now if room else now + 0.001",
+        "0.001  =>  1.001",
+        "how soon there may be room again is a guess, and what makes room wakes the engine",
+    ),
+    Equal(
         "fleet/rollouts/judge.py",
         "_needed: return max(1, math.ceil(round(wave.reached * asked.success_percent / 100, 6)))",
         "6  =>  7",

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.house.tree import ROOT
+from tests.mutants import trial
 from tests.mutants.__main__ import TESTS, equal, sample
 from tests.mutants.equal import EQUAL
 from tests.mutants.mutations import mutations
@@ -99,3 +100,17 @@ def test_a_trial(tmp_path):
     harmless = case._replace(mutation=case.mutation._replace(begin=0, end=0, text="# nothing\n"))
     assert not bench.notices(harmless)
     assert (tmp_path / "tree" / case.file).read_bytes() == (ROOT / case.file).read_bytes()
+
+
+def test_a_machine_that_has_become_slow_notices_nothing(tmp_path, monkeypatch):
+    """What the unchanged tests do not do in time either is tried again; what hangs is noticed all the same."""
+    monkeypatch.setattr(trial, "_MORE_S", 0.1)
+    unchanged = Unchanged()
+    bench = Bench(tmp_path / "tree", unchanged)
+    case = next(case for case in sample(1, "sealing") if case.mutation.kind == "no return")
+    assert unchanged.takes(case.tests, lambda: 0.2) == 0.2
+
+    harmless = case._replace(mutation=case.mutation._replace(begin=0, end=0, text="# nothing\n"))
+    assert not bench.notices(harmless)
+    hangs = case._replace(mutation=case.mutation._replace(begin=0, end=0, text="while True: pass\n"))
+    assert bench.notices(hangs)

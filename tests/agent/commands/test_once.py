@@ -2,8 +2,12 @@
 
 import asyncio
 import shutil
+import sqlite3
+import stat
 from collections import Counter
+from contextlib import closing
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from agent.commands import collect_now
 from agent.commands.kept import FILE, MOST_REFUSED, OPEN, Kept
 from agent.store import Store
+from modules.errors import NoSpace
 from modules.protocol.commands import Answer
 from tests.agent.commands.commanding import Commanded
 from tests.agent.conftest import short_folder
@@ -153,6 +158,116 @@ def test_a_starting_agent_looks_for_commands_as_long_as_one_has_no_last_answer(f
     assert store.document(OPEN) is not None
     kept.say([(answered(second), b"x")])
     assert store.document(OPEN) is None
+    store.close()
+
+
+def test_results_of_long_ago_go_and_their_last_answers_stay(folder, monkeypatch):
+    """The newest are kept, as many bytes as there may be."""
+    monkeypatch.setattr("agent.commands.kept.MOST_BYTES", 10)
+    kept, store, command = made(folder)
+    three = [command() for _ in range(3)]
+    for one in three:
+        kept.begin(one, digest="d", keys={"key-a"})
+        result = msgspec.structs.replace(answered(one), state="running")
+        kept.say([(result, b"four"), (msgspec.structs.replace(answered(one), part=2), b"1")])
+    kept.begin(command(), digest="d", keys={"key-a"})
+
+    assert [kept.parts(one.id) for one in three] == [[2], [1, 2], [1, 2]]
+    store.close()
+
+
+def damage(path):
+    """Spoil all but the first page."""
+    pages = bytearray(path.read_bytes())
+    pages[4096:] = b"\xff" * (len(pages) - 4096)
+    path.write_bytes(pages)
+
+
+def made_by_another(path):
+    """An agent of another version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize("spoil", [damage, made_by_another])
+def test_a_file_that_is_not_ours_to_the_last_page_is_made_anew(folder, spoil):
+    """Which its first use finds; what was issued by then may have been followed."""
+    kept, store, command = made(folder)
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    spoil(folder / FILE)
+    kept = Kept(folder, store)
+
+    assert kept.floor(["key-a"]) == first.issued
+    assert kept.all() == []
+    store.close()
+
+
+def test_what_cannot_be_kept_is_said_and_the_file_is_looked_at_anew(folder):
+    """Whoever asked goes no further; a file that was damaged by then is found by the next use."""
+    kept, store, command = made(folder)
+    with pytest.raises(NoSpace, match="unable to open"):
+        Kept(folder / "nowhere", store).all()
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    kept.say([(answered(first), b"x")])
+    with pytest.raises(NoSpace, match="no command can be followed") as held:
+        kept.say([(answered(first), b"y")])
+    assert kept.answer(first.id, 1) == b"x", f"whoever has the error does not keep the file locked: {held.value}"
+
+    with pytest.raises(NoSpace):
+        kept.say([(answered(first), b"y")])
+    damage(folder / FILE)
+    assert kept.all() == []
+    store.close()
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_not_thrown_away(folder):
+    """Only a damaged one is."""
+    kept, store, command = made(folder)
+    first = command()
+    kept.begin(first, digest="d", keys={"key-a"})
+    other = sqlite3.connect(folder / FILE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(NoSpace, match="locked"):
+        kept.all()
+    other.close()
+
+    assert [one.id for one in kept.all()] == [first.id]
+    store.close()
+
+
+def test_a_file_is_looked_at_as_a_whole_only_once(folder):
+    """That costs more than a use; what is damaged later is found when it is met."""
+    kept, store, command = made(folder)
+    kept.begin(command(), digest="d", keys={"key-a"})
+    damage(folder / FILE)
+    with pytest.raises(NoSpace):
+        kept.all()
+
+    assert kept.all() == []
+    store.close()
+
+
+def test_what_is_no_file_is_replaced_by_one_for_the_agent_alone(folder):
+    """A folder of that name, say: nothing else on the device reads what commands answered."""
+    (folder / FILE).mkdir()
+    (folder / FILE / "inner").touch()
+    kept, store, _ = made(folder)
+
+    assert kept.all() == []
+    assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
+    store.close()
+
+
+def test_the_file_is_synced_small_in_memory_and_shrinks(folder):
+    """A power cut takes back nothing that was written; what is forgotten takes no room."""
+    kept, store, _ = made(folder)
+    db = kept._opened()
+    asked = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "cache_size", "auto_vacuum")}
+    db.close()
+
+    assert asked == {"synchronous": 3, "cache_size": -256, "auto_vacuum": 1}
     store.close()
 
 

@@ -97,6 +97,8 @@ class Retired:
         sealing_key.ensure(self.state / "identity")
         (self.settings.secrets / "1").mkdir(parents=True)
         (self.settings.secrets / "1" / "token").write_text("a module's secret")
+        (self.settings.instances / "1").mkdir(parents=True)
+        (self.settings.instances / "1" / "left").write_text("by a module")
         (self.state / LOCK).touch()
         (self.folder / "of-the-host").mkdir()
         (self.folder / "of-the-host" / "file").write_text("untouched")
@@ -142,6 +144,7 @@ async def test_everything_goes_and_the_answer_before_the_identity(retired):
     assert gateway_table.read(gateway / "table.json").generation > 1
     assert [path.name for path in gateway.iterdir()] == ["table.json"]
     assert not retired.settings.secrets.exists()
+    assert not retired.settings.instances.exists()
     assert (retired.folder / "of-the-host" / "file").read_text() == "untouched"
     (answer,) = retired.answers()
     assert (answer.state, answer.part, answer.id) == ("done", 2, ID)

@@ -110,9 +110,9 @@ async def test_a_name_that_nobody_has_is_answered_as_a_wrong_password_is(house, 
         ("nobody", "wrong password"),
         ("bert", "turquoise walrus 7 lantern"),
     ):
-        begun = time.perf_counter()
+        begun = time.process_time()
         documents.append(refused(await house.log_in(name, password), 401, "unauthorised"))
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
     assert documents[0] == documents[1] == documents[2]
     assert min(seconds) > max(seconds) / 5
     assert [message.partition(" from ")[0] for message, _ in house.events("login-refused")] == [

@@ -270,6 +270,9 @@ def test_an_order_that_is_too_large_fails_that_device_alone(fleet, monkeypatch):
     shown = {one["device"]: one for one in fleet.view(rollout)["devices"]}
     assert shown["dev-a"]["phase"] == "rejected"
     assert "300000 bytes" in shown["dev-a"]["reason"]["message"]
+    with fleet.database.read() as connection:
+        waiting = select(rows.c.device).where(rows.c.counter.is_(None))
+        assert connection.execute(waiting).all() == [], "it counts for the size of no later order"
 
 
 def test_a_defect_in_one_rollout_holds_up_no_other(fleet, monkeypatch):
@@ -486,6 +489,19 @@ def test_a_large_wave_is_ordered_in_bounded_steps(small_fleet):
     assert list(small_fleet.phases(rollout).values()).count("ordered") == 100
     tick()
     assert set(small_fleet.phases(rollout).values()) == {"ordered"}
+
+
+def test_a_rollout_without_room_for_its_orders_is_not_looked_at_again_at_once(fleet, monkeypatch):
+    """Nor is it forgotten: with room it goes on by itself."""
+    ref = fleet.add_module("digits")
+    with monkeypatch.context() as full:
+        full.setattr(engine.orders, "room", lambda _: 0)
+        full.setattr(fleet, "tick", fleet.engine.tick)
+        fleet.start(ref)
+        assert fleet.engine.tick() is False
+    fleet.now += 0.1
+    fleet.tick()
+    assert fleet.order("dev-a") is not None
 
 
 def test_a_tick_says_whether_devices_wait_that_said_their_facts(small_fleet, monkeypatch):

@@ -66,6 +66,12 @@ def delegating(delegations):
     return lambda signed: setattr(signed, "delegations", delegations)
 
 
+def test_whose_role_it_is():
+    """A team's role and its bins are the team's; the others are nobody's."""
+    assert [roles.team_of(name) for name in (roles.team_role(ACME), *roles.bins(ACME)[:2])] == [ACME] * 3
+    assert [roles.team_of(name) for name in ("root", "timestamp", "acme")] == [None] * 3
+
+
 class TestPublishing:
     def test_the_role_itself_lists_the_first(self):
         """Up to the bound nothing is different; the release that is one too many moves all, and floors stay."""
