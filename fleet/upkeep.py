@@ -138,7 +138,7 @@ class Upkeep:
     def _tell(self, now: float) -> None:
         # What is signed anew right after weeks without a server, nobody has to be told of. Why it cannot be signed says
         # the leader, who renews it all the time.
-        with contextlib.suppress(EdgefleetError):
+        with contextlib.suppress(EdgefleetError, OSError):
             self._renew_metadata()
         with self._database.read() as connection:
             every = endings.found(connection, self._folder, now)

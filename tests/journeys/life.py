@@ -118,6 +118,7 @@ class Life:
         self.until(lambda: self.listed().next_update_utc.timestamp() > since + 29 * DAY_S, "the broker has a new list")
         # Two steps without it would be the end of the timestamp.
         self.until(lambda: self.ends()[roles.TIMESTAMP] > 12.5 * DAY_S, "the server has signed its timestamp anew")
+        self._nothing_has_ended()
         if self.online:
             self._caught_up(since)
         self.holds()
@@ -171,8 +172,13 @@ class Life:
 
     # What holds on each day
 
+    def _nothing_has_ended(self) -> None:
+        for what, left in self.ends().items():
+            assert left > 0, f"day {self.day:.1f}: {what} has ended"
+        assert self.left() > 0, f"day {self.day:.1f}: its certificate has ended"
+
     def holds(self) -> None:
-        """The module runs and answers, nothing has ended, and nobody had trouble that was not told."""
+        """The module runs and answers, and nobody had trouble that was not told."""
         where = f"day {self.day:.1f}"
         answer = self.device.score(SLOT, _QUESTION.body)
         assert _QUESTION.wrong(answer.body) == "", (where, answer)
@@ -185,9 +191,6 @@ class Life:
         assert self.device.agent.runs, where
         assert self.device.gateway.runs, where
         assert (self.device.agent.pid, self.device.gateway.pid) == self._processes, where
-        for what, left in self.ends().items():
-            assert left > 0, f"{where}: {what} has ended"
-        assert self.left() > 0, f"{where}: its certificate has ended"
         health = self.health()
         assert health["mishaps"] == {}, (where, health)
         self.listens()

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.needs("mosquitto", "faketime")
 YEARS = 3 * 365
 # In longer ones than twelve days, what is signed for two weeks would end.
 STEPS = [
-    pytest.param(12, id="twelve days at a time", marks=pytest.mark.timeout(600)),
+    pytest.param(12, id="twelve days at a time", marks=pytest.mark.timeout(1200)),
     pytest.param(1, id="day by day", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
 ]
 
@@ -195,7 +195,7 @@ def sees_the_newest(life):
 
 
 def nothing_came_near_unnoticed(life):
-    """Nothing has ended on any day (``Life.holds``). Of what renews itself only the device that was away came near its
+    """Nothing has ended on any day (``Life.passes``). Of what renews itself only the device that was away came near its
     end; what people renew, they have renewed by the words of the server alone."""
     assert {words.partition(" ends ")[0] for words in life.said("ends-soon")} == {
         roles.ROOT,
