@@ -1,4 +1,4 @@
-"""The MQTT library's client, which says at once, and why, that a broker ends the connection before it lets us in.
+"""The MQTT library's client, which says at once that a session is over, and why a broker does not let us in.
 
 With TLS 1.3 a broker looks at our certificate when the handshake is over for us: what refuses it is the next thing that
 we read. The library writes that to its log and waits for the broker's welcome until its own timeout, half a minute.
@@ -6,11 +6,14 @@ we read. The library writes that to its log and waits for the broker's welcome u
 
 import asyncio
 import logging
+import math
 import ssl
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
 
 import aiomqtt
 
+T = TypeVar("T")
 # What a broker's TLS says of a client's certificate (RFC 8446, 6.2), as OpenSSL names it.
 _ALERTS: Final = {
     "CERTIFICATE_REVOKED": "it was revoked (ask the operator whether this device may come back)",
@@ -33,7 +36,10 @@ class NotLetIn(aiomqtt.MqttError):
 
 
 class Client(aiomqtt.Client):
-    """As the library's; its ``async with`` raises :class:`NotLetIn` as soon as the broker has refused."""
+    """As the library's, but nobody waits for what does not come any more.
+
+    Its ``async with`` raises :class:`NotLetIn` as soon as the broker has refused, and a publish ends with the session.
+    """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self._heard = _Heard()
@@ -47,6 +53,21 @@ class Client(aiomqtt.Client):
         if not waiting.done():
             self._loop.call_soon_threadsafe(_end, waiting, NotLetIn(self._heard.last))
         super()._on_disconnect(*arguments, **more)
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109 - as the library has it
+        """The library waits for a receipt until its own timeout, though a session that is over brings none."""
+        waiting = asyncio.ensure_future(fut)
+        either: list[asyncio.Future[Any]] = [waiting, self._disconnected]
+        within = self.timeout if timeout is None else timeout
+        try:
+            await asyncio.wait(
+                either, timeout=None if within == math.inf else within, return_when=asyncio.FIRST_COMPLETED
+            )
+            if waiting.done():
+                return waiting.result()
+        finally:
+            waiting.cancel()
+        raise aiomqtt.MqttError("the session ended" if self._disconnected.done() else "no answer in time")
 
 
 def refusal(error: OSError | None) -> str:

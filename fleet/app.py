@@ -231,6 +231,7 @@ def _build(
         clock=clock,
         mishaps=mishaps,
         leads=lambda: background.leads,
+        renew_metadata=metadata.renew,
     )
     upkeep.watch(service, lambda: link.use(make_tls()))
     broker = Broker(

@@ -256,11 +256,12 @@ class Background:
 
     async def _rolling_out(self) -> None:
         while True:
+            # After weeks without a server both are due; a device would refuse an order that comes before its metadata.
+            await self._renew_metadata()
             with self._mishaps.alone("tick", "rollouts"):
                 while await self._lasting(self._engine.tick):
                     self._send.set()
             self._send.set()
-            await self._renew_metadata()
             # Reports come in thousands: they are looked at together, not each by itself.
             await asyncio.sleep(LOOK_EVERY_S)
             with contextlib.suppress(TimeoutError):

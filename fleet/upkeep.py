@@ -6,6 +6,7 @@ holds a file in memory is told when it has changed, whoever changed it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from fleet.folder import Folder, replace_file
 from fleet.mishaps import Mishaps
 from fleet.revocation import Revocations
 from modules.certificate_life import due_at
+from modules.errors import EdgefleetError
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,11 @@ class Upkeep:
         clock: Clock,
         mishaps: Mishaps,
         leads: Callable[[], bool] = lambda: True,
+        renew_metadata: Callable[[], object] = lambda: None,
     ) -> None:
         self._database, self._folder, self._clock, self._mishaps = database, folder, clock, mishaps
         self._authority, self._services, self._revocations = authority, services, revocations
-        self._leads = leads
+        self._leads, self._renew_metadata = leads, renew_metadata
         self._told_at = -TELL_EVERY_S
         self._watched: list[tuple[Path, Callable[[], Any]]] = []
         self._seen: dict[Path, bytes] = {}
@@ -133,6 +136,10 @@ class Upkeep:
         return []
 
     def _tell(self, now: float) -> None:
+        # What is signed anew right after weeks without a server, nobody has to be told of. Why it cannot be signed says
+        # the leader, who renews it all the time.
+        with contextlib.suppress(EdgefleetError, OSError):
+            self._renew_metadata()
         with self._database.read() as connection:
             every = endings.found(connection, self._folder, now)
         self._mishaps.warn("endings", endings.warnings(every, now))

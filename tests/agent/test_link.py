@@ -31,6 +31,7 @@ from modules.protocol.enrollment import Broker
 from tests.doubles.clock import VirtualClock
 from tests.parts.mosquitto import broker
 from tests.parts.pace import stretched
+from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -279,6 +280,21 @@ def test_the_status_says_why_the_broker_refuses(site, tmp_path, capsys):
         shown.append(capsys.readouterr().out)
     assert ["the broker refuses" in one for one in shown] == [True, False, True]
     assert "  the broker refuses it again\n" in shown[2]
+
+
+async def test_a_publish_ends_with_its_session(site):
+    """What was under way when the network went is known to be lost at once, not minutes after it is back."""
+    with site.broker() as running, Proxy(running.device_port) as network:
+        async with Session(site, network.port) as session:
+            await session.until(lambda: session.link.connected)
+            network.swallow()
+            topic = session.link.topics.report(DEVICE)
+            publishing = asyncio.create_task(session.link.publish(topic, b"report"), name="publishing")
+            await asyncio.sleep(0)
+            network.cut()
+            async with asyncio.timeout(stretched(15)):
+                with pytest.raises(LinkLost, match="session"):
+                    await publishing
 
 
 async def test_a_device_without_a_broker_keeps_trying(site, free_port):

@@ -1,5 +1,6 @@
 """The trust metadata that the server keeps and signs, seen by a device's own verifier."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -10,13 +11,18 @@ from tuf.api.metadata import Metadata as Envelope
 from tuf.api.metadata import MetaFile
 
 from fleet import events, metadata_files
+from fleet.authority import Authority
+from fleet.background import Background
 from fleet.blobs import Blobs
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.metadata import Metadata
+from fleet.mishaps import Mishaps
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
+from fleet.revocation import Revocations
 from fleet.setup import initialise
+from fleet.upkeep import Upkeep
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
@@ -25,6 +31,7 @@ from modules.trust import repository, roles, team_files
 from modules.trust.device import Trust
 from tests.doubles.keys import MemoryRoleVersions
 from tests.doubles.publisher import Publisher, module
+from tests.parts.pace import stretched
 
 DAY_S = 86400
 
@@ -34,7 +41,7 @@ class Site:
 
     def __init__(self, folder):
         self.now = time.time()
-        data = Folder(folder / "data")
+        self.data = data = Folder(folder / "data")
         initialise(data, self.clock)
         self.database = Database.at(data.database)
         self.blobs = Blobs(data.blobs)
@@ -113,6 +120,51 @@ def test_the_online_metadata_is_signed_again_daily_and_the_snapshot_before_it_ex
         site.metadata.renew()
     assert site.version("snapshot.json") > 1
     trust.refresh(datetime.fromtimestamp(site.now, UTC))
+
+
+async def test_after_weeks_without_a_server_its_metadata_comes_before_its_orders(site, trust):
+    """Both are due then; a device refuses an order for which it finds a timestamp that has expired."""
+    site.now += 20 * DAY_S
+    found = asyncio.Queue()
+
+    class Engine:
+        def tick(self):
+            try:
+                trust.refresh(datetime.fromtimestamp(site.now, UTC))  # as a device does that gets one of its orders
+            except Untrusted as error:
+                looping.call_soon_threadsafe(found.put_nowait, str(error))
+            else:
+                looping.call_soon_threadsafe(found.put_nowait, "it holds")
+            return False
+
+    looping, duties = asyncio.get_running_loop(), Background.__new__(Background)
+    duties._metadata, duties._engine, duties._mishaps = site.metadata, Engine(), Mishaps(site.clock)
+    duties._failing, duties._look, duties._send, duties._tick_s = set(), asyncio.Event(), asyncio.Event(), 60.0
+    working = asyncio.create_task(duties._rolling_out())
+    async with asyncio.timeout(stretched(10)):
+        assert await found.get() == "it holds"
+    working.cancel()
+    await asyncio.wait([working])
+
+
+def test_nobody_is_told_of_what_is_signed_when_the_server_is_back(site):
+    """It was near its end while nobody could sign it, and is not any more."""
+    site.found()
+    site.now += 13 * DAY_S
+    mishaps, authority = Mishaps(site.clock), Authority.load(site.data.ca, site.clock)
+    Upkeep(
+        database=site.database,
+        folder=site.data,
+        authority=authority,
+        services=Authority.load(site.data.service_ca, site.clock),
+        revocations=Revocations(authority, site.data),
+        clock=site.clock,
+        mishaps=mishaps,
+        renew_metadata=site.metadata.renew,
+    ).step()
+    with site.database.read() as connection:
+        told = [one["message"] for one in events.newest(connection, limit=100) if one["kind"] == "ends-soon"]
+    assert (told, mishaps.warnings) == ([], [])
 
 
 def test_old_versions_stay_a_while_and_roots_for_ever(site, trust):

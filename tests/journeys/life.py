@@ -33,8 +33,10 @@ from tests.parts.system import System
 DAY_S = 86_400
 MONTH = 30
 SLOT = "digits"
-# The longest that a link waits before it tries again.
-SOON_S = 600
+# No session that held this long was taken over by another device.
+HELD_S = 60
+# The longest that a device waits before it looks or tries again: at its certificate it looks once an hour.
+SOON_S = 3600
 # The seconds that pass with each look at what time alone brings: a message that got lost is said again after a minute.
 FLOWS_S = 2
 # Devices do not all renew at once: of this name it is at the very end, when two thirds of the life are over.
@@ -66,6 +68,7 @@ class Life:
             engine="/nonexistent.sock",
             process_interpreter=sys.executable,
             telemetry_every_s="0",
+            block_timeout_s="1",
             program=AGENT,
         )
         self.device.enroll(through=self.network.port)
@@ -97,7 +100,7 @@ class Life:
         assert done["state"] == "done", done
         self.until(lambda: len(self.device.processes()) == 1, "the release before has ended")
         self.release, self._running = release, self.device.processes()
-        self.catches_up(self.moved.now())
+        self.catches_up()
         self.holds()
 
     def reaches(self, day: float) -> None:
@@ -106,17 +109,18 @@ class Life:
             self.passes(min(self.step, day - self.day))
 
     def passes(self, days: float) -> None:
-        self.moved.advance(SOON_S)  # no session ends within the seconds in which another device would take it over
+        self.moved.advance(HELD_S)
         self.network.cut()
         if self.online:
             self.network.mend()
-        self.moved.advance(days * DAY_S - SOON_S)
+        self.moved.advance(days * DAY_S - HELD_S)
         since = self.moved.now()
         self.until(lambda: self.listed().next_update_utc.timestamp() > since + 29 * DAY_S, "the broker has a new list")
         # Two steps without it would be the end of the timestamp.
         self.until(lambda: self.ends()[roles.TIMESTAMP] > 12.5 * DAY_S, "the server has signed its timestamp anew")
+        self._nothing_has_ended()
         if self.online:
-            self.catches_up(since)
+            self._caught_up(since)
         self.holds()
         self.owner.heeds(self.health()["warnings"])
 
@@ -136,12 +140,16 @@ class Life:
         self.reaches(ends)
         self.network.mend()
         self.online = True
-        self.moved.advance(SOON_S)
-        self.catches_up(self.moved.now())
+        self.catches_up()
         self.holds()
 
-    def catches_up(self, since: float) -> None:
-        """Wait until a device in touch has done all that was to be done; ``since`` is when it could begin."""
+    def catches_up(self) -> None:
+        """Let a device in touch look at everything once, and do what is to be done."""
+        self.moved.advance(SOON_S)
+        self._caught_up(self.moved.now())
+
+    def _caught_up(self, since: float) -> None:
+        """Wait until all is done that was due when it looked last, which was not before ``since``."""
 
         def done() -> bool:
             self.moved.advance(FLOWS_S)
@@ -164,8 +172,13 @@ class Life:
 
     # What holds on each day
 
+    def _nothing_has_ended(self) -> None:
+        for what, left in self.ends().items():
+            assert left > 0, f"day {self.day:.1f}: {what} has ended"
+        assert self.left() > 0, f"day {self.day:.1f}: its certificate has ended"
+
     def holds(self) -> None:
-        """The module runs and answers, nothing has ended, and nobody had trouble that was not told."""
+        """The module runs and answers, and nobody had trouble that was not told."""
         where = f"day {self.day:.1f}"
         answer = self.device.score(SLOT, _QUESTION.body)
         assert _QUESTION.wrong(answer.body) == "", (where, answer)
@@ -178,9 +191,6 @@ class Life:
         assert self.device.agent.runs, where
         assert self.device.gateway.runs, where
         assert (self.device.agent.pid, self.device.gateway.pid) == self._processes, where
-        for what, left in self.ends().items():
-            assert left > 0, f"{where}: {what} has ended"
-        assert self.left() > 0, f"{where}: its certificate has ended"
         health = self.health()
         assert health["mishaps"] == {}, (where, health)
         self.listens()

@@ -1,5 +1,7 @@
 """A real mosquitto with the configuration that the product renders, on free loopback ports."""
 
+import contextlib
+import random
 import socket
 import subprocess
 import threading
@@ -69,10 +71,12 @@ def broker(
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago, and that no system gives to whoever asks for any port."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def _read(process: subprocess.Popen[str], log: list[str], running: threading.Event) -> None:
