@@ -245,8 +245,8 @@ class Rage:
         self._scene, self._chance = scene, random.Random(seed)
         self.evil, self.old = scene.evil(), scene.release()
         scene.hands_over(self.old)
-        self._stranger = CryptoSigner.generate_ed25519()
-        self._team = changed(scene.file(TEAM), [self._stranger], listing(self.evil))
+        self.stranger = CryptoSigner.generate_ed25519()
+        self._team = changed(scene.file(TEAM), [self.stranger], listing(self.evil))
         self.did = set()
         self._bags = {PASSING: [], FORGED: []}
 
@@ -275,11 +275,11 @@ class Rage:
         scene, hostile = self._scene, self._scene.hostile
         what = self._draw(FORGED)
         if what == "order":
-            hostile.say("order", scene.order(self.evil, self._stranger))
+            hostile.say("order", scene.order(self.evil, self.stranger))
         elif what == "kept order":
-            hostile.plant("order", scene.order(self.evil, self._stranger))
+            hostile.plant("order", scene.order(self.evil, self.stranger))
         elif what == "old order":
-            hostile.say("order", scene.order(self.old, self._stranger))
+            hostile.say("order", scene.order(self.old, self.stranger))
         elif what == "metadata":
             hostile.files = {} if hostile.files else tied(scene, {TEAM: self._team})
         elif what == "cut":
@@ -314,3 +314,9 @@ def test_row_18_hostile_broker(scene):
 
     scene.goes_on()
     scene.unharmed()
+    scene.hands_over(rage.old)  # and with nothing else in its way, no order of his is followed, either
+    for release in (rage.old, scene.evil()):
+        refusal = scene.given(scene.order(release, rage.stranger))
+        assert "signatures hold" in refusal, refusal
+        scene.unharmed("signatures hold")
+    scene.goes_on()
