@@ -20,8 +20,8 @@ from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 # After so long a refused order is looked at again; the broker brings it no second time in one session.
 AGAIN_S: Final = 600.0
-# An order whose manifest did not come so often is told of: its publisher may have signed what nobody has. It still waits,
-# for a server that lacks it, or whoever is in between, may be the reason.
+# An order whose manifest did not come so often is told of: its publisher may have signed what nobody has. It still
+# waits, for a server that lacks it, or whoever is in between, may be the reason.
 TOLD_AFTER: Final = 3
 # A broker can forge receipts: they make no more new epochs than this, in seconds.
 EPOCH_EVERY_S: Final = 86_400.0

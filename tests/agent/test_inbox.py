@@ -138,7 +138,7 @@ async def test_an_order_waits_for_link_and_disk(receiving, error):
 
 
 async def test_an_order_whose_manifest_does_not_come_is_told_of_and_waits(receiving):
-    """After some tries the server hears why, once; the order is tried on, and followed where the bytes come after all."""
+    """After some tries the server hears why, once; it is tried on, and followed where the bytes come after all."""
     receiving.verdicts.errors = [Missing("the server does not have it")] * 5
     receiving.inbox.on_order(b"1")
     await receiving.until(lambda: receiving.store.document("order") == b"1")
@@ -148,7 +148,7 @@ async def test_an_order_whose_manifest_does_not_come_is_told_of_and_waits(receiv
 
 
 async def test_a_new_order_has_its_own_tries(receiving):
-    """What another order waited for says nothing of the next one: that the order of before was replaced is no refusal."""
+    """How long another order waited says nothing of the next one, and that it was replaced is no refusal."""
 
     class Gone(list):
         def pop(self, at):

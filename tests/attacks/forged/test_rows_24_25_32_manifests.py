@@ -9,7 +9,7 @@ import json
 import pytest
 
 from modules import canonical
-from modules.digests import BLOCK, measure_bytes, sha256
+from modules.digests import BLOCK, measure_bytes
 from tests.attacks.forged.forger import FORGED, GRAPH
 from tests.parts.system import TEAM
 

@@ -238,8 +238,8 @@ FORGED = ("order", "kept order", "old order", "metadata", "ack", "command", "blo
 
 class Rage:
     """A broker's rule out of a seed: of all that passes some is dropped, doubled, late, an old thing instead, or has
-    bits that are not as they were. ``forge`` says something of its own. Each comes up as often as the others. ``old`` is
-    a release that its team has signed and nobody has ordered."""
+    bits that are not as they were. ``forge`` says something of its own. Each comes up as often as the others. ``old``
+    is a release that its team has signed and nobody has ordered."""
 
     def __init__(self, scene, seed) -> None:
         self._scene, self._chance = scene, random.Random(seed)
