@@ -271,19 +271,23 @@ def test_a_certificate_and_its_key_are_never_seen_half_new(memory, monkeypatch):
     folder = memory / "secrets" / "1"
     pairs = [{"tls.crt": b"certificate %d" % number, "tls.key": b"key %d" % number} for number in range(3)]
     write(folder, pairs[0], group=os.getgid())
-    seen, replace = [], Path.replace
+    seen = []
 
-    def looked(path, target):
-        seen.append(given(folder / "..data"))
-        assert set(given(folder)) == {"tls.crt", "tls.key"}
-        return replace(path, target)
+    def looked(step):
+        def stepped(*arguments, **more):
+            seen.append(given(folder / "..data"))
+            assert set(given(folder)) == {"tls.crt", "tls.key"}
+            return step(*arguments, **more)
 
-    monkeypatch.setattr(Path, "replace", looked)
+        return stepped
+
+    for place, name in ((Path, "replace"), (Path, "unlink"), (os, "fchmod")):
+        monkeypatch.setattr(place, name, looked(getattr(place, name)))
     for pair in pairs[1:]:
         write(folder, pair, group=os.getgid())
         assert given(folder / "..data") == given(folder) == pair
 
-    assert seen
+    assert len(seen) >= 2 * 5
     assert all(one in pairs for one in seen), seen
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("..")) == ["tls.crt", "tls.key"]
     assert len(list(folder.iterdir())) == 4
