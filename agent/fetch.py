@@ -64,6 +64,14 @@ class _Busy(Exception):
     """The server asks us to wait."""
 
 
+class OtherLength(TransferStalled):
+    """The server says that the blob has another length, ``said``; without its bytes that proves nothing."""
+
+    def __init__(self, digest: Digest, length: int, said: int) -> None:
+        super().__init__(f"it has {said} bytes, and {length} were signed", element=digest)
+        self.said = said
+
+
 @dataclass(slots=True)
 class _Pull:
     """One blob on its way: what it must be, what is missing, where it goes, and how often each block failed."""
@@ -190,7 +198,7 @@ class Puller:
 
         Raises:
             Missing: the server does not have it.
-            TransferStalled: it did not come, or came wrong.
+            TransferStalled: it did not come, or came wrong, or (OtherLength) the server has another length.
         """
         if length > _MAX_MEMORY:
             raise Invalid(f"{length} bytes are more than the {_MAX_MEMORY} allowed", element=digest)
@@ -211,6 +219,8 @@ class Puller:
                     await self._send(self._broadcasts.ask(flight, digest, wanted, count - 1))
                     for _ in wanted:
                         block = _good(await flight.next())
+                        if block.length != length:
+                            raise OtherLength(digest, length, block.length)
                         if block.number not in wanted:
                             raise TimeoutError  # nothing that was asked for came
                         parts[block.number] = block.data
@@ -312,8 +322,7 @@ class Puller:
     async def _some(self, pull: _Pull, left: list[int]) -> None:
         """Ask for a few blocks; what comes in time and right is no longer missing, the rest failed once more."""
         wanted: list[int] = []
-        digest = pull.blob.sha256
-        most = self._most(digest)
+        digest, most = pull.blob.sha256, self._most(pull.blob.sha256)
         await asyncio.sleep(self._bucket.take(most * BLOCK))
         try:
             async with self._broadcasts.flight(digest, most) as flight:
@@ -331,8 +340,7 @@ class Puller:
                         asked.discard(block.number)
                         flight.waits_for.discard(block.number)
         except Invited:
-            left.extend(wanted)
-            left.sort(reverse=True)
+            left[:] = sorted(left + wanted, reverse=True)
             return
         except TimeoutError:
             pass  # what did not come is asked for again, and counted

@@ -14,12 +14,15 @@ from agent.store import ORDER, Store
 from agent.verify import Accepted, Verifier
 from modules import canonical, signing
 from modules.digests import sha256
-from modules.errors import EdgefleetError, Invalid, NeedsOperator, Transient, Untrusted
+from modules.errors import EdgefleetError, Invalid, NeedsOperator, TransferStalled, Transient, Untrusted
 from modules.protocol.order import LIMIT
 from modules.protocol.report import STATUS_LIMIT, Ack, Reason, Refusal
 
 # After so long a refused order is looked at again; the broker brings it no second time in one session.
 AGAIN_S: Final = 600.0
+# An order whose manifest did not come so often is told of: its publisher may have signed what nobody has. It still
+# waits, for a server that lacks it, or whoever is in between, may be the reason.
+TOLD_AFTER: Final = 3
 # A broker can forge receipts: they make no more new epochs than this, in seconds.
 EPOCH_EVERY_S: Final = 86_400.0
 _log = logging.getLogger(__name__)
@@ -102,7 +105,7 @@ class Inbox:
 
     async def run(self) -> None:
         """Verify and adopt orders for ever; a broken link only delays one, and what cannot be followed is refused."""
-        tries = 0
+        tries, waiting = 0, b""
         while True:
             await self._another()
             envelope = self._newest or self._refused
@@ -114,9 +117,11 @@ class Inbox:
                 self._refused = None
             except (Transient, NeedsOperator, OSError) as error:
                 # Nothing is wrong with the order: the link broke, or the disk is full.
-                tries += 1
-                self._newest = self._newest or envelope
+                tries = tries + 1 if envelope == waiting else 1
+                waiting, self._newest = envelope, self._newest or envelope
                 _log.warning("order waits: %s", error)
+                if tries == TOLD_AFTER and isinstance(error, TransferStalled):
+                    self.refuse(error, what=_named(envelope))
                 self._came.set()
                 await self._clock.sleep(backoff(tries, first_s=1.0, most_s=60.0))
                 continue
@@ -126,7 +131,7 @@ class Inbox:
                 self._refused = envelope if isinstance(error, Untrusted) else None
                 if not isinstance(error, EdgefleetError):
                     _log.exception("an order met a defect of this program, please report it")
-                self.refuse(error, what=f"order {sha256(envelope)[7:19]}")
+                self.refuse(error, what=_named(envelope))
             tries = 0
 
     async def _another(self) -> None:
@@ -164,3 +169,8 @@ class Inbox:
         except NeedsOperator as full:
             _log.warning("the refusal was not kept: %s", full)
         self._wake()
+
+
+def _named(envelope: bytes) -> str:
+    """What a refusal calls an order."""
+    return f"order {sha256(envelope)[7:19]}"

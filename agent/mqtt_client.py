@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 import aiomqtt
 
 T = TypeVar("T")
+# The number of a socket that was closed.
+_CLOSED: Final = -1
 # What a broker's TLS says of a client's certificate (RFC 8446, 6.2), as OpenSSL names it.
 _ALERTS: Final = {
     "CERTIFICATE_REVOKED": "it was revoked (ask the operator whether this device may come back)",
@@ -68,6 +70,24 @@ class Client(aiomqtt.Client):
         finally:
             waiting.cancel()
         raise aiomqtt.MqttError("the session ended" if self._disconnected.done() else "no answer in time")
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002 - the library's
+        """As the library does, but not once the socket is closed: by then its number is nobody's, or another's.
+
+        It is called in the thread that connects, and a broker that refuses has the loop close the socket meanwhile.
+        """
+        self._loop.call_soon_threadsafe(self._write_to, client, sock)
+
+    def _write_to(self, client: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the session, which says so
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        if sock.fileno() != _CLOSED:
+            self._loop.add_writer(sock.fileno(), write)
 
 
 def refusal(error: OSError | None) -> str:

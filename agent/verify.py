@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent.clock import BUILT
-from agent.fetch import Puller
+from agent.fetch import OtherLength, Puller
 from agent.seen_roles import SeenRoles
 from agent.shelf import Shelf
 from agent.store import Store
@@ -28,6 +28,7 @@ from modules.trust.device import RoleMark, Target, Trust
 
 # The puller gives up by itself; on the slowest link after minutes.
 _ANSWER_S: Final = 900.0
+_SIGN_AGAIN: Final = "let its team sign the release again"
 # The store's names for the times that directors' keys taught begin so.
 LEARNED: Final = "time "
 
@@ -202,13 +203,29 @@ class Verifier:
 
     async def _manifest(self, digest: Digest, target: Target) -> tuple[Manifest, bytes]:
         """The manifest, and its bytes if they came just now."""
-        if target.length > MANIFEST_LIMIT:
-            raise Untrusted(f"a manifest of {target.length} bytes is too large", element=digest)
+        if not 0 < target.length <= MANIFEST_LIMIT:
+            raise Untrusted(f"no manifest has {target.length} bytes", element=digest, remedy=_SIGN_AGAIN)
         try:
             return self._shelf.manifest(digest), b""
         except Untrusted:  # not there, or damaged
-            came = await self._puller.small(digest, target.length, urgent=True)
+            came = await self._manifest_bytes(digest, target.length)
             return self._shelf.read_manifest(digest, came), came
+
+    async def _manifest_bytes(self, digest: Digest, length: int) -> bytes:
+        """What the server has under this digest, if it is as long as was signed.
+
+        Raises:
+            Untrusted: these are the right bytes, and another length was signed: no server can ever give what was.
+        """
+        try:
+            return await self._puller.small(digest, length, urgent=True)
+        except OtherLength as other:
+            if other.said > MANIFEST_LIMIT:
+                raise
+            came = await self._puller.small(digest, other.said, urgent=True)
+            raise Untrusted(
+                f"the manifest has {len(came)} bytes, and {length} were signed", element=digest, remedy=_SIGN_AGAIN
+            ) from other
 
 
 def _clock(key: str) -> str:

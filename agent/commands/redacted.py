@@ -74,7 +74,8 @@ def secret_files(state: Path, runtime: Path) -> list[Path]:
     found = []
     for folder in (state, runtime):
         for place in folder.glob("*secret*"):
-            found += [path for path in (place.rglob("*") if place.is_dir() else [place]) if path.is_file()]
+            paths = place.rglob("*") if place.is_dir() else [place]
+            found += [path for path in paths if path.is_file() and not path.is_symlink()]
     return found[:_MOST_FILES]
 
 

@@ -42,12 +42,12 @@ class SecretBench(Bench):
     async def give(self, release, **secrets):
         await self.order(main=msgspec.structs.replace(release.ordered(), secrets=secrets))
 
-    def files(self, instance, *, drafts=True):
-        """What an instance is given, by name; ``drafts`` are what is written beside it before it takes its place."""
+    def files(self, instance):
+        """What an instance is given, by name."""
         folder = self.secrets.folder(instance.rpartition("-")[2])
         if not folder.exists():
             return None
-        return {path.name: path.read_bytes() for path in folder.iterdir() if drafts or not path.name.startswith(".")}
+        return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
     async def settled(self, wanted, **secrets):
         """The module serves with these secrets."""

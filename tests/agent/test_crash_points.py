@@ -244,7 +244,7 @@ class Run:
         if not self.scenario.secrets or row is None or row.current is None:
             return
         # Drafts come and go while one looks.
-        if found := device.files(row.current.instance, drafts=False):
+        if found := device.files(row.current.instance):
             assert found.keys() == VALUES[0].keys() or not self.scenario.served, found
             assert all(value in {values[name] for values in self.scenario.secrets} for name, value in found.items())
         assert not self.scenario.served or row.upkeep.state == "up", row.upkeep

@@ -344,6 +344,28 @@ async def test_metadata_that_comes_slowly_is_not_given_up(pulling, monkeypatch):
     assert await pulling.puller.metadata("snapshot.json") == data(20 * BLOCK)
 
 
+async def test_metadata_whose_first_block_comes_again_and_again_is_given_up(pulling, monkeypatch):
+    """Whoever keeps the answer alive with what is there already wins nothing: only new blocks put the end off."""
+    monkeypatch.setattr(fetch, "METADATA_S", 0.4)
+    pulling.more = {"timeout_s": 0.2, "tries": 1}
+    pulling.again()
+    pulling.server.metadata["snapshot.json"] = data(2 * BLOCK)
+    pulling.server.lose["snapshot.json", 1] = 1
+    loop, took, said = asyncio.get_running_loop(), pulling.puller.on_block, []
+
+    def again(block):
+        said.append(loop.time())
+        took(block)
+        if len(said) < 100:
+            loop.call_later(0.05, again, block)
+
+    pulling.server.deliver = again
+    with pytest.raises(TransferStalled):
+        await pulling.puller.metadata("snapshot.json")
+
+    assert 1 < len(said) < 50
+
+
 async def test_small_blobs_are_bounded_and_checked(pulling):
     """A small blob of too many bytes is not asked for; one of many blocks is put together."""
     blob = pulling.server.add(data(20 * BLOCK))

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from agent.fetch import Missing
 from agent.inbox import Inbox
 from agent.store import Store
 from agent.verify import Accepted
@@ -133,6 +134,33 @@ async def test_an_order_waits_for_link_and_disk(receiving, error):
     await receiving.until(lambda: receiving.store.document("order") == b"1")
 
     assert receiving.verdicts.asked == [b"1"] * 3
+    assert receiving.store.refusals() == ()
+
+
+async def test_an_order_whose_manifest_does_not_come_is_told_of_and_waits(receiving):
+    """After some tries the server hears why, once; it is tried on, and followed where the bytes come after all."""
+    receiving.verdicts.errors = [Missing("the server does not have it")] * 5
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"1")
+
+    assert receiving.verdicts.asked == [b"1"] * 6
+    assert [refusal.reason.code for refusal in receiving.store.refusals()] == ["missing"]
+
+
+async def test_a_new_order_has_its_own_tries(receiving):
+    """How long another order waited says nothing of the next one, and that it was replaced is no refusal."""
+
+    class Gone(list):
+        def pop(self, at):
+            if len(self) == 3:
+                receiving.inbox.on_order(b"2")
+            return super().pop(at)
+
+    receiving.verdicts.errors = Gone([Missing("the server does not have it")] * 4)
+    receiving.inbox.on_order(b"1")
+    await receiving.until(lambda: receiving.store.document("order") == b"2")
+
+    assert receiving.verdicts.asked == [b"1"] * 2 + [b"2"] * 3
     assert receiving.store.refusals() == ()
 
 

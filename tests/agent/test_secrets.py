@@ -46,6 +46,11 @@ def release(reload="restart", **more):
     return make("acme/digits:1", secrets=(SecretFile(name="token", reload=reload, **more),))
 
 
+def given(folder):
+    """What a module finds there, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def everywhere(folder, value):
     """Files below a folder that hold these bytes."""
     return [path for path in folder.rglob("*") if path.is_file() and value in path.read_bytes()]
@@ -274,7 +279,49 @@ def test_who_has_a_file_open_reads_one_version_to_its_end(memory):
     with (folder / "token").open("rb") as reading:
         write(folder, {"token": NEXT}, group=os.getgid())
         assert reading.read() == TOKEN
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"token": NEXT}
+    assert given(folder) == {"token": NEXT}
+    assert everywhere(folder, TOKEN) == []
+
+
+def test_a_certificate_and_its_key_are_never_seen_half_new(memory, monkeypatch):
+    """At each step of a renewal, and before the first: what is read through ``..data`` is all of one version, and no
+    file's name is ever missing."""
+    folder = memory / "secrets" / "1"
+    pairs = [{"tls.crt": b"certificate %d" % number, "tls.key": b"key %d" % number} for number in range(3)]
+    write(folder, pairs[0], group=os.getgid())
+    seen = []
+
+    def looked(step):
+        def stepped(*arguments, **more):
+            seen.append(given(folder / "..data"))
+            assert set(given(folder)) == {"tls.crt", "tls.key"}
+            return step(*arguments, **more)
+
+        return stepped
+
+    for place, name in ((Path, "replace"), (Path, "unlink"), (os, "fchmod")):
+        monkeypatch.setattr(place, name, looked(getattr(place, name)))
+    for pair in pairs[1:]:
+        write(folder, pair, group=os.getgid())
+        assert given(folder / "..data") == given(folder) == pair
+
+    assert len(seen) >= 2 * 5
+    assert all(one in pairs for one in seen), seen
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("..")) == ["tls.crt", "tls.key"]
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_what_an_agent_of_before_or_a_killed_one_has_left_is_replaced(memory):
+    """Plain files, half a version, and a link that was not put in its place."""
+    folder = memory / "secrets" / "1"
+    (folder / "..half").mkdir(parents=True)
+    (folder / "..half" / "token").write_bytes(TOKEN)
+    (folder / "..link").symlink_to("..half")
+    (folder / "token").write_bytes(TOKEN)
+    (folder / ".token").write_bytes(TOKEN)
+    write(folder, {"token": NEXT}, group=os.getgid())
+    assert given(folder) == {"token": NEXT}
+    assert everywhere(folder, TOKEN) == []
 
 
 def test_the_devices_key_is_made_once_and_a_damaged_one_is_said(tmp_path):

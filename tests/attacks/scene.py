@@ -300,10 +300,6 @@ class Scene:
         """Whether what answers is a module that its team signed."""
         return self.answer() in {self._of[one] for one in self._of.keys() & self._signed}
 
-    def signed(self, what: str) -> bool:
-        """Whether a digest is a release's that its team signed."""
-        return what in self._signed
-
     def unsigned(self) -> list[str]:
         """Files of modules and blobs that were not signed by whom they should be; one begun and still empty is none."""
         found = []

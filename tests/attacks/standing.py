@@ -58,7 +58,7 @@ class Standing:
         assert (got.status, got.headers[MODULE]) == (200, self.ref), got
         assert self.question.wrong(got.body) == ""
 
-    def commanded(self, name: str) -> str:
+    def commanded(self, name: str, *, within_s: float = 30.0) -> str:
         """Give a command, and wait for its end; how it ended."""
         with self.system.server.client() as http:
             response = http.post("/api/v1/commands", json={"name": name, "device": self.name})
@@ -68,7 +68,7 @@ class Standing:
         ended: str = until(
             lambda: (state := self.system.api(f"commands/{one['id']}")["state"]) not in _OPEN and state,
             f"{name} ends",
-            within_s=30,
+            within_s=within_s,
             said=self.device.said,
         )
         return ended

@@ -285,7 +285,7 @@ class SimulatedEngine:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:

@@ -6,11 +6,13 @@ own words is ``<reason>``.
 """
 
 import ast
+import copy
 import importlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from tests.house.tree import sources, syntax
@@ -35,6 +37,7 @@ _OTHERS: Final[dict[str, tuple[int | str, int, int | None, int | None]]] = {
     "show_problem": (0, 1, None, None),
     "CannotServe": ("invalid", 0, None, None),
 }
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 _ROOT: Final = "EdgefleetError"
 _TEXT: Final = frozenset(dir(str))
 _DEEPEST: Final = 4
@@ -93,16 +96,71 @@ def messages() -> frozenset[Message]:
             else:
                 continue
             code, message, element, remedy = given
-            texts = [
-                _texts(_argument(call, position, word), path)
-                for position, word in ((message, "message"), (element, "element"), (remedy, "remedy"))
-            ]
-            kinds = [code] if isinstance(code, str) else _texts(_argument(call, code, "code"), path)
-            for kind, text, about, do in itertools.product(kinds, *texts):
-                # Another's words alone are worth a line where we add what to do.
-                if text and (not _is_value(text) or (do and not _is_value(do))):
-                    found.add(Message(who, _REASON if _is_value(text) else text, kind, about, do))
+            said = ((message, "message"), (element, "element"), (remedy, "remedy"))
+            for one in _as_called(call, path):
+                texts = [_texts(_argument(one, position, word), path) for position, word in said]
+                kinds = [code] if isinstance(code, str) else _texts(_argument(one, code, "code"), path)
+                for kind, text, about, do in itertools.product(kinds, *texts):
+                    # Another's words alone are worth a line where we add what to do.
+                    if text and (not _is_value(text) or (do and not _is_value(do))):
+                        found.add(Message(who, _REASON if _is_value(text) else text, kind, about, do))
     return frozenset(found)
+
+
+def _as_called(call: ast.Call, path: str) -> Iterator[ast.Call]:
+    """The call, with the words that the function around it is given: once for each place that gives it any.
+
+    So what belongs together, a message and its remedy, is not shown beside another place's.
+    """
+    function = _around(call, path)
+    used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+    sites = list(_sites(function, path)) if function else []
+    for place, site in sites:
+        given = {name: one for name in used if (one := _given(function, name, site)) is not None}
+        texts = {name: _texts(one, place, 1) for name, one in given.items()}
+        words = {name: ways for name, ways in texts.items() if not any(map(_is_value, ways))}
+        for ways in itertools.product(*words.values()):
+            yield _Worded(dict(zip(words, ways, strict=True))).visit(copy.deepcopy(call))
+    if not sites:
+        yield call
+
+
+class _Worded(ast.NodeTransformer):
+    """Puts words in place of the names that stand for them."""
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self._words = words
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self._words[node.id]) if node.id in self._words else node
+
+
+def _sites(function: Function, path: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of a function: in its own file, or as MODULE.FUNCTION in another."""
+    whole = f"{PurePosixPath(path).stem}.{function.name}"
+    for place, name, call in _calls().get(function.name, ()):
+        if place == path or name == whole:
+            yield place, call
+
+
+@cache
+def _calls() -> Mapping[str, list[tuple[str, str, ast.Call]]]:
+    """Every call by the last part of its name: the file, the whole name, and the call."""
+    found: dict[str, list[tuple[str, str, ast.Call]]] = {}
+    for path in sources():
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                name = ast.unparse(node.func)
+                found.setdefault(name.rpartition(".")[2], []).append((path, name, node))
+    return found
+
+
+def _given(function: Function, name: str, call: ast.Call) -> ast.expr | None:
+    """What a call gives a function for one of its names."""
+    names = [one.arg for one in function.args.args if one.arg not in {"self", "cls"}]
+    if name not in names + [one.arg for one in function.args.kwonlyargs]:
+        return None
+    return _argument(call, names.index(name) if name in names else None, name)
 
 
 def _is_value(text: str) -> bool:
@@ -145,9 +203,11 @@ def _texts(value: ast.expr | None, path: str, depth: int = 0) -> list[str]:
         return [str(value.value)] if value.value is not None else [""]
     if isinstance(value, ast.JoinedStr):
         return ["".join(_part(one, path) for one in value.values)]
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "str" and isinstance(value.args[0], ast.Constant):
+        return _texts(value.args[0], path, depth)
     if isinstance(value, ast.IfExp):
         return _texts(value.body, path, depth) + _texts(value.orelse, path, depth)
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add):
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and _has_words(value):
         both = itertools.product(_texts(value.left, path, depth), _texts(value.right, path, depth))
         return ["".join(pair) for pair in both]
     if depth < _DEEPEST and isinstance(value, ast.Name) and (found := _written(value, path, depth + 1)):
@@ -157,8 +217,18 @@ def _texts(value: ast.expr | None, path: str, depth: int = 0) -> list[str]:
     return [f"<{_name(value)}>"]
 
 
+def _has_words(value: ast.expr) -> bool:
+    """Whether a sum is one of texts."""
+    return any(
+        isinstance(one, ast.JoinedStr) or (isinstance(one, ast.Constant) and isinstance(one.value, str))
+        for one in ast.walk(value)
+    )
+
+
 def _part(value: ast.expr, path: str) -> str:
     if isinstance(value, ast.FormattedValue):
+        if isinstance(value.value, ast.Constant) and value.conversion == -1:
+            return str(value.value.value)
         constant = _constant(value.value, path)
         if constant is None:
             return f"<{_name(value.value)}>"
@@ -178,18 +248,11 @@ def _written(name: ast.Name, path: str, depth: int) -> list[str]:
         for node in ast.walk(function)
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name.id for one in node.targets)
     ]
-    names = [one.arg for one in function.args.args if one.arg not in {"self", "cls"}]
-    keywords = [one.arg for one in function.args.kwonlyargs]
-    if name.id in names + keywords:
-        position = names.index(name.id) if name.id in names else None
-        assigned += [
-            given
-            for call in ast.walk(syntax(path))
-            if isinstance(call, ast.Call)
-            and ast.unparse(call.func).rpartition(".")[2] == function.name
-            and (given := _argument(call, position, name.id)) is not None
-        ]
-    return _unique(text for value in assigned for text in _texts(value, path, depth))
+    found = [text for value in assigned for text in _texts(value, path, depth)]
+    for place, call in _sites(function, path):
+        if place == path and (given := _given(function, name.id, call)) is not None:
+            found += _texts(given, place, depth)
+    return _unique(found)
 
 
 def _returned(call: ast.Call, path: str, depth: int) -> list[str]:
@@ -214,12 +277,12 @@ def _constant(value: ast.expr, path: str) -> str | float | None:
 
 
 @cache
-def _functions(path: str) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]:
+def _functions(path: str) -> tuple[Function, ...]:
     return tuple(node for node in ast.walk(syntax(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-def _around(name: ast.Name, path: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """The innermost function that the name stands in."""
+def _around(name: ast.expr, path: str) -> Function | None:
+    """The innermost function that it stands in."""
     return max(
         (one for one in _functions(path) if one.lineno <= name.lineno <= (one.end_lineno or 0)),
         key=lambda one: one.lineno,

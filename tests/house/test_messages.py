@@ -54,12 +54,25 @@ def test_an_error_that_was_really_raised_is_on_the_page(raises):
         ("Any program that reads or checks the same thing", "no runtime for <platform> (offers: <offered>)"),
         ("Any program that reads or checks the same thing", "the order is for <device>, and this is <own>"),
         ("The fleet server", "the server failed; its log says where"),
+        ("The fleet server", "you started this rollout, and another person has to let it go on"),  # words within others
         ("The scoring server", "cannot listen for gRPC"),
     ],
 )
 def test_a_message_is_found_wherever_it_is_written(who, text):
     """Constants have their value, alternatives are two messages, and functions are followed: given it, or answering."""
     assert text in {one.text for one in messages.messages() if one.who == who}
+
+
+def test_what_a_place_says_stays_together():
+    """A function that is given a message's words and its remedy: each place's own, and not another's."""
+    asked = {one for one in messages.messages() if one.text.startswith("you started this rollout, and")}
+
+    assert {
+        (one.text.partition("has to ")[2], one.remedy.partition("have ")[2].partition(";")[0]) for one in asked
+    } == {
+        ("approve it", "rollout:approve"),
+        ("let it go on", "rollout:write"),
+    }
 
 
 def test_the_page_can_be_searched():

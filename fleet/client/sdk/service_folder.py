@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet.client.environments.inference_config import InferenceConfig
-from fleet.client.images.image_build import build_scoring_image
+from fleet.client.images.image_build import SCORING, build_image
 from fleet.client.images.store import take
 from fleet.client.local.containers import MODULE_MOUNT, held_image
 from fleet.client.models.conversion import Framework
@@ -186,12 +186,12 @@ def _scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
     packed = workspace.packed
     if packed.images():
         return held_image(engine, packed.image(None), packed.blobs, step)
-    return build_scoring_image(client=engine, name=SCORING_IMAGE, progress=print)
+    return build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
 
 
 def _workspace_image(workspace: Connection, engine: Any, step: Step) -> Image:
     packed = workspace.packed
     if packed.images():
         return packed.image(None)
-    made = build_scoring_image(client=engine, name=SCORING_IMAGE, progress=print)
+    made = build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
     return take(engine, made, packed, step, SCORING_IMAGE)

@@ -111,6 +111,7 @@ async def test_row_33_a_devices_facts_and_telemetry_are_taken_as_data_or_not_at_
     events = [one for one in system.api("events") if one["device"] == rogue.name]
     assert all(one["message"].isprintable() for one in events)
     assert {"bad-message"} <= {one["kind"] for one in events}
+    assert "figures" not in json.dumps(system.api(f"devices/{rogue.name}/telemetry"))
     device = system.api(f"devices/{rogue.name}")
     shown = run("fleet.client", "devices", "show", rogue.name, environment=system.home)
     listed = run("fleet.client", "events", environment=system.home)

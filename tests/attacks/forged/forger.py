@@ -65,17 +65,26 @@ class Forger:
         return {"sha256": blob.sha256, "length": blob.length, "blocks": blob.blocks}
 
     def orders(
-        self, data: bytes, version: str, *, path: str = "", length: int | None = None, hashes: Any = None
+        self,
+        data: bytes,
+        version: str,
+        *,
+        path: str = "",
+        length: int | None = None,
+        hashes: Any = None,
+        digest: str = "",
     ) -> str:
         """Have these bytes published as a module's manifest, and ordered beside what runs; the order's short name.
 
-        ``path``, ``length`` and ``hashes`` are what the team signs of them, where that is another thing.
+        ``path``, ``length`` and ``hashes`` are what the team signs of them, where that is another thing; ``digest`` is
+        what team and director say.
         """
         self.upload(data)
+        named = digest or sha256(data)
         target = path or f"modules/{TEAM}/{FORGED}/{version}.json"
-        signed = TargetFile(len(data) if length is None else length, hashes or {"sha256": sha256(data)[7:]}, target)
+        signed = TargetFile(len(data) if length is None else length, hashes or {"sha256": named[7:]}, target)
         self._publish(signed)
-        return self._decide(SlotOrder(manifest=target, digest=sha256(data), engine="process"))
+        return self._decide(SlotOrder(manifest=target, digest=Digest(named), engine="process"))
 
     def clears(self) -> None:
         """The slot is to be empty again: an order as honest as any, which the device follows."""

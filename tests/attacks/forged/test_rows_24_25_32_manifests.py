@@ -9,7 +9,7 @@ import json
 import pytest
 
 from modules import canonical
-from modules.digests import BLOCK, measure_bytes, sha256
+from modules.digests import BLOCK, measure_bytes
 from tests.attacks.forged.forger import FORGED, GRAPH
 from tests.parts.system import TEAM
 
@@ -311,25 +311,28 @@ def test_row_25_a_file_larger_than_the_disk_is_not_begun(forger, edge):
         assert (code, "length" in words) == ("invalid", True), (length, words)
 
 
-def waits(edge):
-    """How often the agent has said that an order waits."""
-    return edge.device.agent._log.read_text().count("order waits")
-
-
 def test_row_25_a_manifest_is_as_long_as_was_signed(forger, edge):
-    """Where the team signs another length for its manifest than it has, the bytes that come are none that were signed:
-    the device waits for better ones, follows what it followed, and then the next order."""
-    for length in (0, 1, -1):
+    """Where the team signs another length for its manifest than it has, no server can ever give what was signed: the
+    device refuses the order, says so, and follows the next one."""
+    for more in (1, -1, -BLOCK, BLOCK, 3 * BLOCK):
         document = forger.module()
+        document["files"] += [{**document["files"][0], "path": f"model/{'x' * 150}{number}"} for number in range(300)]
         data = canonical.encode(document)
-        followed, said = forger.followed(), waits(edge)
-        forger.orders(data, document["version"], length=len(data) + length if length else 0)
-        edge.device.until(lambda: forger.followed() > followed or waits(edge) > said, "it waits")  # noqa: B023
-        assert forger.followed() == followed
-        assert edge.device.slot(FORGED) is None
-        assert sha256(data).removeprefix("sha256:") not in "".join(forger.kept())
-        edge.holds()
+        assert BLOCK < len(data) < 3 * BLOCK
+        code, words = refused(forger, more, data, document["version"], length=len(data) + more)
+        assert (code, f"{len(data) + more} were signed" in words) == ("untrusted", True), (more, words)
         forger.clears()
+    document = forger.module()
+    code, words = refused(forger, "nothing", canonical.encode(document), document["version"], length=0)
+    assert (code, "no manifest has 0 bytes" in words) == ("untrusted", True), words
+
+
+def test_row_25_a_manifest_that_nobody_has_is_told_of(forger, edge):
+    """Team and director sign the hash of no bytes at all: the server hears of it, nothing of it lies on the device, and
+    the next order is followed. The device tries on, for the server or the broker may be the reason."""
+    document = forger.module()
+    code, words = refused(forger, "no bytes", canonical.encode(document), document["version"], digest=f"sha256:{HEX}")
+    assert (code, "does not have it" in words) == ("missing", True), words
 
 
 def test_row_24_a_manifest_of_a_foreign_path_is_not_fetched(forger, edge):

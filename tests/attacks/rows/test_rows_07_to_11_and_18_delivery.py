@@ -233,18 +233,20 @@ def answered(scene, command):
 
 
 PASSING = ("passed", "passed", "dropped", "doubled", "late", "old", "flipped")
-FORGED = ("order", "kept order", "metadata", "ack", "command", "block", "cut")
+FORGED = ("order", "kept order", "old order", "metadata", "ack", "command", "block", "cut")
 
 
 class Rage:
     """A broker's rule out of a seed: of all that passes some is dropped, doubled, late, an old thing instead, or has
-    bits that are not as they were. ``forge`` says something of its own. Each comes up as often as the others."""
+    bits that are not as they were. ``forge`` says something of its own. Each comes up as often as the others. ``old``
+    is a release that its team has signed and nobody has ordered."""
 
     def __init__(self, scene, seed) -> None:
         self._scene, self._chance = scene, random.Random(seed)
-        self.evil = scene.evil()
-        self._stranger = CryptoSigner.generate_ed25519()
-        self._team = changed(scene.file(TEAM), [self._stranger], listing(self.evil))
+        self.evil, self.old = scene.evil(), scene.release()
+        scene.hands_over(self.old)
+        self.stranger = CryptoSigner.generate_ed25519()
+        self._team = changed(scene.file(TEAM), [self.stranger], listing(self.evil))
         self.did = set()
         self._bags = {PASSING: [], FORGED: []}
 
@@ -273,9 +275,11 @@ class Rage:
         scene, hostile = self._scene, self._scene.hostile
         what = self._draw(FORGED)
         if what == "order":
-            hostile.say("order", scene.order(self.evil, self._stranger))
+            hostile.say("order", scene.order(self.evil, self.stranger))
         elif what == "kept order":
-            hostile.plant("order", scene.order(self.evil, self._stranger))
+            hostile.plant("order", scene.order(self.evil, self.stranger))
+        elif what == "old order":
+            hostile.say("order", scene.order(self.old, self.stranger))
         elif what == "metadata":
             hostile.files = {} if hostile.files else tied(scene, {TEAM: self._team})
         elif what == "cut":
@@ -287,20 +291,22 @@ class Rage:
 
 def test_row_18_hostile_broker(scene):
     """A broker that drops, doubles, delays, replays, changes and forges whatever it likes, while the server orders one
-    release after another: no moment at which anything runs, answers or lies there that its team has not signed, and the
-    old module serves throughout. Once it is honest again, the next order reaches the device and is followed. (Only the
-    next one: an order that the broker keeps in the server's place is replaced by that alone, or when the server's
-    session begins anew.)"""
+    release after another: no moment at which anything runs that the server has not ordered, or answers or lies there
+    that its team has not signed, and the old module serves throughout. Once it is honest again, the next order reaches
+    the device and is followed. (Only the next one: an order that the broker keeps in the server's place is replaced by
+    that alone, or when the server's session begins anew.)"""
     seed = SEED or random.randrange(1 << 30)
     rage = Rage(scene, seed)
     scene.hostile.rule = rage
-    began, last = time.monotonic(), None
+    began, last, ordered = time.monotonic(), None, {digest(scene.current)}
     while (now := time.monotonic() - began) < RAGES_S:
         if last is None or now > RAGES_S / 2 > last:
-            scene.start(scene.release())
+            release = scene.release()
+            ordered.add(digest(release))
+            scene.start(release)
             last = now
         rage.forge()
-        assert all(map(scene.signed, scene.running())), f"EDGEFLEET_SEED={seed}\n{scene.device.said()}"
+        assert scene.running() <= ordered, f"EDGEFLEET_SEED={seed}\n{scene.device.said()}"
         assert scene.honest_answer(), f"EDGEFLEET_SEED={seed}\n{scene.device.said()}"
         time.sleep(FORGES_EVERY_S)  # the attack goes on by itself
     assert scene.unsigned() == [], f"EDGEFLEET_SEED={seed}"
@@ -308,3 +314,9 @@ def test_row_18_hostile_broker(scene):
 
     scene.goes_on()
     scene.unharmed()
+    scene.hands_over(rage.old)  # and with nothing else in its way, no order of his is followed, either
+    for release in (rage.old, scene.evil()):
+        refusal = scene.given(scene.order(release, rage.stranger))
+        assert "signatures hold" in refusal, refusal
+        scene.unharmed("signatures hold")
+    scene.goes_on()
