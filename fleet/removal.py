@@ -20,6 +20,7 @@ from fleet.rollouts import control
 from fleet.rollouts.phases import State
 from fleet.tables import devices, rollouts, slot_revisions, slots
 from fleet.tables import members as member_rows
+from fleet.target_tables import endpoints
 from fleet.telemetry import rows as telemetry
 from modules.names import DeviceId, Digest, ModuleRef
 from modules.protocol.order import SlotOrder
@@ -74,11 +75,12 @@ def revoke_device(connection: Connection, now: float, device: DeviceId, *, by: s
 
 
 class _User(NamedTuple):
-    """What keeps a module from being removed: a device's slot, or a rollout."""
+    """What keeps a module from being removed: a device's slot, a rollout, or an endpoint of the module's own team."""
 
     said: str
     device: str = ""
     rollout: int = 0
+    endpoint: bool = False
 
 
 def remove_module(
@@ -90,19 +92,27 @@ def remove_module(
 
     Raises:
         Missing: there is no such module.
-        Conflict: a device runs it or is ordered to, or an open rollout brings it or could go back to it.
+        Conflict: a device runs it or is ordered to, an endpoint serves it, or an open rollout brings it or could go
+            back to it.
     """
     digest = registry.digest(connection, ref)
-    using = dict.fromkeys((*_on_devices(connection, ref, digest), *_in_rollouts(connection, ref)))
+    using = dict.fromkeys(_using(connection, ref, digest))
     if using:
         named = _listed(connection, scope, using)
         raise Conflict(
             f"it is in use by {named}",
             element=str(ref),
-            remedy="roll out another version there, empty the slots, or cancel the rollout",
+            remedy="roll out or serve another version there, empty the slots, or cancel the rollout",
         )
     registry.remove(connection, ref)
     events.record(connection, now, "module-removed", str(ref), by=by)
+
+
+def _using(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[_User]:
+    yield from _on_devices(connection, ref, digest)
+    yield from _in_rollouts(connection, ref)
+    for endpoint in connection.scalars(select(endpoints.c.name).where(endpoints.c.wish.contains(digest))):
+        yield _User(f"endpoint {endpoint}", endpoint=True)
 
 
 def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[_User]:
@@ -154,7 +164,7 @@ def _listed(connection: Connection, scope: Scope, using: Iterable[_User]) -> str
     every = list(using)
     devices_ = reach.seen_of(connection, scope, {one.device for one in every} - {""})
     rollouts_ = set(connection.scalars(select(rollouts.c.id).where(rollouts.c.state.in_(_OPEN), scope.some_rollouts())))
-    seen = [one.said for one in every if one.device in devices_ or one.rollout in rollouts_]
+    seen = [one.said for one in every if one.device in devices_ or one.rollout in rollouts_ or one.endpoint]
     said = "; ".join(seen[:_SHOWN]) + (f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else "")
     if len(seen) == len(every):
         return said

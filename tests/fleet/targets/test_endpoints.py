@@ -217,3 +217,14 @@ async def test_an_endpoint_that_is_being_removed_takes_no_change(cloud, refused)
     answer = await cloud.ask("PATCH", f"{PATH}/digits", json={"settings": {"waiting": 5}})
     assert "being removed" in refused(answer, 409, "conflict")["detail"]
     assert (await cloud.ask("DELETE", f"{PATH}/digits")).status_code == 200
+
+
+async def test_a_module_that_an_endpoint_serves_is_not_removed(cloud, refused):
+    """The endpoint is named; another version of the module goes."""
+    await create(cloud)
+    team, _, rest = cloud.refs[0].partition("/")
+    name, _, version = rest.partition(":")
+    answer = await cloud.ask("DELETE", f"/api/v1/modules/{team}/{name}/{version}")
+    assert "endpoint digits" in refused(answer, 409, "conflict")["detail"]
+    other = cloud.refs[1].rpartition(":")[2]
+    assert (await cloud.ask("DELETE", f"/api/v1/modules/{team}/{name}/{other}")).status_code == 200
