@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, Self
 
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts, Invited
@@ -67,9 +67,14 @@ class _Busy(Exception):
 class OtherLength(TransferStalled):
     """The server says that the blob has another length, ``said``; without its bytes that proves nothing."""
 
-    def __init__(self, digest: Digest, length: int, said: int) -> None:
-        super().__init__(f"it has {said} bytes, and {length} were signed", element=digest)
-        self.said = said
+    said = 0
+
+    @classmethod
+    def of(cls, digest: Digest, length: int, said: int) -> Self:
+        """The error for a blob of ``length`` bytes."""
+        error = cls(f"it has {said} bytes, and {length} were signed", element=digest)
+        error.said = said
+        return error
 
 
 @dataclass(slots=True)
@@ -220,7 +225,7 @@ class Puller:
                     for _ in wanted:
                         block = _good(await flight.next())
                         if block.length != length:
-                            raise OtherLength(digest, length, block.length)
+                            raise OtherLength.of(digest, length, block.length)
                         if block.number not in wanted:
                             raise TimeoutError  # nothing that was asked for came
                         parts[block.number] = block.data

@@ -15,6 +15,7 @@ ALL: Final = 100
 
 Cores = Annotated[float, msgspec.Meta(ge=0.01, le=1024)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+HostName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)?\Z")]
 Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]{1,300})\Z")]
 
 
@@ -34,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     works on ``concurrent`` requests at a time, ``waiting`` more wait for ``wait_s`` seconds, and an answer may take
     ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
     nothing. Pages of ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is
-    free.
+    free. ``host_name`` stands in its address instead of the target's.
     """
 
     cpu_cores: Cores = 1.0
@@ -49,8 +50,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     # The certificate with its chain, in PEM; empty: the endpoint speaks plain HTTP. Its key is among the secrets.
     certificate: Annotated[str, msgspec.Meta(max_length=64 << 10)] = ""
+    host_name: HostName = ""
     description: Text = ""
     tags: Names = {}
+    properties: Names = {}
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

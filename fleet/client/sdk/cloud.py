@@ -1,46 +1,342 @@
-"""Services that run elsewhere than on this machine. The one place in the SDK that will speak to the server of them."""
+"""Services that run elsewhere than on this machine: endpoints of the fleet server, under Azure ML's names."""
 
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from fleet.client.deployments.configuration import Configuration
+import httpx
+
+from fleet.client.answers import Endpoint
+from fleet.client.api import Fleet
+from fleet.client.deployments.configuration import Aci, Aks, Configuration
+from fleet.client.deployments.endpoint_wish import KIND, EndpointWish, wished
 from fleet.client.sdk.connection import Connection
-from fleet.client.sdk.exceptions import ComputeTargetException, WebserviceException
+from fleet.client.sdk.exceptions import ComputeTargetException, WebserviceException, told_as
+from fleet.client.sdk.inference_config import InferenceConfig
+from fleet.client.sdk.model_version import ModelVersion, version_of
+from fleet.client.sdk.service_module import MODELS, module_of
+from modules.names import ModuleRef, Slug, slot_name, slug
 
-_INSTEAD: Final = (
-    "to try it on this machine: LocalWebservice.deploy_configuration(port=...); for devices: edgefleet rollouts start"
-)
+ACI: Final = "ACI"
+AKS: Final = "AKS"
+_ASK_AGAIN_S: Final = 1.0
+_SHOWN: Final = 2000
+_VERSION: Final = "v1"
+_STATES: Final = {"ready": "Healthy", "updating": "Transitioning", "failed": "Failed", "removing": "Deleting"}
+_KEYS: Final = {"primary": "primary", "secondary": "secondary", "key1": "primary", "key2": "secondary"}
+_ANSWERS_WITHIN_S: Final = 300.0
 
 
-def deploy(workspace: Connection, name: str, configuration: Configuration | None, target: Any = None) -> Any:
-    """Deploy to a container host or a cluster.
+class Service:
+    """One endpoint; ``AciWebservice`` and ``AksWebservice`` are what scripts call it.
+
+    Every method raises:
+        WebserviceException: there is no such service, or the server refuses.
+    """
+
+    name: str
+    workspace: Connection
+
+    def found(self) -> Endpoint:
+        """The endpoint as it stands."""
+        with _told(), self.workspace.fleet() as fleet:
+            return _existing(fleet, self.name, self.workspace)
+
+    @property
+    def scoring_uri(self) -> str | None:
+        return self.found().url or None
+
+    @property
+    def swagger_uri(self) -> str | None:
+        return self.found().swagger_url or None
+
+    @property
+    def state(self) -> str:
+        """``Healthy``, ``Transitioning``, ``Failed`` or ``Deleting``."""
+        return _STATES.get(self.found().state, "Transitioning")
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not ready, in one sentence."""
+        return self.found().why or None
+
+    @property
+    def auth_enabled(self) -> bool:
+        return bool(self.found().settings["auth"] == "key")
+
+    @property
+    def token_auth_enabled(self) -> bool:
+        return bool(self.found().settings["auth"] == "token")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.found().settings["tags"])
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return {name: one for name, one in self.found().settings["properties"].items() if name != KIND}
+
+    @property
+    def description(self) -> str:
+        return str(self.found().settings["description"])
+
+    def wait_for_deployment(self, show_output: bool = False) -> None:
+        """Return once it is ready; with ``show_output`` each change is printed.
+
+        Raises:
+            WebserviceException: it failed; with the reason and the end of its log.
+        """
+        say: Callable[[str], None] = print if show_output else lambda _: None
+        told = ""
+        while (one := self.found()).state not in {"ready", "failed"}:
+            line = f"{self.name}: {one.state}. {one.why}"
+            if line != told:
+                say(line)
+                told = line
+            time.sleep(_ASK_AGAIN_S)  # HTTP has nothing to await; the server is asked once a second
+        if one.state == "failed":
+            raise WebserviceException(
+                f"the deployment failed: {one.why}\n{self._log_or_nothing()}",
+                element=self.name,
+                remedy="get_logs() has more",
+            )
+        say(f"{self.name} is Healthy at {one.url}")
+
+    def get_logs(self, num_lines: int = 2000, init: bool = False) -> str:
+        """The last lines of each replica and of what stands before them."""
+        with _told(), self.workspace.fleet() as fleet:
+            found = fleet.endpoint_logs(slot_name(self.name), lines=min(num_lines, 2000))
+        return "\n".join(f"{part}: {line}" for part, text in found.items() for line in text.rstrip("\n").split("\n"))
+
+    def get_keys(self) -> tuple[str, str]:
+        """The primary and the secondary key."""
+        with _told(), self.workspace.fleet() as fleet:
+            found = fleet.endpoint_keys(slot_name(self.name))
+        return found["primary"], found["secondary"]
+
+    def regen_key(self, key: str, set_key: str | None = None) -> tuple[str, str]:
+        """Make the ``Primary`` or ``Secondary`` key anew, or set it; both keys."""
+        which = _KEYS.get(str(key).lower())
+        if which is None:
+            raise WebserviceException(f"{key!r} is not a key", element="key", remedy="say Primary or Secondary")
+        with _told(), self.workspace.fleet() as fleet:
+            found = fleet.change_endpoint_key(slot_name(self.name), which, set_key or "")
+        return found["primary"], found["secondary"]
+
+    def get_token(self) -> tuple[str, datetime]:
+        """A token, and the time (UTC) after which to fetch the next one."""
+        with _told(), self.workspace.fleet() as fleet:
+            found = fleet.endpoint_token(slot_name(self.name))
+        return found["token"], datetime.fromtimestamp(found["refresh_after"], UTC)
+
+    def run(self, input_data: Any) -> Any:
+        """Ask it, with a key or token where it needs one: text or bytes as they are, anything else as JSON.
+
+        Returns:
+            The answer's JSON, or its text.
+        """
+        one = self.found()
+        if not one.url:
+            raise WebserviceException("it has no address yet", element=self.name, remedy="wait_for_deployment() first")
+        bearer = {"key": lambda: self.get_keys()[0], "token": lambda: self.get_token()[0]}.get(one.settings["auth"])
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {bearer()}"} if bearer else {}
+        body = input_data if isinstance(input_data, str | bytes) else json.dumps(input_data)
+        verify: Any = True
+        try:
+            answer = httpx.post(one.url, content=body, headers=headers, timeout=_ANSWERS_WITHIN_S, verify=verify)
+        except httpx.HTTPError as error:
+            raise WebserviceException(
+                f"no answer: {str(error) or type(error).__name__}", element=one.url, remedy="see its state and error"
+            ) from error
+        if answer.is_error:
+            raise WebserviceException(
+                f"it answers {answer.status_code}: {answer.text[:_SHOWN]}",
+                element=one.url,
+                remedy="get_logs() has more",
+            )
+        return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+
+    def change(
+        self,
+        models: Sequence[Any] | None,
+        inference: InferenceConfig | None,
+        configuration: Aci | Aks,
+        *,
+        wait: bool,
+    ) -> None:
+        """What ``update`` of both kinds does: what was said changes, and no request fails meanwhile."""
+        with _told(), self.workspace.fleet() as fleet:
+            one = _existing(fleet, self.name, self.workspace)
+            wish = wished(configuration, change=True, where="update")
+            request: dict[str, Any] = {"settings": _settings(wish, one), "generation": one.generation}
+            if wish.certificate_key is not None:
+                request["certificate_key"] = wish.certificate_key
+            served = one.versions[one.default]
+            version = {"module": served.module, "replicas": wish.replicas or served.replicas}
+            if models is not None or inference is not None:
+                known = [model.known for model in models] if models is not None else self._models(fleet, served.module)
+                version["module"] = self._module(known, inference)
+            request["versions"] = {one.default: version} | {
+                name: {"module": other.module, "weight": other.weight, "replicas": other.replicas}
+                for name, other in one.versions.items()
+                if name != one.default
+            }
+            fleet.change_endpoint(slot_name(self.name), request)
+            for which, key in (("primary", wish.primary_key), ("secondary", wish.secondary_key)):
+                if key:
+                    fleet.change_endpoint_key(slot_name(self.name), which, key)
+        if wait:
+            self.wait_for_deployment()
+
+    def delete(self) -> None:
+        """Have it taken away; the models stay registered."""
+        with _told(), self.workspace.fleet() as fleet:
+            fleet.remove_endpoint(slot_name(self.name))
+
+    def _module(self, known: Sequence[ModelVersion], inference: InferenceConfig | None) -> str:
+        checked = slot_name(self.name)
+        resolved = inference.resolved(checked) if inference else None
+        with self.workspace.progress() as step:
+            return str(module_of(self.workspace, checked, known, resolved, step))
+
+    @staticmethod
+    def _models(fleet: Fleet, module: str) -> list[ModelVersion]:
+        """The models that are in the service's module."""
+        ref = ModuleRef.parse(module)
+        found = fleet.module(ref)
+        manifest = found.manifest
+        inside = (manifest.properties.get(MODELS, "") if manifest is not None else "") or module
+        return [version_of(fleet.module(ModuleRef.parse(one))) for one in inside.split(",")]
+
+    def _log_or_nothing(self) -> str:
+        try:
+            return self.get_logs(50)
+        except WebserviceException as error:
+            return f"(no log: {error.message})"
+
+
+def deploy(
+    workspace: Connection,
+    name: str,
+    models: Sequence[ModelVersion],
+    inference: InferenceConfig | None,
+    configuration: Configuration | None,
+    target: Any,
+    *,
+    overwrite: bool,
+) -> None:
+    """Deploy to a container host; without a configuration as an ACI service of Azure ML's defaults.
 
     Raises:
-        WebserviceException: always, for now.
+        WebserviceException: there is one of this name already, or it cannot be deployed; the message says why.
     """
-    kind = "Aci" if configuration is None else type(configuration).__name__
-    raise WebserviceException(f"deploying to {kind} is not available yet", element=name, remedy=_INSTEAD)
+    made = configuration if isinstance(configuration, Aci | Aks) else Aci()
+    with _told():
+        checked = slot_name(name)
+        wish = wished(made)
+        with workspace.fleet() as fleet:
+            before = fleet.endpoint(checked)
+            if before is not None and not overwrite:
+                raise WebserviceException(
+                    "there is a service of this name already",
+                    element=name,
+                    remedy="say overwrite=True, or delete() it; Webservice(workspace, name) is the one that is there",
+                )
+            place = _target(fleet, target or getattr(made, "compute_target_name", None))
+            resolved = inference.resolved(checked) if inference else None
+            with workspace.progress() as step:
+                module = str(module_of(workspace, checked, models, resolved, step))
+            settings = _settings(wish, before, kind=AKS if isinstance(made, Aks) else ACI)
+            version = {"module": module, "replicas": wish.replicas or 1}
+            secrets = {"certificate_key": wish.certificate_key or ""}
+            if before is None:
+                keys = {"primary_key": wish.primary_key, "secondary_key": wish.secondary_key}
+                request = {"name": checked, "target": place, "versions": {_VERSION: version}, "settings": settings}
+                fleet.create_endpoint(request | keys | secrets)
+            else:
+                fleet.change_endpoint(
+                    checked,
+                    {"versions": {before.default: version}, "settings": settings, "default": before.default} | secrets,
+                )
+    print(f"{name} is being deployed to {place}")
 
 
-def find(workspace: Connection, name: str) -> Any:
-    """A service that runs elsewhere.
+def kind_of(workspace: Connection, name: str) -> str:
+    """``ACI`` or ``AKS``.
 
     Raises:
-        WebserviceException: always, for now: there is none.
+        WebserviceException: there is no such service.
     """
-    raise WebserviceException(
-        f"WebserviceNotFound: there is no service {name}", element=workspace.url, remedy="deploy it: Model.deploy"
-    )
+    with _told(), workspace.fleet() as fleet:
+        return _kind(_existing(fleet, name, workspace))
 
 
-def every(workspace: Connection) -> list[Any]:
-    """The services that run elsewhere: none yet."""
-    return []
+def every(workspace: Connection) -> list[tuple[str, str]]:
+    """The services that run elsewhere: name and kind of each."""
+    with _told(), workspace.fleet() as fleet:
+        return [(one.name, _kind(one)) for one in fleet.endpoints()]
 
 
-def target(workspace: Connection | None, name: str) -> Any:
+def target(workspace: Connection, name: str) -> dict[str, Any]:
     """A place to run on.
 
     Raises:
-        ComputeTargetException: always, for now.
+        ComputeTargetException: there is none of this name.
     """
-    raise ComputeTargetException("targets are not available yet", element=name, remedy=_INSTEAD)
+    with told_as(ComputeTargetException), workspace.fleet() as fleet:
+        known = {one["name"]: one for one in fleet.targets()}
+    if name not in known:
+        raise ComputeTargetException(
+            f"ComputeTargetNotFound: there is no target {name}, there is {', '.join(sorted(known)) or 'none'}",
+            element=workspace.url,
+            remedy="an admin attaches one: edgefleet targets attach",
+        )
+    found: dict[str, Any] = known[name]
+    return found
+
+
+def _target(fleet: Fleet, wanted: Any) -> Slug:
+    """The target that was named, or the only one."""
+    if wanted is not None:
+        return slug(str(getattr(wanted, "name", wanted)), what="target")
+    known = [one["name"] for one in fleet.targets()]
+    if len(known) != 1:
+        raise ComputeTargetException(
+            f"nothing says where it is to run; there is {', '.join(known) or 'no target'}",
+            element="deployment_target",
+            remedy="give deployment_target=ComputeTarget(workspace, NAME)"
+            if known
+            else "run: edgefleet targets attach",
+        )
+    return slug(known[0], what="target")
+
+
+def _settings(wish: EndpointWish, before: Endpoint | None, *, kind: str = "") -> dict[str, Any]:
+    """The settings to ask for; properties with what the SDK keeps there."""
+    known = dict(before.settings["properties"]) if before is not None else {}
+    kept = {KIND: kind or known.get(KIND, ACI)}
+    said = wish.settings.get("properties")
+    return wish.settings | {"properties": (known if said is None else said) | kept}
+
+
+def _kind(endpoint: Endpoint) -> str:
+    return str(endpoint.settings["properties"].get(KIND, ACI))
+
+
+def _existing(fleet: Fleet, name: str, workspace: Connection) -> Endpoint:
+    found = fleet.endpoint(slot_name(name))
+    if found is None:
+        raise WebserviceException(
+            f"WebserviceNotFound: there is no service {name}", element=workspace.url, remedy="deploy it: Model.deploy"
+        )
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    with told_as(WebserviceException):
+        yield

@@ -14,7 +14,18 @@ class ComputeTarget:
     """
 
     def __init__(self, workspace: Connection, name: str) -> None:
-        cloud.target(workspace, name)
+        found = cloud.target(workspace, name)
+        self.workspace, self.name, self.type = workspace, name, str(found["kind"])
+
+    @property
+    def provisioning_state(self) -> str:
+        """``Succeeded``, or ``Failed`` where it did not answer at the server's last look."""
+        return "Failed" if cloud.target(self.workspace, self.name)["trouble"] else "Succeeded"
+
+    def wait_for_completion(self, show_output: bool = False) -> None:
+        """Nothing to wait for: a target is attached at once, or not at all."""
+        if show_output:
+            print(f"{self.name}: {self.provisioning_state}")
 
     @staticmethod
     def create(workspace: Connection, name: str, provisioning_configuration: Any) -> Any:

@@ -202,8 +202,14 @@ class Model:
             raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
         known = [one.known for one in models]
         if not isinstance(deployment_config, Local):
-            elsewhere: Webservice = cloud.deploy(workspace, name, deployment_config, deployment_target)
-            return elsewhere
+            cloud.deploy(
+                workspace, name, known, inference_config, deployment_config, deployment_target, overwrite=overwrite
+            )
+            elsewhere: Any = Webservice(workspace, name)
+            if show_output:
+                elsewhere.wait_for_deployment(show_output=True)
+            deployed: Webservice = elsewhere
+            return deployed
         service = LocalWebservice.start(workspace, name, known, inference_config, deployment_config, overwrite)
         if show_output:
             service.wait_for_deployment(show_output=True)

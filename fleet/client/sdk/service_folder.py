@@ -38,7 +38,7 @@ ROOT: Final = "/var/azureml-app"
 MODELS: Final = "azureml-models"
 TRUSTED_PICKLE: Final = "EDGEFLEET_TRUSTED_PICKLE"
 _SOURCE: Final = pack.SOURCE
-_LIBRARIES: Final[dict[str, Framework]] = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow"}
+LIBRARIES: Final[dict[str, Framework]] = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow"}
 
 
 class Laid(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +143,7 @@ def without_code(workspace: Connection, engine: Any, folder: Path, model: ModelV
             image=_image_of(manifest, workspace, engine, step), command=("--module", MODULE_MOUNT),
             mounts={MODULE_MOUNT: folder},
         )  # fmt: skip
-    framework = _LIBRARIES.get(model.model_framework or "")
+    framework = LIBRARIES.get(model.model_framework or "")
     if framework is None:
         raise Invalid(
             "only a script can open this model",

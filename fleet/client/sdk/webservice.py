@@ -53,7 +53,7 @@ class Webservice:
             return object.__new__(cls)
         if _is_here(workspace, name):
             return object.__new__(LocalWebservice)
-        return cloud.find(workspace, name)
+        return object.__new__(AksWebservice if cloud.kind_of(workspace, name) == cloud.AKS else AciWebservice)
 
     def __init__(self, workspace: Connection, name: str) -> None:
         self.workspace, self.name = workspace, name
@@ -61,20 +61,23 @@ class Webservice:
     @staticmethod
     def list(workspace: Connection, compute_type: str | None = None) -> "list[Webservice]":
         """The services of a workspace, or those of one kind: Local, ACI or AKS."""
-        found = [*LocalWebservice.list(workspace), *cloud.every(workspace)]
+        kinds: dict[str, type[Webservice]] = {cloud.ACI: AciWebservice, cloud.AKS: AksWebservice}
+        elsewhere = [kinds[kind](workspace, name) for name, kind in cloud.every(workspace)]
+        found: list[Webservice] = [*LocalWebservice.list(workspace), *elsewhere]
         return [one for one in found if compute_type is None or one.compute_type.lower() == compute_type.lower()]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(workspace={self.workspace.name}, name={self.name})"
 
 
-class AciWebservice(Webservice):
+class AciWebservice(cloud.Service, Webservice):
     """A service on a container host."""
 
-    compute_type = "ACI"
+    compute_type = cloud.ACI
 
     def __init__(self, workspace: Connection, name: str) -> None:
-        cloud.find(workspace, name)
+        cloud.kind_of(workspace, name)
+        super().__init__(workspace, name)
 
     @staticmethod
     def deploy_configuration(*given: Any, **named: Any) -> Aci:
@@ -85,14 +88,25 @@ class AciWebservice(Webservice):
         """
         return _from_arguments(Aci, given, named)
 
+    def update(
+        self,
+        models: Sequence[Any] | None = None,
+        inference_config: InferenceConfig | None = None,
+        wait: bool = False,
+        **changes: Any,
+    ) -> None:
+        """Change models, script or settings (by the names of ``deploy_configuration``); what is left out stays."""
+        self.change(models, inference_config, _from_arguments(Aci, (), changes), wait=wait)
 
-class AksWebservice(Webservice):
-    """A service on Kubernetes."""
 
-    compute_type = "AKS"
+class AksWebservice(cloud.Service, Webservice):
+    """A service with the settings that Azure ML has for Kubernetes."""
+
+    compute_type = cloud.AKS
 
     def __init__(self, workspace: Connection, name: str) -> None:
-        cloud.find(workspace, name)
+        cloud.kind_of(workspace, name)
+        super().__init__(workspace, name)
 
     @staticmethod
     def deploy_configuration(*given: Any, **named: Any) -> Aks:
@@ -102,6 +116,16 @@ class AksWebservice(Webservice):
             UserErrorException: as :meth:`AciWebservice.deploy_configuration`.
         """
         return _from_arguments(Aks, given, named)
+
+    def update(
+        self,
+        models: Sequence[Any] | None = None,
+        inference_config: InferenceConfig | None = None,
+        wait: bool = False,
+        **changes: Any,
+    ) -> None:
+        """As :meth:`AciWebservice.update`, by the names of its own ``deploy_configuration``."""
+        self.change(models, inference_config, _from_arguments(Aks, (), changes), wait=wait)
 
 
 class LocalWebservice(Webservice):

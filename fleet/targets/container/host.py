@@ -106,7 +106,7 @@ class ContainerHost:
             for step in plan.surplus(wanted.name, groups, seen, said):
                 self._take_away(names, step)
             scheme = "https" if wanted.settings.certificate else "http"
-            url = f"{scheme}://{self._attached.name}:{seen.gateway.port}"
+            url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
             return observed.standing(wanted, groups, seen, said, trouble, url=url)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
