@@ -8,6 +8,8 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Endpoint
 from fleet.client.api import Fleet
+from fleet.client.deployments.configuration_file import read_deployment_configuration
+from fleet.client.deployments.endpoint_wish import EndpointWish, elsewhere, wished
 from fleet.client.endpoint_view import ready_of, show_endpoint, watch
 from fleet.client.screen import Json, Screen, when
 from modules.errors import BadSettings, Invalid
@@ -32,8 +34,14 @@ def deploy(
     target: Annotated[str, typer.Option(help="Where: see edgefleet targets list.")],
     module: Annotated[str, typer.Option(help="team/name:version, signed.")],
     version: Annotated[str | None, typer.Option(help="The version's name at the endpoint (v and its number).")] = None,
-    replicas: Annotated[int, typer.Option(help="How many of it run.")] = 1,
-    auth: Annotated[Literal["key", "token", "none"], typer.Option(help="What clients need.")] = "key",
+    replicas: Annotated[int | None, typer.Option(help="How many of it run (1, unless the file says it).")] = None,
+    auth: Annotated[
+        Literal["key", "token", "none"] | None, typer.Option(help="What clients need (key, unless the file says it).")
+    ] = None,
+    deployment: Annotated[
+        Path | None,
+        typer.Option("--dc", "--deployment-config", help="Azure ML's deploymentconfig.json, of an ACI or AKS service."),
+    ] = None,
     setting: Setting = None,
     certificate: Certificate = None,
     certificate_key: Key = None,
@@ -44,13 +52,18 @@ def deploy(
     """Serve a module at a new endpoint."""
     ref = arguments.module_ref(module)
     called = version or f"v{ref.version}".replace(".", "-")
-    settings = _settings(setting) | {"auth": auth}
+    wish = EndpointWish(settings={"auth": "key"})
+    if deployment is not None:
+        wish = wished(elsewhere(read_deployment_configuration(deployment)), where=str(deployment))
+    settings = wish.settings | ({"auth": auth} if auth else {}) | _settings(setting)
     request: dict[str, Any] = {
         "name": slot_name(name),
         "target": slug(target, what="target"),
-        "versions": {slug(called, what="version"): {"module": str(ref), "replicas": replicas}},
+        "versions": {slug(called, what="version"): {"module": str(ref), "replicas": replicas or wish.replicas or 1}},
         "settings": settings | ({"certificate": _text(certificate)} if certificate else {}),
-        "certificate_key": _text(certificate_key) if certificate_key else "",
+        "certificate_key": _text(certificate_key) if certificate_key else wish.certificate_key or "",
+        "primary_key": wish.primary_key,
+        "secondary_key": wish.secondary_key,
     }
     with Fleet(config.load()) as fleet:
         _show(fleet, fleet.create_endpoint(request), wait=wait, as_json=as_json)
