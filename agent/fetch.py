@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Protocol, Self
+from typing import BinaryIO, Final, Protocol
 
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts, Invited
@@ -68,13 +68,6 @@ class OtherLength(TransferStalled):
     """The server says that the blob has another length, ``said``; without its bytes that proves nothing."""
 
     said = 0
-
-    @classmethod
-    def of(cls, digest: Digest, length: int, said: int) -> Self:
-        """The error for a blob of ``length`` bytes."""
-        error = cls(f"it has {said} bytes, and {length} were signed", element=digest)
-        error.said = said
-        return error
 
 
 @dataclass(slots=True)
@@ -225,7 +218,9 @@ class Puller:
                     for _ in wanted:
                         block = _good(await flight.next())
                         if block.length != length:
-                            raise OtherLength.of(digest, length, block.length)
+                            wrong = OtherLength(f"it has {block.length} bytes, not {length}", element=digest)
+                            wrong.said = block.length
+                            raise wrong
                         if block.number not in wanted:
                             raise TimeoutError  # nothing that was asked for came
                         parts[block.number] = block.data
