@@ -186,6 +186,15 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/modules/test_images.py::test_a_layer_is_unpacked_only_where_it_fits",
         "tests/attacks/cargo/test_rows_24_25_bundles.py::test_row_24_no_member_of_a_layer_leaves_its_container",
     ),
+    "What serves in the cloud": (
+        "tests/fleet/targets/test_endpoints.py::test_only_signed_modules_of_one_team_are_served",
+        "tests/fleet/targets/test_plan.py::test_nobody_is_asked_before_it_is_ready",
+        "tests/journeys/test_endpoints.py::test_replicas_are_confined",
+    ),
+    "An endpoint's keys in a copy of the database": (
+        "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
+        "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",
+    ),
     "An endpoint in the cloud from who has no key": (
         "tests/agent/gateway/test_endpoint.py::test_nobody_else_reaches_the_module",
         "tests/agent/gateway/test_endpoint.py::test_pages_of_other_origins_may_not",
