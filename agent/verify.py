@@ -203,7 +203,9 @@ class Verifier:
 
     async def _manifest(self, digest: Digest, target: Target) -> tuple[Manifest, bytes]:
         """The manifest, and its bytes if they came just now."""
-        if not 0 < target.length <= MANIFEST_LIMIT:
+        if target.length > MANIFEST_LIMIT:
+            raise Untrusted(f"a manifest of {target.length} bytes is too large", element=digest)
+        if target.length <= 0:
             raise Untrusted(f"no manifest has {target.length} bytes", element=digest, remedy=_SIGN_AGAIN)
         try:
             return self._shelf.manifest(digest), b""
