@@ -16,6 +16,8 @@ from modules.words import printable
 _ENDS: Final = 3
 _TAIL: Final = 12
 _WORDS: Final = 700
+# Bytes of one container's log that are shown.
+_MOST: Final = 64 << 10
 
 
 def containers(api: docker.APIClient, names: Names, *, all_parts: bool = False) -> list[dict[str, Any]]:
@@ -61,11 +63,11 @@ def look(api: docker.APIClient, names: Names) -> Seen:
 
 
 def logs(api: docker.APIClient, names: Names, *, lines: int) -> dict[str, str]:
-    """The last lines of each container, by the last part of its name."""
+    """The last lines of each container, by the last part of its name; none has a control character."""
     found = {}
     for one in containers(api, names):
         name = one["Names"][0].removeprefix(f"/{names.whole}.")
-        found[name] = api.logs(one["Id"], tail=lines, timestamps=True).decode(errors="replace")
+        found[name] = _lines(api.logs(one["Id"], tail=lines, timestamps=True)[-_MOST:])
     return found
 
 
@@ -144,9 +146,13 @@ def _why(api: docker.APIClient, found: dict[str, Any]) -> str:
         return f"the kernel ended a replica for using more than its {limit} MiB of memory"
     if state.get("Error"):
         return f"the engine cannot start a container: {state['Error'][:_WORDS]}"
-    tail = api.logs(found["Id"], tail=_TAIL).decode(errors="replace").strip()
+    tail = _lines(api.logs(found["Id"], tail=_TAIL)[-_MOST:]).strip()
     ended = "ended and starts again" if state["Running"] or state["Restarting"] else "ended"
     return f"a replica {ended} (exit code {state.get('ExitCode')}): {tail[-_WORDS:] or 'it wrote no log'}"
+
+
+def _lines(data: bytes) -> str:
+    return "\n".join(map(printable, data.decode(errors="replace").split("\n")))
 
 
 def _listed(api: docker.APIClient, labels: dict[str, str]) -> list[dict[str, Any]]:
