@@ -225,10 +225,13 @@ def logs(
     """Show the last lines of each replica and of the gateway."""
     with Fleet(config.load()) as fleet:
         found = fleet.endpoint_logs(slot_name(name), lines=lines)
-    Screen(as_json=as_json).show(
-        found,
-        lambda it: it.say("\n".join(f"{part}: {line}" for part, text in found.items() for line in text.split("\n"))),
-    )
+    told = [f"{part}: {line}" for part, text in found.items() for line in text.rstrip("\n").split("\n")]
+
+    def show_lines(screen: Screen) -> None:
+        for line in told:
+            screen.line(line)
+
+    Screen(as_json=as_json).show(found, show_lines)
 
 
 @app.command()
