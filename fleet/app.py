@@ -162,6 +162,7 @@ async def _lifespan(
         finally:
             task.cancel()
             await asyncio.wait([task])
+            app.state.services.targets.close()
     finally:
         database.close()
 

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import ssl
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,41 +40,58 @@ from modules.protocol.routing import Table
 
 #: under which name the gateway's container listens
 PORT: Final = 8700
-_PROVED: Final = "proved.json"
+#: kept by this program alone
+PROVED: Final = "proved.json"
 _LOOK_S: Final = 5.0
 _ANSWER: Final = 32 << 20
+_STATUS: Final = 64 << 10
+_SPARE: Final = 64 << 10
+# So many replicas prove themselves at a time, and one look begins no sample after so many seconds.
+_PROVING: Final = 2
+_PROOFS_S: Final = 10.0
 _OK: Final = 200
 # The table last: what it names is there by then.
 _LAST: Final = (KEYS, TABLE)
 
 
 class _Proofs:
-    """Which replicas have answered their samples rightly, kept in the folder: a new look need not ask them again."""
+    """How many of its samples each replica has answered rightly, kept in the folder: a new look goes on from there."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / _PROVED
+        self._path = folder / PROVED
         try:
-            self._known = set(msgspec.json.decode(self._path.read_bytes(), type=list[str]))
+            self._known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])
         except (OSError, msgspec.DecodeError):
-            self._known = set()  # then they prove themselves again
+            self._known = {}  # then they prove themselves again
 
-    def __contains__(self, instance: str) -> bool:
-        return instance in self._known
+    def of(self, instance: str) -> int:
+        return self._known.get(instance, 0)
 
     def add(self, instance: str) -> None:
-        self._known.add(instance)
+        self._known[instance] = self.of(instance) + 1
 
     def keep(self, instances: set[str]) -> None:
-        replace(self._path, msgspec.json.encode(sorted(self._known & instances)))
+        kept = {name: count for name, count in self._known.items() if name in instances}
+        replace(self._path, msgspec.json.encode(kept))
 
 
-def take(folder: Path) -> None:
-    """Bring into use what waits in ``next``; each file in one step."""
-    waiting = sorted(
-        (folder / NEXT).glob("[!.]*"), key=lambda one: _LAST.index(one.name) + 1 if one.name in _LAST else 0
-    )
+def take(folder: Path, new: Mapping[str, str], kept: Collection[str]) -> None:
+    """Bring into use what waits in ``next``, each file in one step; what is not whole, or not kept, goes.
+
+    Args:
+        folder: the gateway's.
+        new: the sha256 of each file that was put there.
+        kept: the names of all files that belong here.
+    """
+    waiting = sorted((folder / NEXT).glob("*"), key=lambda one: _LAST.index(one.name) if one.name in _LAST else -1)
     for one in waiting:
-        one.replace(folder / one.name)
+        if new.get(one.name) == sha256(one.read_bytes()):
+            one.replace(folder / one.name)
+        else:
+            one.unlink()
+    for one in folder.glob("[!.]*"):
+        if one.is_file() and one.name not in {*kept, PROVED, TABLE}:
+            one.unlink()
 
 
 async def look(folder: Path, port: int) -> Said:
@@ -86,8 +104,9 @@ async def look(folder: Path, port: int) -> Said:
     candidates = Candidates()
     if (file := folder / CANDIDATES).is_file():
         candidates = msgspec.json.decode(file.read_bytes(), type=Candidates)
-    proofs = _Proofs(folder)
-    found = await asyncio.gather(*(_found(folder, one, proofs) for one in candidates.replicas))
+    proofs, proving = _Proofs(folder), asyncio.Semaphore(_PROVING)
+    ends = asyncio.get_running_loop().time() + _PROOFS_S
+    found = await asyncio.gather(*(_found(folder, one, proofs, proving, ends) for one in candidates.replicas))
     proofs.keep({one.replica.instance for one in candidates.replicas})
     names = (one.replica.instance for one in candidates.replicas)
     return Said(
@@ -99,7 +118,7 @@ async def look(folder: Path, port: int) -> Said:
 
 
 def _files(folder: Path) -> dict[str, Digest]:
-    found = (one for one in sorted(folder.glob("[!.]*")) if one.is_file() and one.name != _PROVED)
+    found = (one for one in sorted(folder.glob("[!.]*")) if one.is_file() and one.name != PROVED)
     return {one.name: sha256(one.read_bytes()) for one in found}
 
 
@@ -110,35 +129,49 @@ def _table(folder: Path) -> Table | None:
         return None  # then the server writes it anew
 
 
-async def _found(folder: Path, candidate: Candidate, proofs: _Proofs) -> Found:
+async def _found(folder: Path, candidate: Candidate, proofs: _Proofs, proving: asyncio.Semaphore, ends: float) -> Found:
     try:
         for target in ("/", "/edgefleet/status"):
-            answer = await _ask(candidate, "GET", target, within_s=_LOOK_S)
+            answer = await _ask(candidate, "GET", target, within_s=_LOOK_S, limit=_STATUS)
             if answer.status != _OK:
                 return Found(ready=False, why=f"it answers {answer.status} at {target}")
         # The same words are taken of a module as on a device.
         said = status(answer.body, candidate.replica.instance)
-        wrong = "" if candidate.replica.instance in proofs else await _wrong(folder, candidate)
+        async with proving:
+            wrong, left = await _proved(folder, candidate, proofs, ends)
     except (OSError, BadAnswer, EdgefleetError) as error:
-        return Found(ready=False, why=(str(error) or f"nothing answers within {_LOOK_S:g} s")[:2000])
+        return Found(ready=False, why=(str(error) or "nothing answers in time")[:2000])
     if wrong:
         return Found(ready=False, why=wrong[:2000], wrong=True)
-    proofs.add(candidate.replica.instance)
+    if left:
+        return Found(ready=False, why=f"it is being proved: {left} samples are left")
     return Found(ready=said.ready, provider=said.provider_in_use or "")
 
 
-async def _wrong(folder: Path, candidate: Candidate) -> str:
-    """Which sample it does not answer as its publisher proved, and how; empty: none."""
+async def _proved(folder: Path, candidate: Candidate, proofs: _Proofs, ends: float) -> tuple[str, int]:
+    """Which sample it does not answer as its publisher proved, and how; and how many are left for the next look."""
     if not candidate.samples:
-        return ""
-    for sample in samples.decode((folder / candidate.samples).read_bytes()).samples:
+        return "", 0
+    instance = candidate.replica.instance
+    every = samples.decode((folder / candidate.samples).read_bytes()).samples
+    for sample in every[proofs.of(instance) :]:
+        if asyncio.get_running_loop().time() >= ends:
+            break
         kind = {"Content-Type": sample.content_type} if sample.content_type else {}
+        limit = min(_ANSWER, 2 * len(sample.answer) + _SPARE)
         answer = await _ask(
-            candidate, sample.method, sample.path, body=sample.body, fields=kind, within_s=candidate.within_s
+            candidate,
+            sample.method,
+            sample.path,
+            body=sample.body,
+            fields=kind,
+            within_s=candidate.within_s,
+            limit=limit,
         )
         if problems := samples.differences(sample, answer.status, answer.body):
-            return problems[0]
-    return ""
+            return problems[0], 0
+        proofs.add(instance)
+    return "", len(every) - proofs.of(instance)
 
 
 async def _ask(
@@ -149,12 +182,13 @@ async def _ask(
     body: bytes = b"",
     fields: dict[str, str] | None = None,
     within_s: float,
+    limit: int,
 ) -> Answer:
     at = urlsplit(candidate.replica.url)
     key = {"Authorization": f"Bearer {candidate.replica.key}"} if candidate.replica.key else {}
     async with asyncio.timeout(within_s):
         reader, writer = await asyncio.open_connection(at.hostname, at.port or 80, limit=HEAD_LIMIT)
-        return await exchange(reader, writer, method, target, body=body, fields=(fields or {}) | key, limit=_ANSWER)
+        return await exchange(reader, writer, method, target, body=body, fields=(fields or {}) | key, limit=limit)
 
 
 async def _generation(folder: Path, port: int) -> int | None:
@@ -180,8 +214,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agent.gateway.ask", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--new", action="append", default=[], metavar="NAME=DIGEST")
+    parser.add_argument("--keep", action="append", default=[], metavar="NAME")
     arguments = parser.parse_args(argv)
-    take(arguments.folder)
+    new: dict[str, str] = dict(one.split("=", 1) for one in arguments.new)
+    take(arguments.folder, new, arguments.keep)
     said = asyncio.run(look(arguments.folder, arguments.port))
     sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
     return 0

@@ -16,6 +16,7 @@ from modules.errors import Untrusted
 HEALTH: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 #: what an operator's program asks: the index of routes and counts, for a key, even where scoring needs none
 INDEX: Final = "/edgefleet/endpoint"
+_LOOKS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _METHODS: Final = "GET, POST, OPTIONS"
 
 
@@ -43,7 +44,8 @@ class Door:
         Raises:
             web.HTTPError: 401, which says what is missing.
         """
-        if path in HEALTH or (self._keys.open and path != INDEX):
+        looks = path in HEALTH and request.method in _LOOKS and not request.body_exists
+        if looks or (self._keys.open and path != INDEX):
             return
         try:
             self._keys.check(request.headers.get(hdrs.AUTHORIZATION, "").encode("utf-8", "surrogateescape"))

@@ -27,13 +27,15 @@ from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
 from agent.gateway.shares import Asking, Shares
 from modules.errors import BadSettings
-from modules.protocol.routing import Bounds, Fallback, Route, Table, Upstream
+from modules.protocol.routing import Bounds, Fallback, Replica, Route, Table, Upstream
 
 logger = logging.getLogger(__name__)
 
 # The table is another process's file: while requests are held, it is looked at this often (seconds).
 _HOLD_LOOK: Final = 0.02
 _SERVERS_FAULT: Final = 500
+# A request at which a replica of an endpoint ends may be why: it is tried at one other, and not at each of them.
+_MAY_BREAK: Final = 1
 _BROKE_OFF: Final = Silence("it ended, or hung up, in the middle of this very request", absent=False)
 
 
@@ -120,7 +122,7 @@ class Gateway:
         # that anybody keeps, so working on it twice harms nobody, while failing it during a swap breaks a promise.
         silent: set[Peer] = set()
         reason = "nothing is running for it"
-        may_hold = True
+        may_hold, broken = True, 0
         places = self._places_of(to.slot, self._route(to).bounds or self._bounds)
         shares = self._shares.setdefault(to.slot, Shares())
         asking = Asking(shares, self._pools.users, request.headers.get(VERSION, ""))
@@ -138,6 +140,11 @@ class Gateway:
                         self._note(to.slot, choice.served_by, reason)
                         return outcome
                     silent.add(choice.peer)
+                    if isinstance(choice.peer, Replica) and not outcome.absent:
+                        broken += 1
+                    if broken > _MAY_BREAK:
+                        self._note(to.slot, "nobody", outcome.reason)
+                        raise unavailable(f"{broken} replicas broke off at this very request; do not send it again")
                     reason = f"{choice.served_by}: {outcome.reason}"
                     continue
             may_hold = await self._hold(to)

@@ -151,8 +151,8 @@ def show_endpoint_logs(
     """The last lines of each replica and of the gateway."""
     with use.database.read() as connection:
         row = use.endpoints.row(connection, endpoint)
-        target = use.targets.of(connection, row.target)
-    return target.logs(endpoint, lines=lines)
+        line = use.targets.of(connection, row.target)
+    return line.ask(lambda it: it.logs(endpoint, lines=lines))
 
 
 def _versions(given: dict[str, OneVersion]) -> dict[Slug, VersionWish]:

@@ -31,6 +31,7 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
         said = trial.check()
     finally:
         trial.close()
+    found = msgspec.structs.replace(found, engine=said["id"])
     with use.database.write() as connection:
         attached.attach(connection, use.clock(), target, body.kind, found, by=by)
     return {"name": target, "kind": body.kind, "attached": msgspec.to_builtins(found), "is": said}
@@ -46,12 +47,13 @@ def list_targets(use: Use) -> list[dict[str, Any]]:
 def check_target(target: TargetPath, use: Use) -> dict[str, str]:
     """Whether it answers now, and what it is."""
     with use.database.read() as connection:
-        found = use.targets.of(connection, target)
-    return found.check()
+        line = use.targets.of(connection, target)
+    return line.ask(lambda it: it.check())
 
 
 @router.delete("/{target}", dependencies=[Depends(need("target:write"))])
-def detach_target(target: TargetPath, use: Use, by: By) -> dict[str, str]:
+def detach_target(target: TargetPath, use: Use, by: By, *, abandon: bool = False) -> dict[str, str]:
+    """With ``abandon`` its endpoints go with it, though nobody can look after what is left of them there."""
     with use.database.write() as connection:
-        attached.detach(connection, use.clock(), target, by=by)
+        attached.detach(connection, use.clock(), target, abandon=abandon, by=by)
     return {"name": target, "state": "detached"}

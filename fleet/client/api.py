@@ -238,8 +238,9 @@ class Fleet(Exchange):
         """What a target is; raises the server's words where it does not answer."""
         return self._decode(self._call("POST", f"{_V1}/targets/{name}/check"), dict[str, str])
 
-    def detach_target(self, name: str) -> dict[str, str]:
-        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}"), dict[str, str])
+    def detach_target(self, name: str, *, abandon: bool = False) -> dict[str, str]:
+        answer = self._call("DELETE", f"{_V1}/targets/{name}", params={"abandon": abandon})
+        return self._decode(answer, dict[str, str])
 
     def create_endpoint(self, request: dict[str, Any]) -> Endpoint:
         return self._decode(self._call("POST", f"{_V1}/endpoints", json=request), Endpoint)

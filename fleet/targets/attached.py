@@ -1,14 +1,16 @@
 """Which targets are attached: rows, and the objects that speak to them."""
 
 import threading
-from typing import Any, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fleet import events
 from fleet.blobs import Blobs
-from fleet.refusals import Conflict, Missing
+from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
 from fleet.target_tables import endpoints, targets
 from fleet.targets.container.engine import check_address
 from fleet.targets.container.host import Attached, ContainerHost
@@ -16,7 +18,44 @@ from fleet.targets.contract import Target
 from modules.errors import Invalid
 from modules.names import Slug
 
+T = TypeVar("T")
 CONTAINER: Final = "container"
+_SHOWN: Final = 5
+
+
+# So much is asked of one target at a time, and so many requests of people may wait for it.
+_AT_ONCE: Final = 4
+_WAITING: Final = 8
+_ANSWERS_S: Final = 30.0
+
+
+class Line:
+    """Speaks to one target, in threads of its own: one that does not answer holds up nobody else."""
+
+    def __init__(self, attached: str, target: Target) -> None:
+        self.attached, self.target = attached, target
+        self.threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="target")
+        self._places = threading.BoundedSemaphore(_WAITING)
+
+    def ask(self, what: Callable[[Target], T]) -> T:
+        """What a person asks for, who does not wait for long.
+
+        Raises:
+            Busy: as many wait already as may.
+            TargetTrouble: it did not answer in time, or as the target.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy("as many wait for this target as may", element="target", remedy="ask again in a while")
+        try:
+            return self.threads.submit(what, self.target).result(_ANSWERS_S)
+        except TimeoutError as error:
+            raise TargetTrouble(f"it does not answer within {_ANSWERS_S:g} s", element="target") from error
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.target.close()
 
 
 class Targets:
@@ -30,9 +69,9 @@ class Targets:
     def __init__(self, *, fleet: str, blobs: Blobs) -> None:
         self._fleet, self._blobs = fleet, blobs
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[str, Target]] = {}
+        self._known: dict[str, Line] = {}
 
-    def of(self, connection: Connection, name: str) -> Target:
+    def of(self, connection: Connection, name: str) -> Line:
         """The target of this name.
 
         Raises:
@@ -41,13 +80,12 @@ class Targets:
         attached = row(connection, name).attached
         with self._lock:
             known = self._known.get(name)
-            if known is not None and known[0] == attached:
-                return known[1]
-            target = self.made(msgspec.json.decode(attached, type=Attached))
-            self._known[name] = (attached, target)
+            if known is not None and known.attached == attached:
+                return known
+            self._known[name] = fresh = Line(attached, self.made(msgspec.json.decode(attached, type=Attached)))
         if known is not None:
-            known[1].close()
-        return target
+            known.close()
+        return fresh
 
     def made(self, attached: Attached) -> Target:
         """A target that nobody knows yet, to be tried."""
@@ -55,8 +93,8 @@ class Targets:
 
     def close(self) -> None:
         with self._lock:
-            for _, target in self._known.values():
-                target.close()
+            for line in self._known.values():
+                line.close()
             self._known.clear()
 
 
@@ -69,7 +107,7 @@ def read(kind: str, given: dict[str, Any]) -> Attached:
     if kind != CONTAINER:
         raise Invalid(f"there is no kind of target {kind[:40]!r}", element="kind", remedy=f"write {CONTAINER}")
     try:
-        attached = msgspec.convert(given, Attached)
+        attached = msgspec.convert({name: one for name, one in given.items() if name != "engine"}, Attached)
     except msgspec.ValidationError as error:
         known = ", ".join(Attached.__struct_fields__)
         raise Invalid(str(error), element="attached", remedy=f"there are {known}") from error
@@ -85,7 +123,20 @@ def read(kind: str, given: dict[str, Any]) -> Attached:
 
 
 def attach(connection: Connection, now: float, name: Slug, kind: str, attached: Attached, *, by: str) -> None:
-    """Take a target into use, or change how it is reached."""
+    """Take a target into use, or change how it is reached.
+
+    Raises:
+        Conflict: endpoints live on it, and it would be another engine.
+    """
+    before = connection.execute(select(targets).where(targets.c.name == name)).one_or_none()
+    if before is not None and _endpoints_on(connection, name):
+        engine = msgspec.json.decode(before.attached, type=Attached).engine
+        if engine and engine != attached.engine:
+            raise Conflict(
+                "endpoints live there, and this is another engine: they would serve on at the old one",
+                element=f"target {name}",
+                remedy="attach it under another name",
+            )
     values = {"kind": kind, "attached": msgspec.json.encode(attached).decode(), "trouble": ""}
     done = connection.execute(update(targets).where(targets.c.name == name).values(**values))
     if not done.rowcount:
@@ -93,19 +144,29 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
     events.record(connection, now, "target-attached", f"the target {name} is attached: {attached.docker}", by=by)
 
 
-def detach(connection: Connection, now: float, name: str, *, by: str) -> None:
-    """Let a target go.
+def detach(connection: Connection, now: float, name: str, *, abandon: bool = False, by: str) -> None:
+    """Let a target go; with ``abandon`` its endpoints too, whatever is left of them there.
 
     Raises:
         Missing: there is none.
         Conflict: endpoints live there.
     """
     row(connection, name)
-    left = connection.scalars(select(endpoints.c.name).where(endpoints.c.target == name).limit(5)).all()
-    if left:
-        raise Conflict(f"endpoints live there: {', '.join(left)}", element=f"target {name}", remedy="remove them first")
+    left = _endpoints_on(connection, name)
+    if left and not abandon:
+        raise Conflict(
+            f"endpoints live there: {', '.join(left[:_SHOWN])}",
+            element=f"target {name}",
+            remedy="remove them first; or abandon them, if the target will never answer again",
+        )
+    connection.execute(delete(endpoints).where(endpoints.c.target == name))
     connection.execute(delete(targets).where(targets.c.name == name))
-    events.record(connection, now, "target-detached", f"the target {name} is detached", by=by)
+    said = f"; abandoned there: {', '.join(left)}" if left else ""
+    events.record(connection, now, "target-detached", f"the target {name} is detached{said}", by=by)
+
+
+def _endpoints_on(connection: Connection, target: str) -> list[str]:
+    return list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
 
 
 def every(connection: Connection) -> list[dict[str, Any]]:

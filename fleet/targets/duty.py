@@ -1,6 +1,6 @@
 """Brings endpoints about, again and again: the duty of the server that leads.
 
-Each target is looked after by itself, so that one which does not answer holds up no other; its endpoints take turns.
+Each target is spoken to in threads of its own, so that one which does not answer holds up no other.
 What is being changed is looked at every second, what failed a little less often, and what is ready now and then, so
 that what somebody did to it by hand is put back. Nothing is remembered between two looks but the rows.
 """
@@ -17,8 +17,9 @@ from fleet import events
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
+from fleet.refusals import TargetTrouble
 from fleet.target_tables import endpoints, targets
-from fleet.targets.attached import Targets
+from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, Target
 from fleet.targets.endpoints import REMOVING, Endpoints
 from modules.errors import EdgefleetError
@@ -68,50 +69,48 @@ class Bringing:
         rows = await lasting(self._rows)
         now = asyncio.get_running_loop().time()
         self._looked = {row.name: self._looked[row.name] for row in rows if row.name in self._looked}
-        due: dict[str, list[str]] = {}
+        self._turns = {name: turn for name, turn in self._turns.items() if not turn.done()}
         for row in rows:
             changed = row.seen_generation != row.generation
-            if changed or now - self._looked.get(row.name, float("-inf")) >= _EVERY.get(row.state, LOOK_S):
-                due.setdefault(row.target, []).append(row.name)
-        self._turns = {name: turn for name, turn in self._turns.items() if not turn.done()}
-        for target, names in due.items():
-            if target not in self._turns:
-                self._looked |= dict.fromkeys(names, now)
-                turn = asyncio.create_task(self._turn(target, names, lasting), name=f"target-{target}")
-                self._turns[target] = turn
+            due = changed or now - self._looked.get(row.name, float("-inf")) >= _EVERY.get(row.state, LOOK_S)
+            if due and row.name not in self._turns:
+                self._looked[row.name] = now
+                turn = asyncio.create_task(self._turn(row.target, row.name, lasting), name=f"endpoint-{row.name}")
+                self._turns[row.name] = turn
 
-    async def _turn(self, target: str, names: list[str], lasting: Callable[..., Awaitable[Any]]) -> None:
-        for name in names:
-            with self._mishaps.alone("endpoint", name):
-                row, on = await lasting(self._found, target, name)
-                if row is None:
-                    continue
-                standing = await asyncio.to_thread(self._brought, row, on)
-                await lasting(self._note, row, standing)
+    async def _turn(self, target: str, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
+        with self._mishaps.alone("endpoint", name):
+            row, line = await lasting(self._found, target, name)
+            if row is None:
+                return
+            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target)
+            await lasting(self._note, row, *await run)
 
-    def _brought(self, row: Any, target: Target) -> Standing | None:
-        """How it stands after this look; None: nothing of it is left."""
+    def _brought(self, row: Any, target: Target) -> tuple[Standing | None, str]:
+        """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
+        before = msgspec.json.decode(row.standing, type=Standing)
         try:
             if row.state == REMOVING:
                 if target.remove(row.name):
-                    return None
-                return Standing(state="updating", why="what is left of it is being removed")
-            return target.bring(self._endpoints.wanted(row))
+                    return None, ""
+                return Standing(state="updating", why="what is left of it is being removed"), ""
+            return target.bring(self._endpoints.wanted(row)), ""
+        except TargetTrouble as error:
+            return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
-            before = msgspec.json.decode(row.standing, type=Standing)
-            return msgspec.structs.replace(before, state="failed", why=str(error))
+            return msgspec.structs.replace(before, state="failed", why=str(error)), ""
 
     def _rows(self) -> list[Any]:
         shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation"))
         with self._database.read() as connection:
             return list(connection.execute(select(*shown)).all())
 
-    def _found(self, target: str, name: str) -> tuple[Any, Target | None]:
+    def _found(self, target: str, name: str) -> tuple[Any, Line | None]:
         with self._database.read() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
             return row, None if row is None else self._targets.of(connection, target)
 
-    def _note(self, row: Any, standing: Standing | None) -> None:
+    def _note(self, row: Any, standing: Standing | None, trouble: str) -> None:
         now = self._clock()
         with self._database.write() as connection:
             if standing is None:
@@ -131,5 +130,4 @@ class Bringing:
                 if state == "failed" != row.state:
                     events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
-            trouble = standing.why if standing.state == "failed" and not standing.url else ""
             connection.execute(update(targets).where(targets.c.name == row.target).values(trouble=trouble[:500]))

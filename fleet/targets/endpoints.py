@@ -73,6 +73,7 @@ class Endpoints:
         slot_name(name)
         if self._find(connection, name) is not None:
             raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
+        _check_port(connection, name, target, settings)
         values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, settings))}
         fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
         standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
@@ -113,6 +114,7 @@ class Endpoints:
         if default is None and before.default in versions:
             default = before.default
         wish = self._wish(connection, versions, default, settings or before.settings, scope)
+        _check_port(connection, name, row.target, wish.settings)
         secrets = self._sealer.open(row.secrets, endpoint=name)
         if certificate_key is not None:
             secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
@@ -306,13 +308,25 @@ def _weight(wish: Wish, name: Slug) -> int:
     return 100 - sum(one.weight for other, one in wish.versions.items() if other != wish.default)
 
 
+def _check_port(connection: Connection, name: str, target: str, settings: Settings) -> None:
+    """Whether another endpoint of the target has this port: it would get the requests of that one's clients.
+
+    Raises:
+        Conflict: it has.
+    """
+    if settings.port:
+        on = (endpoints.c.target == target) & (endpoints.c.name != name) & (endpoints.c.port == settings.port)
+        if connection.execute(select(endpoints.c.name).where(on)).first() is not None:
+            raise Conflict("another endpoint of this target has the port", element="port", remedy="choose another")
+
+
 def _wished(version: Version) -> VersionWish:
     return VersionWish(ModuleRef.parse(version.module), version.weight, version.replicas)
 
 
 def _stored(wish: Wish) -> dict[str, Any]:
     team = ModuleRef.parse(wish.versions[wish.default].module).team
-    return {"wish": _json(wish), "team": team}
+    return {"wish": _json(wish), "team": team} | ({"port": wish.settings.port} if wish.settings.port else {})
 
 
 def _json(document: msgspec.Struct) -> str:

@@ -1,6 +1,8 @@
 """A module in the cloud: on a real container host, by the commands that an engineer types."""
 
 import json
+import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -10,12 +12,14 @@ import pytest
 
 from tests.parts import digits
 from tests.parts import docker as docker_parts
+from tests.parts.certificates import self_signed
 from tests.parts.presence import engine_socket
 from tests.parts.programs import until
 from tests.parts.system import TEAM
 from tests.parts.traffic import Traffic
 
 NAME = "digits"
+REPLICAS = ["edgefleet.cloud.part=replica", f"edgefleet.cloud.endpoint={NAME}"]
 STEADY = 50
 
 
@@ -53,12 +57,12 @@ def endpoint(system, target, digits_module):
         system.cli("endpoints", "remove", NAME, "--wait")
 
 
-def ask(url, bearer="", body=digits.QUESTIONS[0].body, **headers):
+def ask(url, bearer="", body=digits.QUESTIONS[0].body, context=None, **headers):
     """Status, headers and body of one request."""
     auth = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | auth | headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -119,6 +123,52 @@ def test_replicas_are_confined(engine, endpoint):
     (network,) = replica.attrs["NetworkSettings"]["Networks"]
     assert engine.networks.get(network).attrs["Internal"]
     assert not any(replica.attrs["NetworkSettings"]["Ports"].values())
+
+
+def test_a_replica_reaches_nobody_on_the_host(engine, endpoint):
+    """Something that listens at every address of the host does not answer in there."""
+    (replica,) = engine.containers.list(filters={"label": REPLICAS})
+    (network,) = replica.attrs["NetworkSettings"]["Networks"].values()
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        hosts = [network["Gateway"] or network["IPAddress"].rpartition(".")[0] + ".1", "172.17.0.1"]
+        tried = (
+            "import socket, sys\n"
+            "try:\n    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2)\n"
+            "except OSError:\n    print('nobody')\n"
+        )
+        for host in hosts:
+            code, said = replica.exec_run(["python", "-c", tried, host, str(listener.getsockname()[1])])
+            assert (code, said.strip()) == (0, b"nobody"), host
+
+
+def test_the_address_outlives_a_restart_of_the_host(system, endpoint, engine):
+    """The engine starts the gateway again at the same port, without the fleet server."""
+    (gateway,) = engine.containers.list(
+        filters={"label": [f"edgefleet.cloud.endpoint={NAME}", "edgefleet.cloud.part=gateway"]}
+    )
+    bearer = key(system)
+    gateway.restart()
+    until(lambda: answers(endpoint["url"], bearer), "it answers where it did", within_s=30)
+
+
+def test_a_certificate_comes_and_goes(system, endpoint, tmp_path):
+    """With one the endpoint speaks TLS, at the same port; without it plain HTTP again; both times it gets ready."""
+    self_signed(tmp_path / "a.pem", tmp_path / "a.key", "lab")
+    found = system.cli("endpoints", "set", NAME, "host_name=localhost", "--certificate", tmp_path / "a.pem",
+                       "--certificate-key", tmp_path / "a.key", "--wait")  # fmt: skip
+    assert found["url"] == endpoint["url"].replace("http://127.0.0.1", "https://localhost")
+    trusted = ssl.create_default_context(cafile=tmp_path / "a.pem")
+    assert ask(found["url"], key(system), context=trusted)[0] == 200
+    found = system.cli("endpoints", "set", NAME, "certificate=", "host_name=", "--wait")
+    assert found["url"] == endpoint["url"]
+    assert ask(found["url"], key(system))[0] == 200
+
+
+def answers(url, bearer):
+    try:
+        return ask(url, bearer)[0] == 200
+    except OSError:
+        return False
 
 
 def test_a_split_is_what_was_asked_for(system, endpoint, successor):

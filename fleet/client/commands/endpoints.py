@@ -25,6 +25,7 @@ Key = Annotated[Path | None, typer.Option("--certificate-key", help="The certifi
 Wait = Annotated[bool, typer.Option("--wait", help="Watch until it is ready; exit code 1 if it fails.")]
 
 _ALL = 100
+_TEXTS = frozenset({"certificate", "description", "host_name"})
 _LISTS = frozenset({"cors_origins"})
 
 
@@ -287,7 +288,9 @@ def _settings(words: list[str] | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, text in arguments.pairs(words or (), option="--set").items():
         one: Any = arguments.value(text)
-        if key in _LISTS:
+        if key in _TEXTS:
+            one = text
+        elif key in _LISTS:
             one = [part for part in text.split(",") if part]
         elif isinstance(one, float) and one.is_integer():
             one = int(one)

@@ -62,8 +62,15 @@ def check(name: Name, *, as_json: Json = False) -> None:
 
 
 @app.command()
-def detach(name: Name, *, as_json: Json = False) -> None:
+def detach(
+    name: Name,
+    *,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="With its endpoints, of a host that will never answer again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Let a target go that has no endpoints."""
     with Fleet(config.load()) as fleet:
-        done = fleet.detach_target(slug(name, what="target"))
+        done = fleet.detach_target(slug(name, what="target"), abandon=abandon)
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is detached"))

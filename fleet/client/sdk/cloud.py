@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
@@ -128,10 +128,10 @@ class Service:
         return found["primary"], found["secondary"]
 
     def get_token(self) -> tuple[str, datetime]:
-        """A token, and the time (UTC) after which to fetch the next one."""
+        """A token, and the local time after which to fetch the next one; without a zone, as scripts compare it."""
         with _told(), self.workspace.fleet() as fleet:
             found = fleet.endpoint_token(slot_name(self.name))
-        return found["token"], datetime.fromtimestamp(found["refresh_after"], UTC)
+        return found["token"], datetime.fromtimestamp(found["refresh_after"])  # noqa: DTZ006 - as theirs
 
     def run(self, input_data: Any) -> Any:
         """Ask it, with a key or token where it needs one: text or bytes as they are, anything else as JSON.
@@ -189,9 +189,7 @@ class Service:
                 if name != one.default
             }
             fleet.change_endpoint(slot_name(self.name), request)
-            for which, key in (("primary", wish.primary_key), ("secondary", wish.secondary_key)):
-                if key:
-                    fleet.change_endpoint_key(slot_name(self.name), which, key)
+            _set_keys(fleet, self.name, wish)
         if wait:
             self.wait_for_deployment()
 
@@ -255,17 +253,35 @@ def deploy(
                 module = str(module_of(workspace, checked, models, resolved, step))
             settings = _settings(wish, before, kind=AKS if isinstance(made, Aks) else ACI)
             version = {"module": module, "replicas": wish.replicas or 1}
-            secrets = {"certificate_key": wish.certificate_key or ""}
             if before is None:
-                keys = {"primary_key": wish.primary_key, "secondary_key": wish.secondary_key}
-                request = {"name": checked, "target": place, "versions": {_VERSION: version}, "settings": settings}
-                fleet.create_endpoint(request | keys | secrets)
+                request: dict[str, Any] = {"name": checked, "target": place, "versions": {_VERSION: version}}
+                request |= {"primary_key": wish.primary_key, "secondary_key": wish.secondary_key}
+                request |= {"settings": settings, "certificate_key": wish.certificate_key or ""}
+                fleet.create_endpoint(request)
             else:
-                fleet.change_endpoint(
-                    checked,
-                    {"versions": {before.default: version}, "settings": settings, "default": before.default} | secrets,
-                )
+                _overwrite(fleet, before, place, {"versions": {before.default: version}, "settings": settings}, wish)
     print(f"{name} is being deployed to {place}")
+
+
+def _overwrite(fleet: Fleet, before: Endpoint, place: Slug, request: dict[str, Any], wish: EndpointWish) -> None:
+    """An endpoint of this name, made what it is to be now; what serves it goes on until that is ready."""
+    if place != before.target:
+        raise WebserviceException(
+            f"the service runs on {before.target}, and a service does not move to {place}",
+            element=before.name,
+            remedy="delete() it first, or deploy under another name",
+        )
+    more: dict[str, Any] = {"default": before.default, "generation": before.generation}
+    if wish.certificate_key is not None:
+        more["certificate_key"] = wish.certificate_key
+    fleet.change_endpoint(slot_name(before.name), request | more)
+    _set_keys(fleet, before.name, wish)
+
+
+def _set_keys(fleet: Fleet, name: str, wish: EndpointWish) -> None:
+    for which, key in (("primary", wish.primary_key), ("secondary", wish.secondary_key)):
+        if key:
+            fleet.change_endpoint_key(slot_name(name), which, key)
 
 
 def kind_of(workspace: Connection, name: str) -> str:

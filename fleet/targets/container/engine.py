@@ -1,23 +1,31 @@
 """A container host's engine: how it is reached, and its refusals in our words."""
 
+import errno
 import re
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import docker
 import docker.errors
 import docker.tls
+import docker.utils.socket
 import requests
+import urllib3.exceptions
 
 from fleet.refusals import TargetTrouble
-from modules.errors import Invalid
+from modules.errors import Invalid, NoSpace
+from modules.words import printable
 
 _FORMS: Final = re.compile(r"unix:///[^\s]{1,100}|(tcp|https)://[^\s/@]{1,250}:[0-9]{1,5}|ssh://[^\s/]{1,250}")
 _UNIX: Final = "unix://"
 _WITHIN_S: Final = 60
+_RUNS_S: Final = 180.0
+_SAID: Final = 8 << 20
 _WORDS: Final = 500
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def check_address(address: str) -> str:
@@ -66,15 +74,50 @@ def translated(element: str) -> Iterator[None]:
 
     Raises:
         TargetTrouble: the engine does not answer, or refuses.
+        NoSpace: this machine's own disk is full.
     """
     try:
         yield
     except docker.errors.APIError as error:
         words = str(error.explanation or error)[:_WORDS]
         raise TargetTrouble(f"the engine refuses: {words}", element=element, remedy="see the engine's log") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise NoSpace(
+                f"the fleet server's own disk takes no more: {error.strerror}",
+                element=error.filename or "temporary files",
+                remedy="make room there",
+            ) from error
         raise TargetTrouble(
             f"the engine does not answer: {str(error)[:_WORDS]}",
             element=element,
             remedy="see whether it runs, and who may reach it",
         ) from error
+
+
+def run(api: docker.APIClient, container: str, command: list[str]) -> tuple[bytes, str]:
+    """What a program in a container printed, and the end of what it complained of where it failed.
+
+    The library waits for its end without a limit, so the connection is ended for it where that takes too long.
+    """
+    made = api.exec_create(container, command)
+    stream = api.exec_start(made["Id"], socket=True)
+    ender = threading.Timer(_RUNS_S, _end, [stream])
+    ender.start()
+    out, told = bytearray(), bytearray()
+    try:
+        for number, data in docker.utils.socket.frames_iter(stream, tty=False):
+            (out if number == docker.utils.socket.STDOUT else told).extend(data)
+            if len(out) + len(told) > _SAID:
+                break
+    finally:
+        ender.cancel()
+        stream.close()
+    if api.exec_inspect(made["Id"])["ExitCode"] == 0:
+        return bytes(out), ""
+    return b"", printable(told.decode(errors="replace").strip()[-_WORDS:]) or "it did not end in time"
+
+
+def _end(stream: Any) -> None:
+    with suppress(OSError):
+        getattr(stream, "_sock", stream).shutdown(socket.SHUT_RDWR)

@@ -1,8 +1,9 @@
 """A container host as a target: one look at what is there, then what is missing, whom to ask, and what can go."""
 
+import contextlib
 import hashlib
-import hmac
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import docker
@@ -11,33 +12,28 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble
-from fleet.targets.container import content, observed, plan, specs
-from fleet.targets.container.engine import connect, translated
+from fleet.targets.container import content, door, observed, plan, specs
+from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.plan import Group, Seen
 from fleet.targets.container.specs import DOOR, Names
 from fleet.targets.contract import Module, Standing, Wanted
 from modules import manifest as manifests
 from modules.digests import sha256
-from modules.errors import EdgefleetError
+from modules.errors import EdgefleetError, NotReady
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Runtime
 from modules.names import Slug
 from modules.protocol.endpoint import (
-    CANDIDATES,
-    CERTIFICATE,
-    CERTIFICATE_KEY,
-    KEYS,
     NEXT,
     TABLE,
-    Candidate,
-    Candidates,
     Said,
 )
-from modules.protocol.routing import Bounds, Replica, Table
+from modules.protocol.routing import Bounds, Table
 
 DEFAULT_MB: Final = 512
 # A stopped replica finishes what it has; the scoring server gives it 30 s.
 _STOP_S: Final = 35
+_ENDING: Final = 8
 _HASH: Final = 8
 
 
@@ -46,7 +42,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 
     ``docker`` is the engine's address; ``ca``, ``certificate`` and ``key`` are files of the fleet server, for TLS.
     Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
-    of the gateway's image there.
+    of the gateway's image there. ``engine`` is the engine's own id, so that another one is never taken for it.
     """
 
     docker: str
@@ -56,6 +52,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     bind: str = "127.0.0.1"
     name: str = "127.0.0.1"
     gateway_image: str = GATEWAY_IMAGE
+    engine: str = ""
 
 
 class ContainerHost:
@@ -87,6 +84,7 @@ class ContainerHost:
             info = self._api.info()
             image = self._gateway_image()
         return {
+            "id": str(info.get("ID", "")),
             "engine": f"{info.get('OperatingSystem', '')}, {info.get('ServerVersion', '')}",
             "platform": self._platform(info),
             "gateway_image": image,
@@ -95,7 +93,7 @@ class ContainerHost:
     def bring(self, wanted: Wanted) -> Standing:
         names = Names(self._fleet, wanted.name)
         with translated(self._attached.docker):
-            made = self._wished(wanted, self._platform(self._api.info()))
+            made = self._wished(wanted, self._platform(self._info()))
             groups = [group for group, _, _ in made]
             front = self._front(wanted)
             trouble = self._make(wanted, names, made, front)
@@ -103,8 +101,13 @@ class ContainerHost:
             if seen.gateway is None or not seen.gateway.running:
                 return observed.standing(wanted, groups, seen, Said(), trouble, url="")
             said = self._arrange(wanted, names, groups, seen)
-            for step in plan.surplus(wanted.name, groups, seen, said):
-                self._take_away(names, step)
+            gone = list(plan.surplus(wanted.name, groups, seen, said))
+            # They end beside each other: each may take as long as an answer.
+            with ThreadPoolExecutor(_ENDING) as ending:
+                list(ending.map(self._end, [step.name for step in gone if isinstance(step, plan.Stop)]))
+            for step in gone:
+                if isinstance(step, plan.Empty):
+                    self._empty(names, step.group)
             scheme = "https" if wanted.settings.certificate else "http"
             url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
             return observed.standing(wanted, groups, seen, said, trouble, url=url)
@@ -116,6 +119,7 @@ class ContainerHost:
     def remove(self, endpoint: Slug) -> bool:
         names = Names(self._fleet, endpoint)
         with translated(self._attached.docker):
+            self._info()
             everything = observed.containers(self._api, names, all_parts=True)
             # The gateway first: it lets requests finish, and takes no more.
             for one in sorted(everything, key=lambda one: one["Labels"][f"{specs.LABEL}part"] != "gateway"):
@@ -173,7 +177,13 @@ class ContainerHost:
                     match step:
                         case plan.MakeNetwork():
                             self._api.create_network(
-                                names.whole, driver="bridge", internal=True, labels=names.labels, check_duplicate=True
+                                names.whole,
+                                driver="bridge",
+                                internal=True,
+                                labels=names.labels,
+                                check_duplicate=True,
+                                # Without it the host itself has an address in there, and answers.
+                                options={"com.docker.network.bridge.inhibit_ipv4": "true"},
                             )
                         case plan.Fill():
                             self._fill(wanted, names, *of[group])
@@ -194,7 +204,7 @@ class ContainerHost:
         self._end(names.filling(group.name))
         body = specs.filler(names, group.name, image=image["Id"])
         self._api.create_container_from_config(body, name=names.filling(group.name))
-        key = _key(wanted, group.name)
+        key = door.key(wanted, group.name)
         with content.files(module, manifests.encode(module.manifest), self._blobs, key=key) as tar:
             self._api.put_archive(names.filling(group.name), specs.CONTENT, tar)
         # By its last name it is known to be whole.
@@ -214,69 +224,61 @@ class ContainerHost:
         self._api.start(created["Id"])
 
     def _gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> None:
+        port = front.port or self._free_port(wanted, names, front)
+        created = self._made_gateway(wanted, names, front, port)
+        self._api.start(created)
+
+    def _free_port(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> int:
+        """A port that the host has free: the engine gives one, and would give another after each restart."""
+        created = self._made_gateway(wanted, names, front, 0)
+        self._api.start(created)
+        ports = self._api.inspect_container(created)["NetworkSettings"]["Ports"]
+        return int(ports[f"{specs.GATEWAY_PORT}/tcp"][0]["HostPort"])
+
+    def _made_gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway, port: int) -> str:
         self._end(names.gateway)
         body = specs.gateway(
-            names, image=self._gateway_image(), made=front.made, bind=self._attached.bind, port=front.port,
+            names, image=self._gateway_image(), made=front.made, bind=self._attached.bind, port=port,
             tls=bool(wanted.settings.certificate),
         )  # fmt: skip
         created = self._api.create_container_from_config(body, name=names.gateway)
         # It does not start without its keys.
-        self._api.put_archive(created["Id"], DOOR, content.packed(_door(wanted), folder=""))
+        self._api.put_archive(created["Id"], DOOR, content.packed(door.access(wanted), folder=""))
         self._api.connect_container_to_network(created["Id"], names.whole)
-        self._api.start(created["Id"])
+        return str(created["Id"])
 
     def _arrange(self, wanted: Wanted, names: Names, groups: list[Group], seen: Seen) -> Said:
         """Give the gateway what is new, and hear how it and the replicas stand."""
-        keys = {group.name: _key(wanted, group.name) for group in groups}
         samples = {group.name: self._samples(one.module) for group, one in zip(groups, wanted.versions, strict=True)}
-        files = _door(wanted) | {f"samples-{name}.json": data for name, data in samples.items() if data}
-        running = [(one, group) for group in groups for one in seen.of(group) if one.running]
-        files[CANDIDATES] = msgspec.json.encode(
-            Candidates(
-                replicas=tuple(
-                    Candidate(
-                        replica=Replica(
-                            url=f"http://{one.name}:{plan.PORT}",
-                            module=group.module,
-                            provider="",
-                            instance=one.name,
-                            key=keys[group.name],
-                        ),
-                        samples=f"samples-{group.name}.json" if samples[group.name] else "",
-                        within_s=wanted.settings.answer_s,
-                    )
-                    for one, group in running
-                )
-            )
-        )
+        files = door.files(wanted, groups, seen, samples)
         said = self._ask(wanted.name, names, files)
+        ready = sum(one.ready for one in said.replicas.values())
         bounds = Bounds(
-            concurrent=wanted.settings.concurrent * max(1, len(running)),
+            concurrent=wanted.settings.concurrent * max(1, ready),
             waiting=wanted.settings.waiting,
             wait_s=wanted.settings.wait_s,
         )
+        keys = {one.name: door.key(wanted, one.name) for one in groups}
         route = plan.route(wanted.name, groups, seen, said, plan.Terms(bounds, wanted.settings.answer_s, keys))
         if said.table is not None and said.table.slots == {wanted.name: route}:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)
         table = Table(generation=newest + 1, slots={wanted.name: route})
-        return self._ask(wanted.name, names, {TABLE: msgspec.json.encode(table)})
+        return self._ask(wanted.name, names, files | {TABLE: msgspec.json.encode(table)})
 
     def _ask(self, endpoint: Slug, names: Names, files: dict[str, bytes]) -> Said:
         known = self._files.get(endpoint, {})
         if new := {name: data for name, data in files.items() if known.get(name) != sha256(data)}:
             self._api.put_archive(names.gateway, DOOR, content.packed(new, folder=NEXT))
-        run = self._api.exec_create(names.gateway, ["python", "-m", "agent.gateway.ask", DOOR], stderr=True)
-        out, told = self._api.exec_start(run["Id"], demux=True)
-        if self._api.exec_inspect(run["Id"])["ExitCode"] != 0:
-            raise TargetTrouble(
-                f"its gateway cannot be asked: {(told or b'').decode(errors='replace').strip()[-500:]}",
-                element=endpoint,
-            )
+        told = [f"--new={name}={sha256(data)}" for name, data in new.items()] + [f"--keep={name}" for name in files]
+        out, wrong = run(self._api, names.gateway, ["python", "-m", "agent.gateway.ask", DOOR, *told])
+        if wrong:
+            self._files.pop(endpoint, None)
+            raise NotReady(f"its gateway cannot be asked: {wrong}", element=f"endpoint {endpoint}")
         try:
             said = msgspec.json.decode(out or b"", type=Said)
         except msgspec.DecodeError as error:
-            raise TargetTrouble(f"its gateway answers nonsense: {error}", element=endpoint) from error
+            raise NotReady(f"its gateway answers nonsense: {error}", element=f"endpoint {endpoint}") from error
         self._files[endpoint] = dict(said.files)
         return said
 
@@ -286,20 +288,19 @@ class ContainerHost:
             return b""
         return self._blobs.read(module.manifest.file(proof.samples).sha256)
 
-    def _take_away(self, names: Names, step: plan.Step) -> None:
-        match step:
-            case plan.Stop(name=name):
-                self._end(name)
-            case plan.Empty(group=group):
-                self._end(names.content(group))
-                self._api.remove_volume(names.content(group))
-                self._forget_images()
+    def _empty(self, names: Names, group: str) -> None:
+        """Take a group's files away, the whole ones and those of which only some came."""
+        for container in (names.content(group), names.filling(group)):
+            self._end(container)
+        with contextlib.suppress(docker.errors.NotFound):
+            self._api.remove_volume(names.content(group))
+        self._forget_images()
 
     def _end(self, container: str) -> None:
         """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
         try:
             self._api.stop(container, timeout=_STOP_S)
-            self._api.remove_container(container, force=True)
+            self._api.remove_container(container, force=True, v=True)
         except docker.errors.NotFound:
             pass
 
@@ -309,7 +310,9 @@ class ContainerHost:
         for image in self._api.images(name=self._repository):
             for tag in image.get("RepoTags") or ():
                 if image["Id"] not in needed and tag.startswith(f"{self._repository}:"):
-                    self._api.remove_image(tag)
+                    # Somebody else's container may use it; then it stays, and goes with the next look.
+                    with contextlib.suppress(docker.errors.APIError):
+                        self._api.remove_image(tag)
 
     @property
     def _repository(self) -> str:
@@ -335,29 +338,22 @@ class ContainerHost:
                 remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
             ) from error
 
+    def _info(self) -> dict[str, Any]:
+        """What the engine says of itself.
+
+        Raises:
+            TargetTrouble: it is another one than was attached.
+        """
+        found: dict[str, Any] = self._api.info()
+        if self._attached.engine and found.get("ID") != self._attached.engine:
+            raise TargetTrouble(
+                "another engine answers there than the one that was attached",
+                element=self._attached.docker,
+                remedy="attach it under another name, or bring the old one back",
+            )
+        return found
+
     @staticmethod
     def _platform(info: dict[str, Any]) -> str:
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(info.get("Architecture", ""), info.get("Architecture"))
         return f"{info.get('OSType', 'linux')}/{machine}"
-
-
-def _door(wanted: Wanted) -> dict[str, bytes]:
-    """What the gateway's folder holds beside the table: who may come in, and its certificate."""
-    settings = wanted.settings
-    by_key = settings.auth != "token"
-    access = {
-        # The index is for us alone where clients come with tokens.
-        "keys": wanted.keys if by_key else (_key(wanted, "gateway"),),
-        "token_secret": b"" if by_key else wanted.token_secret,
-        "open": settings.auth == "none",
-        "cors_origins": settings.cors_origins,
-    }
-    files = {KEYS: msgspec.json.encode(access)}
-    if settings.certificate:
-        files |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
-    return files
-
-
-def _key(wanted: Wanted, part: str) -> str:
-    """A key of one part of the endpoint, which need not be stored."""
-    return hmac.new(wanted.token_secret, f"{wanted.name}/{part}".encode(), hashlib.sha256).hexdigest()

@@ -32,8 +32,7 @@ def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any
 
 
 def volumes(api: docker.APIClient, names: Names) -> list[str]:
-    found = api.volumes(filters={"label": _filter(names.labels)})["Volumes"] or ()
-    return [one["Name"] for one in found]
+    return [one["Name"] for one in _volumes(api, names)]
 
 
 def networks(api: docker.APIClient, names: Names) -> list[str]:
@@ -42,7 +41,7 @@ def networks(api: docker.APIClient, names: Names) -> list[str]:
 
 def look(api: docker.APIClient, names: Names) -> Seen:
     """What is there of an endpoint now."""
-    replicas, filled = [], set()
+    replicas, filled, begun = [], set(), set()
     gateway: SeenGateway | None = None
     for one in containers(api, names, all_parts=True):
         labels = one["Labels"]
@@ -50,11 +49,17 @@ def look(api: docker.APIClient, names: Names) -> Seen:
         match labels.get(f"{LABEL}part"):
             case "content" if f"/{names.content(group)}" in one["Names"]:
                 filled.add(group)
+            case "content":
+                begun.add(group)
             case "replica":
                 replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"])))
             case "gateway":
                 gateway = _gateway(api, one["Id"], labels.get(f"{LABEL}made", ""))
+    for labels in (one["Labels"] or {} for one in _volumes(api, names)):
+        if (group := labels.get(f"{LABEL}group", "")) and group not in filled:
+            begun.add(group)
     return Seen(
+        begun=frozenset(begun),
         network=bool(networks(api, names)),
         filled=frozenset(filled),
         replicas=tuple(sorted((one for one in replicas if one), key=lambda one: (one.group, one.number))),
@@ -92,7 +97,11 @@ def standing(
         )
         for one in mine:
             found = said.replicas.get(one.name)
-            if one in ready and one.running:
+            if one in ready and (found is None or found.ready):
+                continue
+            if one in ready and found is not None:
+                reasons.append(f"version {group.version}: a replica does not answer: {found.why}")
+                failing = failing or not any(each in ready and _answers(each, said) for each in mine)
                 continue
             failing = failing or one.restarts >= _ENDS or (found is not None and found.wrong)
             why = one.why or (found.why if found is not None and not found.ready else "")
@@ -112,12 +121,13 @@ def _replica(api: docker.APIClient, container: str, group: str, number: int) -> 
     except docker.errors.NotFound:
         return None  # it has just gone
     state = found["State"]
-    running = bool(state["Running"]) and not state["Restarting"]
+    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused")
     return SeenReplica(
         name=found["Id"][:12],
         group=group,
         number=number,
         running=running,
+        restarting=bool(state["Restarting"]),
         restarts=int(found.get("RestartCount", 0)),
         why="" if running and not found.get("RestartCount") else _why(api, found),
     )
@@ -149,6 +159,16 @@ def _why(api: docker.APIClient, found: dict[str, Any]) -> str:
     tail = _lines(api.logs(found["Id"], tail=_TAIL)[-_MOST:]).strip()
     ended = "ended and starts again" if state["Running"] or state["Restarting"] else "ended"
     return f"a replica {ended} (exit code {state.get('ExitCode')}): {tail[-_WORDS:] or 'it wrote no log'}"
+
+
+def _answers(replica: SeenReplica, said: Said) -> bool:
+    found = said.replicas.get(replica.name)
+    return found is not None and found.ready
+
+
+def _volumes(api: docker.APIClient, names: Names) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.volumes(filters={"label": _filter(names.labels)})["Volumes"] or []
+    return found
 
 
 def _lines(data: bytes) -> str:

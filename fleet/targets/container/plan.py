@@ -33,6 +33,8 @@ class SeenReplica(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     number: int
     running: bool
+    # The engine starts it again by itself, after a pause.
+    restarting: bool = False
     restarts: int = 0
     why: str = ""
 
@@ -47,10 +49,14 @@ class SeenGateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of an endpoint; ``filled`` are the groups whose files and image are on the host."""
+    """What is there of an endpoint; ``filled`` are the groups whose files and image are on the host.
+
+    ``begun`` are those of which only something is there.
+    """
 
     network: bool = False
     filled: frozenset[str] = frozenset()
+    begun: frozenset[str] = frozenset()
     replicas: tuple[SeenReplica, ...] = ()
     gateway: SeenGateway | None = None
 
@@ -116,7 +122,7 @@ def lacking(groups: Sequence[Group], gateway: SeenGateway, seen: Seen) -> Iterat
         for number in range(group.count):
             if number not in there:
                 yield MakeReplica(group, number)
-            elif not there[number].running and not there[number].restarts:
+            elif not there[number].running and not there[number].restarting:
                 yield StartAgain(there[number].name)
     found = seen.gateway
     if found is None or found.made != gateway.made or not found.running or gateway.port not in {0, found.port}:
@@ -143,57 +149,76 @@ def route(endpoint: Slug, groups: Sequence[Group], seen: Seen, said: Said, terms
     """
     before = said.table.slots.get(endpoint) if said.table else None
     told = {one.name: one for one in before.versions} if before else {}
-    asked = {replica.instance for version in told.values() for replica in version.replicas}
-    running = {one.name: one for one in seen.replicas if one.running}
-    fit = {group.name: [one for one in seen.of(group) if one.running and _fit(one, said, asked)] for group in groups}
-    served = {running[name].group for name in asked if name in running}
+    asked = _asked(before)
+    there = {one.name: one for one in seen.replicas}
 
-    def version(group: Group, weight: int) -> Version:
-        return Version(
-            name=group.version,
-            weight=weight,
-            replicas=tuple(
-                Replica(
-                    url=f"http://{one.name}:{PORT}",
-                    module=group.module,
-                    provider=said.replicas[one.name].provider if one.name in said.replicas else "",
-                    instance=one.name,
-                    memory_mb=group.memory_mb,
-                    key=terms.keys[group.name],
-                    answer_s=terms.answer_s,
-                )
-                for one in fit[group.name]
-            ),
-        )
+    found: list[Version] = []
+    for group in groups:
+        fit = [one for one in seen.of(group) if _fit(one, said, asked)]
+        old = told.get(group.version)
+        # What does not run right now may run again: it stays as long as it is there.
+        kept = tuple(one for one in old.replicas if one.instance in there) if old else ()
+        others = kept and all(there[one.instance].group != group.name for one in kept)
+        if old is not None and others and len(fit) < group.count:
+            # Whoever served goes on until all that is to take their place is ready.
+            found.append(msgspec.structs.replace(old, weight=group.weight, replicas=kept))
+        elif old is not None or len(fit) >= group.count or group is groups[0]:
+            found.append(_version(group, fit, said, terms))
+        # A new version waits with its share until it is ready.
+    if not found[0].replicas:
+        # Nobody stands in for the default yet: who served before, under another name, does.
+        wanted = {group.version for group in groups}
+        before_it = [
+            msgspec.structs.replace(one, replicas=tuple(each for each in one.replicas if each.instance in there))
+            for one in told.values()
+            if one.name not in wanted
+        ]
+        if instead := [one for one in before_it if one.replicas]:
+            found = [*instead, *(one for one in found if one.replicas)]
+    return Route(versions=tuple(found), bounds=terms.bounds)
 
-    if not served or all(len(fit[one.name]) >= (1 if one.name in served else one.count) for one in groups):
-        return Route(versions=tuple(version(one, one.weight) for one in groups), bounds=terms.bounds)
-    # Something is not ready yet: whoever served goes on, as far as it still runs.
-    wanted = {one.version: one for one in groups}
-    kept = []
-    for name, old in told.items():
-        alive = tuple(one for one in old.replicas if one.instance in running)
-        now = wanted.get(Slug(name))
-        if now is not None and (not alive or now.name in {running[one.instance].group for one in alive}):
-            kept.append(version(now, old.weight))
-        else:
-            kept.append(msgspec.structs.replace(old, replicas=alive))
-    return Route(versions=tuple(kept), bounds=terms.bounds)
+
+def _version(group: Group, fit: Sequence[SeenReplica], said: Said, terms: Terms) -> Version:
+    return Version(
+        name=group.version,
+        weight=group.weight,
+        replicas=tuple(
+            Replica(
+                url=f"http://{one.name}:{PORT}",
+                module=group.module,
+                provider=said.replicas[one.name].provider,
+                instance=one.name,
+                memory_mb=group.memory_mb,
+                key=terms.keys[group.name],
+                answer_s=terms.answer_s,
+            )
+            for one in fit
+        ),
+    )
+
+
+def _asked(route: Route | None) -> set[str]:
+    return {replica.instance for version in route.versions for replica in version.replicas} if route else set()
 
 
 def surplus(endpoint: Slug, groups: Sequence[Group], seen: Seen, said: Said) -> Iterator[Step]:
-    """What nobody wants any more. Nothing while the gateway has not taken its newest table in."""
+    """What nobody wants any more.
+
+    Nothing while the gateway has not taken its newest table in; and of other groups nothing while one that is wanted is
+    not ready: what served before is all that could stand in, even where it does not run at this very moment.
+    """
     if said.table is None or said.generation != said.table.generation:
         return
-    in_use = said.table.slots.get(endpoint, Route())
-    asked = {replica.instance for version in in_use.versions for replica in version.replicas}
+    asked = _asked(said.table.slots.get(endpoint))
+    whole = all(len([one for one in seen.of(group) if _fit(one, said, asked)]) >= group.count for group in groups)
     wanted = {one.name for group in groups for one in seen.of(group)}
+    names = {group.name for group in groups}
     for one in seen.replicas:
-        if one.name not in wanted | asked:
+        if one.name not in wanted | asked and (whole or one.group in names):
             yield Stop(one.name)
     # Files go after the last replica that has them, seen by another look.
-    left = {one.group for one in seen.replicas} | {one.name for one in groups}
-    for group in sorted(seen.filled - left):
+    left = {one.group for one in seen.replicas} | names
+    for group in sorted((seen.filled | seen.begun) - left):
         yield Empty(group)
 
 
@@ -204,4 +229,4 @@ PORT = 5001
 def _fit(replica: SeenReplica, said: Said, asked: set[str]) -> bool:
     """Whether clients may be sent there: it is ready, or was, and has only no time to say so."""
     found = said.replicas.get(replica.name)
-    return found is not None and (found.ready or (replica.name in asked and not found.wrong))
+    return replica.running and found is not None and (found.ready or (replica.name in asked and not found.wrong))

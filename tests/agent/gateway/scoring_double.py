@@ -25,7 +25,9 @@ class ScoringDouble:
         self.abandoned = asyncio.Event()
         self.begun = asyncio.Event()
         self.release = asyncio.Event()
-        self.drop_next = False
+        self.drop_next = self.drop_all = False
+        # What it answers at these paths, and nothing else.
+        self.said = {}
         self.status, self.delay = 200, 0.0
 
     @property
@@ -77,7 +79,7 @@ class ScoringDouble:
     async def _answer(self, request):
         self.asked.append((request.method, request.raw_path, request.headers))
         self.begun.set()
-        if self.drop_next:
+        if self.drop_next or self.drop_all:
             self.drop_next = False
             request.transport.abort()
         try:
@@ -88,6 +90,8 @@ class ScoringDouble:
 
     async def _arm(self, request):
         path = request.raw_path.partition("?")[0].removesuffix("/score") or "/score"
+        if path in self.said:
+            return web.Response(body=self.said[path])
         size, digest = 0, hashlib.sha256()
         while chunk := await request.content.readany():
             size += len(chunk)

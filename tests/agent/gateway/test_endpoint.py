@@ -133,6 +133,8 @@ async def test_an_orchestrator_asks_for_health_without_a_key(folder):
         async with running.get("/") as answer:
             assert (answer.status, await answer.text()) == (200, "Healthy")
             assert answer.headers["x-edgefleet-table"] == "1"
+        async with running.post("/v2/health/live", data=b"x") as answer:
+            assert answer.status == 401  # what holds a place is no look
         stage.route(digits=Route(versions=(Version(name="v1", weight=100),)))
         async with running.get("/") as answer:
             assert answer.status == 503

@@ -123,6 +123,23 @@ async def test_replicas_share_the_work_of_their_version(folder):
         assert len(two.asked) == 30
 
 
+async def test_a_request_at_which_replicas_end_is_not_tried_at_all_of_them(folder):
+    """It may be why: of four replicas, two are asked, and the answer says not to send it again; others are served."""
+    async with Stage(folder) as stage:
+        pairs = [await stage.replica(f"r{number}") for number in range(4)]
+        stage.route(digits=Route(versions=(version("v1", 100, *(replica for _, replica in pairs)),)))
+        running = await stage.gateway()
+        for double, _ in pairs:
+            double.drop_all = True
+        async with running.post("/score") as answer:
+            assert answer.status == 503
+            assert "do not send it again" in await answer.text()
+        assert sum(bool(double.asked) for double, _ in pairs) == 2
+        for double, _ in pairs:
+            double.drop_all = False
+        assert await answered(running, 4) == ["v1"] * 4
+
+
 async def test_a_request_that_is_sent_again_takes_no_turn_of_another(folder):
     """Shares stay exact while one of a version's replicas is dead and its requests go to the next."""
     async with Stage(folder) as stage:

@@ -228,3 +228,28 @@ async def test_a_module_that_an_endpoint_serves_is_not_removed(cloud, refused):
     assert "endpoint digits" in refused(answer, 409, "conflict")["detail"]
     other = cloud.refs[1].rpartition(":")[2]
     assert (await cloud.ask("DELETE", f"/api/v1/modules/{team}/{name}/{other}")).status_code == 200
+
+
+async def test_a_target_that_is_gone_for_ever_is_let_go_with_its_endpoints(cloud):
+    """Said so, its rows go, and the event names what may be left there."""
+    await create(cloud)
+    assert (await cloud.ask("DELETE", "/api/v1/targets/lab?abandon=true")).status_code == 200
+    assert (await cloud.ask("GET", PATH)).json() == (await cloud.ask("GET", "/api/v1/targets")).json() == []
+    assert "abandoned there: digits" in cloud.events("target-detached")[0][0]
+
+
+async def test_two_endpoints_of_a_target_never_have_one_port(cloud, refused):
+    """The second is refused, when it is made and when it is changed."""
+    await create(cloud, settings={"port": 30001})
+    refused(await cloud.ask("POST", PATH, json=wish(cloud, name="other", settings={"port": 30001})), 409, "conflict")
+    await create(cloud, name="other")
+    refused(await cloud.ask("PATCH", f"{PATH}/other", json={"settings": {"port": 30001}}), 409, "conflict")
+
+
+async def test_what_is_wrong_with_a_target_is_shown_there(cloud):
+    """An engine that does not answer is the target's trouble."""
+    await create(cloud)
+    async with asyncio.timeout(20):
+        while not (await cloud.ask("GET", "/api/v1/targets")).json()[0]["trouble"]:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.1)
+    assert "does not answer" in (await cloud.ask("GET", "/api/v1/targets")).json()[0]["trouble"]

@@ -178,6 +178,53 @@ def test_a_version_takes_the_place_of_another():
     assert host.served() == {"green": 1}
 
 
+def test_what_served_is_kept_while_it_is_started_again():
+    """In the middle of an update that fails, the old replica is away for a look: it is not ended, and serves again."""
+    host = Host()
+    settle(host, [group("blue", "a")])
+    new = [group("blue", "b")]
+    host.one_pass(new)
+    away = [msgspec.structs.replace(one, running=one.group != "blue-a", restarting=True) for one in host.seen.replicas]
+    host.replicas(replicas=tuple(away))
+    host.one_pass(new)
+    assert {one.group for one in host.seen.replicas} == {"blue-a", "blue-b"}
+    host.replicas(replicas=tuple(msgspec.structs.replace(one, running=True) for one in host.seen.replicas))
+    host.one_pass(new)
+    assert host.asked == {"c1"}
+
+
+def test_a_version_that_is_not_ready_holds_up_no_other():
+    """While an update of one version hangs, another one loses its share, and goes."""
+    host = Host()
+    settle(host, [group("blue", "a"), group("green", weight=50)])
+    host.one_pass([group("blue", "b"), group("green", weight=0)])
+    assert [one.weight for one in host.in_use.slots[NAME].versions if one.name == "green"] == [0]
+    host.one_pass([group("blue", "b")])
+    assert host.served() == {"blue": 1}
+    assert host.asked == {"c1"}
+
+
+def test_a_replica_that_somebody_stopped_is_started_whatever_was_before():
+    """One that ended once, and was stopped by hand now, runs again; one that the engine starts again is left alone."""
+    host, groups = Host(), [group("blue")]
+    settle(host, groups)
+    (only,) = host.seen.replicas
+    stopped = msgspec.structs.replace(only, running=False, restarts=1)
+    assert plan.StartAgain("c1") in plan.lacking(groups, FRONT, msgspec.structs.replace(host.seen, replicas=(stopped,)))
+    itself = msgspec.structs.replace(stopped, restarting=True)
+    assert plan.StartAgain("c1") not in plan.lacking(
+        groups, FRONT, msgspec.structs.replace(host.seen, replicas=(itself,))
+    )
+
+
+def test_what_was_begun_and_is_not_wanted_any_more_is_taken_away():
+    """Files of which only some came keep no disk full."""
+    host = Host()
+    settle(host, [group("blue")])
+    host.replicas(begun=frozenset({"blue-x"}))
+    assert list(plan.surplus(NAME, [group("blue")], host.seen, host.said)) == [plan.Empty("blue-x")]
+
+
 def test_a_replica_with_wrong_answers_is_asked_no_more():
     """One that was ready and does not answer a look stays; one whose answers are wrong goes."""
     host, groups = Host(), [group("blue", count=2)]
