@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import httpx
 
@@ -70,23 +70,23 @@ class Webservice:
         return f"{type(self).__name__}(workspace={self.workspace.name}, name={self.name})"
 
 
-class AciWebservice(cloud.Service, Webservice):
-    """A service on a container host."""
+class _Elsewhere(cloud.Service, Webservice):
+    """A service on a target of the fleet server, by a deployment configuration of one kind."""
 
-    compute_type = cloud.ACI
+    _configuration: ClassVar[type[Aci | Aks]]
 
     def __init__(self, workspace: Connection, name: str) -> None:
         cloud.kind_of(workspace, name)
         super().__init__(workspace, name)
 
-    @staticmethod
-    def deploy_configuration(*given: Any, **named: Any) -> Aci:
-        """How it is to be deployed; arguments as :class:`fleet.client.deployments.configuration.Aci` lists them.
+    @classmethod
+    def deploy_configuration(cls, *given: Any, **named: Any) -> Aci | Aks:
+        """How it is to be deployed; arguments as :mod:`fleet.client.deployments.configuration` lists them.
 
         Raises:
             UserErrorException: one that nobody knows, out of bounds, or without meaning here.
         """
-        return _from_arguments(Aci, given, named)
+        return _from_arguments(cls._configuration, given, named)
 
     def update(
         self,
@@ -96,36 +96,21 @@ class AciWebservice(cloud.Service, Webservice):
         **changes: Any,
     ) -> None:
         """Change models, script or settings (by the names of ``deploy_configuration``); what is left out stays."""
-        self.change(models, inference_config, _from_arguments(Aci, (), changes), wait=wait)
+        self.change(models, inference_config, _from_arguments(self._configuration, (), changes), wait=wait)
 
 
-class AksWebservice(cloud.Service, Webservice):
+class AciWebservice(_Elsewhere):
+    """A service on a container host."""
+
+    compute_type = cloud.ACI
+    _configuration = Aci
+
+
+class AksWebservice(_Elsewhere):
     """A service with the settings that Azure ML has for Kubernetes."""
 
     compute_type = cloud.AKS
-
-    def __init__(self, workspace: Connection, name: str) -> None:
-        cloud.kind_of(workspace, name)
-        super().__init__(workspace, name)
-
-    @staticmethod
-    def deploy_configuration(*given: Any, **named: Any) -> Aks:
-        """How it is to be deployed; arguments as :class:`fleet.client.deployments.configuration.Aks` lists them.
-
-        Raises:
-            UserErrorException: as :meth:`AciWebservice.deploy_configuration`.
-        """
-        return _from_arguments(Aks, given, named)
-
-    def update(
-        self,
-        models: Sequence[Any] | None = None,
-        inference_config: InferenceConfig | None = None,
-        wait: bool = False,
-        **changes: Any,
-    ) -> None:
-        """As :meth:`AciWebservice.update`, by the names of its own ``deploy_configuration``."""
-        self.change(models, inference_config, _from_arguments(Aks, (), changes), wait=wait)
+    _configuration = Aks
 
 
 class LocalWebservice(Webservice):
