@@ -21,7 +21,7 @@ _WHOLE_FLEET: Final = {"quagga-fleet"}
 _OPENED_BY: Final = {
     "quagga-ours": {"device:read", "fleet:export"},
     "quagga-seen": {"event:read", "fleet:export"},
-    "quagga-ordered": {"command:read"},
+    "quagga-ordered": {"command:read", "fleet:export"},
     "quagga-log": {"log:read"},
     "quagga-blob": {"blob:read"},
     "quagga-manifest": {"module:read"},
