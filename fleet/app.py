@@ -93,6 +93,8 @@ log = logging.getLogger(__name__)
 
 # Every body but an upload: the largest document is a manifest or a team's metadata.
 BODY_LIMIT: Final = 2 << 20
+# So long may the duties take to end before they are told again.
+ENDS_WITHIN_S: Final = 10.0
 
 
 def create_app(
@@ -161,7 +163,11 @@ async def _lifespan(
                 yield
         finally:
             task.cancel()
-            await asyncio.wait([task])
+            while not (await asyncio.wait([task], timeout=ENDS_WITHIN_S))[0]:
+                # Whatever swallowed the word to end is named, and told again: a server that is told to stop stops.
+                names = ", ".join(sorted(one.get_name() for one in asyncio.all_tasks()))
+                log.error("told to end, and still at work after %g s: %s", ENDS_WITHIN_S, names)
+                task.cancel()
             app.state.services.targets.close()
     finally:
         database.close()
