@@ -19,7 +19,7 @@ from typing import Any
 import docker
 import docker.errors
 
-from fleet.client.images.image_build import BASE, GATEWAY, SCORING, Recipe, build_image
+from fleet.client.images.image_build import AGENT, BASE, GATEWAY, SCORING, SERVER, Recipe, build_image
 from fleet.client.images.own_wheel import SOURCE
 from tests.parts.pace import stretched
 from tests.parts.presence import engine_answers, engine_socket, program
@@ -88,10 +88,21 @@ def gateway_image(engine_client: docker.DockerClient) -> str:
     return _made(engine_client, GATEWAY)
 
 
+def server_image(engine_client: docker.DockerClient) -> str:
+    """The same for the fleet server's image."""
+    return _made(engine_client, SERVER)
+
+
+def agent_image(engine_client: docker.DockerClient) -> str:
+    """The same for the agent's image."""
+    return _made(engine_client, AGENT)
+
+
 def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
     python_slim(engine_client)
-    repository = f"{REPOSITORY}/{recipe.extra}"
-    with _one_at_a_time(f"{recipe.extra}-image"):
+    kind = recipe.dockerfile.stem
+    repository = f"{REPOSITORY}/{kind}"
+    with _one_at_a_time(f"{kind}-image"):
         name = f"{repository}:{_sources(recipe)}"
         try:
             return str(engine_client.images.get(name).id)
@@ -111,7 +122,8 @@ def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path
 @functools.cache
 def _sources(recipe: Recipe) -> str:
     """A short hash of everything that an image is made of."""
-    files = [recipe.dockerfile, recipe.lock, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
+    files = [recipe.dockerfile, *recipe.locks, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
+    files += [path for folder in recipe.folders for path in sorted(folder.iterdir())]
     files += [path for package in recipe.packages for path in sorted((SOURCE / package).rglob("*.py"))]
     whole = hashlib.sha256()
     for path in files:
