@@ -1,4 +1,4 @@
-# The image of the fleet server: Python, edgefleet[fleet,postgres], and the templates of the broker's configuration.
+# The image of the fleet server: Python, edgefleet[fleet,kubernetes,postgres], and the templates of the broker's configuration.
 # `edgefleet images build --server` prepares the context, a folder of wheels, so the build needs no network and no index.
 # Written for Docker's classic builder, as the other images.
 ARG BASE=python:3.11-slim
