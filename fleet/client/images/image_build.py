@@ -48,7 +48,9 @@ SCORING: Final = Recipe(_IMAGES / "scoring.Dockerfile", ("scoring",), ("modules"
 GATEWAY: Final = Recipe(_IMAGES / "gateway.Dockerfile", ("agent",), _ON_A_DEVICE)
 AGENT: Final = Recipe(_IMAGES / "agent.Dockerfile", ("agent",), _ON_A_DEVICE)
 # With the templates of the broker's configuration, which it renders.
-SERVER: Final = Recipe(_IMAGES / "server.Dockerfile", ("fleet", "kubernetes", "postgres"), ("fleet", "modules"), (DEPLOY / "broker",))
+SERVER: Final = Recipe(
+    _IMAGES / "server.Dockerfile", ("fleet", "kubernetes", "postgres"), ("fleet", "modules"), (DEPLOY / "broker",)
+)
 
 
 def build_image(
