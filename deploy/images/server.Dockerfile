@@ -17,9 +17,10 @@ LABEL org.opencontainers.image.title="edgefleet-server" \
       org.opencontainers.image.description="The fleet server of edgefleet, its first run, and the broker's configuration" \
       org.opencontainers.image.licenses="Apache-2.0"
 # No module runs as this user (theirs is 10001), so that none that gets out of its container reads the fleet's keys.
-# A volume that is new takes the owner of the folder that it covers.
+# Volumes that are new take the owner of the folders that they cover: data, the broker's configuration, secrets.
 RUN useradd --uid 10003 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin edgefleet-fleet; \
-    install --directory --owner=10003 --group=10003 --mode=0700 /data
+    install --directory --owner=10003 --group=10003 --mode=0700 /data /data/broker; \
+    install --directory --owner=10003 --group=10003 --mode=0755 /run/secrets/edgefleet
 COPY --from=installed /opt/edgefleet /opt/edgefleet
 COPY broker /opt/edgefleet/share/edgefleet/deploy/broker
 ENV PATH=/opt/edgefleet/bin:$PATH \

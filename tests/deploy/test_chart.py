@@ -116,8 +116,8 @@ def test_each_object_is_what_kubernetes_takes(values, tmp_path):
 
 @EACH
 def test_every_pod_is_restricted(values, tmp_path):
-    """As Kubernetes' own standard "restricted" asks, and more: no root, no privilege, no capability, a read-only root, no
-    token where none is needed, and bounds of memory and CPU for each container."""
+    """As Kubernetes' own standard "restricted" asks, and more: no root, no privilege, no capability, a read-only root,
+    no token where none is needed, and bounds of memory and CPU for each container."""
     objects = rendered(values, tmp_path)
     for name, pod in pods(objects).items():
         spec = pod["spec"]
@@ -179,8 +179,8 @@ def test_the_database_is_a_file_for_those_who_need_it(tmp_path):
 
 @EACH
 def test_what_belongs_together_finds_each_other(values, tmp_path):
-    """Each Service, policy and budget selects pods, by ports that these have; each mount has its volume; what the server
-    is told is a setting of its, and the broker that it asks is a Service."""
+    """Each Service, policy and budget selects pods, by ports that these have; each mount has its volume; what the
+    server is told is a setting of its, and the broker that it asks is a Service."""
     objects = rendered(values, tmp_path)
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(objects).items()}
 
@@ -232,7 +232,7 @@ def test_the_broker_sees_its_own_folder_alone(tmp_path):
 
 
 def test_only_the_server_reaches_the_services_listener(tmp_path):
-    """The broker's second port has no bound on connections, so nobody else gets there; the broker itself goes nowhere."""
+    """The broker's second port has no bound on connections, so nobody else gets there; the broker goes nowhere."""
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered(LEAST, tmp_path), "NetworkPolicy")}
     broker = policies["fleet-edgefleet-broker"]
     (rule,) = [rule for rule in broker["ingress"] if {"port": 8884, "protocol": "TCP"} in rule["ports"]]
@@ -243,7 +243,7 @@ def test_only_the_server_reaches_the_services_listener(tmp_path):
 
 
 def test_rights_are_in_the_endpoints_namespaces_alone(tmp_path):
-    """Roles, never ClusterRoles, without a wildcard, in the namespaces that were named; none where nothing was asked."""
+    """Roles, never ClusterRoles, without a wildcard, in the namespaces that were named; none where none was."""
     objects = rendered(LARGE, tmp_path)
     assert [one["metadata"]["namespace"] for one in of_kind(objects, "Role")] == ["models", "more-models"]
     for one in of_kind(objects, "Role"):

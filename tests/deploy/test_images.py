@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import secrets
-import ssl
 import time
 from contextlib import ExitStack, closing
 
@@ -14,6 +13,7 @@ import pytest
 
 from fleet.folder import Folder
 from tests.parts import docker as parts
+from tests.parts.fleet_server import trusting
 from tests.parts.mosquitto import HOST, broker, free_port
 from tests.parts.postgres import postgres
 from tests.parts.programs import until
@@ -110,7 +110,7 @@ def serves(server, folder, **environment):
         until(lambda: health(container) == "healthy", "it is healthy", within_s=60, said=container.logs)
         with httpx.Client(
             base_url=f"https://localhost:{port}",
-            verify=ssl.create_default_context(cafile=str(data.ca)),
+            verify=trusting(data.ca),
             headers={"Authorization": f"Bearer {data.operator_token.read_text().strip()}"},
             trust_env=False,
         ) as client:
