@@ -121,7 +121,9 @@ def mosquitto_image(engine_client: docker.DockerClient) -> str:
 def postgres_image(engine_client: docker.DockerClient) -> str:
     """One with the distribution's PostgreSQL, and of the usual image's start what deploy/compose.postgres.yaml uses."""
     base = _debian(engine_client, "postgresql", packages=("postgresql",))
-    return str(engine_client.images.build(path=str(POSTGRES), buildargs={"BASE": base}, rm=True, pull=False)[0].id)
+    name = f"{REPOSITORY}/postgres:bookworm"
+    engine_client.images.build(path=str(POSTGRES), tag=name, buildargs={"BASE": base}, rm=True, pull=False)
+    return name
 
 
 def _debian(engine_client: docker.DockerClient, kind: str, *, packages: tuple[str, ...]) -> str:
