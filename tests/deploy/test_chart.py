@@ -1,6 +1,7 @@
 """The Helm chart, rendered and linted by the real helm, and held against Kubernetes' own schemas and kubectl."""
 
 import copy
+import json
 import re
 
 import kubernetes_validate
@@ -43,7 +44,7 @@ LARGE = {
     "database": {"secret": "database"},
     "persistence": {"accessMode": "ReadWriteMany", "storageClass": "shared"},
     "ingress": {"enabled": True, "className": "nginx", "annotations": {"backend": "HTTPS"}, "tlsSecret": "web"},
-    "cloudEndpoints": {"enabled": True, "namespaces": ["models", "more-models"], "ingress": True},
+    "cloudEndpoints": {"enabled": True, "namespaces": ["models", "more-models"]},
     "networkPolicy": {
         "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
         "serverEgress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
@@ -243,14 +244,27 @@ def test_only_the_server_reaches_the_services_listener(tmp_path):
 
 
 def test_rights_are_in_the_endpoints_namespaces_alone(tmp_path):
-    """Roles, never ClusterRoles, without a wildcard, in the namespaces that were named; none where none was."""
+    """Roles, never ClusterRoles, with the rules of deploy/kubernetes/rbac.yaml, in the namespaces that were named; none
+    where none was."""
+    written = yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac.yaml").read_text())
+    (wanted,) = of_kind([one for one in written if one], "Role")
     objects = rendered(LARGE, tmp_path)
     assert [one["metadata"]["namespace"] for one in of_kind(objects, "Role")] == ["models", "more-models"]
     for one in of_kind(objects, "Role"):
-        assert not any("*" in word for rule in one["rules"] for words in rule.values() for word in words)
+        assert sorted(map(json.dumps, one["rules"])) == sorted(map(json.dumps, wanted["rules"]))
     for one in of_kind(objects, "RoleBinding"):
         assert one["subjects"] == [{"kind": "ServiceAccount", "name": "fleet-edgefleet-server", "namespace": NAMESPACE}]
     assert of_kind(rendered(LEAST, tmp_path), "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding") == []
+
+
+def test_pods_of_endpoints_reach_the_server(tmp_path):
+    """Whoever else may: they fetch their module there, under a name that is in its certificate."""
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered(LARGE, tmp_path), "NetworkPolicy")}
+    peers = [peer for rule in policies["fleet-edgefleet-server"]["ingress"] for peer in rule["from"]]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["models", "more-models"]}
+    assert {"namespaceSelector": {"matchExpressions": [named]}} in peers
+    init = next(one for name, one in containers(rendered(LARGE, tmp_path)) if name.endswith("/init"))
+    assert f" --name fleet-edgefleet-server.{NAMESPACE}.svc " in init["args"][0]
 
 
 def test_an_upgrade_with_other_values_has_another_job(tmp_path):
