@@ -15,7 +15,7 @@ COVERAGE ?= 80
 ARGS ?=
 # Four files at a time: much of the suite waits for containers and brokers. A file's tests share what they start, and the
 # longest files come first, so that none is left for the end.
-TOGETHER := -n 4 --dist loadfile tests/attacks tests/journeys tests/fleet tests/modules/scoring tests
+TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder tests/attacks tests/journeys tests/fleet tests/modules/scoring tests
 # What `make coverage` asks of pytest besides.
 MEASURE :=
 # Measures memory under load, so it runs alone.
