@@ -80,7 +80,7 @@ class Project:
         return [one.name for kind in (*kinds, self.engine.networks.list(filters=mine)) for one in kind]
 
 
-@pytest.fixture(params=FILES)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def project(request, engine):
     more = {"postgres": parts.postgres_image(engine)} if request.param == "postgres" else {}
     made = Project(
