@@ -4,7 +4,7 @@ import pytest
 
 from fleet.client import arguments
 from modules.errors import Invalid
-from modules.manifest import Adjustable
+from modules.settable import Adjustable
 
 
 def test_pairs_are_split_at_the_first_equals_sign():

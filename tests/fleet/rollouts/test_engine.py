@@ -14,11 +14,12 @@ from fleet.rollouts.start import Wish, start
 from fleet.tables import members as rows
 from fleet.tables import rollouts
 from modules.errors import Invalid, Unfit
-from modules.manifest import Adjustable, Needs
+from modules.manifest import Needs
 from modules.names import Slug
 from modules.protocol import order
 from modules.protocol.order import Measure, SlotOrder, Window
 from modules.protocol.report import Health, Reason, Refusal
+from modules.settable import Adjustable
 
 TWO_WAVES = Policy(waves=(Wave(count=1),))
 
