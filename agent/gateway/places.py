@@ -15,12 +15,23 @@ class Places:
 
     Args:
         bounds: how many requests are worked on and may wait, and for how long.
+        of: whose places they are, for who is turned away.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: Bounds, *, of: str = "of this slot") -> None:
+        self.bounds, self._of = bounds, of
         self._free = asyncio.Semaphore(bounds.concurrent)
         self._room = bounds.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return self.bounds.waiting - self._room
+
+    @property
+    def are_free(self) -> bool:
+        """Whether one can be had without a wait."""
+        return not self._free.locked()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -53,6 +64,6 @@ class Places:
     def _turned_away(self, why: str) -> web.HTTPError:
         return refusal(
             web.HTTPTooManyRequests,
-            f"all {self.bounds.concurrent} places of this slot are taken and {why}; post less often",
+            f"all {self.bounds.concurrent} places {self._of} are taken and {why}; post less often",
             retry_after=1,
         )

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -33,6 +34,7 @@ class Pool:
         self._peer = peer
         self._settings = settings
         self._tls = _tls(peer)
+        self.token = _token(peer)
         if isinstance(peer, Fallback):
             _check_address(peer.url, settings.private_fallbacks)
         self._fresh: aiohttp.ClientSession | None = None
@@ -78,6 +80,8 @@ class Pool:
         )
 
     def _answer_s(self) -> float:
+        if isinstance(self._peer, Fallback):
+            return self._settings.cloud_answer_s
         own = self._peer.answer_s if isinstance(self._peer, Replica) else 0
         return own or self._settings.answer_s
 
@@ -109,6 +113,17 @@ def _tls(peer: Peer) -> ssl.SSLContext | bool:
             remedy="let the gateway's group read them",
         ) from error
     return context
+
+
+def _token(peer: Peer) -> str:
+    if not isinstance(peer, Fallback) or peer.token is None:
+        return ""
+    try:
+        return Path(peer.token).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise BadSettings(
+            f"the token for it cannot be used: {error}", element=peer.url, remedy="set it anew with the next order"
+        ) from error
 
 
 class Pools:
