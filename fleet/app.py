@@ -83,6 +83,7 @@ from fleet.setup import SERVICE, opened
 from fleet.targets.attached import Targets
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer
 from fleet.upkeep import Upkeep
 from modules import __version__
@@ -268,7 +269,7 @@ def _build(
         mishaps=mishaps,
     )
     targets = Targets(fleet=authority.mark, blobs=blobs)
-    wished = Endpoints(registry, Sealer(folder))
+    wished = Endpoints(registry, Sealer(folder), HostCertificates(authority))
     background = Background(
         database=database,
         clock=clock,

@@ -107,6 +107,11 @@ class Gateway:
         if self._door is not None:
             self._door.refresh()
 
+    @property
+    def authority(self) -> str:
+        """Whose certificates devices may show at an endpoint; empty: nobody's."""
+        return self._door.authority if self._door is not None else ""
+
     async def close(self) -> None:
         self._spent.close()
         await self._pools.close()

@@ -189,6 +189,15 @@ def row(connection: Connection, name: str) -> Any:
     return found
 
 
+def host_name(connection: Connection, name: str) -> str:
+    """Under which name clients find what lives on a target.
+
+    Raises:
+        Missing: there is none.
+    """
+    return msgspec.json.decode(row(connection, name).attached, type=Attached).name
+
+
 def view(one: Any, count: int) -> dict[str, Any]:
     return {
         "name": one.name,

@@ -23,6 +23,8 @@ def access(wanted: Wanted) -> dict[str, bytes]:
         "open": settings.auth == "none",
         "cors_origins": settings.cors_origins,
     }
+    if wanted.devices is not None:  # gateways of before do not know it
+        known["devices"] = wanted.devices
     found = {KEYS: msgspec.json.encode(known)}
     if settings.certificate:
         found |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
