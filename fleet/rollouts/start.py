@@ -106,7 +106,9 @@ def prepare(
     found = devices.chosen(connection, wish.selector, wish.devices)
     replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
     lacking = sealed_secrets.lacking(connection, manifest, wish.slot, [one.device for one, _ in found])
-    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing, lacking)
+    fitting, misfits = candidates.sort(
+        manifest, wish.engine, found, gates, replacing, lacking, elsewhere=document.covers_misfits
+    )
     if not fitting:
         element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
         raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)

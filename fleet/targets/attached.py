@@ -198,6 +198,15 @@ def host_name(connection: Connection, name: str) -> str:
     return msgspec.json.decode(row(connection, name).attached, type=Attached).name
 
 
+def region(connection: Connection, name: str) -> str:
+    """In which region a target is, as whoever attached it said; empty: nobody did.
+
+    Raises:
+        Missing: there is none.
+    """
+    return msgspec.json.decode(row(connection, name).attached, type=Attached).region
+
+
 def view(one: Any, count: int) -> dict[str, Any]:
     return {
         "name": one.name,

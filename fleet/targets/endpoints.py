@@ -162,9 +162,16 @@ class Endpoints:
         _needs(row, "token")
         life = wish_of(row).settings.token_life_s
         expires = int(now) + life
-        secret = self._sealer.open(row.secrets, endpoint=name).token_secret
-        token = access_tokens.make(secret, expires=expires)
+        token = access_tokens.make(self.token_secret(row), expires=expires)
         return {"token": token, "expires": expires, "refresh_after": int(now + life * _REFRESH)}
+
+    @property
+    def authority(self) -> str:
+        """Who names endpoints that have no certificate of the operator's; PEM."""
+        return self._certificates.authority
+
+    def token_secret(self, row: Any) -> bytes:
+        return self._sealer.open(row.secrets, endpoint=row.name).token_secret
 
     def remove(self, connection: Connection, now: float, name: str, *, by: str) -> None:
         """Wish for its end; the row stays until nothing of it is left on the target.

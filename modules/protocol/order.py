@@ -104,6 +104,11 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
         """Who answers instead of the device, however the order says it."""
         return self.cloud or (Cloud(url=self.fallback) if self.fallback is not None else None)
 
+    @property
+    def covers_misfits(self) -> bool:
+        """Whether an endpoint answers for devices that the module does not fit, which are ordered it all the same."""
+        return "unplaceable" in (self.cloud.when if self.cloud else ())
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of the envelope. Times are Unix seconds; ``waivers`` are digests that may be tried again.
