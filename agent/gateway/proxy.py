@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent.gateway.bodies import Body, Budget
-from agent.gateway.choice import Choice, next_choice
+from agent.gateway.choice import Choice, choose, next_choice
 from agent.gateway.cloud import Way
 from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
@@ -154,7 +154,8 @@ class Gateway:
                     held = route.hold and may_hold
                     choice = None if held else next_choice(route, silent, asking)
                     if choice is not None and not isinstance(choice.peer, Fallback) and body.replayable:
-                        outcome = await self._ask(request, choice, to, body, mark)
+                        spare = isinstance(choice.peer, Upstream) and choose(route, {*silent, choice.peer}) is not None
+                        outcome = await self._ask(request, choice, to, body, mark, spare=spare)
                         if not isinstance(outcome, Silence):
                             self._note(to.slot, choice.served_by, reason)
                             return outcome
@@ -212,8 +213,9 @@ class Gateway:
         return way
 
     async def _ask(
-        self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str, *, once: bool = False
-    ) -> web.StreamResponse | Silence:
+        self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str, *, once: bool = False,
+        spare: bool = False,
+    ) -> web.StreamResponse | Silence:  # fmt: skip
         peer = choice.peer
         if not isinstance(peer, Fallback):
             body.check(peer.memory_mb)
@@ -237,6 +239,7 @@ class Gateway:
             lost=lost,
             heard=attempt.heard,
             afar=isinstance(peer, Fallback),
+            spare=spare,
         )
         try:
             with self._pools.lease(peer) as pool:

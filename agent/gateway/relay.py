@@ -21,6 +21,7 @@ _HEAD: Final = "HEAD"
 _FIRST_FINAL: Final = 200
 _LAST: Final = 599
 _WORDS: Final = 300
+_LATER: Final = 503
 _REDIRECTS: Final = range(300, 400)
 _UNWELCOME: Final = frozenset({401, 403})
 
@@ -43,6 +44,7 @@ class Errand(NamedTuple):
     ``marks`` are set on the answer, ``last`` says that the client's connection ends with it. ``lost`` is called where
     the peer had the request and its answer will never be whole, ``heard`` once its answer, or the head of a long one,
     is here. ``afar``: the peer is not on this device, so that what concerns the device alone is kept from the client.
+    ``spare``: somebody else can be asked, so that who says "later" is not waited for.
     """
 
     request: web.BaseRequest
@@ -54,6 +56,7 @@ class Errand(NamedTuple):
     lost: Callable[[], None]
     heard: Callable[[], None]
     afar: bool = False
+    spare: bool = False
 
 
 async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
@@ -81,6 +84,8 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
             raise refusal(web.HTTPBadGateway, f"the module's answer is no plain HTTP: {wrong}")
         if errand.afar and (unusable := await _unusable(answer)) is not None:
             return unusable
+        if errand.spare and answer.status == _LATER and hdrs.RETRY_AFTER in answer.headers:
+            return Silence(f"it answers {answer.status}: not yet, or not now", absent=False, final=True)
         return await _pass_on(errand, answer)
     finally:
         # Nothing happens where the answer was read to its end; else the connection cannot be used again.

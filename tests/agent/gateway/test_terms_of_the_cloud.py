@@ -272,3 +272,16 @@ async def test_a_request_that_broke_the_module_is_sent_to_the_cloud_once(folder)
         await stage.here.kill()
         assert (await told(running))[0] == 503
         assert len(stage.cloud.asked) == 3
+
+
+async def test_a_module_that_is_not_ready_yet_is_not_waited_for(folder):
+    """A 503 that says when to come again goes to the cloud, once; where nobody else is, the client hears it."""
+    async with staged(folder) as (stage, running):
+        stage.here.status, stage.here.headers = 503, {"Retry-After": "1"}
+        assert (await told(running))[:2] == (200, "fallback")
+        assert len(stage.here.asked) == len(stage.cloud.asked) == 1
+        stage.here.headers = {}
+        assert (await told(running))[:2] == (503, "local")
+        stage.here.headers = {"Retry-After": "1"}
+        stage.serve(stage.here)
+        assert (await told(running))[:2] == (503, "local")
