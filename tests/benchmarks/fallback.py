@@ -168,9 +168,7 @@ def measure(folder: Path, engine, rounds: int) -> dict[str, float]:
         found = []
         for _ in range(rounds):
             found.append(figures_of(*asyncio.run(dies(device, "busy", kill))))
-            until(
-                lambda: device.score("busy", question).headers["x-edgefleet-served-by"] == "local", "back", within_s=60
-            )
+            until(lambda: score(device, "busy").headers["x-edgefleet-served-by"] == "local", "back", within_s=60)
     return {
         "requests": sum(one["requests"] for one in found),
         "requests_lost": sum(one["lost"] for one in found),
