@@ -53,8 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: requests that a slot has under way to the cloud at a time; they take no place of those that are answered here
     cloud_concurrent: Positive = 32
     #: requests that may wait for one of these places
-    cloud_waiting: Count = 64
-    cloud_wait_s: Seconds = 2.0
+    cloud_waiting: Count = 256
+    cloud_wait_s: Seconds = 5.0
     #: longest silence of a fallback before and within its answer
     cloud_answer_s: Seconds = 60.0
     #: failures in a row after which a fallback is left alone, how long at first, and how long at most

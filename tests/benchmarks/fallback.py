@@ -194,6 +194,8 @@ def figures_of(sent: list[Sent], killed: float) -> dict[str, float]:
         f"  {len(sent)} requests, {dict(Counter(one.by for one in sent))}; the slowest took {worst.took * _MS:.0f} ms, "
         f"{worst.at - killed:+.2f} s after the death, by {worst.by}"
     )
+    slow = Counter(int((one.at - killed) * 10) for one in after if one.took > 0.25)
+    print(f"  slower than 250 ms, by tenths of a second after the death: {dict(sorted(slow.items()))}")
     return {
         "requests": len(sent),
         "lost": len(lost),

@@ -102,6 +102,21 @@ async def test_a_certificate_that_is_renewed_at_its_place_is_shown(folder, autho
                 assert (await answer.json())["seen"] == name
 
 
+async def test_connections_to_the_cloud_outlive_a_table(folder):
+    """The table changes while a module is started again, which is when the cloud is needed: nobody waits for TLS anew."""
+    async with Stage(folder) as stage:
+        cloud = await stage.scoring("cloud")
+        await cloud.listen_on_tcp()
+        running = await stage.gateway()
+        seen = set()
+        for _ in range(3):
+            stage.route(digits=Route(fallback=Fallback(url=f"http://127.0.0.1:{cloud.port}")))
+            async with running.post() as answer:
+                assert answer.status == 200
+            seen.update(cloud.connections)
+        assert len(seen) == 1
+
+
 async def test_no_cookie_of_one_client_is_sent_with_anothers_request(folder):
     """What a module or a cloud gives a client is that client's: the gateway keeps no cookies."""
     asked = []
