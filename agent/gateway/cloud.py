@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from agent.gateway.breaker import Breaker
+from agent.gateway.losses import now
 from agent.gateway.places import Places
 from agent.gateway.refusals import refusal
 from agent.gateway.relay import Silence
@@ -21,6 +22,8 @@ from modules.protocol.routing import Bounds, Fallback
 
 logger = logging.getLogger(__name__)
 
+# Requests that go there at first; each answer lets one more.
+_FIRST: Final = 4
 Outcome = web.StreamResponse | Silence
 # A gateway there that has nobody to pass a request on to.
 _NOT_ITSELF: Final = frozenset({502, 503, 504})
@@ -39,10 +42,11 @@ class Way:
     def __init__(self, slot: str, fallback: Fallback, settings: Settings, spent: Spent) -> None:
         self.fallback = fallback
         self._slot, self._spent = slot, spent
-        self._places = Places(
-            Bounds(concurrent=settings.cloud_concurrent, waiting=settings.cloud_waiting, wait_s=settings.cloud_wait_s),
-            of="of this slot's endpoint in the cloud",
+        self._bounds = Bounds(
+            concurrent=settings.cloud_concurrent, waiting=settings.cloud_waiting, wait_s=settings.cloud_wait_s
         )
+        self._places = self._few_places()
+        self._idle_s, self._last, self._under_way = settings.idle_s, 0.0, 0
         self._breaker = Breaker(
             failures=settings.cloud_failures, pause_s=settings.cloud_pause_s, longest_s=settings.cloud_longest_pause_s
         )
@@ -78,10 +82,13 @@ class Way:
         """
         if (why := self.closed()) is not None:
             raise why
+        if not self._under_way and now() - self._last > self._idle_s:
+            self._places = self._few_places()  # there are no connections any more
         async with self._places.place():
             if (why := self.closed()) is not None:
                 raise why  # it was found out by those before
             self._breaker.begin()
+            self._under_way += 1
             self._spent.take(self._slot, self.fallback.requests_a_day)
             try:
                 yield
@@ -91,6 +98,8 @@ class Way:
                 raise
             finally:
                 self._breaker.left()
+                self._under_way -= 1
+                self._last = now()
 
     def ended(self, outcome: Outcome) -> None:
         """Learn from what came of a request."""
@@ -100,8 +109,14 @@ class Way:
             self.failed(outcome.reason, at_once=outcome.final)
         elif outcome.status in _NOT_ITSELF:
             self.failed(f"it answers {outcome.status}")
-        elif self._breaker.answered():
-            logger.warning("slot %s: its endpoint in the cloud answers again", self._slot)
+        else:
+            self._places.grow()
+            if self._breaker.answered():
+                logger.warning("slot %s: its endpoint in the cloud answers again", self._slot)
+
+    def _few_places(self) -> Places:
+        """As with TCP's slow start: opening a connection costs both sides more than many answers over one."""
+        return Places(self._bounds, of="of this slot's endpoint in the cloud", first=_FIRST)
 
     def failed(self, why: str, *, at_once: bool = False) -> None:
         if self._breaker.failed(why, at_once=at_once):

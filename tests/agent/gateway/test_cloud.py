@@ -103,7 +103,7 @@ async def test_a_certificate_that_is_renewed_at_its_place_is_shown(folder, autho
 
 
 async def test_connections_to_the_cloud_outlive_a_table(folder):
-    """The table changes while a module is started again, which is when the cloud is needed: nobody waits for TLS anew."""
+    """The table changes while a module is started again, when the cloud is needed: nobody waits for TLS anew."""
     async with Stage(folder) as stage:
         cloud = await stage.scoring("cloud")
         await cloud.listen_on_tcp()

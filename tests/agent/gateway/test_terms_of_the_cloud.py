@@ -110,6 +110,23 @@ async def test_a_slow_cloud_takes_no_place_of_those_here(folder):
         assert [(await one)[:2] for one in hanging] == [(200, "fallback")] * 2
 
 
+async def test_the_way_to_the_cloud_begins_with_a_few_and_widens(folder):
+    """Four go at first, so that not all of many open a connection; each answer lets one more, up to the bound."""
+    settings = {"cloud_waiting": 0, "cloud_concurrent": 6}
+    async with staged(folder, here=False, settings=settings) as (stage, running):
+        for places in (4, 6):
+            stage.cloud.release.clear()
+            stage.cloud.asked.clear()
+            hanging = [asyncio.create_task(told(running, "/digits/slow/score")) for _ in range(places)]
+            async with asyncio.timeout(stretched(3)):
+                while len(stage.cloud.asked) < places:  # noqa: ASYNC110 - an Event says only that one came
+                    await asyncio.sleep(0.01)
+            status, _, why, _ = await told(running)
+            assert (status, f"all {places} places of this slot's endpoint" in why) == (429, True)
+            stage.cloud.release.set()
+            assert [(await one)[0] for one in hanging] == [200] * places
+
+
 async def test_more_than_the_cloud_takes_are_told_so(folder):
     """One more than its places is a 429 that names whose places they are."""
     settings = {"cloud_concurrent": 1, "cloud_waiting": 0}
