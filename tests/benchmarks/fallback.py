@@ -26,7 +26,7 @@ from tests.parts.presence import engine_socket, missing
 from tests.parts.programs import until
 from tests.parts.system import System
 
-RATE = 200
+RATE = 200.0
 BEFORE_S = 5.0
 AFTER_S = 4.0
 LONGEST_S = 60.0
@@ -51,8 +51,8 @@ class Sent(NamedTuple):
 class Load:
     """Posts to one slot at a steady rate until it is told to stop."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session, self._url = session, url
+    def __init__(self, session: aiohttp.ClientSession, url: str, rate: float) -> None:
+        self._session, self._url, self._rate = session, url, rate
         self.sent: list[Sent] = []
         self.over = False
 
@@ -60,7 +60,7 @@ class Load:
         """Returns when the last answer is here."""
         began, running = time.perf_counter(), []
         while not self.over:
-            due = began + len(running) / RATE
+            due = began + len(running) / self._rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             running.append(asyncio.create_task(self._one(due, len(running))))
         await asyncio.gather(*running)
@@ -79,12 +79,12 @@ class Load:
         self.sent.append(Sent(due, time.perf_counter() - due, not why, by, why))
 
 
-async def dies(device: OnDevice, slot: str, kill) -> tuple[list[Sent], float]:
+async def dies(device: OnDevice, slot: str, kill, rate: float) -> tuple[list[Sent], float]:
     """What was sent around the death of the module, and when that was."""
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        load = Load(session, f"http://{HOST}:{device.port}/{slot}/score")
+        load = Load(session, f"http://{HOST}:{device.port}/{slot}/score", rate)
         running = asyncio.create_task(load.run())
         await asyncio.sleep(BEFORE_S)
         killed = time.perf_counter()
@@ -130,7 +130,7 @@ def score(device: OnDevice, slot: str) -> Scored:
     return device.score(slot, digits.QUESTIONS[0].body)
 
 
-def measure(folder: Path, engine, rounds: int) -> dict[str, float]:
+def measure(folder: Path, engine, rounds: int, rate: float) -> dict[str, float]:
     """Set everything up, and take the figures."""
     with ExitStack() as stack:
         system = System(folder)
@@ -167,7 +167,7 @@ def measure(folder: Path, engine, rounds: int) -> dict[str, float]:
         straight, over = asyncio.run(overhead(device, "big", endpoint["url"], trusted))
         found = []
         for _ in range(rounds):
-            found.append(figures_of(*asyncio.run(dies(device, "busy", kill))))
+            found.append(figures_of(*asyncio.run(dies(device, "busy", kill, rate))))
             until(lambda: score(device, "busy").headers["x-edgefleet-served-by"] == "local", "back", within_s=60)
     return {
         "requests": sum(one["requests"] for one in found),
@@ -209,7 +209,8 @@ def main() -> int:
     """Measure and print; 1 if a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fallback", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often the module dies (%(default)s)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rate", type=float, default=RATE, help="requests a second (%(default)s)")
+    asked = parser.parse_args()
     if why := missing("mosquitto"):
         print(why, file=sys.stderr)
         return 1
@@ -219,7 +220,7 @@ def main() -> int:
         closing(docker.client()) as engine,
     ):
         Path(folder).chmod(0o755)
-        figures = measure(Path(folder), engine, rounds)
+        figures = measure(Path(folder), engine, asked.rounds, asked.rate)
     for name, value in figures.items():
         print(f"  {name:24} {value:>10}")
     limits = {"requests_lost": LOST, "worst_added_ms": WORST_ADDED_MS}
