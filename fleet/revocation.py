@@ -67,6 +67,12 @@ def check(connection: Connection, now: float, device: str, serial: int) -> int:
     return int(row.order_counter)
 
 
+def revoked_serials(connection: Connection, now: float) -> list[str]:
+    """Of devices' certificates that have not ended yet; hexadecimal."""
+    held = select(certificates.c.serial).where(certificates.c.revoked.is_not(None), certificates.c.expires > now)
+    return sorted(connection.scalars(held))
+
+
 def revoke(connection: Connection, now: float, device: DeviceId) -> None:
     """Revoke every certificate of a device; :meth:`Revocations.publish` tells the broker, after the commit."""
     mine = (certificates.c.device == device) & certificates.c.revoked.is_(None)
