@@ -13,8 +13,8 @@ from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import SCORING_IMAGE, Workspace
-from modules import __version__
 from fleet.images_push import Registry, push
+from modules import __version__
 from modules.errors import BadSettings
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Image
