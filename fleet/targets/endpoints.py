@@ -68,8 +68,8 @@ class Endpoints:
             Conflict: there is an endpoint of this name, or nobody signed a module.
             Invalid: something does not belong together.
         """
-        attached.row(connection, target)
         wish = self._wish(connection, versions, default, settings, scope)
+        attached.suits(attached.row(connection, target), settings)
         slot_name(name)
         if self._find(connection, name) is not None:
             raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
@@ -114,6 +114,7 @@ class Endpoints:
         if default is None and before.default in versions:
             default = before.default
         wish = self._wish(connection, versions, default, settings or before.settings, scope)
+        attached.suits(attached.row(connection, row.target), wish.settings)
         _check_port(connection, name, row.target, wish.settings)
         secrets = self._sealer.open(row.secrets, endpoint=name)
         if certificate_key is not None:
