@@ -17,9 +17,14 @@ from modules.errors import Invalid
 
 
 class Parts(NamedTuple):
-    """What targets are made of: the fleet's mark on what they make, modules' bytes, and what a pod is told of one."""
+    """What targets are made of.
+
+    ``fleet`` is the mark on what they make, ``authority`` the fleet's own in PEM, ``contents`` writes what a pod is
+    told of its module.
+    """
 
     fleet: str
+    authority: str
     blobs: Blobs
     contents: Contents
 
@@ -71,7 +76,9 @@ KINDS: Final = {
         check=reached.check,
         suits=reached.suits,
         at=reached.at,
-        make=lambda it, parts: cluster.Namespace(it, fleet=parts.fleet, contents=parts.contents),
+        make=lambda it, parts: cluster.Namespace(
+            it, fleet=parts.fleet, contents=parts.contents, authority=parts.authority
+        ),
     ),
 }
 

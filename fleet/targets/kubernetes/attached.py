@@ -11,6 +11,7 @@ from modules.errors import Invalid
 from modules.images import GATEWAY_IMAGE
 
 File = Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00-\x1f]{1,1000})?\Z")]
+Authorities = Annotated[str, msgspec.Meta(pattern=r"^(system|/[^\x00-\x1f]{1,1000})?\Z")]
 DnsName = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?\Z")]
 Namespace = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 Words = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]{0,300}\Z")]
@@ -19,6 +20,8 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9.-]{0,250}(:[0-9
 Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?\Z")]
 Value = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")]
 
+#: for content_ca: the authorities that the gateway's image trusts
+SYSTEM: Final = "system"
 _HOST: Final = re.compile(r"(?:[a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _PLACE: Final = "{endpoint}"
 
@@ -41,8 +44,8 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reach an endpoint; ``name`` is what they find the nodes by (NodePort), or the pattern of an Ingress's host names, as
     ``{endpoint}.models.example``; ``ingress_class`` and ``tls_secret`` are the Ingress's. Pods run on nodes of
     ``platform``, with an accelerator of this kind where a module has a runtime for it. ``content_url`` is the fleet
-    server's address as pods reach it, ``content_ca`` a file of the authorities that they trust for it. ``engine`` is
-    the namespace's own id, so that another one is never taken for it.
+    server's address as pods reach it, ``content_ca`` a file of the authorities that they trust for it (empty: the
+    fleet's own). ``engine`` is the namespace's own id, so that another one is never taken for it.
     """
 
     namespace: Namespace
@@ -62,7 +65,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
     accelerator: Literal["cpu", "nvidia"] = "cpu"
     content_url: Words
-    content_ca: File = ""
+    content_ca: Authorities = ""
     engine: str = ""
 
 

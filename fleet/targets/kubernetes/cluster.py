@@ -15,7 +15,7 @@ from fleet.targets import groups as rules
 from fleet.targets.contract import Standing, Wanted
 from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
 from fleet.targets.kubernetes.api import Api, Unanswered
-from fleet.targets.kubernetes.attached import Attached
+from fleet.targets.kubernetes.attached import SYSTEM, Attached
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
 from fleet.targets.kubernetes.observed import Look
@@ -36,10 +36,11 @@ class Namespace:
         attached: how it is reached.
         fleet: the fleet's mark.
         contents: who writes what pods are told of their modules.
+        authority: of the fleet, in PEM: whom pods trust for its server, unless the target says otherwise.
     """
 
-    def __init__(self, attached: Attached, *, fleet: str, contents: Contents) -> None:
-        self._attached, self._fleet, self._contents = attached, fleet, contents
+    def __init__(self, attached: Attached, *, fleet: str, contents: Contents, authority: str) -> None:
+        self._attached, self._fleet, self._contents, self._authority = attached, fleet, contents, authority
         self._client: Api | None = None
         self._connecting = threading.Lock()
 
@@ -200,8 +201,8 @@ class Namespace:
         Raises:
             BadSettings: the file cannot be read.
         """
-        if not self._attached.content_ca:
-            return ""
+        if self._attached.content_ca in {"", SYSTEM}:
+            return "" if self._attached.content_ca else self._authority
         try:
             return Path(self._attached.content_ca).read_text()
         except (OSError, UnicodeDecodeError) as error:

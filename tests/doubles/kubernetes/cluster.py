@@ -37,6 +37,7 @@ from tests.doubles.kubernetes.watches import Reading
 from tests.doubles.kubernetes.world import Thing, World
 
 _SYSTEM = Writer("kube-apiserver")
+_MACHINE = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 class ClusterDouble:
@@ -154,7 +155,7 @@ class ClusterDouble:
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}},
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name} | _MACHINE},
                 "spec": spec,
                 "status": {"allocatable": amounts, "capacity": amounts, "conditions": [ready | times]},
             }
