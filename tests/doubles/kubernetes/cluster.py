@@ -23,9 +23,11 @@ from typing import Any, Self
 from tests.doubles.kubernetes import deployments, garbage, kinds, replica_sets, scheduler, services
 from tests.doubles.kubernetes.access import MASTERS, Access, User
 from tests.doubles.kubernetes.api import Api
+from tests.doubles.kubernetes.autoscaling import Autoscalers
 from tests.doubles.kubernetes.credentials import Authority
 from tests.doubles.kubernetes.faults import Faults
 from tests.doubles.kubernetes.images import Images
+from tests.doubles.kubernetes.jobs import Jobs
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.kubelet import Kubelet
 from tests.doubles.kubernetes.logs import Logs
@@ -56,6 +58,8 @@ class ClusterDouble:
         self.access = Access(self.store)
         self.world = World(self.api, self.images, self.logs)
         self.kubelet = Kubelet(self.world)
+        self.jobs = Jobs(self.world)
+        self.autoscalers = Autoscalers(self.world)
         self._folder = Path(tempfile.mkdtemp(prefix="kubernetes-double-"))
         self.authority = Authority(self._folder)
         routes = Routes(self.api, self.access, Reading(self.store, self.faults.over.is_set), self.logs)
@@ -89,10 +93,14 @@ class ClusterDouble:
         for _ in range(times):
             with self.store.lock:
                 self.store.pass_time(seconds)
-                for controller in (garbage, deployments, replica_sets, scheduler):
-                    controller.step(self.world)
+                garbage.step(self.world)
+                deployments.step(self.world)
+                replica_sets.step(self.world)
+                self.jobs.step()
+                scheduler.step(self.world)
                 self.kubelet.step()
                 services.step(self.world)
+                self.autoscalers.step()
 
     def settle(self, most: int = 60, seconds: float = 1.0) -> int:
         """Steps until nothing but the clock moves; the number of steps, of which ``most`` is a failure."""
@@ -179,6 +187,15 @@ class ClusterDouble:
         """A bearer token of a service account."""
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         return self.access.token(User(f"system:serviceaccount:{namespace}:{name}", groups))
+
+    def load(self, deployment: str, namespace: str = "default", **percent: float) -> None:
+        """What its pods use of what they request, as metrics-server would say: ``cpu=90``."""
+        self.autoscalers.loads[namespace, deployment] = percent
+
+    def give_address(self, service: str, address: str, namespace: str = "default") -> None:
+        """What a cloud's load balancer does, and a plain cluster never: without it a Service stays pending."""
+        thing = self.api.get(kinds.SERVICE, namespace, service)
+        self.world.status(kinds.SERVICE, thing, {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}})
 
     def expire_history(self) -> None:
         """Whoever lists or watches from a version before now is told 410 Gone."""
