@@ -40,7 +40,7 @@ ENTRIES = {
     ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli", "fleet.client.sdk"],
     "fleet": ["fleet.__main__", "fleet.app"],
-    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app"],
+    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app", "modules.scoring.prove"],
 }
 
 
