@@ -37,12 +37,12 @@ ADDITIONS = ("broker", "export", "grpc", "hsm", "kubernetes", "postgres")
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {
     "agent": [
-        *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__"),
+        *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__", "agent.content.__main__"),
         *("agent.simulate.__main__", "agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status"),
     ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli", "fleet.client.sdk"],
     "fleet": ["fleet.__main__", "fleet.app"],
-    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app"],
+    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app", "modules.scoring.prove"],
 }
 
 
