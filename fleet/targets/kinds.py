@@ -17,14 +17,9 @@ from modules.errors import Invalid
 
 
 class Parts(NamedTuple):
-    """What targets are made of.
-
-    ``fleet`` is the mark on what they make, ``authority`` the fleet's own in PEM, ``contents`` writes what a pod is
-    told of its module.
-    """
+    """What targets are made of: the fleet's mark on what they make, modules' bytes, and what a pod is told of one."""
 
     fleet: str
-    authority: str
     blobs: Blobs
     contents: Contents
 
@@ -76,9 +71,7 @@ KINDS: Final = {
         check=reached.check,
         suits=reached.suits,
         at=reached.at,
-        make=lambda it, parts: cluster.Namespace(
-            it, fleet=parts.fleet, contents=parts.contents, authority=parts.authority
-        ),
+        make=lambda it, parts: cluster.Namespace(it, fleet=parts.fleet, contents=parts.contents),
     ),
 }
 

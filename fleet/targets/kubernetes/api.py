@@ -265,7 +265,7 @@ def _client(attached: Attached) -> Any:
         else:
             config.load_incluster_config(client_configuration=configuration)
     # A plugin of the kubeconfig is a program, and its words may be anything.
-    except (config.ConfigException, *_failures(), ValueError, KeyError, TypeError) as error:
+    except (config.ConfigException, _library("yaml").YAMLError, *_failures(), ValueError, KeyError, TypeError) as error:
         where = attached.kubeconfig or "the server's own service account"
         raise BadSettings(
             f"it cannot be used: {printable(str(error), _WORDS)}",
@@ -274,7 +274,9 @@ def _client(attached: Attached) -> Any:
         ) from error
     _check_door(configuration, attached.kubeconfig)
     # A kept connection that was just closed costs no pass: everything that we ask can be asked twice.
-    configuration.retries = _library("urllib3").Retry(total=1, redirect=0, status=0, allowed_methods=None)
+    configuration.retries = _library("urllib3").Retry(
+        total=1, redirect=0, status=0, allowed_methods=None, respect_retry_after_header=False
+    )
     return client.ApiClient(configuration)
 
 

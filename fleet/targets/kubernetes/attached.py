@@ -16,7 +16,7 @@ DnsName = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z
 Namespace = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 Words = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]{0,300}\Z")]
 Image = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}\Z")]
-Prefix = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9.-]{0,250}(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*)?\Z")]
+Prefix = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9.-]{0,250}(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)+)?\Z")]
 Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?\Z")]
 Value = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")]
 
@@ -40,7 +40,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     ``kubeconfig`` is a file of the fleet server, of which ``context`` is used (empty: its current one); empty: the
     server itself is a pod there, with a service account. ``images`` is where nodes find images: in a ``registry``, by
-    digest below this host and prefix; or ``present``, put on each node under their names. ``expose`` says how clients
+    digest, of this host and repository; or ``present``, put on each node by hand. ``expose`` says how clients
     reach an endpoint; ``name`` is what they find the nodes by (NodePort), or the pattern of an Ingress's host names, as
     ``{endpoint}.models.example``; ``ingress_class`` and ``tls_secret`` are the Ingress's. Pods run on nodes of
     ``platform``, with an accelerator of this kind where a module has a runtime for it. ``content_url`` is the fleet

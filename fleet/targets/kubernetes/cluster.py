@@ -22,6 +22,7 @@ from fleet.targets.kubernetes.observed import Look
 from fleet.targets.kubernetes.replicas import Made
 from modules.errors import BadSettings, EdgefleetError
 from modules.names import Slug
+from modules.protocol.content import Content
 from modules.protocol.endpoint import TABLE, Said
 from modules.protocol.routing import Bounds, Table
 
@@ -36,11 +37,10 @@ class Namespace:
         attached: how it is reached.
         fleet: the fleet's mark.
         contents: who writes what pods are told of their modules.
-        authority: of the fleet, in PEM: whom pods trust for its server, unless the target says otherwise.
     """
 
-    def __init__(self, attached: Attached, *, fleet: str, contents: Contents, authority: str) -> None:
-        self._attached, self._fleet, self._contents, self._authority = attached, fleet, contents, authority
+    def __init__(self, attached: Attached, *, fleet: str, contents: Contents) -> None:
+        self._attached, self._fleet, self._contents = attached, fleet, contents
         self._client: Api | None = None
         self._connecting = threading.Lock()
 
@@ -109,12 +109,7 @@ class Namespace:
         for one in made:
             with _noting(trouble):
                 group = one.group.name
-                told = content.secret(
-                    names, group, self._contents, found.find("Secret", names.content(group)),
-                    endpoint=wanted.name, module=one.version.module, url=self._attached.content_url,
-                    ca=self._authorities(), key=door.key(wanted, group), room_bytes=pods.room_bytes(one.version),
-                )  # fmt: skip
-                self._apply(told, found)
+                self._apply(content.secret(names, group, self._told(wanted, one)), found)
                 seen = found.find("Deployment", names.group(group))
                 for body in replicas.objects(names, one, wanted.settings, seen=seen):
                     self._apply(body, found)
@@ -195,20 +190,30 @@ class Namespace:
         if there := found.by_kind[kind].pop(name, None):
             self._api.delete(there, kind)
 
-    def _authorities(self) -> str:
-        """Whom pods trust for the fleet server.
+    def _told(self, wanted: Wanted, one: Made) -> Content:
+        """What a group's pods are told of their module.
 
         Raises:
-            BadSettings: the file cannot be read.
+            BadSettings: the file of the authorities that they are to trust cannot be read.
         """
-        if self._attached.content_ca in {"", SYSTEM}:
-            return "" if self._attached.content_ca else self._authority
+        at = self._attached
+        told = self._contents.of(
+            wanted.name,
+            wanted.token_secret,
+            one.version.module,
+            keys=(door.key(wanted, one.group.name),),
+            url=at.content_url,
+            room_bytes=pods.room_bytes(one.version),
+        )
+        if not at.content_ca:
+            return told
         try:
-            return Path(self._attached.content_ca).read_text()
+            trusted = "" if at.content_ca == SYSTEM else Path(at.content_ca).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise BadSettings(
-                f"it cannot be read: {error}", element=self._attached.content_ca, remedy="name a file in PEM"
+                f"it cannot be read: {error}", element=at.content_ca, remedy="name a file in PEM"
             ) from error
+        return msgspec.structs.replace(told, ca=trusted)
 
     def _id(self) -> str:
         return str(self._api.namespace()["metadata"]["uid"])

@@ -79,7 +79,8 @@ def said(names: Names, made: Sequence[Made], found: Look) -> Said:
         wrong = bool(foreign(one, found))
         state = Found(
             ready=ready(deployment, one.least) and not wrong,
-            provider=one.runtime.providers[0] if len(one.runtime.providers) == 1 else "",
+            # A pod is ready only with the first of them in use: its proof holds it to that.
+            provider=next(iter(one.runtime.providers), ""),
             wrong=wrong,
         )
         replicas |= {way(names, one.group.name, at): state for at in range(WAYS)}

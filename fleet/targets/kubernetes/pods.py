@@ -15,6 +15,7 @@ from fleet.targets.groups import PORT
 from fleet.targets.kubernetes.attached import Attached, tolerations
 from fleet.targets.kubernetes.names import TABLE_OF
 from fleet.targets.settings import Settings
+from modules.images import archive_tag
 from modules.manifest import Runtime
 from modules.protocol.content import MODULE
 from modules.protocol.content import SETTINGS as CONTENT_FILE
@@ -156,10 +157,10 @@ def gateway(attached: Attached, *, secret: str, secure: bool) -> dict[str, Any]:
 
 
 def image(attached: Attached, runtime: Runtime) -> str:
-    """A module's image as nodes find it: in the registry by digest, or under the name that it was put there by."""
+    """A module's image as nodes find it: in the registry by digest, or as ``edgefleet images save`` names it."""
     assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
     if attached.images == "present":
-        return runtime.image.name
+        return archive_tag(runtime.image)
     return f"{attached.registry}@{runtime.image.manifest.sha256}"
 
 

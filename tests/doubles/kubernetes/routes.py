@@ -101,7 +101,9 @@ class Routes:
         if where.kind.namespaced and not where.namespace and (where.name or request.method != "GET"):
             raise no_such_path()
         verb = _verb(request, where)
-        self.access.check(user, Action(verb, where.kind, where.namespace, where.name, where.subresource))
+        # A namespace is within itself, for whoever is asked whether somebody may see it.
+        within = where.name if where.kind is kinds.NAMESPACE else where.namespace
+        self.access.check(user, Action(verb, where.kind, within, where.name, where.subresource))
         served = where.kind.verbs if not where.subresource else ("get", "update", "patch")
         if where.subresource and where.subresource not in where.kind.subresources:
             raise no_such_path()

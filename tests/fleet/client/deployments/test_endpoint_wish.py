@@ -98,7 +98,8 @@ def test_any_bound_alone_lets_the_cluster_scale():
     assert wished(Aks(autoscale_min_replicas=12)).settings["autoscale_max"] == 12
     assert "autoscale_max" not in wished(Aks(autoscale_target_utilization=50), change=True).settings
     assert wished(Aks(num_replicas=2), change=True).settings["autoscale_max"] == 0
-    for fixed in (Aks(num_replicas=2, autoscale_max_replicas=3), Aks(autoscale_enabled=False, autoscale_min_replicas=3)):
+    off = Aks(autoscale_enabled=False, autoscale_min_replicas=3)
+    for fixed in (Aks(num_replicas=2, autoscale_max_replicas=3), off):
         with pytest.raises(Invalid, match="no effect"):
             wished(fixed)
 

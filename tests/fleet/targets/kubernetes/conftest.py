@@ -7,7 +7,7 @@ import pytest
 from fleet.targets.kubernetes import rights
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.cluster import Namespace
-from fleet.targets.kubernetes.content import Told
+from modules.protocol.content import Content
 from tests.doubles.kubernetes.cluster import ClusterDouble
 
 NAMESPACE = "models"
@@ -16,17 +16,21 @@ _PASSES = 12
 
 
 class Contents:
-    """Writes what pods are told; nobody reads it here. ``time`` moves by hand."""
+    """Writes what pods are told; nobody reads it here. ``half`` is which half of a token's life it is."""
 
-    def __init__(self):
-        self.time, self.written = 1_000_000.0, 0
+    half = 0
 
-    def now(self):
-        return self.time
-
-    def told(self, endpoint, module, *, url, ca, key, room_bytes):
-        self.written += 1
-        return Told(f"{endpoint} {module.digest} {url} {ca} {key} {self.written}".encode(), self.time + 3600)
+    def of(self, endpoint, token_secret, module, *, keys, url="", room_bytes=0):
+        return Content(
+            url=f"{url}/api/v1/content/{endpoint}/{module.digest}",
+            ca="the fleet's own",
+            token=f"token-of-half-{self.half}",
+            module=str(module.manifest.ref),
+            digest=module.digest,
+            root=b"root",
+            keys=keys,
+            room_bytes=room_bytes,
+        )
 
 
 class Place:
@@ -41,7 +45,7 @@ class Place:
     def attach(self, kubeconfig=None, fleet=FLEET, **more):
         known = {"namespace": NAMESPACE, "registry": "registry.example/models", "expose": "NodePort", "name": "node"}
         known |= {"content_url": "https://10.0.0.1:8443", "kubeconfig": str(kubeconfig or self.kubeconfig)}
-        target = Namespace(Attached(**(known | more)), fleet=fleet, contents=self.contents, authority="PEM")
+        target = Namespace(Attached(**(known | more)), fleet=fleet, contents=self.contents)
         self._open.append(target)
         return target
 

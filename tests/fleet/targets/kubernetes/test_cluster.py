@@ -6,6 +6,7 @@ import pytest
 
 from fleet.refusals import TargetTrouble
 from fleet.targets.kubernetes import front
+from modules.protocol import content
 from modules.protocol.endpoint import TABLE
 from tests.doubles.kubernetes import kinds
 from tests.doubles.kubernetes.managed import Writer
@@ -97,8 +98,9 @@ def test_a_version_that_does_not_start_takes_nothing_away(place):
     before = wanted()
     place.settle(before)
     old = place.names("Deployment", "replica")
-    place.cluster.images.crashes(container="scoring", code=3, log="the graph is broken")
     wish = wanted(version(ref="acme/digits:2"))
+    new = wish.versions[0].module.manifest.runtimes[0].image.manifest.sha256
+    place.cluster.images.crashes(f"*@{new}", code=3, log="the graph is broken")
     for _ in range(4):
         stands = place.target.bring(wish)
         place.cluster.step(30)
@@ -159,8 +161,9 @@ def test_a_secret_in_the_place_of_the_gateways_goes(place):
     place.cluster.make({"apiVersion": "v1", "kind": "Secret", "metadata": clean, "data": {"keys.json": "e30="}})
     place.settle(wish)
     (now,) = place.of("Secret", "door")
-    assert now["data"] == secret["data"]
+    assert now["data"]["keys.json"] == secret["data"]["keys.json"]
     assert now["immutable"] is True
+    assert asked(place)["v1"]
 
 
 def test_a_new_key_rolls_the_gateway(place):
@@ -221,18 +224,29 @@ def scale(place, deployment, count):
     place.cluster.api.replace(kind_of("Deployment"), "models", name, thing, writer)
 
 
-def test_what_pods_are_told_is_renewed_in_time(place):
-    """Not with each pass; well before it ends, and when somebody changed it."""
-    wish = wanted()
-    place.settle(wish)
-    assert place.contents.written == 1
-    place.contents.time += 3601
-    place.target.bring(wish)
-    assert place.contents.written == 2
+def told(place):
     (secret,) = place.of("Secret", "content")
-    kubectl(place, "Secret", secret, {"data": {"content.json": "e30="}})
-    place.target.bring(wish)
-    assert place.contents.written == 3
+    return content.decode(front.data(secret)["content.json"])
+
+
+def test_pods_are_told_where_their_module_is(place, tmp_path):
+    """The target's address of the fleet server, the group's own key, and whom to trust; renewed beside what runs."""
+    place.settle(wanted())
+    pods = place.names("Pod")
+    first = told(place)
+    assert first.url.startswith("https://10.0.0.1:8443/")
+    (replica,) = table(place)["slots"]["digits"]["versions"][0]["replicas"][:1]
+    assert (first.keys, first.ca) == ((replica["key"],), "the fleet's own")
+    place.contents.half += 1
+    place.target.bring(wanted())
+    assert told(place).token != first.token
+    kubectl(place, "Secret", place.of("Secret", "content")[0], {"data": {"content.json": "e30="}})
+    (tmp_path / "ca.pem").write_text("another authority")
+    place.settle(wanted(), place.attach(content_ca=str(tmp_path / "ca.pem")))
+    assert told(place).ca == "another authority"
+    place.settle(wanted(), place.attach(content_ca="system"))
+    assert told(place).ca == ""
+    assert place.names("Pod") == pods
 
 
 def test_removal_leaves_nothing_and_touches_nothing_else(place):

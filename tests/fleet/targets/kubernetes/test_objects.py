@@ -147,7 +147,8 @@ def test_images_are_pulled_by_digest_or_lie_there_by_name():
     (one,) = group(wish)["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert one["image"] == f"registry.example/models@{image.manifest.sha256}"
     (one,) = group(wish, images="present")["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert (one["image"], one["imagePullPolicy"]) == (image.name, "Never")
+    digits = image.config.sha256.removeprefix("sha256:")[:16]
+    assert (one["image"], one["imagePullPolicy"]) == (f"edgefleet.local/image:{digits}", "Never")
 
 
 def test_pods_go_where_the_operator_said():

@@ -1,0 +1,120 @@
+"""A namespace as a target over the API: attached, refused, changed, shown; and settings that a place does not have."""
+
+import asyncio
+
+import pytest
+
+from fleet.targets.kubernetes import rights
+from tests.doubles.kubernetes.cluster import ClusterDouble
+from tests.fleet.targets.conftest import cloud, house, made, passwords, refused_fixture
+
+__all__ = ["cloud", "house", "made", "passwords", "refused_fixture"]
+TARGETS, ENDPOINTS = "/api/v1/targets", "/api/v1/endpoints"
+
+
+@pytest.fixture
+def cluster():
+    with ClusterDouble(namespaces=("models", "others")) as found:
+        yield found
+
+
+def reached(cluster, *, namespace="models", **more):
+    role = next(one for one in rights.manifest(namespace) if one["kind"] == "Role")
+    kubeconfig = more.pop("kubeconfig", None) or cluster.account("edgefleet", role["rules"], namespace)
+    known = {"kubeconfig": str(kubeconfig), "namespace": namespace, "registry": "registry.example/models"}
+    return {"kind": "kubernetes", "attached": known | {"content_url": "https://fleet.example"} | more}
+
+
+def wish(cloud, **more):
+    return {"name": "digits", "target": "cluster", "versions": {"v1": {"module": cloud.refs[0]}}} | more
+
+
+async def test_an_endpoint_of_a_namespace_gets_ready(cloud, cluster):
+    """Attached, deployed by the duty and waited for; its target says where it is, and is not let go meanwhile."""
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(cluster, expose="NodePort", name="node"))
+    assert answer.status_code == 200, answer.text
+    uid = cluster.object("Namespace", "models", "")["metadata"]["uid"]
+    assert answer.json()["attached"]["engine"] == answer.json()["is"]["id"] == uid
+    assert (await cloud.ask("POST", f"{TARGETS}/cluster/check")).json()["engine"].endswith("namespace models")
+    with cluster.automatic():
+        assert (await cloud.ask("POST", ENDPOINTS, json=wish(cloud))).status_code == 201
+        async with asyncio.timeout(90):
+            while (await cloud.ask("GET", f"{ENDPOINTS}/digits")).json()["state"] != "ready":  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        found = (await cloud.ask("GET", f"{ENDPOINTS}/digits")).json()
+        assert found["url"].startswith("http://node:3")
+        assert (await cloud.ask("GET", f"{ENDPOINTS}/digits/logs")).status_code == 200
+        shown = {one["name"]: one for one in (await cloud.ask("GET", TARGETS)).json()}
+        assert shown["cluster"]["at"].startswith("models of ")
+        assert shown["lab"]["at"] == "unix:///nonexistent.sock"
+        assert (await cloud.ask("DELETE", f"{TARGETS}/cluster")).status_code == 409
+        await cloud.ask("DELETE", f"{ENDPOINTS}/digits")
+        async with asyncio.timeout(60):
+            while (await cloud.ask("GET", ENDPOINTS)).json():
+                await asyncio.sleep(0.2)
+    assert [one for one in cluster.objects("Deployment", "models")] == []
+
+
+async def test_a_target_with_endpoints_stays_where_it_is(cloud, cluster, refused):
+    """Another namespace, or another kind of place, under its name is refused."""
+    assert (await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(cluster))).status_code == 200
+    await cloud.ask("POST", ENDPOINTS, json=wish(cloud))
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(cluster, namespace="others"))
+    assert "another place" in refused(answer, 409, "conflict")["detail"]
+
+
+async def test_rights_that_are_lacking_are_said(cloud, cluster, refused):
+    """It is not attached."""
+    kubeconfig = cluster.account("nobody", [], "models")
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(cluster, kubeconfig=kubeconfig))
+    detail = refused(answer, 503, "target-trouble")["detail"]
+    assert "rights are missing in this namespace: get namespaces, list pods, get pods/log, and" in detail
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"registry": ""}, "registry"),
+        ({"registry": "no slash"}, "registry"),
+        ({"namespace": "Models"}, "namespace"),
+        ({"expose": "Everywhere"}, "expose"),
+        ({"expose": "NodePort"}, "name"),
+        ({"expose": "Ingress", "name": "{endpoint}{endpoint}"}, "host names"),
+        ({"tls_secret": "wild"}, "Ingress"),
+        ({"content_url": "http://fleet.example"}, "https"),
+        ({"content_url": "https://"}, "https"),
+        ({"content_url": "https://user@fleet.example"}, "https"),
+        ({"kubeconfig": "relative"}, "kubeconfig"),
+        ({"node_selector": {"pool": 1}}, "node_selector"),
+        ({"tolerations": [{"effect": "Never"}]}, "effect"),
+        ({"docker": "unix:///x"}, "docker"),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_anybody_is_asked(cloud, cluster, refused, more, word):
+    """Each refusal names what is wrong, and no target is there afterwards."""
+    body = reached(cluster, kubeconfig="/nowhere")
+    body["attached"] |= more
+    assert word in str(refused(await cloud.ask("PUT", f"{TARGETS}/cluster", json=body), 422, "invalid"))
+    assert [one["name"] for one in (await cloud.ask("GET", TARGETS)).json()] == ["lab"]
+    assert cluster.asked == []
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "word"),
+    [
+        ("lab", {"autoscale_max": 3}, "autoscale_max"),
+        ("lab", {"probe_period_s": 5}, "probe_period_s"),
+        ("lab", {"namespace": "models"}, "namespace"),
+        ("cluster", {"namespace": "others"}, "models"),
+        ("cluster", {"port": 30000}, "ClusterIP"),
+        ("cluster", {"autoscale_min": 3, "autoscale_max": 2}, "autoscale_min"),
+    ],
+)
+async def test_what_a_place_does_not_have_is_refused(cloud, cluster, refused, target, settings, word):
+    """When an endpoint is made, and when it is changed."""
+    await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(cluster))
+    answer = await cloud.ask("POST", ENDPOINTS, json=wish(cloud, target=target, settings=settings))
+    assert word in str(refused(answer, 422, "invalid"))
+    assert (await cloud.ask("POST", ENDPOINTS, json=wish(cloud, target=target))).status_code == 201
+    answer = await cloud.ask("PATCH", f"{ENDPOINTS}/digits", json={"settings": settings})
+    assert word in str(refused(answer, 422, "invalid"))
