@@ -21,10 +21,11 @@ def chosen(module: Module, platform: str, accelerator: str = CPU) -> Runtime:
         for one in module.manifest.runtimes:
             if one.image is not None and (one.platform, one.accelerator) == (platform, kind):
                 return one
-    offered = ", ".join(sorted({f"{one.platform} {one.accelerator}" for one in module.manifest.runtimes})) or "nothing"
+    imaged = (one for one in module.manifest.runtimes if one.image is not None)
+    offered = ", ".join(sorted({f"{one.platform} {one.accelerator}" for one in imaged})) or "no platform"
     here = f"{platform} with a CPU" if accelerator == CPU else f"{platform} with {accelerator} or a CPU"
     raise Unfit(
-        f"the module runs on {offered}, and this target is {here}",
+        f"the module has images for {offered}, and this target is {here}",
         element=str(module.manifest.ref),
         remedy="register a version for it, or choose another target",
     )

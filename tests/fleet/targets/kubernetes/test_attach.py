@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from fleet.targets.kubernetes import rights
+from modules.manifest import Runtime
+from tests.doubles import release
 from tests.doubles.kubernetes.cluster import ClusterDouble
 from tests.fleet.targets.conftest import cloud, house, made, passwords, refused_fixture
 
@@ -36,8 +38,13 @@ async def test_an_endpoint_of_a_namespace_gets_ready(cloud, cluster):
     uid = cluster.object("Namespace", "models", "")["metadata"]["uid"]
     assert answer.json()["attached"]["engine"] == answer.json()["is"]["id"] == uid
     assert (await cloud.ask("POST", f"{TARGETS}/cluster/check")).json()["engine"].endswith("namespace models")
+    image, blobs = release.make_image("acme/digits")
+    for data in blobs.values():
+        cloud.fleet.blobs.put(data)
+    module = str(cloud.fleet.add_module("digits", runtimes=(Runtime(image=image),)))
     with cluster.automatic():
-        assert (await cloud.ask("POST", ENDPOINTS, json=wish(cloud))).status_code == 201
+        answer = await cloud.ask("POST", ENDPOINTS, json=wish(cloud, versions={"v1": {"module": module}}))
+        assert answer.status_code == 201
         async with asyncio.timeout(90):
             while (await cloud.ask("GET", f"{ENDPOINTS}/digits")).json()["state"] != "ready":  # noqa: ASYNC110 - another task's row
                 await asyncio.sleep(0.2)
