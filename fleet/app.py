@@ -16,6 +16,7 @@ from fleet.api import (
     audit,
     auto_rollouts,
     commands,
+    content,
     devices,
     endpoints,
     enrol,
@@ -81,6 +82,7 @@ from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
 from fleet.targets.attached import Targets
+from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.secrets import Sealer
@@ -132,7 +134,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints)
+    cloud = (targets_api, endpoints, content)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -269,6 +271,14 @@ def _build(
     )
     targets = Targets(fleet=authority.mark, blobs=blobs)
     wished = Endpoints(registry, Sealer(folder))
+    contents = Contents(
+        database=database,
+        registry=registry,
+        wished=wished,
+        clock=clock,
+        url=settings.url,
+        ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
+    )
     background = Background(
         database=database,
         clock=clock,
@@ -326,6 +336,7 @@ def _build(
         heads=heads,
         targets=targets,
         endpoints=wished,
+        contents=contents,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,

@@ -207,6 +207,14 @@ class Endpoints:
             port=row.port,
         )
 
+    def opened(self, row: Any) -> Secrets:
+        """What lets clients in.
+
+        Raises:
+            NeedsOperator: it was encrypted by another fleet's server.
+        """
+        return self._sealer.open(row.secrets, endpoint=row.name)
+
     def row(self, connection: Connection, name: str) -> Any:
         """The row of an endpoint.
 

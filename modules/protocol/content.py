@@ -52,9 +52,9 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     """All that ``agent.content`` needs.
 
     Attributes:
-        url: the fleet server's address of this endpoint's content, ``https://HOST[:PORT]/api/v1/content/ENDPOINT``.
+        url: the fleet server's address of this content, ``https://HOST[:PORT]/api/v1/content/ENDPOINT/DIGEST``.
         ca: the PEM of the authorities that its certificate may come from; empty: the system's.
-        token: lets its bearer fetch this one module until it expires (``fleet/targets/content_tokens.py``).
+        token: lets its bearer fetch this one module until it expires (``fleet/targets/content.py``).
         module: the reference ``team/name:version``.
         digest: of its manifest, as the endpoint's wish has it.
         root: the TUF root (base64 in the JSON form), which only a successor that it signed replaces.
