@@ -71,11 +71,7 @@ class Autoscalers:
         if bounded != current:
             target["spec"]["replicas"] = bounded
             self._world.write(kind, target, subresource="scale")
-            why = (
-                "All metrics below target"
-                if bounded < current
-                else f"{_MEASURE} above target"
-            )
+            why = "All metrics below target" if bounded < current else f"{_MEASURE} above target"
             self._world.event(scaler, "SuccessfulRescale", f"New size: {bounded}; reason: {why}", _COMPONENT)
             able = (
                 "AbleToScale",

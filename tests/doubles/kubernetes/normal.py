@@ -40,7 +40,18 @@ _ZERO_IS_NOTHING = {
 # Within a status some are no pointers either, but are always written.
 _ALWAYS = {("ReplicaSetStatus", "replicas"), ("HorizontalPodAutoscalerStatus", "desiredReplicas")}
 # Lists and strings that are written though they are empty.
-_EMPTY_STAYS = {"rules", "apiGroups", "resourceNames", "apiGroup", "verbs", "message", "reason", "image", "imageID"}
+_EMPTY_STAYS = {
+    "endpoints",
+    "rules",
+    "apiGroups",
+    "resourceNames",
+    "apiGroup",
+    "verbs",
+    "message",
+    "reason",
+    "image",
+    "imageID",
+}
 
 
 def normal(shape: Shape, value: Any, name: str = "") -> Any:
