@@ -92,7 +92,11 @@ class Api:
             old = self.get(kind, namespace, name)
             thing = self._placed(kind, namespace, without_nulls(copied(body)), name)
             if kind in _CONDITIONAL and not thing["metadata"].get("resourceVersion"):
-                cause = refusals.wrong("metadata.resourceVersion", 0, "must be specified for an update")
+                cause = refusals.Cause(
+                    "FieldValueInvalid",
+                    "metadata.resourceVersion",
+                    "Invalid value: 0x0: must be specified for an update",
+                )
                 raise invalid(kind, name, [cause])
             return self._change(kind, old, thing, writer, dry=dry)
 

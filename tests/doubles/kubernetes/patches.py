@@ -100,11 +100,11 @@ def _operate(thing: Any, operation: dict[str, Any]) -> None:
         elif word == "remove":
             del here[last]
         elif word == "test" and here[last] != operation["value"]:
-            raise _unprocessable(f"testing path {operation['path']} failed")
+            raise _unprocessable()
     except (KeyError, IndexError, ValueError, TypeError) as why:
-        said = f"{word} operation does not apply: doc is missing path: {operation['path']}: missing value"
-        raise _unprocessable(said) from why
+        raise _unprocessable() from why
 
 
-def _unprocessable(why: str) -> Refused:
-    return Refused(422, "Invalid", f"the server rejected our request due to an error in our request: {why}")
+def _unprocessable() -> Refused:
+    """The real server does not say what is wrong with a JSON patch, either."""
+    return Refused(422, "Invalid", "the server rejected our request due to an error in our request", {})
