@@ -1,6 +1,5 @@
 """Writes, as the API server does them: read strictly, defaulted, validated, admitted, owned, kept under a version."""
 
-import copy
 import json
 import secrets
 import string
@@ -10,6 +9,7 @@ from typing import Any
 from tests.doubles.kubernetes import kinds, managed, patches, refusals
 from tests.doubles.kubernetes.admission import admit
 from tests.doubles.kubernetes.allocations import give
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.defaults import fill
 from tests.doubles.kubernetes.deletion import delete
 from tests.doubles.kubernetes.kinds import Kind
@@ -70,7 +70,7 @@ class Api:
         with self.store.lock:
             _expect(kind, body)
             check_types(kind, body)
-            thing = self._placed(kind, namespace, without_nulls(copy.deepcopy(body)))
+            thing = self._placed(kind, namespace, without_nulls(copied(body)))
             metadata = thing["metadata"]
             if "generateName" in metadata and not metadata.get("name"):
                 metadata["name"] = metadata["generateName"][:58] + suffix()
@@ -90,9 +90,13 @@ class Api:
             _expect(kind, body)
             check_types(kind, body)
             old = self.get(kind, namespace, name)
-            thing = self._placed(kind, namespace, without_nulls(copy.deepcopy(body)), name)
+            thing = self._placed(kind, namespace, without_nulls(copied(body)), name)
             if kind in _CONDITIONAL and not thing["metadata"].get("resourceVersion"):
-                cause = refusals.wrong("metadata.resourceVersion", 0, "must be specified for an update")
+                cause = refusals.Cause(
+                    "FieldValueInvalid",
+                    "metadata.resourceVersion",
+                    "Invalid value: 0x0: must be specified for an update",
+                )
                 raise invalid(kind, name, [cause])
             return self._change(kind, old, thing, writer, dry=dry)
 
@@ -127,7 +131,7 @@ class Api:
                 raise bad_request(f"Object 'Kind' is missing in '{json.dumps(body)}'")
             _expect(kind, body)
             check_configuration(kind, body, name)
-            wanted = self._placed(kind, namespace, without_nulls(copy.deepcopy(body)), name)
+            wanted = self._placed(kind, namespace, without_nulls(copied(body)), name)
             if "managedFields" in wanted["metadata"]:
                 raise bad_request("metadata.managedFields must be nil")
             live = self.store.get(kind, namespace, name)
@@ -152,9 +156,10 @@ class Api:
         """For the simulated controllers: whatever the version is."""
         with self.store.lock:
             old = self.store.get(kind, thing["metadata"].get("namespace", ""), thing["metadata"]["name"])
-            if old is None:
-                return thing
-            new = copy.deepcopy(old) | {"status": status}
+            shown = shape_of(kind).field("status")
+            if old is None or (shown and normal(shown, status) == old.get("status")):
+                return old or thing
+            new = copied(old) | {"status": status}
             return self._change(kind, old, new, Writer(manager, "Update", "status"), dry=False)
 
     def _change(
@@ -167,7 +172,7 @@ class Api:
     def _changed(self, kind: Kind, old: dict[str, Any], thing: dict[str, Any], writer: Writer) -> dict[str, Any]:
         """What an update makes of the old object; a subresource writes its own part only."""
         if writer.subresource == "status":
-            new = copy.deepcopy(old) | ({"status": thing["status"]} if "status" in thing else {})
+            new = copied(old) | ({"status": thing["status"]} if "status" in thing else {})
         else:
             new = thing
             if "status" in kind.subresources:
@@ -177,7 +182,7 @@ class Api:
         for field in _SERVERS:
             metadata.pop(field, None)
             if field in old["metadata"]:
-                metadata[field] = copy.deepcopy(old["metadata"][field])
+                metadata[field] = copied(old["metadata"][field])
         new = self._finished(kind, new, old)
         if kind in _GENERATIONS and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] = old["metadata"].get("generation", 1) + 1

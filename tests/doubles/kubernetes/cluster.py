@@ -192,10 +192,12 @@ class ClusterDouble:
         """What its pods use of what they request, as metrics-server would say: ``cpu=90``."""
         self.autoscalers.loads[namespace, deployment] = percent
 
-    def give_address(self, service: str, address: str, namespace: str = "default") -> None:
-        """What a cloud's load balancer does, and a plain cluster never: without it a Service stays pending."""
-        thing = self.api.get(kinds.SERVICE, namespace, service)
-        self.world.status(kinds.SERVICE, thing, {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}})
+    def give_address(self, name: str, address: str, namespace: str = "default", kind: str = "Service") -> None:
+        """What a cloud's load balancer or an ingress controller does, and a plain cluster never: it stays pending."""
+        found = kinds.of(kind)
+        thing = self.api.get(found, namespace, name)
+        entry = {"ip": address} | ({"ipMode": "VIP"} if found is kinds.SERVICE else {})
+        self.world.status(found, thing, {"loadBalancer": {"ingress": [entry]}})
 
     def expire_history(self) -> None:
         """Whoever lists or watches from a version before now is told 410 Gone."""

@@ -1,12 +1,12 @@
 """The Deployment controller: ReplicaSets by revision, rolled over by maxSurge and maxUnavailable."""
 
-import copy
 import hashlib
 import json
 import math
 from typing import Any
 
 from tests.doubles.kubernetes import kinds
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.managed import Writer
 from tests.doubles.kubernetes.world import MANAGER, Thing, World, active, condition, owner_reference, with_condition
 
@@ -41,17 +41,17 @@ def _step(world: World, found: Thing) -> None:
 
 
 def _template(replica_set: Thing) -> Thing:
-    template = copy.deepcopy(replica_set["spec"]["template"])
+    template = copied(replica_set["spec"]["template"])
     template["metadata"]["labels"].pop(_HASH, None)
     return template
 
 
 def _make(world: World, found: Thing, old: list[Thing]) -> Thing:
-    template = copy.deepcopy(found["spec"]["template"])
+    template = copied(found["spec"]["template"])
     digest = int(hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest(), 16)
     letters = "".join(_LETTERS[digest // len(_LETTERS) ** place % len(_LETTERS)] for place in range(10))
     template["metadata"]["labels"][_HASH] = letters
-    selector = copy.deepcopy(found["spec"]["selector"])
+    selector = copied(found["spec"]["selector"])
     selector.setdefault("matchLabels", {})[_HASH] = letters
     surge, _ = _bounds(found)
     room = found["spec"]["replicas"] + surge - sum(one["spec"]["replicas"] for one in old)
@@ -95,7 +95,7 @@ def _scale(world: World, found: Thing, one: Thing, replicas: int) -> None:
     if before == replicas:
         return
     one["spec"]["replicas"] = replicas
-    world.write(kinds.REPLICA_SET, copy.deepcopy(one))
+    world.write(kinds.REPLICA_SET, copied(one))
     _say(world, found, one, "up" if replicas > before else "down", before, replicas)
 
 

@@ -4,11 +4,11 @@ A path is a tuple of elements: ``("f", name)`` a field or key, ``("k", ((key, va
 merge keys, ``("v", json)`` an item of a set. The rules are those of structured-merge-diff, Kubernetes' own library.
 """
 
-import copy
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.schema import Shape, key_of
 
 Element = tuple[str, Any]
@@ -116,12 +116,12 @@ def without(shape: Shape, value: Any, fields: Fields) -> Any:
 def merged(shape: Shape, live: Any, wanted: Any) -> Any:
     """What is live with what is wanted put over it; items of lists are found by their keys."""
     if shape.atomic or live is None or wanted is None:
-        return copy.deepcopy(live if wanted is None else wanted)
+        return copied(live if wanted is None else wanted)
     if not shape.is_list:
         return {
             name: merged(inner, live.get(name), wanted.get(name))
             if (inner := shape.field(name)) is not None
-            else copy.deepcopy(wanted.get(name, live.get(name)))
+            else copied(wanted.get(name, live.get(name)))
             for name in [*live, *(name for name in wanted if name not in live)]
         }
     old = dict(zip(elements(shape, live), live, strict=True))

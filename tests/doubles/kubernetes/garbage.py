@@ -31,7 +31,9 @@ def _collect(world: World) -> None:
             if not thing["metadata"].get("deletionTimestamp"):
                 _delete(world, kind, thing, "Foreground" if _owns(everything, thing) else "Background")
         elif orphaned := {uid for uid, one in finalizers.items() if "orphan" in one}:
-            thing["metadata"]["ownerReferences"] = [one for one in references if one["uid"] not in orphaned]
+            del thing["metadata"]["ownerReferences"]
+            if left := [one for one in references if one["uid"] not in orphaned]:
+                thing["metadata"]["ownerReferences"] = left
             world.store.put(kind, thing)
     _release(world)
 

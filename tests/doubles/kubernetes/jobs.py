@@ -1,12 +1,12 @@
 """The Job controller: pods until enough have succeeded, or each index has, or too many have failed."""
 
-import copy
 import datetime as dt
 
 import msgspec
 
 from tests.doubles.kubernetes import kinds
 from tests.doubles.kubernetes.api import suffix
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.managed import Writer
 from tests.doubles.kubernetes.refusals import Refused
 from tests.doubles.kubernetes.world import MANAGER, Thing, World, active, condition, pod_from, ready, with_condition
@@ -48,7 +48,7 @@ class Jobs:
         count = self._counts.setdefault(job["metadata"]["uid"], _Count())
         pods = world.owned(kinds.POD, job)
         self._tally(pods, count)
-        status = copy.deepcopy(job["status"])
+        status = copied(job["status"])
         if spec["suspend"]:
             self._delete(pods)
             status.pop("startTime", None)
@@ -216,7 +216,7 @@ def _statuses(pod: Thing) -> list[Thing]:
 
 
 def _pod(job: Thing, index: int | None) -> Thing:
-    name, template = job["metadata"]["name"], copy.deepcopy(job["spec"]["template"])
+    name, template = job["metadata"]["name"], copied(job["spec"]["template"])
     if index is None:
         return pod_from(template, job, generate=f"{name}-")
     body = pod_from(template, job, name=f"{name}-{index}-{suffix()}")

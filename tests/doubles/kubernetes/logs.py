@@ -4,6 +4,8 @@ from typing import Any
 
 from tests.doubles.kubernetes.refusals import Refused, bad_request
 
+_SERVED = {"container", "limitBytes", "previous", "tailLines"}
+
 
 class Logs:
     """Kept by pod and container; each start begins anew, and moves what was there to ``previous``."""
@@ -18,8 +20,8 @@ class Logs:
         self._texts[pod["metadata"]["uid"], container][-1] += text if not text or text.endswith("\n") else text + "\n"
 
     def read(self, pod: dict[str, Any], query: dict[str, str]) -> str:
-        if query.get("follow") in {"true", "1"}:
-            raise Refused(501, "", "the double does not follow logs")
+        if unknown := query.keys() - _SERVED:
+            raise Refused(501, "", f"the double gives out no logs by {', '.join(sorted(unknown))}")
         text = self._text(
             pod, _container(pod, query.get("container", "")), previous=query.get("previous") in {"true", "1"}
         )
@@ -43,7 +45,8 @@ class Logs:
         if not pod["spec"].get("nodeName"):
             return ""
         reason = state["waiting"].get("reason", "ContainerCreating")
-        doing = "trying and failing to pull image" if reason in {"ErrImagePull", "ImagePullBackOff"} else reason
+        pulling = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+        doing = pulling.get(reason, reason)
         raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {doing}')
 
 

@@ -1,11 +1,11 @@
 """Who owns which field: ``managedFields`` after an apply and after every other write, and conflicts over them."""
 
-import copy
 from typing import Any
 
 import msgspec
 
 from tests.doubles.kubernetes import fields as f
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.fields import Fields, NoKey
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.refusals import Refused, apply_conflict
@@ -131,7 +131,7 @@ def entries(kind: Kind, now: Owners, live: dict[str, Any] | None, at: str) -> li
 
 def bare(thing: dict[str, Any] | None) -> dict[str, Any]:
     """Without its managed fields: what is compared."""
-    found = copy.deepcopy(thing or {})
+    found = copied(thing or {})
     found.get("metadata", {}).pop("managedFields", None)
     return found
 

@@ -41,8 +41,8 @@ _ZERO_IS_NOTHING = {
 _ALWAYS = {("ReplicaSetStatus", "replicas"), ("HorizontalPodAutoscalerStatus", "desiredReplicas")}
 # Lists and strings that are written though they are empty.
 _EMPTY_STAYS = {
-    "rules",
     "endpoints",
+    "rules",
     "apiGroups",
     "resourceNames",
     "apiGroup",

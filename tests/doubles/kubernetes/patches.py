@@ -1,8 +1,8 @@
 """The three patches that are no apply: JSON patch, merge patch, strategic merge patch."""
 
-import copy
 from typing import Any
 
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.refusals import Refused, bad_request
 from tests.doubles.kubernetes.schema import Shape, shape_of
@@ -18,7 +18,7 @@ def patched(kind: Kind, how: str, old: dict[str, Any], body: Any) -> dict[str, A
     if how == JSON:
         if not isinstance(body, list):
             raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
-        new = copy.deepcopy(old)
+        new = copied(old)
         for operation in body:
             _operate(new, operation)
         return new
@@ -29,7 +29,7 @@ def patched(kind: Kind, how: str, old: dict[str, Any], body: Any) -> dict[str, A
 
 def _merge(old: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     new = dict(old) if isinstance(old, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -53,13 +53,13 @@ def _strategic(shape: Shape, old: Any, patch: Any) -> Any:
             elif key.startswith("$"):
                 continue
             else:
-                new[key] = copy.deepcopy(value) if inner is None else _strategic(inner, new.get(key), value)
+                new[key] = copied(value) if inner is None else _strategic(inner, new.get(key), value)
         return new
     if isinstance(patch, list) and isinstance(old, list) and shape.is_list:
         if shape.schema.get("x-kubernetes-patch-strategy", "") == "":
-            return copy.deepcopy(patch)
+            return copied(patch)
         return _list(shape, old, patch)
-    return copy.deepcopy(patch)
+    return copied(patch)
 
 
 def _list(shape: Shape, old: list[Any], patch: list[Any]) -> list[Any]:
@@ -68,13 +68,13 @@ def _list(shape: Shape, old: list[Any], patch: list[Any]) -> list[Any]:
         return [*old, *(one for one in patch if one not in old)]
     if any(one.get("$patch") == "replace" and key not in one for one in patch):
         return [one for one in patch if key in one]
-    new = [copy.deepcopy(one) for one in old]
+    new = [copied(one) for one in old]
     for one in patch:
         place = next((number for number, have in enumerate(new) if have.get(key) == one.get(key)), None)
         if one.get("$patch") == "delete":
             new = [have for have in new if have.get(key) != one.get(key)]
         elif place is None:
-            new.append(copy.deepcopy(one))
+            new.append(copied(one))
         else:
             new[place] = _strategic(shape.item(), new[place], one)
     return new
@@ -91,20 +91,20 @@ def _operate(thing: Any, operation: dict[str, Any]) -> None:
         if isinstance(here, list):
             last = len(here) if last == "-" else int(last)
         if word == "add" and isinstance(here, list):
-            here.insert(last, copy.deepcopy(operation["value"]))
+            here.insert(last, copied(operation["value"]))
         elif word == "add":
-            here[last] = copy.deepcopy(operation["value"])
+            here[last] = copied(operation["value"])
         elif word == "replace":
             here[last]
-            here[last] = copy.deepcopy(operation["value"])
+            here[last] = copied(operation["value"])
         elif word == "remove":
             del here[last]
         elif word == "test" and here[last] != operation["value"]:
-            raise _unprocessable(f"testing path {operation['path']} failed")
+            raise _unprocessable()
     except (KeyError, IndexError, ValueError, TypeError) as why:
-        said = f"{word} operation does not apply: doc is missing path: {operation['path']}: missing value"
-        raise _unprocessable(said) from why
+        raise _unprocessable() from why
 
 
-def _unprocessable(why: str) -> Refused:
-    return Refused(422, "Invalid", f"the server rejected our request due to an error in our request: {why}")
+def _unprocessable() -> Refused:
+    """The real server does not say what is wrong with a JSON patch, either."""
+    return Refused(422, "Invalid", "the server rejected our request due to an error in our request", {})

@@ -1,8 +1,8 @@
 """The scale subresource: the number of replicas, for whoever may change nothing else."""
 
-import copy
 from typing import Any
 
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.refusals import bad_request, invalid, wrong
 
@@ -31,7 +31,7 @@ def with_scale(kind: Kind, live: dict[str, Any], scale: dict[str, Any]) -> dict[
     if not isinstance(replicas, int) or replicas < 0:
         cause = wrong("spec.replicas", replicas, "must be greater than or equal to 0")
         raise invalid(kind, live["metadata"]["name"], [cause])
-    new = copy.deepcopy(live)
+    new = copied(live)
     new["spec"]["replicas"] = replicas
     if version := scale.get("metadata", {}).get("resourceVersion"):
         new["metadata"]["resourceVersion"] = version

@@ -80,10 +80,13 @@ class _Listener(ThreadingHTTPServer):
     def finish_request(self, request, client_address):
         """TLS in the connection's own thread, so that a slow client holds nobody up."""
         request.settimeout(60)
+        self.owner.opened(request)
         try:
             secured = self.context.wrap_socket(request, server_side=True)
         except OSError:
             return
+        finally:
+            self.owner.closed(request)
         self.owner.opened(secured)
         try:
             self.RequestHandlerClass(secured, client_address, self)

@@ -1,8 +1,7 @@
 """Endpoints and EndpointSlices of Services: the addresses of ready pods; load balancers stay pending."""
 
-import copy
-
 from tests.doubles.kubernetes import kinds
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.managed import Writer
 from tests.doubles.kubernetes.world import MANAGER, Thing, World, owner_reference, ready
@@ -88,7 +87,7 @@ def _address(pod: Thing) -> Thing:
 def _write(world: World, kind: Kind, body: Thing) -> None:
     metadata = body["metadata"]
     known = world.store.get(kind, metadata["namespace"], metadata["name"])
-    body = {"apiVersion": kind.api_version, "kind": kind.name} | copy.deepcopy(body)
+    body = {"apiVersion": kind.api_version, "kind": kind.name} | copied(body)
     if known is None:
         world.api.create(kind, metadata["namespace"], body, Writer(MANAGER))
     else:

@@ -1,12 +1,12 @@
 """What etcd and the watch cache are to the real server: objects with versions, and what happened to them."""
 
-import copy
 import datetime as dt
 import threading
 from typing import Any
 
 import msgspec
 
+from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.kinds import Kind
 
 Key = tuple[Kind, str, str]
@@ -47,13 +47,13 @@ class Store:
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         with self.lock:
-            return copy.deepcopy(self._objects.get((kind, namespace if kind.namespaced else "", name)))
+            return copied(self._objects.get((kind, namespace if kind.namespaced else "", name)))
 
     def all(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
         """By namespace and name, as etcd has them; without a namespace those of every one."""
         with self.lock:
             found = [key for key in self._objects if key[0] == kind and namespace in {"", key[1]}]
-            return [copy.deepcopy(self._objects[key]) for key in sorted(found, key=lambda key: key[1:])]
+            return [copied(self._objects[key]) for key in sorted(found, key=lambda key: key[1:])]
 
     def put(self, kind: Kind, thing: dict[str, Any]) -> dict[str, Any]:
         """Keep it under the next version."""
@@ -62,7 +62,7 @@ class Store:
             before = self._objects.get(key)
             self._advance()
             thing["metadata"]["resourceVersion"] = str(self.version)
-            self._objects[key] = copy.deepcopy(thing)
+            self._objects[key] = copied(thing)
             self._record(kind, "ADDED" if before is None else "MODIFIED", thing, before)
             return thing
 
@@ -70,7 +70,7 @@ class Store:
         with self.lock:
             before = self._objects.pop(self._key(kind, thing))
             self._advance()
-            last = copy.deepcopy(before)
+            last = copied(before)
             last["metadata"]["resourceVersion"] = str(self.version)
             self._record(kind, "DELETED", last, before)
 
@@ -86,7 +86,7 @@ class Store:
 
     def everything(self) -> list[tuple[Kind, dict[str, Any]]]:
         with self.lock:
-            return [(key[0], copy.deepcopy(thing)) for key, thing in self._objects.items()]
+            return [(key[0], copied(thing)) for key, thing in self._objects.items()]
 
     def _key(self, kind: Kind, thing: dict[str, Any]) -> Key:
         metadata = thing["metadata"]
@@ -96,5 +96,5 @@ class Store:
         self.version += 1
 
     def _record(self, kind: Kind, how: str, thing: dict[str, Any], before: dict[str, Any] | None) -> None:
-        self._changes.append(Change(self.version, kind, how, copy.deepcopy(thing), before))
+        self._changes.append(Change(self.version, kind, how, copied(thing), before))
         self.changed.notify_all()

@@ -1,6 +1,7 @@
 """A cluster, and the official client that speaks to it; its controllers are stepped by the tests."""
 
 import copy
+import functools
 
 import kubernetes
 import pytest
@@ -52,7 +53,11 @@ class Client:
         self.core = kubernetes.client.CoreV1Api(self.api)
         self.apps = kubernetes.client.AppsV1Api(self.api)
         self.batch = kubernetes.client.BatchV1Api(self.api)
-        self.dynamic = DynamicClient(self.api, cache_file=f"{kubeconfig}.discovery")
+        self._discovered = f"{kubeconfig}.discovery"
+
+    @functools.cached_property
+    def dynamic(self):
+        return DynamicClient(self.api, cache_file=self._discovered)
 
     def of(self, kind):
         """Any kind, found by discovery."""
