@@ -85,6 +85,7 @@ from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
 from fleet.upkeep import Upkeep
 from modules import __version__
@@ -269,7 +270,6 @@ def _build(
         send=link.publish,
         mishaps=mishaps,
     )
-    targets = Targets(fleet=authority.mark, blobs=blobs)
     wished = Endpoints(registry, Sealer(folder))
     contents = Contents(
         database=database,
@@ -279,6 +279,7 @@ def _build(
         url=settings.url,
         ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
     )
+    targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
     background = Background(
         database=database,
         clock=clock,
