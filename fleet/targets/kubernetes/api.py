@@ -27,6 +27,8 @@ _READ_S: Final = 15.0
 _WHOLE_S: Final = 30.0
 _MOST: Final = 64 << 20
 _CHUNK: Final = 256 << 10
+# The cluster cuts a log off at its end, so it is asked for more than is shown.
+_LOG: Final = 4 << 20
 _WORDS: Final = 500
 _OK: Final = range(200, 300)
 _MISSING: Final = 404
@@ -163,8 +165,8 @@ class Api:
                 raise
 
     def log(self, pod: str, container: str, *, lines: int, most: int, previous: bool = False) -> str:
-        """The last lines of a container; nothing where it has none."""
-        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most), "timestamps": "true"}
+        """The last lines of a container, and of them the last bytes; nothing where it has none."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG), "timestamps": "true"}
         query |= {"previous": "true"} if previous else {}
         try:
             data = self._ask("GET", f"{self._path('Pod', pod)}/log", query=query)
@@ -173,7 +175,7 @@ class Api:
             if error.status in {400, _MISSING}:
                 return ""
             raise
-        return "\n".join(map(printable, data.decode(errors="replace").split("\n")))
+        return "\n".join(map(printable, data[-most:].decode(errors="replace").split("\n")))
 
     def _path(self, kind: str, name: str = "") -> str:
         found = KINDS[kind]

@@ -4,7 +4,8 @@ from typing import Any
 
 from tests.doubles.kubernetes.refusals import Refused, bad_request
 
-_SERVED = {"container", "limitBytes", "previous", "tailLines"}
+_TIME = "2026-01-01T00:00:00.000000000Z"
+_SERVED = {"container", "limitBytes", "previous", "tailLines", "timestamps"}
 
 
 class Logs:
@@ -28,6 +29,8 @@ class Logs:
         if "tailLines" in query:
             lines = text.splitlines(keepends=True)
             text = "".join(lines[max(0, len(lines) - int(query["tailLines"])) :])
+        if query.get("timestamps") in {"true", "1"}:
+            text = "".join(f"{_TIME} {line}" for line in text.splitlines(keepends=True))
         return text[: int(query["limitBytes"])] if "limitBytes" in query else text
 
     def _text(self, pod: dict[str, Any], container: str, *, previous: bool) -> str:

@@ -92,7 +92,7 @@ def role():
 
 
 @pytest.fixture
-def cluster():
+def simulated():
     with ClusterDouble() as found:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         found.make({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
@@ -100,7 +100,7 @@ def cluster():
 
 
 @pytest.fixture
-def place(cluster):
-    found = Place(cluster)
+def place(simulated):
+    found = Place(simulated)
     yield found
     found.close()
