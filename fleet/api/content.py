@@ -15,10 +15,10 @@ from fleet.paced import paced
 from fleet.people.identify import Authorization
 from fleet.refusals import Missing, Unauthorised
 from fleet.services import Use, address
-from fleet.targets.content import PREFIX, check_metadata
+from fleet.targets.content import check_metadata
 from modules.names import ModuleRef
 
-router = APIRouter(prefix=PREFIX)
+router = APIRouter(prefix="/api/v1/content")
 _BYTES: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 

@@ -29,7 +29,7 @@ from modules.names import Digest, ModuleRef, Slug, metadata_role
 from modules.protocol.content import Content, RoleSeen
 from modules.trust import roles
 
-PREFIX: Final = "/api/v1/content"
+_PATH: Final = "/api/v1/content"  # fleet/api/content.py
 # A Secret is written anew when half of it is over: a cluster that cannot be reached for a day harms nobody.
 LIFE_S: Final = 2 * 86400
 _HALF: Final = LIFE_S // 2
@@ -120,7 +120,7 @@ class Contents:
             root, _ = metadata_files.founded(connection)
             seen = dict(_seen(connection, root, module.manifest.ref))
         return Content(
-            url=f"{at}{PREFIX}/{endpoint}/{module.digest}",
+            url=f"{at}{_PATH}/{endpoint}/{module.digest}",
             ca=self._ca,
             token=access_tokens.make(_secret(token_secret, endpoint, module.digest), expires=began + LIFE_S),
             module=str(module.manifest.ref),

@@ -202,6 +202,23 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",
     ),
+    "A pod's module": (
+        "tests/agent/content/test_content.py::test_a_tampered_block_is_never_written",
+        "tests/agent/content/test_content.py::test_metadata_that_is_older_than_the_settings_know_is_refused",
+        "tests/agent/content/test_content.py::test_another_root_is_refused",
+        "tests/agent/content/test_content.py::test_what_nobody_signed_is_refused",
+        "tests/agent/content/test_content.py::test_metadata_that_has_expired_is_refused",
+        "tests/fleet/targets/test_content.py::test_a_tampered_file_is_refused_though_the_server_itself_brings_it",
+    ),
+    "The content door of pods": (
+        "tests/fleet/targets/test_content.py::test_the_thief_of_a_token_reads_that_module_and_nothing_else",
+        "tests/fleet/targets/test_content.py::test_a_token_is_for_one_endpoint_and_one_module",
+        "tests/fleet/targets/test_content.py::test_a_token_of_one_version_is_none_of_another",
+        "tests/fleet/targets/test_content.py::test_an_expired_token_is_refused",
+        "tests/fleet/targets/test_content.py::test_another_teams_metadata_is_not_handed_out",
+        "tests/fleet/targets/test_content.py::test_so_many_blobs_are_on_their_way_at_a_time",
+        "tests/fleet/targets/test_content.py::test_whoever_guesses_has_to_wait",
+    ),
     "An endpoint in the cloud from who has no key": (
         "tests/agent/gateway/test_endpoint.py::test_nobody_else_reaches_the_module",
         "tests/agent/gateway/test_endpoint.py::test_pages_of_other_origins_may_not",

@@ -84,10 +84,12 @@ def _of_end(
     if last.get("reason") == "OOMKilled":
         limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory", "its limit")
         return Trouble(f"{called} was ended by the kernel for using more than {limit} of memory", lasting=True)
-    words = lines() or _said(last) or "it wrote no log"
     if called == _CALLED[INIT]:
+        # It says why in one line, which the cluster keeps with its end.
+        words = _said(last) or lines() or "it wrote no log"
         # 1: it will never take this module (modules/protocol/content.py); others may be a server that is away.
         return Trouble(f"a pod did not get its module: {words}", lasting=last.get("exitCode") == 1 or restarts >= ENDS)
+    words = lines() or _said(last) or "it wrote no log"
     told = f"{called} ended (exit code {last.get('exitCode')}): {words}"
     return Trouble(told, lasting=restarts >= ENDS)
 

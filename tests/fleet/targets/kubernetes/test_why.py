@@ -85,9 +85,9 @@ def said(one, *events, log=""):
             "a pod did not get its module: acme/digits:1: nobody signed it",
         ),
         (
-            pod(content={"state": ended(2)}),
+            pod(content={"state": ended(2, message="https://fleet: connection refused")}),
             [],
-            "https://fleet: connection refused",
+            "INFO trying",
             False,
             "a pod did not get its module: https://fleet: connection refused",
         ),
