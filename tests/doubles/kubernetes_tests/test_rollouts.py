@@ -87,15 +87,19 @@ def test_a_rolling_update_keeps_its_bounds(cluster, client, deployment, surge, m
 
 
 def test_recreate_stops_first(cluster, client, deployment):
-    """With Recreate old and new pods never live together."""
-    client.apply(deployment(strategy={"type": "Recreate"}))
+    """With Recreate old and new pods never live together, however slowly the old ones stop."""
+    cluster.kubelet.stops = False
+    body = deployment(strategy={"type": "Recreate"})
+    body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 4
+    client.apply(body)
     cluster.settle()
-    client.apply(deployment({"image": "registry.example/web:2"}, strategy={"type": "Recreate"}))
+    body["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/web:2"
+    client.apply(body)
     for _ in range(20):
         cluster.step()
         assert len({one["spec"]["containers"][0]["image"] for one in pods(cluster)}) <= 1
 
-    assert len(pods(cluster)) == 2
+    assert [one["spec"]["containers"][0]["image"] for one in pods(cluster)] == ["registry.example/web:2"] * 2
 
 
 def test_a_broken_update_leaves_the_old_pods(cluster, client, deployment):
@@ -161,6 +165,11 @@ def test_side_loaded_and_private_images(cluster, client, deployment):
         "ErrImagePull",
         "ImagePullBackOff",
     }
+
+    client.apply(deployment({"image": "registry.example/elsewhere:1", "imagePullPolicy": "Never"}, replicas=1))
+    cluster.images.works()
+    cluster.step(5)
+    assert "is not present with pull policy of Never" in json.dumps([one["status"] for one in pods(cluster)])
 
     cluster.images.behave("registry.example/*", private=True)
     body = deployment({"image": "registry.example/private:1"}, replicas=1)
