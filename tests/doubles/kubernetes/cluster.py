@@ -52,7 +52,7 @@ class ClusterDouble:
         self.store = Store()
         self.api = Api(self.store)
         self.images = Images()
-        self.logs = Logs()
+        self.logs = Logs(self.store.time)
         self.faults = Faults()
         self.access = Access(self.store)
         self.world = World(self.api, self.images, self.logs)

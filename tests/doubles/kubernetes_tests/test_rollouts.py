@@ -238,6 +238,9 @@ def test_a_crash_leaves_its_log(cluster, client, deployment):
     assert main(pods(cluster)[0])["lastState"]["terminated"]["exitCode"] == 3
     assert read(name, "default", previous=True) == "one\ntwo\nthree\n"
     assert read(name, "default", previous=True, tail_lines=2, container="main") == "two\nthree\n"
+    stamped = client.of("Pod").path(name=name, namespace="default") + "/log"
+    said = client.dynamic.request("get", stamped, query_params=[("timestamps", "true"), ("previous", "true")])
+    assert [line.partition("Z ")[2] for line in str(said).splitlines()] == ["one", "two", "three"]
     assert web(cluster)["status"].get("readyReplicas", 0) == 0
 
 
@@ -316,12 +319,14 @@ def test_an_init_step_that_fails(cluster, client, deployment):
 
 def test_logs_name_their_container(cluster, client, deployment, refused):
     """With several containers one must be chosen, and it must be there."""
-    client.apply(with_init(deployment(replicas=1)))
+    body = with_init(deployment(replicas=1))
+    body["spec"]["template"]["spec"]["containers"].append({"name": "side", "image": "registry.example/side:1"})
+    client.apply(body)
     cluster.settle()
     name = pods(cluster)[0]["metadata"]["name"]
 
     error = refused(client.core.read_namespaced_pod_log, name, "default")
-    assert "choose one of: [main] or one of the init containers: [verify]" in json.loads(error.body)["message"]
+    assert "choose one of: [main side] or one of the init containers: [verify]" in json.loads(error.body)["message"]
     assert refused(client.core.read_namespaced_pod_log, name, "default", container="x").status == 400
 
 
