@@ -393,6 +393,34 @@ def test_a_lost_pod_is_made_again(cluster, client, deployment):
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
 
 
+def test_a_quota_bounds_the_pods(cluster, client, deployment):
+    """The third of two pods is not made, and the Deployment says why."""
+    cluster.quota(2)
+    client.apply(deployment(replicas=3))
+    cluster.step(6)
+
+    assert len(pods(cluster)) == 2
+    assert (
+        "exceeded quota: pods, requested: pods=1, used: pods=2" in condition(web(cluster), "ReplicaFailure")["message"]
+    )
+    cluster.quota(3)
+    cluster.settle()
+    assert web(cluster)["status"]["readyReplicas"] == 3
+
+
+def test_an_evicted_pod_is_replaced(cluster, client, deployment):
+    """It has failed with the node's reason, and another one is made beside it."""
+    client.apply(deployment(replicas=1))
+    cluster.settle()
+    (old,) = pods(cluster)
+    cluster.evict(old["metadata"]["name"])
+    cluster.settle()
+
+    told = {one["status"]["phase"]: one["status"].get("reason") for one in pods(cluster)}
+    assert told == {"Failed": "Evicted", "Running": None}
+    assert web(cluster)["status"]["readyReplicas"] == 1
+
+
 def test_it_runs_by_itself(cluster, client, deployment):
     """In a thread, a client that only looks sees the rollout end."""
     client.apply(deployment())
