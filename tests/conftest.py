@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import socket
@@ -57,6 +58,20 @@ def pytest_runtest_setup(item):
     if os.environ.get(_REQUIRE) == "all":
         pytest.fail("; ".join(reasons), pytrace=False)
     pytest.skip("; ".join(reasons))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport():
+    """Collect nothing while a failure is described.
+
+    That parses source. A warning of what is collected meanwhile parses too, and CPython 3.11 cannot do one within the
+    other (SystemError: AST constructor recursion depth mismatch): the whole run would end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

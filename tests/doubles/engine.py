@@ -253,7 +253,11 @@ class SimulatedEngine:
     @staticmethod
     def _close(one: _Running) -> None:
         if one.server is not None:
-            one.server.close()
+            loop = one.server.get_loop()
+            # asyncio loses a connection whose server closes while it is being accepted: those are let in before.
+            for listening in one.server.sockets:
+                loop.remove_reader(listening.fileno())
+            loop.call_soon(one.server.close)
             one.server = None
             Path(one.launch.socket).unlink(missing_ok=True)
 

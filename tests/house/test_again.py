@@ -8,7 +8,33 @@ import pytest
 
 from tests.house.tree import ROOT
 
-CONFTEST = "from tests.conftest import pytest_collection_finish\n"
+CONFTEST = "from tests.conftest import pytest_collection_finish, pytest_runtest_makereport\n"
+# Until the test is over, whatever is collected parses source, as a warning with its traceback does.
+PARSES = """
+import ast, gc
+
+going_on = True
+
+class Collected:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        ast.parse("a + b")
+        if going_on:
+            Collected()
+
+def test_one():
+    Collected()
+    gc.set_threshold(1)
+    assert False
+
+def teardown_function():
+    global going_on
+    going_on = False
+    gc.set_threshold(700)
+    gc.collect()
+"""
 # Fails in the suite, and passes from the second time on.
 UNSTEADY = """
 import pathlib, pytest
@@ -78,3 +104,11 @@ def test_what_fails_alone_fails_the_run(suite):
 
     assert status == 1
     assert "UNSTEADY" not in said
+
+
+def test_a_failure_is_told_whatever_is_collected_meanwhile(suite):
+    """A warning of something unclosed, in the middle of a report, ended the whole run once."""
+    status, said = suite(PARSES)
+
+    assert status == 1
+    assert "1 failed" in said

@@ -1,4 +1,4 @@
-"""What admission adds to an object or refuses of it: service accounts of pods, and the Pod Security Standards."""
+"""What admission adds to an object or refuses of it: service accounts of pods, Pod Security Standards, quotas."""
 
 import secrets
 from typing import Any
@@ -11,8 +11,11 @@ from tests.doubles.kubernetes.store import Store
 _TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
-def admit(store: Store, kind: Kind, thing: dict[str, Any]) -> None:
-    """In place; only pods are looked at, so a Deployment of forbidden pods is taken, and has no pods."""
+def admit(store: Store, kind: Kind, thing: dict[str, Any], quotas: dict[str, int]) -> None:
+    """In place; only pods are looked at, so a Deployment of forbidden pods is taken, and has no pods.
+
+    ``quotas`` says how many pods there may be in a namespace.
+    """
     if kind is not kinds.POD:
         return
     _account(store, thing)
@@ -21,6 +24,16 @@ def admit(store: Store, kind: Kind, thing: dict[str, Any]) -> None:
     if found := violations(level, thing["spec"]):
         why = f'violates PodSecurity "{level}:latest": ' + ", ".join(found)
         raise refusals.forbidden(kind, thing["metadata"]["name"], why)
+    _count(store, thing, quotas)
+
+
+def _count(store: Store, pod: dict[str, Any], quotas: dict[str, int]) -> None:
+    metadata = pod["metadata"]
+    most, pods = quotas.get(metadata["namespace"]), store.all(kinds.POD, metadata["namespace"])
+    used = sum(one["status"].get("phase") not in {"Failed", "Succeeded"} for one in pods)
+    if most is not None and used >= most:
+        why = f"exceeded quota: pods, requested: pods=1, used: pods={used}, limited: pods={most}"
+        raise refusals.forbidden(kinds.POD, metadata["name"], why)
 
 
 def _account(store: Store, pod: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.doubles.kubernetes import kinds, managed, patches, refusals
 from tests.doubles.kubernetes.admission import admit
 from tests.doubles.kubernetes.allocations import give
+from tests.doubles.kubernetes.bodies import expect, placed
 from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.defaults import fill
 from tests.doubles.kubernetes.deletion import delete
@@ -57,6 +58,7 @@ class Api:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.quotas: dict[str, int] = {}
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         thing = self.store.get(kind, namespace, name)
@@ -68,9 +70,9 @@ class Api:
         self, kind: Kind, namespace: str, body: dict[str, Any], writer: Writer, *, dry: bool = False
     ) -> dict[str, Any]:
         with self.store.lock:
-            _expect(kind, body)
+            expect(kind, body)
             check_types(kind, body)
-            thing = self._placed(kind, namespace, without_nulls(copied(body)))
+            thing = placed(kind, namespace, without_nulls(copied(body)))
             metadata = thing["metadata"]
             if "generateName" in metadata and not metadata.get("name"):
                 metadata["name"] = metadata["generateName"][:58] + suffix()
@@ -87,10 +89,10 @@ class Api:
         self, kind: Kind, namespace: str, name: str, body: dict[str, Any], writer: Writer, *, dry: bool = False
     ) -> dict[str, Any]:
         with self.store.lock:
-            _expect(kind, body)
+            expect(kind, body)
             check_types(kind, body)
             old = self.get(kind, namespace, name)
-            thing = self._placed(kind, namespace, without_nulls(copied(body)), name)
+            thing = placed(kind, namespace, without_nulls(copied(body)), name)
             if kind in _CONDITIONAL and not thing["metadata"].get("resourceVersion"):
                 cause = refusals.Cause(
                     "FieldValueInvalid",
@@ -107,7 +109,7 @@ class Api:
         with self.store.lock:
             old = self.get(kind, namespace, name)
             thing = patches.patched(kind, how, old, body)
-            _expect(kind, thing)
+            expect(kind, thing)
             check_types(kind, thing)
             if thing["metadata"].get("name") != name:
                 cause = refusals.wrong("metadata.name", thing["metadata"].get("name", ""), "field is immutable")
@@ -129,9 +131,9 @@ class Api:
         with self.store.lock:
             if "apiVersion" not in body or "kind" not in body:
                 raise bad_request(f"Object 'Kind' is missing in '{json.dumps(body)}'")
-            _expect(kind, body)
+            expect(kind, body)
             check_configuration(kind, body, name)
-            wanted = self._placed(kind, namespace, without_nulls(copied(body)), name)
+            wanted = placed(kind, namespace, without_nulls(copied(body)), name)
             if "managedFields" in wanted["metadata"]:
                 raise bad_request("metadata.managedFields must be nil")
             live = self.store.get(kind, namespace, name)
@@ -209,7 +211,7 @@ class Api:
         name, namespace = thing["metadata"].get("name", ""), thing["metadata"].get("namespace", "")
         if old is None:
             self._see_namespace(kind, namespace)
-            admit(self.store, kind, thing)
+            admit(self.store, kind, thing, self.quotas)
         causes = give(self.store, kind, thing, old) or objections(kind, thing, old)
         if causes:
             raise invalid(kind, name, causes)
@@ -234,21 +236,6 @@ class Api:
             self.store.remove(kind, thing)
             return thing
         return self.store.put(kind, thing)
-
-    def _placed(self, kind: Kind, namespace: str, body: dict[str, Any], name: str = "") -> dict[str, Any]:
-        """With the namespace and name of the address, which the body must not contradict."""
-        metadata = body.setdefault("metadata", {})
-        if kind.namespaced:
-            if metadata.setdefault("namespace", namespace) != namespace:
-                raise bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
-        elif metadata.get("namespace"):
-            raise bad_request("namespace may not be specified for this resource")
-        if name and metadata.setdefault("name", name) != name:
-            said = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            raise bad_request(said)
-        return body
 
     def _see_preconditions(self, kind: Kind, name: str, thing: dict[str, Any], old: dict[str, Any] | None) -> None:
         given, have = thing.get("metadata", {}), (old or {}).get("metadata", {})
@@ -284,18 +271,6 @@ def _held(kind: Kind, thing: dict[str, Any]) -> bool:
     if thing["metadata"].get("finalizers") or kind is kinds.POD:
         return True
     return kind is kinds.NAMESPACE and bool(thing["spec"].get("finalizers"))
-
-
-def _expect(kind: Kind, body: Any) -> None:
-    if not isinstance(body, dict):
-        raise bad_request("the object provided is unrecognized (must be of type " + kind.name + ")")
-    given, name = body.get("apiVersion", kind.api_version), body.get("kind", kind.name)
-    if given != kind.api_version:
-        raise bad_request(
-            f"the API version in the data ({given}) does not match the expected API version ({kind.api_version})"
-        )
-    if name != kind.name:
-        raise bad_request(f"the kind in the data ({name}) does not match the expected kind ({kind.name})")
 
 
 __all__ = ["MOST_BODY", "Api", "Refused", "suffix"]

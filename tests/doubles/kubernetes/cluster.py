@@ -36,7 +36,7 @@ from tests.doubles.kubernetes.routes import Routes
 from tests.doubles.kubernetes.server import Asked, Server
 from tests.doubles.kubernetes.store import Store
 from tests.doubles.kubernetes.watches import Reading
-from tests.doubles.kubernetes.world import Thing, World
+from tests.doubles.kubernetes.world import KUBELET, Thing, World
 
 _SYSTEM = Writer("kube-apiserver")
 _MACHINE = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
@@ -53,7 +53,7 @@ class ClusterDouble:
         self.store = Store()
         self.api = Api(self.store)
         self.images = Images()
-        self.logs = Logs()
+        self.logs = Logs(self.store.time)
         self.faults = Faults()
         self.access = Access(self.store)
         self.world = World(self.api, self.images, self.logs)
@@ -198,6 +198,16 @@ class ClusterDouble:
         thing = self.api.get(found, namespace, name)
         entry = {"ip": address} | ({"ipMode": "VIP"} if found is kinds.SERVICE else {})
         self.world.status(found, thing, {"loadBalancer": {"ingress": [entry]}})
+
+    def quota(self, pods: int, namespace: str = "default") -> None:
+        """How many pods there may be in a namespace, as a ResourceQuota says it."""
+        self.api.quotas[namespace] = pods
+
+    def evict(self, pod: str, why: str = "The node was low on resource: memory.", namespace: str = "default") -> None:
+        """What a node under pressure does: the pod has failed, and stays to be read."""
+        thing = self.api.get(kinds.POD, namespace, pod)
+        ended = {"phase": "Failed", "reason": "Evicted", "message": why}
+        self.world.status(kinds.POD, thing, thing["status"] | ended, KUBELET)
 
     def expire_history(self) -> None:
         """Whoever lists or watches from a version before now is told 410 Gone."""

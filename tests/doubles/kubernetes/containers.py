@@ -92,7 +92,7 @@ class Containers:
     def _pull(self, spec: Thing, run: Run, behaviour: Behaviour) -> bool:
         image, policy = spec["image"], spec["imagePullPolicy"]
         here = behaviour.only_here or (image in self._pulled)
-        if (here and policy != "Always") or (policy == "Never" and not behaviour.pull):
+        if here and policy != "Always":
             self.event(spec, "Pulled", f'Container image "{image}" already present on machine')
             return True
         if policy == "Never":

@@ -12,6 +12,8 @@ from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.refusals import Cause, Refused, bad_request, failed, required
 
 VERSION = "v1.34.0"
+# What is sent must be known to the oldest cluster that is supported, too.
+OLDEST = "v1.30.0"
 _ID = "urn:kubernetes"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 # Keys of list items that may be left out, since the schema of the real server has a default for them.
@@ -19,14 +21,15 @@ KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 @functools.cache
-def definitions() -> dict[str, Any]:
-    path = files("kubernetes_validate") / "kubernetes-json-schema" / f"{VERSION}-local-strict" / "_definitions.json"
+def definitions(version: str = VERSION) -> dict[str, Any]:
+    path = files("kubernetes_validate") / "kubernetes-json-schema" / f"{version}-local-strict" / "_definitions.json"
     return json.loads(path.read_bytes())["$defs"]
 
 
 @functools.cache
-def _validator(definition: str) -> Draft202012Validator:
-    whole = Resource.from_contents({"$schema": Draft202012Validator.META_SCHEMA["$id"], "$defs": definitions()})
+def _validator(definition: str, version: str) -> Draft202012Validator:
+    known = definitions(version)
+    whole = Resource.from_contents({"$schema": Draft202012Validator.META_SCHEMA["$id"], "$defs": known})
     return Draft202012Validator({"$ref": f"{_ID}#/$defs/{definition}"}, registry=Registry().with_resource(_ID, whole))
 
 
@@ -101,7 +104,7 @@ def key_of(item: dict[str, Any], keys: list[str]) -> tuple[tuple[str, Any], ...]
 
 def check_types(kind: Kind, body: dict[str, Any]) -> None:
     """Refuse what cannot be read at all: unknown fields and values of another type (as ``fieldValidation=Strict``)."""
-    objections = [one for one in _objections(kind, body) if one[0] != "required"]
+    objections = list(_unreadable(kind, body))
     if objections:
         says = f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
         unknown = [f'unknown field "{_dotted(path)}"' for word, path, _ in objections if word == "unknown"]
@@ -113,10 +116,9 @@ def check_types(kind: Kind, body: dict[str, Any]) -> None:
 
 def check_configuration(kind: Kind, body: dict[str, Any], name: str) -> None:
     """The same for what is applied, of which the real server says it with other words and another code."""
-    for word, path, why in _objections(kind, body):
-        if word != "required":
-            said = "field not declared in schema" if word == "unknown" else why
-            raise not_typed(kind, body, f".{_dotted(path)}: {said}", name)
+    for word, path, why in _unreadable(kind, body):
+        said = "field not declared in schema" if word == "unknown" else why
+        raise not_typed(kind, body, f".{_dotted(path)}: {said}", name)
 
 
 def not_typed(kind: Kind, body: dict[str, Any], why: str, name: str) -> Refused:
@@ -129,9 +131,15 @@ def lacking(kind: Kind, body: dict[str, Any]) -> list[Cause]:
     return [required(_dotted(path)) for word, path, _ in _objections(kind, body) if word == "required"]
 
 
-def _objections(kind: Kind, body: dict[str, Any]) -> list[tuple[str, list[Any], str]]:
+def _unreadable(kind: Kind, body: dict[str, Any]) -> list[tuple[str, list[Any], str]]:
+    """Values of a wrong type, and fields that one of the supported versions does not know."""
+    found = [one for one in _objections(kind, body) if one[0] != "required"]
+    return found or [one for one in _objections(kind, body, OLDEST) if one[0] == "unknown"]
+
+
+def _objections(kind: Kind, body: dict[str, Any], version: str = VERSION) -> list[tuple[str, list[Any], str]]:
     found = []
-    for error in _validator(kind.definition).iter_errors(without_nulls(body)):
+    for error in _validator(kind.definition, version).iter_errors(without_nulls(body)):
         path = list(error.absolute_path)
         if error.validator == "additionalProperties":
             allowed = error.schema.get("properties", {})

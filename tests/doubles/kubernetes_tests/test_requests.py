@@ -139,6 +139,15 @@ def test_unknown_fields_are_refused(client, refused, deployment):
     )
 
 
+def test_fields_that_the_oldest_cluster_does_not_know(client, refused, deployment):
+    """What only 1.34 has cannot be used: 1.30 is supported, too."""
+    body = deployment()
+    body["spec"]["template"]["spec"]["hostnameOverride"] = "x"
+
+    assert 'unknown field "spec.template.spec.hostnameOverride"' in said(refused(client.create, body))["message"]
+    assert refused(client.apply, body).status == 500
+
+
 @pytest.mark.parametrize(
     ("selector", "names"),
     [

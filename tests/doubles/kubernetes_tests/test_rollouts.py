@@ -87,15 +87,19 @@ def test_a_rolling_update_keeps_its_bounds(cluster, client, deployment, surge, m
 
 
 def test_recreate_stops_first(cluster, client, deployment):
-    """With Recreate old and new pods never live together."""
-    client.apply(deployment(strategy={"type": "Recreate"}))
+    """With Recreate old and new pods never live together, however slowly the old ones stop."""
+    cluster.kubelet.stops = False
+    body = deployment(strategy={"type": "Recreate"})
+    body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 4
+    client.apply(body)
     cluster.settle()
-    client.apply(deployment({"image": "registry.example/web:2"}, strategy={"type": "Recreate"}))
+    body["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/web:2"
+    client.apply(body)
     for _ in range(20):
         cluster.step()
         assert len({one["spec"]["containers"][0]["image"] for one in pods(cluster)}) <= 1
 
-    assert len(pods(cluster)) == 2
+    assert [one["spec"]["containers"][0]["image"] for one in pods(cluster)] == ["registry.example/web:2"] * 2
 
 
 def test_a_broken_update_leaves_the_old_pods(cluster, client, deployment):
@@ -161,6 +165,11 @@ def test_side_loaded_and_private_images(cluster, client, deployment):
         "ErrImagePull",
         "ImagePullBackOff",
     }
+
+    client.apply(deployment({"image": "registry.example/elsewhere:1", "imagePullPolicy": "Never"}, replicas=1))
+    cluster.images.works()
+    cluster.step(5)
+    assert "is not present with pull policy of Never" in json.dumps([one["status"] for one in pods(cluster)])
 
     cluster.images.behave("registry.example/*", private=True)
     body = deployment({"image": "registry.example/private:1"}, replicas=1)
@@ -229,6 +238,9 @@ def test_a_crash_leaves_its_log(cluster, client, deployment):
     assert main(pods(cluster)[0])["lastState"]["terminated"]["exitCode"] == 3
     assert read(name, "default", previous=True) == "one\ntwo\nthree\n"
     assert read(name, "default", previous=True, tail_lines=2, container="main") == "two\nthree\n"
+    stamped = client.of("Pod").path(name=name, namespace="default") + "/log"
+    said = client.dynamic.request("get", stamped, query_params=[("timestamps", "true"), ("previous", "true")])
+    assert [line.partition("Z ")[2] for line in str(said).splitlines()] == ["one", "two", "three"]
     assert web(cluster)["status"].get("readyReplicas", 0) == 0
 
 
@@ -307,12 +319,14 @@ def test_an_init_step_that_fails(cluster, client, deployment):
 
 def test_logs_name_their_container(cluster, client, deployment, refused):
     """With several containers one must be chosen, and it must be there."""
-    client.apply(with_init(deployment(replicas=1)))
+    body = with_init(deployment(replicas=1))
+    body["spec"]["template"]["spec"]["containers"].append({"name": "side", "image": "registry.example/side:1"})
+    client.apply(body)
     cluster.settle()
     name = pods(cluster)[0]["metadata"]["name"]
 
     error = refused(client.core.read_namespaced_pod_log, name, "default")
-    assert "choose one of: [main] or one of the init containers: [verify]" in json.loads(error.body)["message"]
+    assert "choose one of: [main side] or one of the init containers: [verify]" in json.loads(error.body)["message"]
     assert refused(client.core.read_namespaced_pod_log, name, "default", container="x").status == 400
 
 
@@ -377,6 +391,34 @@ def test_a_lost_pod_is_made_again(cluster, client, deployment):
     assert old["metadata"]["uid"] in during
     (new,) = pods(cluster)
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
+
+
+def test_a_quota_bounds_the_pods(cluster, client, deployment):
+    """The third of two pods is not made, and the Deployment says why."""
+    cluster.quota(2)
+    client.apply(deployment(replicas=3))
+    cluster.step(6)
+
+    assert len(pods(cluster)) == 2
+    assert (
+        "exceeded quota: pods, requested: pods=1, used: pods=2" in condition(web(cluster), "ReplicaFailure")["message"]
+    )
+    cluster.quota(3)
+    cluster.settle()
+    assert web(cluster)["status"]["readyReplicas"] == 3
+
+
+def test_an_evicted_pod_is_replaced(cluster, client, deployment):
+    """It has failed with the node's reason, and another one is made beside it."""
+    client.apply(deployment(replicas=1))
+    cluster.settle()
+    (old,) = pods(cluster)
+    cluster.evict(old["metadata"]["name"])
+    cluster.settle()
+
+    told = {one["status"]["phase"]: one["status"].get("reason") for one in pods(cluster)}
+    assert told == {"Failed": "Evicted", "Running": None}
+    assert web(cluster)["status"]["readyReplicas"] == 1
 
 
 def test_it_runs_by_itself(cluster, client, deployment):

@@ -204,17 +204,20 @@ def test_plain_text_of_a_secret_is_encoded(client):
 
 
 def test_a_service_gets_its_address(client):
-    """An address within the cluster, kept by an apply that does not name it; a NodePort gets a port, and keeps it."""
+    """An address within the cluster, kept by a write that does not name it; a NodePort gets a port, and keeps it."""
+    node = service(type="NodePort") | {"metadata": {"name": "node"}}
+    client.create(node)
     first = client.apply(service())["spec"]
     again = client.apply(service())["spec"]
-    client.core.create_namespaced_service("default", service(type="NodePort") | {"metadata": {"name": "node"}})
-    other = client.core.patch_namespaced_service("node", "default", {"metadata": {"labels": {"a": "b"}}}).spec
+    ported = client.core.patch_namespaced_service("node", "default", {"metadata": {"labels": {"a": "b"}}}).spec
+    client.core.delete_namespaced_service("node", "default")
+    replaced = client.core.replace_namespaced_service("web", "default", service()).spec
 
-    assert first["clusterIP"] == again["clusterIP"]
+    assert first["clusterIP"] == again["clusterIP"] == replaced.cluster_ip
     assert first["clusterIPs"] == [first["clusterIP"]]
     assert first["internalTrafficPolicy"] == "Cluster"
-    assert other.cluster_ip != first["clusterIP"]
-    assert 30000 <= other.ports[0].node_port <= 32767
+    assert ported.cluster_ip != first["clusterIP"]
+    assert 30000 <= ported.ports[0].node_port <= 32767
 
 
 def test_a_load_balancer_stays_pending(cluster, client):
