@@ -43,6 +43,7 @@ def test_it_says_why_it_is_not_ready(place, say, settings, words):
 
 def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
     """Side-loaded images are not compared by the cluster, so the digest that the node runs is."""
+    place.cluster.images.behave("edgefleet.local/*", only_here=True)
     target = place.attach(images="present")
     for _ in range(4):
         stands = target.bring(wanted())
