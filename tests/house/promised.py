@@ -202,6 +202,12 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",
     ),
+    "A registry's password": (
+        "tests/fleet/test_images_push.py::test_credentials_go_to_no_other_host",
+        "tests/fleet/test_images_push.py::test_another_authority_is_not_believed",
+        "tests/fleet/test_images_push.py::test_what_is_no_address_is_refused_before_anything_is_sent",
+        "tests/fleet/test_images_push.py::test_the_signed_manifest_is_there_by_its_digest",
+    ),
     "A pod's module": (
         "tests/agent/content/test_content.py::test_a_tampered_block_is_never_written",
         "tests/agent/content/test_content.py::test_metadata_that_is_older_than_the_settings_know_is_refused",

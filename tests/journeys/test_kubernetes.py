@@ -89,8 +89,11 @@ def kubeconfig(api, namespace, tmp_path_factory):
     for one in yaml.safe_load_all(text):
         kubernetes.utils.create_from_dict(api.api_client, one)
     token = api.create_namespaced_service_account_token("edgefleet", namespace, {"spec": {"expirationSeconds": 7200}})
-    known = api.api_client.configuration
-    cluster = {"server": known.host, "certificate-authority": known.ssl_ca_cert}
+    known = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    chosen = {one["name"]: one["context"] for one in known["contexts"]}[known["current-context"]]
+    cluster = {one["name"]: one["cluster"] for one in known["clusters"]}[chosen["cluster"]]
+    if "certificate-authority" in cluster:  # relative to its own file
+        cluster["certificate-authority"] = str(Path(os.environ["KUBECONFIG"]).parent / cluster["certificate-authority"])
     file = tmp_path_factory.mktemp("kubeconfig") / "config"
     document = {
         "apiVersion": "v1",

@@ -13,11 +13,13 @@ from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import SCORING_IMAGE, Workspace
+from fleet.images_push import Registry, push
+from modules.errors import BadSettings
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Image
 
 app = typer.Typer(
-    no_args_is_help=True, help="Build, add, list, save and remove the container images that modules run in."
+    no_args_is_help=True, help="Build, add, list, save, push and remove the container images that modules run in."
 )
 
 
@@ -73,12 +75,43 @@ def save(
     *,
     as_json: Json = False,
 ) -> None:
-    """Write an image to a file, for devices that cannot be sent it: edgefleet-agent images import FILE."""
+    """Write an image to a file, for devices that cannot be sent it (edgefleet-agent images import FILE), and nodes."""
     screen = Screen(as_json=as_json)
     image = _workspace().image(name)
     with screen.progress() as step:
         write(image, file, _workspace(), step)
     _show(screen, image)
+
+
+@app.command("push")
+def push_image(
+    name: Annotated[str, typer.Argument(help="An image of the workspace.")],
+    address: Annotated[str, typer.Argument(help="HOST[:PORT]/REPOSITORY of a registry that a cluster pulls from.")],
+    user: Annotated[str, typer.Option(help="User name there.")] = "",
+    password: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGEFLEET_REGISTRY_PASSWORD",
+            show_envvar=False,
+            help="Password there; better given in EDGEFLEET_REGISTRY_PASSWORD. It is kept nowhere.",
+        ),
+    ] = "",
+    ca: Annotated[Path | None, typer.Option(help="PEM file of the authority behind it.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Bring an image into a registry, and print by which digest a cluster pulls it; what is there is not sent again."""
+    screen, workspace = Screen(as_json=as_json), _workspace()
+    image = workspace.image(name)
+    registry = Registry(address=address, user=user, password=password, ca=_pem(ca))
+    with screen.progress() as step:
+        found = push(
+            registry,
+            image,
+            workspace.blobs,
+            progress=lambda digest, done, total: step(f"sending {digest}", done, total),
+        )
+    screen.show({"name": name, "reference": found}, lambda it: it.say(found))
 
 
 @app.command()
@@ -109,6 +142,13 @@ def list_images(*, as_json: Json = False) -> None:
             empty="No images yet: edgefleet images build, or edgefleet images add IMAGE",
         ),
     )
+
+
+def _pem(file: Path | None) -> str:
+    try:
+        return "" if file is None else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"it cannot be read: {error}", element=str(file), remedy="name a PEM file") from error
 
 
 def _workspace() -> Workspace:

@@ -7,7 +7,7 @@ import pytest
 from fleet.refusals import TargetTrouble
 from fleet.targets.kubernetes import api
 from modules.errors import BadSettings
-from tests.doubles.wishes import wanted
+from tests.doubles.wishes import version, wanted
 from tests.fleet.targets.kubernetes.conftest import role
 
 
@@ -39,6 +39,16 @@ def test_it_says_why_it_is_not_ready(place, say, settings, words):
     assert words in stands.why
     assert stands.state == "failed"
     assert "\n" not in stands.why
+
+
+def test_a_quota_is_said(place):
+    """Which one it is, and what it allows."""
+    hard = {"hard": {"pods": "3"}}
+    metadata = {"name": "small", "namespace": "models"}
+    place.cluster.make({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": hard})
+    stands = fails(place, wanted(version(replicas=4)))
+    assert stands.state == "failed"
+    assert "exceeded quota: small" in stands.why
 
 
 def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
