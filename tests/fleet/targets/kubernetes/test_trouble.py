@@ -43,12 +43,11 @@ def test_it_says_why_it_is_not_ready(place, say, settings, words):
 
 def test_a_quota_is_said(place):
     """Which one it is, and what it allows."""
-    hard = {"hard": {"pods": "3"}}
-    metadata = {"name": "small", "namespace": "models"}
-    place.cluster.make({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": hard})
+    place.cluster.quota(3, "models")
     stands = fails(place, wanted(version(replicas=4)))
     assert stands.state == "failed"
-    assert "exceeded quota: small" in stands.why
+    assert "the cluster takes no more pods: " in stands.why
+    assert "exceeded quota: pods" in stands.why
 
 
 def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
