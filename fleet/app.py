@@ -86,6 +86,7 @@ from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
+from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
 from fleet.targets.standing_in import Tokens
 from fleet.upkeep import Upkeep
@@ -277,7 +278,6 @@ def _build(
         send=link.publish,
         mishaps=mishaps,
     )
-    targets = Targets(fleet=authority.mark, blobs=blobs)
     contents = Contents(
         database=database,
         registry=registry,
@@ -286,6 +286,7 @@ def _build(
         url=settings.url,
         ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
     )
+    targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
     background = Background(
         database=database,
         clock=clock,

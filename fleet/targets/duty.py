@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import select, update
@@ -123,7 +124,7 @@ class Bringing:
                 return
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
-            port = int(standing.url.rpartition(":")[2]) if standing.url else row.port
+            port = urlsplit(standing.url).port or row.port
             values |= {"seen_generation": row.generation, "port": port}
             # What was wished for meanwhile is not what was looked at.
             newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))

@@ -14,8 +14,7 @@ from fleet.target_tables import endpoints
 from fleet.targets import attached
 from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
 from fleet.targets.host_certificates import HostCertificates
-from fleet.targets.pairs import check_pair
-from fleet.targets.secrets import Sealer, Secrets, new_key
+from fleet.targets.secrets import Sealer, Secrets, checked, new_key
 from fleet.targets.settings import Settings, Version, Wish, check
 from modules import access_tokens
 from modules.errors import Invalid
@@ -23,8 +22,6 @@ from modules.names import ModuleRef, Slug, slot_name
 
 REMOVING: Final = "removing"
 UPDATING: Final = "updating"
-_KEY: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-_KEY_LENGTHS: Final = range(16, 129)
 # A token is fetched anew when so much of its life is over.
 _REFRESH: Final = 0.5
 
@@ -70,13 +67,13 @@ class Endpoints:
             Conflict: there is an endpoint of this name, or nobody signed a module.
             Invalid: something does not belong together.
         """
-        attached.row(connection, target)
         wish = self._wish(connection, versions, default, settings, scope)
+        attached.suits(attached.row(connection, target), settings)
         slot_name(name)
         if self._find(connection, name) is not None:
             raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
         _check_port(connection, name, target, settings)
-        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, settings))}
+        values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, settings.certificate))}
         fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
         standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
         connection.execute(insert(endpoints).values(**fresh, **values, **standing))
@@ -116,11 +113,12 @@ class Endpoints:
         if default is None and before.default in versions:
             default = before.default
         wish = self._wish(connection, versions, default, settings or before.settings, scope)
+        attached.suits(attached.row(connection, row.target), wish.settings)
         _check_port(connection, name, row.target, wish.settings)
         secrets = self._sealer.open(row.secrets, endpoint=name)
         if certificate_key is not None:
             secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
-        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, wish.settings))}
+        values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, wish.settings.certificate))}
         self._changed(connection, now, name, row, values)
         events.record(connection, now, "endpoint-changed", f"endpoint {name}: {_told(wish)}", by=by)
 
@@ -147,7 +145,7 @@ class Endpoints:
         _needs(row, "key")
         opened = self._sealer.open(row.secrets, endpoint=name)
         changed = msgspec.structs.replace(opened, **{which: given or new_key()})
-        sealed = self._sealer.seal(_checked(changed, wish_of(row).settings))
+        sealed = self._sealer.seal(checked(changed, wish_of(row).settings.certificate))
         self._changed(connection, now, name, row, {"secrets": sealed})
         events.record(connection, now, "endpoint-key-changed", f"endpoint {name}: its {which} key was changed", by=by)
 
@@ -383,20 +381,3 @@ def _needs(row: Any, auth: str) -> None:
             element=f"endpoint {row.name}",
             remedy=f"set its auth to {auth}",
         )
-
-
-def _checked(secrets: Secrets, settings: Settings) -> Secrets:
-    """The secrets, if they are usable.
-
-    Raises:
-        Invalid: a key is too short, too long or has other letters; or a certificate lacks its key, or is not its own.
-    """
-    for name in ("primary", "secondary"):
-        key = getattr(secrets, name)
-        if len(key) not in _KEY_LENGTHS or set(key) - set(_KEY):
-            raise Invalid("a key is not usable", element=f"{name} key", remedy="use 16 to 128 letters, digits, - and _")
-    if secrets.primary == secrets.secondary:
-        raise Invalid("both keys are the same", element="keys", remedy="give two, or none")
-    if settings.certificate:
-        check_pair(settings.certificate, secrets.certificate_key)
-    return secrets

@@ -206,6 +206,13 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/test_plan.py::test_nobody_is_asked_before_it_is_ready",
         "tests/journeys/test_endpoints.py::test_replicas_are_confined",
     ),
+    "A Kubernetes cluster from an endpoint": (
+        "tests/fleet/targets/kubernetes/test_objects.py::test_every_pod_is_confined",
+        "tests/fleet/targets/kubernetes/test_objects.py::test_replicas_are_asked_by_their_gateway_alone",
+        "tests/fleet/targets/kubernetes/test_rights.py::test_it_works_with_no_more",
+        "tests/fleet/targets/kubernetes/test_cluster.py::test_what_is_not_ours_is_never_taken_over",
+        "tests/fleet/targets/kubernetes/test_trouble.py::test_a_kubeconfig_that_cannot_be_trusted_is_refused",
+    ),
     "An endpoint's keys in a copy of the database": (
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",

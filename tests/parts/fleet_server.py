@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -48,13 +48,13 @@ def trusting(ca: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(ca))
 
 
-def initialise(root: Path, database: str = "") -> Folder:
+def initialise(root: Path, database: str = "", names: Sequence[str] = ()) -> Folder:
     """Make a data folder as ``fleet init`` does, but for the first operator; ``database`` is its address if elsewhere.
 
     In this process, which saves some seconds: tests/fleet/test_main.py has the command itself.
     """
     folder = Folder(root)
-    setup.initialise(folder, time.time, database=database)
+    setup.initialise(folder, time.time, database=database, names=names)
     return folder
 
 

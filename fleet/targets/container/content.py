@@ -17,27 +17,9 @@ from fleet.refusals import TargetTrouble
 from fleet.targets.container.specs import ACCESS, USER
 from fleet.targets.contract import Module
 from fleet.targets.image_folder import image_folder
-from modules.errors import Unfit
 from modules.images import archive, check_held, image_ids, read_config
-from modules.manifest import Image, Runtime
+from modules.manifest import Image
 from modules.oci import blob_path, checked_blob
-
-
-def runtime_for(module: Module, platform: str) -> Runtime:
-    """The runtime of a module for a host's CPU.
-
-    Raises:
-        Unfit: it has none with an image for this platform.
-    """
-    for one in module.manifest.runtimes:
-        if one.image is not None and (one.platform, one.accelerator) == (platform, "cpu"):
-            return one
-    offered = ", ".join(sorted({f"{one.platform} {one.accelerator}" for one in module.manifest.runtimes})) or "nothing"
-    raise Unfit(
-        f"the module runs on {offered}, and this host is {platform} with a CPU",
-        element=str(module.manifest.ref),
-        remedy="register a version for it, or choose another target",
-    )
 
 
 def load(api: docker.APIClient, image: Image, blobs: Blobs, *, tag: str) -> dict[str, Any]:
