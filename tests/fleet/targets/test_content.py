@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from fleet import metadata_files
+from fleet.authority import Authority
 from fleet.blobs import Blobs
 from fleet.db import Database
 from fleet.refusals import Busy, Missing
@@ -18,6 +19,7 @@ from fleet.target_tables import endpoints, targets
 from fleet.targets.content import LIFE_S, OF_ALL, OF_ONE, Contents, _secret, _seen, check_metadata
 from fleet.targets.contract import Module
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer
 from modules import access_tokens
 from modules.digests import BLOCK
@@ -44,7 +46,7 @@ class Cloud:
         self.now = time.time()
         self.database = Database.at(server.data.database)
         registry = Registry(Blobs(server.data.blobs))
-        wished = Endpoints(registry, Sealer(server.data))
+        wished = Endpoints(registry, Sealer(server.data), HostCertificates(Authority.load(server.data.ca)))
         self.contents = Contents(
             database=self.database, registry=registry, wished=wished, clock=lambda: self.now,
             url=server.url, ca=server.data.ca.read_text(),

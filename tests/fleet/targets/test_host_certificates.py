@@ -5,8 +5,7 @@ from cryptography import x509
 
 from fleet.authority import SERVER_LIFE, Authority
 from fleet.folder import Folder
-from fleet.targets import secrets
-from fleet.targets.container import door
+from fleet.targets import door, secrets
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
 from modules.protocol.endpoint import CERTIFICATE, KEYS
