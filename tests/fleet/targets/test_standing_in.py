@@ -157,7 +157,7 @@ async def test_a_token_travels_sealed_and_is_made_anew_in_time(cloud):
 
 async def test_with_certificates_there_is_no_token(cloud):
     """A device that comes in by its certificate is given none, and its order lives as long as ever."""
-    await stands(cloud)
+    await stands(cloud, auth="token")
     ordering(cloud)
     cloud.fleet.start(cloud.fleet.add_module("digits", fallback_hosts=("lab.example",)), cloud=terms_of(cloud))
     assert cloud.fleet.order("dev-a").slots["digits"].cloud.token is msgspec.UNSET
