@@ -85,8 +85,10 @@ from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
+from fleet.targets.standing_in import Tokens
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -186,7 +188,13 @@ def _build(
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director_in, life_s=settings.order_life_s, declared=registry.declared)
+    wished = Endpoints(registry, Sealer(folder), HostCertificates(authority))
+    orders = Orders(
+        metadata.director_in,
+        life_s=settings.order_life_s,
+        declared=registry.declared,
+        tokens=partial(Tokens, wished),
+    )
     service = settings.broker_certificate or folder.service
     make_tls = partial(
         tls_context,
@@ -270,7 +278,6 @@ def _build(
         send=link.publish,
         mishaps=mishaps,
     )
-    wished = Endpoints(registry, Sealer(folder))
     contents = Contents(
         database=database,
         registry=registry,

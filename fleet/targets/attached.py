@@ -176,6 +176,24 @@ def suits(found: Any, settings: Settings) -> None:
     kind_of(found.kind).suits(decoded(found), settings)
 
 
+def host_name(connection: Connection, name: str) -> str:
+    """Under which name clients find what lives on a target.
+
+    Raises:
+        Missing: there is none.
+    """
+    return str(decoded(row(connection, name)).name)
+
+
+def region(connection: Connection, name: str) -> str:
+    """In which region a target is, as whoever attached it said; empty: nobody did.
+
+    Raises:
+        Missing: there is none.
+    """
+    return str(decoded(row(connection, name)).region)
+
+
 def view(one: Any, count: int) -> dict[str, Any]:
     return {
         "name": one.name,

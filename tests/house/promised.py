@@ -166,6 +166,14 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/cargo/test_row_34_fallbacks.py::test_row_34_a_name_that_leads_to_this_device_is_not_asked",
         "tests/modules/test_manifest.py::test_refuses_settings_out_of_bounds",
     ),
+    "Where requests go that a device does not answer": (
+        "tests/modules/test_adjustable.py::test_data_that_may_not_go_there_do_not",
+        "tests/agent/test_verify.py::test_an_order_cannot_set_what_the_publisher_did_not_allow",
+        "tests/agent/gateway/test_cloud.py::test_an_impostor_is_not_asked",
+        "tests/agent/gateway/test_terms_of_the_cloud.py::test_nobody_is_sent_elsewhere",
+        "tests/journeys/test_fallback.py::test_a_hostile_address_leads_nowhere",
+        "tests/journeys/test_fallback.py::test_data_that_may_not_go_there_are_refused_before_any_order",
+    ),
     "The module's container": (
         "tests/journeys/test_isolation.py::test_it_can_open_no_connection",
         "tests/journeys/test_isolation.py::test_it_has_no_privilege",
@@ -185,6 +193,13 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/modules/test_leavings.py::test_filling_the_folder_is_bounded_by_the_modules_memory",
         "tests/attacks/modules/test_images.py::test_a_layer_is_unpacked_only_where_it_fits",
         "tests/attacks/cargo/test_rows_24_25_bundles.py::test_row_24_no_member_of_a_layer_leaves_its_container",
+    ),
+    "Devices at an endpoint": (
+        "tests/agent/gateway/test_devices_at_the_door.py::test_who_is_no_device_does_not",
+        "tests/agent/gateway/test_devices_at_the_door.py::test_another_authoritys_device_does_not",
+        "tests/agent/gateway/test_devices_at_the_door.py::test_a_revoked_device_is_told_so_on_a_connection_that_it_has",
+        "tests/fleet/targets/test_standing_in.py::test_a_token_travels_sealed_and_is_made_anew_in_time",
+        "tests/journeys/test_fallback.py::test_a_device_whose_certificate_is_revoked_is_told_so",
     ),
     "What serves in the cloud": (
         "tests/fleet/targets/test_endpoints.py::test_only_signed_modules_of_one_team_are_served",

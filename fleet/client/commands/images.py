@@ -1,19 +1,20 @@
 """``edgefleet images``: the container images that modules run in, in this user's workspace."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from fleet.client import config
 from fleet.client.images.docker_engine import docker_engine
-from fleet.client.images.image_build import GATEWAY
+from fleet.client.images.image_build import AGENT, GATEWAY, SERVER, Recipe
 from fleet.client.images.image_build import build_image as build_an_image
 from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import SCORING_IMAGE, Workspace
 from fleet.images_push import Registry, push
+from modules import __version__
 from modules.errors import BadSettings
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Image
@@ -21,6 +22,11 @@ from modules.manifest import Image
 app = typer.Typer(
     no_args_is_help=True, help="Build, add, list, save, push and remove the container images that modules run in."
 )
+
+
+_SERVER: Final = f"edgefleet-server:{__version__}"
+_AGENT: Final = f"edgefleet-agent:{__version__}"
+_OTHERS: Final[tuple[tuple[Recipe, str], ...]] = ((GATEWAY, GATEWAY_IMAGE), (SERVER, _SERVER), (AGENT, _AGENT))
 
 
 @app.command("build")
@@ -35,14 +41,33 @@ def build_image(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Build what stands before endpoints on a container host; it stays there.")
     ] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help=f"Build the fleet server's image ({_SERVER}); it stays in Docker.")
+    ] = False,
+    agent: Annotated[
+        bool, typer.Option("--agent", help=f"Build the agent's image ({_AGENT}); it stays in Docker.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="The image that one of these three is built upon (python:3.11-slim).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build the scoring image with Docker and bring it in, or the gateway's image of a container host."""
+    """Build the scoring image with Docker and bring it in, or an image of one of our other programs."""
     screen = Screen(as_json=as_json)
-    if gateway:
+    chosen = [one for one, wanted in zip(_OTHERS, (gateway, server, agent), strict=True) if wanted]
+    if len(chosen) > 1 or (base and not chosen):
+        raise BadSettings(
+            "these options do not go together",
+            element="images build",
+            remedy="give one of --gateway, --server and --agent; --base is for these alone",
+        )
+    if chosen:
+        ((recipe, usual),) = chosen
+        made = name or usual
         with docker_engine() as engine:
-            made = name or GATEWAY_IMAGE
-            image_id = build_an_image(GATEWAY, client=engine, name=made, progress=screen.remark)
+            image_id = build_an_image(
+                recipe, client=engine, name=made, base=base, extra_requirements=extra or (), progress=screen.remark
+            )
         screen.show({"name": made, "id": image_id}, lambda it: it.fields([("name", made), ("id", image_id)]))
         return
     with screen.progress() as step:

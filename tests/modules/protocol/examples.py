@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from modules import canonical, manifest, samples
 from modules.digests import Blob
-from modules.manifest import Adjustable, EntryScript, File, Image, Limits, Manifest, Proof, Runtime
+from modules.manifest import EntryScript, File, Image, Limits, Manifest, Proof, Runtime
 from modules.needs import Accelerator, Engine, HostFacts
 from modules.protocol import blobs, commands, content, enrollment, facts, order, report, telemetry
 from modules.samples import Exact, Numeric, Sample, Samples, TopK
+from modules.settable import Adjustable
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 BLOB = Blob(A, 70_000, B)
