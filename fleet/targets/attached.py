@@ -162,6 +162,20 @@ def row(connection: Connection, name: str) -> Any:
     return found
 
 
+def decoded(found: Any) -> Any:
+    """How the target of a row is reached."""
+    return msgspec.json.decode(found.attached, type=kind_of(found.kind).attached)
+
+
+def suits(found: Any, settings: Settings) -> None:
+    """Whether an endpoint on the target of a row can have these settings.
+
+    Raises:
+        Invalid: one of them means nothing there.
+    """
+    kind_of(found.kind).suits(decoded(found), settings)
+
+
 def host_name(connection: Connection, name: str) -> str:
     """Under which name clients find what lives on a target.
 
@@ -178,20 +192,6 @@ def region(connection: Connection, name: str) -> str:
         Missing: there is none.
     """
     return str(decoded(row(connection, name)).region)
-
-
-def decoded(found: Any) -> Any:
-    """How the target of a row is reached."""
-    return msgspec.json.decode(found.attached, type=kind_of(found.kind).attached)
-
-
-def suits(found: Any, settings: Settings) -> None:
-    """Whether an endpoint on the target of a row can have these settings.
-
-    Raises:
-        Invalid: one of them means nothing there.
-    """
-    kind_of(found.kind).suits(decoded(found), settings)
 
 
 def view(one: Any, count: int) -> dict[str, Any]:

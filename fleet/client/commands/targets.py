@@ -31,10 +31,10 @@ def attach(
         str, typer.Option(help="Name or address of the host or the nodes, as clients find them; an Ingress's pattern.")
     ] = "",
     gateway_image: Annotated[str, typer.Option(help="The gateway's image there.")] = GATEWAY_IMAGE,
+    bind: Annotated[str, typer.Option(help="For --docker: the host's address at which endpoints listen.")] = "",
     region: Annotated[
         str, typer.Option(help="Where it is (eu-west, berlin): modules say to which regions their data may go.")
     ] = "",
-    bind: Annotated[str, typer.Option(help="For --docker: the host's address at which endpoints listen.")] = "",
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
@@ -95,8 +95,8 @@ def attach(
     else:
         kind, attached = "kubernetes", cluster | {"namespace": namespace, "name": address}
         attached |= {"images": "registry" if registry else "present", "content_url": content_url or known.url}
-    attached |= {"gateway_image": gateway_image, "region": region}
     attached = {option: value for option, value in attached.items() if value}
+    attached |= {"gateway_image": gateway_image, "region": region}
     with Fleet(known) as fleet:
         done = fleet.attach_target(slug(name, what="target"), kind, attached)
     said_of_it = done["is"]

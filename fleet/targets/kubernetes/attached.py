@@ -46,8 +46,8 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``{endpoint}.models.example``; ``ingress_class`` and ``tls_secret`` are the Ingress's. Pods run on nodes of
     ``platform``, with an accelerator of this kind where a module has a runtime for it. ``content_url`` is the fleet
     server's address as pods reach it, ``content_ca`` a file of the authorities that they trust for it (empty: the
-    fleet's own). ``engine`` is the namespace's own id, so that another one is never taken for it. ``region`` is where
-    it is, as modules name it that say where their data may go.
+    fleet's own). ``engine`` is the namespace's own id, so that another one is never taken for it.
+    ``region`` is where it is, by which modules say whether their data may go there.
     """
 
     namespace: Namespace
@@ -70,6 +70,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     content_ca: Authorities = ""
     region: Region = ""
     engine: str = ""
+    region: Region = ""
 
 
 def check(attached: Attached) -> None:
@@ -141,6 +142,16 @@ def suits(attached: Attached, settings: Settings) -> None:
             f"endpoints of this target are exposed by {attached.expose}, which has its own port",
             element="port",
             remedy="leave it out",
+        )
+    if settings.devices and attached.expose == "Ingress":
+        raise Invalid(
+            "an Ingress ends TLS, so devices cannot show their certificates to the gateway",
+            element="devices",
+            remedy="attach a target that exposes endpoints by NodePort or LoadBalancer",
+        )
+    if settings.devices and not (settings.host_name or attached.name):
+        raise Invalid(
+            "devices have to know under which name they ask", element="host_name", remedy="say a name that leads there"
         )
 
 
