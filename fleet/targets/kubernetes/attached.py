@@ -68,7 +68,6 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accelerator: Literal["cpu", "nvidia"] = "cpu"
     content_url: Words
     content_ca: Authorities = ""
-    region: Region = ""
     engine: str = ""
     region: Region = ""
 
@@ -125,12 +124,6 @@ def suits(attached: Attached, settings: Settings) -> None:
     Raises:
         Invalid: one of them has no meaning here, or contradicts how the target was attached.
     """
-    if settings.devices and attached.expose == "Ingress":
-        raise Invalid(
-            "an Ingress ends TLS, so devices' certificates do not reach the endpoint",
-            element="devices",
-            remedy="leave it out, or choose a target that is exposed in another way",
-        )
     if settings.namespace not in {"", attached.namespace}:
         raise Invalid(
             f"endpoints of this target live in the namespace {attached.namespace}",
