@@ -80,7 +80,8 @@ def build_image(
     inside = ask(client, base_id, base)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
-        _collect(recipe, context, inside, extra_requirements, progress)
+        collect(recipe, context, inside, extra_requirements, progress)
+        (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
         return build(client, context, name, content, progress, arguments={"BASE": base})
 
 
@@ -100,8 +101,8 @@ def _content(recipe: Recipe, base: str, extra: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
-    """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
+def collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+    """Fill the build's context: every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
     own = make_own_wheel(wheels)
@@ -115,7 +116,6 @@ def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str]
         pins.write_text("\n".join(pins_of(recipe, inside)))
     if extra or not recipe.lock.is_file():
         pip(*fetch, f"--constraint={pins}", f"{own}[{recipe.extra}]", *extra)
-    (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
 
 
 def pins_of(recipe: Recipe, inside: Inside) -> list[str]:

@@ -86,7 +86,18 @@ def with_script(
     """
     if config.environment is not None:
         image = config.environment.build_image(client=engine, progress=print).image_id
-    image = image or _scoring_image(workspace, engine, step)
+    image = image or scoring_image(workspace, engine, step)
+    return Laid(image=image, variables=lay_script(workspace, folder, models, config, step), mounts={ROOT: folder})
+
+
+def lay_script(
+    workspace: Connection, folder: Path, models: Sequence[ModelVersion], config: InferenceConfig, step: Step
+) -> dict[str, str]:
+    """Models and a copy of the script, below the root of the application; returns the variables that name them.
+
+    Raises:
+        EdgefleetError: as the services that it calls.
+    """
     for model in models:
         with workspace.packed.staging() as packed:
             _fetch(workspace, model, packed, step)
@@ -102,7 +113,7 @@ def with_script(
         "AZUREML_MODEL_DIR": f"{MODELS}/{only.name}/{only.version}" if only else MODELS,
     }
     (folder / MODELS).mkdir(exist_ok=True)
-    return Laid(image=image, variables=variables, mounts={ROOT: folder})
+    return variables
 
 
 def copy_source(folder: Path, config: InferenceConfig) -> str:
@@ -178,10 +189,10 @@ def _image_of(manifest: Manifest, workspace: Connection, engine: Any, step: Step
     for image in workspace.packed.images():
         if image.manifest.sha256 in wanted:
             return held_image(engine, image, workspace.packed.blobs, step)
-    return _scoring_image(workspace, engine, step)
+    return scoring_image(workspace, engine, step)
 
 
-def _scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
+def scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
     """The id of the image that the workspace's modules run in; without one it is built, and stays in the engine."""
     packed = workspace.packed
     if packed.images():
