@@ -76,7 +76,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         settings = read(os.environ)
-        scorer = Scorer(sys.argv[1:])
+        scorer = Scorer(sys.argv[1:], port=settings.port)
         try:
             run(settings, scorer, stopping)
         finally:

@@ -110,10 +110,13 @@ class Folder:
             content_type = "application/json" if self._paths.suffix == ".json" else "application/octet-stream"
             answer = self._inputs.answer(name, version, body, content_type)
         except Poison as why:
-            self._set_aside(file, str(why))
-            answer = None
-        self._half.pop(name, None)
-        if answer is not None:
+            self._half.pop(name, None)
+            if self._set_aside(file, str(why)):
+                # Whoever moves it back wants it tried again.
+                self._inputs.receipts.forget(name)
+                return 1
+        else:
+            self._half.pop(name, None)
             self._write(str(self._paths.output_of(name)), answer)
             _log.info("%r is answered", name)
         self._inputs.receipts.settle(name, version)
@@ -134,8 +137,8 @@ class Folder:
             else:
                 return
 
-    def _set_aside(self, file: Path, why: str) -> None:
-        """Move the input out of the way, its reason beside it; where it cannot be moved it stays, and is settled."""
+    def _set_aside(self, file: Path, why: str) -> bool:
+        """Move the input out of the way, its reason beside it; returns whether it could be moved."""
         _log.error("%r is set aside: %s", file.name, why)
         place = self._root / POISON / self._paths.folder
         place.mkdir(parents=True, exist_ok=True)
@@ -144,6 +147,8 @@ class Folder:
             file.replace(place / file.name)
         except OSError as error:
             _log.warning("%r stays where it is: %s", file.name, error.strerror)
+            return False
+        return True
 
 
 def _version(known: os.stat_result) -> str:

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from modules.errors import NotReady
 
-PORT: Final = 5001
 _STOP_WITHIN_S: Final = 8.0
 # The server's own limit for a run is an hour; whoever waits for it waits a little longer.
 _TIMEOUT_S: Final = 3700.0
@@ -47,7 +46,7 @@ class Answer(NamedTuple):
 class Scorer:
     """The child; ``arguments`` are what the image gives the scoring server."""
 
-    def __init__(self, arguments: Sequence[str], *, port: int = PORT) -> None:
+    def __init__(self, arguments: Sequence[str], *, port: int) -> None:
         self._port = port
         command = [sys.executable, "-m", "modules.scoring", *arguments, "--host", "0.0.0.0", "--port", str(port)]
         self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  our own program

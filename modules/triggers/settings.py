@@ -20,7 +20,7 @@ _NAMES: Final = {
     "data": "EDGEFLEET_TRIGGER_DATA", "settle_s": "EDGEFLEET_TRIGGER_SETTLE_S", "broker": "EDGEFLEET_TRIGGER_BROKER",
     "password_file": "EDGEFLEET_TRIGGER_PASSWORD_FILE", "ca": "EDGEFLEET_TRIGGER_CA",
     "certificate": "EDGEFLEET_TRIGGER_CERTIFICATE", "key": "EDGEFLEET_TRIGGER_KEY",
-    "client": "EDGEFLEET_TRIGGER_CLIENT",
+    "client": "EDGEFLEET_TRIGGER_CLIENT", "port": "EDGEFLEET_TRIGGER_PORT",
 }  # fmt: skip
 # With them the scoring server asks for what the trigger has not got.
 _NOT_HERE: Final = ("EDGEFLEET_ACCESS_FILE", "EDGEFLEET_TLS_CERTIFICATE", "EDGEFLEET_TLS_KEY")
@@ -31,7 +31,7 @@ class TriggerSettings(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES.g
     """``kind`` is ``folder`` or ``topic``; inputs and outputs are patterns of paths below ``data``, or topics.
 
     A file is an input once nothing has changed in it for ``settle_s`` seconds. ``client`` names the session that the
-    broker keeps while the container is away, so every container has its own.
+    broker keeps while the container is away, so every container has its own. ``port`` is the scoring server's.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class TriggerSettings(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES.g
     certificate: str = ""
     key: str = ""
     client: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 5001
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -64,6 +64,8 @@ class Topic:
         self._lock = threading.Lock()
         self._connection = 0
         self._refused = ""
+        self._received = threading.Condition()
+        self._with_broker: set[int] = set()
         self._unsaid: dict[str, None] = {}
         properties: Any = Properties
         self._properties: Callable[[], Any] = lambda: properties(PacketTypes.PUBLISH)
@@ -129,16 +131,14 @@ class Topic:
         properties = self._properties()
         if mark is not None:
             properties.CorrelationData = mark
-        sent = self._client.publish(place, body, qos=1, properties=properties)
-        while not sent.is_published():
-            self._expect_let()
-            if self._inputs.stopping.is_set():
-                raise Stopping
-            # Raises while there is no connection: then the library sends it with the next one.
-            try:
-                sent.wait_for_publish(_LOOK_S)
-            except (RuntimeError, ValueError):
-                self._inputs.wait(_LOOK_S)
+        # Without a connection the library keeps it, and sends it with the next one.
+        number = self._client.publish(place, body, qos=1, properties=properties).mid
+        with self._received:
+            while number not in self._with_broker:
+                self._received.wait(_LOOK_S)
+                if self._inputs.stopping.is_set():
+                    raise Stopping
+            self._with_broker.discard(number)
         self._expect_let()
 
     def _expect_let(self) -> None:
@@ -168,9 +168,12 @@ class Topic:
         if any(one.is_failure for one in reasons):
             self._refused = f"the broker lets us not subscribe to {self._settings.input}: {reasons[0]}"
 
-    def _published(self, _client: Any, _data: Any, _number: int, reason: Any, _properties: Any) -> None:
+    def _published(self, _client: Any, _data: Any, number: int, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._refused = f"the broker takes no answer of ours: {reason}"
+        with self._received:
+            self._with_broker.add(number)
+            self._received.notify_all()
 
     def _arrived(self, _client: Any, _data: Any, message: Any) -> None:
         mark = getattr(message.properties, "CorrelationData", None) if message.properties else None

@@ -108,7 +108,8 @@ def package_service_bus_queue(
         UserErrorException: as :func:`package`.
     """
     return package(
-        workspace, models, inference_config, generate_dockerfile, functions_enabled=True, trigger=SERVICE_BUS_QUEUE_TRIGGER,
+        workspace, models, inference_config, generate_dockerfile, functions_enabled=True,
+        trigger=SERVICE_BUS_QUEUE_TRIGGER,
         input_queue_name=input_queue_name, output_queue_name=output_queue_name,
     )  # fmt: skip
 
