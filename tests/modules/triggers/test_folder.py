@@ -32,7 +32,7 @@ def watching(trigger):
 
 
 def come(place, program):
-    return until(lambda: place.is_file(), f"{place.name} is there", within_s=30, said=program.said)
+    return until(place.is_file, f"{place.name} is there", within_s=30, said=program.said)
 
 
 def test_each_file_has_its_answer_once(data, watching, counts):
@@ -91,7 +91,7 @@ def test_a_file_that_is_still_written_is_left_alone(data, trigger, counts):
 
 
 def test_poison_is_set_aside_with_its_reason(data, watching, counts):
-    """A request that is wrong at once, one that fails after three tries; the others go on, and moved back it is tried."""
+    """A wrong request at once, a failing one after three tries; the others go on, and moved back it is tried."""
     (data / "input/a-wrong.json").write_text('"wrong"')
     (data / "input/b-fails.json").write_text('"fails"')
     (data / "input/c-good.json").write_text("[1]")

@@ -36,7 +36,8 @@ class Site:
         lines = [
             f"listener {self.port} 127.0.0.1", f"cafile {folder}/ca.pem", f"certfile {folder}/ca.pem",
             f"keyfile {folder}/key.pem", "allow_anonymous false", f"password_file {folder}/passwords",
-            f"acl_file {folder}/acl", f"user {getpass.getuser()}", "persistence true", f"persistence_location {folder}/",
+            f"acl_file {folder}/acl", f"user {getpass.getuser()}", "persistence true",
+            f"persistence_location {folder}/",
         ]  # fmt: skip
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         command = [installed("mosquitto"), "-c", folder / "mosquitto.conf", "-v"]
@@ -49,14 +50,16 @@ class Site:
 
     def meet(self):
         """The application: what it is sent, with the mark it is known by."""
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, "application", protocol=mqtt.MQTTv5)
         client.username_pw_set("me", PASSWORD)
         client.tls_set(str(self.folder / "ca.pem"))
         client.on_connect = lambda client, *_: client.subscribe([("site/out", 1), ("site/out/poison", 1)])
         subscribed = threading.Event()
         client.on_subscribe = lambda *_: subscribed.set()
         client.on_message = self._take
-        client.connect("localhost", self.port)
+        kept = Properties(PacketTypes.CONNECT)
+        kept.SessionExpiryInterval = 3600
+        client.connect("localhost", self.port, clean_start=False, properties=kept)
         client.loop_start()
         assert subscribed.wait(20)
         self.client = client
@@ -74,7 +77,8 @@ class Site:
 
     def variables(self):
         return {
-            "EDGEFLEET_TRIGGER": "topic", "EDGEFLEET_TRIGGER_INPUT": "site/in/+", "EDGEFLEET_TRIGGER_OUTPUT": "site/out",
+            "EDGEFLEET_TRIGGER": "topic", "EDGEFLEET_TRIGGER_INPUT": "site/in/+",
+            "EDGEFLEET_TRIGGER_OUTPUT": "site/out",
             "EDGEFLEET_TRIGGER_BROKER": f"mqtts://me@localhost:{self.port}", "EDGEFLEET_TRIGGER_CLIENT": "trigger",
             "EDGEFLEET_TRIGGER_CA": str(self.folder / "ca.pem"),
             "EDGEFLEET_TRIGGER_PASSWORD_FILE": str(self.folder / "password"),
@@ -173,8 +177,7 @@ def test_poison_goes_to_a_topic_of_its_own(site, trigger, counts):
 
 
 def test_a_connection_that_breaks_over_an_answer_loses_nothing(site, trigger, counts):
-    """The broker ends while a message is scored: its answer comes in the next connection, and the message once more at
-    the most."""
+    """The broker ends while a message is scored: its answer comes in the next connection, and nothing is done twice."""
     program = trigger(**site.variables())
     program.start(connected(program))
     site.send('"fails"')
