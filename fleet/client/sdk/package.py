@@ -149,14 +149,14 @@ class ModelPackage:
     def get_container_registry(self) -> ContainerRegistry:
         """Where the base image of the Dockerfile is from, for ``docker login``.
 
-        Images are built in this machine's engine, and the usual base image is public: then all three are empty.
+        Images are built in this machine's engine, and the usual base image is public: then all three are None.
 
         Raises:
             WebserviceException: as :meth:`wait_for_creation`.
         """
         registry, found = self._ready().registry, ContainerRegistry()
-        found.address, found.username = registry.address, registry.username
-        found.password = registry.password
+        found.address, found.username = registry.address or None, registry.username or None
+        found.password = registry.password or None
         return found
 
     def pull(self) -> None:
