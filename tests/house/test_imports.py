@@ -35,7 +35,7 @@ _MQTT_DOORS = (
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
     "broker": set(),
-    "commands": {"broker", "deployments", "environments", "images", "local", "models", "publishing", "signing"},
+    "commands": {"broker", "deployments", "environments", "images", "local", "models", "publishing", "sdk", "signing"},
     "deployments": set(),
     "environments": {"images"},
     "images": set(),

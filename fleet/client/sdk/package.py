@@ -128,7 +128,7 @@ class ModelPackage:
         Raises:
             WebserviceException: it cannot be made, with the end of the log.
         """
-        for line in self._log.follow():
+        for line in self.lines():
             if show_output:
                 print(line)
         self._thread.join()
@@ -140,6 +140,10 @@ class ModelPackage:
             raise failed from self._error
         if self._error is not None:
             raise self._error
+
+    def lines(self) -> Iterator[str]:
+        """What is done, line by line, until it is made or has failed."""
+        return self._log.follow()
 
     def get_logs(self, decode: bool = True, offset: int = 0) -> str | bytes:
         """What was done so far, from a byte on; not decoded it is bytes in UTF-8."""

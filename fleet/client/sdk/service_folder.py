@@ -24,7 +24,7 @@ from fleet.client.publishing import pack
 from fleet.client.publishing.register import Model as Wanted
 from fleet.client.publishing.register import prepare
 from fleet.client.publishing.register_files import is_only_files
-from fleet.client.screen import Step
+from fleet.client.screen import Screen, Step
 from fleet.client.sdk import registry
 from fleet.client.sdk.connection import Connection
 from fleet.client.sdk.model_version import ModelVersion
@@ -197,12 +197,12 @@ def scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
     packed = workspace.packed
     if packed.images():
         return held_image(engine, packed.image(None), packed.blobs, step)
-    return build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
+    return build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=Screen(as_json=False).remark)
 
 
 def _workspace_image(workspace: Connection, engine: Any, step: Step) -> Image:
     packed = workspace.packed
     if packed.images():
         return packed.image(None)
-    made = build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
+    made = build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=Screen(as_json=False).remark)
     return take(engine, made, packed, step, SCORING_IMAGE)
