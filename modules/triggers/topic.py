@@ -158,7 +158,9 @@ class Topic:
             while not self._waiting.empty():
                 self._waiting.get_nowait()
         _log.info("connected to the broker%s", "" if flags.session_present else ", in a new session")
-        if not flags.session_present:
+        if flags.session_present:
+            _log.info("answering what comes at %s", self._settings.input)
+        else:
             client.subscribe(self._settings.input, qos=1)
 
     def _unreached(self, _client: Any, _data: Any) -> None:
@@ -167,6 +169,8 @@ class Topic:
     def _subscribed(self, _client: Any, _data: Any, _number: int, reasons: Any, _properties: Any) -> None:
         if any(one.is_failure for one in reasons):
             self._refused = f"the broker lets us not subscribe to {self._settings.input}: {reasons[0]}"
+        else:
+            _log.info("answering what comes at %s", self._settings.input)
 
     def _published(self, _client: Any, _data: Any, number: int, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

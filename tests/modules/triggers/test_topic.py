@@ -22,7 +22,7 @@ def site(tmp_path):
 
 
 def connected(program):
-    return lambda: "connected to the broker" in program.said()
+    return lambda: "answering what comes at" in program.said()
 
 
 def arrived(site, program, wanted):

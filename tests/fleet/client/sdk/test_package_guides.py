@@ -227,6 +227,7 @@ def test_a_function_by_queue(theirs, tmp_path):
         options = [word for name, value in told.items() for word in ("-e", f"{name}={value}")]
         mounted = [word for name in ("ca.pem", "password") for word in ("-v", f"{site.folder}/{name}:/site/{name}:ro")]
         with running("--network", "host", *options, *mounted, "my-own-name:queue") as container:
+            until(lambda: "answering what comes at" in said(container), "it is ready", within_s=60)
             site.send(DATA, topic="site/in", mark=b"7")
             wanted = ("site/out", [10, 20], b"7")
             until(lambda: wanted in site.got, "it is answered", within_s=60, said=lambda: said(container))
