@@ -7,22 +7,24 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Extras stay in the pins: pip before 24 would else take a newer release for `coverage[toml]` than the one that is pinned.
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--annotation-style line --no-strip-extras --quiet
-EXTRAS := agent broker client export fleet grpc hsm postgres scoring
+EXTRAS := agent broker client export fleet grpc hsm kubernetes postgres scoring
 # Large, and wanted only by those who convert such models: not in .venv.
 CONVERTERS := sklearn boosting tensorflow
-# Branch coverage, in percent, below which `make test` fails.
+# Branch coverage, in percent, below which `make coverage` fails.
 COVERAGE ?= 80
 ARGS ?=
-# Two files at a time: much of the suite waits for containers and brokers. A file's tests share what they start, and the
+# Four files at a time: much of the suite waits for containers and brokers. A file's tests share what they start, and the
 # longest files come first, so that none is left for the end.
-TOGETHER := -n 2 --dist loadfile tests/journeys tests/fleet tests/modules/scoring tests
+TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder tests/attacks tests/journeys tests/fleet tests/modules/scoring tests
+# What `make coverage` asks of pytest besides.
+MEASURE :=
 # Measures memory under load, so it runs alone.
 LOAD := tests/modules/scoring/test_load.py
 # Which of tests/benchmarks is run.
 NAME ?= journey
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo test test-long lint types unit journeys bench mutants clean
+.PHONY: help venv lock demo test coverage test-long lint types unit journeys bench mutants clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -50,8 +52,12 @@ test: ## all checks: as root on Debian it installs what they need, elsewhere it 
 	@deploy/ci/packages
 	@$(MAKE) --no-print-directory lint types
 	$(BIN)/python -m pytest $(LOAD) $(ARGS)
-	$(BIN)/python -m pytest --cache-clear $(TOGETHER) --ignore=tests/benchmarks --ignore=$(LOAD) --cov --cov-report= $(ARGS) \
-		|| $(BIN)/python -m tests.parts.again
+	$(BIN)/python -m pytest --cache-clear $(TOGETHER) --ignore=tests/benchmarks --ignore=$(LOAD) $(MEASURE) $(ARGS) \
+		|| $(BIN)/python -m tests.parts.again $(MEASURE) $(if $(MEASURE),--cov-append)
+
+# Apart, because it makes each test half as slow again.
+coverage: ## make test, and how much of the code its tests run
+	@$(MAKE) --no-print-directory test MEASURE="--cov --cov-report="
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 
 test-long: .venv/.stamp ## only the tests that take minutes or get gigabytes, which no other verb runs

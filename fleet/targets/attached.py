@@ -189,6 +189,24 @@ def row(connection: Connection, name: str) -> Any:
     return found
 
 
+def host_name(connection: Connection, name: str) -> str:
+    """Under which name clients find what lives on a target.
+
+    Raises:
+        Missing: there is none.
+    """
+    return msgspec.json.decode(row(connection, name).attached, type=Attached).name
+
+
+def region(connection: Connection, name: str) -> str:
+    """In which region a target is, as whoever attached it said; empty: nobody did.
+
+    Raises:
+        Missing: there is none.
+    """
+    return msgspec.json.decode(row(connection, name).attached, type=Attached).region
+
+
 def view(one: Any, count: int) -> dict[str, Any]:
     return {
         "name": one.name,

@@ -16,12 +16,20 @@ _BYTES: Final = 32
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS."""
+    """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS.
+
+    ``issued`` is a certificate of the fleet's own authority, with its key, where the operator has given none.
+    """
 
     primary: str
     secondary: str
     token_secret: bytes
     certificate_key: str = ""
+    issued: str = ""
+    issued_key: str = ""
+
+    def with_issued(self, certificate: str, key: str) -> "Secrets":
+        return msgspec.structs.replace(self, issued=certificate, issued_key=key)
 
 
 def made(*, primary: str = "", secondary: str = "", certificate_key: str = "") -> Secrets:

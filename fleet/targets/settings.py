@@ -34,8 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``cpu_cores`` and ``memory_mb`` (MiB) bound each replica; 0 MiB: what the module's manifest asks for. Each replica
     works on ``concurrent`` requests at a time, ``waiting`` more wait for ``wait_s`` seconds, and an answer may take
     ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
-    nothing. Pages of ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is
-    free. ``host_name`` stands in its address instead of the target's.
+    nothing. With ``devices`` those of this fleet come in by their own certificates, over TLS. Pages of
+    ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free.
+    ``host_name`` stands in its address instead of the target's.
     """
 
     cpu_cores: Cores = 1.0
@@ -46,9 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer_s: Seconds = 60.0
     auth: Literal["key", "token", "none"] = "key"
     token_life_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86400)] = 12 * 3600
+    devices: bool = False
     cors_origins: Annotated[tuple[Origin, ...], msgspec.Meta(max_length=64)] = ()
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    # The certificate with its chain, in PEM; empty: the endpoint speaks plain HTTP. Its key is among the secrets.
+    # The certificate with its chain, in PEM; empty: plain HTTP, or, for devices, one of the fleet's own authority. Its
+    # key is among the secrets.
     certificate: Annotated[str, msgspec.Meta(max_length=64 << 10)] = ""
     host_name: HostName = ""
     description: Text = ""

@@ -166,6 +166,14 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/cargo/test_row_34_fallbacks.py::test_row_34_a_name_that_leads_to_this_device_is_not_asked",
         "tests/modules/test_manifest.py::test_refuses_settings_out_of_bounds",
     ),
+    "Where requests go that a device does not answer": (
+        "tests/modules/test_adjustable.py::test_data_that_may_not_go_there_do_not",
+        "tests/agent/test_verify.py::test_an_order_cannot_set_what_the_publisher_did_not_allow",
+        "tests/agent/gateway/test_cloud.py::test_an_impostor_is_not_asked",
+        "tests/agent/gateway/test_terms_of_the_cloud.py::test_nobody_is_sent_elsewhere",
+        "tests/journeys/test_fallback.py::test_a_hostile_address_leads_nowhere",
+        "tests/journeys/test_fallback.py::test_data_that_may_not_go_there_are_refused_before_any_order",
+    ),
     "The module's container": (
         "tests/journeys/test_isolation.py::test_it_can_open_no_connection",
         "tests/journeys/test_isolation.py::test_it_has_no_privilege",
@@ -186,6 +194,13 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/modules/test_images.py::test_a_layer_is_unpacked_only_where_it_fits",
         "tests/attacks/cargo/test_rows_24_25_bundles.py::test_row_24_no_member_of_a_layer_leaves_its_container",
     ),
+    "Devices at an endpoint": (
+        "tests/agent/gateway/test_devices_at_the_door.py::test_who_is_no_device_does_not",
+        "tests/agent/gateway/test_devices_at_the_door.py::test_another_authoritys_device_does_not",
+        "tests/agent/gateway/test_devices_at_the_door.py::test_a_revoked_device_is_told_so_on_a_connection_that_it_has",
+        "tests/fleet/targets/test_standing_in.py::test_a_token_travels_sealed_and_is_made_anew_in_time",
+        "tests/journeys/test_fallback.py::test_a_device_whose_certificate_is_revoked_is_told_so",
+    ),
     "What serves in the cloud": (
         "tests/fleet/targets/test_endpoints.py::test_only_signed_modules_of_one_team_are_served",
         "tests/fleet/targets/test_plan.py::test_nobody_is_asked_before_it_is_ready",
@@ -194,6 +209,29 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "An endpoint's keys in a copy of the database": (
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",
+    ),
+    "A registry's password": (
+        "tests/fleet/test_images_push.py::test_credentials_go_to_no_other_host",
+        "tests/fleet/test_images_push.py::test_another_authority_is_not_believed",
+        "tests/fleet/test_images_push.py::test_what_is_no_address_is_refused_before_anything_is_sent",
+        "tests/fleet/test_images_push.py::test_the_signed_manifest_is_there_by_its_digest",
+    ),
+    "A pod's module": (
+        "tests/agent/content/test_content.py::test_a_tampered_block_is_never_written",
+        "tests/agent/content/test_content.py::test_metadata_that_is_older_than_the_settings_know_is_refused",
+        "tests/agent/content/test_content.py::test_another_root_is_refused",
+        "tests/agent/content/test_content.py::test_what_nobody_signed_is_refused",
+        "tests/agent/content/test_content.py::test_metadata_that_has_expired_is_refused",
+        "tests/fleet/targets/test_content.py::test_a_tampered_file_is_refused_though_the_server_itself_brings_it",
+    ),
+    "The content door of pods": (
+        "tests/fleet/targets/test_content.py::test_the_thief_of_a_token_reads_that_module_and_nothing_else",
+        "tests/fleet/targets/test_content.py::test_a_token_is_for_one_endpoint_and_one_module",
+        "tests/fleet/targets/test_content.py::test_a_token_of_one_version_is_none_of_another",
+        "tests/fleet/targets/test_content.py::test_an_expired_token_is_refused",
+        "tests/fleet/targets/test_content.py::test_another_teams_metadata_is_not_handed_out",
+        "tests/fleet/targets/test_content.py::test_so_many_blobs_are_on_their_way_at_a_time",
+        "tests/fleet/targets/test_content.py::test_whoever_guesses_has_to_wait",
     ),
     "An endpoint in the cloud from who has no key": (
         "tests/agent/gateway/test_endpoint.py::test_nobody_else_reaches_the_module",

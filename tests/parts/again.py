@@ -46,7 +46,7 @@ def main() -> int:
     sys.stdout.writelines(left)
     if not 0 < len(failed) <= most():
         return 1
-    command = [sys.executable, "-m", "pytest", "--cov", "--cov-append", "--cov-report=", *sys.argv[1:], *failed]
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:], *failed]
     status = subprocess.run(command, check=False).returncode
     if status == 0:
         sys.stdout.writelines(f"UNSTEADY: {test} failed in the suite and passed alone\n" for test in failed)

@@ -32,7 +32,7 @@ class FleetServer(NamedTuple):
     def client(self, token: str | None = None) -> httpx.Client:
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
-        verify = ssl.create_default_context(cafile=str(self.data.ca))
+        verify = trusting(self.data.ca)
         # The server ends what is idle for five seconds, which is as long as the library would go on with it.
         limits = httpx.Limits(keepalive_expiry=1)
         return httpx.Client(
@@ -41,6 +41,11 @@ class FleetServer(NamedTuple):
 
     def log(self) -> str:
         return (self.data.root.parent / "server.log").read_text()
+
+
+def trusting(ca: Path) -> ssl.SSLContext:
+    """TLS to whom this authority has certified, and to nobody else."""
+    return ssl.create_default_context(cafile=str(ca))
 
 
 def initialise(root: Path, database: str = "") -> Folder:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,13 +17,15 @@ def access(wanted: Wanted) -> dict[str, bytes]:
     """Without these it does not start."""
     settings = wanted.settings
     by_key = settings.auth != "token"
-    known = {
+    known: dict[str, Any] = {
         # The index is for us alone where clients come with tokens.
         "keys": wanted.keys if by_key else (key(wanted, "gateway"),),
         "token_secret": b"" if by_key else wanted.token_secret,
         "open": settings.auth == "none",
         "cors_origins": settings.cors_origins,
     }
+    if wanted.devices is not None:  # gateways of before do not know it
+        known["devices"] = wanted.devices
     found = {KEYS: msgspec.json.encode(known)}
     if settings.certificate:
         found |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}

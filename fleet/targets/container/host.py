@@ -18,6 +18,7 @@ from fleet.targets.container.plan import Group, Seen
 from fleet.targets.container.specs import DOOR, Names
 from fleet.targets.contract import Module, Standing, Wanted
 from modules import manifest as manifests
+from modules.bounds import Region
 from modules.digests import sha256
 from modules.errors import EdgefleetError, NotReady
 from modules.images import GATEWAY_IMAGE
@@ -43,6 +44,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     ``docker`` is the engine's address; ``ca``, ``certificate`` and ``key`` are files of the fleet server, for TLS.
     Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
     of the gateway's image there. ``engine`` is the engine's own id, so that another one is never taken for it.
+    ``region`` is where it is, by which modules say whether their data may go there.
     """
 
     docker: str
@@ -53,6 +55,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "127.0.0.1"
     gateway_image: str = GATEWAY_IMAGE
     engine: str = ""
+    region: Region = ""
 
 
 class ContainerHost:

@@ -64,7 +64,8 @@ def made(request, tmp_path):
     database = Database.of(url, folder.database)
     yield House(folder, database), {"database": url} if url else {}
     database.close()
-    _close_connections(url.rpartition("/")[2])
+    if url:
+        _close_connections(url.rpartition("/")[2])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fleet.client.sdk import (
     Webservice,
     WebserviceException,
 )
-from fleet.client.sdk.exceptions import UserErrorException
+from fleet.client.sdk.exceptions import ComputeTargetException, UserErrorException
 from fleet.client.workspace import Workspace as Packed
 from modules.errors import NeedsOperator
 from tests.parts import docker as parts
@@ -259,11 +259,11 @@ def test_what_cannot_be_is_said_before_anything_starts(ws, deploy, words, script
     assert LocalWebservice.list(ws) == []
 
 
-def test_clouds_are_not_available_yet(ws, words):
-    """One clear error for every configuration that is not of this machine, and none that half works."""
+def test_a_cloud_needs_a_target(ws, words):
+    """Where none is attached, every configuration that is not of this machine says so, and how to attach one."""
     model = words()
     for config in (AciWebservice.deploy_configuration(cpu_cores=1), AksWebservice.deploy_configuration(), None):
-        with pytest.raises(WebserviceException, match="not available yet"):
+        with pytest.raises(ComputeTargetException, match="edgefleet targets attach"):
             Model.deploy(ws, "cloud", [model], InferenceConfig("score.py"), config)
 
 
