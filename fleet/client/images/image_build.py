@@ -92,7 +92,8 @@ def build_image(
     inside = ask(client, base_id, base)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
-        _collect(recipe, context, inside, extra_requirements, progress)
+        collect(recipe, context, inside, extra_requirements, progress)
+        (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
         return build(client, context, name, content, progress, arguments={"BASE": base})
 
 
@@ -113,8 +114,8 @@ def _content(recipe: Recipe, base: str, extra: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
-    """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
+def collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+    """Fill the build's context: every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
     own = make_own_wheel(wheels)
@@ -129,7 +130,6 @@ def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str]
         pip(*fetch, f"--constraint={pins}", f"{own}[{','.join(recipe.extras)}]", *extra)
     for folder in recipe.folders:
         shutil.copytree(folder, context / folder.name)
-    (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
 
 
 def pins_of(recipe: Recipe, inside: Inside) -> list[str]:
