@@ -15,6 +15,7 @@ from fleet import errors
 from fleet.api import (
     audit,
     auto_rollouts,
+    batch_jobs,
     commands,
     devices,
     endpoints,
@@ -83,6 +84,8 @@ from fleet.setup import SERVICE, opened
 from fleet.targets.attached import Targets
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.job_duty import BringingJobs
+from fleet.targets.jobs import BatchJobs
 from fleet.targets.secrets import Sealer
 from fleet.upkeep import Upkeep
 from modules import __version__
@@ -132,7 +135,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints)
+    cloud = (targets_api, endpoints, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -268,7 +271,7 @@ def _build(
         mishaps=mishaps,
     )
     targets = Targets(fleet=authority.mark, blobs=blobs)
-    wished = Endpoints(registry, Sealer(folder))
+    wished, asked = Endpoints(registry, Sealer(folder)), BatchJobs(registry)
     background = Background(
         database=database,
         clock=clock,
@@ -295,6 +298,7 @@ def _build(
         ),
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
+        bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -326,6 +330,7 @@ def _build(
         heads=heads,
         targets=targets,
         endpoints=wished,
+        jobs=asked,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,

@@ -31,6 +31,7 @@ from fleet.rights import Rights
 from fleet.settings import Settings
 from fleet.targets.attached import Targets
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.jobs import BatchJobs
 from fleet.upkeep import Upkeep
 
 
@@ -72,6 +73,7 @@ class Services:
     upkeep: Upkeep
     targets: Targets
     endpoints: Endpoints
+    jobs: BatchJobs
     notes: tuple[str, ...]
     leads: Callable[[], bool]
     wake: Callable[[], None]

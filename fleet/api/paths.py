@@ -39,6 +39,10 @@ def _endpoint(endpoint: str) -> Slug:
     return slot_name(endpoint)
 
 
+def _job(job: str) -> Slug:
+    return slot_name(job)
+
+
 def _digest(name: str) -> Digest:
     return digest(name)
 
@@ -65,5 +69,6 @@ WaitingPath = Annotated[DeviceId, Depends(_waiting)]
 DigestPath = Annotated[Digest, Depends(_digest)]
 TargetPath = Annotated[Slug, Depends(_target)]
 EndpointPath = Annotated[Slug, Depends(_endpoint)]
+JobPath = Annotated[Slug, Depends(_job)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

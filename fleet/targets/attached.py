@@ -1,5 +1,6 @@
 """Which targets are attached: rows, and the objects that speak to them."""
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from fleet import events
 from fleet.blobs import Blobs
 from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
-from fleet.target_tables import endpoints, targets
+from fleet.target_tables import endpoints, jobs, targets
 from fleet.targets.container.engine import check_address
 from fleet.targets.container.host import Attached, ContainerHost
 from fleet.targets.contract import Target
@@ -21,6 +22,7 @@ from modules.names import Slug
 T = TypeVar("T")
 CONTAINER: Final = "container"
 _SHOWN: Final = 5
+_VOLUME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
 
 
 # So much is asked of one target at a time, and so many requests of people may wait for it.
@@ -112,6 +114,8 @@ def read(kind: str, given: dict[str, Any]) -> Attached:
         known = ", ".join(Attached.__struct_fields__)
         raise Invalid(str(error), element="attached", remedy=f"there are {known}") from error
     check_address(attached.docker)
+    for place in filter(None, attached.batch_places.split(",")):
+        _check_place(place)
     whole = attached.ca and attached.certificate and attached.key
     if attached.docker.startswith(("tcp://", "https://")) and not whole:
         raise Invalid(
@@ -122,6 +126,22 @@ def read(kind: str, given: dict[str, Any]) -> Attached:
     return attached
 
 
+def _check_place(place: str) -> None:
+    """A folder or a volume as batch jobs may use it.
+
+    Raises:
+        Invalid: it is neither, or it holds what is the fleet's own.
+    """
+    folder = place.startswith("/") and place != "/" and ".." not in place.split("/")
+    if not folder and not _VOLUME.fullmatch(place):
+        raise Invalid(
+            f"{place[:100]!r} is no folder and no volume of a host", element="batch_places",
+            remedy="write /an/absolute/path or a volume's name, commas between",
+        )  # fmt: skip
+    if place.startswith("edgefleet."):
+        raise Invalid("the volume is the fleet's own", element=place[:100], remedy="name another")
+
+
 def attach(connection: Connection, now: float, name: Slug, kind: str, attached: Attached, *, by: str) -> None:
     """Take a target into use, or change how it is reached.
 
@@ -129,11 +149,11 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
         Conflict: endpoints live on it, and it would be another engine.
     """
     before = connection.execute(select(targets).where(targets.c.name == name)).one_or_none()
-    if before is not None and _endpoints_on(connection, name):
+    if before is not None and _living_on(connection, name):
         engine = msgspec.json.decode(before.attached, type=Attached).engine
         if engine and engine != attached.engine:
             raise Conflict(
-                "endpoints live there, and this is another engine: they would serve on at the old one",
+                "endpoints or batch jobs live there, and this is another engine: they would go on at the old one",
                 element=f"target {name}",
                 remedy="attach it under another name",
             )
@@ -152,21 +172,42 @@ def detach(connection: Connection, now: float, name: str, *, abandon: bool = Fal
         Conflict: endpoints live there.
     """
     row(connection, name)
-    left = _endpoints_on(connection, name)
+    left = _living_on(connection, name)
     if left and not abandon:
         raise Conflict(
-            f"endpoints live there: {', '.join(left[:_SHOWN])}",
+            f"endpoints or batch jobs live there: {', '.join(left[:_SHOWN])}",
             element=f"target {name}",
             remedy="remove them first; or abandon them, if the target will never answer again",
         )
     connection.execute(delete(endpoints).where(endpoints.c.target == name))
+    connection.execute(delete(jobs).where(jobs.c.target == name))
     connection.execute(delete(targets).where(targets.c.name == name))
     said = f"; abandoned there: {', '.join(left)}" if left else ""
     events.record(connection, now, "target-detached", f"the target {name} is detached{said}", by=by)
 
 
-def _endpoints_on(connection: Connection, target: str) -> list[str]:
-    return list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
+def check_places(connection: Connection, name: str, inputs: str, outputs: str) -> None:
+    """Whether batch jobs on a target may read the one place of its host and write to the other.
+
+    Raises:
+        Missing: there is no such target.
+        Invalid: it was not attached with them, or both are the same.
+    """
+    known = msgspec.json.decode(row(connection, name).attached, type=Attached).batch_places.split(",")
+    for place in (inputs, outputs):
+        if not place or place not in known:
+            raise Invalid(
+                "the target was not attached with this place for batch jobs",
+                element=place[:100] or "place",
+                remedy=f"use one of: {', '.join(filter(None, known)) or 'none'}; or attach it with --batch-place",
+            )
+    if inputs == outputs:
+        raise Invalid("inputs and outputs are the same place", element=inputs, remedy="name two")
+
+
+def _living_on(connection: Connection, target: str) -> list[str]:
+    left = list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
+    return left + list(connection.scalars(select(jobs.c.name).where(jobs.c.target == target, jobs.c.on_target == 1)))
 
 
 def every(connection: Connection) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """A folder of inputs through a module in the real scoring image, by the commands that an engineer types."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -12,7 +14,8 @@ from modules import manifest
 from modules.digests import measure_bytes
 from tests.parts import digits
 from tests.parts import docker as docker_parts
-from tests.parts.programs import until
+from tests.parts.presence import engine_socket
+from tests.parts.programs import CommandFailed, until
 
 SLOW = """
 import json, os, time
@@ -120,3 +123,114 @@ def test_killed_it_goes_on(system, engine, folders, tmp_path):
     assert [one["answer"] for one in lines(outputs / "answers.jsonl")] == [f"{n}!" for n in range(120) if n != 7]
     assert [one["kind"] for one in lines(outputs / "set-aside.jsonl")] == ["poison"]
     assert not running(engine, outputs)
+
+
+# On a target
+
+
+@pytest.fixture(scope="module")
+def slow(system, tmp_path_factory):
+    """A signed module with a script that takes its time."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "source").mkdir()
+    (folder / "source/score.py").write_text(SLOW)
+    (folder / "model.txt").write_text("none")
+    (folder / "one.json").write_text('{"body": "a"}')
+    options = ["--entry-script", "score.py", "--source-dir", folder / "source", "--sample", folder / "one.json"]
+    return system.sign(system.register(folder / "model.txt", "slow", *options))
+
+
+@pytest.fixture(scope="module")
+def places(system, engine, tmp_path_factory):
+    """This machine's engine as a target, with a folder for inputs and a volume for answers."""
+    folder = tmp_path_factory.mktemp("inputs")
+    folder.chmod(0o755)
+    volume = engine.volumes.create(f"batch-journey-{os.getpid()}").name
+    system.cli("targets", "attach", "batch-host", "--docker", f"unix://{engine_socket()}",
+               "--gateway-image", docker_parts.gateway_image(engine),
+               "--batch-place", folder, "--batch-place", volume)  # fmt: skip
+    yield folder, volume
+    engine.volumes.get(volume).remove(force=True)
+
+
+def start(system, places, name, module, *more):
+    folder, volume = places
+    return system.cli("batch", "start", name, "--target", "batch-host", "--module", module,
+                      "--inputs", folder, "--outputs", volume, *more)  # fmt: skip
+
+
+def answers_in(engine, volume, path):
+    """A file of the volume, once its job is gone."""
+    image = docker_parts.scoring_image(engine)
+    reader = engine.containers.create(image, volumes={volume: {"bind": "/v", "mode": "ro"}})
+    try:
+        stream, _ = reader.get_archive(f"/v/{path}")
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+            return [json.loads(line) for line in tar.extractfile(tar.getmembers()[0]).read().splitlines()]
+    finally:
+        reader.remove(force=True)
+
+
+def of_job(engine, name):
+    label = {"label": f"edgefleet.cloud.job={name}"}
+    containers = engine.containers.list(all=True, filters=label, ignore_removed=True)
+    return [one.id for one in containers] + [one.name for one in engine.volumes.list(filters=label)]
+
+
+def job(system, name, wanted, within_s=90):
+    def there():
+        found = system.api(f"batch-jobs/{name}")
+        return found if wanted(found) else None
+
+    return until(there, f"batch job {name}", within_s=within_s,
+                 said=lambda: json.dumps(system.api(f"batch-jobs/{name}")))  # fmt: skip
+
+
+def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, places, slow):
+    """The container is killed, then the server: each input counts once, poison is set aside, and nothing is left."""
+    folder, volume = places
+    (folder / "a.jsonl").write_text("".join(f'"{"die" if n == 7 else n}"\n' for n in range(200)))
+    start(system, places, "night", slow, "--mini-batch", "2")
+    job(system, "night", lambda one: one["state"] == "running")
+    (container,) = engine.containers.list(filters={"label": "edgefleet.cloud.job=night"})
+    host = container.attrs["HostConfig"]
+    assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == ("none", True, ["ALL"])
+    container.kill()
+    job(system, "night", lambda one: one["starts"] == 2)
+    assert "job" in system.cli("batch", "logs", "night")
+    system.kill_server()
+    system.start_server()
+    done = system.cli("batch", "show", "night", "--wait")
+    assert (done["state"], done["answered"], done["set_aside"], done["starts"]) == ("done", 199, 1, 2), done
+    until(lambda: not of_job(engine, "night"), "nothing is left of it", within_s=30)
+    found = answers_in(engine, volume, "night/answers.jsonl")
+    assert [one["answer"] for one in found] == [f"{n}!" for n in range(200) if n != 7]
+    assert [one["kind"] for one in answers_in(engine, volume, "night/set-aside.jsonl")] == ["poison"]
+    assert any("batch-done" in json.dumps(one) for one in system.api("events?limit=20"))
+
+
+def test_a_job_that_is_cancelled_leaves_nothing_and_goes_on_under_its_name(system, engine, places, slow):
+    """Its answers so far stay: the next job of that name needs fewer."""
+    folder, _ = places
+    (folder / "a.jsonl").write_text("".join(f'"{n}"\n' for n in range(100)))
+    start(system, places, "again", slow)
+    job(system, "again", lambda one: one["state"] == "running" and one["answered"] >= 0)
+    system.cli("batch", "cancel", "again")
+    until(lambda: not of_job(engine, "again"), "nothing is left of it", within_s=40)
+    job(system, "again", lambda one: one["state"] == "cancelled")
+    assert until(lambda: tried(system, places, slow), "the name is free", within_s=20)
+    done = system.cli("batch", "show", "again", "--wait")
+    assert (done["state"], done["answered"]) == ("done", 100)
+    (folder / "b.json").write_text('"z"')
+    assert until(lambda: tried(system, places, slow), "the name is free", within_s=20)
+    failed = job(system, "again", lambda one: one["state"] == "failed")
+    assert "other inputs" in failed["why"]
+    until(lambda: not of_job(engine, "again"), "nothing is left of it", within_s=40)
+
+
+def tried(system, places, slow):
+    """Start it, if the last one of its name has gone."""
+    try:
+        return start(system, places, "again", slow)
+    except CommandFailed:
+        return None

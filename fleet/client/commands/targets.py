@@ -24,6 +24,10 @@ def attach(
     address: Annotated[str, typer.Option(help="The host's name or address, as clients of endpoints find it.")] = "",
     bind: Annotated[str, typer.Option(help="The address of the host at which endpoints listen.")] = "127.0.0.1",
     gateway_image: Annotated[str, typer.Option(help="The gateway's image on that host.")] = GATEWAY_IMAGE,
+    batch_place: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder or volume of the host that batch jobs may use; may be repeated."),
+    ] = None,
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
@@ -32,6 +36,7 @@ def attach(
 ) -> None:
     """Attach a container host, if it answers and has the gateway's image; or change how it is reached."""
     attached = {"docker": docker, "bind": bind, "name": address or bind, "gateway_image": gateway_image}
+    attached |= {"batch_places": ",".join(batch_place)} if batch_place else {}
     attached |= {option: str(file) for option, file in (("ca", ca), ("certificate", certificate), ("key", key)) if file}
     with Fleet(config.load()) as fleet:
         done = fleet.attach_target(slug(name, what="target"), "container", attached)

@@ -14,9 +14,10 @@ from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble
 from fleet.targets.container import content, door, observed, plan, specs
 from fleet.targets.container.engine import connect, run, translated
+from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Group, Seen
 from fleet.targets.container.specs import DOOR, Names
-from fleet.targets.contract import Module, Standing, Wanted
+from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import EdgefleetError, NotReady
@@ -42,7 +43,8 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 
     ``docker`` is the engine's address; ``ca``, ``certificate`` and ``key`` are files of the fleet server, for TLS.
     Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
-    of the gateway's image there. ``engine`` is the engine's own id, so that another one is never taken for it.
+    of the gateway's image there. ``batch_places`` are the folders and volumes of the host that batch jobs may use, with
+    commas between. ``engine`` is the engine's own id, so that another one is never taken for it.
     """
 
     docker: str
@@ -52,6 +54,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     bind: str = "127.0.0.1"
     name: str = "127.0.0.1"
     gateway_image: str = GATEWAY_IMAGE
+    batch_places: str = ""
     engine: str = ""
 
 
@@ -131,6 +134,26 @@ class ContainerHost:
             self._forget_images()
         self._files.pop(endpoint, None)
         return True
+
+    def bring_job(self, job: Job) -> JobStanding:
+        with translated(self._attached.docker):
+            platform = self._platform(self._info())
+            return self._jobs.bring(job, content.runtime_for(job.module, platform), self._tag)
+
+    def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
+        with translated(self._attached.docker):
+            return self._jobs.logs(name, lines=lines)
+
+    def end_job(self, name: Slug) -> bool:
+        with translated(self._attached.docker):
+            self._info()
+            self._jobs.end(name)
+            self._forget_images()
+        return True
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(self._api, self._fleet, self._blobs, tuple(filter(None, self._attached.batch_places.split(","))))
 
     def close(self) -> None:
         if self._client is not None:
