@@ -37,16 +37,12 @@ class Schedule:
         self._again: list[tuple[float, int, How]] = []
         self._size = size
         self._asked = 0
-        self._exclusive = False
 
     def next(self, now: float) -> Turn | None:
         """What to ask now; None where there is nothing at this moment."""
-        if self._exclusive:
-            return None
         turn = self._due(now) or self._fresh()
         if turn is None and not self._asked and not self._again and self._last:
             turn = Turn((self._last.pop(0),), "exclusive")
-            self._exclusive = True
         if turn is not None:
             self._asked += len(turn.items)
         return turn
@@ -54,7 +50,6 @@ class Schedule:
     def done(self, turn: Turn) -> None:
         """All of it has an outcome; what is to be asked again was said before."""
         self._asked -= len(turn.items)
-        self._exclusive = False
 
     def again(self, item: int, now: float, pauses: int, how: How) -> None:
         """Ask it once more, after a pause that doubles with each of the ``pauses`` before."""
@@ -66,7 +61,7 @@ class Schedule:
 
     def wait(self, now: float) -> float | None:
         """Seconds until something is due; None: only the end of what is being asked brings anything."""
-        if self._exclusive or not self._again:
+        if not self._again:
             return None
         return max(0.0, self._again[0][0] - now)
 

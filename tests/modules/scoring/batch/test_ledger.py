@@ -64,11 +64,13 @@ def test_a_journal_cut_at_any_byte_loses_at_most_its_end(tmp_path):
             ledger.begin(0, [item], alone=False)
             ledger.answered(0, item, b'{"a":%d}' % item)
     whole = (tmp_path / "worker-0.jsonl").read_bytes()
-    for cut in range(0, len(whole), 3):
-        (tmp_path / "worker-0.jsonl").write_bytes(whole[:cut] + random.Random(cut).choice([b"", b"\0\0\0", b"{\n"]))
+    # Before the end of a line, too, where it reads as if it were whole.
+    for cut in sorted({*range(0, len(whole), 3), *(place for place, byte in enumerate(whole) if byte == ord("\n"))}):
+        end = b"" if whole[cut] == ord("\n") else random.Random(cut).choice([b"", b"\0\0\0", b"{\n"])
+        (tmp_path / "worker-0.jsonl").write_bytes(whole[:cut] + end)
         with opened(tmp_path) as ledger:
             kept = whole[:cut].rpartition(b"\n")[0].count(b"answer")
-            assert [item for item, _ in ledger.answers()] == list(range(kept))
+            assert [item for item, _ in ledger.answers()] == list(range(kept)), cut
             for item in list(ledger.open_items()):
                 ledger.answered(0, item, b"{}")
         with opened(tmp_path) as ledger:

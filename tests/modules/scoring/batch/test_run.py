@@ -78,6 +78,8 @@ def test_poison_is_set_aside_and_the_rest_goes_on(batch, script, tmp_path):
     assert {x: one["kind"] for x, one in found.items()} == {
         "die": "poison", "hang": "poison", "wrong": "failed", "end": "poison",
     }  # fmt: skip
+    # Nobody else was blamed for an end on the way.
+    assert (batch.state / "worker-0.jsonl").read_bytes().count(b'"died"') == 3
     assert "SIGKILL" in found["die"]["reason"]
     assert "1 s" in found["hang"]["reason"]
     assert "never" in found["wrong"]["reason"]
