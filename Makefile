@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Extras stay in the pins: pip before 24 would else take a newer release for `coverage[toml]` than the one that is pinned.
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--annotation-style line --no-strip-extras --quiet
-EXTRAS := agent broker client export fleet grpc hsm postgres scoring
+EXTRAS := agent broker client export fleet grpc hsm kubernetes postgres scoring
 # Large, and wanted only by those who convert such models: not in .venv.
 CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make coverage` fails.

@@ -59,7 +59,7 @@ def _work_towards(
 def _beside(ordered: SlotOrder) -> dict[str, Any]:
     """What an order says besides the module, by the target's names; it may change at any time."""
     return {
-        "routing": Routing(fallback=ordered.fallback),
+        "routing": Routing(fallback=ordered.fallback, cloud=ordered.cloud or None),
         "windows": ordered.windows or (),
         "secrets": ordered.secrets or {},
         "measure": ordered.measure or None,

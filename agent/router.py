@@ -1,6 +1,8 @@
 """Hands the routing table to the gateway whenever the rows make another one."""
 
 import asyncio
+import importlib
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +12,15 @@ from agent import answering
 from agent import identity as identities
 from agent.gateway import table as gateway_table
 from agent.identity import CERTIFICATE, KEY
-from agent.routes import table
+from agent.routes import authorities_file, elsewhere, table, token_file
+from agent.slots import Slot
 from agent.store import ORDER, Store
+from modules.errors import EdgefleetError
+from modules.names import DeviceId
+from modules.protocol.order import SEALED_AS
 from modules.protocol.routing import Table
+
+_log = logging.getLogger(__name__)
 
 # A module that is down waits for this answer before it is started again.
 _LOST_WITHIN_S: Final = 2.0
@@ -21,7 +29,8 @@ _LOST_WITHIN_S: Final = 2.0
 class Router:
     """Writes the table; called after each change that moves traffic, before the next side effect."""
 
-    def __init__(self, path: Path, store: Store, identity: Path, gateway: str = "") -> None:
+    def __init__(self, path: Path, store: Store, identity: Path, gateway: str = "", *, device: DeviceId) -> None:
+        self._device = device
         self._gateway = gateway
         self._path = path
         self._store = store
@@ -40,9 +49,13 @@ class Router:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if any(route.fallback for route in draft.slots.values()):
             self._share_identity()
+        files = {name for slot in slots for name in self._share_terms(slot)}
         numbered = msgspec.structs.replace(draft, generation=self._store.count("generation"))
         gateway_table.write(self._path, numbered)
         self._last, self.generation = draft, numbered.generation
+        for old in self._path.parent.glob("cloud-*"):
+            if old.name not in files:
+                old.unlink()
 
     def renewed(self) -> None:
         """The device has another certificate: the gateway gets it, and the next table, by which it learns that."""
@@ -88,3 +101,28 @@ class Router:
             shared = self._path.parent / name
             if not shared.exists() or shared.read_bytes() != data:
                 gateway_table.replace(shared, data)
+
+    def _share_terms(self, slot: Slot) -> list[str]:
+        """Put what a slot's endpoint in the cloud needs beside the table: its authorities, and the token for it.
+
+        A token that cannot be opened is left out: then the gateway says that it is not there, and asks nobody.
+        """
+        cloud = elsewhere(slot)
+        wanted = {authorities_file(cloud): cloud.ca.encode()} if cloud and cloud.ca else {}
+        if cloud and cloud.token:
+            name = token_file(slot, cloud.token.version)
+            if (self._path.parent / name).exists():
+                return [*self._written(wanted), name]
+            files = importlib.import_module("agent.secret_files")
+            try:
+                opened = files.opened(self._identity, self._device, slot.slot, {SEALED_AS: cloud.token})
+                wanted[name] = opened[SEALED_AS]
+            except (EdgefleetError, OSError) as error:
+                _log.warning("%s: the token for its endpoint in the cloud cannot be used: %s", slot.slot, error)
+        return self._written(wanted)
+
+    def _written(self, files: dict[str, bytes]) -> list[str]:
+        for name, data in files.items():
+            if not (self._path.parent / name).exists():
+                gateway_table.replace(self._path.parent / name, data)
+        return list(files)

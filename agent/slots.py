@@ -9,7 +9,7 @@ from hardware.container import Access
 from modules.errors import EdgefleetError
 from modules.names import Digest, Slug
 from modules.protocol.measured import Measured
-from modules.protocol.order import Measure, Secret, SettingValue, Window
+from modules.protocol.order import Cloud, Measure, Secret, SettingValue, Window
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
 from modules.words import printable
@@ -30,9 +30,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where requests go besides the instance: to ``fallback`` when nobody here answers."""
+    """Where requests go besides the instance: to ``fallback`` when nobody here answers, or as ``cloud`` says."""
 
     fallback: str | None = None
+    cloud: Cloud | None = None
+
+    @property
+    def elsewhere(self) -> Cloud | None:
+        return self.cloud or (Cloud(url=self.fallback) if self.fallback is not None else None)
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from agent.shelf import Shelf
 from agent.store import Store
 from agent.trust_worker import TrustWorker
 from modules import signing
-from modules.adjustable import check_fallback, check_secrets, check_settings
+from modules.adjustable import check_data, check_fallback, check_secrets, check_settings
 from modules.bounds import MAX_TIME
 from modules.errors import LinkLost, Untrusted
 from modules.manifest import LIMIT as MANIFEST_LIMIT
@@ -112,7 +112,9 @@ class Verifier:
                 raise Untrusted("the manifest names another module than its path", element=slot.manifest)
             check_settings(manifest, slot.settings)
             check_secrets(manifest, slot.secrets or ())
-            check_fallback(slot.fallback, (*manifest.fallback_hosts, *self._fallback_hosts))
+            cloud = slot.elsewhere
+            check_data(manifest, cloud.region if cloud else None)
+            check_fallback(cloud.url if cloud else None, (*manifest.fallback_hosts, *self._fallback_hosts))
             if came:  # not kept before, so that what is refused leaves nothing on this disk
                 self._shelf.keep_manifest(slot.digest, came)
         learned = learned_time(clock=clock, built=BUILT, known=checked.known, issued=_time(order.issued))

@@ -136,7 +136,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
     )
     known = engines(settings, identity, installations.ensure(settings))
     host = Host(known, Path(settings.state))
-    router = Router(settings.table, store, settings.identity, settings.gateway_address)
+    router = Router(settings.table, store, settings.identity, settings.gateway_address, device=identity.device)
     outbox = Outbox(
         device=identity.device,
         store=store,

@@ -19,7 +19,7 @@ from fleet.audit import local
 from fleet.broker_config import CONNECTIONS, MEMORY_MB, render
 from fleet.connections import BoundedServer, Pace, paced
 from fleet.db import in_words
-from fleet.folder import ONLINE_ROLES, Folder
+from fleet.folder import ONLINE_ROLES, Folder, write_secret
 from fleet.offline_keys import refuse
 from fleet.online_keys import stage
 from fleet.people import operator_commands, operators, passwords
@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _init(settings: Settings, options: argparse.Namespace) -> int:
     folder = Folder(settings.data)
+    if options.once and folder.ca.exists() and not folder.unfinished.exists():
+        print(f"The fleet in {folder.root} was made before.")
+        return 0
     token = initialise(
         folder,
         time.time,
@@ -83,6 +86,11 @@ def _init(settings: Settings, options: argparse.Namespace) -> int:
     )
     print(f"The fleet's CA: {folder.ca}")
     name, password = _first_operator(settings)
+    if options.password_file is not None:
+        write_secret(options.password_file, password.encode() + b"\n")
+        print(f"The first operator is {name!r}; the password, which has to be changed first: {options.password_file}")
+        print(f"The operator's token: {folder.operator_token}")
+        return 0
     print(f"The first operator is {name!r}, with this password, which is shown once and has to be changed first:")
     print(password)
     print(f"The operator's token, also in {folder.operator_token}:")
@@ -224,6 +232,8 @@ def _parser() -> argparse.ArgumentParser:
     init = _command(commands, "init", "make the data folder: CA, keys, database, operator token", _init)
     init.add_argument("--name", action="append", default=[], help="DNS name or address of this server (again for more)")
     init.add_argument("--broker-name", action="append", default=[], help="DNS name or address of the broker")
+    init.add_argument("--once", action="store_true", help="do nothing where the fleet was made before")
+    init.add_argument("--password-file", type=Path, help="write the first operator's password there; print no secret")
     serve = _command(commands, "serve", "run the server", _serve)
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")

@@ -17,6 +17,7 @@ from fleet.api import (
     auto_rollouts,
     batch_jobs,
     commands,
+    content,
     devices,
     endpoints,
     enrol,
@@ -82,11 +83,15 @@ from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
 from fleet.targets.attached import Targets
+from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.job_duty import BringingJobs
 from fleet.targets.jobs import BatchJobs
+from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
+from fleet.targets.standing_in import Tokens
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -135,7 +140,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, batch_jobs)
+    cloud = (targets_api, endpoints, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -186,7 +191,13 @@ def _build(
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
     metadata = Metadata(database, blobs, registry, folder, clock)
-    orders = Orders(metadata.director_in, life_s=settings.order_life_s, declared=registry.declared)
+    wished = Endpoints(registry, Sealer(folder), HostCertificates(authority))
+    orders = Orders(
+        metadata.director_in,
+        life_s=settings.order_life_s,
+        declared=registry.declared,
+        tokens=partial(Tokens, wished),
+    )
     service = settings.broker_certificate or folder.service
     make_tls = partial(
         tls_context,
@@ -270,8 +281,16 @@ def _build(
         send=link.publish,
         mishaps=mishaps,
     )
-    targets = Targets(fleet=authority.mark, blobs=blobs)
-    wished, asked = Endpoints(registry, Sealer(folder)), BatchJobs(registry)
+    contents = Contents(
+        database=database,
+        registry=registry,
+        wished=wished,
+        clock=clock,
+        url=settings.url,
+        ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
+    )
+    targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
+    asked = BatchJobs(registry)
     background = Background(
         database=database,
         clock=clock,
@@ -330,6 +349,7 @@ def _build(
         heads=heads,
         targets=targets,
         endpoints=wished,
+        contents=contents,
         jobs=asked,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,

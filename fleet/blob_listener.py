@@ -13,7 +13,6 @@ and reports.
 import asyncio
 import http
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -26,7 +25,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uvicorn
-from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -35,10 +33,10 @@ from fleet.api.paths import DigestPath
 from fleet.authority import certified_names
 from fleet.connections import BoundedServer, Connection, Pace
 from fleet.folder import Folder
+from fleet.paced import paced
 from fleet.ranges import Unsatisfiable, selected
 from fleet.refusals import Forbidden, Missing
 from fleet.services import Services
-from modules.digests import BLOCK
 from modules.names import DeviceId, Digest
 
 log = logging.getLogger(__name__)
@@ -47,8 +45,6 @@ log = logging.getLogger(__name__)
 PER_DEVICE: Final = 8
 # Of all devices; beyond it the answer is 503, and devices take MQTT.
 CONNECTIONS: Final = 1000
-# What is read from the disk and handed to TLS at once.
-CHUNK: Final = 256 << 10
 _STARTS_WITHIN_S: Final = 30.0
 
 
@@ -154,24 +150,9 @@ def _answer(request: Request, name: Digest, length: int, read: Callable[[range],
 
 
 async def _read(use: Services, device: DeviceId, path: Path, part: range) -> AsyncIterator[bytes]:
-    """The bytes, a piece at a time, read outside the event loop, and no faster than the limits let them go."""
     limit = await use.limits.of(device)
-    most = CHUNK if limit is None else BLOCK
-    descriptor = await to_thread.run_sync(os.open, path, os.O_RDONLY)
-    try:
-        at = part.start
-        while at < part.stop:
-            piece = await to_thread.run_sync(os.pread, descriptor, min(most, part.stop - at), at)
-            if not piece:
-                raise OSError(f"{path} is shorter than it was")
-            if limit is not None:
-                await asyncio.sleep(limit.take(len(piece)))
-            await use.limits.pass_on(len(piece))
-            use.meters.block(len(piece), "https")
-            at += len(piece)
-            yield piece
-    finally:
-        os.close(descriptor)
+    async for piece in paced(path, part, limits=use.limits, meters=use.meters, limit=limit):
+        yield piece
 
 
 @asynccontextmanager

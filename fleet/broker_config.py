@@ -25,6 +25,8 @@ MEMORY_MB: Final = 1024
 # report and facts, some 4 KB; what does not fit is lost until the device speaks again.
 _WAITING: Final = 10_000
 _WAITING_BYTES: Final = 16 << 20
+# For a broker in a container.
+RUN: Final = "run.sh"
 _OF_A_DEVICE: Final = (4, 4 << 10)
 _PLACES: Final = (
     Path(__file__).parents[1] / "deploy" / "broker",
@@ -76,6 +78,7 @@ def render(
     for name, file in (("DEVICE_ACL", "devices.acl"), ("SERVICE_ACL", "services.acl")):
         values[name] = str(_fill(file, target / file, values))
     configuration = _fill("mosquitto.conf", target / "mosquitto.conf", values)
+    (target / RUN).write_text(_template(RUN))
     _give(target, account)
     replace_file(folder.broker_place, f"{target}\n".encode())
     return configuration
@@ -99,11 +102,15 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _fill(template: str, target: Path, values: dict[str, str]) -> Path:
-    place = next((one for one in _PLACES if (one / template).is_file()), None)
-    if place is None:
-        raise BadSettings("the broker's templates are not installed", element=template)
-    target.write_text(Template((place / template).read_text()).substitute(values))
+    target.write_text(Template(_template(template)).substitute(values))
     return target
+
+
+def _template(name: str) -> str:
+    place = next((one for one in _PLACES if (one / name).is_file()), None)
+    if place is None:
+        raise BadSettings("the broker's templates are not installed", element=name)
+    return (place / name).read_text()
 
 
 def _give(folder: Path, account: pwd.struct_passwd) -> None:

@@ -5,8 +5,9 @@ the same transaction, so that table and order never disagree. The newest order i
 the broker forgot it.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from securesystemslib.signer import Signer
@@ -47,6 +48,13 @@ _PUBLISHED: Final = update(devices).where(devices.c.id == bindparam("of")).value
 Director = Callable[[Connection], Signer]
 
 
+class Tokens(Protocol):
+    """Completes what an order says of fallbacks; for the devices of one transaction."""
+
+    def given(self, device: DeviceId, documents: dict[str, SlotOrder]) -> tuple[dict[str, SlotOrder], float]:
+        """The documents, and when they are to be made anew, in Unix seconds."""
+
+
 class Outgoing(NamedTuple):
     """A signed order that the broker has not confirmed yet."""
 
@@ -58,13 +66,18 @@ class Outgoing(NamedTuple):
 class Orders:
     """Builds and signs orders with the director's key: the one that ``director`` finds named in the transaction.
 
-    ``declared`` names the secrets of a module.
+    ``declared`` names the secrets of a module, ``tokens`` gives what lets devices in at their fallbacks.
     """
 
     def __init__(
-        self, director: Director, *, life_s: int, declared: Callable[[Digest], Collection[str]] = lambda _: ()
+        self,
+        director: Director,
+        *,
+        life_s: int,
+        declared: Callable[[Digest], Collection[str]] = lambda _: (),
+        tokens: Callable[[Connection, float, Sequence[DeviceId]], Tokens] | None = None,
     ) -> None:
-        self._director = director
+        self._director, self._tokens = director, tokens
         self._life_s = life_s
         self._declared = declared
 
@@ -92,14 +105,22 @@ class Orders:
             filled.setdefault(row.device, []).append(row)
         given_secrets = sealed_secrets.given(connection, chosen)
         signers = [self._director(connection)]
+        tokens = self._tokens(connection, now, chosen) if self._tokens else None
         issued: list[dict[str, Any]] = []
         for device in chosen:
             if device not in counters:
                 raise Missing("there is no such device", element=device)
             rows = filled.get(device, ())
-            order = self._order(device, counters[device] + 1, now, rows, given_secrets.get(device, {}))
+            documents = self._documents(rows, given_secrets.get(device, {}))
+            due = math.inf
+            if tokens is not None:
+                documents, due = tokens.given(device, documents)
+            waived = {documents[row.slot].digest for row in rows if row.waiver is not None}
+            order = _compose(device, counters[device] + 1, int(now), int(now) + self._life_s, documents, waived)
             envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=signers)
-            issued.append({"of": device, "counter": order.counter, "expires": order.expires, "envelope": envelope})
+            issued.append({"of": device, "counter": order.counter, "envelope": envelope})
+            # What an order holds may end before it does: it is renewed as if that were half of its life.
+            issued[-1]["expires"] = min(order.expires, due + self._life_s * RENEW_AT)
         if given := [one for one in issued if any(row.waiver == 0 for row in filled.get(one["of"], ()))]:
             connection.execute(_GIVE_WAIVERS, [{"of": one["of"], "counter": one["counter"]} for one in given])
         if issued:
@@ -130,16 +151,13 @@ class Orders:
             events.record(connection, now, "order-not-renewed", str(error), device=device)
             connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
 
-    def _order(
-        self, device: DeviceId, counter: int, now: float, rows: Any, secrets: Mapping[str, Mapping[str, Secret]]
-    ) -> Order:
+    def _documents(self, rows: Any, secrets: Mapping[str, Mapping[str, Secret]]) -> dict[str, SlotOrder]:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
         for slot, held in secrets.items():
             if slot in documents:
                 declared = self._declared(documents[slot].digest)
                 documents[slot] = _with(documents[slot], {name: held[name] for name in held if name in declared})
-        waived = {documents[row.slot].digest for row in rows if row.waiver is not None}
-        return _compose(device, counter, int(now), int(now) + self._life_s, documents, waived)
+        return documents
 
 
 def check(

@@ -73,7 +73,7 @@ def set_secret(
     sealed_for: list[DeviceId] = []
     without: list[DeviceId] = []
     for some in _some(chosen):
-        keys = _keys(connection, some)
+        keys = sealing_keys(connection, some)
         rows = [
             {
                 "device": device,
@@ -159,7 +159,7 @@ def view(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, An
     Of a scope: its devices, and the secrets that were set for one of them, or would be for one that joins.
     """
     known = {one.device: one.labels for one in fleet_devices.meant(connection, "*", None, scope)}
-    keys = _keys(connection, list(known))
+    keys = sealing_keys(connection, list(known))
     columns = (secrets.c.device, secrets.c.slot, secrets.c.name, secrets.c.version, secrets.c.sealed_to)
     held = {
         (row.device, row.slot, row.name): row
@@ -190,7 +190,7 @@ def lacking(
         return found
     required = [one.name for one in manifest.declared.values() if one.required]
     for some in _some(chosen):
-        keys = _keys(connection, some)
+        keys = sealing_keys(connection, some)
         mine = (secrets.c.slot == slot) & secrets.c.device.in_(some) & secrets.c.sealed.is_not(None)
         rows = connection.execute(select(secrets.c.device, secrets.c.name, secrets.c.sealed_to).where(mine))
         held = {(row.device, row.name): row.sealed_to for row in rows}
@@ -249,7 +249,7 @@ def _chosen(connection: Connection, selector: str, only: Sequence[DeviceId] | No
     return found
 
 
-def _keys(connection: Connection, chosen: Sequence[DeviceId]) -> dict[DeviceId, bytes]:
+def sealing_keys(connection: Connection, chosen: Sequence[DeviceId]) -> dict[DeviceId, bytes]:
     """The devices' public keys for secrets, as they said; of none that has none, or whose keys were taken back."""
     found: dict[DeviceId, bytes] = {}
     for some in _some(chosen):

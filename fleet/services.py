@@ -30,6 +30,7 @@ from fleet.revocation import Revocations
 from fleet.rights import Rights
 from fleet.settings import Settings
 from fleet.targets.attached import Targets
+from fleet.targets.content import Contents
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.jobs import BatchJobs
 from fleet.upkeep import Upkeep
@@ -73,6 +74,7 @@ class Services:
     upkeep: Upkeep
     targets: Targets
     endpoints: Endpoints
+    contents: Contents
     jobs: BatchJobs
     notes: tuple[str, ...]
     leads: Callable[[], bool]

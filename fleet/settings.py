@@ -1,11 +1,12 @@
 """The server's settings: environment (``EDGEFLEET_FLEET_...``) and command line, checked once."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from fleet.limits import LEAST, LabelLimit, read_label_limits
 from fleet.people.roles import read_mapping
@@ -45,6 +46,7 @@ def _readable_roles(mapping: str) -> str:
     return mapping
 
 
+_SECRETS: Final = "EDGEFLEET_FLEET_SECRETS_DIR"
 Rate = Annotated[int, Field(ge=0), AfterValidator(_enough)]
 
 
@@ -171,6 +173,27 @@ class Settings(BaseSettings):
     device_limits: Annotated[str, AfterValidator(_readable)] = ""
     #: threads that read blocks for devices
     block_workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then the files of ``EDGEFLEET_FLEET_SECRETS_DIR``.
+
+        There a setting may be a file, as ``edgefleet_fleet_database``, so that a secret need not be in the environment,
+        which whoever may look at a container sees.
+        """
+        folder = os.environ.get(_SECRETS)
+        if folder is None:
+            return init_settings, env_settings
+        if not Path(folder).is_dir():
+            raise BadSettings("there is no such folder", element=_SECRETS, remedy="name the folder with such files")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder)
 
     @property
     def label_limits(self) -> tuple[LabelLimit, ...]:

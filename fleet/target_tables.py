@@ -9,7 +9,7 @@ targets = Table(
     "targets",
     metadata,
     Column("name", String(63), primary_key=True),
-    Column("kind", String(16), nullable=False),  # "container"
+    Column("kind", String(16), nullable=False),  # "container" or "kubernetes"
     Column("attached", Text, nullable=False),  # how it is reached, in JSON
     Column("trouble", Text, nullable=False, server_default=""),  # why it cannot be reached; empty: nothing is known
     Column("created", Float, nullable=False),

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from modules.errors import Invalid
-from modules.manifest import Manifest, check_setting
+from modules.manifest import Manifest
+from modules.settable import check_setting
 
 
 def check_settings(manifest: Manifest, settings: Mapping[str, object]) -> None:
@@ -34,6 +35,16 @@ def check_secrets(manifest: Manifest, names: Iterable[str]) -> None:
         if name not in manifest.declared:
             declared = ", ".join(sorted(manifest.declared)) or "none"
             raise Invalid("the module declares no such secret", element=f"secrets.{name}", remedy=f"give: {declared}")
+
+
+def check_data(manifest: Manifest, region: str | None) -> None:
+    """Accept a fallback in this region (None: there is no fallback) only where the module's data may go.
+
+    Raises:
+        Invalid: they may not.
+    """
+    if region is not None and manifest.data:
+        manifest.data.check(region)
 
 
 # What every reader of the address takes alike: the server, the device and its gateway. No user, query or fragment.

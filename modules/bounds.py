@@ -13,6 +13,7 @@ MAX_COUNT: Final = (1 << 53) - 1
 # 9999-12-31: beyond it, datetime raises.
 MAX_TIME: Final = 253_402_300_799
 MAX_REAL: Final = 1e15
+LONGEST_S: Final = 7 * 86400.0
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
@@ -35,6 +36,10 @@ SecretName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a
 Sentence = Annotated[str, msgspec.Meta(max_length=2000)]
 # An https address with a path.
 Address = Annotated[str, msgspec.Meta(max_length=2000)]
+# Where an endpoint is, in the words of whoever runs it: eu-west, berlin.
+Region = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?\Z")]
+# Certificates of authorities, in PEM.
+Authorities = Annotated[str, msgspec.Meta(max_length=16 << 10)]
 # A description; the words that people hang on their models.
 Text = Annotated[str, msgspec.Meta(max_length=64 << 10)]
 # A row of numbers that starts again at 1 where a device has lost its database; empty: a device of before.

@@ -10,17 +10,18 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
-from modules.bounds import MAX_REAL, Cores, Line, Mebibytes, Real, SecretName, Text, Word
+from modules.bounds import LONGEST_S, Cores, Line, Mebibytes, Real, SecretName, Text, Word
+from modules.data_rule import DataRule
 from modules.digests import MAX_LENGTH, Blob
 from modules.errors import Invalid
 from modules.names import Digest, ModuleRef, SlugField, Version, module_path, slug
+from modules.settable import ADJUSTABLE_NAMES, Adjustable, check_setting
 
 FORMAT: Final = "edgefleet.module/1"
 LIMIT: Final = 1 << 20
 MAX_FILES: Final = 10_000
 MAX_MODELS: Final = 256
 MAX_SECRETS: Final = 16
-LONGEST_S: Final = 7 * 86400.0
 
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)]
@@ -169,21 +170,6 @@ class Proof(_Part, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-class Adjustable(_Part, frozen=True, kw_only=True):
-    """A setting that an order may change, within bounds."""
-
-    default: Real | Word | bool
-    minimum: Real | None = None
-    maximum: Real | None = None
-    choices: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
-
-
-# What an order may ever change, if the manifest declares it: never mounts, devices, network or code.
-ADJUSTABLE_NAMES: Final = frozenset({"batching", "log_level", "probation_s", "score_timeout_ms"})
-# How far a number may be changed, whatever the manifest allows.
-_WIDEST: Final = {"probation_s": (0.0, LONGEST_S), "score_timeout_ms": (1.0, LONGEST_S * 1000)}
-
-
 class SecretFile(_Part, frozen=True, kw_only=True):
     """A secret that the module reads from the file of this name.
 
@@ -200,7 +186,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     """One version of a model, ready to run. ``opaque_files`` are paths that only the entry script opens.
 
     What is ``confidential`` never goes over a topic that every device may read; ``secrets`` are the files that it is
-    given. Only manifests that need them have these fields: agents of before know them not, and refuse.
+    given; ``data`` says where what it is asked with may go. Only
+    manifests that need them have these fields: agents of before know them not, and refuse.
     """
 
     format: Literal["edgefleet.module/1"] = FORMAT
@@ -220,6 +207,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     properties: Names = {}
     confidential: bool | msgspec.UnsetType = msgspec.UNSET
     secrets: Annotated[tuple[SecretFile, ...], msgspec.Meta(max_length=MAX_SECRETS)] | msgspec.UnsetType = msgspec.UNSET
+    data: DataRule | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_confidential(self) -> bool:
@@ -287,6 +275,8 @@ def _check(manifest: Manifest) -> None:
         raise Invalid("there is no runtime, so nothing could run it", element="runtimes")
     if len(manifest.declared) != len(manifest.secrets or ()):
         raise Invalid("two secrets have the same name", element="secrets")
+    if manifest.data:
+        manifest.data.check_hosts(manifest.fallback_hosts)
     for name, setting in manifest.adjustable.items():
         if name not in ADJUSTABLE_NAMES:
             raise Invalid(
@@ -374,25 +364,3 @@ def _check_steps(pipeline: Pipeline, element: str) -> None:
             if model not in known or not dot or not name:
                 raise Invalid(f"{source!r} is neither input.NAME nor an earlier step's MODEL.NAME", element=element)
         known.add(step.model)
-
-
-def check_setting(name: str, setting: Adjustable, value: object) -> None:
-    """Accept a value that an order gives to an adjustable setting.
-
-    Raises:
-        Invalid: another type than the default's, outside the bounds, or not among the choices.
-    """
-    element = f"settings.{name}"
-    number = isinstance(setting.default, float | int) and not isinstance(setting.default, bool)
-    if number:
-        if isinstance(value, bool) or not isinstance(value, float | int):
-            raise Invalid(f"{value!r} is not a number", element=element)
-        least, most = _WIDEST.get(name, (-MAX_REAL, MAX_REAL))
-        low = max(least, setting.minimum if setting.minimum is not None else least)
-        high = min(most, setting.maximum if setting.maximum is not None else most)
-        if not low <= value <= high:
-            raise Invalid(f"{value!r} is outside {low:g} to {high:g}", element=element)
-    elif type(value) is not type(setting.default):
-        raise Invalid(f"{value!r} is not a value of type {type(setting.default).__name__}", element=element)
-    if setting.choices and value not in setting.choices:
-        raise Invalid(f"{value!r} is none of {', '.join(setting.choices)}", element=element)

@@ -91,9 +91,14 @@ def objections(
         found.append(
             Objection("expired", "expires", f"the order expired at {expires:%Y-%m-%d %H:%M} UTC", "issue it anew")
         )
-    for ordered in modules:
-        found.extend(_against(ordered, published.get(ordered.path), floors))
-    return tuple(found)
+    return (*found, *release_objections(modules, published=published, floors=floors))
+
+
+def release_objections(
+    modules: Sequence[Ordered], *, published: Mapping[str, Digest], floors: Mapping[str, Version]
+) -> tuple[Objection, ...]:
+    """Every reason against the releases themselves, whoever names them; the arguments are :func:`objections`'."""
+    return tuple(one for ordered in modules for one in _against(ordered, published.get(ordered.path), floors))
 
 
 def accept(found: Sequence[Objection]) -> None:

@@ -18,6 +18,7 @@ from modules import program
 from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines, printable
 
+SPENT = "cloud-requests.json"
 HELP = {
     "connections": "connections at a time",
     "head_s": "seconds in which a new connection must send the head of its first request",
@@ -31,7 +32,14 @@ HELP = {
     "held": "requests that may wait for the end of a swap",
     "hold_s": "seconds that they may wait",
     "connect_s": "seconds to connect to a module or fallback",
-    "answer_s": "seconds that a module or fallback may be silent",
+    "answer_s": "seconds that a module may be silent",
+    "cloud_concurrent": "requests that a slot has under way to its fallback at a time",
+    "cloud_waiting": "requests that may wait for one of these places",
+    "cloud_wait_s": "seconds that they may wait",
+    "cloud_answer_s": "seconds that a fallback may be silent",
+    "cloud_failures": "failures in a row after which a fallback is left alone",
+    "cloud_pause_s": "seconds that it is left alone at first, doubled with each failed try",
+    "cloud_longest_pause_s": "seconds that it is left alone at most",
     "body_s": "seconds that a client may be silent within its body",
     "idle_s": "seconds that an unused connection to a module is kept",
     "grace_s": "seconds in which connections already made are still served when the gateway stops",
@@ -64,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="speak TLS, with this certificate (PEM)")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER",
+        help="where it is kept how many requests went to the cloud today (default: systemd's, else beside the table)",
+    )  # fmt: skip
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the bound address here when serving")
     for field in msgspec.structs.fields(Settings):
         if field.name in HELP:
@@ -76,8 +88,10 @@ def _settings(arguments: argparse.Namespace, known: agent_settings.Settings) -> 
     values: dict[str, Any] = {name: getattr(arguments, name) for name in HELP}
     values |= {"hosts": arguments.allow_host, "private_fallbacks": known.fallback_hosts}
     values |= {name: getattr(arguments, name) for name in ("access", "tls_certificate", "tls_key")}
+    table = arguments.table or known.table
+    state = arguments.state or os.environ.get("STATE_DIRECTORY") or table.parent
     try:
-        return msgspec.convert({**values, "table": arguments.table or known.table}, Settings, strict=False)
+        return msgspec.convert({**values, "table": table, "spent": Path(state, SPENT)}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettings(str(error), element="edgefleet-gateway", remedy="see edgefleet-gateway --help") from error
 

@@ -19,7 +19,8 @@ class Choice(NamedTuple):
 def choose(route: Route, silent: Collection[Peer]) -> Choice | None:
     """The next peer to ask on a device, given those that gave no answer. During a swap nothing local is asked."""
     local = (("local", route.current), ("previous", route.previous)) if not route.hold else ()
-    for served_by, peer in (*local, ("fallback", route.fallback)):
+    cloud = route.fallback if route.fallback is not None and route.fallback.stands_in else None
+    for served_by, peer in (*local, ("fallback", cloud)):
         if peer is not None and peer not in silent:
             return Choice(served_by, peer)
     return None

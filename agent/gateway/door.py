@@ -1,8 +1,10 @@
-"""The door of an endpoint: who may ask, by a key or a token, and which web pages may read the answers.
+"""The door of an endpoint: who may ask (a key, a token, a device's certificate), and which web pages may read.
 
 On a device the gateway has no door: it listens on loopback, and ``origin.py`` keeps foreign pages out.
 """
 
+import ssl
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ HEALTH: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 #: what an operator's program asks: the index of routes and counts, for a key, even where scoring needs none
 INDEX: Final = "/edgefleet/endpoint"
 _LOOKS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+_DEVICE: Final = "urn:edgefleet:device:"
 _METHODS: Final = "GET, POST, OPTIONS"
 
 
@@ -44,6 +47,8 @@ class Door:
         Raises:
             web.HTTPError: 401, which says what is missing.
         """
+        if path != INDEX and self._is_device(request):
+            return
         looks = path in HEALTH and request.method in _LOOKS and not request.body_exists
         if looks or (self._keys.open and path != INDEX):
             return
@@ -53,6 +58,30 @@ class Door:
             refused = refusal(web.HTTPUnauthorized, str(error))
             refused.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
             raise refused from error
+
+    @property
+    def authority(self) -> str:
+        """Whose certificates devices come in by; empty: by none."""
+        return self._keys.devices.ca if self._keys.devices else ""
+
+    def _is_device(self, request: web.BaseRequest) -> bool:
+        """Whether a device of the fleet asks; TLS has checked that its certificate is the authority's.
+
+        Raises:
+            web.HTTPError: 401, it is one whose certificate holds no more.
+        """
+        known = self._keys.devices
+        shown = request.get_extra_info("peercert") if known is not None else None
+        if known is None or not shown:
+            return False
+        names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
+        if not any(name.startswith(_DEVICE) for name in names):
+            return False  # a service, or a claim of somebody who is to become a device
+        if f"{int(shown['serialNumber'], 16):x}" in known.revoked:
+            raise refusal(web.HTTPUnauthorized, "this device's certificate is revoked; enrol it again")
+        if ssl.cert_time_to_seconds(shown["notAfter"]) <= time.time():
+            raise refusal(web.HTTPUnauthorized, "this device's certificate has expired")
+        return True
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
         """The answer to a browser that asks, without its page's key, whether the page may send a request at all.

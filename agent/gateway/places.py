@@ -15,12 +15,31 @@ class Places:
 
     Args:
         bounds: how many requests are worked on and may wait, and for how long.
+        of: whose places they are, for who is turned away.
+        first: so many there are at first, where they are to :meth:`grow`.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self._free = asyncio.Semaphore(bounds.concurrent)
+    def __init__(self, bounds: Bounds, *, of: str = "of this slot", first: int | None = None) -> None:
+        self.bounds, self._of = bounds, of
+        self._open = min(first or bounds.concurrent, bounds.concurrent)
+        self._free = asyncio.Semaphore(self._open)
         self._room = bounds.waiting
+
+    def grow(self) -> None:
+        """One more from here on, up to the bound."""
+        if self._open < self.bounds.concurrent:
+            self._open += 1
+            self._free.release()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return self.bounds.waiting - self._room
+
+    @property
+    def are_free(self) -> bool:
+        """Whether one can be had without a wait."""
+        return not self._free.locked()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -53,6 +72,6 @@ class Places:
     def _turned_away(self, why: str) -> web.HTTPError:
         return refusal(
             web.HTTPTooManyRequests,
-            f"all {self.bounds.concurrent} places of this slot are taken and {why}; post less often",
+            f"all {self._open} places {self._of} are taken and {why}; post less often",
             retry_after=1,
         )

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -13,6 +14,7 @@ from agent.gateway.bounded_answers import bounded
 from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
+from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings
 from modules.protocol.routing import Fallback, Replica, Table, Upstream
 
@@ -33,6 +35,8 @@ class Pool:
         self._peer = peer
         self._settings = settings
         self._tls = _tls(peer)
+        self.token = _token(peer)
+        self._stamps = _stamps(peer)
         if isinstance(peer, Fallback):
             _check_address(peer.url, settings.private_fallbacks)
         self._fresh: aiohttp.ClientSession | None = None
@@ -45,6 +49,11 @@ class Pool:
         if self._fresh is None:
             self._fresh = self._open(keep=False)
         return self._fresh
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what it shows, or whom it believes, has been replaced since."""
+        return self._stamps != _stamps(self._peer)
 
     async def close(self) -> None:
         await self.session.close()
@@ -78,6 +87,8 @@ class Pool:
         )
 
     def _answer_s(self) -> float:
+        if isinstance(self._peer, Fallback):
+            return self._settings.cloud_answer_s
         own = self._peer.answer_s if isinstance(self._peer, Replica) else 0
         return own or self._settings.answer_s
 
@@ -109,6 +120,30 @@ def _tls(peer: Peer) -> ssl.SSLContext | bool:
             remedy="let the gateway's group read them",
         ) from error
     return context
+
+
+def _stamps(peer: Peer) -> list[Stamp | None]:
+    """What changes with each file of a fallback's that is replaced."""
+    if not isinstance(peer, Fallback):
+        return []
+    found: list[Stamp | None] = []
+    for name in (peer.ca, peer.cert, peer.key, peer.token):
+        try:
+            found.append(stamp(Path(name)) if name is not None else None)
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _token(peer: Peer) -> str:
+    if not isinstance(peer, Fallback) or peer.token is None:
+        return ""
+    try:
+        return Path(peer.token).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise BadSettings(
+            f"the token for it cannot be used: {error}", element=peer.url, remedy="set it anew with the next order"
+        ) from error
 
 
 class Pools:
@@ -144,12 +179,15 @@ class Pools:
     def keep_only(self, table: Table) -> None:
         """Retire the pools of peers that the table no longer has.
 
-        Fallbacks are always retired: their certificate files may be new, and the table's change is how one learns that.
+        Fallbacks of which a file is new are retired, too: the table's change is how one learns that. The others keep
+        their connections, since the table changes just when a module is down and they are needed.
         """
         routes = table.slots.values()
-        wanted: set[Peer | None] = {peer for route in routes for peer in (route.current, route.previous)}
+        wanted: set[Peer | None] = {
+            peer for route in routes for peer in (route.current, route.previous, route.fallback)
+        }
         wanted |= {replica for route in routes for version in route.versions for replica in version.replicas}
-        for peer in self._pools.keys() - wanted:
+        for peer in [peer for peer, pool in self._pools.items() if peer not in wanted or pool.is_stale]:
             pool = self._pools.pop(peer)
             pool.retired = True
             self._close_if_done(pool)

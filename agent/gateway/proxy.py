@@ -11,12 +11,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent.gateway.bodies import Body, Budget
-from agent.gateway.choice import Choice, next_choice
+from agent.gateway.choice import Choice, choose, next_choice
+from agent.gateway.cloud import Way
 from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
 from agent.gateway.door import INDEX, Door
 from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, VERSION, request_id
 from agent.gateway.index import described, instances
+from agent.gateway.load import Load
 from agent.gateway.losses import Losses, now
 from agent.gateway.origin import check as check_origin
 from agent.gateway.places import Places
@@ -26,6 +28,7 @@ from agent.gateway.relay import Errand, Silence, headers_for, relay
 from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
 from agent.gateway.shares import Asking, Shares
+from agent.gateway.spent import Spent
 from modules.errors import BadSettings
 from modules.protocol.routing import Bounds, Fallback, Replica, Route, Table, Upstream
 
@@ -50,6 +53,9 @@ class Gateway:
         self._bounds = Bounds(concurrent=settings.concurrent, waiting=settings.waiting, wait_s=settings.wait_s)
         self._places: dict[str, Places] = {}
         self._shares: dict[str, Shares] = {}
+        self._loads: dict[str, Load] = {}
+        self._ways: dict[str, Way] = {}
+        self._spent = Spent(settings.spent)
         self._held: Counter[str] = Counter()
         self._losses = Losses()
         self._counts = Counts()
@@ -101,7 +107,13 @@ class Gateway:
         if self._door is not None:
             self._door.refresh()
 
+    @property
+    def authority(self) -> str:
+        """Whose certificates devices may show at an endpoint; empty: nobody's."""
+        return self._door.authority if self._door is not None else ""
+
     async def close(self) -> None:
+        self._spent.close()
         await self._pools.close()
 
     async def _answer(self, request: web.BaseRequest, mark: str) -> web.StreamResponse:
@@ -124,35 +136,86 @@ class Gateway:
         reason = "nothing is running for it"
         may_hold, broken = True, 0
         places = self._places_of(to.slot, self._route(to).bounds or self._bounds)
+        load = self._loads.setdefault(to.slot, Load())
+        relief = self._relief(to, load, places)
+        if relief is not None and body.replayable:
+            outcome = await self._ask_afar(request, relief, to, body, mark, once=False)
+            if not isinstance(outcome, Silence):
+                self._count(to.slot, "fallback")
+                return outcome
+            silent.add(relief)  # then this slot answers, though it has much to do
         shares = self._shares.setdefault(to.slot, Shares())
         asking = Asking(shares, self._pools.users, request.headers.get(VERSION, ""))
-        while True:
-            async with places.place():
-                # Looked up again for each try, and after waiting: the table may have moved on meanwhile.
-                route = self._route(to)
-                if not (route.hold and may_hold):
-                    choice = next_choice(route, silent, asking)
-                    if choice is None or not body.replayable:
-                        self._note(to.slot, "nobody", reason)
-                        raise unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
-                    outcome = await self._ask(request, choice, to, body, mark)
-                    if not isinstance(outcome, Silence):
-                        self._note(to.slot, choice.served_by, reason)
-                        return outcome
-                    silent.add(choice.peer)
-                    if isinstance(choice.peer, Replica) and not outcome.absent:
-                        broken += 1
-                    if broken > _MAY_BREAK:
-                        self._note(to.slot, "nobody", outcome.reason)
-                        raise unavailable(f"{broken} replicas broke off at this very request; do not send it again")
-                    reason = f"{choice.served_by}: {outcome.reason}"
-                    continue
-            may_hold = await self._hold(to)
-            reason = "the module is being replaced"
+        with load.inside():
+            while True:
+                async with places.place():
+                    # Looked up again for each try, and after waiting: the table may have moved on meanwhile.
+                    route = self._route(to)
+                    held = route.hold and may_hold
+                    choice = None if held else next_choice(route, silent, asking)
+                    if choice is not None and not isinstance(choice.peer, Fallback) and body.replayable:
+                        spare = isinstance(choice.peer, Upstream) and choose(route, {*silent, choice.peer}) is not None
+                        outcome = await self._ask(request, choice, to, body, mark, spare=spare)
+                        if not isinstance(outcome, Silence):
+                            self._note(to.slot, choice.served_by, reason)
+                            return outcome
+                        silent.add(choice.peer)
+                        broken += not outcome.absent
+                        if broken > _MAY_BREAK and isinstance(choice.peer, Replica):
+                            self._note(to.slot, "nobody", outcome.reason)
+                            raise unavailable(f"{broken} replicas broke off at this very request; do not send it again")
+                        reason = f"{choice.served_by}: {outcome.reason}"
+                        continue
+                if not held:
+                    break
+                may_hold = await self._hold(to)
+                reason = "the module is being replaced"
+        # The way to the cloud takes no place here.
+        if choice is not None and isinstance(choice.peer, Fallback) and body.replayable:
+            outcome = await self._ask_afar(request, choice.peer, to, body, mark, once=bool(broken), reason=reason)
+            if not isinstance(outcome, Silence):
+                self._note(to.slot, choice.served_by, reason)
+                return outcome
+            reason = f"{choice.served_by}: {outcome.reason}"
+        self._note(to.slot, "nobody", reason)
+        raise unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
+
+    def _relief(self, to: Destination, load: Load, places: Places) -> Fallback | None:
+        """The endpoint in the cloud to which this request goes because there is too much to do here."""
+        fallback = self._route(to).fallback
+        if fallback is None or fallback.overload is None:
+            return None
+        over = load.over(fallback.overload, waiting=places.waiting, room=places.bounds.waiting)
+        return fallback if over and self._way(to.slot, fallback).is_free else None
+
+    async def _ask_afar(
+        self, request: web.BaseRequest, fallback: Fallback, to: Destination, body: Body, mark: str, *, once: bool,
+        reason: str = "",
+    ) -> web.StreamResponse | Silence:  # fmt: skip
+        """Ask the cloud; ``once``: this very request broke something already, so it is sent no second time.
+
+        Raises:
+            web.HTTPError: 503 where the endpoint is left alone, or the day's requests are spent.
+        """
+        way = self._way(to.slot, fallback)
+        if (why := way.closed()) is not None:
+            self._note(to.slot, "nobody", reason)
+            raise why
+        async with way.trip():
+            outcome = await self._ask(request, Choice("fallback", fallback), to, body, mark, once=once)
+            way.ended(outcome)
+            return outcome
+
+    def _way(self, slot: str, fallback: Fallback) -> Way:
+        way = self._ways.get(slot)
+        if way is None or way.fallback != fallback:
+            way = self._ways[slot] = Way(slot, fallback, self._settings, self._spent)
+        return way
 
     async def _ask(
-        self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str
-    ) -> web.StreamResponse | Silence:
+        self, request: web.BaseRequest, choice: Choice, to: Destination, body: Body, mark: str, *, once: bool = False,
+        spare: bool = False,
+    ) -> web.StreamResponse | Silence:  # fmt: skip
         peer = choice.peer
         if not isinstance(peer, Fallback):
             body.check(peer.memory_mb)
@@ -175,17 +238,22 @@ class Gateway:
             self.draining,
             lost=lost,
             heard=attempt.heard,
+            afar=isinstance(peer, Fallback),
+            spare=spare,
         )
         try:
             with self._pools.lease(peer) as pool:
+                if pool.token:
+                    headers[hdrs.AUTHORIZATION] = f"Bearer {pool.token}"
                 began = now()
                 outcome = await relay(errand, pool.session, url)
-                if isinstance(outcome, Silence) and not outcome.absent and body.replayable:
+                again = isinstance(outcome, Silence) and not (outcome.absent or outcome.final or once)
+                if again and body.replayable:
                     # Most likely a kept connection that the server was just closing.
                     began = now()
                     attempt.begin()
                     outcome = await relay(errand, pool.fresh, url)
-                    if isinstance(outcome, Silence):
+                    if isinstance(outcome, Silence) and not outcome.final:
                         outcome = _BROKE_OFF
                 if not isinstance(outcome, Silence):
                     self._losses.answered(instance, began)
@@ -244,9 +312,17 @@ class Gateway:
             self._serving.pop(slot, None)
             self._answered.pop(slot, None)
             self._shares.pop(slot, None)
+            self._loads.pop(slot, None)
+        for slot in self._ways.keys() - table.slots.keys():
+            del self._ways[slot]
+        for way in self._ways.values():
+            way.renewed()
+
+    def _count(self, slot: str, served_by: str) -> None:
+        self._answered.setdefault(slot, Counter())[served_by] += 1
 
     def _note(self, slot: str, served_by: str, reason: str) -> None:
-        self._answered.setdefault(slot, Counter())[served_by] += 1
+        self._count(slot, served_by)
         before = self._serving.get(slot, "local")
         if served_by == before:
             return
@@ -275,8 +351,12 @@ class Gateway:
 
     async def _described(self, slot: str, route: Route) -> dict[str, Any]:
         shown = await described(slot, route, self._losses, self._counts, self._pools.users)
-        refused, answered = self._table.refused.get(slot), self._answered.get(slot)
-        return {**shown, **({"refused": refused} if refused else {}), **({"answered": answered} if answered else {})}
+        more = {
+            "refused": self._table.refused.get(slot),
+            "answered": self._answered.get(slot),
+            "cloud": self._ways[slot].shown() if slot in self._ways else None,
+        }
+        return shown | {name: value for name, value in more.items() if value}
 
 
 def _addressed(peer: Peer, to: Destination, headers: CIMultiDict[str]) -> URL:

@@ -21,16 +21,21 @@ _HEAD: Final = "HEAD"
 _FIRST_FINAL: Final = 200
 _LAST: Final = 599
 _WORDS: Final = 300
+_LATER: Final = 503
+_REDIRECTS: Final = range(300, 400)
+_UNWELCOME: Final = frozenset({401, 403})
 
 
 class Silence(NamedTuple):
     """A peer gave no answer at all.
 
     ``absent`` means that there was nothing to connect to; otherwise a connection was lost before the answer began.
+    ``final``: it would be the same a second time.
     """
 
     reason: str
     absent: bool
+    final: bool = False
 
 
 class Errand(NamedTuple):
@@ -38,7 +43,8 @@ class Errand(NamedTuple):
 
     ``marks`` are set on the answer, ``last`` says that the client's connection ends with it. ``lost`` is called where
     the peer had the request and its answer will never be whole, ``heard`` once its answer, or the head of a long one,
-    is here.
+    is here. ``afar``: the peer is not on this device, so that what concerns the device alone is kept from the client.
+    ``spare``: somebody else can be asked, so that who says "later" is not waited for.
     """
 
     request: web.BaseRequest
@@ -49,6 +55,8 @@ class Errand(NamedTuple):
     last: bool
     lost: Callable[[], None]
     heard: Callable[[], None]
+    afar: bool = False
+    spare: bool = False
 
 
 async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
@@ -74,10 +82,29 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
             raise refusal(web.HTTPBadGateway, f"the module answered {answer.status}, which was not asked for")
         if wrong := ambiguous(answer.headers) or (None if (answer.reason or "").isprintable() else "its first line"):
             raise refusal(web.HTTPBadGateway, f"the module's answer is no plain HTTP: {wrong}")
+        if errand.afar and (unusable := await _unusable(answer)) is not None:
+            return unusable
+        if errand.spare and answer.status == _LATER and hdrs.RETRY_AFTER in answer.headers:
+            return Silence(f"it answers {answer.status}: not yet, or not now", absent=False, final=True)
         return await _pass_on(errand, answer)
     finally:
         # Nothing happens where the answer was read to its end; else the connection cannot be used again.
         answer.close()
+
+
+async def _unusable(answer: aiohttp.ClientResponse) -> Silence | None:
+    """An answer from afar that is none for the client: it sends us elsewhere, or does not let the device in."""
+    if answer.status in _REDIRECTS:
+        return Silence(
+            f"it answers {answer.status} and would send us elsewhere, where we do not go", absent=False, final=True
+        )
+    if answer.status not in _UNWELCOME:
+        return None
+    try:
+        said = printable((await answer.content.read(_WORDS)).decode(errors="replace"), _WORDS)
+    except (aiohttp.ClientError, OSError):
+        said = ""
+    return Silence(f"it does not let this device in ({answer.status}) {said}".rstrip(), absent=False, final=True)
 
 
 def _without_answer(errand: Errand, error: Exception) -> Silence:

@@ -44,6 +44,8 @@ async def serve(
     """Serve until ``stop`` is set, then finish what has begun and return."""
     gateway = Gateway(settings)
     certificate = _certificate(settings)
+    if certificate is not None:
+        certificate.ask_clients(gateway.authority)
     protocol = web.Server(
         gateway.handle,
         handler_cancellation=True,
@@ -129,4 +131,5 @@ async def _watch(gateway: Gateway, certificate: ServedCertificate | None) -> Non
         gateway.look()
         if certificate is not None:
             certificate.refresh()
+            certificate.ask_clients(gateway.authority)
         await asyncio.sleep(_LOOK_EVERY)

@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: certificate with its chain, and key, in PEM, where an endpoint speaks TLS itself
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    #: where it is kept how many requests went to the cloud today; None: nowhere
+    spent: Path | None = None
     #: connections at a time; the one that has waited longest without a request makes room
     connections: Positive = 1024
     #: how long a new connection may take to send the head of its first request
@@ -48,6 +50,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer_s: Seconds = 300.0
     #: longest silence of a client within its request body
     body_s: Seconds = 30.0
+    #: requests that a slot has under way to the cloud at a time; they take no place of those that are answered here
+    cloud_concurrent: Positive = 32
+    #: requests that may wait for one of these places
+    cloud_waiting: Count = 256
+    cloud_wait_s: Seconds = 5.0
+    #: longest silence of a fallback before and within its answer
+    cloud_answer_s: Seconds = 60.0
+    #: failures in a row after which a fallback is left alone, how long at first, and how long at most
+    cloud_failures: Positive = 3
+    cloud_pause_s: Seconds = 2.0
+    cloud_longest_pause_s: Seconds = 60.0
     #: shorter than the time after which the scoring server closes an idle connection, so that none is found closed
     idle_s: Seconds = 4.0
     #: a connection accepted just before the gateway stops gets this long to send its request

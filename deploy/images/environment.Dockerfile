@@ -4,17 +4,16 @@
 ARG BASE
 ARG SCORING
 
-FROM ${BASE} AS installed
+FROM ${BASE} AS packages
 # Whether the script may also import what the base image has: yes or no.
 ARG BASE_PACKAGES=no
-COPY lock.txt /lock.txt
-COPY wheels /wheels
+COPY packages /packages
 RUN set -e; \
     pip="python -m pip --disable-pip-version-check --no-cache-dir"; \
     python -m venv --without-pip /opt/environment; \
-    if [ -s /lock.txt ]; then \
+    if [ -s /packages/lock.txt ]; then \
       $pip --python /opt/environment/bin/python install --no-index --no-deps --no-compile --require-hashes \
-        --find-links /wheels --requirement /lock.txt; \
+        --find-links /packages --requirement /packages/lock.txt; \
     fi; \
     /opt/environment/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/environment/lib \
       || echo "some files of these packages are not for this Python"; \

@@ -1,4 +1,5 @@
-# The image that stands before an endpoint in the cloud: Python and edgefleet[agent], of which it runs the gateway.
+# The image that stands before an endpoint in the cloud: Python and edgefleet[agent], of which it runs the gateway; in a
+# pod, it brings the module besides (python -m agent.content).
 # `edgefleet images build --gateway` prepares the context, a folder of wheels; as the scoring image, this needs no network.
 ARG BASE=python:3.11-slim
 

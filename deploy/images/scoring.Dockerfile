@@ -22,7 +22,7 @@ RUN set -e; \
     mv /opt/edgefleet /layers/dependencies/opt/; \
     find /layers -exec touch --no-dereference --date=@1000000000 {} +
 
-FROM ${BASE}
+FROM ${BASE} AS scoring
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin edgefleet
 COPY --from=installed /layers/dependencies /
 COPY --from=installed /layers/code /

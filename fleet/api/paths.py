@@ -47,6 +47,10 @@ def _digest(name: str) -> Digest:
     return digest(name)
 
 
+def _module(module: str) -> Digest:
+    return digest(module)
+
+
 def _rollout(rollout: str) -> int:
     return _row(rollout, "rollout")
 
@@ -69,6 +73,7 @@ WaitingPath = Annotated[DeviceId, Depends(_waiting)]
 DigestPath = Annotated[Digest, Depends(_digest)]
 TargetPath = Annotated[Slug, Depends(_target)]
 EndpointPath = Annotated[Slug, Depends(_endpoint)]
+ModulePath = Annotated[Digest, Depends(_module)]
 JobPath = Annotated[Slug, Depends(_job)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

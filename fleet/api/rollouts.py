@@ -6,15 +6,18 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
+from sqlalchemy import Connection
 
 from fleet.api.bodies import Body
 from fleet.api.paths import MAX_ROW, DevicePath, RolloutPath
 from fleet.auth import Asker, By, In, need
 from fleet.people.reach import narrowed
+from fleet.people.scope import Scope
 from fleet.rollouts import control, policy, view
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Starter, Wish, prepare, start
-from fleet.services import Use
+from fleet.services import Services, Use
+from fleet.targets import standing_in
 from modules.names import ModuleRef, device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/rollouts")
@@ -38,20 +41,25 @@ class Start(Body):
     devices: list[str] | None = None
     engine: Literal["docker", "process"] = "docker"
     settings: dict[str, bool | float | str] = Field(default_factory=dict)
-    fallback: str | None = None
+    #: an https address, or endpoint:NAME; on the terms that fallback_terms says (docs/rollouts.md)
+    fallback: str | None = Field(None, max_length=2000)
+    fallback_terms: dict[str, Any] = Field(default_factory=dict, max_length=16)
     waive: bool = False
     supersede: bool = False
     policy: dict[str, Any] = Field(default_factory=dict)
 
-    def wish(self) -> Wish:
+    def wish(self, connection: Connection, use: Services, scope: Scope) -> Wish:
+        module = ModuleRef.parse(self.module)
+        cloud = standing_in.terms(connection, use.endpoints, module, self.fallback, self.fallback_terms, scope)
         return Wish(
-            module=ModuleRef.parse(self.module),
+            module=module,
             slot=slot_name(self.slot),
             selector=self.selector,
             devices=None if self.devices is None else tuple(device_id(one) for one in dict.fromkeys(self.devices)),
             engine=self.engine,
             settings=self.settings,
-            fallback=self.fallback,
+            fallback=None if cloud else self.fallback,
+            cloud=cloud,
             waive=self.waive,
             supersede=self.supersede,
             policy=policy.read(self.policy),
@@ -67,7 +75,7 @@ class Skip(Body):
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
 def start_rollout(body: Start, use: Use, who: Asker, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:
-        wish = narrowed(connection, scope, body.wish())
+        wish = narrowed(connection, scope, body.wish(connection, use, scope))
         starter = Starter(who.name, who.operator)
         needs_another = use.settings.four_eyes
         rollout = start(connection, use.clock(), use.registry, wish, starter, scope, needs_another=needs_another)
@@ -80,7 +88,7 @@ def start_rollout(body: Start, use: Use, who: Asker, scope: In) -> dict[str, Any
 def plan_rollout(body: Start, use: Use, scope: In) -> dict[str, Any]:
     """What a rollout would do; nothing is written."""
     with use.database.read() as connection:
-        wish = narrowed(connection, scope, body.wish())
+        wish = narrowed(connection, scope, body.wish(connection, use, scope))
         needs_another = use.settings.four_eyes
         return view.plan(prepare(connection, use.clock(), use.registry, wish, scope, needs_another=needs_another))
 

@@ -11,6 +11,7 @@ from fleet.api.paths import TargetPath
 from fleet.auth import By, need
 from fleet.services import Use
 from fleet.targets import attached
+from fleet.targets.kinds import read
 
 router = APIRouter(prefix="/api/v1/targets")
 
@@ -18,15 +19,15 @@ router = APIRouter(prefix="/api/v1/targets")
 class NewTarget(Body):
     """How a target is reached; which names ``attached`` has depends on ``kind``."""
 
-    kind: str = Field(attached.CONTAINER, max_length=40)
-    attached: dict[str, str] = Field(max_length=32)
+    kind: str = Field("container", max_length=40)
+    attached: dict[str, Any] = Field(max_length=32)
 
 
 @router.put("/{target}", dependencies=[Depends(need("target:write"))])
 def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict[str, Any]:
     """Try it, and take it into use only if it answers and has what endpoints need."""
-    found = attached.read(body.kind, body.attached)
-    trial = use.targets.made(found)
+    found = read(body.kind, body.attached)
+    trial = use.targets.made(body.kind, found)
     try:
         said = trial.check()
     finally:

@@ -227,7 +227,7 @@ class Fleet(Exchange):
 
     # Endpoints in the cloud
 
-    def attach_target(self, name: str, kind: str, attached: dict[str, str]) -> dict[str, Any]:
+    def attach_target(self, name: str, kind: str, attached: dict[str, Any]) -> dict[str, Any]:
         body = {"kind": kind, "attached": attached}
         return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=body), dict[str, Any])
 

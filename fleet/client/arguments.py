@@ -4,10 +4,14 @@ import re
 from collections.abc import Iterable
 from typing import Final, Literal
 
+import msgspec
+
 from modules.adjustable import is_fallback_pattern
+from modules.data_rule import DataRule
 from modules.errors import Invalid
-from modules.manifest import Adjustable, SecretFile
+from modules.manifest import SecretFile
 from modules.names import ModuleRef, Slug, slug
+from modules.settable import Adjustable
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SECRET: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
@@ -112,6 +116,24 @@ def fallback_hosts(words: Iterable[str], *, option: str) -> tuple[str, ...]:
                 remedy="write api.example.org or *.example.org in lower case, without https://, port and path",
             )
     return hosts
+
+
+def data_rule(kind: str, regions: Iterable[str], *, stays: bool) -> DataRule | None:
+    """Where a module's data may go; None: nothing is said of them.
+
+    Raises:
+        Invalid: a region without a kind of data, regions for data that stay, or no region's name.
+    """
+    named = tuple(dict.fromkeys(regions))
+    if stays and named:
+        raise Invalid("these data stay where they are", element="--data-region", remedy="leave out one of the two")
+    if not kind and (stays or named):
+        raise Invalid("of which data?", element="--data-class", remedy="say for instance --data-class personal")
+    try:
+        rule = {"kind": kind, "regions": named if named or stays else None}
+        return msgspec.convert(rule, DataRule) if kind else None
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), element="--data-region", remedy="write for instance eu-west") from error
 
 
 def adjustable(words: Iterable[str], *, option: str) -> dict[str, Adjustable]:

@@ -59,7 +59,8 @@ def labels(row: Any) -> Iterator[Out]:
 
 def slot(row: Any) -> Iterator[Out]:
     document = msgspec.json.decode(row.document, type=SlotOrder)
-    told = {"fallback": document.fallback, "revision": row.revision, "rollout": row.rollout}
+    cloud = document.elsewhere
+    told = {"fallback": cloud and cloud.url, "revision": row.revision, "rollout": row.rollout}
     yield {"device": row.device, "slot": row.slot, **_ordered(document), **told}
 
 

@@ -12,6 +12,8 @@ from modules.names import DeviceId
 from modules.needs import HostFacts, fits
 
 NO_FACTS = "has sent no facts yet"
+# Instead of a kind of hardware: a fallback answers for these.
+ELSEWHERE = "elsewhere"
 
 
 class Misfit(msgspec.Struct, frozen=True):
@@ -28,11 +30,13 @@ def sort(
     gates: Sequence[Gate] = (),
     replacing: Collection[DeviceId] = (),
     lacking: Mapping[DeviceId, tuple[str, ...]] | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> tuple[list[Candidate], list[Misfit]]:
     """The devices that the module fits, each with its kind of hardware, and those that it does not, with why.
 
     ``replacing``: devices that have another module in the slot, with which gates can compare this one. ``lacking``: why
-    the module could not be given its secrets there.
+    the module could not be given its secrets there. ``elsewhere``: a fallback answers for those that it does not fit.
     """
     fitting, misfits = [], []
     for candidate, host in found:
@@ -40,6 +44,9 @@ def sort(
         if fit is None or host is None:
             misfits.append(Misfit(candidate.device, (NO_FACTS,)))
         elif fit.runtime is None or fit.unmet:
+            if elsewhere:
+                fitting.append(msgspec.structs.replace(candidate, hardware=ELSEWHERE))
+                continue
             misfits.append(Misfit(candidate.device, fit.unmet))
         elif lacks := (lacking or {}).get(candidate.device):
             misfits.append(Misfit(candidate.device, lacks))

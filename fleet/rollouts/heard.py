@@ -13,6 +13,7 @@ from fleet.rollouts.phases import Standing
 from fleet.tables import members as rows
 from fleet.tables import rollouts, slots
 from modules import canonical
+from modules.errors import Unfit
 from modules.names import DeviceId
 from modules.protocol.order import SlotOrder
 from modules.protocol.phases import Phase
@@ -38,7 +39,7 @@ class Moved:
         self._every: list[dict[str, Any]] = []
         self._touched: set[tuple[int, str | None]] = set()
         self._waiting: dict[DeviceId, list[Any]] = {}
-        chosen = select(rows, rollouts.c.deadline_s, rollouts.c.policy).join(rollouts)
+        chosen = select(rows, rollouts.c.deadline_s, rollouts.c.policy, rollouts.c.document).join(rollouts)
         moving = or_(rows.c.current, rows.c.standing == Standing.RETURNING)
         for row in connection.execute(chosen.where(rows.c.device.in_(devices), moving)):
             self._waiting.setdefault(row.device, []).append(row)
@@ -91,6 +92,8 @@ def _on_its_way(moved: Moved, row: Any, slot: SlotReport) -> None:
         return
     values: dict[str, Any] = {"phase": phase, "health": health, "detail": detail}
     means, note = _means(row.policy, slot, phase, health)
+    if phase == Phase.REJECTED and slot.reason and slot.reason.code == Unfit.code and _covers_misfits(row.document):
+        means, note = Standing.SUCCEEDED, "it does not fit there: its fallback answers"
     if row.standing not in phases.REPORTED or (row.standing, row.note) == (means, note):
         moved.change(row, moves=False, **values)
         return
@@ -118,6 +121,11 @@ def _means(policy: bytes, slot: SlotReport, phase: str, health: str) -> tuple[St
 @functools.lru_cache(maxsize=64)
 def _gates(policy: bytes) -> tuple[gates.Gate, ...]:
     return msgspec.json.decode(policy, type=Policy).gates
+
+
+@functools.lru_cache(maxsize=64)
+def _covers_misfits(document: bytes) -> bool:
+    return msgspec.json.decode(document, type=SlotOrder).covers_misfits
 
 
 def _returning(moved: Moved, row: Any, slot: SlotReport | None) -> None:

@@ -69,7 +69,9 @@ def _join(connection: Connection, now: float, registry: Registry, device: Device
         gates = msgspec.json.decode(rollout.policy, type=Policy).gates
         replacing = revisions.with_another(connection, [device], rollout.slot, document.digest)
         lacking = sealed_secrets.lacking(connection, manifest, rollout.slot, [device])
-        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing, lacking)
+        fitting, _ = candidates.sort(
+            manifest, document.engine, [found], gates, replacing, lacking, elsewhere=document.covers_misfits
+        )
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

@@ -19,11 +19,11 @@ from fleet.rollouts.planner import plan
 from fleet.tables import members as member_rows
 from fleet.tables import rollouts
 from modules import canonical
-from modules.adjustable import check_fallback, check_settings
+from modules.adjustable import check_data, check_fallback, check_settings
 from modules.errors import Invalid, Unfit
 from modules.manifest import Manifest
 from modules.names import DeviceId, Digest, ModuleRef, Slug
-from modules.protocol.order import SettingValue, SlotOrder
+from modules.protocol.order import Cloud, SettingValue, SlotOrder
 
 _OTHERS: Final = "select other devices, or change the module or the gates"
 _SELECT: Final = "select devices that are there: edgefleet devices list"
@@ -35,7 +35,8 @@ _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
-    ``waive`` lets devices try content again that failed on them before; ``supersede`` takes devices from rollouts of
+    ``fallback`` is an address on the usual terms, ``cloud`` one with its own. ``waive`` lets devices try content again
+    that failed on them before; ``supersede`` takes devices from rollouts of
     this slot that are still open.
     """
 
@@ -46,6 +47,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     engine: Literal["docker", "process"] = "docker"
     settings: dict[str, SettingValue] = {}
     fallback: str | None = None
+    cloud: Cloud | None = None
     waive: bool = False
     supersede: bool = False
     policy: Policy = Policy()
@@ -104,7 +106,9 @@ def prepare(
     found = devices.chosen(connection, wish.selector, wish.devices)
     replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
     lacking = sealed_secrets.lacking(connection, manifest, wish.slot, [one.device for one, _ in found])
-    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing, lacking)
+    fitting, misfits = candidates.sort(
+        manifest, wish.engine, found, gates, replacing, lacking, elsewhere=document.covers_misfits
+    )
     if not fitting:
         element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
         raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)
@@ -199,8 +203,7 @@ def _check_open(connection: Connection, scope: Scope, chosen: Sequence[DeviceId]
 
 def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
     check_settings(manifest, wish.settings)
-    check_fallback(wish.fallback, manifest.fallback_hosts)
-    return SlotOrder(
+    document = SlotOrder(
         manifest=wish.module.target,
         digest=digest,
         engine=wish.engine,
@@ -208,7 +211,12 @@ def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
         fallback=wish.fallback,
         windows=wish.policy.windows or msgspec.UNSET,
         measure=wish.policy.measure or msgspec.UNSET,
+        cloud=wish.cloud or msgspec.UNSET,
     )
+    cloud = document.elsewhere
+    check_data(manifest, cloud.region if cloud else None)
+    check_fallback(cloud.url if cloud else None, manifest.fallback_hosts)
+    return document
 
 
 def _some(things: Sequence[object], noun: str) -> str:

@@ -1,6 +1,5 @@
 """Which targets are attached: rows, and the objects that speak to them."""
 
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +9,16 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fleet import events
-from fleet.blobs import Blobs
 from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
 from fleet.target_tables import endpoints, jobs, targets
-from fleet.targets.container.engine import check_address
-from fleet.targets.container.host import Attached, ContainerHost
 from fleet.targets.contract import Target
+from fleet.targets.kinds import Parts, kind_of
+from fleet.targets.settings import Settings
 from modules.errors import Invalid
 from modules.names import Slug
 
 T = TypeVar("T")
-CONTAINER: Final = "container"
 _SHOWN: Final = 5
-_VOLUME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
 
 
 # So much is asked of one target at a time, and so many requests of people may wait for it.
@@ -64,12 +60,11 @@ class Targets:
     """The targets of a fleet; each is spoken to over one connection, which is kept.
 
     Args:
-        fleet: the fleet's mark on what it makes.
-        blobs: of modules and images.
+        parts: what they are made of.
     """
 
-    def __init__(self, *, fleet: str, blobs: Blobs) -> None:
-        self._fleet, self._blobs = fleet, blobs
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._lock = threading.Lock()
         self._known: dict[str, Line] = {}
 
@@ -79,19 +74,19 @@ class Targets:
         Raises:
             Missing: there is none.
         """
-        attached = row(connection, name).attached
+        found = row(connection, name)
         with self._lock:
             known = self._known.get(name)
-            if known is not None and known.attached == attached:
+            if known is not None and known.attached == found.attached:
                 return known
-            self._known[name] = fresh = Line(attached, self.made(msgspec.json.decode(attached, type=Attached)))
+            self._known[name] = fresh = Line(found.attached, self.made(found.kind, decoded(found)))
         if known is not None:
             known.close()
         return fresh
 
-    def made(self, attached: Attached) -> Target:
+    def made(self, kind: str, attached: Any) -> Target:
         """A target that nobody knows yet, to be tried."""
-        return ContainerHost(attached, fleet=self._fleet, blobs=self._blobs)
+        return kind_of(kind).make(attached, self._parts)
 
     def close(self) -> None:
         with self._lock:
@@ -100,60 +95,18 @@ class Targets:
             self._known.clear()
 
 
-def read(kind: str, given: dict[str, Any]) -> Attached:
-    """How a target is reached, from JSON.
-
-    Raises:
-        Invalid: there is no such kind, or something is unknown, missing or not well formed.
-    """
-    if kind != CONTAINER:
-        raise Invalid(f"there is no kind of target {kind[:40]!r}", element="kind", remedy=f"write {CONTAINER}")
-    try:
-        attached = msgspec.convert({name: one for name, one in given.items() if name != "engine"}, Attached)
-    except msgspec.ValidationError as error:
-        known = ", ".join(Attached.__struct_fields__)
-        raise Invalid(str(error), element="attached", remedy=f"there are {known}") from error
-    check_address(attached.docker)
-    for place in filter(None, attached.batch_places.split(",")):
-        _check_place(place)
-    whole = attached.ca and attached.certificate and attached.key
-    if attached.docker.startswith(("tcp://", "https://")) and not whole:
-        raise Invalid(
-            "an engine on TCP is reached by TLS alone: whoever reaches it is root there",
-            element="docker",
-            remedy="give ca, certificate and key, files of the fleet server in PEM; or use ssh://",
-        )
-    return attached
-
-
-def _check_place(place: str) -> None:
-    """A folder or a volume as batch jobs may use it.
-
-    Raises:
-        Invalid: it is neither, or it holds what is the fleet's own.
-    """
-    folder = place.startswith("/") and place != "/" and ".." not in place.split("/")
-    if not folder and not _VOLUME.fullmatch(place):
-        raise Invalid(
-            f"{place[:100]!r} is no folder and no volume of a host", element="batch_places",
-            remedy="write /an/absolute/path or a volume's name, commas between",
-        )  # fmt: skip
-    if place.startswith("edgefleet."):
-        raise Invalid("the volume is the fleet's own", element=place[:100], remedy="name another")
-
-
-def attach(connection: Connection, now: float, name: Slug, kind: str, attached: Attached, *, by: str) -> None:
+def attach(connection: Connection, now: float, name: Slug, kind: str, attached: Any, *, by: str) -> None:
     """Take a target into use, or change how it is reached.
 
     Raises:
-        Conflict: endpoints live on it, and it would be another engine.
+        Conflict: endpoints live on it, and it would be another engine or namespace.
     """
     before = connection.execute(select(targets).where(targets.c.name == name)).one_or_none()
     if before is not None and _living_on(connection, name):
-        engine = msgspec.json.decode(before.attached, type=Attached).engine
-        if engine and engine != attached.engine:
+        engine = decoded(before).engine
+        if before.kind != kind or (engine and engine != attached.engine):
             raise Conflict(
-                "endpoints or batch jobs live there, and this is another engine: they would go on at the old one",
+                "endpoints or batch jobs live there, and this is another place: they would go on at the old one",
                 element=f"target {name}",
                 remedy="attach it under another name",
             )
@@ -161,7 +114,8 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
     done = connection.execute(update(targets).where(targets.c.name == name).values(**values))
     if not done.rowcount:
         connection.execute(insert(targets).values(name=name, created=now, by=by, **values))
-    events.record(connection, now, "target-attached", f"the target {name} is attached: {attached.docker}", by=by)
+    where = kind_of(kind).at(attached)
+    events.record(connection, now, "target-attached", f"the target {name} is attached: {where}", by=by)
 
 
 def detach(connection: Connection, now: float, name: str, *, abandon: bool = False, by: str) -> None:
@@ -193,7 +147,7 @@ def check_places(connection: Connection, name: str, inputs: str, outputs: str) -
         Missing: there is no such target.
         Invalid: it was not attached with them, or both are the same.
     """
-    known = msgspec.json.decode(row(connection, name).attached, type=Attached).batch_places.split(",")
+    known = str(getattr(decoded(row(connection, name)), "batch_places", "")).split(",")
     for place in (inputs, outputs):
         if not place or place not in known:
             raise Invalid(
@@ -230,10 +184,43 @@ def row(connection: Connection, name: str) -> Any:
     return found
 
 
+def decoded(found: Any) -> Any:
+    """How the target of a row is reached."""
+    return msgspec.json.decode(found.attached, type=kind_of(found.kind).attached)
+
+
+def suits(found: Any, settings: Settings) -> None:
+    """Whether an endpoint on the target of a row can have these settings.
+
+    Raises:
+        Invalid: one of them means nothing there.
+    """
+    kind_of(found.kind).suits(decoded(found), settings)
+
+
+def host_name(connection: Connection, name: str) -> str:
+    """Under which name clients find what lives on a target.
+
+    Raises:
+        Missing: there is none.
+    """
+    return str(decoded(row(connection, name)).name)
+
+
+def region(connection: Connection, name: str) -> str:
+    """In which region a target is, as whoever attached it said; empty: nobody did.
+
+    Raises:
+        Missing: there is none.
+    """
+    return str(decoded(row(connection, name)).region)
+
+
 def view(one: Any, count: int) -> dict[str, Any]:
     return {
         "name": one.name,
         "kind": one.kind,
+        "at": kind_of(one.kind).at(decoded(one)),
         "attached": msgspec.json.decode(one.attached),
         "trouble": one.trouble,
         "endpoints": count,

@@ -33,10 +33,18 @@ class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int
 
 
+class Devices(msgspec.Struct, frozen=True, kw_only=True):
+    """Which devices come in: those that this authority (PEM) has named, but for the revoked, by serial number."""
+
+    ca: str
+    revoked: Sequence[str] = ()
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it should be, with what lets clients in: two keys, the secret of its tokens, its TLS key.
 
-    ``port`` is where it listens on a container host; 0: where it has not listened yet, and any will do.
+    ``devices`` are those that come in by their certificates. ``port`` is where it listens on a container host; 0: where
+    it has not listened yet, and any will do.
     """
 
     name: Slug
@@ -45,6 +53,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, str]
     token_secret: bytes
     certificate_key: str = ""
+    devices: Devices | None = None
     port: int = 0
 
 

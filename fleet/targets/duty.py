@@ -9,11 +9,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import select, update
 
-from fleet import events
+from fleet import events, revocation
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
@@ -80,13 +81,13 @@ class Bringing:
 
     async def _turn(self, target: str, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
         with self._mishaps.alone("endpoint", name):
-            row, line = await lasting(self._found, target, name)
+            row, line, revoked = await lasting(self._found, target, name)
             if row is None:
                 return
-            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target)
+            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target, revoked)
             await lasting(self._note, row, *await run)
 
-    def _brought(self, row: Any, target: Target) -> tuple[Standing | None, str]:
+    def _brought(self, row: Any, target: Target, revoked: list[str]) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
         before = msgspec.json.decode(row.standing, type=Standing)
         try:
@@ -94,7 +95,7 @@ class Bringing:
                 if target.remove(row.name):
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
-            return target.bring(self._endpoints.wanted(row)), ""
+            return target.bring(self._endpoints.wanted(row, revoked)), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
@@ -105,10 +106,14 @@ class Bringing:
         with self._database.read() as connection:
             return list(connection.execute(select(*shown)).all())
 
-    def _found(self, target: str, name: str) -> tuple[Any, Line | None]:
-        with self._database.read() as connection:
+    def _found(self, target: str, name: str) -> tuple[Any, Line | None, list[str]]:
+        now = self._clock()
+        with self._database.write() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
-            return row, None if row is None else self._targets.of(connection, target)
+            if row is None:
+                return None, None, []
+            row = self._endpoints.certify(connection, now, row)
+            return row, self._targets.of(connection, target), revocation.revoked_serials(connection, now)
 
     def _note(self, row: Any, standing: Standing | None, trouble: str) -> None:
         now = self._clock()
@@ -119,7 +124,7 @@ class Bringing:
                 return
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
-            port = int(standing.url.rpartition(":")[2]) if standing.url else row.port
+            port = urlsplit(standing.url).port or row.port
             values |= {"seen_generation": row.generation, "port": port}
             # What was wished for meanwhile is not what was looked at.
             newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))

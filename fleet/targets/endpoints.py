@@ -1,6 +1,6 @@
 """Endpoints as they are wished for: made, changed, shown and taken away. ``duty.py`` brings it about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,9 +12,9 @@ from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import endpoints
 from fleet.targets import attached
-from fleet.targets.contract import Module, Standing, Wanted, WantedVersion
-from fleet.targets.pairs import check_pair
-from fleet.targets.secrets import Sealer, Secrets, new_key
+from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
+from fleet.targets.host_certificates import HostCertificates
+from fleet.targets.secrets import Sealer, Secrets, checked, new_key
 from fleet.targets.settings import Settings, Version, Wish, check
 from modules import access_tokens
 from modules.errors import Invalid
@@ -22,8 +22,6 @@ from modules.names import ModuleRef, Slug, slot_name
 
 REMOVING: Final = "removing"
 UPDATING: Final = "updating"
-_KEY: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-_KEY_LENGTHS: Final = range(16, 129)
 # A token is fetched anew when so much of its life is over.
 _REFRESH: Final = 0.5
 
@@ -42,10 +40,11 @@ class Endpoints:
     Args:
         registry: of signed modules.
         sealer: for what lets clients in.
+        certificates: of endpoints that devices ask.
     """
 
-    def __init__(self, registry: Registry, sealer: Sealer) -> None:
-        self._registry, self._sealer = registry, sealer
+    def __init__(self, registry: Registry, sealer: Sealer, certificates: HostCertificates) -> None:
+        self._registry, self._sealer, self._certificates = registry, sealer, certificates
 
     def create(
         self,
@@ -68,13 +67,13 @@ class Endpoints:
             Conflict: there is an endpoint of this name, or nobody signed a module.
             Invalid: something does not belong together.
         """
-        attached.row(connection, target)
         wish = self._wish(connection, versions, default, settings, scope)
+        attached.suits(attached.row(connection, target), settings)
         slot_name(name)
         if self._find(connection, name) is not None:
             raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
         _check_port(connection, name, target, settings)
-        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, settings))}
+        values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, settings.certificate))}
         fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
         standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
         connection.execute(insert(endpoints).values(**fresh, **values, **standing))
@@ -114,11 +113,12 @@ class Endpoints:
         if default is None and before.default in versions:
             default = before.default
         wish = self._wish(connection, versions, default, settings or before.settings, scope)
+        attached.suits(attached.row(connection, row.target), wish.settings)
         _check_port(connection, name, row.target, wish.settings)
         secrets = self._sealer.open(row.secrets, endpoint=name)
         if certificate_key is not None:
             secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
-        values = _stored(wish) | {"secrets": self._sealer.seal(_checked(secrets, wish.settings))}
+        values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, wish.settings.certificate))}
         self._changed(connection, now, name, row, values)
         events.record(connection, now, "endpoint-changed", f"endpoint {name}: {_told(wish)}", by=by)
 
@@ -145,7 +145,7 @@ class Endpoints:
         _needs(row, "key")
         opened = self._sealer.open(row.secrets, endpoint=name)
         changed = msgspec.structs.replace(opened, **{which: given or new_key()})
-        sealed = self._sealer.seal(_checked(changed, wish_of(row).settings))
+        sealed = self._sealer.seal(checked(changed, wish_of(row).settings.certificate))
         self._changed(connection, now, name, row, {"secrets": sealed})
         events.record(connection, now, "endpoint-key-changed", f"endpoint {name}: its {which} key was changed", by=by)
 
@@ -160,9 +160,16 @@ class Endpoints:
         _needs(row, "token")
         life = wish_of(row).settings.token_life_s
         expires = int(now) + life
-        secret = self._sealer.open(row.secrets, endpoint=name).token_secret
-        token = access_tokens.make(secret, expires=expires)
+        token = access_tokens.make(self.token_secret(row), expires=expires)
         return {"token": token, "expires": expires, "refresh_after": int(now + life * _REFRESH)}
+
+    @property
+    def authority(self) -> str:
+        """Who names endpoints that have no certificate of the operator's; PEM."""
+        return self._certificates.authority
+
+    def token_secret(self, row: Any) -> bytes:
+        return self._sealer.open(row.secrets, endpoint=row.name).token_secret
 
     def remove(self, connection: Connection, now: float, name: str, *, by: str) -> None:
         """Wish for its end; the row stays until nothing of it is left on the target.
@@ -179,14 +186,33 @@ class Endpoints:
         """Nothing of it is left."""
         connection.execute(delete(endpoints).where((endpoints.c.name == name) & (endpoints.c.state == REMOVING)))
 
-    def wanted(self, row: Any) -> Wanted:
+    def certify(self, connection: Connection, now: float, row: Any) -> Any:
+        """The row, with a certificate of the fleet's own where devices ask the endpoint and it has no other."""
+        settings = wish_of(row).settings
+        if not settings.devices or settings.certificate:
+            return row
+        host = settings.host_name or attached.host_name(connection, row.target)
+        renewed = self._certificates.renewed(self._sealer.open(row.secrets, endpoint=row.name), host, now)
+        if renewed is None:
+            return row
+        values = {"secrets": self._sealer.seal(renewed)}
+        connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
+        return self.row(connection, row.name)
+
+    def wanted(self, row: Any, revoked: Sequence[str] = ()) -> Wanted:
         """An endpoint as its target is to bring it about; the default version stands first.
+
+        ``revoked`` are the serial numbers of devices' certificates that hold no more.
 
         Raises:
             NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
         """
         wish = wish_of(row)
         secrets = self._sealer.open(row.secrets, endpoint=row.name)
+        devices = Devices(ca=self._certificates.authority, revoked=revoked) if wish.settings.devices else None
+        settings, key = wish.settings, secrets.certificate_key
+        if devices and not settings.certificate:
+            settings, key = msgspec.structs.replace(settings, certificate=secrets.issued), secrets.issued_key
         ordered = sorted(wish.versions.items(), key=lambda one: (one[0] != wish.default, one[0]))
         return Wanted(
             name=row.name,
@@ -199,12 +225,21 @@ class Endpoints:
                 )
                 for name, one in ordered
             ],
-            settings=wish.settings,
+            settings=settings,
             keys=(secrets.primary, secrets.secondary),
             token_secret=secrets.token_secret,
-            certificate_key=secrets.certificate_key,
+            certificate_key=key,
+            devices=devices,
             port=row.port,
         )
+
+    def opened(self, row: Any) -> Secrets:
+        """What lets clients in.
+
+        Raises:
+            NeedsOperator: it was encrypted by another fleet's server.
+        """
+        return self._sealer.open(row.secrets, endpoint=row.name)
 
     def row(self, connection: Connection, name: str) -> Any:
         """The row of an endpoint.
@@ -346,20 +381,3 @@ def _needs(row: Any, auth: str) -> None:
             element=f"endpoint {row.name}",
             remedy=f"set its auth to {auth}",
         )
-
-
-def _checked(secrets: Secrets, settings: Settings) -> Secrets:
-    """The secrets, if they are usable.
-
-    Raises:
-        Invalid: a key is too short, too long or has other letters; or a certificate lacks its key, or is not its own.
-    """
-    for name in ("primary", "secondary"):
-        key = getattr(secrets, name)
-        if len(key) not in _KEY_LENGTHS or set(key) - set(_KEY):
-            raise Invalid("a key is not usable", element=f"{name} key", remedy="use 16 to 128 letters, digits, - and _")
-    if secrets.primary == secrets.secondary:
-        raise Invalid("both keys are the same", element="keys", remedy="give two, or none")
-    if settings.certificate:
-        check_pair(settings.certificate, secrets.certificate_key)
-    return secrets

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import string
 from typing import Final
 
 import msgspec
@@ -10,18 +11,29 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fleet.folder import Folder
-from modules.errors import NeedsOperator
+from fleet.targets.pairs import check_pair
+from modules.errors import Invalid, NeedsOperator
 
 _BYTES: Final = 32
+_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "-_")
+_LENGTHS: Final = range(16, 129)
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS."""
+    """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS.
+
+    ``issued`` is a certificate of the fleet's own authority, with its key, where the operator has given none.
+    """
 
     primary: str
     secondary: str
     token_secret: bytes
     certificate_key: str = ""
+    issued: str = ""
+    issued_key: str = ""
+
+    def with_issued(self, certificate: str, key: str) -> "Secrets":
+        return msgspec.structs.replace(self, issued=certificate, issued_key=key)
 
 
 def made(*, primary: str = "", secondary: str = "", certificate_key: str = "") -> Secrets:
@@ -36,6 +48,23 @@ def made(*, primary: str = "", secondary: str = "", certificate_key: str = "") -
 
 def new_key() -> str:
     return secrets.token_urlsafe(_BYTES)
+
+
+def checked(given: Secrets, certificate: str) -> Secrets:
+    """The secrets, if they are usable, with this certificate or without one.
+
+    Raises:
+        Invalid: a key is too short, too long or has other letters; or a certificate lacks its key, or is not its own.
+    """
+    for name in ("primary", "secondary"):
+        key = getattr(given, name)
+        if len(key) not in _LENGTHS or set(key) - _LETTERS:
+            raise Invalid("a key is not usable", element=f"{name} key", remedy="use 16 to 128 letters, digits, - and _")
+    if given.primary == given.secondary:
+        raise Invalid("both keys are the same", element="keys", remedy="give two, or none")
+    if certificate:
+        check_pair(certificate, given.certificate_key)
+    return given
 
 
 class Sealer:

@@ -16,7 +16,15 @@ ALL: Final = 100
 Cores = Annotated[float, msgspec.Meta(ge=0.01, le=1024)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 HostName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)?\Z")]
+Namespace = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?\Z")]
 Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]{1,300})\Z")]
+
+
+_CLUSTER: Final = (
+    *(f"autoscale_{name}" for name in ("max", "min", "target", "refresh_s")),
+    *(f"probe_{name}" for name in ("period_s", "delay_s", "timeout_s", "successes", "failures")),
+    "namespace",
+)
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,8 +42,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``cpu_cores`` and ``memory_mb`` (MiB) bound each replica; 0 MiB: what the module's manifest asks for. Each replica
     works on ``concurrent`` requests at a time, ``waiting`` more wait for ``wait_s`` seconds, and an answer may take
     ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
-    nothing. Pages of ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is
-    free. ``host_name`` stands in its address instead of the target's.
+    nothing. With ``devices`` those of this fleet come in by their own certificates, over TLS. Pages of
+    ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free.
+    ``host_name`` stands in its address instead of the target's.
+
+    The rest is for Kubernetes alone. With an ``autoscale_max`` the cluster keeps from ``autoscale_min`` to so many
+    replicas of each version, as many as hold their use of CPU at ``autoscale_target`` percent, and changes their number
+    once in ``autoscale_refresh_s`` seconds at most. A replica is asked whether it answers each ``probe_period_s``
+    seconds, ``probe_delay_s`` after its start, and has ``probe_timeout_s``; after ``probe_failures`` without an answer
+    it is started anew, and after ``probe_successes`` it is asked by clients again. ``namespace``: the target's own.
     """
 
     cpu_cores: Cores = 1.0
@@ -46,11 +61,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer_s: Seconds = 60.0
     auth: Literal["key", "token", "none"] = "key"
     token_life_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86400)] = 12 * 3600
+    devices: bool = False
     cors_origins: Annotated[tuple[Origin, ...], msgspec.Meta(max_length=64)] = ()
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    # The certificate with its chain, in PEM; empty: the endpoint speaks plain HTTP. Its key is among the secrets.
+    # The certificate with its chain, in PEM; empty: plain HTTP, or, for devices, one of the fleet's own authority. Its
+    # key is among the secrets.
     certificate: Annotated[str, msgspec.Meta(max_length=64 << 10)] = ""
     host_name: HostName = ""
+    autoscale_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLICAS)] = 0
+    autoscale_min: Annotated[int, msgspec.Meta(ge=1, le=MAX_REPLICAS)] = 1
+    autoscale_target: Annotated[int, msgspec.Meta(ge=1, le=100)] = 70
+    autoscale_refresh_s: Annotated[int, msgspec.Meta(ge=1, le=1800)] = 15
+    probe_period_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 10
+    probe_delay_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
+    probe_timeout_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 5
+    probe_successes: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    probe_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    namespace: Namespace = ""
     description: Text = ""
     tags: Names = {}
     properties: Names = {}
@@ -89,7 +116,15 @@ def check(wish: Wish) -> Wish:
     total = sum(one.weight for name, one in wish.versions.items() if name != wish.default)
     if total > ALL:
         raise Invalid(f"the versions' weights are {total} percent together", element="weight", remedy="100 at most")
+    if wish.settings.autoscale_max and wish.settings.autoscale_min > wish.settings.autoscale_max:
+        raise Invalid("more replicas at least than at most", element="autoscale_min", remedy="lower it")
     return wish
+
+
+def only_on_a_cluster(given: Settings) -> list[str]:
+    """The settings that mean something on Kubernetes alone, and are not as they are without being said."""
+    plain = Settings()
+    return [name for name in _CLUSTER if getattr(given, name) != getattr(plain, name)]
 
 
 def batch_settings(given: dict[str, Any]) -> BatchSettings:

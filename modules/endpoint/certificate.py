@@ -28,6 +28,7 @@ class ServedCertificate:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
+        self._authority = ""
         try:
             self._stamps = self._load()
         except (OSError, ssl.SSLError) as error:
@@ -35,6 +36,22 @@ class ServedCertificate:
                 f"the certificate or its key cannot be used: {error}", element=str(certificate),
                 remedy="name a certificate and its key in PEM",
             ) from error  # fmt: skip
+
+    def ask_clients(self, authority: str) -> None:
+        """From the next connection on, take a client's certificate of this authority (PEM); empty: ask for none.
+
+        A client needs none, and one that another authority signed is refused.
+        """
+        if authority == self._authority:
+            return
+        try:
+            if authority:
+                self.context.load_verify_locations(cadata=authority)
+        except (ssl.SSLError, ValueError) as error:
+            log.error("devices' certificates cannot be checked: %s", error)  # noqa: TRY400 - a defect of the file
+            return
+        self.context.verify_mode = ssl.CERT_OPTIONAL if authority else ssl.CERT_NONE
+        self._authority = authority
 
     def refresh(self) -> None:
         """Load the files again if they have changed; the old certificate stays if they cannot be used."""

@@ -5,7 +5,8 @@ The file is read again when it changes, so a key is renewed without a restart::
     {"keys": ["primary", "secondary"], "token_secret": "base64"}
 
 ``"open": true`` lets anybody score, and ``"cors_origins": ["https://..."]`` names the web pages that may read the
-answers (``*``: all).
+answers (``*``: all). ``"devices": {"ca": "PEM", "revoked": ["serial number"]}`` lets in who has a certificate that this
+authority gave to a device, over TLS; only the gateway does.
 """
 
 import hmac
@@ -26,11 +27,19 @@ MIN_KEY: Final = 16
 _BEARER: Final = b"bearer "
 
 
+class DeviceCertificates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose certificates let a device in, and which of them hold no more, by serial number in hexadecimal."""
+
+    ca: str
+    revoked: frozenset[str] = frozenset()
+
+
 class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[str, ...] = ()
     token_secret: bytes = b""
     open: bool = False
     cors_origins: tuple[str, ...] = ()
+    devices: DeviceCertificates | None = None
 
 
 class EndpointKeys:
@@ -39,6 +48,7 @@ class EndpointKeys:
     Attributes:
         open: anybody may score.
         origins: the web pages that may read the answers.
+        devices: whose certificates let devices in; None: none do.
 
     Raises:
         BadSettings: it cannot be read, or has no key that is long enough.
@@ -51,6 +61,7 @@ class EndpointKeys:
         self._secret = b""
         self.open = False
         self.origins: frozenset[str] = frozenset()
+        self.devices: DeviceCertificates | None = None
         self._read()
 
     def refresh(self) -> None:
@@ -92,4 +103,4 @@ class EndpointKeys:
             raise BadSettings(f"token_secret is shorter than {access_tokens.MIN_SECRET} bytes", element=str(self._file))
         self._stamp, self._secret = seen, found.token_secret
         self._keys = tuple(key.encode() for key in found.keys)
-        self.open, self.origins = found.open, frozenset(found.cors_origins)
+        self.open, self.origins, self.devices = found.open, frozenset(found.cors_origins), found.devices

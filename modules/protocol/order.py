@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
-from modules.bounds import Address, Line, Number, Real, SecretName, WholeTime, Word
+from modules.bounds import Address, Authorities, Count, Line, Number, Real, Region, SecretName, WholeTime, Word
 from modules.errors import Invalid
 from modules.names import DeviceField, DigestField, SlugField
 
@@ -20,6 +20,8 @@ MAX_WAIVERS: Final = 64
 MAX_WINDOWS: Final = 14
 MAX_SECRETS: Final = 16
 MAX_SEALED: Final = 8 << 10
+# Under this name the token for an endpoint is sealed, which no secret of a module can have.
+SEALED_AS: Final = "fallback token"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 # Minutes of a day, as 22:30.
 TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
@@ -54,11 +56,35 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     sealed: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SEALED)]
 
 
+When = Literal["unplaceable", "unhealthy", "overloaded"]
+
+
+class Cloud(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint that answers instead of this device, and on which terms. Agents of before skip it, and ask nobody.
+
+    ``when``: the module does not fit here (*unplaceable*), nothing here can be reached (*unhealthy*), or it is
+    *overloaded*: ``waiting`` requests wait, or an answer takes ``latency_ms`` and more (0: no matter); empty: never.
+    ``ca`` are the authorities to believe instead of the system's. A device may send ``requests_a_day`` by UTC (0: as
+    many as it likes). Without a ``token`` its certificate says who it is. ``endpoint`` is the fleet's name of it.
+    """
+
+    url: Address
+    when: Annotated[tuple[When, ...], msgspec.Meta(max_length=3)] = ("unplaceable", "unhealthy")
+    region: Region = ""
+    ca: Authorities = ""
+    waiting: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 16
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=3_600_000)] = 0.0
+    requests_a_day: Count = 0
+    token: Secret | msgspec.UnsetType = msgspec.UNSET
+    endpoint: Word = ""
+
+
 class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What should fill one slot: the manifest by path and digest, the engine, and adjustable settings.
 
     How long the manifest is, the publisher has signed; the director need not say it again. With ``windows`` the device
     fetches at once and switches only within one of them. ``secrets`` are those that the manifest declares, by name.
+    ``fallback`` is an address on the usual terms; with ``cloud`` it is left out.
     """
 
     manifest: Line
@@ -71,6 +97,17 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Annotated[dict[SecretName, Secret], msgspec.Meta(max_length=MAX_SECRETS)] | msgspec.UnsetType = (
         msgspec.UNSET
     )
+    cloud: Cloud | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def elsewhere(self) -> Cloud | None:
+        """Who answers instead of the device, however the order says it."""
+        return self.cloud or (Cloud(url=self.fallback) if self.fallback is not None else None)
+
+    @property
+    def covers_misfits(self) -> bool:
+        """Whether an endpoint answers for devices that the module does not fit, which are ordered it all the same."""
+        return "unplaceable" in (self.cloud.when if self.cloud else ())
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,13 +31,22 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
 
 
+class Overload(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on a slot has more to do than it can: so many wait, or an answer takes so long (0 ms: no matter)."""
+
+    waiting: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=3_600_000)] = 0.0
+
+
 class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     """The same module in the cloud, asked when no instance on this device can be reached.
 
     ``url`` is the base address to which ``/score`` is appended. ``ca`` is the file of authorities to trust instead of
     the system's, ``cert`` and ``key`` the device's own certificate and key (PEM files that the gateway may read). They
     are read again when the table changes, so after a renewal the agent writes the table with the next generation.
-    ``module`` is the reference that runs there, where the agent knows it.
+    ``module`` is the reference that runs there, where the agent knows it. ``token`` is a file with what lets the device
+    in instead of its certificate. It is asked where nobody here is reached, if ``stands_in``, and where there is an
+    ``overload``; at most ``requests_a_day`` by UTC (0: as often as need be).
     """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*\Z", max_length=1000)]
@@ -45,6 +54,10 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     cert: Line | None = None
     key: Line | None = None
     module: Line = ""
+    token: Line | None = None
+    stands_in: bool = True
+    overload: Overload | None = None
+    requests_a_day: Count = 0
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

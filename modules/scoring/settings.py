@@ -15,12 +15,13 @@ from modules import bodies, memory
 from modules import manifest as manifests
 from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
-from modules.manifest import Adjustable, Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
+from modules.manifest import Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
 from modules.names import ModuleRef
 from modules.scoring.logs import FORMATS
 from modules.scoring.runtime import ProviderChoice
 from modules.scoring.scripts import azure_settings
 from modules.scoring.scripts.azure_settings import AzureSettings
+from modules.settable import Adjustable, check_setting
 
 CPU: Final = ("CPUExecutionProvider",)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -303,11 +304,11 @@ def _adjusted(
         if text := environment.get("EDGEFLEET_SETTINGS"):
             given = msgspec.json.decode(text, type=dict[str, Any])
         for name, value in given.items():
-            manifests.check_setting(name, adjustable[name], value)
+            check_setting(name, adjustable[name], value)
         values |= given
-        manifests.check_setting("batching", BATCHING, values["batching"])
-        manifests.check_setting("log_level", LOG_LEVEL, values["log_level"])
-        manifests.check_setting("score_timeout_ms", TIMEOUT_MS, values["score_timeout_ms"])
+        check_setting("batching", BATCHING, values["batching"])
+        check_setting("log_level", LOG_LEVEL, values["log_level"])
+        check_setting("score_timeout_ms", TIMEOUT_MS, values["score_timeout_ms"])
     except (msgspec.DecodeError, ValueError, Invalid, KeyError) as error:
         reason = f"{error} is not adjustable" if isinstance(error, KeyError) else str(error)
         raise BadSettings(

@@ -11,9 +11,10 @@ import pytest
 from agent import supply
 from modules import manifest
 from modules.errors import EngineBusy
-from modules.manifest import Adjustable, Limits, Needs
+from modules.manifest import Limits, Needs
 from modules.protocol.phases import Phase
 from modules.protocol.report import Reason
+from modules.settable import Adjustable
 from tests.doubles.engine import Behaviour
 from tests.doubles.release import WRONG, Release, make
 

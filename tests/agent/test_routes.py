@@ -1,13 +1,20 @@
 """The routing table that the rows make, and when it is written."""
 
+import stat
+from pathlib import Path
+
 import msgspec
 
+from agent import sealing_key
 from agent.gateway import table as gateway_table
 from agent.router import Router
 from agent.routes import table
 from agent.slots import Placed, Routing
 from agent.store import Store
+from modules import sealing
+from modules.protocol.order import SEALED_AS, Cloud, Secret
 from modules.protocol.phases import Phase
+from modules.protocol.routing import Overload
 from tests.doubles.release import make
 from tests.doubles.rows import slot_row
 
@@ -57,7 +64,7 @@ def test_a_slot_that_is_removed_has_no_route(tmp_path):
 def test_the_table_is_written_when_it_changes(tmp_path):
     """Each change gets the next generation; no change writes nothing; a lost file is written again."""
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
-    router = Router(path, store, tmp_path)
+    router = Router(path, store, tmp_path, device="dev-1")
     row = store.save(slot_row(OLD, phase=Phase.COMMITTED, current=CURRENT))
     router()
     router()
@@ -82,7 +89,7 @@ def test_the_gateway_can_read_the_certificate_that_it_shows(tmp_path):
         (identity / name).write_text(f"first {name}")
         (identity / name).chmod(0o600)
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
-    router = Router(path, store, identity)
+    router = Router(path, store, identity, device="dev-1")
     row = store.save(slot_row(NEW, routing=TO_CLOUD, phase=Phase.REJECTED))
     router()
 
@@ -102,7 +109,53 @@ def test_without_a_fallback_nothing_of_the_identity_is_shared(tmp_path):
     """A gateway that shows the certificate to nobody does not get it."""
     store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
     store.save(slot_row(OLD, phase=Phase.COMMITTED, current=CURRENT))
-    Router(path, store, tmp_path / "none")()
+    Router(path, store, tmp_path / "none", device="dev-1")()
 
     assert [one.name for one in path.parent.iterdir()] == ["table.json"]
+    store.close()
+
+
+def on_terms(folder, *when, serves=True, phase=Phase.COMMITTED):
+    routing = Routing(cloud=Cloud(url=CLOUD, when=when, waiting=4, latency_ms=50.0, requests_a_day=9))
+    current = msgspec.structs.replace(CURRENT, routing=routing) if serves else None
+    return route(folder, routing=routing, phase=phase, current=current).fallback
+
+
+def test_the_cloud_is_asked_when_the_order_says_so(tmp_path):
+    """Never without a reason; a module that does not fit needs another one than a module that cannot be reached."""
+    assert on_terms(tmp_path) is None
+    assert on_terms(tmp_path, "unplaceable") is None
+    assert on_terms(tmp_path, "unhealthy").stands_in
+    assert on_terms(tmp_path, "unplaceable", serves=False, phase=Phase.REJECTED).stands_in
+    assert on_terms(tmp_path, "unhealthy", serves=False, phase=Phase.REJECTED) is None
+    assert on_terms(tmp_path, "unhealthy", serves=False, phase=Phase.FETCHING).stands_in
+    relief = on_terms(tmp_path, "overloaded")
+    assert (relief.stands_in, relief.overload, relief.requests_a_day) == (False, Overload(waiting=4, latency_ms=50), 9)
+    assert on_terms(tmp_path, "overloaded", serves=False, phase=Phase.FETCHING) is None
+
+
+def test_the_gateway_gets_authorities_and_token_and_old_ones_go(tmp_path):
+    """Both lie beside the table for the gateway's group; what no route needs any more is removed."""
+    identity = tmp_path / "identity"
+    identity.mkdir()
+    for name in ("certificate.pem", "key.pem"):
+        (identity / name).write_text(name)
+    place = {"device": "dev-1", "slot": "main", "name": SEALED_AS, "version": 4}
+    sealed = sealing.seal(b"et1.1.abc", sealing_key.ensure(identity), **place)
+    cloud = Cloud(url=CLOUD, ca="PEM of an authority", token=Secret(version=4, sealed=sealed))
+    store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
+    router = Router(path, store, identity, device="dev-1")
+    row = store.save(slot_row(NEW, phase=Phase.REJECTED, routing=Routing(cloud=cloud)))
+    router()
+
+    told = gateway_table.read(path).slots["main"].fallback
+    assert Path(told.ca).read_text() == "PEM of an authority"
+    assert (told.cert, Path(told.token).read_text()) == (None, "et1.1.abc")
+    assert stat.S_IMODE(Path(told.token).stat().st_mode) == 0o640
+
+    store.save(row.with_(routing=Routing(cloud=Cloud(url=CLOUD, ca="another"))))
+    router()
+    told = gateway_table.read(path).slots["main"].fallback
+    assert Path(told.ca).read_text() == "another"
+    assert sorted(one.name for one in path.parent.glob("cloud-*")) == [Path(told.ca).name]
     store.close()

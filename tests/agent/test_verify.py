@@ -10,7 +10,7 @@ from modules import manifest
 from modules.digests import sha256
 from modules.errors import Invalid, LinkLost, Transient, Untrusted
 from modules.names import ModuleRef
-from modules.protocol.order import SlotOrder
+from modules.protocol.order import Cloud, SlotOrder
 from tests.agent.trusting import NOW, Trusting
 from tests.doubles import keys
 from tests.doubles.release import make
@@ -199,10 +199,13 @@ async def test_a_manifest_that_is_too_large_is_not_fetched(trusting):
         {"fallback": "https://evil.test/score"},
         {"fallback": "https://[::1"},
         {"fallback": "https://cloud.example:99999/"},
+        {"cloud": Cloud(url="https://evil.test/score", region="eu-west")},
+        {"cloud": Cloud(url="https://cloud.example/digits", region="us-east")},
+        {"fallback": "https://cloud.example/digits"},
     ],
 )
 async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, ordered):
-    """A setting that is not adjustable or out of bounds, or a foreign fallback host: the order is invalid."""
+    """A setting not adjustable or out of bounds, a foreign fallback host, a region where the data may not go."""
     with pytest.raises(Invalid):
         await trusting.accept(ordered=trusting.release.ordered(**ordered))
 
@@ -211,8 +214,9 @@ async def test_an_order_cannot_set_what_the_publisher_did_not_allow(trusting, or
 
 
 async def test_what_the_publisher_allows_is_accepted(trusting):
-    """An adjustable setting within its bounds, and a fallback at an allowed host."""
-    ordered = trusting.release.ordered(settings={"probation_s": 20.0}, fallback="https://cloud.example/digits")
+    """An adjustable setting within its bounds, and a fallback at an allowed host where the data may go."""
+    cloud = Cloud(url="https://cloud.example/digits", region="eu-west")
+    ordered = trusting.release.ordered(settings={"probation_s": 20.0}, cloud=cloud)
 
     assert (await trusting.accept(ordered=ordered)).order.slots["main"] == ordered
 

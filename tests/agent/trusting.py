@@ -7,15 +7,17 @@ from agent.shelf import Shelf
 from agent.store import Store
 from agent.verify import Accepted, Verifier
 from modules import canonical, signing
-from modules.manifest import Adjustable
+from modules.data_rule import DataRule
 from modules.names import DeviceId, device_id
 from modules.protocol.order import Order
+from modules.settable import Adjustable
 from tests.doubles import keys
 from tests.doubles.blob_server import BlobServer
 from tests.doubles.release import make
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 DEVICE = device_id("dev-1")
+DATA = DataRule(kind="personal", regions=("eu-west",))
 ADJUSTABLE = {"probation_s": Adjustable(default=300.0, minimum=10.0, maximum=600.0)}
 
 
@@ -24,7 +26,9 @@ class Trusting:
 
     def __init__(self, folder) -> None:
         self.publisher = keys.Publisher(now=NOW)
-        self.release = make("acme/digits:2", prove="ready-only", adjustable=ADJUSTABLE, fallback_hosts=("*.example",))
+        self.release = make(
+            "acme/digits:2", prove="ready-only", adjustable=ADJUSTABLE, fallback_hosts=("*.example",), data=DATA
+        )
         self.publisher.release("acme/digits:2", data=self.release.data)
         self.server = BlobServer(self.publisher.targets, self.publisher.files)
         self.store, self.shelf = Store(folder), Shelf(folder / "modules")

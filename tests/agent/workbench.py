@@ -93,7 +93,13 @@ class Bench:
         self.puller = Puller(self.server.send, timeout_s=0.02, tries=self.tries)
         self.server.deliver = self.puller.on_block
         self.supply = Supply(blobs=self.blobs, shelf=self.shelf, puller=self.puller, reserve=1, budget=1 << 30)
-        self.router = Router(self.folder / "gateway" / "table.json", self.store, self.folder / "identity", self.gateway)
+        self.router = Router(
+            self.folder / "gateway" / "table.json",
+            self.store,
+            self.folder / "identity",
+            self.gateway,
+            device=self.device,
+        )
         engines = {"docker": self.engine}
         launcher = Launcher(
             store=self.store,

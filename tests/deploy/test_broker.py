@@ -251,7 +251,7 @@ def test_the_rendered_folder_holds_no_ca_key_and_nothing_for_others_to_read(site
     folder = site.folder / "broker"
     assert {path.name for path in folder.iterdir()} == {
         "broker.key", "broker.pem", "ca.pem", "devices.acl", "mosquitto.conf", "mosquitto.pid", "revoked.pem",
-        "service-ca.pem", "services.acl",
+        "run.sh", "service-ca.pem", "services.acl",
     }  # fmt: skip
     assert folder.stat().st_mode & 0o077 == 0
     for certificate in ("ca.pem", "service-ca.pem"):

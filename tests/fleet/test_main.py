@@ -16,6 +16,7 @@ from fleet.__main__ import main
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
+from modules.errors import BadSettings
 from tests.parts.fleet_server import ROOT
 from tests.parts.pace import stretched
 
@@ -156,3 +157,36 @@ def test_settings_come_from_the_environment_and_have_bounds(monkeypatch):
 def test_the_address_that_devices_are_given(given, url):
     """Derived from host and port, unless a public one is set."""
     assert Settings(**given).url == url
+
+
+def test_a_secret_may_be_a_file_instead_of_a_variable(tmp_path, monkeypatch):
+    """In the folder that the environment names a setting may lie; the environment wins, and a wrong folder is said."""
+    monkeypatch.setenv("EDGEFLEET_FLEET_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "edgefleet_fleet_database").write_text("postgresql://fleet:spring-water@db/fleet\n")
+    (tmp_path / "edgefleet_fleet_broker_host").write_text("of-the-file\n")
+    monkeypatch.setenv("EDGEFLEET_FLEET_BROKER_HOST", "of-the-environment")
+    settings = Settings(port=1)
+    assert settings.database.get_secret_value() == "postgresql://fleet:spring-water@db/fleet"
+    assert (settings.broker_host, settings.port) == ("of-the-environment", 1)
+    monkeypatch.setenv("EDGEFLEET_FLEET_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(BadSettings, match="no such folder"):
+        Settings()
+
+
+def test_init_that_is_asked_once_leaves_a_fleet_as_it_is(tmp_path, capsys):
+    """What starts containers runs it each time: the first makes the fleet and shows no secret, the next does nothing;
+    what broke off before is begun anew."""
+    folder, password = Folder(tmp_path / "data"), tmp_path / "password"
+    command = ["init", "--once", "--data", str(folder.root), "--password-file", str(password)]
+    folder.root.mkdir()
+    for half in (folder.unfinished, folder.ca):
+        half.write_bytes(b"")
+    assert main(command) == 0
+    said, before = capsys.readouterr().out, folder.ca.read_bytes()
+    assert before
+    assert password.stat().st_mode & 0o777 == 0o600
+    assert password.read_text().strip() not in said
+    assert folder.operator_token.read_text().strip() not in said
+    assert main(command) == 0
+    assert "was made before" in capsys.readouterr().out
+    assert folder.ca.read_bytes() == before

@@ -25,6 +25,7 @@ SAYS: Final = {
     "fleet/client/": "The edgefleet command",
     "fleet/": "The fleet server",
     "modules/scoring/": "The scoring server",
+    "modules/triggers/": "The trigger of a packaged model",
     "modules/": "Any program that reads or checks the same thing",
 }
 # What else becomes an error's code and message: the argument that is the code or the code itself, then which argument

@@ -26,21 +26,23 @@ NOT_IN = {
     "fleet": MODEL | {"typer", "rich", "aiohttp"},
     "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
     "hsm": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
+    # its client brings aiohttp, requests and pydantic
+    "kubernetes": SERVER - {"kubernetes", "pydantic"} | WIRE | TRUST | MODEL | {"typer", "rich", "uvicorn", "docker"},
     "postgres": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     "scoring": SERVER | WIRE | TRUST | WEB | CONVERT | {"typer", "rich", "aiohttp"},
 }
-# Added to client, to scoring, to client, and to fleet: no programs of their own.
-ADDITIONS = ("broker", "export", "grpc", "hsm", "postgres")
+# Added to client, to scoring or to fleet: no programs of their own.
+ADDITIONS = ("broker", "export", "grpc", "hsm", "kubernetes", "postgres")
 # Other libraries with what converts their models: installed by whoever has such models, not for the tests.
 CONVERTERS = ("boosting", "sklearn", "tensorflow")
 ENTRIES = {
     "agent": [
-        *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__"),
+        *("agent.__main__", "agent.wiring", "agent.loop", "agent.gateway.__main__", "agent.content.__main__"),
         *("agent.simulate.__main__", "agent.doctor", "agent.enroll", "agent.halt", "agent.side_load", "agent.status"),
     ],
     "client": ["fleet.client", "fleet.client.__main__", "fleet.client.cli", "fleet.client.sdk"],
     "fleet": ["fleet.__main__", "fleet.app"],
-    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app"],
+    "scoring": ["modules.scoring.__main__", "modules.scoring.http.app", "modules.scoring.prove"],
 }
 
 

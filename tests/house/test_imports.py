@@ -30,11 +30,12 @@ _MQTT_DOORS = (
     "agent/triggers/mqtt.py",
     "fleet/broker.py",
     "fleet/client/broker/session.py",
+    "modules/triggers/topic.py",
 )
 # The rooms of the client, and the other rooms that each may stand on.
 _CLIENT = {
     "broker": set(),
-    "commands": {"broker", "deployments", "environments", "images", "local", "models", "publishing", "signing"},
+    "commands": {"broker", "deployments", "environments", "images", "local", "models", "publishing", "sdk", "signing"},
     "deployments": set(),
     "environments": {"images"},
     "images": set(),
@@ -54,7 +55,11 @@ RULES = [
     Rule("agent/.*", ("fleet", "deploy"), "agent and fleet meet on the wire only, so that each ships alone"),
     Rule("fleet/.*", ("agent", "deploy"), "agent and fleet meet on the wire only, so that each ships alone"),
     Rule("fleet/.*", ("hardware",), "the server plans with reported facts, never with its own machine's"),
-    Rule(CORE, ("modules.protocol", "modules.scoring"), "what a module is does not depend on who moves or serves it"),
+    Rule(
+        CORE,
+        ("modules.protocol", "modules.scoring", "modules.triggers"),
+        "what a module is does not depend on who moves or serves it",
+    ),
     Rule(CORE, _TALK, "the core is pure: bytes in, values out"),
     Rule(
         r"modules/\w+\.py|modules/(protocol|scoring)/.*",
@@ -63,7 +68,16 @@ RULES = [
     ),
     Rule("modules/protocol/.*", ("modules.scoring",), "the wire and the scoring server do not meet"),
     Rule("modules/protocol/.*", _TALK, "wire documents are values; links carry them"),
-    Rule("modules/scoring/.*", ("modules.protocol",), "a module's container knows nothing of the fleet"),
+    Rule(
+        "modules/triggers/.*",
+        ("modules.protocol", "modules.scoring"),
+        "a trigger asks the scoring server over HTTP, as anybody does",
+    ),
+    Rule(
+        "modules/scoring/.*",
+        ("modules.protocol", "modules.triggers"),
+        "a module's container knows nothing of the fleet",
+    ),
     Rule(
         "(agent|hardware|modules|fleet/(?!client/)).*", ("fleet.client",), "the client is on the other side of the API"
     ),

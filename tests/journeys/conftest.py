@@ -19,7 +19,8 @@ def pytest_collection_modifyitems(items):
         if here in item.path.parents:
             item.add_marker(pytest.mark.needs("docker", "mosquitto"))
             # The first one may have to build the scoring image, and its base, before it begins.
-            item.add_marker(pytest.mark.timeout(400))
+            if item.get_closest_marker("kubernetes") is None:
+                item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture(scope="session")

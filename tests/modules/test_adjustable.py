@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modules.adjustable import check_fallback, check_settings
+from modules import manifest
+from modules.adjustable import check_data, check_fallback, check_settings
+from modules.data_rule import DataRule
 from modules.errors import Invalid
-from modules.manifest import Adjustable
 from modules.protocol.routing import Fallback
+from modules.settable import Adjustable
 from tests.modules.test_manifest import GOOD
 
 HOSTS = ("cloud.example.org", "*.scoring.example.org", "[2001:db8::1]", "10.0.0.7")
@@ -87,3 +89,43 @@ def test_settings_are_those_that_the_manifest_declares():
         check_settings(manifest, {"log_level": "debug"})
     with pytest.raises(Invalid, match="set: none"):
         check_settings(GOOD, {"log_level": "debug"})
+
+
+def with_data(**rule):
+    return msgspec.structs.replace(GOOD, fallback_hosts=(), data=DataRule(kind="personal", **rule))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "region"),
+    [
+        pytest.param(with_data(regions=("eu-west", "berlin")), "berlin", id="when the region is named it may"),
+        pytest.param(with_data(regions=()), None, id="when there is no fallback nothing goes anywhere"),
+        pytest.param(with_data(), "", id="when the publisher names no region it may go anywhere"),
+        pytest.param(GOOD, "", id="when the publisher says nothing of the data they may go anywhere"),
+    ],
+)
+def test_data_may_go_where_the_publisher_says(manifest, region):
+    """A fallback in a region that the data rule allows is taken."""
+    check_data(manifest, region)
+
+
+@pytest.mark.parametrize(
+    ("rule", "region", "why"),
+    [
+        ({"regions": ("eu-west",)}, "us-east", r"\(personal\) may go to eu-west alone, and the fallback is in us-east"),
+        ({"regions": ("eu-west",)}, "", "in a region that nobody says"),
+        ({"regions": ()}, "eu-west", r"\(personal\) never leave the site"),
+        ({"regions": ()}, "", "never leave the site"),
+    ],
+)
+def test_data_that_may_not_go_there_do_not(rule, region, why):
+    """Another region, an unnamed one, or any where the data never leave the site: one sentence says which and why."""
+    with pytest.raises(Invalid, match=why):
+        check_data(with_data(**rule), region)
+
+
+def test_what_stays_has_nowhere_to_go():
+    """A manifest whose data never leave the site and that names hosts for a fallback contradicts itself."""
+    wrong = msgspec.structs.replace(with_data(regions=()), fallback_hosts=("cloud.example.org",))
+    with pytest.raises(Invalid, match="never leave the site, and there are hosts"):
+        manifest.encode(wrong)

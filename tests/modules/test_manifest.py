@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from modules import canonical, manifest
 from modules.digests import Blob
 from modules.errors import Invalid
-from modules.manifest import Adjustable, EntryScript, File, Image, Manifest, OnnxGraph, Proof, Runtime
+from modules.manifest import EntryScript, File, Image, Manifest, OnnxGraph, Proof, Runtime
+from modules.settable import Adjustable, check_setting
 from tests.modules.documents import manifests
 
 ZERO = "sha256:" + "0" * 64
@@ -148,7 +149,7 @@ SWITCH = Adjustable(default=False)
 )
 def test_takes_settings_within_bounds(setting, value):
     """A value of the default's kind within the declared bounds is taken."""
-    manifest.check_setting("log_level", setting, value)
+    check_setting("log_level", setting, value)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_takes_settings_within_bounds(setting, value):
 def test_refuses_settings_out_of_bounds(setting, value):
     """A value of another kind, out of bounds, not a number or not among the choices is refused by name."""
     with pytest.raises(Invalid, match=r"settings\.log_level"):
-        manifest.check_setting("log_level", setting, value)
+        check_setting("log_level", setting, value)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_refuses_settings_out_of_bounds(setting, value):
 def test_bounds_settings_where_the_manifest_does_not(name, value):
     """A probation of years, or a time-out of nothing, is refused whatever the manifest allows."""
     with pytest.raises(Invalid, match=rf"settings\.{name}: .* is outside"):
-        manifest.check_setting(name, Adjustable(default=60.0, minimum=-10.0, maximum=1e12), value)
+        check_setting(name, Adjustable(default=60.0, minimum=-10.0, maximum=1e12), value)
 
 
 @pytest.mark.parametrize(("given", "confidential"), [(msgspec.UNSET, False), (False, False), (True, True)])

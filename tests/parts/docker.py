@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from typing import Any
 import docker
 import docker.errors
 
-from fleet.client.images.image_build import BASE, GATEWAY, SCORING, Recipe, build_image
+from fleet.client.images.image_build import AGENT, BASE, GATEWAY, SCORING, SERVER, Recipe, build_image
 from fleet.client.images.own_wheel import SOURCE
 from tests.parts.pace import stretched
 from tests.parts.presence import engine_answers, engine_socket, program
 
 REPOSITORY = "edgefleet-test"
 KEPT = 10
+POSTGRES = Path(__file__).with_name("postgres_image")
 STARTS_WITHIN_S = stretched(60)
 _PATHS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -88,10 +89,21 @@ def gateway_image(engine_client: docker.DockerClient) -> str:
     return _made(engine_client, GATEWAY)
 
 
+def server_image(engine_client: docker.DockerClient) -> str:
+    """The same for the fleet server's image."""
+    return _made(engine_client, SERVER)
+
+
+def agent_image(engine_client: docker.DockerClient) -> str:
+    """The same for the agent's image."""
+    return _made(engine_client, AGENT)
+
+
 def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
     python_slim(engine_client)
-    repository = f"{REPOSITORY}/{recipe.extra}"
-    with _one_at_a_time(f"{recipe.extra}-image"):
+    kind = recipe.dockerfile.stem
+    repository = f"{REPOSITORY}/{kind}"
+    with _one_at_a_time(f"{kind}-image"):
         name = f"{repository}:{_sources(recipe)}"
         try:
             return str(engine_client.images.get(name).id)
@@ -99,6 +111,29 @@ def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
             made = build_image(recipe, client=engine_client, name=name, progress=print)
         _forget_old(engine_client, repository)
     return made
+
+
+def mosquitto_image(engine_client: docker.DockerClient) -> str:
+    """An image with the distribution's mosquitto, which stands in for the usual one; returns its tag."""
+    return _debian(engine_client, "mosquitto", packages=("mosquitto",))
+
+
+def postgres_image(engine_client: docker.DockerClient) -> str:
+    """One with the distribution's PostgreSQL, and of the usual image's start what deploy/compose.postgres.yaml uses."""
+    base = _debian(engine_client, "postgresql", packages=("postgresql",))
+    name = f"{REPOSITORY}/postgres:bookworm"
+    engine_client.images.build(path=str(POSTGRES), tag=name, buildargs={"BASE": base}, rm=True, pull=False)
+    return name
+
+
+def _debian(engine_client: docker.DockerClient, kind: str, *, packages: tuple[str, ...]) -> str:
+    repository = f"{REPOSITORY}/{kind}"
+    with _one_at_a_time(f"{kind}-image"):
+        try:
+            engine_client.images.get(f"{repository}:bookworm")
+        except docker.errors.ImageNotFound:
+            _import_packages(engine_client, packages, repository, "bookworm")
+    return f"{repository}:bookworm"
 
 
 def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path:
@@ -111,7 +146,8 @@ def saved(engine_client: docker.DockerClient, image_id: str, path: Path) -> Path
 @functools.cache
 def _sources(recipe: Recipe) -> str:
     """A short hash of everything that an image is made of."""
-    files = [recipe.dockerfile, recipe.lock, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
+    files = [recipe.dockerfile, *recipe.locks, SOURCE / "pyproject.toml", SOURCE / "fleet/client/images/image_build.py"]
+    files += [path for folder in recipe.folders for path in sorted(folder.iterdir())]
     files += [path for package in recipe.packages for path in sorted((SOURCE / package).rglob("*.py"))]
     whole = hashlib.sha256()
     for path in files:
@@ -130,16 +166,29 @@ def _forget_old(engine_client: docker.DockerClient, repository: str) -> None:
 
 
 def _import_debian(engine_client: docker.DockerClient) -> None:
+    repository, tag = BASE.split(":")
+    # python and pip where the usual image has them: in /usr/local.
+    hooks = ['--customize-hook=chroot "$1" python3 -m venv /usr/local']
+    packages = ("python3", "python3-venv", "ca-certificates")
+    _import_packages(engine_client, packages, repository, tag, hooks=hooks, changes=['CMD ["python3"]'])
+
+
+def _import_packages(
+    engine_client: docker.DockerClient,
+    packages: Sequence[str],
+    repository: str,
+    tag: str,
+    *,
+    hooks: Sequence[str] = (),
+    changes: Sequence[str] = (),
+) -> None:
     with tempfile.TemporaryDirectory(prefix="edgefleet-base-") as folder:
         root = Path(folder) / "root.tar"
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-        # python and pip where the usual image has them: in /usr/local.
-        command += ['--customize-hook=chroot "$1" python3 -m venv /usr/local', "bookworm", str(root)]
-        subprocess.run(command, check=True, timeout=stretched(600))
-        repository, tag = BASE.split(":")
+        subprocess.run([*command, *hooks, "bookworm", str(root)], check=True, timeout=stretched(600))
         engine_client.api.import_image_from_file(
-            str(root), repository=repository, tag=tag, changes=[f"ENV {_PATHS}", 'CMD ["python3"]']
+            str(root), repository=repository, tag=tag, changes=[f"ENV {_PATHS}", *changes]
         )
 
 

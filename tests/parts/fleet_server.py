@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class FleetServer(NamedTuple):
     def client(self, token: str | None = None) -> httpx.Client:
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
         headers = {"Authorization": f"Bearer {token or self.token}"}
-        verify = ssl.create_default_context(cafile=str(self.data.ca))
+        verify = trusting(self.data.ca)
         # The server ends what is idle for five seconds, which is as long as the library would go on with it.
         limits = httpx.Limits(keepalive_expiry=1)
         return httpx.Client(
@@ -43,13 +43,18 @@ class FleetServer(NamedTuple):
         return (self.data.root.parent / "server.log").read_text()
 
 
-def initialise(root: Path, database: str = "") -> Folder:
+def trusting(ca: Path) -> ssl.SSLContext:
+    """TLS to whom this authority has certified, and to nobody else."""
+    return ssl.create_default_context(cafile=str(ca))
+
+
+def initialise(root: Path, database: str = "", names: Sequence[str] = ()) -> Folder:
     """Make a data folder as ``fleet init`` does, but for the first operator; ``database`` is its address if elsewhere.
 
     In this process, which saves some seconds: tests/fleet/test_main.py has the command itself.
     """
     folder = Folder(root)
-    setup.initialise(folder, time.time, database=database)
+    setup.initialise(folder, time.time, database=database, names=names)
     return folder
 
 

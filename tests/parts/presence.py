@@ -66,6 +66,8 @@ def _installed(name: str, package: str) -> Part:
 
 PARTS = {
     "docker": Part(engine_answers, "start a container engine (Debian package docker.io), or point DOCKER_HOST at one"),
+    "docker-compose": _installed("docker-compose", "docker-compose"),
+    "docker-registry": _installed("docker-registry", "docker-registry"),
     "dockerd": Part(
         lambda: program("dockerd") is not None and os.geteuid() == 0,
         "apt-get install docker.io, and run the tests as root",

@@ -1,7 +1,7 @@
 """The whole fleet side for real: broker with mTLS, server, signing keys, scoring image, and the operator's CLI."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ ENDED = ("done", "failed", "cancelled")
 class System:
     """One fleet, on loopback; broker and server can be taken away and come back where they were.
 
-    ``settings`` are the server's, besides those that every test's server has; ``program`` is what is run as it.
+    ``settings`` are the server's, besides those that every test's server has; ``program`` is what is run as it, and
+    ``names`` are what its certificate is for beside loopback.
     """
 
-    def __init__(self, folder: Path, *, program: str = "fleet", **settings: str) -> None:
+    def __init__(self, folder: Path, *, program: str = "fleet", names: Sequence[str] = (), **settings: str) -> None:
         self.folder, self._program, self._settings = folder, program, settings
-        self.data = initialise(folder / "fleet")
+        self.data = initialise(folder / "fleet", names=names)
         self._device_port, self._service_port, self._server_port = free_port(), free_port(), free_port()
         self.blob_port = free_port()
         self._broker_up, self._server_up = ExitStack(), ExitStack()

@@ -32,8 +32,10 @@ class Question(NamedTuple):
 class Traffic:
     """Two clients, one that keeps its connection and one that makes a new one each time; both end with the block."""
 
-    def __init__(self, port: int, path: str, questions: Sequence[Question], *, every_s: float = EVERY_S) -> None:
-        self._every_s = every_s
+    def __init__(
+        self, port: int, path: str, questions: Sequence[Question], *, every_s: float = EVERY_S, host: str = "127.0.0.1"
+    ) -> None:
+        self._every_s, self._host = every_s, host
         self._port, self._path, self._questions = port, path, questions
         self._over = threading.Event()
         self._by_client: tuple[list[Answer], list[Answer]] = ([], [])
@@ -94,4 +96,4 @@ class Traffic:
         return Answer(response.status, module, question.wrong(answer))
 
     def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=_ANSWER_S)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_ANSWER_S)

@@ -25,7 +25,7 @@ Key = Annotated[Path | None, typer.Option("--certificate-key", help="The certifi
 Wait = Annotated[bool, typer.Option("--wait", help="Watch until it is ready; exit code 1 if it fails.")]
 
 _ALL = 100
-_TEXTS = frozenset({"certificate", "description", "host_name"})
+_TEXTS = frozenset({"certificate", "description", "host_name", "namespace"})
 _LISTS = frozenset({"cors_origins"})
 
 

@@ -1,24 +1,32 @@
 """``edgefleet images``: the container images that modules run in, in this user's workspace."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from fleet.client import config
 from fleet.client.images.docker_engine import docker_engine
-from fleet.client.images.image_build import GATEWAY
+from fleet.client.images.image_build import AGENT, GATEWAY, SERVER, Recipe
 from fleet.client.images.image_build import build_image as build_an_image
 from fleet.client.images.store import add_archive, add_from_engine, build
 from fleet.client.images.store import save as write
 from fleet.client.screen import Json, Screen, size
 from fleet.client.workspace import SCORING_IMAGE, Workspace
+from fleet.images_push import Registry, push
+from modules import __version__
+from modules.errors import BadSettings
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Image
 
 app = typer.Typer(
-    no_args_is_help=True, help="Build, add, list, save and remove the container images that modules run in."
+    no_args_is_help=True, help="Build, add, list, save, push and remove the container images that modules run in."
 )
+
+
+_SERVER: Final = f"edgefleet-server:{__version__}"
+_AGENT: Final = f"edgefleet-agent:{__version__}"
+_OTHERS: Final[tuple[tuple[Recipe, str], ...]] = ((GATEWAY, GATEWAY_IMAGE), (SERVER, _SERVER), (AGENT, _AGENT))
 
 
 @app.command("build")
@@ -33,14 +41,33 @@ def build_image(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Build what stands before endpoints on a container host; it stays there.")
     ] = False,
+    server: Annotated[
+        bool, typer.Option("--server", help=f"Build the fleet server's image ({_SERVER}); it stays in Docker.")
+    ] = False,
+    agent: Annotated[
+        bool, typer.Option("--agent", help=f"Build the agent's image ({_AGENT}); it stays in Docker.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="The image that one of these three is built upon (python:3.11-slim).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build the scoring image with Docker and bring it in, or the gateway's image of a container host."""
+    """Build the scoring image with Docker and bring it in, or an image of one of our other programs."""
     screen = Screen(as_json=as_json)
-    if gateway:
+    chosen = [one for one, wanted in zip(_OTHERS, (gateway, server, agent), strict=True) if wanted]
+    if len(chosen) > 1 or (base and not chosen):
+        raise BadSettings(
+            "these options do not go together",
+            element="images build",
+            remedy="give one of --gateway, --server and --agent; --base is for these alone",
+        )
+    if chosen:
+        ((recipe, usual),) = chosen
+        made = name or usual
         with docker_engine() as engine:
-            made = name or GATEWAY_IMAGE
-            image_id = build_an_image(GATEWAY, client=engine, name=made, progress=screen.remark)
+            image_id = build_an_image(
+                recipe, client=engine, name=made, base=base, extra_requirements=extra or (), progress=screen.remark
+            )
         screen.show({"name": made, "id": image_id}, lambda it: it.fields([("name", made), ("id", image_id)]))
         return
     with screen.progress() as step:
@@ -73,12 +100,43 @@ def save(
     *,
     as_json: Json = False,
 ) -> None:
-    """Write an image to a file, for devices that cannot be sent it: edgefleet-agent images import FILE."""
+    """Write an image to a file, for devices that cannot be sent it (edgefleet-agent images import FILE), and nodes."""
     screen = Screen(as_json=as_json)
     image = _workspace().image(name)
     with screen.progress() as step:
         write(image, file, _workspace(), step)
     _show(screen, image)
+
+
+@app.command("push")
+def push_image(
+    name: Annotated[str, typer.Argument(help="An image of the workspace.")],
+    address: Annotated[str, typer.Argument(help="HOST[:PORT]/REPOSITORY of a registry that a cluster pulls from.")],
+    user: Annotated[str, typer.Option(help="User name there.")] = "",
+    password: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGEFLEET_REGISTRY_PASSWORD",
+            show_envvar=False,
+            help="Password there; better given in EDGEFLEET_REGISTRY_PASSWORD. It is kept nowhere.",
+        ),
+    ] = "",
+    ca: Annotated[Path | None, typer.Option(help="PEM file of the authority behind it.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Bring an image into a registry, and print by which digest a cluster pulls it; what is there is not sent again."""
+    screen, workspace = Screen(as_json=as_json), _workspace()
+    image = workspace.image(name)
+    registry = Registry(address=address, user=user, password=password, ca=_pem(ca))
+    with screen.progress() as step:
+        found = push(
+            registry,
+            image,
+            workspace.blobs,
+            progress=lambda digest, done, total: step(f"sending {digest}", done, total),
+        )
+    screen.show({"name": name, "reference": found}, lambda it: it.say(found))
 
 
 @app.command()
@@ -109,6 +167,13 @@ def list_images(*, as_json: Json = False) -> None:
             empty="No images yet: edgefleet images build, or edgefleet images add IMAGE",
         ),
     )
+
+
+def _pem(file: Path | None) -> str:
+    try:
+        return "" if file is None else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"it cannot be read: {error}", element=str(file), remedy="name a PEM file") from error
 
 
 def _workspace() -> Workspace:

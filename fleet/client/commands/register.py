@@ -120,6 +120,16 @@ def register(
     confidential: Annotated[
         bool, typer.Option("--confidential", help="Never broadcast it: each device pulls it by itself.")
     ] = False,
+    data_class: Annotated[
+        str,
+        typer.Option(help="Kind of the data it is asked with (personal, medical), for --data-region or --data-stays."),
+    ] = "",
+    data_region: Annotated[
+        list[str] | None, typer.Option(help="Region to which these data may go, and no other; may be repeated.")
+    ] = None,
+    data_stays: Annotated[
+        bool, typer.Option("--data-stays", help="These data never leave the site: no fallback in the cloud.")
+    ] = False,
     key: Annotated[list[str] | None, typer.Option("--key", "--keys", help=f"{KEYS} Signs at once.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,6 +147,7 @@ def register(
         properties=arguments.pairs(model_property or (), option="--property"), framework=framework,
         converter=converter, signature=signature, trusted_pickle=trusted_pickle, confidential=confidential,
         secrets=arguments.secrets(secret or (), option="--secret"),
+        data=arguments.data_rule(data_class, data_region or (), stays=data_stays),
     )  # fmt: skip
     configured = None
     if inference_config is not None:

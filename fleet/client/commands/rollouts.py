@@ -6,7 +6,7 @@ import typer
 
 from fleet.client import arguments, config
 from fleet.client.api import Fleet
-from fleet.client.commands import policy_options
+from fleet.client.commands import fallback_options, policy_options
 from fleet.client.rollout_view import show_plan, show_rollout, watch
 from fleet.client.screen import Json, Screen, when
 from modules.names import device_id, slot_name
@@ -26,7 +26,13 @@ def start(
     device: Annotated[list[str] | None, typer.Option(help="A device by id; may be repeated.")] = None,
     engine: Annotated[Literal["docker", "process"], typer.Option(help="What runs it on the device.")] = "docker",
     setting: Annotated[list[str] | None, typer.Option(help="key=value that the manifest lets an order change.")] = None,
-    fallback: Annotated[str | None, typer.Option(help="Address that answers where no local module is healthy.")] = None,
+    fallback: fallback_options.Fallback = None,
+    fallback_when: fallback_options.When = None,
+    fallback_region: fallback_options.Region = None,
+    fallback_ca: fallback_options.Authorities = None,
+    fallback_waiting: fallback_options.Waiting = None,
+    fallback_latency_ms: fallback_options.Latency = None,
+    fallback_requests_a_day: fallback_options.Requests = None,
     waive: Annotated[bool, typer.Option("--waive", help="Try again where this content has failed before.")] = False,
     supersede: Annotated[
         bool, typer.Option("--supersede", help="Take devices from rollouts of this slot that are still open.")
@@ -62,6 +68,14 @@ def start(
         "engine": engine,
         "settings": settings,
         "fallback": fallback,
+        "fallback_terms": fallback_options.terms(
+            when=fallback_when,
+            region=fallback_region,
+            ca=fallback_ca,
+            waiting=fallback_waiting,
+            latency_ms=fallback_latency_ms,
+            requests_a_day=fallback_requests_a_day,
+        ),
         "waive": waive,
         "supersede": supersede,
         "policy": policy_options.combine(

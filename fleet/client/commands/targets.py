@@ -1,17 +1,19 @@
 """``edgefleet targets``: where endpoints in the cloud can live."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from fleet.client import config
+from fleet.client import arguments, config
 from fleet.client.api import Fleet
 from fleet.client.screen import Json, Screen
+from modules.errors import Invalid
 from modules.images import GATEWAY_IMAGE
 from modules.names import slug
 
 app = typer.Typer(no_args_is_help=True, help="Attach, list, check and detach where endpoints in the cloud can live.")
+LOOPBACK: Final = "127.0.0.1"
 Name = Annotated[str, typer.Argument(help="The target's name.")]
 
 
@@ -19,29 +21,99 @@ Name = Annotated[str, typer.Argument(help="The target's name.")]
 def attach(
     name: Name,
     docker: Annotated[
-        str, typer.Option(help="The container engine: unix:///var/run/docker.sock, ssh://user@host, tcp://host:2376.")
-    ],
-    address: Annotated[str, typer.Option(help="The host's name or address, as clients of endpoints find it.")] = "",
-    bind: Annotated[str, typer.Option(help="The address of the host at which endpoints listen.")] = "127.0.0.1",
-    gateway_image: Annotated[str, typer.Option(help="The gateway's image on that host.")] = GATEWAY_IMAGE,
+        str | None,
+        typer.Option(help="A container engine: unix:///var/run/docker.sock, ssh://user@host, tcp://host:2376."),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="A Kubernetes cluster: a file of the fleet server that reaches it.")
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Name or address of the host or the nodes, as clients find them; an Ingress's pattern.")
+    ] = "",
+    gateway_image: Annotated[str, typer.Option(help="The gateway's image there.")] = GATEWAY_IMAGE,
+    bind: Annotated[str, typer.Option(help="For --docker: the host's address at which endpoints listen.")] = "",
+    region: Annotated[
+        str, typer.Option(help="Where it is (eu-west, berlin): modules say to which regions their data may go.")
+    ] = "",
     batch_place: Annotated[
         list[str] | None,
-        typer.Option(help="A folder or volume of the host that batch jobs may use; may be repeated."),
+        typer.Option(help="For --docker: a folder or volume of the host that batch jobs may use; may be repeated."),
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="For a cluster: where endpoints live. Without --kubeconfig: of the server's own.")
+    ] = None,
+    context: Annotated[str, typer.Option(help="For --kubeconfig: which of its contexts (its current one).")] = "",
+    registry: Annotated[
+        str, typer.Option(help="For a cluster: host/repository of modules' images; without, each node has them.")
+    ] = "",
+    pull_secret: Annotated[str, typer.Option(help="For a cluster: the Secret there that lets nodes pull.")] = "",
+    expose: Annotated[
+        Literal["ClusterIP", "NodePort", "LoadBalancer", "Ingress"] | None,
+        typer.Option(help="For a cluster: how clients reach an endpoint (ClusterIP)."),
+    ] = None,
+    ingress_class: Annotated[str, typer.Option(help="For an Ingress: its class.")] = "",
+    tls_secret: Annotated[str, typer.Option(help="For an Ingress: the Secret there with its certificate.")] = "",
+    content_url: Annotated[
+        str, typer.Option(help="For a cluster: the fleet server's address as pods reach it (as this command does).")
+    ] = "",
+    content_ca: Annotated[
+        str, typer.Option(help="Whom pods trust for it: a file of the fleet server, or system (the fleet's authority).")
+    ] = "",
+    node_selector: Annotated[
+        list[str] | None, typer.Option(help="For a cluster: label=value of nodes; may be repeated.")
+    ] = None,
+    tolerate: Annotated[
+        list[str] | None, typer.Option(help="For a cluster: key or key=value of a taint; may be repeated.")
+    ] = None,
+    runtime_class: Annotated[str, typer.Option(help="For a cluster: the pods' RuntimeClass.")] = "",
+    platform: Annotated[Literal["linux/amd64", "linux/arm64"] | None, typer.Option(help="Of the nodes.")] = None,
+    accelerator: Annotated[Literal["cpu", "nvidia"] | None, typer.Option(help="Of the nodes (cpu).")] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Attach a container host, if it answers and has the gateway's image; or change how it is reached."""
-    attached = {"docker": docker, "bind": bind, "name": address or bind, "gateway_image": gateway_image}
-    attached |= {"batch_places": ",".join(batch_place)} if batch_place else {}
-    attached |= {option: str(file) for option, file in (("ca", ca), ("certificate", certificate), ("key", key)) if file}
-    with Fleet(config.load()) as fleet:
-        done = fleet.attach_target(slug(name, what="target"), "container", attached)
-    said = done["is"]
-    Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is attached: {said['engine']} on {said['platform']}"))
+    """Attach a container host or a namespace of a cluster, if it has what endpoints need; or change how it is reached.
+
+    A cluster needs deploy/kubernetes/rbac.yaml first.
+    """
+    files = {"ca": ca, "certificate": certificate, "key": key}
+    host = {"bind": bind, "batch_places": ",".join(batch_place or ())} | {
+        option: str(file) for option, file in files.items() if file
+    }
+    cluster: dict[str, Any] = {
+        "kubeconfig": str(kubeconfig or ""), "context": context, "registry": registry,
+        "image_pull_secret": pull_secret, "expose": expose, "ingress_class": ingress_class, "tls_secret": tls_secret,
+        "content_url": content_url, "content_ca": content_ca, "runtime_class": runtime_class, "platform": platform,
+        "accelerator": accelerator, "node_selector": arguments.pairs(node_selector or (), option="--node-selector"),
+        "tolerations": [_toleration(one) for one in tolerate or ()],
+    }  # fmt: skip
+    if (docker is None) == (namespace is None):
+        raise Invalid("one place is needed", element="target", remedy="say --docker, or --namespace of a cluster")
+    foreign = cluster if docker is not None else host
+    if said := [f"--{option.replace('_', '-')}" for option, value in foreign.items() if value]:
+        raise Invalid("this is for another kind of target", element=", ".join(said), remedy="leave it out")
+    known = config.load()
+    if docker is not None:
+        kind, attached = "container", host | {"docker": docker, "bind": bind or LOOPBACK}
+        attached |= {"name": address or bind or LOOPBACK}
+    else:
+        kind, attached = "kubernetes", cluster | {"namespace": namespace, "name": address}
+        attached |= {"images": "registry" if registry else "present", "content_url": content_url or known.url}
+    attached = {option: value for option, value in attached.items() if value}
+    attached |= {"gateway_image": gateway_image, "region": region}
+    with Fleet(known) as fleet:
+        done = fleet.attach_target(slug(name, what="target"), kind, attached)
+    said_of_it = done["is"]
+    Screen(as_json=as_json).show(
+        done, lambda it: it.say(f"{name} is attached: {said_of_it['engine']} on {said_of_it['platform']}")
+    )
+
+
+def _toleration(text: str) -> dict[str, str]:
+    key, equal, value = text.partition("=")
+    return {"key": key, "operator": "Equal", "value": value} if equal else {"key": key, "operator": "Exists"}
 
 
 @app.command("list")
@@ -49,7 +121,7 @@ def list_targets(*, as_json: Json = False) -> None:
     """List the targets."""
     with Fleet(config.load()) as fleet:
         found = fleet.targets()
-    rows = [(one["name"], one["kind"], one["attached"]["docker"], one["endpoints"], one["trouble"]) for one in found]
+    rows = [(one["name"], one["kind"], one["at"], one["endpoints"], one["trouble"]) for one in found]
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(
@@ -71,7 +143,7 @@ def detach(
     name: Name,
     *,
     abandon: Annotated[
-        bool, typer.Option("--abandon", help="With its endpoints, of a host that will never answer again.")
+        bool, typer.Option("--abandon", help="With its endpoints, of a place that will never answer again.")
     ] = False,
     as_json: Json = False,
 ) -> None:

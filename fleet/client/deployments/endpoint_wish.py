@@ -15,20 +15,21 @@ _MB_PER_GB: Final = 1024
 _LEAST_MB: Final = 16
 # A property of every endpoint that was deployed by a configuration, so that it is found again as what it is.
 KIND: Final = "sdk.kind"
-# What only a cluster can do, and what to write where there is none.
+# What only a cluster does; the server refuses it for a container host.
 _CLUSTER: Final = {
-    "autoscale_enabled": "say num_replicas",
-    "autoscale_min_replicas": "say num_replicas",
-    "autoscale_max_replicas": "say num_replicas",
-    "autoscale_refresh_seconds": "leave it out",
-    "autoscale_target_utilization": "leave it out",
-    "period_seconds": "leave it out: replicas are looked at by themselves",
-    "initial_delay_seconds": "leave it out: a replica is asked once it has proved itself",
-    "timeout_seconds": "leave it out: replicas are looked at by themselves",
-    "success_threshold": "leave it out: replicas are looked at by themselves",
-    "failure_threshold": "leave it out: replicas are looked at by themselves",
-    "namespace": "leave it out: a container host has none",
+    "autoscale_min_replicas": "autoscale_min",
+    "autoscale_max_replicas": "autoscale_max",
+    "autoscale_refresh_seconds": "autoscale_refresh_s",
+    "autoscale_target_utilization": "autoscale_target",
+    "period_seconds": "probe_period_s",
+    "initial_delay_seconds": "probe_delay_s",
+    "timeout_seconds": "probe_timeout_s",
+    "success_threshold": "probe_successes",
+    "failure_threshold": "probe_failures",
+    "namespace": "namespace",
 }
+# As with Azure ML, where nobody says how many there are at most.
+_MOST: Final = 10
 _NOT_YET: Final = {
     "collect_model_data": "leave it out: inputs and answers are not collected in the cloud yet",
     "enable_app_insights": "leave it out: get_logs() has what the service printed, /metrics counts its requests",
@@ -49,13 +50,11 @@ def wished(made: Aci | Aks, *, change: bool = False, where: str = "deployment_co
     """The endpoint that a configuration describes; ``change``: of one that is there, whose other settings stay.
 
     Raises:
-        Invalid: an argument that has no effect on a container host, with what to write instead; or a file that cannot
-            be read.
+        Invalid: an argument that has no effect yet, with what to write instead; or a file that cannot be read.
     """
-    for name, instead in (_CLUSTER | _NOT_YET).items():
+    for name, instead in _NOT_YET.items():
         if getattr(made, name, None):
-            reason = "this needs Kubernetes, which is not there yet" if name in _CLUSTER else "this is not there yet"
-            raise Invalid(reason, element=f"{where}: {name}", remedy=instead)
+            raise Invalid("this is not there yet", element=f"{where}: {name}", remedy=instead)
     settings: dict[str, Any] = {
         "cpu_cores": getattr(made, "cpu_cores_limit", None) or made.cpu_cores,
         "memory_mb": _mebibytes(getattr(made, "memory_gb_limit", None) or made.memory_gb),
@@ -69,6 +68,8 @@ def wished(made: Aci | Aks, *, change: bool = False, where: str = "deployment_co
             "concurrent": made.replica_max_concurrent_requests,
             "wait_s": _seconds(made.max_request_wait_time),
             "answer_s": _seconds(made.scoring_timeout_ms),
+            **{setting: getattr(made, name) for name, setting in _CLUSTER.items()},
+            **_scaled(made, change=change, where=where),
         }
         return _wish(made, settings, replicas=made.num_replicas)
     key = None
@@ -79,6 +80,28 @@ def wished(made: Aci | Aks, *, change: bool = False, where: str = "deployment_co
         settings["certificate"] = ""
     settings["host_name"] = made.ssl_cname
     return _wish(made, settings, certificate_key=key)
+
+
+def _scaled(made: Aks, *, change: bool, where: str) -> dict[str, Any]:
+    """How many replicas the cluster may make: as with Azure ML, any bound alone means that it may.
+
+    Raises:
+        Invalid: bounds, and it may not.
+    """
+    bounds = [name for name in _CLUSTER if name.startswith("autoscale_") and getattr(made, name) is not None]
+    fixed = made.autoscale_enabled is False or made.num_replicas is not None
+    if bounds and fixed:
+        raise Invalid(
+            "the number of replicas is fixed, so this has no effect",
+            element=f"{where}: {', '.join(bounds)}",
+            remedy="leave it out, or set autoscale_enabled instead of num_replicas",
+        )
+    if fixed:
+        return {"autoscale_max": 0} if change or made.autoscale_enabled is False else {}
+    if made.autoscale_enabled or (bounds and not change):
+        most = made.autoscale_max_replicas or max(_MOST, made.autoscale_min_replicas or 1)
+        return {"autoscale_max": most}
+    return {}
 
 
 def _wish(made: Aci | Aks, settings: dict[str, Any], **more: Any) -> EndpointWish:

@@ -172,13 +172,18 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Invalid, NeedsOperator: as :func:`fleet.client.environments.environment_image.build_environment_image`.
         """
-        recipe = Recipe(
+        built = build_environment_image(
+            self.recipe(), client=client, store=wheels_store(), upgrade=upgrade, progress=progress
+        )
+        self._keep_lock(built.wheels)
+        return built
+
+    def recipe(self) -> Recipe:
+        """What an image of it is made from."""
+        return Recipe(
             name=self.name, requirements=self.requirements, base_image=self.base_image, registry=self.registry,
             steps=self.steps,
         )  # fmt: skip
-        built = build_environment_image(recipe, client=client, store=_store(), upgrade=upgrade, progress=progress)
-        self._keep_lock(built.wheels)
-        return built
 
     def build_local(self, *, use_docker: bool = True, upgrade: bool = False, progress: Progress = print) -> str:
         """Build it on this machine: as an image, whose id is returned, or without Docker as a virtual environment.
@@ -205,8 +210,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
                 "only an image can have a base image and Docker steps", element=self.name, remedy="build it with Docker"
             )
         if upgrade:
-            forget(self.requirements, inside, (), _store())
-        wheels = locked(self.requirements, inside, (), _store(), progress)
+            forget(self.requirements, inside, (), wheels_store())
+        wheels = locked(self.requirements, inside, (), wheels_store(), progress)
         folder = self._keep_lock(wheels)
         return str(_virtual_environment(folder, wheels, progress))
 
@@ -261,7 +266,7 @@ def _folder(name: str) -> Path:
     return _folders() / name
 
 
-def _store() -> Path:
+def wheels_store() -> Path:
     """Where wheels are kept: EDGEFLEET_WHEELS, else beside the workspace."""
     chosen = os.environ.get("EDGEFLEET_WHEELS")
     return Path(chosen).expanduser() if chosen else config.home() / "wheels"

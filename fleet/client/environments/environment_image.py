@@ -12,6 +12,7 @@ from fleet.client.environments.wheels import WheelSet, forget, locked
 from fleet.client.images.base_image import BASE, OLDEST_PYTHON, Progress, Registry, ask, make_sure_of_base
 from fleet.client.images.docker_build import build, made_before, tag_of
 from fleet.client.images.image_build import DEPLOY, SCORING, build_image, pins_of
+from fleet.client.images.pip import Inside
 from modules.errors import Invalid, NeedsOperator
 
 DOCKERFILE: Final = DEPLOY / "images/environment.Dockerfile"
@@ -50,15 +51,7 @@ def build_environment_image(
         Invalid: the environment asks for a Python that the image has not got.
         NeedsOperator: the base image, a package or a step cannot be had.
     """
-    base = recipe.registry.full_name(recipe.base_image or _usual_base(recipe.requirements))
-    base_id = make_sure_of_base(client, base, progress, recipe.registry)
-    inside = ask(client, base_id, base)
-    if not recipe.requirements.accepts(inside.python):
-        raise Invalid(
-            f"the environment asks for Python {recipe.requirements.python}, this image has {inside.python}",
-            element=base,
-            remedy=f"name an image with that Python, or have it built for this one: --python {inside.python}",
-        )
+    base, base_id, inside = base_of(recipe, client=client, progress=progress)
     scoring_tag = f"edgefleet-scoring:base-{base_id.removeprefix('sha256:')[:12]}"
     scoring = build_image(SCORING, client=client, name=scoring_tag, base=base, progress=progress)
     pins = pins_of(SCORING, inside)
@@ -68,7 +61,8 @@ def build_environment_image(
     tag = tag_of(TAG_PREFIX + recipe.name)
     with tempfile.TemporaryDirectory(prefix="edgefleet-environment-") as folder:
         context = Path(folder)
-        _collect(context, recipe, wheels.beside(pins))
+        collect(context, wheels.beside(pins))
+        (context / "Dockerfile").write_text(instructions(recipe))
         content = _content(context, scoring)
         if made := made_before(client, content):
             progress(f"{tag} is there already, built from the same packages and base image")
@@ -79,6 +73,25 @@ def build_environment_image(
             network = STEPS_NETWORK if recipe.steps else "none"
             image_id = build(client, context, tag, content, progress, arguments=arguments, network=network)
     return Built(image_id=image_id, base=base, python=inside.python, wheels=wheels)
+
+
+def base_of(recipe: Recipe, *, client: Any, progress: Progress) -> tuple[str, str, Inside]:
+    """The image that it is built upon: its name, its id, and what is inside.
+
+    Raises:
+        Invalid: the environment asks for a Python that the image has not got.
+        NeedsOperator: it cannot be had.
+    """
+    base = recipe.registry.full_name(recipe.base_image or _usual_base(recipe.requirements))
+    base_id = make_sure_of_base(client, base, progress, recipe.registry)
+    inside = ask(client, base_id, base)
+    if not recipe.requirements.accepts(inside.python):
+        raise Invalid(
+            f"the environment asks for Python {recipe.requirements.python}, this image has {inside.python}",
+            element=base,
+            remedy=f"name an image with that Python, or have it built for this one: --python {inside.python}",
+        )
+    return base, base_id, inside
 
 
 def _usual_base(requirements: Requirements) -> str:
@@ -94,26 +107,29 @@ def _usual_base(requirements: Requirements) -> str:
     )
 
 
-def _collect(context: Path, recipe: Recipe, wheels: WheelSet) -> None:
-    """Fill the build's context: Dockerfile, lock, and what the scoring image has not got."""
-    folder = context / "wheels"
+def collect(context: Path, wheels: WheelSet) -> None:
+    """Fill the build's context: wheels that the scoring image has not got, and their lock."""
+    folder = context / "packages"
     folder.mkdir()
     for wheel in wheels.wheels:
         (folder / wheel.file.name).write_bytes(wheel.file.read_bytes())
-    # An empty folder would not travel to the engine.
-    (folder / "list.txt").write_text("".join(f"{wheel.file.name}\n" for wheel in wheels.wheels))
-    (context / "lock.txt").write_text(wheels.lock)
+    (folder / "lock.txt").write_text(wheels.lock)
+
+
+def instructions(recipe: Recipe) -> str:
+    """The Dockerfile for that context, which is told BASE, SCORING and BASE_PACKAGES."""
     lines = [DOCKERFILE.read_text()]
     for name, value in sorted(recipe.requirements.variables.items()):
-        lines.append(f"ENV {name}={_quoted(value)}\n")
+        lines.append(f"ENV {name}={quoted(value)}\n")
     if recipe.steps:
         lines += ["USER 0:0\n", recipe.steps, "USER 10001:10001\n"]
     # Last, so that the steps before it need not be done again for another set of packages.
-    lines.append("COPY --from=installed /layers /\n")
-    (context / "Dockerfile").write_text("".join(lines))
+    lines.append("COPY --from=packages /layers /\n")
+    return "".join(lines)
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A variable's value as a Dockerfile has it."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", " ")
     return f'"{escaped}"'
 
@@ -121,6 +137,6 @@ def _quoted(value: str) -> str:
 def _content(context: Path, scoring: str) -> str:
     """A digest of what the image is built from; the lock has the digest of each wheel."""
     whole = hashlib.sha256(scoring.encode())
-    for name in ("Dockerfile", "lock.txt"):
+    for name in ("Dockerfile", "packages/lock.txt"):
         whole.update(b"\0" + hashlib.sha256((context / name).read_bytes()).digest())
     return whole.hexdigest()

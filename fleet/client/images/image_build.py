@@ -7,6 +7,7 @@ Wheels are fetched here, for the Python and the C library inside the base image,
 
 import hashlib
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,20 +25,31 @@ DEPLOY: Final = deploy_folder()
 
 
 class Recipe(NamedTuple):
-    """What an image is made from: its Dockerfile, and the extra of edgefleet in it with its lock.
+    """What an image is made from: its Dockerfile, and the extras of edgefleet in it, each with its lock.
 
-    ``packages`` are those of our own folders that run in it.
+    ``packages`` are those of our own folders that run in it, ``folders`` what else its Dockerfile copies.
     """
 
     dockerfile: Path
-    lock: Path
-    extra: str
+    extras: tuple[str, ...]
     packages: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """Those that are there: an installation may lack them."""
+        files = (DEPLOY / f"locks/{extra}.txt" for extra in self.extras)
+        return tuple(file for file in files if file.is_file())
 
 
-SCORING: Final = Recipe(DEPLOY / "images/scoring.Dockerfile", DEPLOY / "locks/scoring.txt", "scoring", ("modules",))
-GATEWAY: Final = Recipe(
-    DEPLOY / "images/gateway.Dockerfile", DEPLOY / "locks/agent.txt", "agent", ("agent", "hardware", "modules")
+_IMAGES: Final = DEPLOY / "images"
+_ON_A_DEVICE: Final = ("agent", "hardware", "modules")
+SCORING: Final = Recipe(_IMAGES / "scoring.Dockerfile", ("scoring",), ("modules",))
+GATEWAY: Final = Recipe(_IMAGES / "gateway.Dockerfile", ("agent",), _ON_A_DEVICE)
+AGENT: Final = Recipe(_IMAGES / "agent.Dockerfile", ("agent",), _ON_A_DEVICE)
+# With the templates of the broker's configuration, which it renders.
+SERVER: Final = Recipe(
+    _IMAGES / "server.Dockerfile", ("fleet", "kubernetes", "postgres"), ("fleet", "modules"), (DEPLOY / "broker",)
 )
 
 
@@ -80,16 +92,18 @@ def build_image(
     inside = ask(client, base_id, base)
     with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as folder:
         context = Path(folder)
-        _collect(recipe, context, inside, extra_requirements, progress)
+        collect(recipe, context, inside, extra_requirements, progress)
+        (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
         return build(client, context, name, content, progress, arguments={"BASE": base})
 
 
 def _content(recipe: Recipe, base: str, extra: Sequence[str]) -> str:
     """A digest of what the image is built from: base image, packages, recipe, and the code that runs in it."""
     files = {
-        "lock": recipe.lock,
         "Dockerfile": recipe.dockerfile,
         "build": Path(__file__),
+        **{f"lock/{file.stem}": file for file in recipe.locks},
+        **{f"{folder.name}/{file.name}": file for folder in recipe.folders for file in sorted(folder.iterdir())},
         **ingredients(recipe.packages),
     }
     whole = hashlib.sha256("\0".join((base, *sorted(extra), "")).encode())
@@ -100,32 +114,32 @@ def _content(recipe: Recipe, base: str, extra: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
-    """Fill the build's context: the Dockerfile, and every wheel that is to be in the image."""
+def collect(recipe: Recipe, context: Path, inside: Inside, extra: Sequence[str], progress: Progress) -> None:
+    """Fill the build's context: every wheel that is to be in the image."""
     wheels = context / "wheels"
     progress("building the wheel of edgefleet")
     own = make_own_wheel(wheels)
     progress(f"fetching wheels for {inside}")
     fetch = ("download", f"--dest={wheels}", *inside.pip_options)
     pins = context / "pins.txt"
-    pins.write_text("")
-    if recipe.lock.is_file():
-        pip(*fetch, "--require-hashes", f"--requirement={recipe.lock}")
-        # The lock cannot check packages that it does not know; beside them it holds the versions of the others still.
-        pins.write_text("\n".join(pins_of(recipe, inside)))
-    if extra or not recipe.lock.is_file():
-        pip(*fetch, f"--constraint={pins}", f"{own}[{recipe.extra}]", *extra)
-    (context / "Dockerfile").write_bytes(recipe.dockerfile.read_bytes())
+    for lock in recipe.locks:
+        pip(*fetch, "--require-hashes", f"--requirement={lock}")
+    # The locks cannot check packages that they do not know; beside them they hold the versions of the others still.
+    pins.write_text("\n".join(pins_of(recipe, inside)))
+    if extra or len(recipe.locks) < len(recipe.extras):
+        pip(*fetch, f"--constraint={pins}", f"{own}[{','.join(recipe.extras)}]", *extra)
+    for folder in recipe.folders:
+        shutil.copytree(folder, context / folder.name)
 
 
 def pins_of(recipe: Recipe, inside: Inside) -> list[str]:
     """What a recipe is locked to in an image with this Python, as ``name==version``."""
-    if not recipe.lock.is_file():
-        return []
     there = {
         "python_version": inside.python, "python_full_version": f"{inside.python}.99", "sys_platform": "linux",
         "platform_system": "Linux", "os_name": "posix", "platform_machine": inside.machine,
         "implementation_name": "cpython", "platform_python_implementation": "CPython",
     }  # fmt: skip
-    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", recipe.lock.read_text(), re.MULTILINE))
-    return [f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate(there)]
+    locked = "\n".join(lock.read_text() for lock in recipe.locks)
+    found = map(Requirement, re.findall(r"^\w\S*==[^\\\n]+", locked, re.MULTILINE))
+    pins = (f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate(there))
+    return list(dict.fromkeys(pins))

@@ -28,10 +28,10 @@ from fleet.client.publishing.serve_file import read_serve
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
+from modules.data_rule import DataRule
 from modules.errors import Invalid, NotReady
 from modules.images import read_config
 from modules.manifest import (
-    Adjustable,
     EntryScript,
     Image,
     Limits,
@@ -44,6 +44,7 @@ from modules.manifest import (
     SecretFile,
 )
 from modules.names import Slug, module_path
+from modules.settable import Adjustable
 from modules.unpacked import sized
 
 # The manifest that the scoring server reads while references are computed has no number yet.
@@ -96,6 +97,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     properties: dict[str, str] = {}
     confidential: bool = False
+    data: DataRule | None = None
     secrets: tuple[SecretFile, ...] = ()
     framework: Framework | None = None
     converter: str = ""
@@ -187,6 +189,7 @@ def _pack(model: Model, image: Image | None, blobs: Path, folder: Path, step: St
         # A manifest without the field is what agents of before read.
         confidential=True if model.confidential else msgspec.UNSET,
         secrets=model.secrets or msgspec.UNSET,
+        data=model.data or msgspec.UNSET,
     )
     pack.write_manifest(unproved, folder)
     step("starting the scoring server", 0, 0)

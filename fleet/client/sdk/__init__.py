@@ -14,6 +14,7 @@ from fleet.client.sdk.environment import ContainerRegistry, Environment
 from fleet.client.sdk.exceptions import WebserviceException
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model import Model
+from fleet.client.sdk.package import ModelPackage
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.run import Experiment, Run
 from fleet.client.sdk.webservice import AciWebservice, AksWebservice, LocalWebservice, Webservice
@@ -31,6 +32,7 @@ __all__ = [
     "InferenceConfig",
     "LocalWebservice",
     "Model",
+    "ModelPackage",
     "ResourceConfiguration",
     "Run",
     "Webservice",

@@ -13,13 +13,15 @@ from fleet.client.sdk import cloud, registry
 from fleet.client.sdk.connection import Connection, asked
 from fleet.client.sdk.exceptions import ModelNotFoundException, UserErrorException, WebserviceException, told_as
 from fleet.client.sdk.inference_config import InferenceConfig
-from fleet.client.sdk.model_version import version_of
+from fleet.client.sdk.model_version import ModelVersion, version_of
+from fleet.client.sdk.package import ModelPackage
+from fleet.client.sdk.package_making import NAME
 from fleet.client.sdk.registering import Registration, framework_named, register
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.webservice import LocalWebservice, Webservice
 from fleet.client.sdk.workspace_file import described
 
-__all__ = ["InferenceConfig", "Model"]
+__all__ = ["InferenceConfig", "Model", "ModelPackage"]
 
 # Where a script on this machine finds models that it was not given: as in Azure ML.
 _CACHE: Final = "azureml-models"
@@ -198,9 +200,7 @@ class Model:
         Raises:
             WebserviceException: it cannot be deployed, or there is one of this name and it is not to be overwritten.
         """
-        if not all(isinstance(one, Model) for one in models):
-            raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
-        known = [one.known for one in models]
+        known = known_models(models)
         if not isinstance(deployment_config, Local):
             cloud.deploy(
                 workspace, name, known, inference_config, deployment_config, deployment_target, overwrite=overwrite
@@ -216,6 +216,29 @@ class Model:
         return service
 
     @staticmethod
+    def package(
+        workspace: Connection,
+        models: "Sequence[Model]",
+        inference_config: InferenceConfig | None = None,
+        generate_dockerfile: bool = False,
+        image_name: str | None = None,
+        image_label: str | None = None,
+    ) -> ModelPackage:
+        """Models, script and environment in one image, which answers at port 5001; or the files that it is built from.
+
+        With ``generate_dockerfile`` name and label stand in the command that the files' README.txt has for them.
+
+        Raises:
+            UserErrorException: an argument cannot be used. All else is raised by ``wait_for_creation``.
+        """
+        known = known_models(models)
+        with told_as(UserErrorException):
+            resolved = inference_config.resolved(image_name or NAME) if inference_config else None
+        return ModelPackage.begin(
+            workspace, known, resolved, dockerfile=generate_dockerfile, name=image_name, label=image_label
+        )
+
+    @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
         """Where the model's file or folder is on this machine, below ``azureml-models``; fetched if it is not there.
 
@@ -229,6 +252,17 @@ class Model:
         model = Model(_workspace or Connection(described()), model_name, version=version)
         folder = Path(_CACHE, model_name, str(model.version))
         return _only(folder) or model.download(folder)
+
+
+def known_models(models: Sequence[Model]) -> list[ModelVersion]:
+    """What is known of each.
+
+    Raises:
+        UserErrorException: something else is among them.
+    """
+    if not all(isinstance(one, Model) for one in models):
+        raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
+    return [one.known for one in models]
 
 
 def _only(folder: Path) -> str:

@@ -24,7 +24,7 @@ from fleet.client.publishing import pack
 from fleet.client.publishing.register import Model as Wanted
 from fleet.client.publishing.register import prepare
 from fleet.client.publishing.register_files import is_only_files
-from fleet.client.screen import Step
+from fleet.client.screen import Screen, Step
 from fleet.client.sdk import registry
 from fleet.client.sdk.connection import Connection
 from fleet.client.sdk.model_version import ModelVersion
@@ -86,7 +86,18 @@ def with_script(
     """
     if config.environment is not None:
         image = config.environment.build_image(client=engine, progress=print).image_id
-    image = image or _scoring_image(workspace, engine, step)
+    image = image or scoring_image(workspace, engine, step)
+    return Laid(image=image, variables=lay_script(workspace, folder, models, config, step), mounts={ROOT: folder})
+
+
+def lay_script(
+    workspace: Connection, folder: Path, models: Sequence[ModelVersion], config: InferenceConfig, step: Step
+) -> dict[str, str]:
+    """Models and a copy of the script, below the root of the application; returns the variables that name them.
+
+    Raises:
+        EdgefleetError: as the services that it calls.
+    """
     for model in models:
         with workspace.packed.staging() as packed:
             _fetch(workspace, model, packed, step)
@@ -102,7 +113,7 @@ def with_script(
         "AZUREML_MODEL_DIR": f"{MODELS}/{only.name}/{only.version}" if only else MODELS,
     }
     (folder / MODELS).mkdir(exist_ok=True)
-    return Laid(image=image, variables=variables, mounts={ROOT: folder})
+    return variables
 
 
 def copy_source(folder: Path, config: InferenceConfig) -> str:
@@ -178,20 +189,20 @@ def _image_of(manifest: Manifest, workspace: Connection, engine: Any, step: Step
     for image in workspace.packed.images():
         if image.manifest.sha256 in wanted:
             return held_image(engine, image, workspace.packed.blobs, step)
-    return _scoring_image(workspace, engine, step)
+    return scoring_image(workspace, engine, step)
 
 
-def _scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
+def scoring_image(workspace: Connection, engine: Any, step: Step) -> str:
     """The id of the image that the workspace's modules run in; without one it is built, and stays in the engine."""
     packed = workspace.packed
     if packed.images():
         return held_image(engine, packed.image(None), packed.blobs, step)
-    return build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
+    return build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=Screen(as_json=False).remark)
 
 
 def _workspace_image(workspace: Connection, engine: Any, step: Step) -> Image:
     packed = workspace.packed
     if packed.images():
         return packed.image(None)
-    made = build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=print)
+    made = build_image(SCORING, client=engine, name=SCORING_IMAGE, progress=Screen(as_json=False).remark)
     return take(engine, made, packed, step, SCORING_IMAGE)

@@ -16,27 +16,10 @@ from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble
 from fleet.targets.container.specs import ACCESS, USER
 from fleet.targets.contract import Module
-from modules.errors import Unfit
+from fleet.targets.image_folder import image_folder
 from modules.images import archive, check_held, image_ids, read_config
-from modules.manifest import Image, Runtime
+from modules.manifest import Image
 from modules.oci import blob_path, checked_blob
-
-
-def runtime_for(module: Module, platform: str) -> Runtime:
-    """The runtime of a module for a host's CPU.
-
-    Raises:
-        Unfit: it has none with an image for this platform.
-    """
-    for one in module.manifest.runtimes:
-        if one.image is not None and (one.platform, one.accelerator) == (platform, "cpu"):
-            return one
-    offered = ", ".join(sorted({f"{one.platform} {one.accelerator}" for one in module.manifest.runtimes})) or "nothing"
-    raise Unfit(
-        f"the module runs on {offered}, and this host is {platform} with a CPU",
-        element=str(module.manifest.ref),
-        remedy="register a version for it, or choose another target",
-    )
 
 
 def load(api: docker.APIClient, image: Image, blobs: Blobs, *, tag: str) -> dict[str, Any]:
@@ -46,7 +29,7 @@ def load(api: docker.APIClient, image: Image, blobs: Blobs, *, tag: str) -> dict
         TargetTrouble: after loading, it still does not hold it.
         Untrusted, Invalid: what it holds, or what lies here, is not what was signed.
     """
-    with _as_folder(blobs, image) as folder:
+    with image_folder(blobs, image) as folder:
         config = read_config(image, folder)
         found = _held(api, image)
         if found is None:
@@ -114,16 +97,6 @@ def _held(api: docker.APIClient, image: Image) -> dict[str, Any] | None:
             continue
         return found
     return None
-
-
-@contextmanager
-def _as_folder(blobs: Blobs, image: Image) -> Iterator[Path]:
-    """The image's blobs as the folder that ``modules.images`` reads."""
-    with tempfile.TemporaryDirectory(prefix="edgefleet-image-") as name:
-        folder = Path(name)
-        for blob in {one.sha256 for one in (image.manifest, image.config, *image.layers)}:
-            blob_path(folder, blob).symlink_to(blobs.path(blob))
-        yield folder
 
 
 @contextmanager

@@ -12,13 +12,17 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble
-from fleet.targets.container import content, door, observed, plan, specs
+from fleet.targets import door, runtimes
+from fleet.targets import groups as rules
+from fleet.targets.container import content, folder, observed, plan, specs
 from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.jobs import Jobs
-from fleet.targets.container.plan import Group, Seen
+from fleet.targets.container.plan import Seen
 from fleet.targets.container.specs import DOOR, Names
 from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
+from fleet.targets.groups import Group
 from modules import manifest as manifests
+from modules.bounds import Region
 from modules.digests import sha256
 from modules.errors import EdgefleetError, NotReady
 from modules.images import GATEWAY_IMAGE
@@ -31,7 +35,6 @@ from modules.protocol.endpoint import (
 )
 from modules.protocol.routing import Bounds, Table
 
-DEFAULT_MB: Final = 512
 # A stopped replica finishes what it has; the scoring server gives it 30 s.
 _STOP_S: Final = 35
 _ENDING: Final = 8
@@ -43,8 +46,9 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 
     ``docker`` is the engine's address; ``ca``, ``certificate`` and ``key`` are files of the fleet server, for TLS.
     Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
-    of the gateway's image there. ``batch_places`` are the folders and volumes of the host that batch jobs may use, with
-    commas between. ``engine`` is the engine's own id, so that another one is never taken for it.
+    of the gateway's image there. ``engine`` is the engine's own id, so that another one is never taken for it.
+    ``region`` is where it is, by which modules say whether their data may go there.
+    ``batch_places`` are the folders and volumes of the host that batch jobs may use, with commas between.
     """
 
     docker: str
@@ -56,6 +60,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     gateway_image: str = GATEWAY_IMAGE
     batch_places: str = ""
     engine: str = ""
+    region: Region = ""
 
 
 class ContainerHost:
@@ -104,12 +109,12 @@ class ContainerHost:
             if seen.gateway is None or not seen.gateway.running:
                 return observed.standing(wanted, groups, seen, Said(), trouble, url="")
             said = self._arrange(wanted, names, groups, seen)
-            gone = list(plan.surplus(wanted.name, groups, seen, said))
+            gone = list(rules.surplus(wanted.name, groups, seen, said))
             # They end beside each other: each may take as long as an answer.
             with ThreadPoolExecutor(_ENDING) as ending:
-                list(ending.map(self._end, [step.name for step in gone if isinstance(step, plan.Stop)]))
+                list(ending.map(self._end, [step.name for step in gone if isinstance(step, rules.Stop)]))
             for step in gone:
-                if isinstance(step, plan.Empty):
+                if isinstance(step, rules.Empty):
                     self._empty(names, step.group)
             scheme = "https" if wanted.settings.certificate else "http"
             url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
@@ -138,7 +143,7 @@ class ContainerHost:
     def bring_job(self, job: Job) -> JobStanding:
         with translated(self._attached.docker):
             platform = self._platform(self._info())
-            return self._jobs.bring(job, content.runtime_for(job.module, platform), self._tag)
+            return self._jobs.bring(job, runtimes.chosen(job.module, platform), self._tag)
 
     def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
         with translated(self._attached.docker):
@@ -162,9 +167,8 @@ class ContainerHost:
     def _wished(self, wanted: Wanted, platform: str) -> list[tuple[Group, Module, Runtime]]:
         found = []
         for one in wanted.versions:
-            runtime = content.runtime_for(one.module, platform)
-            limits = one.module.manifest.proof.limits
-            memory = wanted.settings.memory_mb or limits.memory_mb or one.module.manifest.needs.memory_mb or DEFAULT_MB
+            runtime = runtimes.chosen(one.module, platform)
+            memory = runtimes.memory_mb(one.module, wanted.settings)
             parts = (one.module.digest, memory, wanted.settings.cpu_cores, specs.REVISION, runtime.image)
             mark = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
             group = Group(
@@ -273,7 +277,7 @@ class ContainerHost:
     def _arrange(self, wanted: Wanted, names: Names, groups: list[Group], seen: Seen) -> Said:
         """Give the gateway what is new, and hear how it and the replicas stand."""
         samples = {group.name: self._samples(one.module) for group, one in zip(groups, wanted.versions, strict=True)}
-        files = door.files(wanted, groups, seen, samples)
+        files = folder.files(wanted, groups, seen, samples)
         said = self._ask(wanted.name, names, files)
         ready = sum(one.ready for one in said.replicas.values())
         bounds = Bounds(
@@ -282,7 +286,7 @@ class ContainerHost:
             wait_s=wanted.settings.wait_s,
         )
         keys = {one.name: door.key(wanted, one.name) for one in groups}
-        route = plan.route(wanted.name, groups, seen, said, plan.Terms(bounds, wanted.settings.answer_s, keys))
+        route = rules.route(wanted.name, groups, seen, said, rules.Terms(bounds, wanted.settings.answer_s, keys))
         if said.table is not None and said.table.slots == {wanted.name: route}:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)

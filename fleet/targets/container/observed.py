@@ -6,9 +6,10 @@ from typing import Any, Final
 import docker
 import docker.errors
 
-from fleet.targets.container.plan import Group, Seen, SeenGateway, SeenReplica
+from fleet.targets.container.plan import Seen, SeenGateway
 from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
 from fleet.targets.contract import Standing, State, VersionStands, Wanted
+from fleet.targets.groups import Group, SeenReplica
 from modules.protocol.endpoint import Said
 from modules.words import printable
 

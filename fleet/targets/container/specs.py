@@ -7,8 +7,8 @@ listens on TCP, because its gateway is in another container.
 import json
 from typing import Any, Final
 
-from fleet.targets.container.plan import PORT, Group
 from fleet.targets.contract import Job
+from fleet.targets.groups import PORT, Group
 from modules.names import Slug
 from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS, TABLE
 

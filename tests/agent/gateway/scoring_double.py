@@ -15,7 +15,8 @@ PIECE = b"0123456789abcdef" * 4096
 class ScoringDouble:
     """Answers ``/score`` with its name and what it received; ``/slow`` waits for ``release``; ``/pieces`` streams.
 
-    Each of these paths may have ``/score`` behind it. ``status`` and ``delay`` are of the answers to ``/score``.
+    Each of these paths may have ``/score`` behind it. ``status``, ``headers`` and ``delay`` are of the answers to
+    ``/score``.
     """
 
     def __init__(self, name, socket):
@@ -29,6 +30,7 @@ class ScoringDouble:
         # What it answers at these paths, and nothing else.
         self.said = {}
         self.status, self.delay = 200, 0.0
+        self.headers = {}
 
     @property
     def upstream(self):
@@ -116,4 +118,4 @@ class ScoringDouble:
         if path == "/score":
             await asyncio.sleep(self.delay)
         told = {"who": self.name, "size": size, "sha256": digest.hexdigest()}
-        return web.json_response(told, status=self.status)
+        return web.json_response(told, status=self.status, headers=self.headers)

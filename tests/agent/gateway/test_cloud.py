@@ -26,20 +26,21 @@ class Authority:
         self.file = folder / "ca.pem"
         self.file.write_bytes(self._signed(self._name, self._key.public_key(), authority=True).public_bytes(PEM))
 
-    def issue(self, name, *, file=""):
-        """A certificate for ``name``, in files called so unless ``file`` says otherwise."""
+    def issue(self, name, *, file="", uri="", minutes=60):
+        """A certificate for ``name``, and for ``uri``, in files called so unless ``file`` says otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._signed(subject, key.public_key(), authority=False)
+        certificate = self._signed(subject, key.public_key(), authority=False, uri=uri, minutes=minutes)
         chain, secret = (self._folder / f"{file or name}.{kind}" for kind in ("pem", "key"))
         chain.write_bytes(certificate.public_bytes(PEM))
         private = (PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         secret.write_bytes(key.private_bytes(*private))
         return str(chain), str(secret)
 
-    def _signed(self, subject, public, *, authority):
+    def _signed(self, subject, public, *, authority, uri="", minutes=60):
         now = dt.datetime.now(dt.UTC)
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        address = x509.SubjectAlternativeName([*names, *([x509.UniformResourceIdentifier(uri)] if uri else [])])
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -47,7 +48,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(minutes=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(minutes=minutes))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(address, critical=False)
             .sign(self._key, hashes.SHA256())
@@ -99,6 +100,21 @@ async def test_a_certificate_that_is_renewed_at_its_place_is_shown(folder, autho
             stage.route(digits=Route(fallback=Fallback(url=url, ca=str(authority.file), cert=cert, key=key)))
             async with running.post() as answer:
                 assert (await answer.json())["seen"] == name
+
+
+async def test_connections_to_the_cloud_outlive_a_table(folder):
+    """The table changes while a module is started again, when the cloud is needed: nobody waits for TLS anew."""
+    async with Stage(folder) as stage:
+        cloud = await stage.scoring("cloud")
+        await cloud.listen_on_tcp()
+        running = await stage.gateway()
+        seen = set()
+        for _ in range(3):
+            stage.route(digits=Route(fallback=Fallback(url=f"http://127.0.0.1:{cloud.port}")))
+            async with running.post() as answer:
+                assert answer.status == 200
+            seen.update(cloud.connections)
+        assert len(seen) == 1
 
 
 async def test_no_cookie_of_one_client_is_sent_with_anothers_request(folder):

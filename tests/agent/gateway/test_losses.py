@@ -30,7 +30,7 @@ async def test_an_instance_that_dies_under_a_request_is_named_to_the_agent(folde
         assert answer.status == 503
         assert await lost(running) == ["one"]
         store = Store(folder)
-        router = Router(folder / "none.json", store, folder, f"127.0.0.1:{running.port}")
+        router = Router(folder / "none.json", store, folder, f"127.0.0.1:{running.port}", device="dev-1")
         assert (await router.lost("one"), await router.lost("two")) == (True, False)
         store.close()
         stage.serve(two, previous=one.upstream)
@@ -106,5 +106,5 @@ async def test_a_request_whose_client_has_left_counts(folder):
 async def test_without_a_gateway_nothing_was_under_way(folder):
     """No gateway, no client's request: the agent judges by what it sees itself."""
     store = Store(folder)
-    assert not await Router(folder / "none.json", store, folder, "127.0.0.1:9").lost("one")
+    assert not await Router(folder / "none.json", store, folder, "127.0.0.1:9", device="dev-1").lost("one")
     store.close()

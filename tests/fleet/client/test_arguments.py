@@ -3,8 +3,9 @@
 import pytest
 
 from fleet.client import arguments
+from fleet.client.commands import fallback_options
 from modules.errors import Invalid
-from modules.manifest import Adjustable
+from modules.settable import Adjustable
 
 
 def test_pairs_are_split_at_the_first_equals_sign():
@@ -86,3 +87,39 @@ def test_no_secrets(word):
     """What no file can be called, or takes a value in two ways, is refused."""
     with pytest.raises(Invalid, match="is not a valid secret"):
         arguments.secrets([word], option="--secret")
+
+
+def test_a_data_rule_says_which_data_and_where_they_may_go():
+    """Nothing said is no rule; a kind alone lets them go anywhere; data that stay have no region."""
+    assert arguments.data_rule("", (), stays=False) is None
+    assert arguments.data_rule("personal", ("eu-west", "eu-west"), stays=False).regions == ("eu-west",)
+    assert arguments.data_rule("personal", (), stays=False).regions is None
+    assert arguments.data_rule("personal", (), stays=True).regions == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "regions", "stays", "says"),
+    [
+        ("", ("eu-west",), False, "of which data"),
+        ("", (), True, "of which data"),
+        ("personal", ("eu-west",), True, "stay where they are"),
+        ("personal", ("EU West",), False, "write for instance eu-west"),
+    ],
+)
+def test_a_data_rule_that_says_nothing_clear_is_refused(kind, regions, stays, says):
+    """What would be signed is asked about first."""
+    with pytest.raises(Invalid, match=says):
+        arguments.data_rule(kind, regions, stays=stays)
+
+
+def test_the_terms_of_a_fallback_are_what_was_said(tmp_path):
+    """What is left out, the server says; never is no reason at all."""
+    (tmp_path / "ca.pem").write_text("PEM")
+    nothing = {"when": None, "ca": None, "region": None, "waiting": None}
+    assert fallback_options.terms(**nothing) == {}
+    said = fallback_options.terms(when="unhealthy, overloaded", ca=tmp_path / "ca.pem", region="eu", waiting=None)
+    assert said == {"when": ["unhealthy", "overloaded"], "ca": "PEM", "region": "eu"}
+    assert fallback_options.terms(**nothing | {"when": "never"}) == {"when": []}
+    for wrong in ({"when": "sometimes"}, {"when": "never,unhealthy"}, {"ca": tmp_path / "none"}):
+        with pytest.raises(Invalid):
+            fallback_options.terms(**nothing | wrong)

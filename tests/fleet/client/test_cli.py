@@ -100,6 +100,15 @@ def test_an_empty_workspace_says_how_to_begin(run):
     assert json.loads(run("images", "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize("options", [("--server", "--agent"), ("--base", "mine:1")])
+def test_images_that_cannot_be_meant_are_not_built(run, options):
+    """One image is built at a time, and the scoring image's base is not chosen here: said before Docker is asked."""
+    done = run("images", "build", *options)
+
+    assert done.exit_code == 1
+    assert "give one of --gateway, --server and --agent" in done.stderr
+
+
 def test_help_shows_brackets(run):
     """What stands in brackets in a help text is text: nobody is sent to install half a name."""
     assert "[scoring]" in "".join(run("serve-local", "--help").stdout.split())

@@ -1,5 +1,6 @@
 """Rollouts from start to end, on a real database."""
 
+import msgspec
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
@@ -13,12 +14,15 @@ from fleet.rollouts.model import Policy, Wave
 from fleet.rollouts.start import Wish, start
 from fleet.tables import members as rows
 from fleet.tables import rollouts
+from modules.data_rule import DataRule
 from modules.errors import Invalid, Unfit
-from modules.manifest import Adjustable, Needs
+from modules.manifest import Needs
 from modules.names import Slug
 from modules.protocol import order
-from modules.protocol.order import Measure, SlotOrder, Window
+from modules.protocol.order import Cloud, Measure, SlotOrder, Window
 from modules.protocol.report import Health, Reason, Refusal
+from modules.settable import Adjustable
+from tests.doubles.fleet_rows import slot_report
 
 TWO_WAVES = Policy(waves=(Wave(count=1),))
 
@@ -390,6 +394,36 @@ def test_devices_that_do_not_fit_are_listed_with_reasons_and_get_no_order(fleet)
     rollout = fleet.start(fleet.add_module("digits"))
     assert fleet.view(rollout)["misfits"] == [{"device": "dev-silent", "reasons": ["has sent no facts yet"]}]
     assert "dev-silent" not in fleet.phases(rollout)
+
+
+ELSEWHERE = Cloud(url="https://good.example/x", region="lab", when=("unplaceable",))
+
+
+def test_where_the_module_does_not_fit_a_fallback_is_a_success_if_the_order_says_so(fleet):
+    """Such a device gets its order, too; that it does not fit there is what was expected, and nothing else is."""
+    ref = fleet.add_module("digits", fallback_hosts=("good.example",), needs=Needs(memory_mb=1 << 20))
+    rollout = fleet.start(ref, devices=("dev-a", "dev-b"), cloud=ELSEWHERE)
+    assert fleet.view(rollout)["misfits"] == []
+    assert fleet.order("dev-a").slots["digits"].cloud == ELSEWHERE
+    unfit = slot_report(fleet, "dev-a", "rejected", reason=Reason("unfit", "needs more memory"))
+    fleet.send("dev-a", [unfit], order=fleet.order("dev-a").counter)
+    assert fleet.view(rollout)["state"] == "running"
+    broken = slot_report(fleet, "dev-b", "rejected", reason=Reason("invalid", "its image is not what was signed"))
+    fleet.send("dev-b", [broken], order=fleet.order("dev-b").counter)
+    standings = {one["device"]: one["standing"] for one in fleet.view(rollout)["devices"]}
+    assert standings == {"dev-a": "succeeded", "dev-b": "failed"}
+
+    without = msgspec.structs.replace(ELSEWHERE, when=("unhealthy",))
+    with pytest.raises(Unfit, match="MiB of memory"):
+        fleet.start(ref, devices=("dev-a",), cloud=without)
+
+
+def test_data_that_stay_have_no_fallback(fleet):
+    """The rule of the publisher is held before an order exists."""
+    ref = fleet.add_module("digits", data=DataRule(kind="personal", regions=()))
+    with pytest.raises(Invalid, match="never leave the site"):
+        fleet.start(ref, cloud=ELSEWHERE)
+    assert fleet.order("dev-a") is None
 
 
 @pytest.mark.parametrize(

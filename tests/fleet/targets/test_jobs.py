@@ -7,7 +7,7 @@ from fleet import tokens
 from fleet.people import roles
 from fleet.people.roles import Grant
 from fleet.target_tables import jobs, targets
-from fleet.targets import attached
+from fleet.targets import kinds
 from modules.errors import Invalid
 
 PATH = "/api/v1/batch-jobs"
@@ -53,7 +53,7 @@ async def test_only_places_that_the_target_was_attached_with(cloud):
 def test_what_is_no_place_is_refused_at_attaching(place):
     """A volume of the fleet's own has keys of endpoints."""
     with pytest.raises(Invalid):
-        attached.read("container", {"docker": "unix:///s.sock", "batch_places": f"good,{place}"})
+        kinds.read("container", {"docker": "unix:///s.sock", "batch_places": f"good,{place}"})
 
 
 async def test_rights_go_by_the_team_of_the_module(cloud):

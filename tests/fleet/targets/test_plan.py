@@ -4,8 +4,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.targets import groups as rules
 from fleet.targets.container import plan
-from fleet.targets.container.plan import Group, Seen, SeenGateway, SeenReplica, Terms
+from fleet.targets.container.plan import Seen, SeenGateway
+from fleet.targets.groups import Group, SeenReplica, Terms
 from modules.protocol.endpoint import Found, Said
 from modules.protocol.routing import Bounds, Table
 
@@ -49,10 +51,10 @@ class Host:
                 self.replicas(replicas=tuple(again))
             case plan.MakeGateway():
                 self.replicas(gateway=msgspec.structs.replace(FRONT, port=30000))
-            case plan.Stop(name=name):
+            case rules.Stop(name=name):
                 assert name not in self.asked, "a replica is ended that the gateway asks"
                 self.replicas(replicas=tuple(one for one in seen.replicas if one.name != name))
-            case plan.Empty(group=name):
+            case rules.Empty(group=name):
                 assert name not in {one.group for one in seen.replicas}, "files are taken from a replica"
                 self.replicas(filled=seen.filled - {name})
 
@@ -76,14 +78,14 @@ class Host:
         found = {name: Found(ready=name in self.ready, wrong=name in self.wrong, provider="CPU") for name in running}
         self.said = msgspec.structs.replace(self.said, replicas=found)
         keys = {one.name: "k" for one in groups}
-        route = plan.route(NAME, groups, self.seen, self.said, Terms(BOUNDS, 1.0, keys))
+        route = rules.route(NAME, groups, self.seen, self.said, Terms(BOUNDS, 1.0, keys))
         if self.said.table is None or self.said.table.slots != {NAME: route}:
             generation = (self.said.table.generation if self.said.table else 0) + 1
             self.said = msgspec.structs.replace(self.said, table=Table(generation=generation, slots={NAME: route}))
         if takes_table:
             self.in_use = self.said.table
             self.said = msgspec.structs.replace(self.said, generation=self.said.table.generation)
-        for step in plan.surplus(NAME, groups, self.seen, self.said):
+        for step in rules.surplus(NAME, groups, self.seen, self.said):
             self.carry_out(step, refused)
 
     def become_ready(self):
@@ -107,7 +109,7 @@ def test_from_nothing_to_an_endpoint_that_serves():
     settle(host, groups)
     assert host.served() == {"blue": 2, "green": 1}
     assert list(plan.lacking(groups, FRONT, host.seen)) == []
-    assert list(plan.surplus(NAME, groups, host.seen, host.said)) == []
+    assert list(rules.surplus(NAME, groups, host.seen, host.said)) == []
     before = host.said.table
     host.one_pass(groups)
     assert host.said.table == before
@@ -222,7 +224,7 @@ def test_what_was_begun_and_is_not_wanted_any_more_is_taken_away():
     host = Host()
     settle(host, [group("blue")])
     host.replicas(begun=frozenset({"blue-x"}))
-    assert list(plan.surplus(NAME, [group("blue")], host.seen, host.said)) == [plan.Empty("blue-x")]
+    assert list(rules.surplus(NAME, [group("blue")], host.seen, host.said)) == [rules.Empty("blue-x")]
 
 
 def test_a_replica_with_wrong_answers_is_asked_no_more():
@@ -260,7 +262,7 @@ def test_whatever_is_asked_for_somebody_answers(data):
         names = data.draw(st.lists(st.sampled_from(["v0", "v1", "v2"]), min_size=1, max_size=3, unique=True))
         marks = st.sampled_from("abc")
         groups = [group(name, data.draw(marks), count=data.draw(st.integers(1, 3)), weight=5) for name in names]
-        kinds = [plan.Fill, plan.MakeReplica, plan.Stop, plan.Empty]
+        kinds = [plan.Fill, plan.MakeReplica, rules.Stop, rules.Empty]
         for _ in range(data.draw(st.integers(1, 3))):
             refused = frozenset(data.draw(st.lists(st.sampled_from(kinds), max_size=2)))
             if plan.Fill in refused:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from modules import canonical, manifest, samples
 from modules.digests import Blob
-from modules.manifest import Adjustable, EntryScript, File, Image, Limits, Manifest, Proof, Runtime
+from modules.manifest import EntryScript, File, Image, Limits, Manifest, Proof, Runtime
 from modules.needs import Accelerator, Engine, HostFacts
-from modules.protocol import blobs, commands, enrollment, facts, order, report, telemetry
+from modules.protocol import blobs, commands, content, enrollment, facts, order, report, telemetry
 from modules.samples import Exact, Numeric, Sample, Samples, TopK
+from modules.settable import Adjustable
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 BLOB = Blob(A, 70_000, B)
@@ -188,6 +189,22 @@ EXAMPLES = {
             token="once",
         ),
         enrollment.LIMIT,
+    ),
+    "content-1.json": json(
+        content.Content(
+            url="https://fleet.example.org:8443/api/v1/content/digits",
+            ca="-----BEGIN CERTIFICATE-----\n",
+            token="ct1.1800000000.c2lnbmVk",
+            module="acme/digits:3",
+            digest=A,
+            root=b"{}",
+            roles={"timestamp": content.RoleSeen(12, ("ab" * 32,))},
+            written=1_795_000_000.0,
+            keys=("k" * 43,),
+            within_s=120.0,
+            room_bytes=1 << 30,
+        ),
+        content.LIMIT,
     ),
     "enroll-request-1.json": json(
         enrollment.EnrollRequest(token="once", csr="-----BEGIN CERTIFICATE REQUEST-----\n", name="edge-1"),

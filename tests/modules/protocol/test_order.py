@@ -56,3 +56,14 @@ def test_an_order_that_no_device_reads_is_not_signed():
     assert order.encode(msgspec.structs.replace(ORDER, slots={f"slot-{n}": full for n in range(64)}))
     with pytest.raises(Invalid, match=r"fallback"):
         order.encode(msgspec.structs.replace(ORDER, slots={"a": msgspec.structs.replace(slot, fallback=longest + "x")}))
+
+
+def test_an_endpoint_with_terms_is_no_fallback_for_older_agents():
+    """They skip the terms and would know nothing of a budget or a region: they are given no address at all."""
+    cloud = order.Cloud(url="https://cloud.example.org/digits", when=(), requests_a_day=100, region="eu-west")
+    slot = msgspec.structs.replace(ORDER.slots["digits"], fallback=None, cloud=cloud)
+    document = json.loads(order.encode(msgspec.structs.replace(ORDER, slots={"digits": slot})))
+    assert document["slots"]["digits"].pop("cloud")
+    assert "cloud.example.org" not in json.dumps(document)
+    assert slot.elsewhere == cloud
+    assert ORDER.slots["digits"].elsewhere == order.Cloud(url="https://scoring.example.org/digits")

@@ -32,24 +32,25 @@ EFFECTS = [
     (Aks, "tags", {"a": "b"}, ("tags", {"a": "b"})),
     (Aks, "properties", {"a": "b"}, ("properties", {"a": "b"})),
     (Aks, "description", "text", ("description", "text")),
+    (Aks, "autoscale_enabled", True, ("autoscale_max", 10)),
+    (Aks, "autoscale_enabled", False, ("autoscale_max", 0)),
+    (Aks, "autoscale_min_replicas", 2, ("autoscale_min", 2)),
+    (Aks, "autoscale_max_replicas", 3, ("autoscale_max", 3)),
+    (Aks, "autoscale_refresh_seconds", 1, ("autoscale_refresh_s", 1)),
+    (Aks, "autoscale_target_utilization", 55, ("autoscale_target", 55)),
+    (Aks, "period_seconds", 11, ("probe_period_s", 11)),
+    (Aks, "initial_delay_seconds", 310, ("probe_delay_s", 310)),
+    (Aks, "timeout_seconds", 2, ("probe_timeout_s", 2)),
+    (Aks, "success_threshold", 2, ("probe_successes", 2)),
+    (Aks, "failure_threshold", 4, ("probe_failures", 4)),
+    (Aks, "namespace", "mine", ("namespace", "mine")),
 ]
-# What needs a cluster, or is not there yet.
+# What is not there yet.
 ERRORS = [
     (Aci, "enable_app_insights", True, "get_logs"),
     (Aci, "collect_model_data", True, "not collected"),
     (Aks, "enable_app_insights", True, "get_logs"),
     (Aks, "collect_model_data", True, "not collected"),
-    (Aks, "autoscale_enabled", True, "num_replicas"),
-    (Aks, "autoscale_min_replicas", 1, "num_replicas"),
-    (Aks, "autoscale_max_replicas", 3, "num_replicas"),
-    (Aks, "autoscale_refresh_seconds", 1, "leave it out"),
-    (Aks, "autoscale_target_utilization", 70, "leave it out"),
-    (Aks, "period_seconds", 10, "leave it out"),
-    (Aks, "initial_delay_seconds", 310, "leave it out"),
-    (Aks, "timeout_seconds", 2, "leave it out"),
-    (Aks, "success_threshold", 1, "leave it out"),
-    (Aks, "failure_threshold", 3, "leave it out"),
-    (Aks, "namespace", "mine", "leave it out"),
 ]
 # What is asked for beside the settings; tried below, each by itself.
 BESIDE = {"num_replicas", "primary_key", "secondary_key", "ssl_enabled", "ssl_cert_pem_file", "ssl_key_pem_file"}
@@ -89,6 +90,18 @@ def test_keys_are_asked_for_as_azure_ml_does():
     assert wished(Aks()).settings == {"auth": "key"}
     assert wished(Aci(), change=True).settings == wished(Aks(), change=True).settings == {}
     assert wished(Aci(primary_key="k" * 20)).settings == {"auth": "key"}
+
+
+def test_any_bound_alone_lets_the_cluster_scale():
+    """As with Azure ML; not where the number is fixed, and of a change only what was said."""
+    assert wished(Aks(autoscale_target_utilization=50)).settings["autoscale_max"] == 10
+    assert wished(Aks(autoscale_min_replicas=12)).settings["autoscale_max"] == 12
+    assert "autoscale_max" not in wished(Aks(autoscale_target_utilization=50), change=True).settings
+    assert wished(Aks(num_replicas=2), change=True).settings["autoscale_max"] == 0
+    off = Aks(autoscale_enabled=False, autoscale_min_replicas=3)
+    for fixed in (Aks(num_replicas=2, autoscale_max_replicas=3), off):
+        with pytest.raises(Invalid, match="no effect"):
+            wished(fixed)
 
 
 def test_replicas_and_keys_stand_beside_the_settings():

@@ -18,7 +18,7 @@ from fleet.client.images.own_wheel import is_checkout, make_own_wheel
 made = make_own_wheel(pathlib.Path(sys.argv[1]))
 print(json.dumps({
     "made": str(made), "checkout": is_checkout(), "from": modules.__file__,
-    "there": [file.is_file() for file in (image_build.SCORING.dockerfile, image_build.SCORING.lock)],
+    "there": [file.is_file() for file in (image_build.SCORING.dockerfile, *image_build.SCORING.locks)],
 }))
 """
 

@@ -1,10 +1,51 @@
-"""An engineer whose fleet server is the one that scripts find, in a folder of their own."""
+"""An engineer whose fleet server is the one that scripts find, and the files that guides have people write."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import onnx
 import pytest
 
+from fleet.client.environments.environment_image import TAG_PREFIX
+from fleet.client.images import store
 from fleet.client.sdk import Workspace
+from fleet.client.sdk.package_making import NAME as PACKAGE
+from fleet.client.workspace import Workspace as Packed
+from tests.parts import docker as parts
+from tests.parts.pace import stretched
+from tests.parts.programs import ROOT
+
+# Wheels are kept between runs.
+WHEELS = ROOT / ".cache/wheels"
+SCORE = """
+import json
+import os
+
+import joblib
+
+
+def init():
+    global model
+    model_path = os.path.join(os.getenv("AZUREML_MODEL_DIR"), "sklearn_mnist_model.pkl")
+    model = joblib.load(model_path)
+
+
+def run(raw_data):
+    data = json.loads(raw_data)["data"]
+    return [model * value for value in data]
+"""
+MAKE_MODEL = "import joblib; joblib.dump(%d, 'sklearn_mnist_model.pkl')"
+CONDA = f"""
+name: project_environment
+dependencies:
+  - python={sys.version_info.major}.{sys.version_info.minor}
+  - pip:
+    - azureml-defaults
+    - joblib
+"""
 
 
 @pytest.fixture
@@ -33,3 +74,48 @@ def pickled(tmp_path):
     file = tmp_path / "sklearn_model.pkl"
     file.write_bytes(b"\x80\x04K*.")
     return file
+
+
+@pytest.fixture(scope="module")
+def image(user):
+    """The scoring image, in the engine and in the workspace of the user."""
+    with parts.engine():
+        engine = parts.client()
+        packed = Packed(user.home / "workspace")
+        yield store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+        for one in engine.images.list():
+            for tag in one.tags:
+                if tag.startswith((f"{TAG_PREFIX}my", f"{PACKAGE}:", "my-own-name:")):
+                    engine.images.remove(tag, force=True)
+        engine.close()
+
+
+@pytest.fixture
+def theirs(ws, image, tmp_path, linear, free_port, monkeypatch):
+    """Runs a text of theirs after its imports were changed, in a folder with their files; returns what it prints."""
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("EDGEFLEET_WHEELS", str(WHEELS))
+    subprocess.run([sys.executable, "-c", MAKE_MODEL % 10], check=True, cwd=tmp_path)
+    onnx.save_model(linear(), tmp_path / "mnist-model.onnx")
+    (tmp_path / "source_dir").mkdir()
+    (tmp_path / "source_dir/score.py").write_text(SCORE)
+    (tmp_path / "myenv.yml").write_text(CONDA)
+
+    def run(text):
+        changed = re.sub(
+            r"^from azureml\.(core|exceptions|contrib)",
+            lambda found: "from fleet.client.sdk" + {"core": "", "contrib": ""}.get(found[1], f".{found[1]}"),
+            text.replace("PORT", str(free_port())),
+            flags=re.MULTILINE,
+        )
+        assert sum(a != b for a, b in zip(text.splitlines(), changed.splitlines(), strict=True)) <= 6
+        file = Path(tmp_path, "deploy.py")
+        file.write_text(changed)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        done = subprocess.run(
+            [sys.executable, file], cwd=tmp_path, capture_output=True, text=True, timeout=stretched(450), check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run

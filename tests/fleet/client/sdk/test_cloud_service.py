@@ -157,7 +157,7 @@ def test_what_is_not_there_is_named(ws, target, words, config):
     with pytest.raises(ComputeTargetException, match="there is here"):
         ComputeTarget(ws, "aks")
     autoscaled = AksWebservice.deploy_configuration(autoscale_enabled=True)
-    with pytest.raises(WebserviceException, match="needs Kubernetes"):
+    with pytest.raises(WebserviceException, match="only a Kubernetes cluster"):
         Model.deploy(ws, "scaled", [words()], config, autoscaled)
     with pytest.raises(WebserviceException, match="no service scaled"):
         Webservice(ws, "scaled")

@@ -4,51 +4,9 @@ Each text is a program of its own, as a user has it: run by Python in a folder w
 configuration file, against a real fleet server and the real scoring image.
 """
 
-import re
-import subprocess
-import sys
-from pathlib import Path
-
-import onnx
 import pytest
 
-from fleet.client.environments.environment_image import TAG_PREFIX
-from fleet.client.images import store
-from fleet.client.workspace import Workspace as Packed
-from tests.parts import docker as parts
-from tests.parts.pace import stretched
-from tests.parts.programs import ROOT
-
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(500)]
-
-# Wheels are kept between runs.
-WHEELS = ROOT / ".cache/wheels"
-SCORE = """
-import json
-import os
-
-import joblib
-
-
-def init():
-    global model
-    model_path = os.path.join(os.getenv("AZUREML_MODEL_DIR"), "sklearn_mnist_model.pkl")
-    model = joblib.load(model_path)
-
-
-def run(raw_data):
-    data = json.loads(raw_data)["data"]
-    return [model * value for value in data]
-"""
-MAKE_MODEL = "import joblib; joblib.dump(%d, 'sklearn_mnist_model.pkl')"
-CONDA = f"""
-name: project_environment
-dependencies:
-  - python={sys.version_info.major}.{sys.version_info.minor}
-  - pip:
-    - azureml-defaults
-    - joblib
-"""
 
 FORM_OF_2020 = """
 import json
@@ -145,49 +103,6 @@ service.wait_for_deployment()
 print("first", service.run({"x": [[0, 1, 0]]}))
 service.delete()
 """
-
-
-@pytest.fixture(scope="module")
-def image(user):
-    """The scoring image, in the engine and in the workspace of the user."""
-    with parts.engine():
-        engine = parts.client()
-        packed = Packed(user.home / "workspace")
-        yield store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
-        for made in ("myenv", "myservice"):
-            engine.images.remove(f"{TAG_PREFIX}{made}", force=True)
-        engine.close()
-
-
-@pytest.fixture
-def theirs(ws, image, tmp_path, linear, free_port, monkeypatch):
-    """Runs a text of theirs after its imports were changed, in a folder with their files; returns what it prints."""
-    WHEELS.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setenv("EDGEFLEET_WHEELS", str(WHEELS))
-    subprocess.run([sys.executable, "-c", MAKE_MODEL % 10], check=True, cwd=tmp_path)
-    onnx.save_model(linear(), tmp_path / "mnist-model.onnx")
-    (tmp_path / "source_dir").mkdir()
-    (tmp_path / "source_dir/score.py").write_text(SCORE)
-    (tmp_path / "myenv.yml").write_text(CONDA)
-
-    def run(text):
-        changed = re.sub(
-            r"^from azureml\.(core|exceptions)",
-            lambda found: "from fleet.client.sdk" + {"core": ""}.get(found[1], f".{found[1]}"),
-            text.replace("PORT", str(free_port())),
-            flags=re.MULTILINE,
-        )
-        assert sum(a != b for a, b in zip(text.splitlines(), changed.splitlines(), strict=True)) <= 6
-        file = Path(tmp_path, "deploy.py")
-        file.write_text(changed)
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        done = subprocess.run(
-            [sys.executable, file], cwd=tmp_path, capture_output=True, text=True, timeout=stretched(450), check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
 
 
 def test_the_form_of_2020(theirs):

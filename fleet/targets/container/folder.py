@@ -1,32 +1,15 @@
 """What the gateway's folder holds: who may come in, its certificate, the replicas to look at, and their samples."""
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fleet.targets.container.plan import PORT, Group, Seen
+from fleet.targets.container.plan import Seen
 from fleet.targets.contract import Wanted
-from modules.protocol.endpoint import CANDIDATES, CERTIFICATE, CERTIFICATE_KEY, KEYS, Candidate, Candidates
+from fleet.targets.door import access, key
+from fleet.targets.groups import PORT, Group
+from modules.protocol.endpoint import CANDIDATES, Candidate, Candidates
 from modules.protocol.routing import Replica
-
-
-def access(wanted: Wanted) -> dict[str, bytes]:
-    """Without these it does not start."""
-    settings = wanted.settings
-    by_key = settings.auth != "token"
-    known = {
-        # The index is for us alone where clients come with tokens.
-        "keys": wanted.keys if by_key else (key(wanted, "gateway"),),
-        "token_secret": b"" if by_key else wanted.token_secret,
-        "open": settings.auth == "none",
-        "cors_origins": settings.cors_origins,
-    }
-    found = {KEYS: msgspec.json.encode(known)}
-    if settings.certificate:
-        found |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
-    return found
 
 
 def files(wanted: Wanted, groups: Sequence[Group], seen: Seen, samples: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -50,11 +33,6 @@ def files(wanted: Wanted, groups: Sequence[Group], seen: Seen, samples: Mapping[
     listed = {CANDIDATES: msgspec.json.encode(Candidates(replicas=tuple(candidates)))}
     asked = {_samples_file(group): samples[group.name] for group in groups if samples[group.name]}
     return access(wanted) | asked | listed
-
-
-def key(wanted: Wanted, part: str) -> str:
-    """A key of one part of the endpoint, which need not be stored."""
-    return hmac.new(wanted.token_secret, f"{wanted.name}/{part}".encode(), hashlib.sha256).hexdigest()
 
 
 def _samples_file(group: Group) -> str:

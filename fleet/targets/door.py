@@ -1,0 +1,34 @@
+"""Who may come into an endpoint, as its gateway reads it; and the keys that only its own parts know."""
+
+import hashlib
+import hmac
+from typing import Any
+
+import msgspec
+
+from fleet.targets.contract import Wanted
+from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS
+
+
+def access(wanted: Wanted) -> dict[str, bytes]:
+    """Without these it does not start."""
+    settings = wanted.settings
+    by_key = settings.auth != "token"
+    known: dict[str, Any] = {
+        # The index is for us alone where clients come with tokens.
+        "keys": wanted.keys if by_key else (key(wanted, "gateway"),),
+        "token_secret": b"" if by_key else wanted.token_secret,
+        "open": settings.auth == "none",
+        "cors_origins": settings.cors_origins,
+    }
+    if wanted.devices is not None:  # gateways of before do not know it
+        known["devices"] = wanted.devices
+    found = {KEYS: msgspec.json.encode(known)}
+    if settings.certificate:
+        found |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
+    return found
+
+
+def key(wanted: Wanted, part: str) -> str:
+    """A key of one part of the endpoint, which need not be stored."""
+    return hmac.new(wanted.token_secret, f"{wanted.name}/{part}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,243 @@
+"""A namespace of a cluster as a target: one look at what is there, what is lacking, whom to ask, and what can go."""
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fleet.refusals import TargetTrouble
+from fleet.targets import door
+from fleet.targets import groups as rules
+from fleet.targets.contract import Standing, Wanted
+from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
+from fleet.targets.kubernetes.api import Api, Unanswered
+from fleet.targets.kubernetes.attached import SYSTEM, Attached
+from fleet.targets.kubernetes.content import Contents
+from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
+from fleet.targets.kubernetes.observed import Look
+from fleet.targets.kubernetes.replicas import Made
+from modules.errors import BadSettings, EdgefleetError
+from modules.names import Slug
+from modules.protocol.content import Content
+from modules.protocol.endpoint import TABLE, Said
+from modules.protocol.routing import Bounds, Table
+
+_SHOWN: Final = 3
+_MOST_AT_ONCE: Final = 100_000
+
+
+class Namespace:
+    """``fleet/targets/contract.py`` says what its methods do.
+
+    Args:
+        attached: how it is reached.
+        fleet: the fleet's mark.
+        contents: who writes what pods are told of their modules.
+    """
+
+    def __init__(self, attached: Attached, *, fleet: str, contents: Contents) -> None:
+        self._attached, self._fleet, self._contents = attached, fleet, contents
+        self._client: Api | None = None
+        self._connecting = threading.Lock()
+
+    @property
+    def _api(self) -> Api:
+        with self._connecting:
+            if self._client is None:
+                self._client = Api(self._attached)
+            return self._client
+
+    def check(self) -> dict[str, str]:
+        # The rights first: without them nothing else is known for sure.
+        if lacking := list(rights.missing(self._api)):
+            more = f", and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+            raise TargetTrouble(
+                f"rights are missing in this namespace: {', '.join(lacking[:_SHOWN])}{more}",
+                element=f"namespace {self._attached.namespace}",
+                remedy="apply deploy/kubernetes/rbac.yaml there",
+            )
+        return {
+            "id": self._id(),
+            "engine": f"Kubernetes {self._api.version()}, namespace {self._attached.namespace}",
+            "platform": self._attached.platform,
+            "gateway_image": self._attached.gateway_image,
+        }
+
+    def bring(self, wanted: Wanted) -> Standing:
+        names = Names(self._fleet, wanted.name)
+        self._same()
+        made = replicas.made(self._attached, wanted)
+        found = observed.look(self._api, names)
+        trouble: list[str] = []
+        self._groups(wanted, names, made, found, trouble)
+        self._front(wanted, names, found, trouble)
+        table = self._table(wanted, made, observed.seen(names, found), observed.said(names, made, found))
+        with _noting(trouble):
+            self._gateway(wanted, names, found, table)
+        self._end(wanted, names, made, found)
+        url = front.url(self._attached, wanted.name, wanted.settings, found.find("Service", names.gateway))
+        return observed.standing(wanted, names, made, found, trouble, self._api, url=url)
+
+    def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
+        names = Names(self._fleet, endpoint)
+        return observed.logs(self._api, observed.look(self._api, names), lines=lines)
+
+    def remove(self, endpoint: Slug) -> bool:
+        names = Names(self._fleet, endpoint)
+        self._same()
+        found = observed.look(self._api, names)
+        for kind, listed in found.by_kind.items():
+            for one in listed.values():
+                self._api.delete(one, kind)
+        # Pods end with the answers that they owe; until then something of it is there.
+        return not found.pods and not any(found.by_kind.values())
+
+    def close(self) -> None:
+        with self._connecting, contextlib.suppress(OSError):
+            if self._client is not None:
+                self._client.close()
+
+    def _groups(self, wanted: Wanted, names: Names, made: Sequence[Made], found: Look, trouble: list[str]) -> None:
+        """Make the groups what they should be. What one cannot be is noted, and holds up no other."""
+        with _noting(trouble):
+            for body in front.always(names, self._attached):
+                self._apply(body, found)
+        for one in made:
+            with _noting(trouble):
+                group = one.group.name
+                self._apply(content.secret(names, group, self._told(wanted, one)), found)
+                seen = found.find("Deployment", names.group(group))
+                for body in replicas.objects(names, one, wanted.settings, seen=seen):
+                    self._apply(body, found)
+                if not wanted.settings.autoscale_max:
+                    self._drop("HorizontalPodAutoscaler", names.group(group), found)
+
+    def _front(self, wanted: Wanted, names: Names, found: Look, trouble: list[str]) -> None:
+        """Make the way to the gateway what it should be."""
+        by_ingress = self._attached.expose == "Ingress"
+        service = found.find("Service", names.gateway)
+        port = wanted.settings.port or (front.node_port(service) if service else 0) or wanted.port
+        with _noting(trouble):
+            if wanted.settings.certificate and by_ingress:
+                self._apply(front.certificate(names, wanted.settings, wanted.certificate_key), found)
+            else:
+                self._drop("Secret", names.gateway, found)
+            for body in front.exposed(names, self._attached, wanted.name, wanted.settings, port):
+                self._apply(body, found)
+            if not by_ingress:
+                self._drop("Ingress", names.gateway, found)
+
+    def _table(self, wanted: Wanted, made: Sequence[Made], seen: rules.Seen, said: Said) -> Table:
+        """The table that the gateway is to have; the one that it has, where that says the same."""
+        settings = wanted.settings
+        most = sum(one.most for one in made)
+        bounds = Bounds(
+            # Each of the gateways lets its part in, so that together they ask no replica for more than it takes.
+            concurrent=min(_MOST_AT_ONCE, max(1, math.ceil(settings.concurrent * most / front.GATEWAYS))),
+            waiting=settings.waiting,
+            wait_s=settings.wait_s,
+        )
+        groups = [one.group for one in made]
+        keys = {one.name: door.key(wanted, one.name) for one in groups}
+        route = rules.route(wanted.name, groups, seen, said, rules.Terms(bounds, settings.answer_s, keys))
+        if said.table is not None and said.table.slots == {wanted.name: route}:
+            return said.table
+        return Table(generation=(said.table.generation if said.table else 0) + 1, slots={wanted.name: route})
+
+    def _gateway(self, wanted: Wanted, names: Names, found: Look, table: Table) -> None:
+        files = door.access(wanted) | {TABLE: msgspec.json.encode(table)}
+        if not front.secure(self._attached, wanted.settings):
+            files = front.without_tls(files)
+        secret = front.secret(names, files)
+        there = found.find("Secret", shown(secret))
+        if there is not None and (front.data(there) != files or not there.get("immutable")):
+            # Somebody put another one in its place. It cannot be changed, so it goes, and is made at the next look.
+            self._api.delete(there, "Secret")
+            return
+        self._apply(secret, found)
+        for body in front.gateway(names, self._attached, wanted.settings, secret_name=shown(secret)):
+            self._apply(body, found)
+
+    def _end(self, wanted: Wanted, names: Names, made: Sequence[Made], found: Look) -> None:
+        """Take away what nobody wants: groups of before, and Secrets that no gateway has any more."""
+        said, groups = observed.said(names, made, found), [one.group for one in made]
+        gone = list(rules.surplus(wanted.name, groups, observed.seen(names, found), said))
+        ending = {step.name.rpartition(".")[0] for step in gone if isinstance(step, rules.Stop)}
+        empty = {step.group for step in gone if isinstance(step, rules.Empty)}
+        wants = {group.name for group in groups}
+        for kind, listed in found.by_kind.items():
+            for one in list(listed.values()):
+                group = group_of(one)
+                if group not in {"", *wants} and (group in empty or names.group(group) in ending):
+                    self._api.delete(one, kind)
+        if said.generation is None:
+            return
+        used = {(pod["metadata"].get("annotations") or {}).get(TABLE_OF, "") for pod in found.pods}
+        used |= {observed.secret_of_gateway(names, found)}
+        for name, one in found.by_kind["Secret"].items():
+            if part_of(one) == "door" and name not in used:
+                self._api.delete(one, "Secret")
+
+    def _apply(self, body: dict[str, Any], found: Look) -> None:
+        there = found.find(body["kind"], shown(body))
+        found.note(body["kind"], self._api.apply(body, ours=there is not None))
+
+    def _drop(self, kind: str, name: str, found: Look) -> None:
+        if there := found.by_kind[kind].pop(name, None):
+            self._api.delete(there, kind)
+
+    def _told(self, wanted: Wanted, one: Made) -> Content:
+        """What a group's pods are told of their module.
+
+        Raises:
+            BadSettings: the file of the authorities that they are to trust cannot be read.
+        """
+        at = self._attached
+        told = self._contents.of(
+            wanted.name,
+            wanted.token_secret,
+            one.version.module,
+            keys=(door.key(wanted, one.group.name),),
+            url=at.content_url,
+            room_bytes=pods.room_bytes(one.version),
+        )
+        if not at.content_ca:
+            return told
+        try:
+            trusted = "" if at.content_ca == SYSTEM else Path(at.content_ca).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings(
+                f"it cannot be read: {error}", element=at.content_ca, remedy="name a file in PEM"
+            ) from error
+        return msgspec.structs.replace(told, ca=trusted)
+
+    def _id(self) -> str:
+        return str(self._api.namespace()["metadata"]["uid"])
+
+    def _same(self) -> None:
+        """Whether it is the namespace that was attached.
+
+        Raises:
+            TargetTrouble: it is another one of its name.
+        """
+        if self._attached.engine and self._id() != self._attached.engine:
+            raise TargetTrouble(
+                "another namespace of this name answers than the one that was attached",
+                element=f"namespace {self._attached.namespace}",
+                remedy="attach it under another name, or bring the old one back",
+            )
+
+
+@contextlib.contextmanager
+def _noting(trouble: list[str]) -> Iterator[None]:
+    """What goes wrong inside is noted, unless there is no use in going on."""
+    try:
+        yield
+    except Unanswered:
+        raise
+    except EdgefleetError as error:
+        trouble.append(str(error))

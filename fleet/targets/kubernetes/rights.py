@@ -1,0 +1,58 @@
+"""Every right that a namespace must give, and no more: checked when it is attached, and printed for its operator.
+
+Whoever may make pods in a namespace can read all its Secrets, by mounting them, so a namespace should be the fleet's
+own.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from fleet.targets.kubernetes.api import KINDS, OURS, Api
+
+_CHANGES: Final = ("list", "create", "patch", "delete")
+ROLE: Final = "edgefleet"
+
+
+class Rule(NamedTuple):
+    """What may be done with a resource of an API group."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+
+
+def rules() -> list[Rule]:
+    """The rights that a target needs, however its endpoints are exposed now: they may have been by an Ingress."""
+    return [
+        Rule("", "namespaces", ("get",)),
+        Rule("", "pods", ("list",)),
+        Rule("", "pods/log", ("get",)),
+        Rule("", "events", ("list",)),
+        *(Rule(KINDS[kind].group, KINDS[kind].plural, _CHANGES) for kind in OURS),
+    ]
+
+
+def missing(api: Api) -> Iterator[str]:
+    """The rights that the cluster does not give, each as ``kubectl auth can-i`` has it."""
+    for rule in rules():
+        resource, _, part = rule.resource.partition("/")
+        for verb in rule.verbs:
+            if not api.may(verb, rule.group, resource, part):
+                yield f"{verb} {rule.resource}{f'.{rule.group}' if rule.group else ''}"
+
+
+def manifest(namespace: str) -> list[dict[str, Any]]:
+    """A service account with these rights, as objects of the cluster."""
+    meta = {"name": ROLE, "namespace": namespace}
+    grouped = [{"apiGroups": [rule.group], "resources": [rule.resource], "verbs": list(rule.verbs)} for rule in rules()]
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": grouped},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": ROLE, "namespace": namespace}],
+        },
+    ]

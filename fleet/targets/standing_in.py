@@ -1,0 +1,146 @@
+"""Endpoints as fallbacks of devices: what an order says of one, and the tokens with which devices come in there."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from fleet import sealed_secrets
+from fleet.people.scope import EVERYTHING, Scope
+from fleet.refusals import Conflict, Missing
+from fleet.targets import attached
+from fleet.targets.contract import Standing
+from fleet.targets.endpoints import Endpoints, wish_of
+from modules import access_tokens, sealing
+from modules.errors import Invalid
+from modules.names import DeviceId, ModuleRef
+from modules.protocol.order import SEALED_AS, Cloud, Secret, SlotOrder
+
+ENDPOINT: Final = "endpoint:"
+TERMS: Final = ("when", "region", "ca", "waiting", "latency_ms", "requests_a_day")
+# A token is made anew when so much of its life is over.
+_REFRESH: Final = 0.5
+
+
+def terms(
+    connection: Connection, wished: Endpoints, module: ModuleRef, fallback: str | None, given: dict[str, Any],
+    scope: Scope = EVERYTHING,
+) -> Cloud | None:  # fmt: skip
+    """What an order is to say of a fallback; None: no more than its address, or there is none.
+
+    Args:
+        connection: for the endpoints.
+        wished: the endpoints.
+        module: for which it stands in.
+        fallback: an https address, or ``endpoint:NAME``.
+        given: the terms, by the names of ``TERMS``.
+        scope: of whoever asks.
+
+    Raises:
+        Missing: there is no such endpoint.
+        Conflict: devices cannot ask it, or not yet.
+        Invalid: a term is unknown or out of bounds, or there are terms and no fallback.
+    """
+    if unknown := set(given) - set(TERMS):
+        raise Invalid(f"there is no {min(unknown)!r}", element="fallback_terms", remedy=f"there are {', '.join(TERMS)}")
+    if fallback is None:
+        if given:
+            raise Invalid("there are terms, and no fallback that they are of", element="fallback")
+        return None
+    if fallback.startswith(ENDPOINT):
+        known = _of_endpoint(connection, wished, fallback.removeprefix(ENDPOINT), module, scope)
+    elif given:
+        known = {"url": fallback}
+    else:
+        return None
+    try:
+        return msgspec.convert(known | given, Cloud)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), element="fallback_terms") from error
+
+
+def _of_endpoint(
+    connection: Connection, wished: Endpoints, name: str, module: ModuleRef, scope: Scope
+) -> dict[str, Any]:
+    row = wished.row(connection, name)
+    if not scope.has_team(row.team):
+        raise Missing("there is no such endpoint", element=name[:63], remedy="see: edgefleet endpoints list")
+    wish, element = wish_of(row), f"endpoint {name}"
+    serves = ModuleRef.parse(wish.versions[wish.default].module)
+    if (serves.team, serves.name) != (module.team, module.name):
+        raise Conflict(f"it serves {serves}, which cannot answer for {module}", element=element)
+    if not (wish.settings.devices or wish.settings.auth != "key"):
+        raise Conflict(
+            "no device can come in there: clients need a key",
+            element=element,
+            remedy=f"run: edgefleet endpoints set {name} devices=true",
+        )
+    url = msgspec.json.decode(row.standing, type=Standing).url
+    if not url:
+        raise Conflict("nobody answers there yet", element=element, remedy="wait until it is ready")
+    if not url.startswith("https://"):
+        raise Conflict(
+            "it speaks plain HTTP, which devices do not over a network",
+            element=element,
+            remedy=f"run: edgefleet endpoints set {name} devices=true, or give it a certificate",
+        )
+    ours = wish.settings.devices and not wish.settings.certificate
+    return {
+        "url": f"{url}/{name}",
+        "ca": wished.authority if ours else "",
+        "region": attached.region(connection, row.target),
+        "endpoint": name,
+    }
+
+
+class Tokens:
+    """Gives orders the tokens that their devices need, sealed to each; for one transaction.
+
+    Args:
+        connection: of the transaction.
+        wished: the endpoints.
+        now: Unix seconds.
+        chosen: whose orders are made.
+    """
+
+    def __init__(self, wished: Endpoints, connection: Connection, now: float, chosen: Sequence[DeviceId]) -> None:
+        self._wished, self._connection, self._now, self._chosen = wished, connection, now, chosen
+        self._keys: dict[DeviceId, bytes] | None = None
+        self._made: dict[str, tuple[str, int, float] | None] = {}
+
+    def given(self, device: DeviceId, documents: dict[str, SlotOrder]) -> tuple[dict[str, SlotOrder], float]:
+        """The documents with tokens, and when the first of these is to be made anew (infinity: none)."""
+        due = float("inf")
+        for slot, one in documents.items():
+            if not one.cloud or not one.cloud.endpoint or (found := self._token(one.cloud.endpoint)) is None:
+                continue
+            token, version, refresh = found
+            if self._keys is None:
+                self._keys = sealed_secrets.sealing_keys(self._connection, self._chosen)
+            if not (key := self._keys.get(device)):
+                continue  # it has none of its own, and will be told that it is not let in
+            sealed = sealing.seal(token.encode(), key, device=device, slot=slot, name=SEALED_AS, version=version)
+            cloud = msgspec.structs.replace(one.cloud, token=Secret(version=version, sealed=sealed))
+            documents = documents | {slot: msgspec.structs.replace(one, cloud=cloud)}
+            due = min(due, refresh)
+        return documents, due
+
+    def _token(self, endpoint: str) -> tuple[str, int, float] | None:
+        if endpoint not in self._made:
+            self._made[endpoint] = self._fresh(endpoint)
+        return self._made[endpoint]
+
+    def _fresh(self, endpoint: str) -> tuple[str, int, float] | None:
+        """A token, its version, and when the next is due; None where devices need none, or there is no endpoint."""
+        try:
+            row = self._wished.row(self._connection, endpoint)
+        except Missing:
+            return None
+        settings = wish_of(row).settings
+        if settings.devices or settings.auth != "token":
+            return None
+        life = settings.token_life_s
+        expires = int(self._now) + life
+        token = access_tokens.make(self._wished.token_secret(row), expires=expires)
+        return token, expires, self._now + life * _REFRESH

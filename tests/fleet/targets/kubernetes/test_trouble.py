@@ -1,0 +1,126 @@
+"""What goes wrong in a cluster, and how an endpoint says it: in one sentence, within a bounded time."""
+
+import time
+
+import pytest
+
+from fleet.refusals import TargetTrouble
+from fleet.targets.kubernetes import api
+from modules.errors import BadSettings
+from tests.doubles.wishes import version, wanted
+from tests.fleet.targets.kubernetes.conftest import role
+
+
+def fails(place, wish, passes=4, seconds=10.0):
+    """How it stands after a while."""
+    for _ in range(passes):
+        place.target.bring(wish)
+        place.cluster.step(6, seconds)
+    return place.target.bring(wish)
+
+
+@pytest.mark.parametrize(
+    ("say", "settings", "words"),
+    [
+        (lambda images: images.broken("*models@*"), {}, "cannot be pulled: "),
+        (lambda images: images.crashes(container="content", code=1, log="acme/digits:1: nobody signed it"), {},
+         "did not get its module: acme/digits:1: nobody signed it"),
+        (lambda images: images.out_of_memory(container="scoring", after=1), {"memory_mb": 100},
+         "was ended by the kernel for using more than 164Mi of memory"),
+        (lambda images: images.broken("*gateway*"), {}, "gateway:latest cannot be pulled"),
+        (lambda _: None, {"memory_mb": 40_000}, "Insufficient memory"),
+        (lambda _: None, {"cpu_cores": 64}, "Insufficient cpu"),
+    ],
+)  # fmt: skip
+def test_it_says_why_it_is_not_ready(place, say, settings, words):
+    """Which image, what is lacking, whose words: as the cluster has them, and that waiting will not do."""
+    say(place.cluster.images)
+    stands = fails(place, wanted(**settings))
+    assert words in stands.why
+    assert stands.state == "failed"
+    assert "\n" not in stands.why
+
+
+def test_a_quota_is_said(place):
+    """Which one it is, and what it allows."""
+    place.cluster.quota(3, "models")
+    stands = fails(place, wanted(version(replicas=4)))
+    assert stands.state == "failed"
+    assert "the cluster takes no more pods: " in stands.why
+    assert "exceeded quota: pods" in stands.why
+
+
+def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
+    """Side-loaded images are not compared by the cluster, so the digest that the node runs is."""
+    place.cluster.images.behave("edgefleet.local/*", only_here=True)
+    target = place.attach(images="present")
+    for _ in range(4):
+        stands = target.bring(wanted())
+        place.cluster.step(4)
+    assert stands.state == "failed"
+    assert "not the one that was signed" in stands.why
+    assert stands.versions["v1"].ready == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda faults: faults.throttle(7, times=-1), "7 s of peace"),
+        (lambda faults: faults.fail(500, times=-1), "in trouble itself"),
+        (lambda faults: faults.reset(times=-1), "does not answer"),
+        (lambda faults: faults.hang(times=-1), "does not answer"),
+    ],
+)
+def test_trouble_of_the_cluster_is_said_at_once(place, fault, words, monkeypatch):
+    """Nothing else is asked for in that pass, and no call waits for ever."""
+    monkeypatch.setattr(api, "_READ_S", 0.3)
+    fault(place.cluster.faults)
+    began = time.monotonic()
+    with pytest.raises(TargetTrouble, match=words):
+        place.target.bring(wanted())
+    assert time.monotonic() - began < 10
+    place.cluster.faults.clear()
+    place.target.bring(wanted())
+
+
+def test_credentials_that_end_are_said(place):
+    """As what they are, not as trouble of an endpoint's."""
+    place.cluster.access.tokens.clear()
+    with pytest.raises(TargetTrouble, match="does not know who we are"):
+        place.target.check()
+
+
+def test_what_one_part_is_refused_holds_up_no_other(place):
+    """Without the right to make budgets the rest is made, and which one is lacking is said."""
+    rules = [one for one in role() if "poddisruptionbudgets" not in one["resources"]]
+    rules.append({"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["list"]})
+    stands = place.attach(place.cluster.account("less", rules, "models")).bring(wanted())
+    assert stands.state == "failed"
+    assert 'cannot patch resource "poddisruptionbudgets"' in stands.why
+    assert place.of("Deployment", "gateway")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text.replace("https://", "http://").replace("127.0.0.1", "cluster.example"), "without knowing"),
+        (lambda text: text.replace('"server"', '"insecure-skip-tls-verify": true, "server"'), "without knowing"),
+        (lambda _: "nonsense: [", "cannot be used"),
+        (lambda text: text.replace("double", "other", 1), "cannot be used"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_trusted_is_refused(place, tmp_path, change, words):
+    """One without TLS, one that checks nobody, and one that is none: nothing is sent anywhere."""
+    file = tmp_path / "config"
+    file.write_text(change(place.kubeconfig.read_text()))
+    with place.asked() as made, pytest.raises(BadSettings, match=words):
+        place.attach(file).check()
+    assert made == []
+
+
+def test_a_server_outside_a_cluster_has_no_own(place):
+    """Without a kubeconfig it must be a pod there."""
+    target = place.attach()
+    target._attached = type(target._attached)(namespace="models", registry="r/m", content_url="https://x")
+    with pytest.raises(BadSettings, match="cannot be used"):
+        target.check()

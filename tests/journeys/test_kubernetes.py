@@ -1,0 +1,291 @@
+"""A module in the cloud, on whatever cluster KUBECONFIG names: a plain one will do.
+
+It needs no registry and no load balancer. ``python -m tests.parts.side_loaded FOLDER`` writes the two images that each
+node has to have (``ctr -n k8s.io images import``), nodes are reached at a NodePort of their internal address, and pods
+reach this machine at the address that it has on the way to the cluster.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import tempfile
+import urllib.error
+import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from tests.house.tree import ROOT
+from tests.parts import digits, side_loaded
+from tests.parts import docker as docker_parts
+from tests.parts.programs import CommandFailed, until
+from tests.parts.system import System
+from tests.parts.traffic import Traffic
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+NAME = "digits"
+STEADY = 50
+_READY_S = 300
+
+
+@pytest.fixture(scope="module")
+def api():
+    """The cluster, with the rights of whoever runs the tests."""
+    kubernetes = pytest.importorskip("kubernetes")
+    with kubernetes.config.new_client_from_config(os.environ["KUBECONFIG"]) as client:
+        yield kubernetes.client.CoreV1Api(client)
+
+
+@pytest.fixture(scope="module")
+def own_address(api):
+    """This machine's address as pods reach it: the one on the way to the cluster, or to anywhere."""
+    host = urlsplit(api.api_client.configuration.host).hostname
+    for there in (host, "192.0.2.1"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect((there, 9))
+            if not probe.getsockname()[0].startswith("127."):
+                return probe.getsockname()[0]
+    raise AssertionError("this machine has no address that pods could reach")
+
+
+@pytest.fixture(scope="module")
+def system(own_address):
+    """A fleet whose server pods reach, with the scoring image that nodes have."""
+    with (
+        tempfile.TemporaryDirectory(prefix="efk-") as folder,
+        docker_parts.engine(),
+        closing(docker_parts.client()) as engine,
+    ):
+        fleet = System(Path(folder), names=[own_address], host="0.0.0.0", allowed_hosts=own_address)
+        try:
+            fleet.found(docker_parts.scoring_image(engine))
+            yield fleet
+        finally:
+            fleet.close()
+
+
+@pytest.fixture(scope="module")
+def namespace(api):
+    """A namespace of its own, held to the restricted pod security standard; gone at the end."""
+    name = f"edgefleet-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.create_namespace({"metadata": {"name": name, "labels": labels}})
+    yield name
+    api.delete_namespace(name)
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(api, namespace, tmp_path_factory):
+    """What the fleet server has: a service account with the rights of deploy/kubernetes/rbac.yaml, and no more."""
+    kubernetes = pytest.importorskip("kubernetes")
+    text = (ROOT / "deploy/kubernetes/rbac.yaml").read_text().replace("edgefleet-endpoints", namespace)
+    for one in yaml.safe_load_all(text):
+        kubernetes.utils.create_from_dict(api.api_client, one)
+    token = api.create_namespaced_service_account_token("edgefleet", namespace, {"spec": {"expirationSeconds": 7200}})
+    known = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    chosen = {one["name"]: one["context"] for one in known["contexts"]}[known["current-context"]]
+    cluster = {one["name"]: one["cluster"] for one in known["clusters"]}[chosen["cluster"]]
+    if "certificate-authority" in cluster:  # relative to its own file
+        cluster["certificate-authority"] = str(Path(os.environ["KUBECONFIG"]).parent / cluster["certificate-authority"])
+    file = tmp_path_factory.mktemp("kubeconfig") / "config"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "it",
+        "clusters": [{"name": "it", "cluster": cluster}],
+        "users": [{"name": "it", "user": {"token": token.status.token}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(document))
+    return file
+
+
+@pytest.fixture(scope="module")
+def target(system, api, namespace, kubeconfig, own_address):
+    """The namespace, attached; endpoints are reached at a node's own address."""
+    (node, *_) = api.list_node().items
+    address = next(one.address for one in node.status.addresses if one.type == "InternalIP")
+    machine = node.status.node_info.architecture
+    port = urlsplit(system.server.url).port
+    said = system.cli(
+        "targets", "attach", "cluster", "--kubeconfig", kubeconfig, "--namespace", namespace, "--expose", "NodePort",
+        "--address", address, "--content-url", f"https://{own_address}:{port}", "--platform", f"linux/{machine}",
+        "--gateway-image", side_loaded.GATEWAY_NAME,
+    )  # fmt: skip
+    assert said["is"]["engine"].startswith("Kubernetes v")
+    return "cluster"
+
+
+def registered(system, folder, graph):
+    return system.sign(system.register(graph, "digits", *digits.samples(folder)))
+
+
+@pytest.fixture(scope="module")
+def module(system, tmp_path_factory):
+    return registered(system, tmp_path_factory.mktemp("first"), digits.GRAPH)
+
+
+@pytest.fixture(scope="module")
+def successor(system, tmp_path_factory):
+    """A second version, whose answers are as right."""
+    folder = tmp_path_factory.mktemp("successor")
+    return registered(system, folder, digits.trained_on(folder))
+
+
+@pytest.fixture(scope="module")
+def endpoint(system, target, module):
+    """The first version, deployed and waited for; removed at the end."""
+    system.cli("endpoints", "deploy", NAME, "--target", target, "--module", module)
+    yield settled(system)
+    if any(one["name"] == NAME for one in system.api("endpoints")):
+        system.cli("endpoints", "remove", NAME)
+
+
+def settled(system, **wanted):
+    """The endpoint, once it is ready and as it should be."""
+
+    def done():
+        found = system.api(f"endpoints/{NAME}")
+        return found["state"] == "ready" and all(found[part] == value for part, value in wanted.items())
+
+    until(
+        done, f"endpoint {NAME} is ready", within_s=_READY_S, said=lambda: json.dumps(system.api(f"endpoints/{NAME}"))
+    )
+    return system.api(f"endpoints/{NAME}")
+
+
+def ask(url, bearer="", body=digits.QUESTIONS[0].body):
+    """Status, headers and body of one request."""
+    auth = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | auth)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def key(system):
+    return system.cli("endpoints", "keys", NAME)["primary"]
+
+
+def pods(api, namespace, part):
+    labels = f"edgefleet.cloud.endpoint={NAME},edgefleet.cloud.part={part}"
+    return [one for one in api.list_namespaced_pod(namespace, label_selector=labels).items
+            if one.metadata.deletion_timestamp is None]  # fmt: skip
+
+
+def test_a_key_lets_in_and_nothing_else_does(system, endpoint):
+    """With it the digit is recognised by the signed module; without one the answer is 401."""
+    status, headers, body = ask(endpoint["url"], key(system))
+    assert (status, digits.QUESTIONS[0].wrong(body)) == (200, "")
+    assert headers["x-edgefleet-module"] == endpoint["versions"][endpoint["default"]]["module"]
+    assert ask(endpoint["url"])[0] == 401
+
+
+def test_one_key_is_changed_while_the_other_goes_on(system, endpoint):
+    """The gateways are rolled: the new key lets in, the old one ends."""
+    old, other = key(system), system.cli("endpoints", "keys", NAME)["secondary"]
+    new = system.cli("endpoints", "keys", NAME, "--regenerate", "primary")["primary"]
+    settled(system)
+    assert [ask(endpoint["url"], one)[0] for one in (new, other, old)] == [200, 200, 401]
+
+
+def test_a_split_is_what_was_asked_for(system, endpoint, successor):
+    """Of 1 000 requests one in ten reaches the second version, whichever gateway takes each."""
+    first = endpoint["default"]
+    system.cli("endpoints", "version", NAME, "next", "--module", successor)
+    settled(system)
+    system.cli("endpoints", "split", NAME, f"{first}=90", "next=10")
+    settled(system)
+    bearer = key(system)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(endpoint["url"], bearer), range(1000)))
+    assert Counter(status for status, _, _ in answers) == {200: 1000}
+    shares = Counter(headers["x-edgefleet-version"] for _, headers, _ in answers)
+    # Each gateway deals out exactly, and each begins anew.
+    assert abs(shares["next"] - 100) <= 2
+
+
+def test_scaling_adds_and_takes_away(system, endpoint, api, namespace):
+    """The pods that are there stay."""
+    before = {one.metadata.name for one in pods(api, namespace, "replica")}
+    for count, delta in (("2", 1), ("1", 0)):
+        system.cli("endpoints", "version", NAME, endpoint["default"], "--replicas", count)
+        settled(system)
+        until(lambda wanted=delta: len(pods(api, namespace, "replica")) == len(before) + wanted, "as many as asked for",
+              within_s=120)  # fmt: skip
+
+
+def test_an_update_costs_no_request(system, endpoint, successor):
+    """While clients post all the time, the module is replaced: every answer is right, the last ones are new."""
+    at = urlsplit(endpoint["url"])
+    system.cli("endpoints", "set", NAME, "auth=none")
+    settled(system)
+    with Traffic(at.port, f"/{NAME}/score", digits.QUESTIONS, host=at.hostname) as traffic:
+        until(lambda: len(traffic.answers) > STEADY, "answers come", within_s=30)
+        system.cli("endpoints", "version", NAME, endpoint["default"], "--module", successor)
+        settled(system)
+        seen = len(traffic.answers)
+        until(lambda: len(traffic.answers) > seen + STEADY, "answers come", within_s=30)
+    assert traffic.failed == []
+    assert traffic.answers[-1].module == successor
+    system.cli("endpoints", "set", NAME, "auth=key")
+    settled(system)
+
+
+def test_what_somebody_took_away_comes_back(system, endpoint, api, namespace):
+    """Pods that are deleted, and a Service, are there again."""
+    for one in pods(api, namespace, "replica"):
+        api.delete_namespaced_pod(one.metadata.name, namespace)
+    labels = f"edgefleet.cloud.endpoint={NAME},edgefleet.cloud.part=replica"
+    for one in api.list_namespaced_service(namespace, label_selector=labels).items:
+        api.delete_namespaced_service(one.metadata.name, namespace)
+    bearer = key(system)
+    until(lambda: ask(endpoint["url"], bearer)[0] == 200, "it answers again", within_s=120)
+
+
+def test_logs_are_shown(system, endpoint, api, namespace):
+    """Each pod has its last lines, by its name."""
+    found = system.cli("endpoints", "logs", NAME)
+    assert {one.metadata.name for part in ("gateway", "replica") for one in pods(api, namespace, part)} <= set(found)
+    assert all(found.values())
+
+
+def test_why_it_cannot_be_is_said(system, endpoint):
+    """More CPU than any node has: the cluster's own words, and the old pods answer."""
+    system.cli("endpoints", "set", NAME, "cpu_cores=1000")
+
+    def failed():
+        found = system.api(f"endpoints/{NAME}")
+        return found["state"] == "failed" and "Insufficient cpu" in found["why"]
+
+    until(failed, "it is said", within_s=120, said=lambda: json.dumps(system.api(f"endpoints/{NAME}")))
+    assert ask(endpoint["url"], key(system))[0] == 200
+    system.cli("endpoints", "set", NAME, "cpu_cores=0.5")
+    settled(system)
+
+
+def test_a_setting_of_another_kind_of_target_is_refused(system, endpoint):
+    """Another namespace than the target's has no meaning there."""
+    with pytest.raises(CommandFailed, match="namespace"):
+        system.cli("endpoints", "set", NAME, "namespace=elsewhere")
+
+
+def test_removal_leaves_nothing(system, endpoint, api, namespace):
+    """No object of the endpoint is left, and what was there before still is."""
+    system.cli("endpoints", "remove", NAME)
+    until(lambda: not any(one["name"] == NAME for one in system.api("endpoints")), "it is gone", within_s=180)
+    labels = f"edgefleet.cloud.endpoint={NAME}"
+    for listed in (api.list_namespaced_pod, api.list_namespaced_service, api.list_namespaced_secret,
+                   api.list_namespaced_service_account):  # fmt: skip
+        assert listed(namespace, label_selector=labels).items == []
+    assert "edgefleet" in {one.metadata.name for one in api.list_namespaced_service_account(namespace).items}
