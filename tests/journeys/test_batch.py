@@ -125,7 +125,8 @@ def test_killed_it_goes_on(system, engine, folders, tmp_path):
     assert not running(engine, outputs)
 
 
-# On a target
+# On a target: names that no other run of these tests has on this engine
+NIGHT, AGAIN = f"night-{os.getpid()}", f"again-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,15 @@ def of_job(engine, name):
     return [one.id for one in containers] + [one.name for one in engine.volumes.list(filters=label)]
 
 
+def gone(system, engine, name):
+    """Once nothing is left of it on the host."""
+
+    def said():
+        return f"{of_job(engine, name)} {system.api(f'batch-jobs/{name}')}"
+
+    until(lambda: not of_job(engine, name), "nothing is left of it", within_s=60, said=said)
+
+
 def job(system, name, wanted, within_s=90):
     def there():
         found = system.api(f"batch-jobs/{name}")
@@ -190,22 +200,22 @@ def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, plac
     """The container is killed, then the server: each input counts once, poison is set aside, and nothing is left."""
     folder, volume = places
     (folder / "a.jsonl").write_text("".join(f'"{"die" if n == 7 else n}"\n' for n in range(200)))
-    start(system, places, "night", slow, "--mini-batch", "2")
-    job(system, "night", lambda one: one["state"] == "running")
-    (container,) = engine.containers.list(filters={"label": "edgefleet.cloud.job=night"})
+    start(system, places, NIGHT, slow, "--mini-batch", "2")
+    job(system, NIGHT, lambda one: one["state"] == "running")
+    (container,) = engine.containers.list(filters={"label": f"edgefleet.cloud.job={NIGHT}"})
     host = container.attrs["HostConfig"]
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == ("none", True, ["ALL"])
     container.kill()
-    job(system, "night", lambda one: one["starts"] == 2)
-    assert "job" in system.cli("batch", "logs", "night")
+    job(system, NIGHT, lambda one: one["starts"] == 2)
+    assert "job" in system.cli("batch", "logs", NIGHT)
     system.kill_server()
     system.start_server()
-    done = system.cli("batch", "show", "night", "--wait")
+    done = system.cli("batch", "show", NIGHT, "--wait")
     assert (done["state"], done["answered"], done["set_aside"], done["starts"]) == ("done", 199, 1, 2), done
-    until(lambda: not of_job(engine, "night"), "nothing is left of it", within_s=30)
-    found = answers_in(engine, volume, "night/answers.jsonl")
+    gone(system, engine, NIGHT)
+    found = answers_in(engine, volume, f"{NIGHT}/answers.jsonl")
     assert [one["answer"] for one in found] == [f"{n}!" for n in range(200) if n != 7]
-    assert [one["kind"] for one in answers_in(engine, volume, "night/set-aside.jsonl")] == ["poison"]
+    assert [one["kind"] for one in answers_in(engine, volume, f"{NIGHT}/set-aside.jsonl")] == ["poison"]
     assert any("batch-done" in json.dumps(one) for one in system.api("events?limit=20"))
 
 
@@ -213,24 +223,24 @@ def test_a_job_that_is_cancelled_leaves_nothing_and_goes_on_under_its_name(syste
     """Its answers so far stay: the next job of that name needs fewer."""
     folder, _ = places
     (folder / "a.jsonl").write_text("".join(f'"{n}"\n' for n in range(100)))
-    start(system, places, "again", slow)
-    job(system, "again", lambda one: one["state"] == "running" and one["answered"] >= 0)
-    system.cli("batch", "cancel", "again")
-    until(lambda: not of_job(engine, "again"), "nothing is left of it", within_s=40)
-    job(system, "again", lambda one: one["state"] == "cancelled")
+    start(system, places, AGAIN, slow)
+    job(system, AGAIN, lambda one: one["state"] == "running" and one["answered"] >= 0)
+    system.cli("batch", "cancel", AGAIN)
+    gone(system, engine, AGAIN)
+    job(system, AGAIN, lambda one: one["state"] == "cancelled")
     assert until(lambda: tried(system, places, slow), "the name is free", within_s=20)
-    done = system.cli("batch", "show", "again", "--wait")
+    done = system.cli("batch", "show", AGAIN, "--wait")
     assert (done["state"], done["answered"]) == ("done", 100)
     (folder / "b.json").write_text('"z"')
     assert until(lambda: tried(system, places, slow), "the name is free", within_s=20)
-    failed = job(system, "again", lambda one: one["state"] == "failed")
+    failed = job(system, AGAIN, lambda one: one["state"] == "failed")
     assert "other inputs" in failed["why"]
-    until(lambda: not of_job(engine, "again"), "nothing is left of it", within_s=40)
+    gone(system, engine, AGAIN)
 
 
 def tried(system, places, slow):
     """Start it, if the last one of its name has gone."""
     try:
-        return start(system, places, "again", slow)
+        return start(system, places, AGAIN, slow)
     except CommandFailed:
         return None
