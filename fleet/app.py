@@ -15,6 +15,7 @@ from fleet import errors
 from fleet.api import (
     audit,
     auto_rollouts,
+    batch_jobs,
     commands,
     content,
     devices,
@@ -86,6 +87,8 @@ from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
+from fleet.targets.job_duty import BringingJobs
+from fleet.targets.jobs import BatchJobs
 from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
 from fleet.targets.standing_in import Tokens
@@ -137,7 +140,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, content)
+    cloud = (targets_api, endpoints, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -287,6 +290,7 @@ def _build(
         ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
     )
     targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
+    asked = BatchJobs(registry)
     background = Background(
         database=database,
         clock=clock,
@@ -313,6 +317,7 @@ def _build(
         ),
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
+        bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )
@@ -345,6 +350,7 @@ def _build(
         targets=targets,
         endpoints=wished,
         contents=contents,
+        jobs=asked,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
         leads=lambda: background.leads,
         wake=background.wake,

@@ -18,7 +18,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``renewals``: answers devices that ask for their next certificate;
 - ``claims``: lets devices join over MQTT;
 - ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
-- ``endpoints``: brings about what is wished for in the cloud (fleet/targets/);
+- ``endpoints``, ``batch jobs``: bring about what is wished for in the cloud (fleet/targets/);
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
 """
@@ -56,6 +56,7 @@ from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
 from fleet.targets.duty import Bringing
+from fleet.targets.job_duty import BringingJobs
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.topics import Parsed, Topics
@@ -102,6 +103,7 @@ class Background:
         renewals: Renewals,
         upkeep: Upkeep,
         bringing: Bringing,
+        bringing_jobs: BringingJobs,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -111,7 +113,7 @@ class Background:
         self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
-        self._lead, self._bringing = lead, bringing
+        self._lead, self._bringing, self._bringing_jobs = lead, bringing, bringing_jobs
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -211,6 +213,7 @@ class Background:
             group.create_task(self._commands.run(), name="commands")
             group.create_task(self._partings.run(), name="partings")
             group.create_task(self._bringing.run(self._lasting), name="endpoints")
+            group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
 

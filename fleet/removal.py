@@ -20,7 +20,7 @@ from fleet.rollouts import control
 from fleet.rollouts.phases import State
 from fleet.tables import devices, rollouts, slot_revisions, slots
 from fleet.tables import members as member_rows
-from fleet.target_tables import endpoints
+from fleet.target_tables import endpoints, jobs
 from fleet.telemetry import rows as telemetry
 from modules.names import DeviceId, Digest, ModuleRef
 from modules.protocol.order import SlotOrder
@@ -113,6 +113,8 @@ def _using(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[_
     yield from _in_rollouts(connection, ref)
     for endpoint in connection.scalars(select(endpoints.c.name).where(endpoints.c.wish.contains(digest))):
         yield _User(f"endpoint {endpoint}", endpoint=True)
+    for job in connection.scalars(select(jobs.c.name).where(jobs.c.digest == digest, jobs.c.on_target == 1)):
+        yield _User(f"batch job {job}", endpoint=True)
 
 
 def _on_devices(connection: Connection, ref: ModuleRef, digest: Digest) -> Iterator[_User]:

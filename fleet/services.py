@@ -32,6 +32,7 @@ from fleet.settings import Settings
 from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.endpoints import Endpoints
+from fleet.targets.jobs import BatchJobs
 from fleet.upkeep import Upkeep
 
 
@@ -74,6 +75,7 @@ class Services:
     targets: Targets
     endpoints: Endpoints
     contents: Contents
+    jobs: BatchJobs
     notes: tuple[str, ...]
     leads: Callable[[], bool]
     wake: Callable[[], None]

@@ -34,3 +34,22 @@ endpoints = Table(
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
 )
+
+# Batch jobs, and how they stood at the last look.
+jobs = Table(
+    "batch_jobs",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("target", ForeignKey(targets.c.name), nullable=False, index=True),
+    Column("team", String(63), nullable=False),  # whose module it asks
+    Column("module", String(300), nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("mark", String(16), nullable=False),  # tells it from an earlier one of the same name
+    Column("asked", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since", Float, nullable=False),  # of the state
+    Column("standing", Text, nullable=False),
+    Column("on_target", Integer, nullable=False, server_default="1", index=True),  # 1: something may be left there
+    Column("created", Float, nullable=False),
+    Column("by", String(100), nullable=False, server_default=""),
+)

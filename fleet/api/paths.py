@@ -39,6 +39,10 @@ def _endpoint(endpoint: str) -> Slug:
     return slot_name(endpoint)
 
 
+def _job(job: str) -> Slug:
+    return slot_name(job)
+
+
 def _digest(name: str) -> Digest:
     return digest(name)
 
@@ -70,5 +74,6 @@ DigestPath = Annotated[Digest, Depends(_digest)]
 TargetPath = Annotated[Slug, Depends(_target)]
 EndpointPath = Annotated[Slug, Depends(_endpoint)]
 ModulePath = Annotated[Digest, Depends(_module)]
+JobPath = Annotated[Slug, Depends(_job)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

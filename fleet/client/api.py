@@ -275,6 +275,10 @@ class Fleet(Exchange):
         answer = self._call("GET", f"{_V1}/endpoints/{name}/logs", params={"lines": lines})
         return self._decode(answer, dict[str, str])
 
+    def batch_jobs(self, method: str, path: str = "", body: dict[str, Any] | None = None) -> Any:
+        """An answer about batch jobs, which ``batch_jobs.py`` reads."""
+        return self._decode(self._call(method, f"{_V1}/batch-jobs{path}", json=body), Any)
+
     def events(self, *, limit: int) -> list[Happening]:
         """The newest first."""
         return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])

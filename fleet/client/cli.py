@@ -40,6 +40,7 @@ NOUNS: Final = {
     "targets": "Attach, list, check and detach where endpoints in the cloud can live.",
     "endpoints": "Serve modules in the cloud: deploy, change, split, scale, keys, tokens, logs, remove.",
     "package": "Put models, script and environment into an image, or a folder that Docker builds anywhere.",
+    "batch": "Ask a module about a folder of inputs, once, to the end.",
     "simulate": "Let simulated devices join this fleet, to try rollouts.",
 }
 

@@ -14,7 +14,7 @@ from fleet.rollouts.start import Wish
 from fleet.tables import devices, members, rollouts
 from fleet.tables import joins as join_rows
 from fleet.tables import pending as pending_rows
-from fleet.target_tables import endpoints
+from fleet.target_tables import endpoints, jobs
 from modules.errors import Invalid
 
 # Instead of words about devices that whoever asks may not see.
@@ -27,7 +27,8 @@ _DIGITS: Final = 9
 def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *, changes: bool) -> None:
     """Hold what a path names against a scope.
 
-    That is ``{device}``, ``{waiting}``, ``{join}``, ``{command}``, ``{rollout}``, ``{endpoint}`` and ``{team}``.
+    That is ``{device}``, ``{waiting}``, ``{join}``, ``{command}``, ``{rollout}``, ``{endpoint}``, ``{job}`` and
+    ``{team}``.
 
     Raises:
         Missing: one of them lies outside, or does not exist.
@@ -43,6 +44,8 @@ def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *
         _check_command(connection, scope, named["command"])
     if "endpoint" in named:
         _check_endpoint(connection, scope, named["endpoint"])
+    if "job" in named:
+        _check_job(connection, scope, named["job"])
     if "team" in named and not scope.has_team(named["team"]):
         raise Missing("there is no such team", element=named["team"][:63])
     if "rollout" in named:
@@ -167,6 +170,12 @@ def _check_endpoint(connection: Connection, scope: Scope, named: str) -> None:
     mine = (endpoints.c.name == named) & scope.of_team_column(endpoints.c.team)
     if connection.execute(select(endpoints.c.name).where(mine)).one_or_none() is None:
         raise Missing("there is no such endpoint", element=named[:63], remedy="see: edgefleet endpoints list")
+
+
+def _check_job(connection: Connection, scope: Scope, named: str) -> None:
+    mine = (jobs.c.name == named) & scope.of_team_column(jobs.c.team)
+    if connection.execute(select(jobs.c.name).where(mine)).one_or_none() is None:
+        raise Missing("there is no such batch job", element=named[:63], remedy="see: edgefleet batch list")
 
 
 def _check_rollout(connection: Connection, scope: Scope, named: str, *, changes: bool) -> None:

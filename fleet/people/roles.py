@@ -14,6 +14,9 @@ from modules.names import slug
 PERMISSIONS: Final = frozenset(
     {
         "audit:read",
+        "batch:log",
+        "batch:read",
+        "batch:write",
         "blob:read",
         "blob:write",
         "command:read",
@@ -56,12 +59,17 @@ WHOLE_FLEET: Final = frozenset(
 )
 # A secret belongs to a slot, which any team's module may fill: a role that is given for some teams does not grant it.
 NO_TEAMS: Final = frozenset({"secret:read", "secret:write"})
-# An endpoint is no device: a role that is given for some devices does not grant it.
-NO_DEVICES: Final = frozenset({"endpoint:key", "endpoint:log", "endpoint:read", "endpoint:write", "target:read"})
+# An endpoint is no device, nor is a batch job: a role that is given for some devices does not grant it.
+NO_DEVICES: Final = frozenset(
+    {
+        *("batch:log", "batch:read", "batch:write"),
+        *("endpoint:key", "endpoint:log", "endpoint:read", "endpoint:write", "target:read"),
+    }
+)
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
 _VIEWER: Final = _OWN_TOKENS | {
-    *("command:read", "device:read", "endpoint:read", "event:read", "module:read", "rollout:read", "target:read"),
-    "trust:read",
+    *("batch:read", "command:read", "device:read", "endpoint:read", "event:read", "module:read", "rollout:read"),
+    *("target:read", "trust:read"),
 }
 ROLES: Final[dict[str, frozenset[str]]] = {
     "admin": PERMISSIONS,
@@ -71,9 +79,10 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "installer": _VIEWER | {"device:approve", "device:enrol", "device:write"},
     # What Prometheus is given.
     "metrics": frozenset({"metrics:read"}),
-    "operator": _VIEWER | {"group:write", "command:write", "endpoint:log", "log:read"},
+    "operator": _VIEWER | {"batch:log", "group:write", "command:write", "endpoint:log", "log:read"},
     "releaser": _OWN_TOKENS | {"blob:read", "blob:write", "module:read", "module:write", "trust:read"},
-    "rollout-manager": _VIEWER | {"endpoint:key", "endpoint:log", "endpoint:write", "rollout:write"},
+    "rollout-manager": _VIEWER
+    | {"batch:log", "batch:write", "endpoint:key", "endpoint:log", "endpoint:write", "rollout:write"},
     "viewer": _VIEWER,
 }
 MOST: Final = 20

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fleet import events
 from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
-from fleet.target_tables import endpoints, targets
+from fleet.target_tables import endpoints, jobs, targets
 from fleet.targets.contract import Target
 from fleet.targets.kinds import Parts, kind_of
 from fleet.targets.settings import Settings
+from modules.errors import Invalid
 from modules.names import Slug
 
 T = TypeVar("T")
@@ -101,11 +102,11 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
         Conflict: endpoints live on it, and it would be another engine or namespace.
     """
     before = connection.execute(select(targets).where(targets.c.name == name)).one_or_none()
-    if before is not None and _endpoints_on(connection, name):
+    if before is not None and _living_on(connection, name):
         engine = decoded(before).engine
         if before.kind != kind or (engine and engine != attached.engine):
             raise Conflict(
-                "endpoints live there, and this is another place: they would serve on at the old one",
+                "endpoints or batch jobs live there, and this is another place: they would go on at the old one",
                 element=f"target {name}",
                 remedy="attach it under another name",
             )
@@ -125,21 +126,42 @@ def detach(connection: Connection, now: float, name: str, *, abandon: bool = Fal
         Conflict: endpoints live there.
     """
     row(connection, name)
-    left = _endpoints_on(connection, name)
+    left = _living_on(connection, name)
     if left and not abandon:
         raise Conflict(
-            f"endpoints live there: {', '.join(left[:_SHOWN])}",
+            f"endpoints or batch jobs live there: {', '.join(left[:_SHOWN])}",
             element=f"target {name}",
             remedy="remove them first; or abandon them, if the target will never answer again",
         )
     connection.execute(delete(endpoints).where(endpoints.c.target == name))
+    connection.execute(delete(jobs).where(jobs.c.target == name))
     connection.execute(delete(targets).where(targets.c.name == name))
     said = f"; abandoned there: {', '.join(left)}" if left else ""
     events.record(connection, now, "target-detached", f"the target {name} is detached{said}", by=by)
 
 
-def _endpoints_on(connection: Connection, target: str) -> list[str]:
-    return list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
+def check_places(connection: Connection, name: str, inputs: str, outputs: str) -> None:
+    """Whether batch jobs on a target may read the one place of its host and write to the other.
+
+    Raises:
+        Missing: there is no such target.
+        Invalid: it was not attached with them, or both are the same.
+    """
+    known = str(getattr(decoded(row(connection, name)), "batch_places", "")).split(",")
+    for place in (inputs, outputs):
+        if not place or place not in known:
+            raise Invalid(
+                "the target was not attached with this place for batch jobs",
+                element=place[:100] or "place",
+                remedy=f"use one of: {', '.join(filter(None, known)) or 'none'}; or attach it with --batch-place",
+            )
+    if inputs == outputs:
+        raise Invalid("inputs and outputs are the same place", element=inputs, remedy="name two")
+
+
+def _living_on(connection: Connection, target: str) -> list[str]:
+    left = list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
+    return left + list(connection.scalars(select(jobs.c.name).where(jobs.c.target == target, jobs.c.on_target == 1)))
 
 
 def every(connection: Connection) -> list[dict[str, Any]]:

@@ -6,11 +6,11 @@ fleet's mark and the endpoint's name; nothing else is touched.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from fleet.targets.settings import Settings
+from fleet.targets.settings import BatchSettings, Settings
 from modules.manifest import Manifest
 from modules.names import Digest, Slug
 
@@ -93,3 +93,47 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Let connections go."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch job as it should run, until it has ended by itself.
+
+    ``mark`` tells it from an earlier one of the same name; ``starts`` says how often it was started before.
+    """
+
+    name: Slug
+    mark: str
+    module: Module
+    inputs: str
+    outputs: str
+    settings: BatchSettings
+    starts: int = 0
+
+
+JobState = Literal["starting", "running", "done", "failed"]
+
+
+class JobStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is; ``log`` is the end of its log once it has ended."""
+
+    state: JobState = "starting"
+    why: str = ""
+    items: int = 0
+    answered: int = 0
+    set_aside: int = 0
+    starts: int = 0
+    log: str = ""
+
+
+@runtime_checkable
+class RunsJobs(Protocol):
+    """A target that runs batch jobs as well. A job keeps what it knows beside its answers, so any start goes on."""
+
+    def bring_job(self, job: Job) -> JobStanding:
+        """Start it where it does not run and has not ended, and say how far it is."""
+
+    def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
+        """The last lines of its log."""
+
+    def end_job(self, name: Slug) -> bool:
+        """End it, and take away what was made for it; its answers stay. True once nothing is left."""

@@ -1,5 +1,6 @@
 """The kinds of targets: what each needs to be told, and who speaks to it."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,8 @@ from fleet.targets.kubernetes import cluster
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.settings import Settings, only_on_a_cluster
 from modules.errors import Invalid
+
+_VOLUME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
 
 
 class Parts(NamedTuple):
@@ -40,6 +43,8 @@ class Kind(NamedTuple):
 
 def _check_container(attached: host.Attached) -> None:
     check_address(attached.docker)
+    for place in filter(None, attached.batch_places.split(",")):
+        _check_place(place)
     whole = attached.ca and attached.certificate and attached.key
     if attached.docker.startswith(("tcp://", "https://")) and not whole:
         raise Invalid(
@@ -47,6 +52,23 @@ def _check_container(attached: host.Attached) -> None:
             element="docker",
             remedy="give ca, certificate and key, files of the fleet server in PEM; or use ssh://",
         )
+
+
+def _check_place(place: str) -> None:
+    """A folder or a volume as batch jobs may use it.
+
+    Raises:
+        Invalid: it is neither, or it holds what is the fleet's own.
+    """
+    folder = place.startswith("/") and place != "/" and ".." not in place.split("/")
+    if not folder and not _VOLUME.fullmatch(place):
+        raise Invalid(
+            f"{place[:100]!r} is no folder and no volume of a host",
+            element="batch_places",
+            remedy="write /an/absolute/path or a volume's name, commas between",
+        )
+    if place.startswith("edgefleet."):
+        raise Invalid("the volume is the fleet's own", element=place[:100], remedy="name another")
 
 
 def _suits_container(_: host.Attached, settings: Settings) -> None:

@@ -83,6 +83,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     properties: Names = {}
 
 
+class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a batch job asks: see docs/batch.md. ``cpu_cores`` and ``memory_mb`` bound all its workers together."""
+
+    match: Annotated[str, msgspec.Meta(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f]*\Z")] = "*"
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    mini_batch: Annotated[int, msgspec.Meta(ge=1, le=256)] = 10
+    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
+    error_threshold: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] = -1
+    timeout_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
+    cpu_cores: Cores = 1.0
+    memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+
+
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that was asked for. The default version answers what the weights of the others leave over."""
 
@@ -112,6 +125,19 @@ def only_on_a_cluster(given: Settings) -> list[str]:
     """The settings that mean something on Kubernetes alone, and are not as they are without being said."""
     plain = Settings()
     return [name for name in _CLUSTER if getattr(given, name) != getattr(plain, name)]
+
+
+def batch_settings(given: dict[str, Any]) -> BatchSettings:
+    """A batch job's settings from JSON.
+
+    Raises:
+        Invalid: one is unknown or out of bounds; it says which.
+    """
+    try:
+        return msgspec.convert(given, BatchSettings)
+    except msgspec.ValidationError as error:
+        names = ", ".join(BatchSettings.__struct_fields__)
+        raise Invalid(f"{error}", element="settings", remedy=f"there are {names}") from error
 
 
 def settings(given: dict[str, Any], before: Settings | None = None) -> Settings:

@@ -3,7 +3,8 @@
 ::
 
     Invalid   └── BadInput       the request's body is not what the model takes: the caller's mistake
-    Unproved  └── RunFailed      the model's own code failed, died or took too long
+    Unproved  └── RunFailed      the model's own code failed
+                  └── RunEnded       it died, or took so long that it was ended
     Transient ├── Unavailable    there is nothing to run it on at this moment
               └── Busy           too many requests wait already
 """
@@ -25,6 +26,10 @@ class BadInput(Invalid):
 
 class RunFailed(Unproved):
     code = "run-failed"
+
+
+class RunEnded(RunFailed):
+    code = "run-ended"
 
 
 class Unavailable(Transient):

@@ -35,6 +35,10 @@ def attach(
     region: Annotated[
         str, typer.Option(help="Where it is (eu-west, berlin): modules say to which regions their data may go.")
     ] = "",
+    batch_place: Annotated[
+        list[str] | None,
+        typer.Option(help="For --docker: a folder or volume of the host that batch jobs may use; may be repeated."),
+    ] = None,
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
@@ -75,7 +79,9 @@ def attach(
     A cluster needs deploy/kubernetes/rbac.yaml first.
     """
     files = {"ca": ca, "certificate": certificate, "key": key}
-    host = {"bind": bind} | {option: str(file) for option, file in files.items() if file}
+    host = {"bind": bind, "batch_places": ",".join(batch_place or ())} | {
+        option: str(file) for option, file in files.items() if file
+    }
     cluster: dict[str, Any] = {
         "kubeconfig": str(kubeconfig or ""), "context": context, "registry": registry,
         "image_pull_secret": pull_secret, "expose": expose, "ingress_class": ingress_class, "tls_secret": tls_secret,

@@ -16,9 +16,10 @@ from fleet.targets import door, runtimes
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, specs
 from fleet.targets.container.engine import connect, run, translated
+from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Seen
 from fleet.targets.container.specs import DOOR, Names
-from fleet.targets.contract import Module, Standing, Wanted
+from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
 from fleet.targets.groups import Group
 from modules import manifest as manifests
 from modules.bounds import Region
@@ -47,6 +48,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     Endpoints listen at the host's address ``bind``, and clients find them under ``name``. ``gateway_image`` is the name
     of the gateway's image there. ``engine`` is the engine's own id, so that another one is never taken for it.
     ``region`` is where it is, by which modules say whether their data may go there.
+    ``batch_places`` are the folders and volumes of the host that batch jobs may use, with commas between.
     """
 
     docker: str
@@ -56,6 +58,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     bind: str = "127.0.0.1"
     name: str = "127.0.0.1"
     gateway_image: str = GATEWAY_IMAGE
+    batch_places: str = ""
     engine: str = ""
     region: Region = ""
 
@@ -136,6 +139,26 @@ class ContainerHost:
             self._forget_images()
         self._files.pop(endpoint, None)
         return True
+
+    def bring_job(self, job: Job) -> JobStanding:
+        with translated(self._attached.docker):
+            platform = self._platform(self._info())
+            return self._jobs.bring(job, runtimes.chosen(job.module, platform), self._tag)
+
+    def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
+        with translated(self._attached.docker):
+            return self._jobs.logs(name, lines=lines)
+
+    def end_job(self, name: Slug) -> bool:
+        with translated(self._attached.docker):
+            self._info()
+            self._jobs.end(name)
+            self._forget_images()
+        return True
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(self._api, self._fleet, self._blobs, tuple(filter(None, self._attached.batch_places.split(","))))
 
     def close(self) -> None:
         if self._client is not None:

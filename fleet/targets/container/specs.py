@@ -7,6 +7,7 @@ listens on TCP, because its gateway is in another container.
 import json
 from typing import Any, Final
 
+from fleet.targets.contract import Job
 from fleet.targets.groups import PORT, Group
 from modules.names import Slug
 from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS, TABLE
@@ -21,6 +22,10 @@ ACCESS: Final = "access.json"
 #: where the gateway has its folder, and listens
 DOOR: Final = "/door"
 GATEWAY_PORT: Final = 8700
+#: where a batch job finds its inputs and has its answers
+INPUTS: Final = "/inputs"
+OUTPUTS: Final = "/outputs"
+_PIDS: Final = 128
 _MIB: Final = 1 << 20
 _GATEWAY_MB: Final = 512
 _NANO: Final = 1_000_000_000
@@ -50,6 +55,16 @@ class Names:
 
     def filling(self, group: str) -> str:
         return f"{self.whole}.{group}.filling"
+
+
+class JobNames:
+    """What the parts of one batch job are called, as :class:`Names`."""
+
+    def __init__(self, fleet: str, job: Slug) -> None:
+        self.job = f"edgefleet.{fleet}.{job}.job"
+        self.content = f"{self.job}.content"
+        self.filling = f"{self.job}.filling"
+        self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}job": job}
 
 
 def replica(
@@ -86,26 +101,95 @@ def replica(
             "RestartPolicy": {"Name": "unless-stopped"},
             "Mounts": [
                 {"Type": "volume", "Source": names.content(group.name), "Target": CONTENT, "ReadOnly": True},
-                *(
-                    {"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": {"SizeBytes": 4096}}
-                    for path in sorted(volumes)
-                ),
+                *_nothing_at(volumes),
             ],
         },
     }
 
 
+def job(
+    names: JobNames, wanted: Job, *, image: str, memory_mb: int, providers: tuple[str, ...], volumes: tuple[str, ...]
+) -> dict[str, Any]:
+    """A batch run: a scoring image without a network, that reads one place of the host and writes another.
+
+    Args:
+        names: of the job.
+        wanted: the job.
+        image: the image's id.
+        memory_mb: for all its workers.
+        providers: of the chosen runtime.
+        volumes: as :func:`replica`.
+    """
+    settings = wanted.settings
+    options = {
+        "--module": f"{CONTENT}/module",
+        "--inputs": INPUTS,
+        "--outputs": f"{OUTPUTS}/{wanted.name}",
+        "--state": f"{OUTPUTS}/{wanted.name}/.state",
+        "--match": settings.match,
+        "--workers": str(settings.workers),
+        "--mini-batch": str(settings.mini_batch),
+        "--retries": str(settings.retries),
+        "--error-threshold": str(settings.error_threshold),
+        "--timeout": str(settings.timeout_s),
+    }
+    return {
+        "Image": image,
+        "User": f"{USER}:{USER}",
+        "Entrypoint": ["python", "-m", "modules.scoring.batch"],
+        "Cmd": [f"{name}={value}" for name, value in options.items()],
+        "Env": ["ORT_DISABLE_TELEMETRY=1", f"EDGEFLEET_PROVIDERS={json.dumps(providers)}"],
+        "Labels": names.labels | _part("job", "", 0) | {f"{LABEL}made": wanted.mark},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _confined(memory_mb)
+        | {
+            "NanoCpus": int(settings.cpu_cores * _NANO),
+            "NetworkMode": "none",
+            "PidsLimit": _PIDS * (1 + settings.workers),
+            "Mounts": [
+                {"Type": "volume", "Source": names.content, "Target": CONTENT, "ReadOnly": True},
+                _place(wanted.inputs, INPUTS) | {"ReadOnly": True},
+                _place(wanted.outputs, OUTPUTS),
+                *_nothing_at(volumes),
+            ],
+        },
+    }
+
+
+def _place(name: str, target: str) -> dict[str, Any]:
+    """A folder of the host, or a volume."""
+    if name.startswith("/"):
+        return {"Type": "bind", "Source": name, "Target": target}
+    return {"Type": "volume", "Source": name, "Target": target, "VolumeOptions": {"NoCopy": True}}
+
+
+def _nothing_at(volumes: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": {"SizeBytes": 4096}}
+        for path in sorted(volumes)
+    ]
+
+
 def filler(names: Names, group: str, *, image: str) -> dict[str, Any]:
     """A container that never starts: files reach a volume through it, and it keeps the volume."""
+    return _filler(names.content(group), names.labels | _part("content", group, 0), image)
+
+
+def job_filler(names: JobNames, *, image: str) -> dict[str, Any]:
+    """The same for the files of a batch job."""
+    return _filler(names.content, names.labels | _part("content", "", 0), image)
+
+
+def _filler(volume: str, labels: dict[str, str], image: str) -> dict[str, Any]:
     return {
         "Image": image,
         "Cmd": ["never"],
-        "Labels": names.labels | _part("content", group, 0),
+        "Labels": labels,
         "HostConfig": {
             "NetworkMode": "none",
             "Mounts": [{
-                "Type": "volume", "Source": names.content(group), "Target": CONTENT,
-                "VolumeOptions": {"NoCopy": True, "Labels": names.labels | _part("content", group, 0)},
+                "Type": "volume", "Source": volume, "Target": CONTENT,
+                "VolumeOptions": {"NoCopy": True, "Labels": labels},
             }],
         },
     }  # fmt: skip

@@ -10,7 +10,7 @@ import onnxruntime
 from modules.errors import BadSettings, EdgefleetError, Invalid, Unfit
 from modules.scoring.graphs import bfloat16, graph_file, inputs, locales, tensors
 from modules.scoring.graphs.shared_run import Feeds, Values
-from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunFailed, Tensor
+from modules.scoring.runtime import BadInput, Dimension, ProviderChoice, RunEnded, RunFailed, Tensor
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Session:
 
     def _run_error(self, error: Exception, feeds: Feeds, options: Any) -> EdgefleetError:
         if options.terminate:
-            return RunFailed(
+            return RunEnded(
                 f"stopped after {self._timeout:g} s", element="score_timeout_ms", remedy="send less, or allow more time"
             )
         reason = _first_line(str(error))

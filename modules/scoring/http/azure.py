@@ -15,7 +15,7 @@ from modules.scoring.graphs import schema
 from modules.scoring.http.cors import Cors
 from modules.scoring.http.replies import JSON, RETRY, TEXT, Handler, Header, Reply, allow, document, message
 from modules.scoring.models import Models
-from modules.scoring.runtime import Answer, BadInput, Busy, Request, RunFailed
+from modules.scoring.runtime import Answer, BadInput, Busy, Request, RunEnded, RunFailed
 from modules.scoring.scripts import script_schema
 from modules.scoring.settings import Script, Settings
 
@@ -36,6 +36,8 @@ _PLAIN_JSON: Final = (("content-type", "application/json"),)
 _SCORE_METHODS: Final = ("GET", "POST", "OPTIONS")
 _PAGE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _FAILED: Final[Header] = (b"x-ms-run-function-failed", b"True")
+# A batch run tells by it what ends a module from what it merely cannot answer.
+_ENDED: Final[Header] = (b"x-edgefleet-error", RunEnded.code.encode())
 _NOT_FAILED: Final[Header] = (b"x-ms-run-function-failed", b"False")
 
 
@@ -156,7 +158,7 @@ def refusal(request: Request, error: EdgefleetError) -> Reply:
         return message(400, str(error))
     if isinstance(error, RunFailed):
         log.error("%s", error, extra={"request_id": request.id})
-        return message(500, str(error), (_FAILED,))
+        return message(500, str(error), (_FAILED, _ENDED) if isinstance(error, RunEnded) else (_FAILED,))
     return message(429 if isinstance(error, Busy) else 503, str(error), RETRY)
 
 

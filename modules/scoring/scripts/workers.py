@@ -8,7 +8,7 @@ from typing import Final
 
 from modules.errors import EdgefleetError
 from modules.scoring.metrics import Figures
-from modules.scoring.runtime import Busy, RunFailed, Unavailable
+from modules.scoring.runtime import Busy, RunEnded, RunFailed, Unavailable
 from modules.scoring.scripts.worker import Job, Worker, WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Workers:
         """What it runs has taken too long: it is stopped the only way there is."""
         self._replace(
             worker, f"request {worker.jobs[0].request.id} took longer than {self._timeout:g} s",
-            RunFailed(
+            RunEnded(
                 f"run() was stopped after {self._timeout:g} s", element="score_timeout_ms",
                 remedy="send less, or allow more time",
             ),
@@ -145,7 +145,7 @@ class Workers:
     async def _watch(self, worker: Worker) -> None:
         """Replace a worker that dies, even between requests, so that the next one does not pay for it."""
         reason = f"the worker process {await worker.ended()}"
-        self._replace(worker, reason, RunFailed(reason, element="run()", remedy="see the log for the reason"))
+        self._replace(worker, reason, RunEnded(reason, element="run()", remedy="see the log for the reason"))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._replacing.add(task)

@@ -45,6 +45,8 @@ class Entry:
         if self.raw and self.schema:
             raise CannotServe(f"{where}: run() has both @rawhttp and @input_schema; keep one of them")
         self.parameters, self.wants_headers = _parameters(self.run, where)
+        # Of Azure ML's parallel runs: a batch run gives it a list, a request of a client is a body as ever.
+        self.mini_batch = self.parameters[0].name == "mini_batch" and "EDGEFLEET_MINI_BATCH" in os.environ
         if not self.schema:
             _check_alone(self.parameters, where)
         init = getattr(module, "init", None)

@@ -133,6 +133,8 @@ class Service:
         if body.startswith(_GZIP):
             raise BadRequest(415, "the body is compressed: send it without Content-Encoding, as it is")
         by_query = head["method"] == "GET"
+        if entry.mini_batch:
+            return self._whole(json.loads(body), named)
         if not entry.schema:
             return self._whole(json.dumps(_from_query(head["query"])) if by_query else body.decode("utf-8"), named)
         kind = next((value for name, value in headers if name == "content-type"), "")

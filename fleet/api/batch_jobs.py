@@ -1,0 +1,82 @@
+"""Batch jobs: start, look, logs, cancel."""
+
+import http
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
+
+from fleet.api.bodies import Body
+from fleet.api.paths import JobPath
+from fleet.auth import By, In, need
+from fleet.services import Use
+from fleet.targets.contract import RunsJobs, Target
+from fleet.targets.jobs import ACTIVE, Asked, standing_of, view
+from fleet.targets.settings import batch_settings
+from modules.names import ModuleRef, Slug, slug
+
+router = APIRouter(prefix="/api/v1/batch-jobs")
+_LINES = 2000
+
+
+class NewJob(Body):
+    """A module, the place of its inputs, and the place where a folder of the job's name gets its answers."""
+
+    name: str = Field(max_length=63)
+    target: str = Field(max_length=63)
+    module: str = Field(max_length=300)
+    inputs: str = Field(max_length=300)
+    outputs: str = Field(max_length=300)
+    settings: dict[str, Any] = Field(default_factory=dict, max_length=64)
+
+
+@router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("batch:write"))])
+def start_batch_job(body: NewJob, use: Use, by: By, scope: In) -> dict[str, Any]:
+    asked = Asked(inputs=body.inputs, outputs=body.outputs, settings=batch_settings(body.settings))
+    with use.database.write() as connection:
+        use.jobs.start(
+            connection,
+            use.clock(),
+            body.name,
+            slug(body.target, what="target"),
+            ModuleRef.parse(body.module),
+            asked,
+            by=by,
+            scope=scope,
+        )
+        return view(use.jobs.row(connection, body.name))
+
+
+@router.get("", dependencies=[Depends(need("batch:read"))])
+def list_batch_jobs(use: Use, scope: In) -> list[dict[str, Any]]:
+    with use.database.read() as connection:
+        return use.jobs.every(connection, scope)
+
+
+@router.get("/{job}", dependencies=[Depends(need("batch:read"))])
+def show_batch_job(job: JobPath, use: Use) -> dict[str, Any]:
+    with use.database.read() as connection:
+        return view(use.jobs.row(connection, job))
+
+
+@router.get("/{job}/logs", dependencies=[Depends(need("batch:log"))])
+def show_batch_job_logs(job: JobPath, use: Use, lines: Annotated[int, Query(ge=1, le=_LINES)] = 200) -> dict[str, str]:
+    """The last lines of its log; once it has ended, those that were kept."""
+    with use.database.read() as connection:
+        row = use.jobs.row(connection, job)
+        line = use.targets.of(connection, row.target)
+    if row.state not in ACTIVE:
+        return {"job": standing_of(row).log}
+    return line.ask(lambda it: _logs(it, job, lines))
+
+
+@router.post("/{job}/cancel", dependencies=[Depends(need("batch:write"))])
+def cancel_batch_job(job: JobPath, use: Use, by: By) -> dict[str, Any]:
+    """End it; what it has answered stays, and a job over the same places under its name goes on there."""
+    with use.database.write() as connection:
+        use.jobs.cancel(connection, use.clock(), job, by=by)
+        return view(use.jobs.row(connection, job))
+
+
+def _logs(target: Target, job: Slug, lines: int) -> dict[str, str]:
+    return target.job_logs(job, lines=lines) if isinstance(target, RunsJobs) else {}

@@ -1,0 +1,179 @@
+"""Batch jobs as rows: asked for, shown and cancelled. ``job_duty.py`` brings them about."""
+
+import secrets
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, update
+
+from fleet import events
+from fleet.people.scope import EVERYTHING, Scope
+from fleet.refusals import Conflict, Missing
+from fleet.registry import Registry
+from fleet.target_tables import jobs
+from fleet.targets import attached
+from fleet.targets.contract import Job, JobStanding, Module
+from fleet.targets.settings import BatchSettings
+from modules.errors import Invalid
+from modules.names import ModuleRef, slot_name
+
+STARTING: Final = "starting"
+CANCELLED: Final = "cancelled"
+ACTIVE: Final = frozenset({STARTING, "running"})
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for, as it is stored."""
+
+    inputs: str
+    outputs: str
+    settings: BatchSettings = BatchSettings()
+
+
+class BatchJobs:
+    """The rows of batch jobs.
+
+    Args:
+        registry: of signed modules.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def start(
+        self,
+        connection: Connection,
+        now: float,
+        name: str,
+        target: str,
+        module: ModuleRef,
+        asked: Asked,
+        *,
+        by: str,
+        scope: Scope = EVERYTHING,
+    ) -> None:
+        """Ask for a job; one of the same name that has ended is forgotten.
+
+        Raises:
+            Missing: there is no such target or module.
+            Conflict: a job of this name has not ended, or nobody signed the module.
+            Invalid: the places are not two, or the target lets no job use them.
+        """
+        attached.check_places(connection, target, asked.inputs, asked.outputs)
+        slot_name(name)
+        if not scope.has_team(module.team):
+            raise Missing("there is no such module", element=str(module))
+        before = connection.execute(select(jobs).where(jobs.c.name == name)).one_or_none()
+        if before is not None and not scope.has_team(before.team):
+            raise Conflict("the name is taken", element=f"batch job {name}", remedy="choose another")
+        if before is not None and before.on_target:
+            raise Conflict("a job of this name has not ended", element=f"batch job {name}", remedy="choose another")
+        manifest, digest = self._registry.signed(connection, module)
+        if required := [secret.name for secret in manifest.declared.values() if secret.required]:
+            raise Invalid(
+                f"the module requires secrets, which a batch job cannot be given yet: {', '.join(required)}",
+                element=str(module),
+                remedy="declare them as not required",
+            )
+        connection.execute(delete(jobs).where(jobs.c.name == name))
+        values = {
+            "name": name, "target": target, "team": module.team, "module": str(module), "digest": digest,
+            "mark": secrets.token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
+            "standing": _json(JobStanding()), "on_target": 1, "created": now, "by": by,
+        }  # fmt: skip
+        connection.execute(insert(jobs).values(**values))
+        events.record(connection, now, "batch-started", f"batch job {name} on {target}: {module}", by=by)
+
+    def cancel(self, connection: Connection, now: float, name: str, *, by: str) -> None:
+        """End a job; its answers so far stay where they are.
+
+        Raises:
+            Missing: there is none.
+            Conflict: it has ended.
+        """
+        row = self.row(connection, name)
+        if row.state not in ACTIVE:
+            raise Conflict(f"it has ended: {row.state}", element=f"batch job {name}")
+        connection.execute(update(jobs).where(jobs.c.name == name).values(state=CANCELLED, since=now))
+        events.record(connection, now, "batch-cancelled", f"batch job {name} is cancelled", by=by)
+
+    def wanted(self, row: Any) -> Job:
+        """A job as its target is to run it."""
+        asked = msgspec.json.decode(row.asked, type=Asked)
+        return Job(
+            name=row.name,
+            mark=row.mark,
+            module=Module(row.digest, self._registry.manifest(row.digest)),
+            inputs=asked.inputs,
+            outputs=asked.outputs,
+            settings=asked.settings,
+            starts=standing_of(row).starts,
+        )
+
+    @staticmethod
+    def row(connection: Connection, name: str) -> Any:
+        """The row of a job.
+
+        Raises:
+            Missing: there is none.
+        """
+        found = connection.execute(select(jobs).where(jobs.c.name == name)).one_or_none()
+        if found is None:
+            raise Missing("there is no such batch job", element=name[:63], remedy="see: edgefleet batch list")
+        return found
+
+    @staticmethod
+    def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
+        """All jobs of a scope's teams, the newest first."""
+        mine = scope.of_team_column(jobs.c.team)
+        rows = connection.execute(select(jobs).where(mine).order_by(jobs.c.created.desc(), jobs.c.name))
+        return [view(one) for one in rows]
+
+    @staticmethod
+    def note(connection: Connection, now: float, row: Any, standing: JobStanding | None) -> None:
+        """How it stood at a look; None: nothing of it is left on its target."""
+        mine = (jobs.c.name == row.name) & (jobs.c.mark == row.mark)
+        if standing is None:
+            connection.execute(update(jobs).where(mine, jobs.c.state.not_in(ACTIVE)).values(on_target=0))
+            return
+        values: dict[str, Any] = {"standing": _json(standing)}
+        if standing.state != row.state:
+            values |= {"state": standing.state, "since": now}
+        # One that was cancelled meanwhile stays so.
+        done = connection.execute(update(jobs).where(mine, jobs.c.state.in_(ACTIVE)).values(**values))
+        if done.rowcount and standing.state != row.state and standing.state not in ACTIVE:
+            told = f"{standing.answered} of {standing.items} inputs answered, {standing.set_aside} set aside"
+            words = f"batch job {row.name}: {standing.why or told}"
+            events.record(connection, now, f"batch-{standing.state}", words)
+
+
+def standing_of(row: Any) -> JobStanding:
+    return msgspec.json.decode(row.standing, type=JobStanding)
+
+
+def view(row: Any) -> dict[str, Any]:
+    """A job as the API shows it."""
+    stands = standing_of(row)
+    asked = msgspec.json.decode(row.asked, type=Asked)
+    return {
+        "name": row.name,
+        "target": row.target,
+        "team": row.team,
+        "module": row.module,
+        "inputs": asked.inputs,
+        "outputs": f"{asked.outputs}/{row.name}",
+        "settings": msgspec.to_builtins(asked.settings),
+        "state": row.state,
+        "since": row.since,
+        "why": stands.why,
+        "items": stands.items,
+        "answered": stands.answered,
+        "set_aside": stands.set_aside,
+        "starts": stands.starts,
+        "created": row.created,
+        "by": row.by,
+    }
+
+
+def _json(document: msgspec.Struct) -> str:
+    return msgspec.json.encode(document).decode()
