@@ -13,9 +13,9 @@ CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make coverage` fails.
 COVERAGE ?= 80
 ARGS ?=
-# Four files at a time: much of the suite waits for containers and brokers. A file's tests share what they start. In
+# Three files at a time: much of the suite waits for containers and brokers. A file's tests share what they start. In
 # the order of their names, for xdist would take those with the most tests first, and so the longest last.
-TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder tests
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder tests
 # What `make coverage` asks of pytest besides.
 MEASURE :=
 # Measures memory under load, so it runs alone.

@@ -55,7 +55,7 @@ class House:
             return [(row.message, row.by) for row in rows]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.needs("postgres"), pytest.mark.long])])
 def made(request, tmp_path):
     """A house without its application, and what the application has to be told of its database."""
     folder = Folder(tmp_path / "data")
