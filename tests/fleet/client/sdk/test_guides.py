@@ -84,7 +84,7 @@ WITHOUT_CODE = """
 from azureml.core import Model, Workspace
 from azureml.core.resource_configuration import ResourceConfiguration
 from azureml.core.webservice import LocalWebservice
-from azureml.exceptions import WebserviceException
+from azureml.exceptions import ComputeTargetException
 
 ws = Workspace.get(name="myworkspace", subscription_id="0-0", resource_group="myresourcegroup")
 model = Model.register(workspace=ws,
@@ -96,7 +96,7 @@ model = Model.register(workspace=ws,
                        description="Onnx MNIST model")
 try:
     Model.deploy(ws, "onnx-mnist-service", [model])
-except WebserviceException as error:
+except ComputeTargetException as error:
     print("cloud:", error.message)
 service = Model.deploy(ws, "onnx-mnist-service", [model], deployment_config=LocalWebservice.deploy_configuration())
 service.wait_for_deployment()
@@ -127,8 +127,8 @@ def test_the_form_of_2019(theirs, tmp_path):
 
 
 def test_a_graph_without_code(theirs):
-    """Registered with its framework and resources; the cloud says that it is not there, this machine serves it."""
+    """Registered with its framework and resources; there is no cloud, which is said, and this machine serves it."""
     said = theirs(WITHOUT_CODE)
 
-    assert "cloud: deploying to Aci is not available yet" in said
+    assert "cloud: nothing says where it is to run; there is no target" in said
     assert 'first {"y": [[2.0, 3.0]]}' in said.replace("'", '"')
