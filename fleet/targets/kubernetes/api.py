@@ -76,7 +76,7 @@ OURS: Final = (
 class ApiRefusal(TargetTrouble):
     """The API server says no; ``status`` is HTTP's."""
 
-    def __init__(self, status: int, message: str, *, element: str, remedy: str) -> None:
+    def __init__(self, message: str, *, element: str = "", remedy: str = "", status: int = 0) -> None:
         super().__init__(message, element=element, remedy=remedy)
         self.status = status
 
@@ -235,7 +235,7 @@ class Api:
                 return Unanswered(f"the cluster is in trouble itself ({status}): {words}", element=self._where)
             case _:
                 words = f"the cluster refuses ({status}): {words}"
-        return ApiRefusal(status, words, element=self._where, remedy=remedy)
+        return ApiRefusal(words, element=self._where, remedy=remedy, status=status)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
