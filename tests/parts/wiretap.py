@@ -56,13 +56,17 @@ class Wiretap:
         self._client.disconnect()
         self._client.loop_stop()
 
+    # The client's own thread adds to what is counted here.
+
     def blocks(self, digest: str) -> Counter[int]:
         """How often each block of a blob was asked for."""
-        return Counter({number: times for (blob, number), times in self.asked.items() if blob == digest})
+        return Counter({number: times for (blob, number), times in list(self.asked.items()) if blob == digest})
 
     def broadcast(self, digest: str) -> Counter[int]:
         """How often each block of a blob was broadcast."""
-        return Counter({number: times for (blob, number), times in self.shared.items() if blob == digest and times})
+        return Counter(
+            {number: times for (blob, number), times in list(self.shared.items()) if blob == digest and times}
+        )
 
     def say(self, level: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish anything at a topic below the device's ``down``, ``""`` for that level itself."""
