@@ -18,7 +18,7 @@ from tests.parts.presence import engine_socket
 from tests.parts.programs import CommandFailed
 from tests.parts.traffic import Traffic
 
-ENDPOINT, REGION, HOST = "digits", "lab", "127.0.0.1"
+ENDPOINT, REGION, HOST = "stand-in", "lab", "127.0.0.1"
 RULES = ("--fallback-host", HOST, "--fallback-host", "localhost", "--data-class", "personal", "--data-region", REGION)
 # More than any machine has.
 HUGE_MB = "99999999"
