@@ -60,8 +60,8 @@ coverage: ## make test, and how much of the code its tests run
 	@$(MAKE) --no-print-directory test MEASURE="--cov --cov-report="
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 
-test-long: .venv/.stamp ## only the tests that take minutes or get gigabytes, which no other verb runs
-	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks $(ARGS)
+test-long: .venv/.stamp ## the tests that no other verb runs: further journeys, attacks and variants, in about two hours
+	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -283,6 +283,7 @@ class SlowLink:
         return deliver
 
 
+@pytest.mark.long
 async def test_a_slow_link_is_found_out_at_the_first_block_and_left(tmp_path, server, monkeypatch):
     """A block that was announced does not come in time: it unsubscribes before more is sent, and pulls the rest."""
     monkeypatch.setattr(broadcast, "SLOW_S", 0.3)
@@ -363,6 +364,7 @@ async def test_a_server_that_only_ever_invites_is_given_up(tmp_path, server):
             await device.pull(blob)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rate", [300_000, 1_000_000])
 async def test_a_device_asks_for_no_more_than_its_own_limit(tmp_path, rate):
     """Bytes that it asks for in some seconds, within 15 %, whatever the link would carry."""

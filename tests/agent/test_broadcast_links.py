@@ -29,7 +29,7 @@ from tests.parts.pace import stretched
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
 
-pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
 TOPICS = Topics()
 RATE = 8_000.0  # bytes a second: 64 kbit/s
 QUICK = [device_id(f"dev-quick-{number}") for number in range(3)]

@@ -321,13 +321,13 @@ async def test_it_may_die_anywhere(name, monkeypatch):
     await strike_everywhere(name, monkeypatch, itertools.repeat("dies"))
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", SOME)
 async def test_anything_may_fail_once(name, monkeypatch):
     """A write or file that meets a full disk, or an engine that is busy, is tried again, and is no module's fault."""
     await strike_everywhere(name, monkeypatch, itertools.repeat("fails"))
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", SOME)
 async def test_the_engine_may_hang_anywhere(name, monkeypatch):
     """A call that never returns, or a secret that is never written, ends with the agent, and the next one goes on."""
     await strike_everywhere(name, monkeypatch, itertools.repeat("hangs"))

@@ -130,6 +130,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 async def test_another_answer_is_no_use(pulling, answer, caplog):
     """Refused, redirected, another range, no HTTP, silence: the blob comes over MQTT, and the log says so once."""
@@ -142,6 +143,7 @@ async def test_another_answer_is_no_use(pulling, answer, caplog):
     assert [record.levelno for record in caplog.records if record.name == "agent.https_lane"] == [logging.WARNING]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("then", [lambda one: one.end(), lambda one: one.wait(), drip], ids=["end", "stall", "drip"])
 async def test_what_came_before_the_trouble_is_kept(pulling, then):
     """In the middle of a range it ends, stalls, or drips: MQTT brings what is missing and no block twice."""

@@ -297,6 +297,7 @@ async def test_a_refusal_is_told_with_its_reason_and_changes_nothing(http, tmp_p
         assert agent.link.connected
 
 
+@pytest.mark.long
 async def test_a_certificate_that_the_broker_refuses_is_given_up_for_another(http, fleet, tmp_path, monkeypatch):
     """The session goes on with the present one; after some tries another certificate is asked for, and used."""
     # The library waits for half a minute before it says that a session was refused.

@@ -19,7 +19,7 @@ from tests.parts.fleet_server import trusting
 from tests.parts.pace import stretched
 from tests.parts.programs import until
 
-pytestmark = [pytest.mark.needs("docker", "mmdebstrap", "root"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("docker", "mmdebstrap", "root"), pytest.mark.timeout(900)]
 
 
 class Node:

@@ -92,6 +92,7 @@ def project(request, engine):
         made.compose("down", "--volumes", "--timeout", "60")
 
 
+@pytest.mark.long
 @pytest.mark.needs("docker", "docker-compose", "mmdebstrap")
 @pytest.mark.timeout(900)
 def test_from_nothing_to_a_device_and_to_nothing_again(project, tmp_path):

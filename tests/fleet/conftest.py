@@ -11,6 +11,9 @@ from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
 from tests.parts.postgres import postgres
 
+# Most of what is written at once, and by several, passes through these.
+ON_BOTH = {"test_engine.py", "test_ingest.py", "test_leader.py", "test_sent_again.py"}
+
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory):
@@ -38,6 +41,14 @@ def newest(tmp_path_factory):
     made.migrate()
     made.close()
     return file
+
+
+def pytest_collection_modifyitems(items):
+    """What is not about the database itself is tried on PostgreSQL by the long tests."""
+    for item in items:
+        on = getattr(item, "callspec", None) and item.callspec.params.get("database")
+        if on == "postgresql" and item.path.name not in ON_BOTH:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])

@@ -150,6 +150,7 @@ def test_a_device_waits_and_both_sides_show_the_same_fingerprint(system, machine
     assert kinds(system, device.name)[-2:] == ["enrolled", "enrolment-waits"]
 
 
+@pytest.mark.long
 def test_a_device_that_is_killed_while_it_waits_goes_on_with_its_key(system, machine):
     """kill -9 of the command, the server started again, approval while the device is off: it comes in all the same."""
     device = machine().bundled("join", "--approve")
@@ -165,6 +166,7 @@ def test_a_device_that_is_killed_while_it_waits_goes_on_with_its_key(system, mac
     assert load(device.identity).device == name
 
 
+@pytest.mark.long
 def test_a_device_that_waits_comes_in_by_itself_though_the_server_was_away(system, machine):
     """The command waits on while nobody answers, and ends once its key is approved."""
     device = machine().bundled("join", "--approve")
@@ -205,6 +207,7 @@ def test_a_bundle_that_was_taken_back_lets_nobody_in(system, machine):
     assert not device.identity.exists()
 
 
+@pytest.mark.long
 def test_a_removed_device_shows_when_and_by_whom(system, machine):
     """Its page stays; its name is refused until an operator readmits it."""
     device = machine().bundled("join")
@@ -333,6 +336,7 @@ async def connects(system, device):
         return False
 
 
+@pytest.mark.long
 def test_a_claim_that_was_taken_back_is_refused_by_the_broker(system, machine):
     """At once: the certificate connects no more, and nobody has joined."""
     device = machine("mqtt")

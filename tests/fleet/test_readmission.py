@@ -136,6 +136,7 @@ async def until(look):
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto")
 async def test_what_had_the_name_is_cut_off_within_seconds(fleet, tmp_path):
     """The running session ends, its certificate connects no more; the other hardware gets the order and is heard."""

@@ -242,6 +242,7 @@ async def test_a_removed_device_connects_no_more_and_leaves_nothing_behind(fleet
     assert not await connects(lost)
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto")
 async def test_a_revoked_device_is_cut_off_and_comes_back_by_an_operators_word(fleet, tmp_path):
     """Its session ends within seconds and its certificate is refused, but it stays in the fleet, which says so; it

@@ -61,6 +61,7 @@ async def both_take(fleet, *, counter=2):
         await one.accept(releases[1], signer=site.director(), counter=counter)
 
 
+@pytest.mark.long
 async def test_the_root_ceremony(site):
     """docs/keys.md as a walk-through: keys part, root is renewed on two machines, every role gets new keys."""
     stands, ceremony, more = (CEREMONY[name] for name in ("How they stand", "The root ceremony", "New keys for a role"))
@@ -104,6 +105,7 @@ async def test_one_root_key_is_lost(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_one_root_key_is_stolen(fleet):
     """One key makes no root, before and after; with it and an honest key, a root is refused once it is out."""
     site, releases, device, _ = fleet
@@ -125,6 +127,7 @@ async def test_one_root_key_is_stolen(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_two_root_keys_are_lost_or_stolen(fleet):
     """A new fleet: who has the old root refuses the new one's, who enrols with the new bundle has it."""
     site, releases, device, _ = fleet
@@ -151,6 +154,7 @@ async def test_the_targets_key_is_lost(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_the_targets_key_is_stolen(fleet):
     """The thief names a team of his own; after the change he names none, his team is ours, devices refuse his list."""
     site, releases, _, late = fleet
@@ -189,6 +193,7 @@ async def test_a_teams_key_is_lost(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_a_teams_key_is_stolen(fleet):
     """The thief published; after the change he does not, and below the floor nothing is accepted, whoever orders it."""
     site, releases, device, late = fleet
@@ -204,6 +209,7 @@ async def test_a_teams_key_is_stolen(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_the_directors_key_is_stolen(fleet):
     """The thief orders what is published, and pushes the counter; after the change his orders are refused."""
     site, releases, device, late = fleet
@@ -220,6 +226,7 @@ async def test_the_directors_key_is_stolen(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_the_snapshot_or_timestamp_key_is_stolen(fleet):
     """The thief shows a device a number so high that honest news looks old; new keys undo that."""
     site, releases, device, _ = fleet
@@ -238,6 +245,7 @@ async def test_the_snapshot_or_timestamp_key_is_stolen(fleet):
         await device.accept(releases[1], signer=site.director(), counter=2)
 
 
+@pytest.mark.long
 async def test_the_device_ca_is_stolen(fleet):
     """Whoever has the CA may be any device, and still brings no order and no release to one."""
     site, releases, device, late = fleet
@@ -254,6 +262,7 @@ async def test_the_device_ca_is_stolen(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_the_servers_data_folder_is_lost_and_restored_from_a_backup(fleet):
     """What devices saw after the backup was made is older there; with new keys and higher versions they go on."""
     site, releases, device, late = fleet
@@ -280,6 +289,7 @@ async def test_the_servers_data_folder_is_lost_and_restored_from_a_backup(fleet)
     assert site.status()["targets"]["version"] > 1000
 
 
+@pytest.mark.long
 async def test_what_cannot_be_done_is_refused_with_what_to_do(fleet):
     """The last key of a role, a server's key from elsewhere, an unknown role or key, a key that signs nothing of it."""
     site, _, _, _ = fleet
@@ -330,6 +340,7 @@ async def test_nonsense_is_refused_and_changes_nothing(fleet):
     assert "Traceback" not in site.server.log()
 
 
+@pytest.mark.long
 async def test_the_server_on_the_same_machine_is_told_where_the_keys_are(site):
     """Made beside the server and left there, they keep it from starting again; moved away, they do not."""
     site.terminal.paste("edgefleet keys init keys --team acme")

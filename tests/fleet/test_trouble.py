@@ -53,6 +53,7 @@ def held(path):
         other.execute("ROLLBACK")
 
 
+@pytest.mark.long
 def test_a_locked_database_is_told_before_somebody_needs_it(server, monkeypatch, tmp_path):
     """An idle server whose database is held says so within seconds, to whoever asks, and says when it is over."""
     for name, value in (("URL", server.url), ("TOKEN", server.token), ("CA", server.data.ca), ("HOME", tmp_path)):

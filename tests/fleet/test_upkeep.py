@@ -112,6 +112,7 @@ def lives(path, now):
     return (now - begins) / (ends - begins)
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto")
 def test_three_years_pass_and_every_device_still_connects(tmp_path, one_database):
     """Day after day nothing has ended; what the broker was given in the end lets devices in, and keeps out the revoked.

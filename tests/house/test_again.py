@@ -85,6 +85,7 @@ def test_one_in_four_hundred_may_be_unsteady_and_is_named(suite):
     ]
 
 
+@pytest.mark.long
 def test_more_than_that_are_no_accident(suite):
     """Six of two thousand: none is tried again."""
     status, said = suite(UNSTEADY.format(count=2000, unsteady=6))
@@ -93,6 +94,7 @@ def test_more_than_that_are_no_accident(suite):
     assert "UNSTEADY" not in said
 
 
+@pytest.mark.long
 def test_of_a_short_run_three_may_be(suite):
     """One in four hundred of ten would be none."""
     assert suite(UNSTEADY.format(count=10, unsteady=3))[0] == 0

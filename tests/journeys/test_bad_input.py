@@ -18,6 +18,8 @@ from tests.parts.presence import engine_socket
 from tests.parts.programs import CommandFailed
 from tests.parts.system import TEAM, blob_path
 
+pytestmark = pytest.mark.long
+
 SLOT = "digits"
 SPOILT = 7
 

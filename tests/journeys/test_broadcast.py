@@ -16,6 +16,8 @@ from tests.parts import digits
 from tests.parts.on_device import OnDevice
 from tests.parts.proxy import Proxy
 
+pytestmark = pytest.mark.long
+
 SLOT = "digits"
 MIB = 16
 # As quick as a device must be that takes part, and slow enough to be interrupted.

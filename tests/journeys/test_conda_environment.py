@@ -16,6 +16,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from fleet.client.environments.environment_image import TAG_PREFIX
 from tests.parts import docker as docker_parts
 
+pytestmark = pytest.mark.long
+
 SLOT = "visits"
 WHEELS = Path(__file__).parents[2] / ".cache/wheels"
 CONDA = f"""

@@ -53,6 +53,7 @@ def test_it_runs_without_an_engine(tmp_path):
     assert "isolates nothing" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto")
 def test_simulated_devices_see_a_good_version_and_only_some_a_bad_one(tmp_path):
     """With `--devices` a good version reaches them all in waves, and a bad one is taken back from the first wave."""
@@ -76,6 +77,7 @@ def test_it_touches_no_folder_that_is_not_a_demos(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL], ids=["terminal closed", "killed"])
 def test_what_a_demo_left_is_found_and_ended(tmp_path, how):
     """Whichever way it ended, `--clean` leaves no program and no module of it, and removes its folder."""
@@ -108,6 +110,7 @@ def of_demo(folder):
     return found
 
 
+@pytest.mark.long
 def test_it_names_the_step_that_failed(tmp_path):
     """Where something is in the way, the exit code is not 0 and the message says which step, and why."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -151,6 +151,7 @@ def test_the_address_outlives_a_restart_of_the_host(system, endpoint, engine):
     until(lambda: answers(endpoint["url"], bearer), "it answers where it did", within_s=30)
 
 
+@pytest.mark.long
 def test_a_certificate_comes_and_goes(system, endpoint, tmp_path):
     """With one the endpoint speaks TLS, at the same port; without it plain HTTP again; both times it gets ready."""
     self_signed(tmp_path / "a.pem", tmp_path / "a.key", "lab")
@@ -209,6 +210,7 @@ def test_an_update_costs_no_request(system, endpoint, successor):
     system.cli("endpoints", "set", NAME, "auth=key", "--wait")
 
 
+@pytest.mark.long
 def test_what_somebody_took_away_comes_back(system, endpoint, engine):
     """Replicas that are removed by hand are there again."""
     for one in engine.containers.list(
@@ -227,6 +229,7 @@ def test_logs_are_shown(system, endpoint):
     assert all(found.values())
 
 
+@pytest.mark.long
 def test_a_version_that_does_not_start_takes_nothing_away(system, endpoint, engine):
     """With too little memory the new replicas are ended by the kernel: that is said, and the old ones answer."""
     system.cli("endpoints", "set", NAME, "memory_mb=16")

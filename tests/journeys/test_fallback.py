@@ -189,6 +189,7 @@ def test_a_hostile_address_leads_nowhere(system, edge, huge, tmp_path):
         assert len(asked) == count
 
 
+@pytest.mark.long
 def test_a_device_whose_certificate_is_revoked_is_told_so(system, device, endpoint, huge):
     """In the middle of its work the endpoint lets it in no more: its clients hear a clear 503, and nothing breaks."""
     lost = device("dev-lost", fallback_hosts=HOST)

@@ -10,6 +10,8 @@ from modules.examples import digits, filetype
 from modules.examples.filetype import fetch
 from tests.parts.filetype import published
 
+pytestmark = pytest.mark.long
+
 SLOT = "filetype"
 SOURCE = Path(filetype.__file__).parent / "source"
 DIGITS = Path(digits.__file__).parent

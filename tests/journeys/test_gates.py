@@ -15,6 +15,8 @@ from tests.parts import digits
 from tests.parts.programs import until
 from tests.parts.traffic import Question, Traffic
 
+pytestmark = pytest.mark.long
+
 SLOT = "parity"
 OPENVINO = "OpenVINOExecutionProvider"
 # Slow enough that a module which takes three times as long stands out of a busy machine's noise.

@@ -50,6 +50,7 @@ def test_a_module_comes_over_https(system, device, large):
     assert "over MQTT" not in quick.agent.said()
 
 
+@pytest.mark.long
 def test_a_port_that_closes_in_the_middle_is_no_end(system, device, large):
     """The rest comes over MQTT, from where it was; the report says why while it does, and so does the log, once."""
     ref, file = large
@@ -74,6 +75,7 @@ def detour(system, edge):
     return any((slot["reason"] or {}).get("code") == "detour" for slot in slots)
 
 
+@pytest.mark.long
 def test_an_agent_that_dies_goes_on_with_what_came_over_https(system, device, large):
     """SIGKILL in the middle: the next agent asks for ranges that are missing, and for no more."""
     ref, file = large
@@ -90,6 +92,7 @@ def test_an_agent_that_dies_goes_on_with_what_came_over_https(system, device, la
         assert lane.received < file.length + (8 << 20)
 
 
+@pytest.mark.long
 def test_a_device_that_was_removed_gets_no_more_by_either_way(system, device, large):
     """Its certificate is revoked in the middle of a pull: the server answers 403, and the broker ends its session."""
     ref, file = large
@@ -117,6 +120,7 @@ def test_a_man_in_the_middle_is_not_asked(system, device, large, tmp_path):
     assert "its certificate is not of this fleet" in edge.agent.said()
 
 
+@pytest.mark.long
 def test_a_wrong_block_is_refused_and_comes_over_mqtt(system, device, large, tmp_path):
     """The server's own key and another byte: that one block comes over MQTT, and no other."""
     ref, file = large

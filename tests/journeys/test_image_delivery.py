@@ -14,7 +14,7 @@ from modules.manifest import Image
 from tests.parts import digits
 from tests.parts.dockerd import dockerd
 
-pytestmark = pytest.mark.needs("dockerd")
+pytestmark = [pytest.mark.long, pytest.mark.needs("dockerd")]
 SLOT = "digits"
 WITHIN_S = 150
 

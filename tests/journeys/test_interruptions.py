@@ -84,6 +84,7 @@ def test_a_pull_goes_on_after_sigkill(system, device, large):
     assert digits.QUESTIONS[0].wrong(slow.score(SLOT, digits.QUESTIONS[0].body).body) == ""
 
 
+@pytest.mark.long
 def test_probation_goes_on_after_sigkill(system, edge, digits_module):
     """The agent dies while a module is on probation: the next one lets the same instance go on, and commits it."""
     settings = ("--setting", "probation_s=5")
@@ -127,6 +128,7 @@ def test_an_agent_killed_in_every_phase_loses_nothing(system, edge, digits_modul
     assert traffic.modules() == ([digits_module, ref], [digits_module, ref])
 
 
+@pytest.mark.long
 def test_the_newest_order_wins_in_the_middle_of_a_pull(system, device, large, digits_module):
     """A slow pull ends for the module that is ordered meanwhile; what came is kept for another time."""
     with Proxy(system.broker.device_port, rate=RATE / 8) as proxy:
@@ -143,6 +145,7 @@ def test_the_newest_order_wins_in_the_middle_of_a_pull(system, device, large, di
     assert never["phase"] != "committed"
 
 
+@pytest.mark.long
 def test_a_crash_is_mended_though_the_network_swallows_everything(system, device, digits_module):
     """The module's process is killed while no packet arrives anywhere: the agent has it back within seconds."""
     with Proxy(system.broker.device_port) as proxy:

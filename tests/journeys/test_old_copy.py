@@ -68,6 +68,7 @@ def backup(edge, tmp_path):
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("later", [1, NEWS], ids=["one report later", "some reports later"])
 def test_a_state_folder_put_back_from_a_backup_is_heard_again(system, edge, backup, later):
     """The agent finds that its numbers were given before, and begins a new epoch: the server knows it as online, takes

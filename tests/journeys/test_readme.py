@@ -20,6 +20,8 @@ from tests.parts.mosquitto import free_port
 from tests.parts.pace import stretched
 from tests.parts.programs import ROOT, until
 
+pytestmark = pytest.mark.long
+
 SHOWN_FOLDER = "~/edgefleet-first"
 SHOWN_DEVICE = "my-device"
 SHOWN_PORTS = {"server": 8443, "broker": 8883, "services": 8884, "gateway": 8700}

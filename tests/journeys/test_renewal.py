@@ -18,7 +18,7 @@ from tests.agent.renewing import serial
 from tests.parts.on_device import OnDevice
 from tests.parts.system import TEAM, System
 
-pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
 LIFE = dt.timedelta(days=90)
 DAY_S = 86_400.0
 

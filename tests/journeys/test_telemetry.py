@@ -91,6 +91,7 @@ def device(fleet):
         yield make
 
 
+@pytest.mark.long
 def test_an_outage_of_the_broker_loses_nothing(fleet, device):
     """Without a broker samples are kept, and all of them arrive when it is back, each once."""
     edge = device()
@@ -108,6 +109,7 @@ def test_an_outage_of_the_broker_loses_nothing(fleet, device):
     assert shown["streams"][0]["dropped"] == 0
 
 
+@pytest.mark.long
 def test_what_has_no_room_is_dropped_and_told_of(fleet, device):
     """With little room, the oldest go; the file stays small, and the operator reads how many were dropped."""
     edge = device(telemetry_bytes=str(64 << 10), telemetry_every_s="0.1")

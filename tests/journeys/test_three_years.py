@@ -24,7 +24,7 @@ from tests.parts import digits
 from tests.parts.key_site import signed_by
 from tests.parts.moved.moved_time import MovedTime
 
-pytestmark = pytest.mark.needs("mosquitto", "faketime")
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto", "faketime")]
 YEARS = 3 * 365
 # In longer ones than twelve days, what is signed for two weeks would end.
 STEPS = [

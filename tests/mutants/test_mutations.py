@@ -61,6 +61,7 @@ def test_left_alone(source):
     assert mutations(source.encode()) == []
 
 
+@pytest.mark.long
 def test_every_mutant_is_python():
     """The named files and tests exist, every mutant of theirs can be read, and a seed gives the same ones again."""
     cases = sample(1, "")
@@ -102,6 +103,7 @@ def test_a_trial(tmp_path):
     assert (tmp_path / "tree" / case.file).read_bytes() == (ROOT / case.file).read_bytes()
 
 
+@pytest.mark.long
 def test_a_machine_that_has_become_slow_notices_nothing(tmp_path, monkeypatch):
     """What the unchanged tests do not do in time either is tried again; what hangs is noticed all the same."""
     monkeypatch.setattr(trial, "_MORE_S", 0.1)

@@ -65,6 +65,7 @@ def keep(blobs, data: bytes):
     return blob
 
 
+@pytest.mark.long
 async def test_round_trip(docker_engine, engine_client, launch, probe, ended):
     """An image that the engine has lost comes back from its blobs under the same id, and starts."""
     image, blobs = probe

@@ -50,6 +50,7 @@ def from_before(engine_client, device, launch, probe):
 
 
 class TestRenamed:
+    @pytest.mark.long
     async def test_a_renamed_container_stays_ours(self, docker_engine, container, launch, said):
         """Whatever somebody calls it: it is listed, measured, read, started no second time, stopped and removed."""
         wanted = launch(HELLO)

@@ -25,6 +25,7 @@ GATES = [
 BAD = ["slow", "nan", "leaks", "wrong-provider"]
 
 
+@pytest.mark.long
 def test_gates_see_what_is_measured(fleet, tmp_path):
     """Slow, nonsensical, leaking and misplaced modules fail by their gates; good ones are measured, and done."""
     _, http, owner = fleet
@@ -42,6 +43,7 @@ def test_gates_see_what_is_measured(fleet, tmp_path):
         assert gate in why
 
 
+@pytest.mark.long
 def test_what_goes_wrong_later_counts_later(fleet, tmp_path):
     """A module that reverts or degrades after its commit makes its device a failure then; who was away comes back."""
     _, http, owner = fleet
@@ -80,6 +82,7 @@ def test_an_order_that_is_not_for_it_is_refused(system, tmp_path):
     assert running.summary["done"]["refused"] == 1
 
 
+@pytest.mark.long
 def test_a_wrong_block_is_not_taken(fleet, tmp_path):
     """Whose blocks are not those that the publisher signed asks for them again, and never goes on."""
     server, http, owner = fleet

@@ -93,6 +93,7 @@ def test_devices_join_with_their_labels_and_leave(fleet, home, tmp_path):
     assert len(measured["history"]) >= 2
 
 
+@pytest.mark.long
 def test_the_same_devices_come_again_and_removed_ones_join_anew(fleet, home):
     """Keys are kept from run to run; what the server has forgotten is enrolled again under its name."""
     _, http, _ = fleet

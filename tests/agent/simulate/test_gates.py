@@ -96,6 +96,7 @@ def test_a_good_version_meets_all_of_them_at_once(played):
     assert until(http, rollout, ended)["state"] == "done"
 
 
+@pytest.mark.long
 def test_a_device_waits_for_its_window_by_its_own_clock(fleet, tmp_path):
     """It has everything and says what it waits for, while another, elsewhere, switches at once; then it does too."""
     _, http, owner = fleet

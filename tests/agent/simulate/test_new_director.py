@@ -57,6 +57,7 @@ def resigned(server, chosen):
             yield bool(row.order_published == row.order_counter)
 
 
+@pytest.mark.long
 def test_devices_follow_a_new_director_with_their_orders_signed_again(fleet, tmp_path):
     """Twelve devices get their orders signed again by each new director, and take them, connected or back again."""
     server, http, owner = fleet

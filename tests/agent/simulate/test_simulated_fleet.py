@@ -57,6 +57,7 @@ def test_a_good_version_goes_through_in_waves_and_a_bad_one_is_taken_back(fleet,
     assert not any(one["online"] for one in checked(http.get("/api/v1/devices")).json())
 
 
+@pytest.mark.long
 def test_who_lies_convinces_nobody_and_is_counted(fleet, tmp_path):
     """A device that speaks for another, uses a number twice or claims a phase of its own is never counted as done."""
     _, http, owner = fleet
@@ -75,6 +76,7 @@ def test_who_lies_convinces_nobody_and_is_counted(fleet, tmp_path):
     assert running.summary["done"]["lies"] == 6
 
 
+@pytest.mark.long
 def test_a_device_takes_little_memory(fleet, tmp_path):
     """With its key, its session and mutual TLS a device takes less than 60 kB: ten thousand fit into a laptop."""
     _, http, _ = fleet

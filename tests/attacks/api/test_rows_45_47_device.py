@@ -12,6 +12,8 @@ from modules.signing import REPORT_TYPE, envelope_limit, sign, signer_from_pem
 from tests.doubles.device import Device, join
 from tests.parts.programs import until
 
+pytestmark = pytest.mark.long
+
 # The broker passes on so much, and cuts off who sends more.
 LONGEST = 384 << 10
 LENGTHS = (900, 16_000, 90_000, LONGEST - 1000)

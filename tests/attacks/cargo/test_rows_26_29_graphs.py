@@ -13,6 +13,8 @@ from onnx import TensorProto, helper
 from modules.manifest import Needs
 from tests.parts.programs import CommandFailed
 
+pytestmark = pytest.mark.long
+
 FLOAT = TensorProto.FLOAT
 QUESTION = json.dumps({"x": [4.0]}).encode()
 

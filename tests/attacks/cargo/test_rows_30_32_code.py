@@ -17,6 +17,8 @@ from tests.attacks.cargo.escape import SCRIPT
 from tests.parts.on_device import OnDevice
 from tests.parts.programs import CommandFailed
 
+pytestmark = pytest.mark.long
+
 SLOT = "probe"
 REFUSED = {"EPERM", "EACCES", "EROFS", "ENOENT", "ENOSYS", "EINVAL", "ENODEV", "EIO"}
 

@@ -19,6 +19,8 @@ from modules.signing import REPORT_TYPE
 from tests.doubles.device import Device, join
 from tests.parts.programs import run
 
+pytestmark = pytest.mark.long
+
 TOPICS = Topics()
 PINGS = 6
 SECRET = b"for the other device alone"

@@ -25,6 +25,8 @@ from tests.attacks.doors.aged import issue_again, pair, pem
 from tests.doubles.device import Device, join
 from tests.parts.pace import stretched
 
+pytestmark = pytest.mark.long
+
 TOPICS = Topics()
 
 

@@ -13,6 +13,8 @@ from modules.digests import BLOCK, measure_bytes
 from tests.attacks.forged.forger import FORGED, GRAPH
 from tests.parts.system import TEAM
 
+pytestmark = pytest.mark.long
+
 HEX = "ab" * 32
 
 

@@ -10,12 +10,16 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from agent import answering
 from agent.counted import counted
 from modules.protocol.phases import Phase
 from tests.attacks.modules.memory import Peak
 from tests.attacks.modules.plain import RIGHT
 from tests.parts.pace import stretched
+
+pytestmark = pytest.mark.long
 
 # What is posted names the answer: SAYS[name], which the module is given in its script.
 SAYS = """

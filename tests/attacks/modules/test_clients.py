@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from modules.manifest import Needs
 from modules.protocol.phases import Phase
+
+pytestmark = pytest.mark.long
 
 GREEDY = """
 import os, plain, threading, time

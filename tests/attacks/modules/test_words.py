@@ -16,6 +16,8 @@ from modules.protocol.phases import Phase
 from modules.words import Lines
 from tests.attacks.modules.memory import Peak
 
+pytestmark = pytest.mark.long
+
 # A terminal clears its screen for it, a log gets a line that nobody wrote, and a name is shown from the right.
 WORDS = r"\x1b[2J\x1b]0;title\x07\r\nWARNING agent.loop: all is well\r\n\u202egnp.exe\x00\x9b1m"
 DIES = f"""

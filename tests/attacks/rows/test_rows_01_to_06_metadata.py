@@ -73,6 +73,7 @@ def test_row_01_arbitrary_package_by_the_wrong_key(scene):
     scene.goes_on()
 
 
+@pytest.mark.long
 def test_row_01_arbitrary_package_below_the_threshold(scene, pair):
     """Of a team of which two keys must sign, one key signs alone, and then says so twice."""
     (one, _), empty = pair
@@ -128,6 +129,7 @@ def test_row_03_module_rollback_by_order(scene):
     scene.goes_on()
 
 
+@pytest.mark.long
 def test_row_04_freeze(scene):
     """The broker answers with the metadata of one day for ever: once the timestamp has expired, nothing new is
     followed, and the server hears why. What runs goes on. (Seconds stand for the fourteen days: it is signed so.)"""
@@ -177,6 +179,7 @@ def test_row_05_mix_and_match(scene, role):
     scene.goes_on()
 
 
+@pytest.mark.long
 def test_row_06_fast_forward(scene):
     """A thief of the server's keys shows the device versions and an order's number far ahead, so that nothing honest
     comes after them; once the owner has named other keys, by root and by targets, both begin anew."""

@@ -26,6 +26,8 @@ from tests.attacks.forge import TEAM, changed, listing, tied
 from tests.attacks.hostile import Message
 from tests.attacks.scene import SLOT, digest, graph
 
+pytestmark = pytest.mark.long
+
 # What an agent may gain while it is sent hundreds of megabytes: what it takes of one answer, and what of the rest came
 # in before it was looked at.
 MIB = 1 << 20

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 import paho.mqtt.client as mqtt
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.enums import CallbackAPIVersion
@@ -25,6 +26,8 @@ from modules.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from tests.attacks.forge import TEAM, changed, listing, tied
 from tests.attacks.scene import EVIL, NAME
 from tests.attacks.scene import scene as another_scene
+
+pytestmark = pytest.mark.long
 
 ACME = Slug("acme")
 

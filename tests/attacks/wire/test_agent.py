@@ -204,6 +204,7 @@ def test_no_metadata_ends_the_agent(attacked, hostile):
     assert (attacked.device.agent.runs, attacked.device.agent.pid) == (True, attacked.pid)
 
 
+@pytest.mark.long
 def test_no_version_ends_the_agent(attacked, hostile):
     """A version that no database can hold, signed with the timestamp's real key, is refused, also after a start."""
     huge = Metadata.from_bytes(hostile.files["timestamp.json"])

@@ -22,7 +22,7 @@ from tests.parts.on_device import OnDevice
 from tests.parts.system import TEAM, System
 from tests.parts.wiretap import Wiretap
 
-pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto"), pytest.mark.timeout(300)]
 VALUES = BAD | {"1 MB": '"' + "x" * 200_000 + '"'}
 
 

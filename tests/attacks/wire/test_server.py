@@ -191,6 +191,7 @@ async def test_no_request_for_blocks_ends_the_server(fleet):
         await works(fleet, device)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_no_claim_ends_the_server(fleet):
     """So it is with what a claim asks over MQTT; an honest request is answered afterwards."""

@@ -62,6 +62,7 @@ def graph(file, **more):
     return Model(path=file, team="acme", name="linear", image="scoring", **more)
 
 
+@pytest.mark.long
 def test_an_image_is_brought_in_once_by_its_own_digest(engine, image_id, image, workspace, tmp_path, silent):
     """From the engine or from a file, the same image has the same digests, and the engine's own id."""
     again = image_store.add_archive(
@@ -73,6 +74,7 @@ def test_an_image_is_brought_in_once_by_its_own_digest(engine, image_id, image, 
     assert image in workspace.images()
 
 
+@pytest.mark.long
 def test_an_image_that_is_there_is_not_read_again(engine, image_id, image, workspace):
     """Nothing of an image that the workspace has whole is read from the engine, under whatever name; else all of it."""
     said = []
@@ -89,6 +91,7 @@ def test_an_image_that_is_there_is_not_read_again(engine, image_id, image, works
     assert blob.is_file()
 
 
+@pytest.mark.long
 def test_an_engine_with_ids_of_its_own_is_recognised(engine, image_id, tmp_path):
     """Docker with containerd's store names an image by a manifest that is not ours; it is read once all the same."""
     own = Workspace(tmp_path / "workspace")
@@ -150,6 +153,7 @@ def test_a_new_image_that_answers_differently_is_found_out(image, workspace, lin
         hold(wrong, scorer, silent)
 
 
+@pytest.mark.long
 def test_a_rebase_changes_the_image_and_nothing_else(image, newer, workspace, linear_file, tmp_path, silent):
     """Only the runtime of that platform and accelerator gets the new image; unchanged layers stay the same blobs."""
     manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)

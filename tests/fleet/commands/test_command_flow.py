@@ -200,6 +200,7 @@ def own(tmp_path_factory):
     return start_broker, start_server
 
 
+@pytest.mark.long
 async def test_neither_a_new_server_nor_a_new_broker_loses_a_command(own, tmp_path):
     """The server ends between sending and the answer, then the broker: each time the command comes again, unchanged."""
     start_broker, start_server = own

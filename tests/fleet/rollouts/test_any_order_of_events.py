@@ -563,6 +563,7 @@ def test_nothing_that_happens_breaks_the_rules(in_sqlite):
     tried(in_sqlite, max_examples=40, stateful_step_count=40, derandomize=True)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.needs("postgres")
 def test_nothing_that_happens_breaks_the_rules_in_postgresql(in_postgres):

@@ -147,6 +147,7 @@ def test_orders_are_made_as_fast_as_the_broker_takes_them(fleets):
         assert members.counts(connection, fleet.rollout) == {"working": SMALL}
 
 
+@pytest.mark.long
 def test_orders_are_taken_back_as_fast_as_the_broker_takes_them(fleets):
     """A revert waits for room, too, and needs no other word to go on."""
     fleet = fleets[0]

@@ -195,6 +195,7 @@ def test_the_earlier_rollout_has_its_slots_again_after_a_revert(fleet):
     assert fleet.view(first)["state"] == "failed"
 
 
+@pytest.mark.long
 def test_a_device_that_does_not_go_back_in_time_holds_up_no_revert(fleet):
     """It is told apart, with the reason, and the rollout comes to its end."""
     rollout = fleet.start(fleet.add_module("digits"), devices=("dev-a",), policy=Policy(deadline="1h"))

@@ -72,6 +72,7 @@ def test_a_half_written_file_is_not_read(data, watching, counts):
     assert counts() == ["[1, 2, 3]"]
 
 
+@pytest.mark.long
 def test_a_file_that_is_still_written_is_left_alone(data, trigger, counts):
     """As text is a whole input at any moment, the time in which nothing changes decides."""
     program = trigger(
@@ -150,6 +151,7 @@ def test_a_restart_goes_on_where_it_was(data, trigger, counts):
     assert sorted(counts()) == ["[1]", "[2]", "[9]"]
 
 
+@pytest.mark.long
 def test_an_answer_that_cannot_be_written_waits(data, watching, counts):
     """Nothing is wrong with the input: it is not counted against it, and the answer comes once there is room."""
     (data / "output").write_text("in the way")

@@ -75,6 +75,7 @@ def test_it_goes_on_when_the_broker_is_back(site, trigger):
     arrived(site, program, ("site/out", [12]))
 
 
+@pytest.mark.long
 def test_poison_goes_to_a_topic_of_its_own(site, trigger, counts):
     """With the reason and the message; what ends the server is tried three times, across starts, and then given up."""
     program = trigger(**site.variables())

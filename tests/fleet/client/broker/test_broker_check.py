@@ -51,6 +51,7 @@ def test_the_products_own_broker_enforces_all(tmp_path, data):
     assert code == 0
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto")
 @pytest.mark.parametrize(
     ("changed", "told"),

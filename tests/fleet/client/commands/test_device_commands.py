@@ -129,6 +129,7 @@ def test_a_device_does_what_it_is_told(run):
     assert found["misfits"] == []
 
 
+@pytest.mark.long
 def test_many_are_told_at_once_and_one_that_does_not_is_an_error(run, say):
     """Exit code 1 where any refused, expired or got no command; each is shown with why."""
     found = run("devices", "command", "--selector", "*", "restart-module", "--slot", "digits", code=1)

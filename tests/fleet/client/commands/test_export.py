@@ -329,6 +329,7 @@ def peak_kb(process):
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM")))
 
 
+@pytest.mark.long
 def test_ten_thousand_devices_stay_within_memory(server, user, run, tmp_path):
     """Server and command hold pages, never the fleet: ten thousand devices cost each some megabytes more than five."""
 

@@ -126,6 +126,7 @@ def test_the_same_environment_is_not_built_again(build, shop):
     assert "there already, built from the same packages" in told[-1]
 
 
+@pytest.mark.long
 def test_a_base_image_with_packages_of_its_own(engine, build):
     """What a user's image has installed, a script may import; what is left out of the environment is not missing."""
     name = f"edgefleet-test/own-base-{secrets.token_hex(4)}:1"

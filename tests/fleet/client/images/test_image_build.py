@@ -123,6 +123,7 @@ def test_base_without_glibc(client, monkeypatch):
         )
 
 
+@pytest.mark.long
 def test_package_that_cannot_be_had(client):
     """A package that pip cannot find stops the build with pip's own words."""
     parts.python_slim(client)

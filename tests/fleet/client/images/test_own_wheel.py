@@ -30,6 +30,7 @@ def original(tmp_path_factory):
     return make_own_wheel(tmp_path_factory.mktemp("original"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_installed_wheel_is_packed_again(original, tmp_path):
     """Code and metadata are the same bytes, which pip installs; Dockerfile and locks are where pip put them."""

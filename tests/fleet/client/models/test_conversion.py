@@ -54,6 +54,7 @@ def test_a_classifier_answers_labels_and_probabilities(save, convert):
     assert manifest.serve.file == "model/model.onnx"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -81,6 +82,7 @@ def test_estimators_of_every_kind(save, convert, model):
     assert float(manifest.properties["largest_difference"]) < 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -200,6 +202,7 @@ def test_a_conversion_without_samples_is_none(save, convert):
         convert(save(StandardScaler().fit(FLOWERS)), prove="ready-only")
 
 
+@pytest.mark.long
 def test_an_estimator_that_loses_by_32_bits(save, convert):
     """A graph that answers otherwise than its original is not registered; the error shows both answers."""
     model = StandardScaler().fit([[1e8], [1e8 + 1]])

@@ -157,6 +157,7 @@ def written(tmp_path, nodes, x, y, constants=()):
     return graph(tmp_path / "made.onnx")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("side", "count"), [(32, 3), (416, 1)])
 def test_samples_are_no_larger_than_devices_read(pack, tmp_path, side, count):
     """A graph of large pictures gets fewer requests, of shorter numbers, so that devices can read them."""

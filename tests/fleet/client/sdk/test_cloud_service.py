@@ -21,7 +21,7 @@ from tests.parts import docker as parts
 from tests.parts.presence import engine_socket
 from tests.parts.programs import until
 
-pytestmark = [pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(400)]
 
 SCRIPT = """
 import json

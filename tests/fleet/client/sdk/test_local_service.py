@@ -191,6 +191,7 @@ def test_a_graph_needs_no_script(ws, deploy, linear_file, run):
         service.reload()
 
 
+@pytest.mark.long
 def test_a_pickle_without_code_is_opened_only_by_who_trusts_it(ws, deploy, tmp_path, monkeypatch):
     """Framework ScikitLearn is kept as its file, converted when it is served, and never opened unasked."""
     joblib.dump(LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]), tmp_path / "sk.pkl")
@@ -267,6 +268,7 @@ def test_a_cloud_needs_a_target(ws, words):
             Model.deploy(ws, "cloud", [model], InferenceConfig("score.py"), config)
 
 
+@pytest.mark.long
 def test_it_reaches_nobody(deploy, words, script):
     """Neither the network beyond this machine nor names: a script that asks fails here, as on a device."""
     script.write_text(

@@ -102,6 +102,7 @@ def test_what_cannot_be_is_said_at_once(ws, model, script):
         assert caught.value.element == element
 
 
+@pytest.mark.long
 def test_an_image_has_the_name_that_was_given(ws, image, model, script):
     """And by default one by its content; what was made before is not made again; what is gone is told."""
     named = Model.package(ws, [model], script, image_name="my-own-name", image_label="one")

@@ -17,7 +17,7 @@ from tests.parts.pace import stretched
 from tests.parts.programs import until
 from tests.parts.site_broker import Site
 
-pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("docker"), pytest.mark.timeout(900)]
 
 IMAGE_OF_2020 = """
 from azureml.core import Environment, Workspace

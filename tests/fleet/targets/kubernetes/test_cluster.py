@@ -67,6 +67,7 @@ def test_nobody_is_asked_before_it_is_ready(place):
     assert place.settle(wish).state == "ready"
 
 
+@pytest.mark.long
 def test_the_old_module_serves_until_the_gateways_ask_the_new_one(place):
     """New pods ready, then each gateway, then nothing of the old ones: nobody is ever asked who is not there."""
     place.settle(wanted())
@@ -93,6 +94,7 @@ def test_the_old_module_serves_until_the_gateways_ask_the_new_one(place):
     assert place.settle(wish).versions["v1"].module == "acme/digits:2"
 
 
+@pytest.mark.long
 def test_a_version_that_does_not_start_takes_nothing_away(place):
     """The old one goes on, and why the new one does not come is said; back at the old one, nothing of it is left."""
     before = wanted()
@@ -166,6 +168,7 @@ def test_a_secret_in_the_place_of_the_gateways_goes(place):
     assert asked(place)["v1"]
 
 
+@pytest.mark.long
 def test_a_new_key_rolls_the_gateway(place):
     """Its pods come with it, one after the other; the replicas stay the very same pods."""
     place.settle(wanted())
@@ -181,6 +184,7 @@ def test_a_new_key_rolls_the_gateway(place):
     assert place.names("Pod", "replica") == pods
 
 
+@pytest.mark.long
 def test_scaling_keeps_the_pods_that_are_there(place):
     """More pods come, or some go, of the same group."""
     place.settle(wanted(version(replicas=1)))
@@ -202,6 +206,7 @@ def test_versions_share_by_weight(place):
     assert len(place.of("Deployment", "replica")) == 1
 
 
+@pytest.mark.long
 def test_what_the_autoscaler_says_counts(place):
     """The number that it sets is left alone, and comes and goes with the setting."""
     wish = wanted(autoscale_min=2, autoscale_max=5)
@@ -249,6 +254,7 @@ def test_pods_are_told_where_their_module_is(place, tmp_path):
     assert place.names("Pod") == pods
 
 
+@pytest.mark.long
 def test_removal_leaves_nothing_and_touches_nothing_else(place):
     """Another endpoint, another fleet's of the same name, and what is not ours stay as they are."""
     place.cluster.make({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": "models"}})
@@ -292,6 +298,7 @@ def test_what_is_not_ours_is_never_taken_over(place):
     assert place.cluster.object("Service", name, "models")
 
 
+@pytest.mark.long
 def test_a_pass_that_is_broken_off_is_gone_on_with(place):
     """Whichever write is the last, done or not, the next server begins from what is there and gets to the end."""
     place.settle(wanted())

@@ -41,6 +41,7 @@ def test_it_says_why_it_is_not_ready(place, say, settings, words):
     assert "\n" not in stands.why
 
 
+@pytest.mark.long
 def test_a_quota_is_said(place):
     """Which one it is, and what it allows."""
     place.cluster.quota(3, "models")

@@ -72,6 +72,7 @@ def ask(python, start, graph, free_port):
     return run
 
 
+@pytest.mark.long
 def test_every_type(ask):
     """Each datatype goes through ``set_data_from_numpy`` and comes back from ``as_numpy`` as it was."""
     told = ask(f"""

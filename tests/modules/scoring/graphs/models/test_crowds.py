@@ -7,6 +7,8 @@ import pytest
 from tests.modules.scoring.graphs.crowd import settled, wrong
 from tests.parts import pypi_models
 
+pytestmark = pytest.mark.long
+
 A_FEW, MANY = 48, 2000
 
 
