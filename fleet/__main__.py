@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,6 +32,8 @@ from modules.errors import BadSettings, EdgefleetError
 from modules.words import log_lines, printable
 
 log = logging.getLogger("fleet")
+# What a page of the console may send at once; uploads come by HTTP.
+CONSOLE_MESSAGE: Final = 1 << 20
 
 
 class _Server(BoundedServer):
@@ -172,12 +175,20 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"blob_port": blob_listener.getsockname()[1]})
     servers: list[_Server] = []
     app = create_app(settings, stop=lambda: setattr(servers[0], "should_exit", True), blob_listener=blob_listener)
+    if settings.console:
+        # Only here: the library takes a second and 25 MB.
+        from fleet.console.mount import mount  # noqa: PLC0415
+
+        mount(app)
     config = uvicorn.Config(
         app,
         ssl_certfile=folder.server if settings.tls else None,
         ssl_keyfile=folder.key(folder.server) if settings.tls else None,
         http=paced(Pace(settings.head_s, settings.body_s, frozenset(settings.trusted_proxies.split(",")))),
-        ws="none",
+        loop="asyncio",
+        # The console's pages speak over it, and send little: what is uploaded comes by HTTP.
+        ws="websockets-sansio" if settings.console else "none",
+        ws_max_size=CONSOLE_MESSAGE,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -80,6 +80,12 @@ class Connection(HttpToolsProtocol):
         self._body = self._body_s = 0.0
         super().on_headers_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """From here on another protocol has the connection, with limits of its own."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().handle_websocket_upgrade()
+
     def _is_idle(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 

@@ -30,7 +30,7 @@ class OwnNames:
         self._pages = {one.lower() for one in pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._refusal(scope) if scope["type"] == "http" else None
+        refused = self._refusal(scope) if scope["type"] in {"http", "websocket"} else None
         await (refused or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
@@ -47,7 +47,7 @@ class OwnNames:
                 remedy=_REMEDY,
             )
         for origin in headers.getlist("origin"):
-            if scope["method"] not in _READING and not self._may_ask(origin, hosts):
+            if scope.get("method", "") not in _READING and not self._may_ask(origin, hosts):
                 # For the audit log, which is around this.
                 scope.setdefault("state", {}).update(code=_FOREIGN, why=f"it came from a page of {origin[:100]!r}")
                 return problem(

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     #: who certifies public_url, where it is not the fleet's own CA: a PEM file, or system for what devices trust anyway
     public_ca: Path | None = None
 
+    #: the web console at /console
+    console: bool = True
     #: port where devices fetch blobs over HTTPS with their certificate, instead of over MQTT; not set: nowhere
     blob_port: Port | None = None
     #: address of that port that new join bundles name, where it is another than public_url's host and blob_port

@@ -18,6 +18,8 @@ from fleet.tables import tokens as token_rows
 
 COOKIE: Final = "__Host-edgefleet"
 CSRF: Final = "X-Edgefleet-Csrf"
+# A page that asks by itself says so with this header: nobody used the session.
+UNATTENDED: Final = "X-Edgefleet-Unattended"
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHANGE_FIRST: Final = "the password that was given to you has to be changed first"
 
@@ -94,7 +96,7 @@ def _by_session(request: Request, use: Services, cookie: str) -> Principal:
     except Unauthorised:
         use.attempts.failed(address(request), now)
         raise
-    if now - row.seen >= USED_EVERY_S:
+    if now - row.seen >= USED_EVERY_S and UNATTENDED not in request.headers:
         with use.mishaps.alone("last use of a session", row.name), use.database.write() as connection:
             sessions.seen(connection, now, row.hash)
     return Principal(

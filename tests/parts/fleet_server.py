@@ -74,6 +74,7 @@ def fleet_server(data: Folder, broker: Broker, *, program: str = "fleet", **sett
         "BROKER_PORT": str(broker.device_port),
         "BROKER_SERVICE_PORT": str(broker.service_port),
         "BROKER_PREFIX": broker.prefix,
+        "CONSOLE": "false",  # it takes a second at each start
         "INSECURE_DEMO_KEYS": "true",  # tests keep the owner's keys beside everything else
     } | {name.upper(): value for name, value in settings.items()}
     environment = os.environ | {f"EDGEFLEET_FLEET_{name}": value for name, value in given.items()}

@@ -80,6 +80,7 @@ PARTS = {
     "java": _installed("java", "default-jre-headless"),
     "mmdebstrap": _installed("mmdebstrap", "mmdebstrap"),
     "mosquitto": _installed("mosquitto", "mosquitto"),
+    "chromium": Part(lambda: program("chromium") is not None, "install Chromium: apt-get install chromium"),
     "postgres": Part(lambda: postgres_program("initdb") is not None, "install PostgreSQL: apt-get install postgresql"),
     "openssl": _installed("openssl", "openssl"),
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root"),

@@ -1,0 +1,175 @@
+"""What all pages share: where one is, the way to everywhere else, who looks, and what the API said when it refused."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from nicegui import ui
+
+from fleet.console.visit import Said, Visit
+
+# Where the console is. Links and navigation name what is below it: the library puts this before them.
+ROOT: Final = "/console"
+# How often a page that stays open asks again.
+LIVE_S: Final = 3.0
+
+
+class Place(NamedTuple):
+    """An entry of the menu: where it leads, its icon, and who sees it."""
+
+    title: str
+    path: str
+    icon: str
+    permission: str
+
+
+PLACES: Final = (
+    Place("Overview", "/", "space_dashboard", "device:read"),
+    Place("Devices", "/devices", "developer_board", "device:read"),
+    Place("Modules", "/modules", "inventory_2", "module:read"),
+    Place("Rollouts", "/rollouts", "rocket_launch", "rollout:read"),
+    Place("Endpoints", "/endpoints", "cloud", "endpoint:read"),
+    Place("Events", "/events", "notifications", "event:read"),
+    Place("Settings", "/settings", "settings", "token:read"),
+)
+
+
+def head(title: str) -> None:
+    """The title of the window, our styles, and the script that writes times in the viewer's zone."""
+    ui.page_title(f"{title} · edgefleet")
+    ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/console.css">')
+    ui.add_body_html(f'<script src="{ROOT}/static/console.js"></script>')
+
+
+@contextmanager
+def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[None]:
+    """A page's frame; the page is built inside.
+
+    Args:
+        visit: who looks.
+        title: what the page shows, as its heading.
+        at: the path of its entry in the menu.
+        command: how to get the same on the command line.
+    """
+    head(title)
+    ui.link("Skip to content", "#content").classes("ef-skip")
+    palette = _palette(visit)
+    with ui.left_drawer().props('breakpoint=900 width=208 role="navigation"').classes("ef-side") as drawer:
+        for place in PLACES:
+            if visit.may(place.permission):
+                with ui.link(target=place.path).classes("ef-place" + (" ef-here" if place.path == at else "")):
+                    ui.icon(place.icon).props("aria-hidden=true")
+                    ui.label(place.title)
+    with ui.header().classes("ef-top"):
+        ui.button(icon="menu", on_click=drawer.toggle).props('flat dense aria-label="Menu"').classes("ef-narrow")
+        ui.link("edgefleet", "/").classes("ef-name")
+        ui.space()
+        ui.button("Search", icon="search", on_click=palette).props('flat dense no-caps aria-label="Search, or press /"')
+        ui.button(icon="contrast").props('flat dense aria-label="Light or dark" data-theme-switch')
+        with ui.button(visit.name, icon="account_circle").props("flat dense no-caps"), ui.menu():
+            ui.menu_item("Change password", lambda: ui.navigate.to("/login/password"))
+            ui.menu_item("Log out", lambda: _log_out(visit))
+    with ui.element("main").classes("ef-main").props('id=content tabindex="-1"'):
+        with ui.row().classes("ef-head"):
+            ui.label(title).classes("ef-title").props('role="heading" aria-level="1"')
+            ui.space()
+            if command:
+                copied(command)
+        yield
+
+
+def copied(command: str) -> None:
+    """The same on the command line, to be copied."""
+    with ui.row().classes("ef-command"):
+        ui.label(command).classes("ef-mono")
+        ui.button(icon="content_copy").props(
+            f"flat dense size=sm aria-label='Copy as command' data-copy={json.dumps(command)}"
+        )
+
+
+def refused(said: Said) -> None:
+    """Tell what the API refused, or that nobody is logged in any more."""
+    if said.over:
+        over()
+    else:
+        ui.notification(said.words, type="negative", timeout=12, close_button="Close", multi_line=True)
+
+
+def over() -> None:
+    """The session is over: nothing on this page is true any more."""
+    with ui.dialog(value=True).props("persistent"), ui.card():
+        ui.label("Your session is over").classes("ef-title")
+        ui.label("What this page shows is as it was when it ended.")
+        ui.button("Log in again", on_click=ui.navigate.reload).props("no-caps")
+
+
+async def acting(work: Awaitable[object], done: str = "") -> bool:
+    """Do what somebody asked for; whether it was done. What was refused is told."""
+    try:
+        await work
+    except Said as said:
+        refused(said)
+        return False
+    if done:
+        ui.notify(done, type="positive")
+    return True
+
+
+async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) -> None:
+    """Fill the page, now and every few seconds; it stops when the session is over, and says so."""
+
+    async def again() -> None:
+        try:
+            await refresh()
+        except Said as said:
+            if said.over:
+                timer.deactivate()
+                over()
+            else:
+                refused(said)
+
+    timer = ui.timer(every_s, again, immediate=False)
+    await again()
+
+
+def _palette(visit: Visit) -> Callable[[], object]:
+    """Any page or thing by its name: Ctrl-K, or / where nothing is being typed."""
+    with ui.dialog().props("position=top") as dialog, ui.card().classes("ef-palette"):
+        asked = ui.input(placeholder="A page, device, module or rollout").props("autofocus outlined dense clearable")
+        found = ui.column().classes("ef-found")
+
+    def show() -> None:
+        wanted = (asked.value or "").strip().lower()
+        found.clear()
+        with found:
+            for place in PLACES:
+                if visit.may(place.permission) and wanted in place.title.lower():
+                    ui.link(place.title, place.path)
+            if wanted and visit.may("device:read"):
+                ui.link(f"Devices with “{wanted[:60]}”", f"/devices?search={quote(wanted[:60])}")
+            if wanted.isdigit() and visit.may("rollout:read"):
+                ui.link(f"Rollout {wanted[:12]}", f"/rollouts/{wanted[:12]}")
+
+    def first() -> None:
+        if links := list(found.default_slot.children):
+            ui.navigate.to(str(links[0].props["href"]))
+
+    asked.on_value_change(show)
+    asked.on("keydown.enter", first)
+    ui.keyboard(lambda key: _opens(key, dialog), ignore=["input", "textarea", "select"])
+    show()
+    return dialog.open
+
+
+def _opens(key: object, dialog: ui.dialog) -> None:
+    pressed = getattr(key, "action", None)
+    name, held = getattr(key, "key", None), getattr(key, "modifiers", None)
+    if pressed and pressed.keydown and (name == "/" or (name == "k" and held and (held.ctrl or held.meta))):
+        dialog.open()
+
+
+async def _log_out(visit: Visit) -> None:
+    if await acting(visit.ask("DELETE", "session")):
+        ui.navigate.to("/login")

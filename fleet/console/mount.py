@@ -1,0 +1,53 @@
+"""Puts the console under ``/console`` of the server's application."""
+
+import http
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from nicegui import app as console
+from nicegui import core, ui
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from fleet.console import pages, visit
+from fleet.console.guard import Guard
+
+PATH: Final = "/console"
+STATIC: Final = Path(__file__).parent / "static"
+# A page whose browser is away for so long is built anew when it comes back.
+_AWAY_S: Final = 30.0
+
+
+def mount(app: FastAPI) -> None:
+    """Add the console's pages, once in a process: the library has one application."""
+    visit.serve(app)
+    for page in pkgutil.iter_modules(pages.__path__):
+        importlib.import_module(f"{pages.__name__}.{page.name}")
+    console.add_static_files("/static", STATIC, max_cache_age=0)
+    # Pages of other sites are refused for the whole server (fleet/origin.py).
+    core.sio.eio.cors_allowed_origins = []
+    ui.run_with(
+        app,
+        title="edgefleet",
+        dark=None,
+        language="en-US",
+        mount_path=PATH,
+        reconnect_timeout=_AWAY_S,
+        binding_refresh_interval=None,
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    app.router.routes[-1].app = Guard(app.router.routes[-1].app)  # type: ignore[attr-defined]
+    app.add_route("/", _to_console)
+    app.add_route("/favicon.ico", _no_icon)
+
+
+def _to_console(_: Request) -> Response:
+    return RedirectResponse(f"{PATH}/")
+
+
+def _no_icon(_: Request) -> Response:
+    return Response(status_code=http.HTTPStatus.NO_CONTENT)

@@ -1,0 +1,70 @@
+"""Small things that pages are made of. Words are values, never HTML."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from nicegui import ui
+
+# States, by how they are shown: colour is never all that says it.
+LOOKS: Final = {
+    "good": ("online", "up", "committed", "done", "running", "ready", "ok", "succeeded"),
+    "warn": ("degraded", "updating", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
+    "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),
+}
+# Words of devices are shown so far.
+WORDS: Final = 500
+
+
+def look(state: str) -> str:
+    return next((name for name, states in LOOKS.items() if state in states), "calm")
+
+
+def state(word: str) -> ui.label:
+    """A state as a word with its colour."""
+    return ui.label(word[:WORDS]).classes(f"ef-state ef-{look(word)}")
+
+
+def moment(unix: float | None, absent: str = "never") -> ui.element:
+    """A time as the browser's zone has it, with how long ago; Unix seconds."""
+    if unix is None:
+        return ui.label(absent)
+    return ui.element("time").props(f"data-ts={float(unix)}")
+
+
+@contextmanager
+def panel(title: str, *, wide: bool = False) -> Iterator[ui.column]:
+    """A part of a page with a heading of its own."""
+    with ui.element("section").classes("ef-panel" + (" ef-wide" if wide else "")):
+        ui.label(title).classes("ef-panel-title").props('role="heading" aria-level="2"')
+        with ui.column().classes("ef-panel-body") as body:
+            yield body
+
+
+def figure(value: str, name: str, *, kind: str = "calm", to: str = "") -> None:
+    """One number, large, with what it counts."""
+    with (ui.link(target=to) if to else ui.element("div")).classes(f"ef-figure ef-{kind}"):
+        ui.label(value).classes("ef-figure-value")
+        ui.label(name).classes("ef-figure-name")
+
+
+def bar(parts: Sequence[tuple[str, int, str]]) -> None:
+    """Shares of a whole as one bar: name, number and look of each; the names stand beside it."""
+    whole = sum(count for _, count, _ in parts) or 1
+    said = ", ".join(f"{count} {name}" for name, count, _ in parts if count)
+    with ui.element("div").classes("ef-bar").props("role=img").props(f'aria-label="{said}"'):
+        for _, count, kind in parts:
+            if count:
+                ui.element("div").classes(f"ef-share ef-{kind}").style(f"width:{100 * count / whole:.3f}%")
+    with ui.row().classes("ef-legend"):
+        for name, count, kind in parts:
+            if count:
+                ui.label(f"{count} {name}").classes(f"ef-key ef-{kind}")
+
+
+def nothing(words: str, command: str = "") -> None:
+    """Why a list is empty, and how to fill it."""
+    with ui.column().classes("ef-nothing"):
+        ui.label(words)
+        if command:
+            ui.label(command).classes("ef-mono")

@@ -1,0 +1,71 @@
+// What the library has no component for: times in the viewer's zone, copying, the theme, and the forms that log in.
+(() => {
+  const ROOT = "/console", API = "/api/v1/session";
+  const steps = [[60, "s"], [3600, "min"], [86400, "h"], [Infinity, "d"]];
+  const size = { s: 1, min: 60, h: 3600, d: 86400 };
+
+  function distance(seconds) {
+    const [, unit] = steps.find(([below]) => Math.abs(seconds) < below);
+    const count = Math.round(Math.abs(seconds) / size[unit]);
+    return seconds >= 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
+  }
+
+  function write() {
+    const now = Date.now() / 1000;
+    for (const one of document.querySelectorAll("time[data-ts]")) {
+      const at = Number(one.dataset.ts), date = new Date(at * 1000);
+      const text = Number.isFinite(at) && at > 0 ? distance(now - at) : "never";
+      if (one.textContent !== text) one.textContent = text;
+      if (text !== "never") {
+        one.dateTime = date.toISOString();
+        one.title = date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+      }
+    }
+  }
+  setInterval(write, 1000);
+  new MutationObserver(() => requestAnimationFrame(write)).observe(document.documentElement, { childList: true, subtree: true });
+
+  const dark = () => localStorage.getItem("edgefleet-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const paint = () => window.Quasar?.Dark?.set(dark() === "dark");
+  addEventListener("load", () => setTimeout(paint));
+
+  async function sent(method, path, body, csrf) {
+    const headers = { "Content-Type": "application/json", ...(csrf && { "X-Edgefleet-Csrf": csrf }) };
+    const answer = await fetch(path, { method, headers, body: JSON.stringify(body), credentials: "same-origin" });
+    const said = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error([said.detail ?? "The server did not answer as it should.", said.remedy].filter(Boolean).join(". "));
+    return said;
+  }
+
+  addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.matches("[data-login], [data-password]")) return;
+    event.preventDefault();
+    const said = form.querySelector("[data-said]"), given = Object.fromEntries(new FormData(form));
+    said.textContent = "";
+    try {
+      if (form.matches("[data-login]")) {
+        const who = await sent("POST", API, given);
+        location.assign(who.must_change_password ? `${ROOT}/login/password` : form.dataset.next);
+      } else {
+        const { csrf } = await (await fetch(API, { credentials: "same-origin" })).json();
+        await sent("PUT", `${API}/password`, given, csrf);
+        location.assign(`${ROOT}/login`);
+      }
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  });
+
+  addEventListener("click", async (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      await navigator.clipboard.writeText(copy.dataset.copy);
+      window.Quasar?.Notify?.create({ message: "Copied", timeout: 1500 });
+    }
+    if (event.target.closest("[data-theme-switch]")) {
+      localStorage.setItem("edgefleet-theme", dark() === "dark" ? "light" : "dark");
+      paint();
+    }
+  });
+})();

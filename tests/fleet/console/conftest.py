@@ -1,0 +1,42 @@
+"""A real server with the console, an operator of it, and a real browser."""
+
+import time
+
+import pytest
+
+from fleet.people import operators, passwords
+from fleet.people.roles import Grant
+from fleet.settings import Settings
+from fleet.setup import opened
+from tests.parts.browser import browser
+from tests.parts.fleet_server import fleet_server, initialise
+from tests.parts.mosquitto import broker
+
+PASSWORD = "correct horse battery staple 9"
+
+
+def person(data, name, *roles):
+    """Add an operator to a server's data folder."""
+    database = opened(Settings(data=data.root))
+    hashed = passwords.Passwords().hashed(PASSWORD)
+    with database.write() as connection:
+        row = operators.add(connection, time.time(), name, [Grant(one) for one in roles], password=hashed, by="tests")
+        operators.set_password(connection, time.time(), operators.get(connection, name), hashed, given=False, by=name)
+    database.close()
+    return row
+
+
+@pytest.fixture(scope="package")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A running server that nobody has used yet, with an admin named admin."""
+    folder = tmp_path_factory.mktemp("console")
+    data = initialise(folder / "data")
+    person(data, "admin", "admin")
+    with broker(folder / "broker", data) as running, fleet_server(data, running, console="true") as started:
+        yield started

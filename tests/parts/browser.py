@@ -1,0 +1,52 @@
+"""A real browser: Debian's Chromium, driven by Playwright."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.parts.pace import stretched
+from tests.parts.presence import program
+
+WITHIN_MS = stretched(15) * 1000
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium without a window, until the end of the context."""
+    with sync_playwright() as playwright:
+        # As root it cannot have its sandbox.
+        started = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+@contextmanager
+def opened(running: Browser, url: str, *, expected: str = "", **context: object) -> Iterator[Page]:
+    """A page of a fresh profile at the server's address, whose certificate it believes.
+
+    It may log no error but those with the words ``expected``.
+    """
+    made = running.new_context(base_url=url, ignore_https_errors=True, **context)
+    made.set_default_timeout(WITHIN_MS)
+    page = made.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text} {message.location['url']}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    try:
+        yield page
+        wrong = [one for one in said if one.startswith(("error", "warning")) and not (expected and expected in one)]
+        assert not wrong, wrong
+    finally:
+        made.close()
+
+
+def log_in(page: Page, name: str, password: str, at: str = "/console/") -> None:
+    """Through the form, as a person does; ends at ``at``."""
+    page.goto(f"/console/login?next={at}")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(f"**{at}")
