@@ -23,7 +23,8 @@ NOT_IN = {
     "broker": SERVER | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
     "client": SERVER - {"pydantic"} | WIRE | CONVERT | {"onnxruntime", "aiohttp", "uvicorn"},
     "export": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "uvicorn"},
-    "fleet": MODEL | {"typer", "rich", "aiohttp"},
+    # the console's library brings aiohttp
+    "fleet": MODEL | {"typer", "rich"},
     "grpc": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp", "tritonclient"},
     "hsm": SERVER | WIRE | TRUST | WEB | MODEL | {"typer", "rich", "aiohttp"},
     # its client brings aiohttp, requests and pydantic

@@ -82,6 +82,11 @@ RULES = [
         "(agent|hardware|modules|fleet/(?!client/)).*", ("fleet.client",), "the client is on the other side of the API"
     ),
     Rule(
+        r"fleet/console/(?!mount\.py).*",
+        ("fleet.app", "fleet.api", "fleet.db", "fleet.tables", "fleet.services", "fleet.devices", "fleet.rollouts"),
+        "a page knows the fleet by the API alone, with the rights of whoever looks",
+    ),
+    Rule(
         "fleet/client/.*",
         ("fleet.app", "fleet.db", "fleet.tables", "fleet.api", "fleet.rollouts", "fleet.broker", "fleet.publisher"),
         "edgefleet[client] has no server in it",
