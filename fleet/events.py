@@ -31,9 +31,24 @@ def record_each(connection: Connection, at: float, kind: str, said: Iterable[tup
         connection.execute(insert(events), rows)
 
 
-def newest(connection: Connection, scope: Scope = EVERYTHING, *, limit: int = 200) -> list[dict[str, object]]:
-    """The newest events first; of a bounded scope those of its devices."""
+def newest(
+    connection: Connection,
+    scope: Scope = EVERYTHING,
+    *,
+    limit: int = 200,
+    kind: str = "",
+    device: str = "",
+    before: int = 0,
+) -> list[dict[str, object]]:
+    """The newest events first; of a bounded scope those of its devices. Of a kind, of a device, or before one."""
     mine = true() if scope.unlimited else events.c.device.is_not(None) & scope.of_device(events.c.device)
-    rows = connection.execute(select(events).where(mine).order_by(events.c.id.desc()).limit(limit))
-    shown = ("at", "kind", "device", "message", "by")
+    asked = select(events).where(mine).order_by(events.c.id.desc()).limit(limit)
+    if kind:
+        asked = asked.where(events.c.kind == kind)
+    if device:
+        asked = asked.where(events.c.device == device)
+    if before:
+        asked = asked.where(events.c.id < before)
+    rows = connection.execute(asked)
+    shown = ("id", "at", "kind", "device", "message", "by")
     return [{name: getattr(row, name) for name in shown} for row in rows]

@@ -279,9 +279,10 @@ class Fleet(Exchange):
         """An answer about batch jobs, which ``batch_jobs.py`` reads."""
         return self._decode(self._call(method, f"{_V1}/batch-jobs{path}", json=body), Any)
 
-    def events(self, *, limit: int) -> list[Happening]:
-        """The newest first."""
-        return self._decode(self._call("GET", f"{_V1}/events", params={"limit": limit}), list[Happening])
+    def events(self, *, limit: int, kind: str = "", device: str = "") -> list[Happening]:
+        """The newest first; of a kind, or of a device."""
+        asked = {"limit": limit, "kind": kind, "device": device}
+        return self._decode(self._call("GET", f"{_V1}/events", params=asked), list[Happening])
 
     def audit(self, *, limit: int, by: str = "", action: str = "") -> list[Entry]:
         """The newest rows of the audit log first."""

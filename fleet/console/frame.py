@@ -1,6 +1,5 @@
 """What all pages share: where one is, the way to everywhere else, who looks, and what the API said when it refused."""
 
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -8,10 +7,9 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from fleet.console import parts
 from fleet.console.visit import Said, Visit
 
-# Where the console is. Links and navigation name what is below it: the library puts this before them.
-ROOT: Final = "/console"
 # How often a page that stays open asks again.
 LIVE_S: Final = 3.0
 
@@ -38,8 +36,8 @@ PLACES: Final = (
 def head(title: str) -> None:
     """The title of the window, our styles, and the script that writes times in the viewer's zone."""
     ui.page_title(f"{title} · edgefleet")
-    ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/console.css">')
-    ui.add_body_html(f'<script src="{ROOT}/static/console.js"></script>')
+    ui.add_head_html(f'<link rel="stylesheet" href="{parts.ROOT}/static/console.css">')
+    ui.add_body_html(f'<script src="{parts.ROOT}/static/console.js"></script>')
 
 
 @contextmanager
@@ -75,17 +73,8 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
             ui.label(title).classes("ef-title").props('role="heading" aria-level="1"')
             ui.space()
             if command:
-                copied(command)
+                parts.command(command)
         yield
-
-
-def copied(command: str) -> None:
-    """The same on the command line, to be copied."""
-    with ui.row().classes("ef-command"):
-        ui.label(command).classes("ef-mono")
-        ui.button(icon="content_copy").props(
-            f"flat dense size=sm aria-label='Copy as command' data-copy={json.dumps(command)}"
-        )
 
 
 def refused(said: Said) -> None:
@@ -114,6 +103,17 @@ async def acting(work: Awaitable[object], done: str = "") -> bool:
     if done:
         ui.notify(done, type="positive")
     return True
+
+
+async def asks(question: str, consequence: str, yes: str) -> bool:
+    """Whether somebody wants it, now that they know what will happen."""
+    with ui.dialog() as dialog, ui.card():
+        ui.label(question).classes("ef-title")
+        ui.label(consequence)
+        with ui.row():
+            ui.button(yes, on_click=lambda: dialog.submit(True)).props("no-caps color=negative")  # noqa: FBT003
+            ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")  # noqa: FBT003
+    return bool(await dialog)
 
 
 async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 from nicegui import ui
 
+# Where the console is. Links and navigation name what is below it: the library puts this before them.
+ROOT: Final = "/console"
 # States, by how they are shown: colour is never all that says it.
 LOOKS: Final = {
     "good": ("online", "up", "committed", "done", "running", "ready", "ok", "succeeded"),
@@ -60,6 +62,54 @@ def bar(parts: Sequence[tuple[str, int, str]]) -> None:
         for name, count, kind in parts:
             if count:
                 ui.label(f"{count} {name}").classes(f"ef-key ef-{kind}")
+
+
+def command(words: str) -> None:
+    """The same on the command line, to be copied."""
+    with ui.row().classes("ef-command"):
+        ui.label(words).classes("ef-mono")
+        button = ui.button(icon="content_copy").props("flat dense size=sm aria-label='Copy as command'")
+        button.props["data-copy"] = words
+
+
+class Column(NamedTuple):
+    """Of a table: the field of its rows, its heading, and how it is shown.
+
+    *text* as it is, *time* in the viewer's zone (Unix seconds, None: never), *state* with its colour (the row's
+    ``FIELD_look``), *link* to the row's ``FIELD_to``, which is a path of the console.
+    """
+
+    field: str
+    heading: str
+    shown: Literal["text", "time", "state", "link"] = "text"
+
+
+# What the browser fills in: fields are ours, values are never part of it.
+_CELLS: Final = {
+    "time": '<q-td :props="props"><time :data-ts="props.value ?? 0"></time></q-td>',
+    "state": """<q-td :props="props">
+        <span :class="`ef-state ef-${props.row.FIELD_look}`">{{ props.value }}</span></q-td>""",
+    "link": f"""<q-td :props="props"><a :href="'{ROOT}' + props.row.FIELD_to">{{{{ props.value }}}}</a></q-td>""",
+}
+
+
+def table(columns: Sequence[Column], key: str) -> ui.table:
+    """An empty table; whoever fills it sets its rows and updates it."""
+    described = [
+        {"name": one.field, "field": one.field, "label": one.heading, "align": "left", "sortable": True}
+        for one in columns
+    ]
+    made = ui.table(columns=described, rows=[], row_key=key, pagination=50).classes("ef-table").props("flat dense")
+    for one in columns:
+        if one.shown != "text":
+            made.add_slot(f"body-cell-{one.field}", _CELLS[one.shown].replace("FIELD", one.field))
+    return made
+
+
+def fill(made: ui.table, rows: Sequence[dict[str, Any]]) -> None:
+    """Other rows, where they are others."""
+    if made.rows != list(rows):
+        made.rows = list(rows)
 
 
 def nothing(words: str, command: str = "") -> None:

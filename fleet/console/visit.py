@@ -83,7 +83,7 @@ class Visit:
         return await self.ask("GET", path, unattended=unattended, params=_given(query))
 
     async def ask(self, method: str, path: str, *, unattended: bool = False, **more: Any) -> Any:
-        """Send any request below ``/api/v1/``; more is as httpx takes it.
+        """Send any request; a path without a slash before it is below ``/api/v1/``. More is as httpx takes it.
 
         Raises:
             Said: it refused.
@@ -91,7 +91,8 @@ class Visit:
         headers = {"Cookie": f"{COOKIE}={self._session}", CSRF: csrf_of(self._session)} | more.pop("headers", {})
         if unattended:
             headers[UNATTENDED] = "1"
-        answer = await self._http.request(method, f"/api/v1/{path}", headers=headers, **more)
+        there = path if path.startswith("/") else f"/api/v1/{path}"
+        answer = await self._http.request(method, there, headers=headers, **more)
         kind = answer.headers.get("content-type", "")
         if answer.is_error:
             raise Said(answer.status_code, answer.json() if "json" in kind else {})

@@ -15,11 +15,13 @@ app = typer.Typer()
 def events(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 50,
     *,
+    kind: Annotated[str, typer.Option(help="Only of this kind, as WHAT shows it.")] = "",
+    device: Annotated[str, typer.Option(help="Only of this device.")] = "",
     as_json: Json = False,
 ) -> None:
     """Show what happened that somebody should look at: who joined, what was refused, what was forged."""
     with Fleet(config.load()) as fleet:
-        found = fleet.events(limit=limit)
+        found = fleet.events(limit=limit, kind=kind, device=device)
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(

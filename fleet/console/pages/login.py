@@ -3,7 +3,8 @@
 from nicegui import ui
 
 from fleet.console import visit
-from fleet.console.frame import ROOT, head
+from fleet.console.frame import head
+from fleet.console.parts import ROOT
 
 
 @ui.page("/login")

@@ -1,0 +1,198 @@
+"""Endpoints in the cloud: where they answer, how requests are shared, their keys and logs; and where they live."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from nicegui import ui
+
+from fleet.console import parts
+from fleet.console.frame import acting, asks, frame, live, refused
+from fleet.console.visit import Said, Visit, page
+
+_EVERY = (
+    parts.Column("name", "Name", "link"),
+    parts.Column("state", "State", "state"),
+    parts.Column("why", "Why"),
+    parts.Column("modules", "Serves"),
+    parts.Column("target", "Where"),
+    parts.Column("url", "Address"),
+)
+_TARGETS = (
+    parts.Column("name", "Name"),
+    parts.Column("kind", "Kind"),
+    parts.Column("endpoints", "Endpoints"),
+)
+_LINES = 200
+
+
+@page("/endpoints")
+async def every(visit: Visit) -> None:
+    with frame(visit, "Endpoints", at="/endpoints", command="edgefleet endpoints list"):
+        table = parts.table(_EVERY, "name")
+        empty = ui.column()
+        with empty:
+            parts.nothing(
+                "No endpoint yet. Attach a place where one can live, and deploy a signed module there.",
+                "edgefleet endpoints deploy NAME MODULE --target TARGET",
+            )
+        if visit.may("target:read"):
+            with parts.panel("Targets"):
+                places = parts.table(_TARGETS, "name")
+
+    async def refresh() -> None:
+        found = await visit.get("endpoints", unattended=True)
+        empty.set_visibility(not found)
+        table.set_visibility(bool(found))
+        parts.fill(table, [_row(one) for one in found])
+        if visit.may("target:read"):
+            parts.fill(places, [_place(one) for one in await visit.get("targets", unattended=True)])
+
+    await live(refresh)
+
+
+@page("/endpoints/{name}")
+async def one(visit: Visit, name: str) -> None:
+    await _One(visit, name).show()
+
+
+class _One:
+    """One endpoint's page."""
+
+    def __init__(self, visit: Visit, name: str) -> None:
+        self._visit, self._name = visit, name
+        self._path = f"endpoints/{quote(name, safe='')}"
+        self._found: dict[str, Any] = {}
+        # What is written anew when the endpoint has changed, by what writes it.
+        self._places: dict[Callable[[dict[str, Any]], None], ui.element] = {}
+
+    async def show(self) -> None:
+        may = self._visit.may
+        with frame(self._visit, self._name, at="/endpoints", command=f"edgefleet endpoints show {self._name}"):
+            self._places[_state] = ui.row().classes("ef-line")
+            for title, write in (("Requests go to", _shares), ("Address", _address), ("Settings", _settings)):
+                with parts.panel(title, wide=True):
+                    self._places[write] = ui.column().classes("ef-rows")
+            if may("endpoint:key"):
+                _keys(self._visit, self._path)
+            if may("endpoint:log"):
+                _logs(self._visit, self._path)
+            if may("endpoint:write"):
+                ui.button("Remove", icon="delete", on_click=self._remove).props("outline no-caps color=negative")
+        await live(self._refresh)
+
+    async def _refresh(self) -> None:
+        found = await self._visit.get(self._path, unattended=True)
+        if found == self._found:
+            return
+        self._found = found
+        for write, place in self._places.items():
+            place.clear()
+            with place:
+                write(found)
+
+    async def _remove(self) -> None:
+        said = f"Nobody answers at {self._name} any more. Devices that fall back to it are alone."
+        sure = await asks(f"Remove the endpoint {self._name}?", said, "Remove")
+        if sure and await acting(self._visit.ask("DELETE", self._path), "It is being removed"):
+            ui.navigate.to("/endpoints")
+
+
+def _state(found: dict[str, Any]) -> None:
+    parts.state(found["state"])
+    ui.label(found["why"][: parts.WORDS]).classes("ef-soft")
+
+
+def _settings(found: dict[str, Any]) -> None:
+    for key, value in sorted(found["settings"].items()):
+        if value not in (None, "", [], {}, False):
+            with ui.row().classes("ef-line"):
+                ui.label(key).classes("ef-soft")
+                ui.label(str(value)[: parts.WORDS]).classes("ef-mono")
+
+
+def _row(one: dict[str, Any]) -> dict[str, Any]:
+    served = (f"{found['module']} {found['weight']} %" for found in one["versions"].values() if found["weight"])
+    return {name: one[name] for name in ("name", "state", "target", "url")} | {
+        "why": one["why"][: parts.WORDS],
+        "name_to": f"/endpoints/{quote(one['name'], safe='')}",
+        "state_look": parts.look(one["state"]),
+        "modules": ", ".join(served),
+    }
+
+
+def _place(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: one.get(name, "") for name in ("name", "kind", "endpoints")}
+
+
+def _shares(found: dict[str, Any]) -> None:
+    looks = ("good", "calm", "warn")
+    ordered = sorted(found["versions"].items(), key=lambda one: -one[1]["weight"])
+    parts.bar([(f"% {name}", one["weight"], looks[at % 3]) for at, (name, one) in enumerate(ordered)])
+    for name, one in ordered:
+        with ui.row().classes("ef-line"):
+            ui.label(name + (" (default)" if name == found["default"] else ""))
+            ui.label(one["module"]).classes("ef-mono")
+            ready = f"{one['ready']} of {one['replicas']} ready"
+            ui.label(ready).classes("ef-state ef-" + ("good" if one["ready"] >= one["replicas"] else "warn"))
+            ui.label(one["provider"]).classes("ef-soft")
+
+
+def _address(found: dict[str, Any]) -> None:
+    if found["url"]:
+        ui.label(found["url"]).classes("ef-mono")
+        ui.label(found["swagger_url"]).classes("ef-mono ef-soft")
+    else:
+        ui.label("Nobody answers yet.").classes("ef-soft")
+
+
+def _keys(visit: Visit, endpoint: str) -> None:
+    """Shown on demand alone: they are in nobody's screenshot unasked."""
+    path = f"{endpoint}/keys"
+
+    async def show() -> None:
+        try:
+            _told(await visit.get(path))
+        except Said as said:
+            refused(said)
+
+    async def change(which: str) -> None:
+        told = f"Who comes with the {which} key is let in no more. The other key stays."
+        if await asks(f"Make a new {which} key?", told, "Make a new key"):
+            try:
+                _told(await visit.ask("POST", path, json={"which": which}))
+            except Said as said:
+                refused(said)
+
+    def _told(keys: dict[str, str]) -> None:
+        shown.clear()
+        with shown:
+            for which, key in keys.items():
+                with ui.row().classes("ef-line"):
+                    ui.label(which).classes("ef-soft")
+                    ui.label(key).classes("ef-mono")
+
+    with parts.panel("Keys", wide=True):
+        shown = ui.column().classes("ef-rows")
+        with ui.row():
+            ui.button("Show", on_click=show).props("flat no-caps")
+            ui.button("New primary", on_click=lambda: change("primary")).props("flat no-caps")
+            ui.button("New secondary", on_click=lambda: change("secondary")).props("flat no-caps")
+
+
+def _logs(visit: Visit, endpoint: str) -> None:
+    async def show() -> None:
+        try:
+            found = await visit.get(f"{endpoint}/logs", lines=_LINES)
+        except Said as said:
+            refused(said)
+            return
+        lines.clear()
+        with lines:
+            for who, text in found.items():
+                ui.label(who).classes("ef-soft")
+                ui.label(text).classes("ef-mono ef-log").props("tabindex=0")
+
+    with parts.panel("Logs", wide=True):
+        ui.button("Fetch the last lines", on_click=show).props("flat no-caps")
+        lines = ui.column().classes("ef-rows")
