@@ -118,6 +118,8 @@ def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
     times = _times(rollout, demo.device)
     console.print("  on the device: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items()))
     console.print(f"\n  gateway  http://{HOST}:{demo.gateway_port}/digits/score\n  fleet    {url}")
+    console.print(f"  console  {url}/console/  as admin, with the password {demo.password.read_text().strip()}")
+    console.print("           (your browser does not know this fleet's authority, and says so)")
     console.print(f"  logs     {demo.folder / 'logs'}")
     if prediction != sample["digit"]:
         raise Failed(f"step failed: score a digit\nit is a {sample['digit']}, the answer was {prediction}")

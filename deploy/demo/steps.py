@@ -36,6 +36,7 @@ class Demo:
         self.folder = folder
         self.data = folder / "fleet"
         self.state = folder / "device"
+        self.password = folder / "password"
         self.runtime = folder / "run"
         if len(str(self.runtime)) > _MAX_RUNTIME:
             self.runtime = Path(tempfile.mkdtemp(prefix="edgefleet-demo-"))
@@ -83,7 +84,8 @@ class Demo:
 
     def make_fleet(self) -> None:
         self.state.mkdir(parents=True)
-        run(python("-m", "fleet", "init", "--data", str(self.data), "--name", HOST))
+        password = ["--password-file", str(self.password)]
+        run(python("-m", "fleet", "init", "--data", str(self.data), "--name", HOST, *password))
 
     def start_server(self, broker: brokers.Broker) -> str:
         ready = self.folder / "fleet-ready"
