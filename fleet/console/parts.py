@@ -89,20 +89,31 @@ _CELLS: Final = {
     "time": '<q-td :props="props"><time :data-ts="props.value ?? 0"></time></q-td>',
     "state": """<q-td :props="props">
         <span :class="`ef-state ef-${props.row.FIELD_look}`">{{ props.value }}</span></q-td>""",
-    "link": f"""<q-td :props="props"><a :href="'{ROOT}' + props.row.FIELD_to">{{{{ props.value }}}}</a></q-td>""",
+    "link": f"""<q-td :props="props"><a v-if="props.value" :href="'{ROOT}' + props.row.FIELD_to">
+        {{{{ props.value }}}}</a></q-td>""",
 }
 
 
-def table(columns: Sequence[Column], key: str) -> ui.table:
-    """An empty table; whoever fills it sets its rows and updates it."""
+def table(columns: Sequence[Column], key: str, *, empty: str = "Nothing here yet") -> ui.table:
+    """An empty table, to be filled with :func:`fill`; ``empty`` is what it says until then."""
     described = [
         {"name": one.field, "field": one.field, "label": one.heading, "align": "left", "sortable": True}
         for one in columns
     ]
     made = ui.table(columns=described, rows=[], row_key=key, pagination=50).classes("ef-table").props("flat dense")
+    made.props["no-data-label"] = empty
     for one in columns:
         if one.shown != "text":
             made.add_slot(f"body-cell-{one.field}", _CELLS[one.shown].replace("FIELD", one.field))
+    return made
+
+
+def choosing(made: ui.table, kind: Literal["single", "multiple"]) -> ui.table:
+    """The same table, whose rows can be chosen."""
+    made.selection = kind
+    box = '<q-checkbox v-model="props.selected" dense aria-label="Choose" />'
+    made.add_slot("body-selection", box)
+    made.add_slot("header-selection", box.replace("Choose", "Choose all"))
     return made
 
 

@@ -38,7 +38,7 @@ async def every(visit: Visit) -> None:
             )
         if visit.may("target:read"):
             with parts.panel("Targets"):
-                places = parts.table(_TARGETS, "name")
+                places = parts.table(_TARGETS, "name", empty="No target yet: edgefleet targets attach")
 
     async def refresh() -> None:
         found = await visit.get("endpoints", unattended=True)

@@ -46,7 +46,7 @@ async def settings(visit: Visit) -> None:
                 parts.command("edgefleet operators add NAME --role operator")
         if visit.may("token:read"):
             with parts.panel("Tokens", wide=True):
-                tokens = parts.table(_TOKENS, "id").props("selection=single")
+                tokens = parts.choosing(parts.table(_TOKENS, "id"), "single")
                 tables.append(("tokens", tokens, _token))
                 if visit.may("token:write"):
                     with ui.row():

@@ -23,7 +23,12 @@
     }
   }
   setInterval(write, 1000);
-  new MutationObserver(() => requestAnimationFrame(write)).observe(document.documentElement, { childList: true, subtree: true });
+
+  // What scrolls can be reached by the keyboard.
+  function reachable() {
+    for (const one of document.querySelectorAll(".q-table__middle.scroll:not([tabindex])")) one.tabIndex = 0;
+  }
+  new MutationObserver(() => requestAnimationFrame(() => { write(); reachable(); })).observe(document.documentElement, { childList: true, subtree: true });
 
   const dark = () => localStorage.getItem("edgefleet-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const paint = () => window.Quasar?.Dark?.set(dark() === "dark");
