@@ -33,7 +33,8 @@ def aged(folder):
 
 def test_what_a_killed_run_left_goes_at_the_next_start(temporary):
     """Not while it is young: its maker may be about to lock it."""
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)})
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, env=environment, check=False)
     assert done.returncode == -9
     (left,) = temporary.iterdir()
     place.sweep()
