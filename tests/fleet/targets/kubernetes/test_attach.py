@@ -98,9 +98,9 @@ async def test_a_batch_job_in_a_namespace_gets_done(cloud, simulated):
         answer = await cloud.ask("POST", JOBS, json=asked)
         assert answer.status_code == 201, answer.text
         async with asyncio.timeout(60):
-            while (found := (await cloud.ask("GET", f"{JOBS}/night")).json())["state"] != "done":
+            while (found := (await cloud.ask("GET", f"{JOBS}/night")).json())["state"] != "done":  # noqa: ASYNC110 - another task's row
                 await asyncio.sleep(0.2)
-            while simulated.objects("Job", "models") or simulated.objects("Secret", "models"):
+            while simulated.objects("Job", "models") or simulated.objects("Secret", "models"):  # noqa: ASYNC110 - a cluster's
                 await asyncio.sleep(0.2)
     assert (found["items"], found["answered"], found["set_aside"], found["starts"]) == (3, 2, 1, 1)
     assert found["outputs"] == "answers/night"

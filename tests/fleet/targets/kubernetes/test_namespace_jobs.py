@@ -286,8 +286,9 @@ def test_logs_are_its_newest_pods(batch):
     batch.cluster.images.works(container="content")
     batch.cluster.images.behave(container="batch", log=f"one\n{HALF}\ntwo\nthree")
     passes(batch, wish(), "running", seconds=10)
-    (text,) = batch.target.job_logs("night", lines=2).values()
-    assert text == "two\nthree"
+    (text,) = batch.target.job_logs("night", lines=3).values()
+    assert text == "one\ntwo\nthree"
+    assert batch.target.job_logs("night", lines=1) == {pods(batch)[-1]["metadata"]["name"]: "three"}
 
 
 def test_another_namespace_of_the_name_is_not_taken_for_it(batch):
