@@ -31,6 +31,7 @@ _LINES: Final = 60
 _LOOKED_AT: Final = 300
 _MOST: Final = 64 << 10
 _WORDS: Final = 700
+_OVER: Final = frozenset({"Failed", "Succeeded"})
 
 
 class _Found(NamedTuple):
@@ -77,7 +78,7 @@ class Jobs:
             return JobStanding(starts=job.starts, why="what is left of it from before ends first")
         if mine is None or not _over(mine):
             mine = self._make(names, job, found, body)
-        return self._standing(job, runtime, mine, found.pods)
+        return self._standing(job, runtime, mine, _of(mine, found.pods))
 
     def logs(self, name: Slug, *, lines: int) -> dict[str, str]:
         """The last lines of its newest pod, by that pod's name, without what it says of how far it is."""
@@ -114,7 +115,9 @@ class Jobs:
         for one in left:
             self._api.delete(one, "Job")
         ending = mine is not None and bool(mine["metadata"].get("deletionTimestamp"))
-        return bool(left) or ending or (mine is None and bool(found.pods))
+        others = [one for one in found.pods if mine is None or one not in _of(mine, found.pods)]
+        # One that has ended and that somebody keeps is in nobody's way.
+        return bool(left) or ending or any(_phase(one) not in _OVER for one in others)
 
     def _standing(
         self, job: Job, runtime: Runtime, mine: dict[str, Any], seen: Sequence[dict[str, Any]]
@@ -206,6 +209,13 @@ def _around(names: JobNames, attached: Attached, told: Content) -> list[dict[str
         front.account(names.whole, names.of("account")),
         front.policy(names.whole, names.of("job"), egress=front.to_the_server(attached)),
         content.secret(names.content, names.of("content"), told),
+    ]
+
+
+def _of(job: Mapping[str, Any], every: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    uid = job["metadata"]["uid"]
+    return [
+        one for one in every if any(owner.get("uid") == uid for owner in one["metadata"].get("ownerReferences", ()))
     ]
 
 

@@ -258,6 +258,21 @@ def test_what_was_there_before_ends_first(batch, more):
     assert old["metadata"]["name"] not in {one["metadata"]["name"] for one in batch.of("Job")}
 
 
+def test_an_ended_pod_that_somebody_keeps_is_in_nobodys_way(batch):
+    """Its Job was deleted without it: another one is made, and only that one's pods say how it stands."""
+    batch.cluster.images.crashes(container="batch", code=4, message="of before")
+    batch.target.bring_job(wish())
+    batch.cluster.step(5)
+    (old,), (pod,) = batch.of("Job"), pods(batch)
+    assert pod["status"]["phase"] == "Failed"
+    batch.cluster.api.delete(kinds.JOB, "models", old["metadata"]["name"], {"propagationPolicy": "Orphan"})
+    batch.cluster.step()
+    batch.cluster.images.ends(container="batch", message=DONE)
+    stands = passes(batch, wish(), "done")
+    assert (stands.answered, stands.why) == (7, "")
+    assert pod["metadata"]["name"] in {one["metadata"]["name"] for one in pods(batch)}
+
+
 def test_cancelled_it_leaves_nothing_and_touches_nothing_else(batch):
     """An endpoint of its name, and another fleet's job of its name, go on."""
     batch.settle(wanted(name="night"))
@@ -288,7 +303,8 @@ def test_logs_are_its_newest_pods(batch):
     passes(batch, wish(), "running", seconds=10)
     (text,) = batch.target.job_logs("night", lines=3).values()
     assert text == "one\ntwo\nthree"
-    assert batch.target.job_logs("night", lines=1) == {pods(batch)[-1]["metadata"]["name"]: "three"}
+    newest = max(pods(batch), key=lambda one: one["metadata"]["creationTimestamp"])
+    assert batch.target.job_logs("night", lines=1) == {newest["metadata"]["name"]: "three"}
 
 
 def test_another_namespace_of_the_name_is_not_taken_for_it(batch):
