@@ -46,6 +46,7 @@ def passes(batch, job, state, most=40, seconds=1.0):
         stands = batch.target.bring_job(msgspec.structs.replace(job, starts=stands.starts))
         if stands.state == state:
             return stands
+        assert stands.state not in {"done", "failed"}, stands  # the duty asks for no more then
         batch.cluster.step(seconds=seconds)
     raise AssertionError(f"not {state} after {most} passes: {stands}")
 
