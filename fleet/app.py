@@ -317,7 +317,7 @@ def _build(
         ),
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
-        bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, attached=targets, mishaps=mishaps),
+        bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, targets=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )

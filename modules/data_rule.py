@@ -36,7 +36,7 @@ class DataRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Raises:
             Invalid: they may not.
         """
-        if self.regions is None or region in self.regions:
+        if self.allows(region):
             return
         if not self.regions:
             raise Invalid(
@@ -50,3 +50,7 @@ class DataRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             element="fallback",
             remedy="name an endpoint in one of these regions",
         )
+
+    def allows(self, region: str) -> bool:
+        """Whether the data may go to this region; empty: nobody says which it is."""
+        return self.regions is None or region in self.regions

@@ -155,8 +155,8 @@ def check_places(connection: Connection, name: str, inputs: str, outputs: str) -
                 element=place[:100] or "place",
                 remedy=f"use one of: {', '.join(filter(None, known)) or 'none'}; or attach it with --batch-place",
             )
-    if inputs == outputs:
-        raise Invalid("inputs and outputs are the same place", element=inputs, remedy="name two")
+    if f"{outputs}/".startswith(f"{inputs}/"):
+        raise Invalid("the outputs lie in the inputs", element=outputs, remedy="name two places")
 
 
 def _living_on(connection: Connection, target: str) -> list[str]:

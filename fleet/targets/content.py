@@ -21,8 +21,9 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.refusals import Busy, Missing, Unauthorised
 from fleet.registry import Registry
-from fleet.targets.contract import Module
+from fleet.targets.contract import Job, Module
 from fleet.targets.endpoints import REMOVING, Endpoints, wish_of
+from fleet.targets.jobs import ACTIVE, BatchJobs
 from modules import access_tokens
 from modules.errors import BadSettings, Untrusted
 from modules.names import Digest, ModuleRef, Slug, metadata_role
@@ -30,6 +31,7 @@ from modules.protocol.content import Content, RoleSeen
 from modules.trust import roles
 
 _PATH: Final = "/api/v1/content"  # fleet/api/content.py
+_JOBS_PATH: Final = "/api/v1/batch-content"
 # A Secret is written anew when half of it is over: a cluster that cannot be reached for a day harms nobody.
 LIFE_S: Final = 2 * 86400
 _HALF: Final = LIFE_S // 2
@@ -44,24 +46,24 @@ class Places:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken: Counter[Slug] = Counter()
+        self._taken: Counter[str] = Counter()
 
-    def take(self, endpoint: Slug) -> None:
+    def take(self, whose: str) -> None:
         """One more.
 
         Raises:
             Busy: there are as many as may be.
         """
         with self._lock:
-            if self._taken[endpoint] >= OF_ONE or self._taken.total() >= OF_ALL:
+            if self._taken[whose] >= OF_ONE or self._taken.total() >= OF_ALL:
                 raise Busy("as many blobs as may be are on their way", element="content", remedy="ask again")
-            self._taken[endpoint] += 1
+            self._taken[whose] += 1
 
-    def give_back(self, endpoint: Slug) -> None:
+    def give_back(self, whose: str) -> None:
         with self._lock:
-            self._taken[endpoint] -= 1
-            if not self._taken[endpoint]:
-                del self._taken[endpoint]
+            self._taken[whose] -= 1
+            if not self._taken[whose]:
+                del self._taken[whose]
 
 
 class Contents:
@@ -110,6 +112,41 @@ class Contents:
             BadSettings: pods cannot reach this server by TLS.
             Conflict: the fleet has no root of trust.
         """
+        return self._written(
+            f"{_PATH}/{endpoint}/{module.digest}",
+            _secret(token_secret, endpoint, module.digest),
+            module,
+            keys=keys,
+            url=url,
+            room_bytes=room_bytes,
+            within_s=within_s,
+        )
+
+    def of_job(self, job: Job, *, url: str = "", room_bytes: int = 0, within_s: float = 300.0) -> Content:
+        """What stands in the Secret of a batch job's pods, now; as :meth:`of`."""
+        secret = self._wished.secret_of_job(job.mark)
+        return self._written(
+            f"{_JOBS_PATH}/{job.name}/{job.module.digest}",
+            _secret_of_job(secret, job.name, job.module.digest),
+            job.module,
+            # Nobody is to ask its scoring servers, which listen at no port.
+            keys=(hmac.new(secret, b"key 1", hashlib.sha256).hexdigest(),),
+            url=url,
+            room_bytes=room_bytes,
+            within_s=within_s,
+        )
+
+    def _written(
+        self,
+        path: str,
+        secret: bytes,
+        module: Module,
+        *,
+        keys: tuple[str, ...],
+        url: str,
+        room_bytes: int,
+        within_s: float,
+    ) -> Content:
         at = (url or self._url).rstrip("/")
         if not at.startswith("https://"):
             raise BadSettings(
@@ -120,9 +157,9 @@ class Contents:
             root, _ = metadata_files.founded(connection)
             seen = dict(_seen(connection, root, module.manifest.ref))
         return Content(
-            url=f"{at}{_PATH}/{endpoint}/{module.digest}",
+            url=f"{at}{path}",
             ca=self._ca,
-            token=access_tokens.make(_secret(token_secret, endpoint, module.digest), expires=began + LIFE_S),
+            token=access_tokens.make(secret, expires=began + LIFE_S),
             module=str(module.manifest.ref),
             digest=module.digest,
             root=root,
@@ -145,15 +182,33 @@ class Contents:
                 row = self._wished.row(connection, endpoint)
             except Missing as error:
                 raise _stranger() from error
-        secrets = self._wished.opened(row)
-        try:
-            access_tokens.check(_secret(secrets.token_secret, endpoint, module), token, now=self._clock())
-        except Untrusted as error:
-            raise Unauthorised(error.message, element=error.element, remedy=error.remedy) from error
+        self._check(_secret(self._wished.opened(row).token_secret, endpoint, module), token)
         served = {one.digest: one.module for one in wish_of(row).versions.values()}
         if row.state == REMOVING or module not in served:
             raise Unauthorised("the endpoint does not serve this module any more", element="Authorization")
         return ModuleRef.parse(served[module])
+
+    def admit_job(self, job: Slug, module: Digest, token: str) -> ModuleRef:
+        """The same for a batch job.
+
+        Raises:
+            Unauthorised: it is no token of this job for this module, or has expired; or the job has ended.
+        """
+        with self._database.read() as connection:
+            try:
+                row = BatchJobs.row(connection, job)
+            except Missing as error:
+                raise _stranger() from error
+        self._check(_secret_of_job(self._wished.secret_of_job(row.mark), job, module), token)
+        if row.state not in ACTIVE or row.digest != module:
+            raise Unauthorised("the batch job has ended", element="Authorization")
+        return ModuleRef.parse(row.module)
+
+    def _check(self, secret: bytes, token: str) -> None:
+        try:
+            access_tokens.check(secret, token, now=self._clock())
+        except Untrusted as error:
+            raise Unauthorised(error.message, element=error.element, remedy=error.remedy) from error
 
     def check_blob(self, module: Digest, blob: Digest) -> None:
         """Whether the blob is the module's manifest, one of its files, or the block index of one.
@@ -185,6 +240,10 @@ def _stranger() -> Unauthorised:
 def _secret(token_secret: bytes, endpoint: Slug, module: Digest) -> bytes:
     """The key of tokens for one module: none that lets a client in is one of them."""
     return hmac.new(token_secret, f"content 1 {endpoint} {module}".encode(), hashlib.sha256).digest()
+
+
+def _secret_of_job(secret: bytes, job: Slug, module: Digest) -> bytes:
+    return hmac.new(secret, f"batch content 1 {job} {module}".encode(), hashlib.sha256).digest()
 
 
 def _named(registry: Registry, module: Digest) -> frozenset[Digest]:

@@ -233,6 +233,10 @@ class Endpoints:
             port=row.port,
         )
 
+    def secret_of_job(self, mark: str) -> bytes:
+        """The secret of one batch job, by its mark."""
+        return self._sealer.of_job(mark)
+
     def opened(self, row: Any) -> Secrets:
         """What lets clients in.
 

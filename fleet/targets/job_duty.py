@@ -15,9 +15,10 @@ from fleet.db import Database
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
 from fleet.target_tables import jobs
+from fleet.targets import attached
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import JobStanding, RunsJobs, Target
-from fleet.targets.jobs import ACTIVE, BatchJobs, standing_of
+from fleet.targets.jobs import ACTIVE, BatchJobs, check_data, standing_of
 from modules.errors import EdgefleetError
 
 LOOK_S: Final = 1.0
@@ -28,10 +29,10 @@ class BringingJobs:
     """``run`` is the duty."""
 
     def __init__(
-        self, *, database: Database, clock: Clock, wished: BatchJobs, attached: Targets, mishaps: Mishaps
+        self, *, database: Database, clock: Clock, wished: BatchJobs, targets: Targets, mishaps: Mishaps
     ) -> None:
         self._database, self._clock, self._mishaps = database, clock, mishaps
-        self._jobs, self._targets = wished, attached
+        self._jobs, self._targets = wished, targets
         self._turns: dict[str, asyncio.Task[None]] = {}
         self._looked: dict[str, float] = {}
 
@@ -59,20 +60,23 @@ class BringingJobs:
 
     async def _turn(self, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
         with self._mishaps.alone("batch job", name):
-            row, line = await lasting(self._found, name)
+            row, line, region = await lasting(self._found, name)
             if row is None or line is None:
                 return
-            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target)
+            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target, region)
             await lasting(self._note, row, await run)
 
-    def _brought(self, row: Any, target: Target) -> JobStanding | None:
+    def _brought(self, row: Any, target: Target, region: str) -> JobStanding | None:
         """How it stands after this look; None: it has ended, and nothing of it is left."""
         before = standing_of(row)
         try:
             if not isinstance(target, RunsJobs):
                 return msgspec.structs.replace(before, state="failed", why="this kind of target runs no batch jobs yet")
             if row.state in ACTIVE:
-                return target.bring_job(self._jobs.wanted(row))
+                wanted = self._jobs.wanted(row)
+                # The target may say another region by now.
+                check_data(wanted.module.manifest, region)
+                return _with_what_is_known(before, target.bring_job(wanted))
             return None if target.end_job(row.name) else before
         except TargetTrouble as error:
             # It may answer again: the job waits for that, where it is.
@@ -84,11 +88,20 @@ class BringingJobs:
         with self._database.read() as connection:
             return list(connection.execute(select(jobs.c.name, jobs.c.state).where(jobs.c.on_target == 1)).all())
 
-    def _found(self, name: str) -> tuple[Any, Line | None]:
+    def _found(self, name: str) -> tuple[Any, Line | None, str]:
         with self._database.read() as connection:
             row = connection.execute(select(jobs).where(jobs.c.name == name)).one_or_none()
-            return row, None if row is None else self._targets.of(connection, row.target)
+            if row is None:
+                return None, None, ""
+            return row, self._targets.of(connection, row.target), attached.region(connection, row.target)
 
     def _note(self, row: Any, standing: JobStanding | None) -> None:
         with self._database.write() as connection:
             self._jobs.note(connection, self._clock(), row, standing)
+
+
+def _with_what_is_known(before: JobStanding, now: JobStanding) -> JobStanding:
+    """A program that starts, or whose word nobody could find, says nothing of how far it is."""
+    if now.items:
+        return now
+    return msgspec.structs.replace(now, items=before.items, answered=before.answered, set_aside=before.set_aside)

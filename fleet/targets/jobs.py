@@ -15,6 +15,7 @@ from fleet.targets import attached
 from fleet.targets.contract import Job, JobStanding, Module
 from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
+from modules.manifest import Manifest
 from modules.names import ModuleRef, slot_name
 
 STARTING: Final = "starting"
@@ -57,7 +58,7 @@ class BatchJobs:
         Raises:
             Missing: there is no such target or module.
             Conflict: a job of this name has not ended, or nobody signed the module.
-            Invalid: the places are not two, or the target lets no job use them.
+            Invalid: the places are not two, or the target lets no job use them; or the module's data may not go there.
         """
         attached.check_places(connection, target, asked.inputs, asked.outputs)
         slot_name(name)
@@ -69,6 +70,7 @@ class BatchJobs:
         if before is not None and before.on_target:
             raise Conflict("a job of this name has not ended", element=f"batch job {name}", remedy="choose another")
         manifest, digest = self._registry.signed(connection, module)
+        check_data(manifest, attached.region(connection, target))
         if required := [secret.name for secret in manifest.declared.values() if secret.required]:
             raise Invalid(
                 f"the module requires secrets, which a batch job cannot be given yet: {', '.join(required)}",
@@ -145,6 +147,23 @@ class BatchJobs:
             told = f"{standing.answered} of {standing.items} inputs answered, {standing.set_aside} set aside"
             words = f"batch job {row.name}: {standing.why or told}"
             events.record(connection, now, f"batch-{standing.state}", words)
+
+
+def check_data(manifest: Manifest, region: str) -> None:
+    """Let a module be asked on a target in this region, where the data of its requests may go.
+
+    Raises:
+        Invalid: they may not.
+    """
+    data = manifest.data
+    if not data or data.allows(region):
+        return
+    to = f"may go to {', '.join(data.regions)} alone" if data.regions else "never leave the site"
+    raise Invalid(
+        f"the module's data ({data.kind}) {to}, and the target is in {region or 'a region that nobody says'}",
+        element=str(manifest.ref),
+        remedy="choose a target in one of these regions (edgefleet targets attach --region)",
+    )
 
 
 def standing_of(row: Any) -> JobStanding:

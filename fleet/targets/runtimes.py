@@ -8,7 +8,7 @@ from modules.errors import Unfit
 from modules.manifest import Runtime
 
 CPU: Final = "cpu"
-_DEFAULT_MB: Final = 512
+DEFAULT_MB: Final = 512
 
 
 def chosen(module: Module, platform: str, accelerator: str = CPU) -> Runtime:
@@ -34,4 +34,4 @@ def chosen(module: Module, platform: str, accelerator: str = CPU) -> Runtime:
 def memory_mb(module: Module, settings: Settings) -> int:
     """What bounds a replica, in MiB: what the endpoint's settings say, or else the manifest."""
     manifest = module.manifest
-    return settings.memory_mb or manifest.proof.limits.memory_mb or manifest.needs.memory_mb or _DEFAULT_MB
+    return settings.memory_mb or manifest.proof.limits.memory_mb or manifest.needs.memory_mb or DEFAULT_MB

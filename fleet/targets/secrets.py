@@ -1,6 +1,8 @@
 """What lets clients into an endpoint, encrypted in its row, so that a copy of the database lets nobody in."""
 
 import base64
+import hashlib
+import hmac
 import secrets
 import string
 from typing import Final
@@ -76,9 +78,13 @@ class Sealer:
 
     def __init__(self, folder: Folder) -> None:
         # HKDF (RFC 5869): the authority's key signs, and what follows from it encrypts, without one telling the other.
-        derived = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=b"edgefleet endpoint secrets 1")
-        key = derived.derive(folder.key(folder.ca).read_bytes())
-        self._box = Fernet(base64.urlsafe_b64encode(key))
+        own = folder.key(folder.ca).read_bytes()
+        self._box = Fernet(base64.urlsafe_b64encode(_derived(own, b"edgefleet endpoint secrets 1")))
+        self._jobs = _derived(own, b"edgefleet batch jobs 1")
+
+    def of_job(self, mark: str) -> bytes:
+        """The secret of one batch job, which no row has to keep."""
+        return hmac.digest(self._jobs, mark.encode(), hashlib.sha256)
 
     def seal(self, opened: Secrets) -> bytes:
         return self._box.encrypt(msgspec.msgpack.encode(opened))
@@ -97,3 +103,7 @@ class Sealer:
                 element=f"endpoint {endpoint}",
                 remedy="give this server the data folder that belongs to its database",
             ) from error
+
+
+def _derived(key: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(key)

@@ -42,6 +42,8 @@ def test_only_health_enrolment_and_log_in_are_public():
         "/api/v1/oidc/callback",
         "/api/v1/content/{endpoint}/{module}/metadata/{name}",
         "/api/v1/content/{endpoint}/{module}/blobs/{name}",
+        "/api/v1/batch-content/{job}/{module}/metadata/{name}",
+        "/api/v1/batch-content/{job}/{module}/blobs/{name}",
     }
 
 

@@ -240,6 +240,29 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/test_content.py::test_so_many_blobs_are_on_their_way_at_a_time",
         "tests/fleet/targets/test_content.py::test_whoever_guesses_has_to_wait",
     ),
+    "A target's files from a batch job": (
+        "tests/fleet/targets/test_jobs.py::test_only_places_that_the_target_was_attached_with",
+        "tests/fleet/targets/test_jobs.py::test_what_is_no_place_is_refused_at_attaching",
+        "tests/fleet/targets/test_jobs.py::test_what_is_no_claim_is_refused_at_attaching",
+        "tests/fleet/targets/kubernetes/test_namespace_jobs.py::test_only_places_that_it_was_attached_with",
+        "tests/fleet/targets/kubernetes/test_namespace_jobs.py::test_its_pod_is_confined",
+        "tests/fleet/targets/kubernetes/test_namespace_jobs.py::test_folders_of_one_claim",
+        "tests/fleet/targets/kubernetes/test_namespace_jobs.py::test_with_no_more_rights_than_are_written_down",
+        "tests/fleet/targets/kubernetes/test_rights.py::test_who_has_no_batch_jobs_gives_no_right_to_them",
+        "tests/journeys/test_batch.py::test_on_a_target_it_outlives_the_server_and_its_own_end",
+    ),
+    "A module's data from a batch job elsewhere": (
+        "tests/fleet/targets/test_jobs.py::test_data_that_may_not_go_there_do_not",
+        "tests/fleet/targets/test_jobs.py::test_a_target_that_is_now_elsewhere_is_told_no_more_of_them",
+    ),
+    "The content door of a batch job's pod": (
+        "tests/fleet/targets/test_content.py::test_a_batch_jobs_pod_gets_its_module_until_the_job_has_ended",
+    ),
+    "What a package brings along": (
+        "tests/fleet/client/sdk/test_package_guides.py::test_an_image",
+        "tests/fleet/client/sdk/test_package_guides.py::test_a_dockerfile",
+        "tests/modules/triggers/test_settings.py::test_what_cannot_be_used_is_named",
+    ),
     "An endpoint in the cloud from who has no key": (
         "tests/agent/gateway/test_endpoint.py::test_nobody_else_reaches_the_module",
         "tests/agent/gateway/test_endpoint.py::test_pages_of_other_origins_may_not",

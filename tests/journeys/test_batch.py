@@ -12,18 +12,10 @@ import pytest
 
 from modules import manifest
 from modules.digests import measure_bytes
-from tests.parts import digits
+from tests.parts import digits, slow_script
 from tests.parts import docker as docker_parts
 from tests.parts.presence import engine_socket
 from tests.parts.programs import CommandFailed, until
-
-SLOW = """
-import json, os, time
-def run(data):
-    time.sleep(0.05)
-    if json.loads(data) == "die": os.kill(os.getpid(), 9)
-    return json.loads(data) + "!"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +81,8 @@ def test_digits_are_recognised_here(system, engine, digits_module, folders):
 def test_killed_it_goes_on(system, engine, folders, tmp_path):
     """The container is killed in the middle, then the command: each input counts once, and poison is set aside."""
     inputs, outputs = folders
-    (inputs / "a.jsonl").write_text("".join(f'"{"die" if n == 7 else n}"\n' for n in range(120)))
-    module = script_module(tmp_path / "module", SLOW)
+    (inputs / "a.jsonl").write_text(slow_script.lines(120))
+    module = script_module(tmp_path / "module", slow_script.SCRIPT)
     words = ["batch", "run", module, "--inputs", inputs, "--outputs", outputs, "--image", "scoring:cpu", "--json"]
 
     def started(least):
@@ -120,7 +112,7 @@ def test_killed_it_goes_on(system, engine, folders, tmp_path):
 
     done = system.cli(*words[:-1])
     assert (done["items"], done["answered"], done["set_aside"]) == (120, 119, 1)
-    assert [one["answer"] for one in lines(outputs / "answers.jsonl")] == [f"{n}!" for n in range(120) if n != 7]
+    assert [one["answer"] for one in lines(outputs / "answers.jsonl")] == slow_script.answers(120)
     assert [one["kind"] for one in lines(outputs / "set-aside.jsonl")] == ["poison"]
     assert not running(engine, outputs)
 
@@ -131,14 +123,7 @@ NIGHT, AGAIN = f"night-{os.getpid()}", f"again-{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def slow(system, tmp_path_factory):
-    """A signed module with a script that takes its time."""
-    folder = tmp_path_factory.mktemp("slow")
-    (folder / "source").mkdir()
-    (folder / "source/score.py").write_text(SLOW)
-    (folder / "model.txt").write_text("none")
-    (folder / "one.json").write_text('{"body": "a"}')
-    options = ["--entry-script", "score.py", "--source-dir", folder / "source", "--sample", folder / "one.json"]
-    return system.sign(system.register(folder / "model.txt", "slow", *options))
+    return slow_script.registered(system, tmp_path_factory.mktemp("slow"))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +184,7 @@ def job(system, name, wanted, within_s=90):
 def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, places, slow):
     """The container is killed, then the server: each input counts once, poison is set aside, and nothing is left."""
     folder, volume = places
-    (folder / "a.jsonl").write_text("".join(f'"{"die" if n == 7 else n}"\n' for n in range(200)))
+    (folder / "a.jsonl").write_text(slow_script.lines(200))
     start(system, places, NIGHT, slow, "--mini-batch", "2")
     job(system, NIGHT, lambda one: one["state"] == "running")
     (container,) = engine.containers.list(filters={"label": f"edgefleet.cloud.job={NIGHT}"})
@@ -214,7 +199,7 @@ def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, plac
     assert (done["state"], done["answered"], done["set_aside"], done["starts"]) == ("done", 199, 1, 2), done
     gone(system, engine, NIGHT)
     found = answers_in(engine, volume, f"{NIGHT}/answers.jsonl")
-    assert [one["answer"] for one in found] == [f"{n}!" for n in range(200) if n != 7]
+    assert [one["answer"] for one in found] == slow_script.answers(200)
     assert [one["kind"] for one in answers_in(engine, volume, f"{NIGHT}/set-aside.jsonl")] == ["poison"]
     assert any("batch-done" in json.dumps(one) for one in system.api("events?limit=20"))
 

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tests.house.tree import ROOT
-from tests.parts import digits, side_loaded
+from tests.parts import digits, side_loaded, slow_script
 from tests.parts import docker as docker_parts
 from tests.parts.programs import CommandFailed, until
 from tests.parts.system import System
@@ -109,19 +109,28 @@ def kubeconfig(api, namespace, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def target(system, api, namespace, kubeconfig, own_address):
-    """The namespace, attached; endpoints are reached at a node's own address."""
+def attached(system, api, namespace, kubeconfig, own_address):
+    """Attaches the namespace under a name; endpoints are reached at a node's own address."""
     (node, *_) = api.list_node().items
     address = next(one.address for one in node.status.addresses if one.type == "InternalIP")
     machine = node.status.node_info.architecture
     port = urlsplit(system.server.url).port
-    said = system.cli(
-        "targets", "attach", "cluster", "--kubeconfig", kubeconfig, "--namespace", namespace, "--expose", "NodePort",
-        "--address", address, "--content-url", f"https://{own_address}:{port}", "--platform", f"linux/{machine}",
-        "--gateway-image", side_loaded.GATEWAY_NAME,
-    )  # fmt: skip
-    assert said["is"]["engine"].startswith("Kubernetes v")
-    return "cluster"
+
+    def attach(name, *more):
+        said = system.cli(
+            "targets", "attach", name, "--kubeconfig", kubeconfig, "--namespace", namespace, "--expose", "NodePort",
+            "--address", address, "--content-url", f"https://{own_address}:{port}", "--platform", f"linux/{machine}",
+            "--gateway-image", side_loaded.GATEWAY_NAME, *more,
+        )  # fmt: skip
+        assert said["is"]["engine"].startswith("Kubernetes v")
+        return name
+
+    return attach
+
+
+@pytest.fixture(scope="module")
+def target(attached):
+    return attached("cluster")
 
 
 def registered(system, folder, graph):
@@ -289,3 +298,117 @@ def test_removal_leaves_nothing(system, endpoint, api, namespace):
                    api.list_namespaced_service_account):  # fmt: skip
         assert listed(namespace, label_selector=labels).items == []
     assert "edgefleet" in {one.metadata.name for one in api.list_namespaced_service_account(namespace).items}
+
+
+class Disk:
+    """A folder of one node's own disk as a claim of the namespace, and what its node's root sees there."""
+
+    def __init__(self, api, namespace):
+        self.api, self.namespace = api, namespace
+        self.name = f"edgefleet-{secrets.token_hex(4)}"
+        (node, *_) = api.list_node().items
+        self.node = node.metadata.name
+        host = {
+            "key": "kubernetes.io/hostname",
+            "operator": "In",
+            "values": [node.metadata.labels["kubernetes.io/hostname"]],
+        }
+        common = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
+        api.create_persistent_volume({
+            "metadata": {"name": self.name},
+            "spec": common | {
+                "capacity": {"storage": "1Gi"}, "hostPath": {"path": f"/tmp/{self.name}"},
+                "claimRef": {"namespace": namespace, "name": "share"}, "persistentVolumeReclaimPolicy": "Retain",
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}},
+            },
+        })  # fmt: skip
+        claim = common | {"volumeName": self.name, "resources": {"requests": {"storage": "1Gi"}}}
+        api.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "share"}, "spec": claim})
+
+    def run(self, program, *words):
+        """What a program of Python prints there, as root; ``/host`` is the node's ``/tmp``."""
+        container = {
+            "name": "it", "image": side_loaded.GATEWAY_NAME, "imagePullPolicy": "Never",
+            "command": ["python", "-c", program, f"/host/{self.name}", *words], "securityContext": {"runAsUser": 0},
+            "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+        }  # fmt: skip
+        spec = {
+            "restartPolicy": "Never", "nodeName": self.node, "tolerations": [{"operator": "Exists"}],
+            "containers": [container], "volumes": [{"name": "host", "hostPath": {"path": "/tmp"}}],
+        }  # fmt: skip
+        made = self.api.create_namespaced_pod("default", {"metadata": {"generateName": "edgefleet-"}, "spec": spec})
+        name = made.metadata.name
+
+        def phase():
+            return self.api.read_namespaced_pod(name, "default").status.phase
+
+        until(lambda: phase() in {"Succeeded", "Failed"}, "a program on the node", within_s=60, said=phase)
+        said, how = self.api.read_namespaced_pod_log(name, "default"), phase()
+        self.api.delete_namespaced_pod(name, "default", _preload_content=False)
+        assert how == "Succeeded", said
+        return said
+
+    def remove(self):
+        self.run("import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)")
+        self.api.delete_namespaced_persistent_volume_claim("share", self.namespace, _preload_content=False)
+        self.api.delete_persistent_volume(self.name, _preload_content=False)
+
+
+PREPARE = """
+import pathlib, sys
+for name in ("in", "out"):
+    pathlib.Path(sys.argv[1], name).mkdir(parents=True)
+    pathlib.Path(sys.argv[1], name).chmod(0o777)
+pathlib.Path(sys.argv[1], "in/a.jsonl").write_text(sys.argv[2])
+"""
+READ = "import pathlib, sys; print(pathlib.Path(sys.argv[1], sys.argv[2]).read_text())"
+
+
+@pytest.fixture(scope="module")
+def disk(api, namespace):
+    found = Disk(api, namespace)
+    yield found
+    found.remove()
+
+
+def of_job(api, namespace, name):
+    """What is there of a batch job."""
+    kubernetes = pytest.importorskip("kubernetes")
+    jobs, chosen = kubernetes.client.BatchV1Api(api.api_client), {"label_selector": f"edgefleet.cloud.job={name}"}
+    listed = (jobs.list_namespaced_job, api.list_namespaced_pod, api.list_namespaced_secret,
+              api.list_namespaced_service_account)  # fmt: skip
+    return [f"{each.__name__} {one.metadata.name}" for each in listed for one in each(namespace, **chosen).items]
+
+
+def test_a_batch_job_outlives_its_pod(system, attached, api, namespace, disk, tmp_path_factory):
+    """Its pod is deleted in the middle: each input counts once, poison is set aside, and nothing of it is left."""
+    attached("batch", "--batch-place", "share/in", "--batch-place", "share/out")
+    disk.run(PREPARE, slow_script.lines(400))
+    slow = slow_script.registered(system, tmp_path_factory.mktemp("slow"))
+    words = ("--target", "batch", "--module", slow, "--inputs", "share/in", "--outputs", "share/out", "--cpus", "0.3")
+
+    def shown(name):
+        return system.api(f"batch-jobs/{name}")
+
+    system.cli("batch", "start", "night", *words, "--mini-batch", "2")
+    until(lambda: shown("night")["answered"] >= 100, "it has begun", within_s=_READY_S,
+          said=lambda: json.dumps(shown("night")))  # fmt: skip
+    assert "job" not in system.cli("batch", "logs", "night")
+    labels = {"label_selector": "edgefleet.cloud.job=night"}
+    (before,) = api.list_namespaced_pod(namespace, **labels).items
+    api.delete_namespaced_pod(before.metadata.name, namespace, grace_period_seconds=0, _preload_content=False)
+    done = system.cli("batch", "show", "night", "--wait")
+    assert (done["state"], done["items"], done["answered"], done["set_aside"]) == ("done", 400, 399, 1), done
+    until(lambda: not of_job(api, namespace, "night"), "nothing is left of it", within_s=90,
+          said=lambda: of_job(api, namespace, "night"))  # fmt: skip
+    answers = [json.loads(line)["answer"] for line in disk.run(READ, "out/night/answers.jsonl").split("\n") if line]
+    assert answers == slow_script.answers(400)
+    assert json.loads(disk.run(READ, "out/night/set-aside.jsonl"))["kind"] == "poison"
+
+    system.cli("batch", "start", "again", *words)
+    until(lambda: shown("again")["state"] == "running", "it runs", within_s=_READY_S,
+          said=lambda: json.dumps(shown("again")))  # fmt: skip
+    system.cli("batch", "cancel", "again")
+    until(lambda: not of_job(api, namespace, "again"), "nothing is left of it", within_s=90,
+          said=lambda: of_job(api, namespace, "again"))  # fmt: skip
+    assert shown("again")["state"] == "cancelled"

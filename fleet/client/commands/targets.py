@@ -37,7 +37,9 @@ def attach(
     ] = "",
     batch_place: Annotated[
         list[str] | None,
-        typer.Option(help="For --docker: a folder or volume of the host that batch jobs may use; may be repeated."),
+        typer.Option(
+            help="For batch jobs: folder or volume of the host, claim or CLAIM/FOLDER of the cluster; may be repeated."
+        ),
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
@@ -79,9 +81,7 @@ def attach(
     A cluster needs deploy/kubernetes/rbac.yaml first.
     """
     files = {"ca": ca, "certificate": certificate, "key": key}
-    host = {"bind": bind, "batch_places": ",".join(batch_place or ())} | {
-        option: str(file) for option, file in files.items() if file
-    }
+    host = {"bind": bind} | {option: str(file) for option, file in files.items() if file}
     cluster: dict[str, Any] = {
         "kubeconfig": str(kubeconfig or ""), "context": context, "registry": registry,
         "image_pull_secret": pull_secret, "expose": expose, "ingress_class": ingress_class, "tls_secret": tls_secret,
@@ -102,7 +102,7 @@ def attach(
         kind, attached = "kubernetes", cluster | {"namespace": namespace, "name": address}
         attached |= {"images": "registry" if registry else "present", "content_url": content_url or known.url}
     attached = {option: value for option, value in attached.items() if value}
-    attached |= {"gateway_image": gateway_image, "region": region}
+    attached |= {"gateway_image": gateway_image, "region": region, "batch_places": ",".join(batch_place or ())}
     with Fleet(known) as fleet:
         done = fleet.attach_target(slug(name, what="target"), kind, attached)
     said_of_it = done["is"]

@@ -8,8 +8,10 @@ import docker.errors
 import msgspec
 
 from fleet.blobs import Blobs
+from fleet.targets import batch_program
+from fleet.targets.batch_program import ITS_OWN, OUTPUTS, STARTS
 from fleet.targets.container import content, specs
-from fleet.targets.container.specs import LABEL, OUTPUTS, JobNames
+from fleet.targets.container.specs import LABEL, JobNames
 from fleet.targets.contract import Job, JobStanding
 from modules import manifest as manifests
 from modules.errors import Invalid
@@ -17,21 +19,9 @@ from modules.manifest import Runtime
 from modules.names import Slug
 from modules.words import printable
 
-DEFAULT_MB: Final = 512
-# So often it is started again when it did not end by itself: its memory ran out, or the host went away.
-STARTS: Final = 10
-# The program's own words for an end (modules/scoring/batch): the command line, the module, the inputs, the disk.
-_ITS_OWN: Final = frozenset({1, 3, 4, 5})
 _STOP_S: Final = 10
 _LINES: Final = 60
 _MOST: Final = 32 << 10
-_WORDS: Final = 700
-
-
-class _Progress(msgspec.Struct, frozen=True):
-    items: int = 0
-    answered: int = 0
-    set_aside: int = 0
 
 
 class Jobs:
@@ -100,7 +90,7 @@ class Jobs:
         with content.files(job.module, manifests.encode(job.module.manifest), self._blobs, key="") as tar:
             self._api.put_archive(names.filling, specs.CONTENT, tar)
         body = specs.job(
-            names, job, image=image["Id"], memory_mb=_memory(job), providers=runtime.providers,
+            names, job, image=image["Id"], memory_mb=batch_program.memory_mb(job), providers=runtime.providers,
             volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
         )  # fmt: skip
         # It is made last: where it is, all that it needs is there.
@@ -118,8 +108,8 @@ class Jobs:
         now = self._standing(container, JobStanding(starts=job.starts, log=log))
         if code == 0:
             return msgspec.structs.replace(now, state="done")
-        said = printable(log.rstrip("\n").rpartition("\n")[2], _WORDS) if log else ""
-        if code in _ITS_OWN:
+        said = batch_program.last_words(log)
+        if code in ITS_OWN:
             return msgspec.structs.replace(now, state="failed", why=said or f"it ended with exit code {code}")
         how = "its memory ran out" if state.get("OOMKilled") else f"it ended with exit code {code}"
         if job.starts >= STARTS:
@@ -127,13 +117,9 @@ class Jobs:
         return msgspec.structs.replace(self._begin(names, job), why=f"{how}, and goes on where it was")
 
     def _standing(self, container: str, standing: JobStanding) -> JobStanding:
-        """With what the program itself said last of how far it is; it may say anything."""
-        told = self._api.logs(container, stderr=False, tail=1)[-_MOST:].strip()
-        try:
-            found = msgspec.json.decode(told, type=_Progress)
-        except msgspec.DecodeError:
-            return standing
-        return msgspec.structs.replace(standing, items=found.items, answered=found.answered, set_aside=found.set_aside)
+        """With what the program itself said last of how far it is."""
+        said = self._api.logs(container, stderr=False, tail=1)[-_MOST:].strip()
+        return batch_program.with_progress(standing, batch_program.told(said))
 
     def _log(self, container: str, lines: int) -> str:
         text = self._api.logs(container, stdout=False, tail=lines)[-_MOST:].decode("utf-8", "replace")
@@ -146,9 +132,3 @@ class Jobs:
 
 def _filter(names: JobNames) -> list[str]:
     return [f"{name}={value}" for name, value in names.labels.items()]
-
-
-def _memory(job: Job) -> int:
-    manifest = job.module.manifest
-    each = manifest.proof.limits.memory_mb or manifest.needs.memory_mb or DEFAULT_MB
-    return job.settings.memory_mb or each * job.settings.workers

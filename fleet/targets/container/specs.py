@@ -7,6 +7,8 @@ listens on TCP, because its gateway is in another container.
 import json
 from typing import Any, Final
 
+from fleet.targets import batch_program
+from fleet.targets.batch_program import INPUTS, OUTPUTS
 from fleet.targets.contract import Job
 from fleet.targets.groups import PORT, Group
 from modules.names import Slug
@@ -22,9 +24,6 @@ ACCESS: Final = "access.json"
 #: where the gateway has its folder, and listens
 DOOR: Final = "/door"
 GATEWAY_PORT: Final = 8700
-#: where a batch job finds its inputs and has its answers
-INPUTS: Final = "/inputs"
-OUTPUTS: Final = "/outputs"
 _PIDS: Final = 128
 _MIB: Final = 1 << 20
 _GATEWAY_MB: Final = 512
@@ -121,23 +120,11 @@ def job(
         volumes: as :func:`replica`.
     """
     settings = wanted.settings
-    options = {
-        "--module": f"{CONTENT}/module",
-        "--inputs": INPUTS,
-        "--outputs": f"{OUTPUTS}/{wanted.name}",
-        "--state": f"{OUTPUTS}/{wanted.name}/.state",
-        "--match": settings.match,
-        "--workers": str(settings.workers),
-        "--mini-batch": str(settings.mini_batch),
-        "--retries": str(settings.retries),
-        "--error-threshold": str(settings.error_threshold),
-        "--timeout": str(settings.timeout_s),
-    }
     return {
         "Image": image,
         "User": f"{USER}:{USER}",
-        "Entrypoint": ["python", "-m", "modules.scoring.batch"],
-        "Cmd": [f"{name}={value}" for name, value in options.items()],
+        "Entrypoint": list(batch_program.COMMAND),
+        "Cmd": batch_program.arguments(wanted, module=f"{CONTENT}/module"),
         "Env": ["ORT_DISABLE_TELEMETRY=1", f"EDGEFLEET_PROVIDERS={json.dumps(providers)}"],
         "Labels": names.labels | _part("job", "", 0) | {f"{LABEL}made": wanted.mark},
         "Healthcheck": {"Test": ["NONE"]},

@@ -57,6 +57,7 @@ KINDS: Final = {
     "Deployment": Kind("apps", "v1", "deployments"),
     "Event": Kind("", "v1", "events"),
     "HorizontalPodAutoscaler": Kind("autoscaling", "v2", "horizontalpodautoscalers"),
+    "Job": Kind("batch", "v1", "jobs"),
     "Ingress": Kind("networking.k8s.io", "v1", "ingresses"),
     "NetworkPolicy": Kind("networking.k8s.io", "v1", "networkpolicies"),
     "Pod": Kind("", "v1", "pods"),
@@ -71,6 +72,8 @@ OURS: Final = (
     *("Ingress", "HorizontalPodAutoscaler", "Deployment", "Service", "PodDisruptionBudget"),
     *("NetworkPolicy", "Secret", "ServiceAccount"),
 )
+#: and batch jobs
+OF_JOBS: Final = ("Job", "NetworkPolicy", "Secret", "ServiceAccount")
 
 
 class ApiRefusal(TargetTrouble):

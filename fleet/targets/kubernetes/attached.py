@@ -25,6 +25,7 @@ Value = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}
 SYSTEM: Final = "system"
 _HOST: Final = re.compile(r"(?:[a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _PLACE: Final = "{endpoint}"
+_CLAIM: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9_. -]{0,200})*")
 
 
 class Toleration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -48,6 +49,8 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server's address as pods reach it, ``content_ca`` a file of the authorities that they trust for it (empty: the
     fleet's own). ``engine`` is the namespace's own id, so that another one is never taken for it.
     ``region`` is where it is, by which modules say whether their data may go there.
+    ``batch_places`` are persistent volume claims there, or ``CLAIM/FOLDER``, that batch jobs may use, with commas
+    between.
     """
 
     namespace: Namespace
@@ -70,6 +73,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     content_ca: Authorities = ""
     engine: str = ""
     region: Region = ""
+    batch_places: Annotated[str, msgspec.Meta(max_length=4000)] = ""
 
 
 def check(attached: Attached) -> None:
@@ -95,7 +99,18 @@ def check(attached: Attached) -> None:
             )  # fmt: skip
     elif attached.tls_secret or attached.ingress_class:
         raise Invalid("this is for an Ingress alone", element="tls_secret, ingress_class", remedy="expose: Ingress")
+    for place in places(attached):
+        if not _CLAIM.fullmatch(place):
+            raise Invalid(
+                f"{place[:100]!r} is no claim, nor a folder of one", element="batch_places",
+                remedy="write a persistent volume claim's name, or CLAIM/FOLDER, commas between",
+            )  # fmt: skip
     address(attached)
+
+
+def places(attached: Attached) -> tuple[str, ...]:
+    """Where batch jobs may find their inputs and leave their answers."""
+    return tuple(filter(None, attached.batch_places.split(",")))
 
 
 def address(attached: Attached) -> tuple[str, int]:

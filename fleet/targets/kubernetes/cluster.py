@@ -4,7 +4,6 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -12,15 +11,16 @@ import msgspec
 from fleet.refusals import TargetTrouble
 from fleet.targets import door
 from fleet.targets import groups as rules
-from fleet.targets.contract import Standing, Wanted
+from fleet.targets.contract import Job, JobStanding, Standing, Wanted
 from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
 from fleet.targets.kubernetes.api import Api, Unanswered
-from fleet.targets.kubernetes.attached import SYSTEM, Attached
+from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.content import Contents
+from fleet.targets.kubernetes.jobs import Jobs
 from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
 from fleet.targets.kubernetes.observed import Look
 from fleet.targets.kubernetes.replicas import Made
-from modules.errors import BadSettings, EdgefleetError
+from modules.errors import EdgefleetError
 from modules.names import Slug
 from modules.protocol.content import Content
 from modules.protocol.endpoint import TABLE, Said
@@ -53,7 +53,7 @@ class Namespace:
 
     def check(self) -> dict[str, str]:
         # The rights first: without them nothing else is known for sure.
-        if lacking := list(rights.missing(self._api)):
+        if lacking := list(rights.missing(self._api, jobs=bool(self._attached.batch_places))):
             more = f", and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
             raise TargetTrouble(
                 f"rights are missing in this namespace: {', '.join(lacking[:_SHOWN])}{more}",
@@ -96,6 +96,21 @@ class Namespace:
         # Pods end with the answers that they owe; until then something of it is there.
         return not found.pods and not any(found.by_kind.values())
 
+    def bring_job(self, job: Job) -> JobStanding:
+        self._same()
+        return self._jobs.bring(job)
+
+    def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
+        return self._jobs.logs(name, lines=lines)
+
+    def end_job(self, name: Slug) -> bool:
+        self._same()
+        return self._jobs.end(name)
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(self._api, self._attached, self._fleet, self._contents)
+
     def close(self) -> None:
         with self._connecting, contextlib.suppress(OSError):
             if self._client is not None:
@@ -109,7 +124,8 @@ class Namespace:
         for one in made:
             with _noting(trouble):
                 group = one.group.name
-                self._apply(content.secret(names, group, self._told(wanted, one)), found)
+                told = content.secret(names.content(group), names.of("content", group), self._told(wanted, one))
+                self._apply(told, found)
                 seen = found.find("Deployment", names.group(group))
                 for body in replicas.objects(names, one, wanted.settings, seen=seen):
                     self._apply(body, found)
@@ -203,17 +219,9 @@ class Namespace:
             one.version.module,
             keys=(door.key(wanted, one.group.name),),
             url=at.content_url,
-            room_bytes=pods.room_bytes(one.version),
+            room_bytes=pods.room_bytes(one.version.module),
         )
-        if not at.content_ca:
-            return told
-        try:
-            trusted = "" if at.content_ca == SYSTEM else Path(at.content_ca).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadSettings(
-                f"it cannot be read: {error}", element=at.content_ca, remedy="name a file in PEM"
-            ) from error
-        return msgspec.structs.replace(told, ca=trusted)
+        return content.trusting(at, told)
 
     def _id(self) -> str:
         return str(self._api.namespace()["metadata"]["uid"])

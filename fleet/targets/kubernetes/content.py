@@ -1,10 +1,14 @@
 """What a group's pods are told of their module: a Secret, which is what the fleet's own side says of it each time."""
 
 import base64
+from pathlib import Path
 from typing import Any, Protocol
 
-from fleet.targets.contract import Module
-from fleet.targets.kubernetes.names import Names
+import msgspec
+
+from fleet.targets.contract import Job, Module
+from fleet.targets.kubernetes.attached import SYSTEM, Attached
+from modules.errors import BadSettings
 from modules.names import Slug
 from modules.protocol import content
 from modules.protocol.content import SETTINGS, Content
@@ -18,13 +22,31 @@ class Contents(Protocol):
         room_bytes: int = 0,
     ) -> Content: ...  # fmt: skip
 
+    def of_job(self, job: Job, *, url: str = "", room_bytes: int = 0) -> Content: ...
 
-def secret(names: Names, group: str, told: Content) -> dict[str, Any]:
-    """The Secret of a group. One that is renewed changes nothing of a pod that runs."""
+
+def secret(name: str, labels: dict[str, str], told: Content) -> dict[str, Any]:
+    """The Secret of a group or a job. One that is renewed changes nothing of a pod that runs."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": names.content(group), "labels": names.of("content", group)},
+        "metadata": {"name": name, "labels": labels},
         "type": "Opaque",
         "data": {SETTINGS: base64.b64encode(content.encode(told)).decode()},
     }
+
+
+def trusting(attached: Attached, told: Content) -> Content:
+    """The same, with the authorities that this target's pods are to trust.
+
+    Raises:
+        BadSettings: their file cannot be read.
+    """
+    at = attached.content_ca
+    if not at:
+        return told
+    try:
+        trusted = "" if at == SYSTEM else Path(at).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"it cannot be read: {error}", element=at, remedy="name a file in PEM") from error
+    return msgspec.structs.replace(told, ca=trusted)

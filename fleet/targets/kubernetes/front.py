@@ -55,12 +55,7 @@ def data(found: Mapping[str, Any]) -> dict[str, bytes]:
 def always(names: Names, attached: Attached) -> list[dict[str, Any]]:
     """What an endpoint has before its first pod."""
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": names.whole, "labels": names.of("account")},
-            "automountServiceAccountToken": False,
-        },
+        account(names.whole, names.of("account")),
         _policy_of_replicas(names, attached),
         _policy_of_gateway(names),
     ]
@@ -164,14 +159,29 @@ def node_port(service: Mapping[str, Any]) -> int:
     return next((int(one.get("nodePort", 0)) for one in service["spec"].get("ports") or ()), 0)
 
 
-def _policy_of_replicas(names: Names, attached: Attached) -> dict[str, Any]:
+def account(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """What pods run as: it may do nothing, and has no token."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": name, "labels": labels},
+        "automountServiceAccountToken": False,
+    }
+
+
+def to_the_server(attached: Attached) -> list[dict[str, Any]]:
+    """The connections of who fetches a module: names, and the fleet server."""
     host, port = address(attached)
     try:
         found = ipaddress.ip_address(host)
         to: dict[str, Any] = {"to": [{"ipBlock": {"cidr": f"{found}/{found.max_prefixlen}"}}]}
     except ValueError:
         to = {}
-    return _policy(
+    return [*_DNS, to | {"ports": [{"port": port, "protocol": "TCP"}]}]
+
+
+def _policy_of_replicas(names: Names, attached: Attached) -> dict[str, Any]:
+    return policy(
         names.replicas,
         names.of("replica"),
         ingress=[
@@ -180,12 +190,12 @@ def _policy_of_replicas(names: Names, attached: Attached) -> dict[str, Any]:
                 "ports": [{"port": PORT, "protocol": "TCP"}],
             }
         ],
-        egress=[*_DNS, to | {"ports": [{"port": port, "protocol": "TCP"}]}],
+        egress=to_the_server(attached),
     )
 
 
 def _policy_of_gateway(names: Names) -> dict[str, Any]:
-    return _policy(
+    return policy(
         names.gateway,
         names.of("gateway"),
         ingress=[{"ports": [{"port": GATEWAY_PORT, "protocol": "TCP"}]}],
@@ -199,7 +209,8 @@ def _policy_of_gateway(names: Names) -> dict[str, Any]:
     )
 
 
-def _policy(name: str, labels: dict[str, str], **rules: list[dict[str, Any]]) -> dict[str, Any]:
+def policy(name: str, labels: dict[str, str], **rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Who may talk to the pods with these labels, and to whom they may: whoever is not named, nobody."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

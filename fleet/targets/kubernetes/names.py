@@ -34,7 +34,7 @@ class Names:
 
     @property
     def selector(self) -> str:
-        return ",".join(f"{name}={value}" for name, value in self.labels.items())
+        return _selector(self.labels)
 
     def group(self, group: str) -> str:
         return f"{self.whole}-{group}"
@@ -46,6 +46,31 @@ class Names:
     def of(self, part: str, group: str = "") -> dict[str, str]:
         """The labels of one part."""
         return self.labels | {PART: part} | ({GROUP: group} if group else {})
+
+
+class JobNames:
+    """The names of one batch job's objects, as :class:`Names`."""
+
+    def __init__(self, fleet: str, job: Slug) -> None:
+        mark = hashlib.sha256(f"{fleet}/job/{job}".encode()).hexdigest()[:_HASH]
+        self.whole = f"ef-{job[:_ENDPOINT].strip('-')}-{mark}"
+        self.content = f"{self.whole}-c"
+        self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}job": job}
+
+    @property
+    def selector(self) -> str:
+        return _selector(self.labels)
+
+    def job(self, mark: str, template: str) -> str:
+        """The Job: another run, or another form of its pod, is another one."""
+        return f"{self.whole}-{hashlib.sha256(f'{mark}/{template}'.encode()).hexdigest()[:_MARK]}"
+
+    def of(self, part: str) -> dict[str, str]:
+        return self.labels | {PART: part}
+
+
+def _selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 def group_name(version: Slug, made: str) -> str:

@@ -1,4 +1,4 @@
-"""The pods of an endpoint, as the cluster takes them: pure functions.
+"""The pods of endpoints and batch jobs, as the cluster takes them: pure functions.
 
 All of them keep to the restricted pod security standard, and have no token of the cluster. A replica gets its module
 from the fleet server by an init program, which verifies it as a device does, and is started only by its samples: its
@@ -9,8 +9,10 @@ import json
 import math
 from typing import Any, Final
 
+from fleet.targets import batch_program
+from fleet.targets.batch_program import INPUTS, OUTPUTS
 from fleet.targets.container.specs import ACCESS, CONTENT, DOOR, GATEWAY_PORT, LABEL, USER
-from fleet.targets.contract import WantedVersion
+from fleet.targets.contract import Job, Module, WantedVersion
 from fleet.targets.groups import PORT
 from fleet.targets.kubernetes.attached import Attached, tolerations
 from fleet.targets.kubernetes.names import TABLE_OF
@@ -28,6 +30,9 @@ GRACE_S: Final = 35
 INIT: Final = "content"
 REPLICA: Final = "scoring"
 GATEWAY: Final = "gateway"
+BATCH: Final = "batch"
+# A pod whose node went away still has a job's state, until that node or the storage says that it is over.
+_PATIENCE_S: Final = 600
 # What the program takes that asks a replica its samples, beside the module's own memory.
 _PROVER_MB: Final = 64
 _INIT_MB: Final = 256
@@ -45,9 +50,9 @@ _CONFINED: Final = {
 }
 
 
-def room_bytes(version: WantedVersion) -> int:
+def room_bytes(module: Module) -> int:
     """How much a module's files may take, in bytes."""
-    return sum(one.length for one in version.module.manifest.files) + _SPARE_BYTES
+    return sum(one.length for one in module.manifest.files) + _SPARE_BYTES
 
 
 def replica(
@@ -97,7 +102,64 @@ def replica(
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": PORT}} | often | patience,
         "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary()],
     }  # fmt: skip
-    getting = {
+    spec = _pod(attached) | {
+        "initContainers": [_getting(attached, cpu)],
+        "containers": [container],
+        "volumes": [_content(version.module), _temporary_volume()],
+    }
+    return {"metadata": {"annotations": _annotations(version.module)}, "spec": spec}
+
+
+def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
+    """The pod of a batch job without its names: one place of the target is read, another is written.
+
+    Args:
+        attached: how the target was attached.
+        job: the job.
+        runtime: of its module, with an image.
+    """
+    cpu, memory = _cpu(job.settings.cpu_cores), f"{batch_program.memory_mb(job)}Mi"
+    gpu = {_GPU: "1"} if runtime.accelerator == "nvidia" else {}
+    (claim, inputs), (written, outputs) = (place.partition("/")[::2] for place in (job.inputs, job.outputs))
+    # A claim has one volume in a pod: not every cluster mounts one twice.
+    read = "outputs" if claim == written else "inputs"
+    container = {
+        "name": BATCH,
+        "image": image(attached, runtime),
+        "imagePullPolicy": _policy(attached),
+        "command": list(batch_program.COMMAND),
+        "args": [*batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"), f"--patience={_PATIENCE_S}"],
+        "env": [
+            {"name": "EDGEFLEET_PROVIDERS", "value": json.dumps(runtime.providers)},
+            {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
+        ],
+        "resources": {"requests": {"cpu": cpu, "memory": memory} | gpu, "limits": {"cpu": cpu, "memory": memory} | gpu},
+        "securityContext": _CONFINED,
+        "volumeMounts": [
+            {"name": "content", "mountPath": CONTENT, "readOnly": True},
+            {"name": read, "mountPath": INPUTS, "readOnly": True} | ({"subPath": inputs} if inputs else {}),
+            {"name": "outputs", "mountPath": OUTPUTS} | ({"subPath": outputs} if outputs else {}),
+            _temporary(),
+        ],
+    }
+    volumes = [_content(job.module), {"name": "outputs", "persistentVolumeClaim": {"claimName": written}}]
+    if claim != written:
+        volumes.append({"name": "inputs", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    spec = _pod(attached) | {
+        # The cluster starts another pod, so that each end has its own state and log.
+        "restartPolicy": "Never",
+        "initContainers": [_getting(attached, cpu)],
+        "containers": [container],
+        "volumes": [*volumes, _temporary_volume()],
+    }
+    # Not over all files at each start: there may be millions.
+    spec["securityContext"] = spec["securityContext"] | {"fsGroupChangePolicy": "OnRootMismatch"}
+    return {"metadata": {"annotations": _annotations(job.module)}, "spec": spec}
+
+
+def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
+    """The init program, which fetches and verifies the module."""
+    return {
         "name": INIT,
         "image": attached.gateway_image,
         "imagePullPolicy": _policy(attached),
@@ -114,14 +176,19 @@ def replica(
             _temporary(),
         ],
     }
-    volumes = [{"name": "content", "emptyDir": {"sizeLimit": str(room_bytes(version) + _SPARE_BYTES)}}]
-    spec = _pod(attached) | {
-        "initContainers": [getting],
-        "containers": [container],
-        "volumes": [*volumes, _temporary_volume()],
-    }
-    module = {f"{LABEL}module": str(version.module.manifest.ref), f"{LABEL}digest": version.module.digest}
-    return {"metadata": {"annotations": module}, "spec": spec}
+
+
+def _content(module: Module) -> dict[str, Any]:
+    return {"name": "content", "emptyDir": {"sizeLimit": str(room_bytes(module) + _SPARE_BYTES)}}
+
+
+def settings(secret: str) -> dict[str, Any]:
+    """The volume with what the init program is told."""
+    return {"name": "settings", "secret": {"secretName": secret, "defaultMode": 0o440}}
+
+
+def _annotations(module: Module) -> dict[str, str]:
+    return {f"{LABEL}module": str(module.manifest.ref), f"{LABEL}digest": module.digest}
 
 
 def gateway(attached: Attached, *, secret: str, secure: bool) -> dict[str, Any]:

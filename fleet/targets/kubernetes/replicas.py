@@ -106,7 +106,7 @@ def _count(one: Made, settings: Settings, seen: Mapping[str, Any] | None) -> int
 
 def _deployment(names: Names, one: Made, labels: dict[str, str], count: int | None) -> dict[str, Any]:
     template = one.template
-    settings = {"name": "settings", "secret": {"secretName": names.content(one.group.name), "defaultMode": 0o440}}
+    settings = pods.settings(names.content(one.group.name))
     spec = template["spec"] | {
         "serviceAccountName": names.whole,
         "topologySpreadConstraints": pods.spread(labels),

@@ -7,7 +7,7 @@ own.
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from fleet.targets.kubernetes.api import KINDS, OURS, Api
+from fleet.targets.kubernetes.api import KINDS, OF_JOBS, OURS, Api
 
 _CHANGES: Final = ("list", "create", "patch", "delete")
 ROLE: Final = "edgefleet"
@@ -22,19 +22,24 @@ class Rule(NamedTuple):
 
 
 def rules() -> list[Rule]:
-    """The rights that a target needs, however its endpoints are exposed now: they may have been by an Ingress."""
+    """The rights that a target needs, however its endpoints are exposed now: they may have been by an Ingress.
+
+    That to Jobs it needs only where it is attached for batch jobs.
+    """
     return [
         Rule("", "namespaces", ("get",)),
         Rule("", "pods", ("list",)),
         Rule("", "pods/log", ("get",)),
         Rule("", "events", ("list",)),
-        *(Rule(KINDS[kind].group, KINDS[kind].plural, _CHANGES) for kind in OURS),
+        *(Rule(KINDS[kind].group, KINDS[kind].plural, _CHANGES) for kind in dict.fromkeys((*OURS, *OF_JOBS))),
     ]
 
 
-def missing(api: Api) -> Iterator[str]:
-    """The rights that the cluster does not give, each as ``kubectl auth can-i`` has it."""
+def missing(api: Api, *, jobs: bool) -> Iterator[str]:
+    """The rights that the cluster does not give, each as ``kubectl auth can-i`` has it; with ``jobs`` to Jobs too."""
     for rule in rules():
+        if rule.group == KINDS["Job"].group and not jobs:
+            continue
         resource, _, part = rule.resource.partition("/")
         for verb in rule.verbs:
             if not api.may(verb, rule.group, resource, part):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from fleet.targets.kubernetes.pods import INIT, REPLICA
+from fleet.targets.kubernetes.pods import BATCH, INIT, REPLICA
 from modules.words import printable
 
 # So often has a container ended when we say that it fails, and not that it is starting.
@@ -17,7 +17,7 @@ _IMAGE: Final = frozenset(
 )  # fmt: skip
 _MADE: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _STAMP: Final = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+) ", re.MULTILINE)
-_CALLED: Final = {INIT: "its init program", REPLICA: "its scoring server"}
+_CALLED: Final = {INIT: "its init program", REPLICA: "its scoring server", BATCH: "its batch run"}
 
 #: gives the last lines of a container, of its run before this one where it has ended
 Tail = Callable[[str, bool], str]
@@ -110,18 +110,23 @@ def of_autoscaler(autoscaler: Mapping[str, Any]) -> str:
     return ""
 
 
-def not_signed(pod: Mapping[str, Any], signed: Sequence[str]) -> str:
-    """The image that a replica really runs, where it is none of these digests; empty where it is, or is not known."""
+def not_signed(pod: Mapping[str, Any], signed: Sequence[str], container: str = REPLICA) -> str:
+    """The image that a container really runs, where it is none of these digests; empty where it is, or is not known."""
     for one in (pod.get("status") or {}).get("containerStatuses") or ():
         digest = str(one.get("imageID", "")).rpartition("sha256:")[2]
-        if one["name"] == REPLICA and digest and f"sha256:{digest}" not in signed:
+        if one["name"] == container and digest and f"sha256:{digest}" not in signed:
             return f"sha256:{digest}"
     return ""
 
 
+def without_times(log: str) -> str:
+    """A log without the cluster's times."""
+    return _STAMP.sub("", log)
+
+
 def _last(tail: Tail, name: str, *, previous: bool) -> str:
     """The end of a log as one line, without the cluster's times."""
-    lines = [one.strip() for one in _STAMP.sub("", tail(name, previous)).splitlines() if one.strip()]
+    lines = [one.strip() for one in without_times(tail(name, previous)).splitlines() if one.strip()]
     return " / ".join(lines)[-_LINES:]
 
 

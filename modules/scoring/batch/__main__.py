@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -24,10 +25,12 @@ from modules.errors import BadSettings, EdgefleetError, NotReady, OverLimit
 from modules.scoring import settings
 from modules.scoring.batch import results
 from modules.scoring.batch.items import Items
-from modules.scoring.batch.ledger import Ledger, Plan
+from modules.scoring.batch.ledger import InUse, Ledger, Plan, begun
 from modules.scoring.batch.run import Run, Told, Ways
 from modules.scoring.server import report
 from modules.scoring.settings import BadCommandLine, Script
+
+log = logging.getLogger(__name__)
 
 BAD_COMMAND_LINE: Final = 1
 CANNOT_SERVE: Final = 3
@@ -35,7 +38,11 @@ TOO_MANY_FAILED: Final = 4
 UNUSABLE: Final = 5
 TERMINATED: Final = 143
 PROGRESS: Final = "progress.json"
+#: what Kubernetes keeps of a container that has ended; it makes the file
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+_KEPT: Final = 4096
 _FINISHED: Final = "finished"
+_LOOK_AGAIN_S: Final = 1.0
 _MOST: Final = 256
 _READY_S: Final = 600.0
 
@@ -72,11 +79,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=0.0, metavar="S", help="for one answer (0: as the module says)"
     )
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="S", help="for another run of this state to end (0)"
+    )
+    parser.add_argument(
+        "--termination-log", type=Path, default=TERMINATION_LOG, metavar="FILE", help="where the last word goes besides"
+    )
     parser.add_argument("--progress", type=int, default=100, metavar="N", help="a line of JSON each N inputs (100)")
     line = parser.parse_args(arguments)
     for name, least, most in (
         ("workers", 1, _MOST), ("mini_batch", 1, _MOST), ("retries", 0, 100), ("progress", 1, 1 << 40),
-        ("error_threshold", -1, 1 << 60), ("timeout", 0, 1 << 30),
+        ("error_threshold", -1, 1 << 60), ("timeout", 0, 1 << 30), ("patience", 0, 1 << 30),
     ):  # fmt: skip
         if not least <= getattr(line, name) <= most:
             parser.error(f"--{name.replace('_', '-')} must be {least} to {most}")
@@ -100,9 +113,9 @@ async def run(line: argparse.Namespace) -> None:
     plan = Plan(module=_identity(line), inputs=items.digest, items=len(items))
     for folder in (line.outputs, line.state):
         _made(folder)
-    if not any(line.state.iterdir()):
+    if not begun(line.state):
         results.check_fresh(line.outputs)
-    with contextlib.closing(Ledger(line.state, plan, line.workers)) as ledger:
+    with contextlib.closing(await _owned(line, plan)) as ledger:
         as_list = isinstance(served.serves, Script) and takes_mini_batch(served.serves.file)
         environment = {"EDGEFLEET_MINI_BATCH": "1"} if as_list else {}
         if line.timeout:
@@ -114,8 +127,11 @@ async def run(line: argparse.Namespace) -> None:
 
         def tell(told: Told) -> None:
             ledger.replace(PROGRESS, told)
-            sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
+            text = msgspec.json.encode(told).decode()
+            sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
+            if told.state == _FINISHED:
+                _leave(line.termination_log, text)
 
         running = Run(items, ledger, ways, tell=tell, every=line.progress)
         try:
@@ -129,6 +145,29 @@ async def run(line: argparse.Namespace) -> None:
             raise
         results.write(line.outputs, items, ledger)
         running.tell(_FINISHED)
+
+
+async def _owned(line: argparse.Namespace, plan: Plan) -> Ledger:
+    """The state, once no other run has it: one whose machine went away holds it until that is noticed."""
+    began = time.monotonic()
+    waits = False
+    while True:
+        try:
+            return Ledger(line.state, plan, line.workers)
+        except InUse as error:
+            if time.monotonic() - began >= line.patience:
+                raise
+            if not waits:
+                log.info("%s; it waits", error.message)
+            waits = True
+        await asyncio.sleep(_LOOK_AGAIN_S)  # a lock cannot be waited for and given up
+
+
+def _leave(file: Path, text: str) -> None:
+    """Where Kubernetes has made the file; nowhere else."""
+    if file.is_file():
+        with contextlib.suppress(OSError):  # the log says it as well
+            file.write_text(text[-_KEPT:])
 
 
 def takes_mini_batch(script: Path) -> bool:
@@ -184,10 +223,14 @@ async def _until_told(line: argparse.Namespace) -> int:
 
 def main() -> int:
     logging.basicConfig(level="INFO", stream=sys.stderr)
+    kept = TERMINATION_LOG
     try:
-        return asyncio.run(_until_told(parse(sys.argv[1:])))
+        line = parse(sys.argv[1:])
+        kept = line.termination_log
+        return asyncio.run(_until_told(line))
     except EdgefleetError as error:
         sys.stderr.write(f"{report(error)}\n")
+        _leave(kept, report(error))
         return _code(error)
 
 

@@ -6,13 +6,13 @@ import http.client
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from modules.errors import NotReady
+from modules.scoring.batch.place import SocketPlace
 
 _ASK_AGAIN_S: Final = 0.02
 _PROBE_S: Final = 5.0
@@ -45,10 +45,8 @@ class _Connection(http.client.HTTPConnection):
 class Child:
     """A server that may be asked, by up to ``places`` at once."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, folder: "tempfile.TemporaryDirectory[str]", path: Path
-    ) -> None:
-        self._process, self._folder, self._path = process, folder, path
+    def __init__(self, process: asyncio.subprocess.Process, place: SocketPlace) -> None:
+        self._process, self._place, self._path = process, place, place.path
         self._threads: ThreadPoolExecutor | None = None
 
     @classmethod
@@ -60,13 +58,17 @@ class Child:
         Raises:
             NotReady: it ended, or took too long; its log, which is ours, says why.
         """
-        folder = tempfile.TemporaryDirectory(prefix="edgefleet-batch-")
-        path = Path(folder.name, "s.sock")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "modules.scoring.batch.served", str(os.getpid()), *arguments, "--unix", str(path),
-            env={**os.environ, **environment}, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr.fileno(),
-        )  # fmt: skip
-        child = cls(process, folder, path)
+        place = SocketPlace()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "modules.scoring.batch.served", str(os.getpid()), *arguments,
+                "--unix", str(place.path), env={**os.environ, **environment}, stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+            )  # fmt: skip
+        except BaseException:
+            place.close()
+            raise
+        child = cls(process, place)
         try:
             async with asyncio.timeout(within_s):
                 await child._ready()
@@ -101,7 +103,7 @@ class Child:
         await self._process.wait()
         if self._threads is not None:
             self._threads.shutdown(wait=False)
-        self._folder.cleanup()
+        self._place.close()
 
     async def how_it_ended(self) -> str:
         """For people, once it has."""

@@ -16,13 +16,19 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from modules.errors import Invalid, NoSpace
+from modules.errors import BadSettings, Invalid, NoSpace
 
 ANSWERED: Final = 1
 ASIDE: Final = 2
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OFFSET_BITS: Final = 44
 _PLAN: Final = "run.json"
+# A file, because a folder cannot be locked on NFS.
+_LOCK: Final = ".lock"
+
+
+class InUse(Invalid):
+    """Another run has the folder, on this machine or on another that shares it."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +37,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     inputs: str
     items: int
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run was begun in this folder."""
+    return (folder / _PLAN).exists()
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +79,9 @@ class Ledger:
         workers: how many journals are written.
 
     Raises:
-        Invalid: the folder belongs to another run, or another process uses it.
+        Invalid: the folder belongs to another run.
+        InUse: another process has it now.
+        BadSettings: it cannot be locked there.
     """
 
     def __init__(self, folder: Path, plan: Plan, workers: int) -> None:
@@ -81,7 +94,7 @@ class Ledger:
         self.counts: Counter[int] = Counter()
         self._where = array("Q", bytes(8 * plan.items))
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder, os.O_RDONLY)
+        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._journals: list[int] = []
         try:
             self._own(plan)
@@ -149,8 +162,14 @@ class Ledger:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Invalid(
+            raise InUse(
                 "another run uses this folder now", element=str(self._folder), remedy="wait for it, or name another"
+            ) from error
+        except OSError as error:
+            raise BadSettings(
+                f"its file system keeps no two runs apart: {error.strerror}",
+                element=str(self._folder),
+                remedy="name a folder of a file system with locks, such as a local one or NFS 4",
             ) from error
         file = self._folder / _PLAN
         if not file.exists():

@@ -197,6 +197,7 @@ class Containers:
     def end(self, spec: Thing, code: int, reason: str) -> None:
         run = self.run(spec["name"])
         run.serves = run.started = False
+        message = self.behaviour(spec).message
         run.state = {
             "terminated": {
                 "exitCode": code,
@@ -205,6 +206,7 @@ class Containers:
                 "finishedAt": self.world.store.time(),
                 "containerID": self.identity(spec["name"], run),
             }
+            | ({"message": message} if message else {})
         }
 
     def _wait(self, spec: Thing, run: Run) -> bool:

@@ -13,8 +13,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     pulled only with a pull secret that exists; ``only_here`` (side-loaded) cannot be pulled at all, but lies on the
     nodes. ``exits`` ends it with this code, ``oom`` by the kernel for memory; ``after`` is for how many steps it runs
     before that, ``times`` how often it does so before it runs well (-1: always). ``probe`` is what its failing
-    readiness or startup probe says. ``steps`` is how long starting takes. ``log`` is what it has written. ``root`` is
-    an image without a user of its own.
+    readiness or startup probe says. ``steps`` is how long starting takes. ``log`` is what it has written, ``message``
+    what it leaves at its end where Kubernetes keeps that. ``root`` is an image without a user of its own.
     """
 
     pull: str = ""
@@ -28,6 +28,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     liveness: str = ""
     steps: int = 0
     log: str = ""
+    message: str = ""
     root: bool = False
 
 

@@ -64,6 +64,7 @@ ENDPOINTS = _core("Endpoints", "endpoints", short=("ep",))
 SECRET = _core("Secret", "secrets")
 CONFIG_MAP = _core("ConfigMap", "configmaps", short=("cm",))
 SERVICE_ACCOUNT = _core("ServiceAccount", "serviceaccounts", short=("sa",))
+CLAIM = _core("PersistentVolumeClaim", "persistentvolumeclaims", short=("pvc",), subresources=("status",))
 EVENT = _core("Event", "events", short=("ev",))
 DEPLOYMENT = _grouped("apps", "Deployment", "deployments", short=("deploy",), subresources=("scale", "status"))
 REPLICA_SET = _grouped("apps", "ReplicaSet", "replicasets", short=("rs",), subresources=("scale", "status"))
@@ -86,7 +87,7 @@ SELF_RULES = _grouped(_AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrule
 KINDS: tuple[Kind, ...] = (
     *(NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, EVENT, DEPLOYMENT, REPLICA_SET),
     *(JOB, AUTOSCALER, BUDGET, NETWORK_POLICY, INGRESS, ENDPOINT_SLICE, LEASE, ROLE, ROLE_BINDING, CLUSTER_ROLE),
-    *(CLUSTER_ROLE_BINDING, SELF_ACCESS, SELF_RULES),
+    *(CLAIM, CLUSTER_ROLE_BINDING, SELF_ACCESS, SELF_RULES),
 )
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

@@ -31,14 +31,15 @@ def requests(pod: Thing) -> Counter[str]:
 
 def _place(world: World, pod: Thing, nodes: list[Thing]) -> None:
     problems: Counter[str] = Counter()
+    without = _without_volumes(world, pod)
     taken = Counter(other["spec"].get("nodeName") for other in world.store.all(kinds.POD))
     for node in sorted(nodes, key=lambda one: taken[one["metadata"]["name"]]):
-        found = _problems(world, pod, node)
-        if not found:
+        found = [] if without else _problems(world, pod, node)
+        if not found and not without:
             _bind(world, pod, node["metadata"]["name"])
             return
         problems.update(found)
-    listed = ", ".join(f"{count} {problem}" for problem, count in sorted(problems.items()))
+    listed = without or ", ".join(f"{count} {problem}" for problem, count in sorted(problems.items()))
     count = len(nodes)
     message = f"0/{count} nodes are available: {listed}."
     if count:
@@ -54,6 +55,20 @@ def _place(world: World, pod: Thing, nodes: list[Thing]) -> None:
     if known is None or known.get("message") != message:
         world.event(pod, "FailedScheduling", message, _COMPONENT, warns=True)
     world.status(kinds.POD, pod, status, "kube-scheduler")
+
+
+def _without_volumes(world: World, pod: Thing) -> str:
+    """What is wrong with the claims that it names; nothing where they are bound."""
+    for volume in pod["spec"].get("volumes", ()):
+        name = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+        claim = (
+            world.store.get(kinds.CLAIM, pod["metadata"]["namespace"], name) if name else {"spec": {"volumeName": 1}}
+        )
+        if claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if not claim["spec"].get("volumeName"):
+            return "pod has unbound immediate PersistentVolumeClaims"
+    return ""
 
 
 def _problems(world: World, pod: Thing, node: Thing) -> list[str]:

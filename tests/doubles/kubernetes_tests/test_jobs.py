@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.doubles.kubernetes import kinds
+
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -78,6 +80,40 @@ def test_a_failure_is_tried_again(cluster, client, job):
 
     assert (status(cluster)["failed"], status(cluster)["succeeded"]) == (1, 1)
     assert "Complete" in conditions(cluster)
+
+
+def test_a_pod_waits_for_its_claims(cluster, client, job):
+    """While one is not there, or has no volume, no node takes the pod, and the scheduler says which."""
+    cluster.images.ends()
+    body = job()
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    body["spec"]["template"]["spec"]["volumes"] = [claim]
+    client.create(body)
+
+    def said():
+        (pod,) = cluster.objects("Pod")
+        return next(one["message"] for one in pod["status"]["conditions"] if one["type"] == "PodScheduled")
+
+    cluster.step(4)
+    assert 'persistentvolumeclaim "data" not found' in said()
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}}
+    client.create(made | {"spec": spec})
+    cluster.step(4)
+    assert "unbound" in said()
+    cluster.api.delete(kinds.CLAIM, "default", "data")
+    cluster.make(made | {"spec": spec | {"volumeName": "disk"}})
+    cluster.settle()
+    assert "Complete" in conditions(cluster)
+
+
+def test_what_a_container_leaves_at_its_end(cluster, client, job):
+    """Its last word stands in the pod's status."""
+    cluster.images.ends(message="42 done")
+    client.create(job())
+    cluster.settle()
+    ended = cluster.objects("Pod")[0]["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["message"]) == (0, "42 done")
 
 
 def test_one_index_that_fails_is_set_aside(cluster, client, job):

@@ -13,14 +13,15 @@ from fleet import metadata_files
 from fleet.authority import Authority
 from fleet.blobs import Blobs
 from fleet.db import Database
-from fleet.refusals import Busy, Missing
+from fleet.refusals import Busy, Missing, Unauthorised
 from fleet.registry import Registry
-from fleet.target_tables import endpoints, targets
+from fleet.target_tables import endpoints, jobs, targets
 from fleet.targets.content import LIFE_S, OF_ALL, OF_ONE, Contents, _secret, _seen, check_metadata
-from fleet.targets.contract import Module
+from fleet.targets.contract import Job, Module
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer
+from fleet.targets.settings import BatchSettings
 from modules import access_tokens
 from modules.digests import BLOCK
 from modules.errors import BadSettings
@@ -94,10 +95,10 @@ def present(site):
     site.now = time.time()
 
 
-def start(site, folder, **more):
+def start(site, folder, content=None, **more):
     """The init container's program, as a process; what it ended with and said."""
     file, to = folder / "content.json", folder / "edgefleet"
-    file.write_bytes(encode(msgspec.structs.replace(site.content(), **{"within_s": 20.0} | more)))
+    file.write_bytes(encode(msgspec.structs.replace(content or site.content(), **{"within_s": 20.0} | more)))
     to.mkdir()
     command = [sys.executable, "-m", "agent.content", "--settings", str(file), "--to", str(to)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SOON_S, check=False)
@@ -119,6 +120,45 @@ def test_metadata_of_before_is_refused_though_the_server_itself_brings_it(site, 
     code, said, _ = start(site, tmp_path, roles=seen | {"timestamp": newer})
     assert code == 1
     assert "had been seen" in said
+
+
+def test_a_batch_jobs_pod_gets_its_module_until_the_job_has_ended(site, tmp_path):
+    """By a token of its own, though an endpoint has the same name; neither opens the door of the other."""
+    job = Job(name=ENDPOINT, mark="m" * 16, module=site.module, inputs="in", outputs="out", settings=BatchSettings())
+    row = {
+        "name": job.name, "target": "lab", "team": "acme", "module": str(site.module.manifest.ref),
+        "digest": site.module.digest, "mark": job.mark, "asked": "{}", "state": "starting", "since": 0.0,
+        "standing": "{}", "created": 0.0,
+    }  # fmt: skip
+    with site.database.write() as connection:
+        connection.execute(insert(jobs).values(**row))
+    told = site.contents.of_job(job)
+    code, said, to = start(site, tmp_path, told)
+    assert (code, said) == (0, "")
+    assert (to / "module/files/model.onnx").read_bytes() == MODEL
+
+    def get(token, what=f"blobs/{site.module.digest}"):
+        path = f"/api/v1/batch-content/{job.name}/{site.module.digest}/{what}"
+        return site.http.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+
+    assert get(told.token) == get(told.token, "metadata/timestamp.json") == 200
+    assert get(told.token, "metadata/team-second.json") == 404
+    assert get(told.token, f"blobs/{site.other.digest}") == 404
+    another = site.contents.of_job(msgspec.structs.replace(job, module=site.other))
+    of_before = site.contents.of_job(msgspec.structs.replace(job, mark="n" * 16))
+    admit = site.contents.admit_job
+    for refused in (
+        lambda: admit(job.name, site.other.digest, another.token),
+        lambda: admit(job.name, site.module.digest, of_before.token),
+        lambda: admit(job.name, site.module.digest, site.content().token),
+        lambda: admit("none", site.module.digest, told.token),
+        lambda: site.contents.admit(ENDPOINT, site.module.digest, told.token),
+    ):
+        with pytest.raises(Unauthorised):
+            refused()
+    with site.database.write() as connection:
+        connection.execute(update(jobs).values(state="cancelled"))
+    assert get(told.token) == get(told.token, "metadata/timestamp.json") == 401
 
 
 def test_a_tampered_file_is_refused_though_the_server_itself_brings_it(site, tmp_path):

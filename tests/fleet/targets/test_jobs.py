@@ -4,23 +4,32 @@ import pytest
 from sqlalchemy import update
 
 from fleet import tokens
+from fleet.mishaps import Mishaps
 from fleet.people import roles
 from fleet.people.roles import Grant
 from fleet.target_tables import jobs, targets
 from fleet.targets import kinds
+from fleet.targets.contract import JobStanding
+from fleet.targets.job_duty import BringingJobs, _with_what_is_known
+from fleet.targets.jobs import BatchJobs
+from modules.data_rule import DataRule
 from modules.errors import Invalid
 
 PATH = "/api/v1/batch-jobs"
 
 
-def places(cloud, text="in,out"):
+def places(cloud, text="in,out", region=""):
     with cloud.database.write() as connection:
-        document = f'{{"docker": "unix:///nonexistent.sock", "batch_places": "{text}"}}'
+        document = f'{{"docker": "unix:///nonexistent.sock", "batch_places": "{text}", "region": "{region}"}}'
         connection.execute(update(targets).values(attached=document))
 
 
 async def start(cloud, by=None, code=201, **more):
     places(cloud)
+    return await started(cloud, by, code, **more)
+
+
+async def started(cloud, by=None, code=201, **more):
     body = {"name": "night", "target": "lab", "module": cloud.refs[0], "inputs": "in", "outputs": "out"} | more
     answer = await cloud.ask("POST", PATH, by, json=body)
     assert answer.status_code == code, answer.text
@@ -47,6 +56,72 @@ async def test_only_places_that_the_target_was_attached_with(cloud):
     for more in (*elsewhere, *({"settings": one} for one in unknown)):
         assert (await start(cloud, code=422, **more))["code"] == "invalid"
     assert (await cloud.ask("GET", PATH)).json() == []
+
+
+async def test_the_answers_are_not_among_the_inputs(cloud):
+    """Else each run would find more of them."""
+    places(cloud, "in,in/out")
+    body = {"name": "night", "target": "lab", "module": cloud.refs[0], "inputs": "in", "outputs": "in/out"}
+    answer = await cloud.ask("POST", PATH, json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "the outputs lie in the inputs")
+    body |= {"inputs": "in/out", "outputs": "in"}
+    assert (await cloud.ask("POST", PATH, json=body)).status_code == 201
+
+
+@pytest.mark.parametrize(("regions", "there"), [((), "eu-west"), (("eu-west",), ""), (("eu-west", "berlin"), "us")])
+async def test_data_that_may_not_go_there_do_not(cloud, regions, there):
+    """What never leaves its site, a target that says no region, and one of another region."""
+    places(cloud, region=there)
+    cloud.refs[0] = str(cloud.fleet.add_module("private", data=DataRule(kind="personal", regions=regions)))
+    refused = await started(cloud, code=422)
+    assert "the module's data (personal)" in refused["detail"]
+    assert f"the target is in {there or 'a region that nobody says'}" in refused["detail"]
+    assert (await cloud.ask("GET", PATH)).json() == []
+
+
+async def test_a_target_that_is_now_elsewhere_is_told_no_more_of_them(cloud):
+    """Attached anew with another region, it is not asked again; the job has failed, and says why."""
+    places(cloud, region="berlin")
+    cloud.refs[0] = str(cloud.fleet.add_module("private", data=DataRule(kind="personal", regions=("berlin",))))
+    await started(cloud)
+    use = cloud.http._transport.app.state.services
+    bringing = BringingJobs(
+        database=cloud.database, clock=use.clock, wished=use.jobs, targets=use.targets, mishaps=Mishaps(use.clock)
+    )
+    asked = []
+
+    class Host:
+        def bring_job(self, job):
+            asked.append(job)
+            return JobStanding(state="running")
+
+        job_logs = end_job = bring_job
+
+    with cloud.database.read() as connection:
+        row = BatchJobs.row(connection, "night")
+    assert bringing._brought(row, Host(), "berlin").state == "running"
+    stands = bringing._brought(row, Host(), "us")
+    assert (stands.state, len(asked)) == ("failed", 1)
+    assert "the target is in us" in stands.why
+
+
+def test_who_says_nothing_of_how_far_it_is_is_as_far_as_before():
+    """A program that starts again has not said it yet."""
+    before = JobStanding(items=9, answered=4, set_aside=1)
+    assert _with_what_is_known(before, JobStanding(state="running", starts=2)) == JobStanding(
+        state="running", starts=2, items=9, answered=4, set_aside=1
+    )
+    now = JobStanding(items=9, answered=5)
+    assert _with_what_is_known(before, now) == now
+
+
+@pytest.mark.parametrize("place", ["/claim", "Claim", "claim/", "claim/../x", "claim//x", "a,claim/.hidden", "-c"])
+def test_what_is_no_claim_is_refused_at_attaching(place):
+    """A claim's name, or a folder of it."""
+    known = {"namespace": "models", "images": "present", "content_url": "https://fleet.example"}
+    kinds.read("kubernetes", known | {"batch_places": "claim,share/in/2026"})
+    with pytest.raises(Invalid, match="no claim"):
+        kinds.read("kubernetes", known | {"batch_places": f"good,{place}"})
 
 
 @pytest.mark.parametrize("place", ["/", "/srv/../etc", "edgefleet.main.digits.door", "a b", "-v"])

@@ -32,6 +32,9 @@ class Contents:
             room_bytes=room_bytes,
         )
 
+    def of_job(self, job, *, url="", room_bytes=0):
+        return self.of(job.name, b"", job.module, keys=(f"key-of-the-job-{job.mark}",), url=url, room_bytes=room_bytes)
+
 
 class Place:
     """The target, and the cluster behind it as a person with all rights sees it."""
@@ -74,7 +77,7 @@ class Place:
 
     def everything(self):
         """Whatever lies in the namespace, but for what the cluster and the operator have there, and events."""
-        kinds = (*rights.OURS, "ReplicaSet", "Pod")
+        kinds = (*rights.OURS, "ReplicaSet", "Job", "Pod")
         found = {(kind, name) for kind in kinds for name in self.names(kind)}
         return found - {("ServiceAccount", "edgefleet"), ("ServiceAccount", "default")}
 

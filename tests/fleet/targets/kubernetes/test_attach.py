@@ -13,7 +13,7 @@ from tests.doubles.publisher import Publisher
 from tests.fleet.targets.conftest import cloud, house, made, passwords, refused_fixture
 
 __all__ = ["cloud", "house", "made", "passwords", "refused_fixture"]
-TARGETS, ENDPOINTS = "/api/v1/targets", "/api/v1/endpoints"
+TARGETS, ENDPOINTS, JOBS = "/api/v1/targets", "/api/v1/endpoints", "/api/v1/batch-jobs"
 
 
 @pytest.fixture
@@ -75,6 +75,37 @@ async def test_an_endpoint_of_a_namespace_gets_ready(cloud, simulated):
             while (await cloud.ask("GET", ENDPOINTS)).json():  # noqa: ASYNC110 - another task's row
                 await asyncio.sleep(0.2)
     assert simulated.objects("Deployment", "models") == []
+
+
+async def test_a_batch_job_in_a_namespace_gets_done(cloud, simulated):
+    """Started over the API, brought about by the duty, its counts and log kept, and nothing left but the claims."""
+    for name in ("data", "answers"):
+        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}
+        meta = {"name": name, "namespace": "models"}
+        simulated.make({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec})
+    said = '{"state": "finished", "items": 3, "answered": 2, "set_aside": 1, "seconds": 1}'
+    simulated.images.behave(container="batch", exits=0, after=3, log="INFO so", message=said)
+    body = reached(simulated, batch_places="data,answers")
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=body)
+    assert answer.status_code == 200, answer.text
+    await found_trust(cloud)
+    image, blobs = release.make_image("acme/digits")
+    for data in blobs.values():
+        cloud.fleet.blobs.put(data)
+    module = str(cloud.fleet.add_module("digits", runtimes=(Runtime(image=image),)))
+    asked = {"name": "night", "target": "cluster", "module": module, "inputs": "data", "outputs": "answers"}
+    with simulated.automatic():
+        answer = await cloud.ask("POST", JOBS, json=asked)
+        assert answer.status_code == 201, answer.text
+        async with asyncio.timeout(60):
+            while (found := (await cloud.ask("GET", f"{JOBS}/night")).json())["state"] != "done":  # noqa: ASYNC110 - another task's row
+                await asyncio.sleep(0.2)
+            while simulated.objects("Job", "models") or simulated.objects("Secret", "models"):  # noqa: ASYNC110 - a cluster's
+                await asyncio.sleep(0.2)
+    assert (found["items"], found["answered"], found["set_aside"], found["starts"]) == (3, 2, 1, 1)
+    assert found["outputs"] == "answers/night"
+    assert (await cloud.ask("GET", f"{JOBS}/night/logs")).json() == {"job": "INFO so"}
+    assert len(simulated.objects("PersistentVolumeClaim", "models")) == 2
 
 
 async def test_a_target_with_endpoints_stays_where_it_is(cloud, simulated, refused):

@@ -24,6 +24,15 @@ def test_what_is_written_down_is_what_is_needed():
     assert written == rights.manifest("edgefleet-endpoints")
 
 
+def test_who_has_no_batch_jobs_gives_no_right_to_them(place):
+    """A target that is attached without places for them does without."""
+    less = [one for one in rights.rules() if one.group != "batch"]
+    assert len(less) == len(rights.rules()) - 1
+    role = [{"apiGroups": [one.group], "resources": [one.resource], "verbs": list(one.verbs)} for one in less]
+    target = place.attach(place.cluster.account("less", role, "models"))
+    assert target.check()["engine"].startswith("Kubernetes v1")
+
+
 def test_it_works_with_no_more(place):
     """A whole life with them: made, scaled by itself and not, by an Ingress and not, changed, logged, removed."""
     said = place.target.check()
@@ -45,7 +54,7 @@ def test_without_any_one_of_them_it_is_not_attached(place, rule, verb):
     """It says which one is lacking, and where all of them are written."""
     kubeconfig = place.cluster.account("less", list(rules_without(rule, verb)), "models")
     with pytest.raises(TargetTrouble) as refused:
-        place.attach(kubeconfig).check()
+        place.attach(kubeconfig, batch_places="data").check()
     assert f"{verb} {rule.resource}" in str(refused.value)
     assert "rbac.yaml" in str(refused.value)
     assert ", and" not in str(refused.value)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from tests.parts.pace import stretched
 class Batch:
     """``python -m modules.scoring.batch`` over one folder, as often as it takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, temporary: str) -> None:
+        self._temporary = temporary
         self.inputs, self.outputs, self.state = folder / "in", folder / "out", folder / "state"
         self.inputs.mkdir()
 
@@ -31,7 +33,7 @@ class Batch:
         command = [*through, sys.executable, "-m", "modules.scoring.batch", *map(str, arguments)]
         command += [str(word) for pair in folders.items() for word in pair]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                env=os.environ | environment)  # fmt: skip
+                                env=os.environ | {"TMPDIR": self._temporary} | environment)  # fmt: skip
 
     def run(self, *arguments, code=0, **environment):
         """To its end; returns what it said of itself last, and its log."""
@@ -57,4 +59,6 @@ class Batch:
 
 @pytest.fixture
 def batch(tmp_path):
-    return Batch(tmp_path)
+    # A folder of its own, with a short name for the sockets in it: a run that is killed leaves them.
+    with tempfile.TemporaryDirectory(prefix="efb-") as temporary:
+        yield Batch(tmp_path, temporary)

@@ -1,14 +1,15 @@
 """What is known of each input: after any end of the run, at any byte of a journal."""
 
 import errno
+import fcntl
 import os
 import random
 from contextlib import closing
 
 import pytest
 
-from modules.errors import Invalid, NoSpace
-from modules.scoring.batch.ledger import ANSWERED, ASIDE, Ledger, Plan, Reason
+from modules.errors import BadSettings, Invalid, NoSpace
+from modules.scoring.batch.ledger import ANSWERED, ASIDE, InUse, Ledger, Plan, Reason
 
 PLAN = Plan(module="m", inputs="i", items=6)
 WHY = Reason(kind="refused", reason="no")
@@ -107,3 +108,30 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
         ledger.answered(0, 3, b"{}")
     with opened(tmp_path) as ledger:
         assert [item for item, _ in ledger.answers()] == [1, 3]
+
+
+def test_it_is_kept_apart_on_nfs_as_well(tmp_path, monkeypatch):
+    """There, only what may be written can be locked, and a folder cannot; two runs are apart all the same."""
+    real = fcntl.flock
+
+    def as_on_nfs(descriptor, how):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with opened(tmp_path), pytest.raises(InUse), opened(tmp_path):
+        pass
+    with opened(tmp_path):
+        pass
+
+
+def test_where_nothing_can_be_locked_nothing_is_begun(tmp_path, monkeypatch):
+    """It says so; two runs would spoil each other's journals."""
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(BadSettings, match="keeps no two runs apart"), opened(tmp_path):
+        pass

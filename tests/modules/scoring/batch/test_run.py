@@ -96,6 +96,20 @@ def test_a_script_of_azures_parallel_runs_gets_lists(batch, script):
     assert {one["input"]: one["kind"] for one in batch.aside()} == {"2.txt": "failed", "3.txt": "failed"}
 
 
+def test_where_kubernetes_reads_how_it_ended(batch, relu, tmp_path):
+    """The file that it makes has the counts at the end, or the one line that says why not; nobody else's is made."""
+    batch.write(a__json={"x": [[1, 1, 1, 1]]})
+    said = tmp_path / "said"
+    batch.run("--model", relu, "--termination-log", said)
+    assert not said.exists()
+    said.touch()
+    batch.run("--model", relu, "--termination-log", said)
+    assert json.loads(said.read_text())["answered"] == 1
+    batch.write(b__json={})
+    batch.run("--model", relu, "--termination-log", said, code=5)
+    assert "other inputs" in said.read_text()
+
+
 def test_too_many_failures_stop_it_and_nothing_is_lost(batch, script):
     """Exit code 4 above the threshold; with a higher one it goes on to the end."""
     batch.write(**{f"{n}__json": {"x": "wrong" if n % 2 else "a"} for n in range(8)})
@@ -121,6 +135,25 @@ def test_what_cannot_be_read_is_said(batch, relu):
     assert "the answers of another run" in batch.run("--model", relu, code=5)[1]
     batch.inputs = batch.inputs.with_name("nowhere")
     assert "cannot be read" in batch.run("--model", relu, code=5)[1]
+
+
+def test_two_runs_never_write_to_one_state(batch, script):
+    """The second is refused at once, or waits for as long as it may and goes on where the first was."""
+    batch.write(**{f"{n:03}__json": {"x": "a"} for n in range(40)})
+    source = script(SCRIPT)
+    first = batch.start("--script", source, "--mini-batch", 2, "--progress", 1, PAUSE="0.3")
+    while json.loads(first.stdout.readline())["answered"] < 5:
+        pass
+    assert "another run uses this folder" in batch.run("--script", source, code=5)[1]
+    second = batch.start("--script", source, "--patience", 60)
+    assert b"it waits" in second.stderr.readline()
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    out, log = second.communicate(timeout=stretched(60))
+    assert second.returncode == 0, log
+    assert json.loads(out.splitlines()[0])["answered"] >= 5
+    assert len(batch.answers()) == 40
 
 
 def test_a_module_that_cannot_be_served_blames_no_input(batch, script):
