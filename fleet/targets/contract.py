@@ -14,7 +14,7 @@ from fleet.targets.settings import BatchSettings, Settings
 from modules.manifest import Manifest
 from modules.names import Digest, Slug
 
-State = Literal["ready", "updating", "failed"]
+State = Literal["ready", "updating", "failed", "stopped"]
 
 
 class Module(msgspec.Struct, frozen=True):

@@ -17,12 +17,14 @@ from sqlalchemy import select, update
 from fleet import events, revocation
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.fallbacks import policies
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
 from fleet.target_tables import endpoints, targets
 from fleet.targets.attached import Line, Targets
-from fleet.targets.contract import Standing, Target
+from fleet.targets.contract import Standing, State, Target
 from fleet.targets.endpoints import REMOVING, Endpoints
+from fleet.targets.scaling import standing_of
 from modules.errors import EdgefleetError
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 FAILED_S: Final = 5.0
 READY_S: Final = 15.0
-_EVERY: Final = {"ready": READY_S, "failed": FAILED_S}
+_EVERY: Final = {"ready": READY_S, "stopped": READY_S, "failed": FAILED_S}
 
 
 class Bringing:
@@ -89,12 +91,15 @@ class Bringing:
 
     def _brought(self, row: Any, target: Target, revoked: list[str]) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
-        before = msgspec.json.decode(row.standing, type=Standing)
+        before = standing_of(row)
         try:
             if row.state == REMOVING:
                 if target.remove(row.name):
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
+            if row.scale == 0:
+                state: State = "stopped" if target.remove(row.name) else "updating"
+                return Standing(state=state, why=row.scale_why, url=before.url), ""
             return target.bring(self._endpoints.wanted(row, revoked)), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
@@ -120,10 +125,13 @@ class Bringing:
         with self._database.write() as connection:
             if standing is None:
                 self._endpoints.gone(connection, row.name)
+                policies.renew_for(connection, row.name)
                 events.record(connection, now, "endpoint-gone", f"nothing of endpoint {row.name} is left")
                 return
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
+            if standing.url != standing_of(row).url:
+                policies.renew_for(connection, row.name)
             port = urlsplit(standing.url).port or row.port
             values |= {"seen_generation": row.generation, "port": port}
             # What was wished for meanwhile is not what was looked at.
@@ -132,6 +140,8 @@ class Bringing:
                 values |= {"state": state} | ({"since": now} if state != row.state else {})
                 if state == "ready" != row.state:
                     events.record(connection, now, "endpoint-ready", f"endpoint {row.name} answers at {standing.url}")
+                if state == "stopped" != row.state:
+                    events.record(connection, now, "endpoint-stopped", f"endpoint {row.name}: {row.scale_why}")
                 if state == "failed" != row.state:
                     events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))

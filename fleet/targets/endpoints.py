@@ -11,7 +11,7 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import endpoints
-from fleet.targets import attached
+from fleet.targets import attached, scaling
 from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer, Secrets, checked, new_key
@@ -221,7 +221,7 @@ class Endpoints:
                     name=name,
                     module=Module(one.digest, self._registry.manifest(one.digest)),
                     weight=one.weight,
-                    replicas=one.replicas,
+                    replicas=scaling.replicas_of(row, wish, name),
                 )
                 for name, one in ordered
             ],
@@ -331,6 +331,7 @@ def view(row: Any) -> dict[str, Any]:
             for name, one in wish.versions.items()
         },
         "settings": msgspec.to_builtins(wish.settings),
+        "demand": scaling.view(row),
         "created": row.created,
         "by": row.by,
     }
