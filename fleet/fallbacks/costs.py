@@ -28,7 +28,7 @@ def count(connection: Connection, now: float, *, due_s: float = COUNT_S) -> None
             continue
         # Time that goes back is none.
         begin = now if row.counted is None else min(row.counted, now)
-        if running := replicas(row):
+        if begin < now and (running := replicas(row)):
             for day in range(day_of(begin), day_of(now) + 1):
                 seconds = min(now, (day + 1) * _DAY_S) - max(begin, day * _DAY_S)
                 _add(connection, row.name, day, running * seconds, row.price_per_hour)

@@ -30,7 +30,7 @@ _ROLLING: Final = "a rollout has for it"
 _WORDS: Final = {
     "unplaceable": "that the module does not fit",
     "unhealthy": "where the module does not answer",
-    "overloaded": "that send requests there",
+    "overloaded": "whose requests go there",
     _ROLLING: "that a rollout has still to order it for",
 }
 
