@@ -23,6 +23,8 @@ from modules.protocol.order import Cloud, SlotOrder
 from modules.signing import unverified
 
 UNPLACEABLE: Final = "unplaceable"
+# What clients of a device are told.
+SPENT: Final = "the money that its endpoint in the cloud may cost today is spent; it is asked again from 00:00 UTC on"
 
 
 def has_own_terms(document: SlotOrder) -> bool:
@@ -74,12 +76,15 @@ class Completing:
             return document
         module = ModuleRef.from_target(document.manifest)
         one = policies.winner(self._policies, module, self._labels.get(device, {}))
-        if one is None or one.never or one.is_spent(self._now):
+        if one is None or one.never:
             return document
         key = (one.id, document.digest)
         if key not in self._made:
             self._made[key] = self._cloud(one, module, document.digest)
         cloud = self._made[key]
+        if cloud is not None and one.is_spent(self._now):
+            # Without a case it is nobody that is asked; so an agent that does not know the reason does right, too.
+            cloud = Cloud(url=cloud.url, region=cloud.region, when=(), closed=SPENT)
         return document if cloud is None else msgspec.structs.replace(document, cloud=cloud)
 
     def _cloud(self, one: Known, module: ModuleRef, digest: Digest) -> Cloud | None:

@@ -77,6 +77,7 @@ def test_it_runs_for_a_rollout_of_misfits_and_no_longer(system, edge, endpoint, 
     engine.close()
 
 
+@pytest.mark.long
 def test_a_days_money_is_a_bound(system, edge, endpoint, huge):
     """It serves until then; then its clients hear a 503, it stops, and what it cost is shown."""
     wanted(system, "--money-a-day", "1000000")
@@ -86,7 +87,8 @@ def test_a_days_money_is_a_bound(system, edge, endpoint, huge):
     assert from_cloud(score(edge, "dear"))
     wanted(system, "--money-a-day", "1")
     until(lambda: state(system) == "stopped", "its money is spent", within_s=60)
-    edge.until(lambda: score(edge, "dear").status == 503, "nobody answers")
+    edge.until(lambda: b"is spent; it is asked again from 00:00 UTC on" in score(edge, "dear").body, "it is said")
+    assert score(edge, "dear").status == 503
     shown = system.cli("fallback", "show", MODULE)
     assert (shown["spent"], shown["costs"]["today"] > 1, "money of today is spent" in shown["why"]) == (
         True,
