@@ -26,8 +26,8 @@ def count(connection: Connection, now: float, *, due_s: float = COUNT_S) -> None
     for row in connection.execute(priced).all():
         if row.counted is not None and 0 <= now - row.counted < due_s:
             continue
+        begin = now if row.counted is None else row.counted
         # Time that goes back is none.
-        begin = now if row.counted is None else min(row.counted, now)
         if begin < now and (running := replicas(row)):
             for day in range(day_of(begin), day_of(now) + 1):
                 seconds = min(now, (day + 1) * _DAY_S) - max(begin, day * _DAY_S)

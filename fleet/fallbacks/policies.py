@@ -70,8 +70,6 @@ class Known(NamedTuple):
     @property
     def when(self) -> frozenset[str]:
         """In which cases the fallback answers."""
-        if self.never:
-            return frozenset()
         return frozenset(self.policy.terms.get("when", Cloud(url="").when))
 
     def is_spent(self, now: float) -> bool:

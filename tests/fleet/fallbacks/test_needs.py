@@ -169,7 +169,7 @@ def test_there_are_as_many_replicas_as_devices_need(served):
     for number in range(5):
         served.add_device(f"more-{number}", labels={"site": "berlin"})
     with served.database.write() as connection:
-        settings = {"devices": True, "replicas_max": 3, "devices_per_replica": 2}
+        settings = {"devices": True, "replicas_max": 3, "devices_per_replica": 1}
         served.change(connection, **settings)
     huge = served.huge()
     served.look()

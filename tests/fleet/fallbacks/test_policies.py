@@ -46,11 +46,13 @@ def test_the_most_specific_wins(fleet):
     """A rollout's own word before a group's, more conditions before fewer, and the module's last."""
     ref = fleet.module()
     fleet.start(ref, devices=EVERY)
-    fleet.put(fallback="https://lab.example/all")
-    fleet.put("site=berlin", "https://lab.example/berlin")
     fleet.put("site=berlin,id=dev-b", "https://lab.example/b")
+    fleet.put("site=lyon", "https://lab.example/older")
+    fleet.put("site=berlin", "https://lab.example/berlin")
+    fleet.put("id=dev-c", "https://lab.example/newer")
+    fleet.put(fallback="https://lab.example/all")
     assert urls(fleet) == {
-        "dev-a": "https://lab.example/berlin", "dev-b": "https://lab.example/b", "dev-c": "https://lab.example/all",
+        "dev-a": "https://lab.example/berlin", "dev-b": "https://lab.example/b", "dev-c": "https://lab.example/newer",
     }  # fmt: skip
     fleet.start(ref, devices=("dev-a",), cloud=Cloud(url=OTHER))
     fleet.start(ref, devices=("dev-b",), fallback=OTHER)
