@@ -35,6 +35,7 @@ endpoints = Table(
     # How many replicas of the default version run; 0: the endpoint stands still; None: as many as are wished for.
     Column("scale", Integer),
     Column("scale_why", Text, nullable=False, server_default=""),
+    Column("admitted", Integer, nullable=False, server_default="0"),  # the newest rollout whose devices come in
     Column("counted", Float),  # until when its replicas' time is among its costs; None: it never was
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),

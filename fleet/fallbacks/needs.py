@@ -76,7 +76,8 @@ def in_words(found: dict[str, str]) -> str:
 def waits(connection: Connection, now: float, rollout: Any) -> str:
     """Why the devices that a rollout's module does not fit get no order yet: what is to answer for them is not ready.
 
-    Only an endpoint that runs on demand is waited for. Empty: none has to wait.
+    An endpoint that runs on demand is waited for until it is ready, any that is ready until it knows of these devices.
+    Empty: none has to wait.
     """
     mine = (member_rows.c.rollout == rollout.id) & member_rows.c.current
     mine &= (member_rows.c.standing == Standing.PLANNED) & (member_rows.c.hardware == ELSEWHERE)
@@ -87,11 +88,12 @@ def waits(connection: Connection, now: float, rollout: Any) -> str:
     every = policies.read(connection)
     by_need = policies.on_demand(every)
     document = msgspec.json.decode(rollout.document, type=SlotOrder)
-    named = {named_by(every, document, row.labels | {"id": row.id}, now)[0] for row in found} & set(by_need)
-    if not named:
-        return ""
-    asked = select(endpoints.c.name).where(endpoints.c.name.in_(sorted(named)), endpoints.c.state == "ready")
-    waiting = sorted(named - set(connection.scalars(asked)))
+    named = {named_by(every, document, row.labels | {"id": row.id}, now)[0] for row in found}
+    waiting = [
+        row.name
+        for row in connection.execute(select(endpoints).where(endpoints.c.name.in_(named)).order_by(endpoints.c.name))
+        if (row.name in by_need and row.state != "ready") or (row.state == "ready" and row.admitted < rollout.id)
+    ]
     return f"it waits until endpoint {', '.join(waiting)}, which answers for it, is ready" if waiting else ""
 
 

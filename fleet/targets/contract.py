@@ -34,10 +34,11 @@ class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
-    """Which devices come in: those that this authority (PEM) has named, but for the revoked, by serial number."""
+    """Which devices come in: of those that this authority (PEM) has named ``only`` these, and no revoked serial number."""
 
     ca: str
     revoked: Sequence[str] = ()
+    only: Sequence[str] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -199,17 +199,19 @@ class Endpoints:
         connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
         return self.row(connection, row.name)
 
-    def wanted(self, row: Any, revoked: Sequence[str] = ()) -> Wanted:
+    def wanted(self, row: Any, revoked: Sequence[str] = (), guests: Sequence[str] = ()) -> Wanted:
         """An endpoint as its target is to bring it about; the default version stands first.
 
-        ``revoked`` are the serial numbers of devices' certificates that hold no more.
+        ``revoked`` are the serial numbers of devices' certificates that hold no more, ``guests`` whom it is for.
 
         Raises:
             NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
         """
         wish = wish_of(row)
         secrets = self._sealer.open(row.secrets, endpoint=row.name)
-        devices = Devices(ca=self._certificates.authority, revoked=revoked) if wish.settings.devices else None
+        devices = None
+        if wish.settings.devices:
+            devices = Devices(ca=self._certificates.authority, revoked=revoked, only=guests)
         settings, key = wish.settings, secrets.certificate_key
         if devices and not settings.certificate:
             settings, key = msgspec.structs.replace(settings, certificate=secrets.issued), secrets.issued_key

@@ -1,7 +1,13 @@
 """Endpoints that run only while a device needs one, what they may cost, and tokens that end in the middle."""
 
+import json
+import ssl
+import urllib.error
+import urllib.request
+
 import pytest
 
+from agent.identity import present
 from tests.journeys.test_fallback import HOST, REGION, by, edge, from_cloud, huge, score, small
 from tests.parts import digits
 from tests.parts import docker as docker_parts
@@ -51,6 +57,17 @@ def left(engine):
     return [one.name for some in (*found, engine.networks.list(filters=label)) for one in some]
 
 
+def asked_as(device, url):
+    """What the endpoint says to a device itself."""
+    trusted = ssl.create_default_context(cafile=device.system.data.ca)
+    pair = present(device.state / "identity")
+    trusted.load_cert_chain(pair.certificate, pair.key)
+    asked = urllib.request.Request(url, digits.QUESTIONS[0].body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=30, context=trusted)
+    return refused.value.code, json.load(refused.value)["message"]
+
+
 def wanted(system, *more):
     return system.cli("fallback", "set", MODULE, "--endpoint", ENDPOINT, "--on-demand", "--linger", "3s", *more)
 
@@ -58,6 +75,8 @@ def wanted(system, *more):
 def test_it_runs_for_a_rollout_of_misfits_and_no_longer(system, edge, endpoint, huge):
     """Nothing of it is there before; a server that is killed meanwhile goes on; nothing of it is there afterwards."""
     engine = docker_parts.client()
+    status, said = asked_as(edge, endpoint["url"])
+    assert (status, f"this endpoint is not for {edge.name}" in said) == (403, True), said
     wanted(system)
     until(lambda: state(system) == "stopped", "nobody needs it", within_s=60)
     assert left(engine) == []

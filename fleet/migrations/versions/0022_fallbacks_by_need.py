@@ -55,4 +55,5 @@ def upgrade() -> None:
     with op.batch_alter_table("endpoints") as batch:
         batch.add_column(sa.Column("scale", sa.Integer))
         batch.add_column(sa.Column("scale_why", sa.Text, nullable=False, server_default=""))
+        batch.add_column(sa.Column("admitted", sa.Integer, nullable=False, server_default="0"))
         batch.add_column(sa.Column("counted", sa.Float))

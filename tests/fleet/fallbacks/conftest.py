@@ -13,6 +13,8 @@ from fleet.fallbacks.policies import Policy
 from fleet.folder import Folder
 from fleet.orders import Orders
 from fleet.rollouts.engine import Engine
+from fleet.rollouts.model import Policy as Rolling
+from fleet.rollouts.model import Wave
 from fleet.target_tables import endpoints, targets
 from fleet.targets import secrets
 from fleet.targets.contract import Standing
@@ -54,6 +56,10 @@ class Fleet(SmallFleet):
         """A version that fits no device."""
         return self.module(needs=Needs(memory_mb=1 << 30), **parts)
 
+    def one_by_one(self):
+        """A policy of rollouts with a wave for the first device alone."""
+        return Rolling(waves=(Wave(count=1), Wave(percent=100.0)))
+
     def big_host(self):
         """A host that even that fits."""
         return msgspec.structs.replace(HOST_FACTS, memory_mb=1 << 31)
@@ -79,12 +85,12 @@ class Fleet(SmallFleet):
             self.wished.create(connection, self.now, name, "lab", wish, None, given, secrets.made(), by="anna")
         self.stands(state, name=name)
 
-    def stands(self, state, *, name="digits", url=URL):
+    def stands(self, state, *, name="digits", url=URL, admitted=1000):
         """How the target has it, as its duty would write it down."""
         standing = msgspec.json.encode(Standing(state=state, url=url)).decode()
         mine = endpoints.c.name == name
         with self.database.write() as connection:
-            connection.execute(update(endpoints).where(mine).values(state=state, standing=standing))
+            connection.execute(update(endpoints).where(mine).values(state=state, standing=standing, admitted=admitted))
 
     def put(self, selector="*", fallback="endpoint:digits", *, terms=None, **more):
         with self.database.write() as connection:
