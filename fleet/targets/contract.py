@@ -34,7 +34,7 @@ class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
-    """Which devices come in: of those that this authority (PEM) has named ``only`` these, and no revoked serial number."""
+    """Which devices come in: ``only`` these, named by this authority (PEM), and by no revoked serial number."""
 
     ca: str
     revoked: Sequence[str] = ()
