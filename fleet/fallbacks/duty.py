@@ -25,6 +25,8 @@ from fleet.targets import scaling
 from fleet.targets.endpoints import REMOVING, wish_of
 
 LOOK_S: Final = 2.0
+# So many times as long as it took, the duty rests after a look.
+_PAUSE: Final = 10
 
 
 class Meeting:
@@ -44,25 +46,40 @@ class Meeting:
             renewed: has the orders made that are to be made anew.
         """
         while True:
+            began = asyncio.get_running_loop().time()
             with self._mishaps.alone("fallbacks", "who needs an endpoint"):
                 scaled, told = await lasting(self.look)
                 if scaled:
                     changed()
                 if told:
                     renewed()
-            await asyncio.sleep(LOOK_S)
+            # A look reads of each device that has the model: of a large fleet it is taken less often.
+            await asyncio.sleep(max(LOOK_S, _PAUSE * (asyncio.get_running_loop().time() - began)))
 
     def look(self) -> tuple[bool, bool]:
         """One look, as :func:`look`; where there is no endpoint, nothing is written."""
         with self._database.read() as connection:
             if connection.execute(select(endpoints.c.name).limit(1)).first() is None:
                 return False, False
+            # Read before the writers' lock is taken, which others wait for.
+            found = who(connection, self._clock())
         with self._database.write() as connection:
-            return look(connection, self._clock())
+            return look(connection, self._clock(), found)
 
 
-def look(connection: Connection, now: float) -> tuple[bool, bool]:
-    """Count, bound and scale; whether an endpoint is to be changed, and whether orders are to be made anew."""
+def who(connection: Connection, now: float) -> dict[str, dict[str, str]]:
+    """Of each endpoint that runs on demand the devices that need it, each with the reason."""
+    every = policies.read(connection)
+    by_need = policies.on_demand(every)
+    rows = [row for row in connection.execute(select(endpoints)) if row.name in by_need]
+    return needs.of_all(connection, now, every, rows) if rows else {}
+
+
+def look(connection: Connection, now: float, found: dict[str, dict[str, str]]) -> tuple[bool, bool]:
+    """Count, bound and scale; whether an endpoint is to be changed, and whether orders are to be made anew.
+
+    ``found`` is what :func:`who` found; what is on demand since then waits for the next look.
+    """
     costs.count(connection, now)
     every = policies.read(connection)
     told = _bound(connection, now, every)
@@ -76,9 +93,8 @@ def look(connection: Connection, now: float) -> tuple[bool, bool]:
             scaled = True
             scaling.scale(connection, now, row, None, "")
     connection.execute(delete(demands).where(demands.c.endpoint.not_in([row.name for row in wanted])))
-    if wanted:
-        found = needs.of_all(connection, now, every, wanted)
-        for row in wanted:
+    for row in wanted:
+        if row.name in found:
             linger, spent = by_need[row.name], _all_spent(every, row.name, now)
             scaled = _met(connection, now, row, found[row.name], linger_s=linger, spent=spent) or scaled
     return scaled, told

@@ -80,6 +80,7 @@ def test_it_runs_for_a_rollout_of_misfits_and_no_longer(system, edge, endpoint, 
     wanted(system)
     until(lambda: state(system) == "stopped", "nobody needs it", within_s=60)
     assert left(engine) == []
+    assert [(one["endpoint"], one["state"]) for one in system.cli("fallback", "list")] == [(ENDPOINT, "stopped")]
 
     rollout = system.start_rollout(huge, edge.name, slot="need")
     system.kill_server()

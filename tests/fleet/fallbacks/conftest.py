@@ -111,7 +111,7 @@ class Fleet(SmallFleet):
     def look(self):
         """One look of the duty, and the orders that follow."""
         with self.database.write() as connection:
-            found = duty.look(connection, self.now)
+            found = duty.look(connection, self.now, duty.who(connection, self.now))
         self.renew()
         return found
 
