@@ -21,11 +21,11 @@ from modules.clipping import clipped
 from modules.errors import LinkLost
 from modules.names import DeviceId
 from modules.needs import HostFacts
-from modules.protocol.facts import Facts
+from modules.protocol.facts import FALLBACKS, Facts
 from modules.protocol.report import Ack, Report
 
 # What this agent reads, so that a server sends nothing newer.
-READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1", "edgefleet.command/1")
+READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1", "edgefleet.command/1", FALLBACKS)
 # Until an unacknowledged report is said again, and what that wait grows to.
 AGAIN_S: Final = 60.0
 SELDOM_S: Final = 3600.0

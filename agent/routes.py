@@ -66,7 +66,7 @@ def _fallback(slot: Slot, identity: Path) -> Fallback | None:
     here = slot.serving is not None or slot.phase is not Phase.REJECTED
     stands_in = ("unhealthy" if here else "unplaceable") in cloud.when
     relieves = slot.serving is not None and "overloaded" in cloud.when
-    if not (stands_in or relieves):
+    if not (stands_in or relieves or cloud.closed):
         return None
     return Fallback(
         url=cloud.url,
@@ -78,4 +78,5 @@ def _fallback(slot: Slot, identity: Path) -> Fallback | None:
         stands_in=stands_in,
         overload=Overload(waiting=cloud.waiting, latency_ms=cloud.latency_ms) if relieves else None,
         requests_a_day=cloud.requests_a_day,
+        closed=cloud.closed,
     )

@@ -23,6 +23,7 @@ from fleet.api import (
     enrol,
     events,
     export,
+    fallbacks,
     health,
     joins,
     metrics,
@@ -56,6 +57,8 @@ from fleet.db import Database
 from fleet.demand import Demands
 from fleet.devices import labels_of
 from fleet.enrolment import Enrolment
+from fleet.fallbacks.answering import Completing
+from fleet.fallbacks.duty import Meeting
 from fleet.fixed_headers import FixedHeaders
 from fleet.folder import Folder
 from fleet.ingest import Ingest
@@ -91,7 +94,6 @@ from fleet.targets.job_duty import BringingJobs
 from fleet.targets.jobs import BatchJobs
 from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
-from fleet.targets.standing_in import Tokens
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -140,7 +142,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, content, batch_jobs)
+    cloud = (targets_api, endpoints, content, batch_jobs, fallbacks)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -196,7 +198,7 @@ def _build(
         metadata.director_in,
         life_s=settings.order_life_s,
         declared=registry.declared,
-        tokens=partial(Tokens, wished),
+        tokens=partial(Completing, wished, registry),
     )
     service = settings.broker_certificate or folder.service
     make_tls = partial(
@@ -318,6 +320,7 @@ def _build(
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
         bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, targets=targets, mishaps=mishaps),
+        meeting=Meeting(database=database, clock=clock, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )

@@ -18,6 +18,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``renewals``: answers devices that ask for their next certificate;
 - ``claims``: lets devices join over MQTT;
 - ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
+- ``fallbacks``: starts and stops endpoints as devices need them (fleet/fallbacks/);
 - ``endpoints``, ``batch jobs``: bring about what is wished for in the cloud (fleet/targets/);
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
@@ -42,6 +43,7 @@ from fleet.claims import Claims
 from fleet.clock import Clock
 from fleet.commands.sending import Sending
 from fleet.db import Database, in_words
+from fleet.fallbacks.duty import Meeting
 from fleet.inbox import Inbox
 from fleet.ingest import Ingest, Receipt
 from fleet.leader import Lead
@@ -104,6 +106,7 @@ class Background:
         upkeep: Upkeep,
         bringing: Bringing,
         bringing_jobs: BringingJobs,
+        meeting: Meeting,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -113,7 +116,7 @@ class Background:
         self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
-        self._lead, self._bringing, self._bringing_jobs = lead, bringing, bringing_jobs
+        self._lead, self._bringing, self._bringing_jobs, self._meeting = lead, bringing, bringing_jobs, meeting
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -213,6 +216,8 @@ class Background:
             group.create_task(self._commands.run(), name="commands")
             group.create_task(self._partings.run(), name="partings")
             group.create_task(self._bringing.run(self._lasting), name="endpoints")
+            meeting = self._meeting.run(self._lasting, changed=self._bringing.look, renewed=self._look.set)
+            group.create_task(meeting, name="fallbacks")
             group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")

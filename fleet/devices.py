@@ -74,6 +74,9 @@ def set_labels(connection: Connection, device: DeviceId, labels: dict[str, str])
     changed = update(devices).where(devices.c.id == device, LIVE).values(labels=selectors.check_labels(labels))
     if connection.execute(changed).rowcount != 1:
         raise Missing("there is no such device", element=device)
+    # Its fallback may be another group's now (fleet/fallbacks/).
+    ordered = (devices.c.id == device) & devices.c.order_envelope.is_not(None)
+    connection.execute(update(devices).where(ordered).values(order_due=0.0))
 
 
 def chosen(

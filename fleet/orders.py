@@ -35,7 +35,10 @@ _ISSUE: Final = (
     update(devices)
     .where(devices.c.id == bindparam("of"))
     .values(
-        order_counter=bindparam("counter"), order_expires=bindparam("expires"), order_envelope=bindparam("envelope")
+        order_counter=bindparam("counter"),
+        order_expires=bindparam("expires"),
+        order_due=bindparam("due"),
+        order_envelope=bindparam("envelope"),
     )
 )
 _GIVE_WAIVERS: Final = (
@@ -118,9 +121,9 @@ class Orders:
             waived = {documents[row.slot].digest for row in rows if row.waiver is not None}
             order = _compose(device, counters[device] + 1, int(now), int(now) + self._life_s, documents, waived)
             envelope = sign(order_wire.encode(order), payload_type=ORDER_TYPE, signers=signers)
-            issued.append({"of": device, "counter": order.counter, "envelope": envelope})
-            # What an order holds may end before it does: it is renewed as if that were half of its life.
-            issued[-1]["expires"] = min(order.expires, due + self._life_s * RENEW_AT)
+            issued.append({"of": device, "counter": order.counter, "envelope": envelope, "expires": order.expires})
+            # What an order holds may end before it does.
+            issued[-1]["due"] = min(now + self._life_s * RENEW_AT, due)
         if given := [one for one in issued if any(row.waiver == 0 for row in filled.get(one["of"], ()))]:
             connection.execute(_GIVE_WAIVERS, [{"of": one["of"], "counter": one["counter"]} for one in given])
         if issued:
@@ -128,9 +131,8 @@ class Orders:
         return {one["of"]: one["counter"] for one in issued}
 
     def renew(self, connection: Connection, now: float, *, limit: int) -> int:
-        """Issue again what is half way to its expiry; returns how many orders that were."""
-        due = now + self._life_s * RENEW_AT
-        old = select(devices.c.id).where(devices.c.order_expires < due).order_by(devices.c.order_expires).limit(limit)
+        """Issue again what is half way to its expiry, or holds what is; returns how many orders that were."""
+        old = select(devices.c.id).where(devices.c.order_due < now).order_by(devices.c.order_due).limit(limit)
         chosen = [DeviceId(one) for one in connection.scalars(old)]
         if not chosen:
             return 0
@@ -147,9 +149,9 @@ class Orders:
             with connection.begin_nested():
                 self.issue(connection, now, device)
         except Refused as error:
-            # It stays as it is and holds up no other; without an expiry it is not looked at again until it changes.
+            # It stays as it is and holds up no other, and is not looked at again until it changes.
             events.record(connection, now, "order-not-renewed", str(error), device=device)
-            connection.execute(update(devices).where(devices.c.id == device).values(order_expires=None))
+            connection.execute(update(devices).where(devices.c.id == device).values(order_due=None))
 
     def _documents(self, rows: Any, secrets: Mapping[str, Mapping[str, Secret]]) -> dict[str, SlotOrder]:
         documents = {row.slot: msgspec.json.decode(row.document, type=SlotOrder) for row in rows}
@@ -258,7 +260,7 @@ def published(connection: Connection, sent: Sequence[Outgoing]) -> None:
 def renew_all(connection: Connection) -> None:
     """Have every order signed again, by :meth:`Orders.renew`, as fast as the broker takes them."""
     ordered = devices.c.order_envelope.is_not(None) & devices.c.removed.is_(None)
-    connection.execute(update(devices).where(ordered).values(order_expires=0.0))
+    connection.execute(update(devices).where(ordered).values(order_due=0.0))
 
 
 def forget_published(connection: Connection) -> None:

@@ -51,7 +51,12 @@ def remove_device(connection: Connection, now: float, device: DeviceId, *, by: s
     revocation.revoke(connection, now, device)
     # What it said last stays to be read; whoever asks for devices that are there asks for ``removed``, too.
     gone = {"removed": now, "removed_by": by, "parting": True, "online": False}
-    ordered = {"order_envelope": None, "order_expires": None, "order_published": devices.c.order_counter}
+    ordered = {
+        "order_envelope": None,
+        "order_expires": None,
+        "order_due": None,
+        "order_published": devices.c.order_counter,
+    }
     connection.execute(update(devices).where(mine).values(**gone, **ordered))
     events.record(connection, now, "device-removed", "the device was taken out of the fleet", device=device, by=by)
 

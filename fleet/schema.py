@@ -5,7 +5,10 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Integer, MetaData
 
-_MODULES: Final = ("fleet.tables", "fleet.command_tables", "fleet.secret_tables", "fleet.target_tables")
+_MODULES: Final = (
+    *("fleet.tables", "fleet.command_tables", "fleet.secret_tables", "fleet.target_tables"),
+    "fleet.fallback_tables",
+)
 
 # Named constraints, so that a later migration can change them on every database.
 metadata = MetaData(

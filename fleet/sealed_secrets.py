@@ -293,7 +293,7 @@ def _renew_orders(connection: Connection, chosen: Sequence[DeviceId], slot: str)
     filled = select(slots.c.device).where(slots.c.slot == slot)
     for some in _some(chosen):
         due = devices.c.id.in_(some) & devices.c.id.in_(filled) & devices.c.order_envelope.is_not(None)
-        connection.execute(update(devices).where(due).values(order_expires=0))
+        connection.execute(update(devices).where(due).values(order_due=0.0))
 
 
 def _devices(mine: Any, some: Sequence[DeviceId]) -> Any:

@@ -82,6 +82,7 @@ devices = Table(
     Column("report", LargeBinary),
     Column("order_counter", Large, nullable=False),
     Column("order_expires", Large),
+    Column("order_due", Float),  # when it is to be made anew; None: it could not be, and waits for a change
     Column("order_envelope", LargeBinary),
     Column("order_published", Large, nullable=False),  # highest counter that the broker took
     # The numbers above begin anew where a device has lost its database. Earlier epochs, with the last number of each.
@@ -102,7 +103,7 @@ devices = Table(
     Column("removed_by", String(100), nullable=False, server_default=""),
     Column("parting", Boolean, nullable=False, server_default="0"),
     # So that a tick in which nothing happened reads no device.
-    Index("ix_devices_order_expires", "order_expires"),
+    Index("ix_devices_order_due", "order_due"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
 )
 

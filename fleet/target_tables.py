@@ -12,6 +12,7 @@ targets = Table(
     Column("kind", String(16), nullable=False),  # "container" or "kubernetes"
     Column("attached", Text, nullable=False),  # how it is reached, in JSON
     Column("trouble", Text, nullable=False, server_default=""),  # why it cannot be reached; empty: nothing is known
+    Column("price_per_hour", Float, nullable=False, server_default="0"),  # of a replica, as the operator says; 0: none
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
 )
@@ -31,6 +32,11 @@ endpoints = Table(
     Column("since", Float, nullable=False),  # of the state
     Column("standing", Text, nullable=False),
     Column("seen_generation", Integer, nullable=False, server_default="0"),  # of the wish that was looked at
+    # How many replicas of the default version run; 0: the endpoint stands still; None: as many as are wished for.
+    Column("scale", Integer),
+    Column("scale_why", Text, nullable=False, server_default=""),
+    Column("admitted", Integer, nullable=False, server_default="0"),  # the newest rollout whose devices come in
+    Column("counted", Float),  # until when its replicas' time is among its costs; None: it never was
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
 )

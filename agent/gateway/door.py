@@ -45,7 +45,7 @@ class Door:
             path: what it asks for, without the query.
 
         Raises:
-            web.HTTPError: 401, which says what is missing.
+            web.HTTPError: 401, which says what is missing; 403, a device that this endpoint is not for.
         """
         if path != INDEX and self._is_device(request):
             return
@@ -68,20 +68,29 @@ class Door:
         """Whether a device of the fleet asks; TLS has checked that its certificate is the authority's.
 
         Raises:
-            web.HTTPError: 401, it is one whose certificate holds no more.
+            web.HTTPError: 401, it is one whose certificate holds no more; 403, one that this endpoint is not for.
         """
         known = self._keys.devices
         shown = request.get_extra_info("peercert") if known is not None else None
         if known is None or not shown:
             return False
         names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
-        if not any(name.startswith(_DEVICE) for name in names):
+        device = next((name.removeprefix(_DEVICE) for name in names if name.startswith(_DEVICE)), "")
+        if not device:
             return False  # a service, or a claim of somebody who is to become a device
         if f"{int(shown['serialNumber'], 16):x}" in known.revoked:
             raise refusal(web.HTTPUnauthorized, "this device's certificate is revoked; enrol it again")
         if ssl.cert_time_to_seconds(shown["notAfter"]) <= time.time():
             raise refusal(web.HTTPUnauthorized, "this device's certificate has expired")
-        return True
+        if known.only is None or device in known.only:
+            return True
+        if hdrs.AUTHORIZATION in request.headers:
+            return False  # then it is a client like any other
+        # It may have been let in a moment ago.
+        self._keys.refresh()
+        if device in ((self._keys.devices and self._keys.devices.only) or ()):
+            return True
+        raise refusal(web.HTTPForbidden, f"this endpoint is not for {device}: no rollout has its model for it")
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
         """The answer to a browser that asks, without its page's key, whether the page may send a request at all.

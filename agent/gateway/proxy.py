@@ -177,8 +177,15 @@ class Gateway:
                 self._note(to.slot, choice.served_by, reason)
                 return outcome
             reason = f"{choice.served_by}: {outcome.reason}"
+        raise self._nobody(to, reason)
+
+    def _nobody(self, to: Destination, reason: str) -> web.HTTPError:
+        """The answer where nobody could answer."""
         self._note(to.slot, "nobody", reason)
-        raise unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
+        shut = self._route(to).fallback
+        if shut is not None and shut.closed:
+            reason = f"{reason}; {shut.closed}"
+        return unavailable(f"slot {to.slot} has nobody who can answer now ({reason}); try again")
 
     def _relief(self, to: Destination, load: Load, places: Places) -> Fallback | None:
         """The endpoint in the cloud to which this request goes because there is too much to do here."""

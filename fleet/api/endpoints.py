@@ -9,6 +9,7 @@ from pydantic import Field
 from fleet.api.bodies import Body
 from fleet.api.paths import EndpointPath
 from fleet.auth import By, In, need
+from fleet.fallbacks import costs
 from fleet.services import Use
 from fleet.targets import settings
 from fleet.targets.endpoints import VersionWish, view
@@ -90,7 +91,8 @@ def list_endpoints(use: Use, scope: In) -> list[dict[str, Any]]:
 @router.get("/{endpoint}", dependencies=[Depends(need("endpoint:read"))])
 def show_endpoint(endpoint: EndpointPath, use: Use) -> dict[str, Any]:
     with use.database.read() as connection:
-        return view(use.endpoints.row(connection, endpoint))
+        row = use.endpoints.row(connection, endpoint)
+        return view(row) | {"costs": costs.view(connection, use.clock(), row)}
 
 
 @router.patch("/{endpoint}", dependencies=[Depends(need("endpoint:write"))])

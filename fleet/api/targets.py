@@ -1,6 +1,6 @@
 """Where endpoints in the cloud can live: attach, look, let go."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends
@@ -9,6 +9,7 @@ from pydantic import Field
 from fleet.api.bodies import Body
 from fleet.api.paths import TargetPath
 from fleet.auth import By, need
+from fleet.fallbacks import costs
 from fleet.services import Use
 from fleet.targets import attached
 from fleet.targets.kinds import read
@@ -36,6 +37,21 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
     with use.database.write() as connection:
         attached.attach(connection, use.clock(), target, body.kind, found, by=by)
     return {"name": target, "kind": body.kind, "attached": msgspec.to_builtins(found), "is": said}
+
+
+class ChangedTarget(Body):
+    """What a replica costs there an hour, in whatever money the operator counts; 0: nobody says it."""
+
+    price_per_hour: Annotated[float, Field(ge=0, le=attached.MAX_PRICE)]
+
+
+@router.patch("/{target}", dependencies=[Depends(need("target:write"))])
+def change_target(target: TargetPath, body: ChangedTarget, use: Use, by: By) -> dict[str, Any]:
+    with use.database.write() as connection:
+        now = use.clock()
+        costs.count(connection, now, due_s=0.0)  # what has run so far, at the price of before
+        attached.set_price(connection, now, target, body.price_per_hour, by=by)
+        return attached.one(connection, target)
 
 
 @router.get("", dependencies=[Depends(need("target:read"))])

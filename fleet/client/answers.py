@@ -322,6 +322,21 @@ class EndpointVersion(msgspec.Struct, frozen=True):
     provider: str
 
 
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint costs, by the operator's own price of a replica an hour."""
+
+    price_per_hour: float = 0.0
+    today: float = 0.0
+    replica_hours_today: float = 0.0
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """How many replicas of an endpoint run by need, and why."""
+
+    replicas: int
+    why: str
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """An endpoint in the cloud: what is wished for, and how it stood at the server's last look."""
 
@@ -339,3 +354,5 @@ class Endpoint(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     created: float
     by: str
+    demand: Demand | None = None
+    costs: Costs | None = None

@@ -275,9 +275,9 @@ class Fleet(Exchange):
         answer = self._call("GET", f"{_V1}/endpoints/{name}/logs", params={"lines": lines})
         return self._decode(answer, dict[str, str])
 
-    def batch_jobs(self, method: str, path: str = "", body: dict[str, Any] | None = None) -> Any:
-        """An answer about batch jobs, which ``batch_jobs.py`` reads."""
-        return self._decode(self._call(method, f"{_V1}/batch-jobs{path}", json=body), Any)
+    def answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """An answer that a module of its noun reads: ``batch_jobs.py``, ``fallbacks.py``."""
+        return self._decode(self._call(method, f"{_V1}/{path}", json=body), Any)
 
     def events(self, *, limit: int, kind: str = "", device: str = "") -> list[Happening]:
         """The newest first; of a kind, or of a device."""

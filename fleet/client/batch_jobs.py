@@ -35,23 +35,23 @@ class BatchJob(msgspec.Struct, frozen=True):
 
 
 def start(fleet: Fleet, request: dict[str, Any]) -> BatchJob:
-    return msgspec.convert(fleet.batch_jobs("POST", body=request), BatchJob)
+    return msgspec.convert(fleet.answer("POST", "batch-jobs", request), BatchJob)
 
 
 def every(fleet: Fleet) -> list[BatchJob]:
-    return msgspec.convert(fleet.batch_jobs("GET"), list[BatchJob])
+    return msgspec.convert(fleet.answer("GET", "batch-jobs"), list[BatchJob])
 
 
 def one(fleet: Fleet, name: str) -> BatchJob:
-    return msgspec.convert(fleet.batch_jobs("GET", f"/{name}"), BatchJob)
+    return msgspec.convert(fleet.answer("GET", f"batch-jobs/{name}"), BatchJob)
 
 
 def cancel(fleet: Fleet, name: str) -> BatchJob:
-    return msgspec.convert(fleet.batch_jobs("POST", f"/{name}/cancel"), BatchJob)
+    return msgspec.convert(fleet.answer("POST", f"batch-jobs/{name}/cancel"), BatchJob)
 
 
 def logs(fleet: Fleet, name: str, *, lines: int) -> dict[str, str]:
-    return msgspec.convert(fleet.batch_jobs("GET", f"/{name}/logs?lines={lines}"), dict[str, str])
+    return msgspec.convert(fleet.answer("GET", f"batch-jobs/{name}/logs?lines={lines}"), dict[str, str])
 
 
 def watch(fleet: Fleet, name: str, step: Step) -> BatchJob:

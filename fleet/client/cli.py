@@ -39,6 +39,7 @@ NOUNS: Final = {
     "auto-rollouts": "Have newly signed versions of a model start their rollouts by themselves.",
     "targets": "Attach, list, check and detach where endpoints in the cloud can live.",
     "endpoints": "Serve modules in the cloud: deploy, change, split, scale, keys, tokens, logs, remove.",
+    "fallback": "Say who answers instead of devices, until when, and for how much money.",
     "package": "Put models, script and environment into an image, or a folder that Docker builds anywhere.",
     "batch": "Ask a module about a folder of inputs, once, to the end.",
     "simulate": "Let simulated devices join this fleet, to try rollouts.",

@@ -12,12 +12,12 @@ from fleet.client.screen import Screen, when
 from modules.errors import Transient
 from modules.words import printable
 
-ENDED: Final = frozenset({"ready", "failed", "gone"})
+ENDED: Final = frozenset({"ready", "failed", "gone", "stopped"})
 _ASK_AGAIN_S: Final = 1.0
 
 
 def watch(fleet: Fleet, name: str, screen: Screen) -> Endpoint | None:
-    """Show on stderr how an endpoint comes about, until it is ready, has failed or is gone.
+    """Show on stderr how an endpoint comes about, until it is ready, has failed, stands still or is gone.
 
     A server that is away for a while is waited for.
     """
@@ -48,6 +48,8 @@ def show_endpoint(screen: Screen, endpoint: Endpoint) -> None:
             ("why", endpoint.why),
             ("score at", endpoint.url),
             ("clients need", endpoint.settings["auth"]),
+            *([("runs by need", endpoint.demand.why)] if endpoint.demand else []),
+            *_cost(endpoint),
         ]
     )
     screen.table(
@@ -71,6 +73,13 @@ def ready_of(endpoint: Endpoint) -> str:
     """How many replicas are ready, of how many."""
     every = endpoint.versions.values()
     return f"{sum(one.ready for one in every)} of {sum(one.replicas for one in every)}"
+
+
+def _cost(endpoint: Endpoint) -> list[tuple[str, str]]:
+    found = endpoint.costs
+    if found is None or not found.price_per_hour:
+        return []
+    return [("cost today", f"{found.today:.2f} ({found.price_per_hour:g} a replica an hour, by your price)")]
 
 
 def _line(endpoint: Endpoint) -> str:

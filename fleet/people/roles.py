@@ -30,6 +30,8 @@ PERMISSIONS: Final = frozenset(
         "endpoint:read",
         "endpoint:write",
         "event:read",
+        "fallback:read",
+        "fallback:write",
         "fleet:export",
         "group:write",
         "log:read",
@@ -68,8 +70,8 @@ NO_DEVICES: Final = frozenset(
 )
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
 _VIEWER: Final = _OWN_TOKENS | {
-    *("batch:read", "command:read", "device:read", "endpoint:read", "event:read", "module:read", "rollout:read"),
-    *("target:read", "trust:read"),
+    *("batch:read", "command:read", "device:read", "endpoint:read", "event:read", "fallback:read", "module:read"),
+    *("rollout:read", "target:read", "trust:read"),
 }
 ROLES: Final[dict[str, frozenset[str]]] = {
     "admin": PERMISSIONS,
@@ -82,7 +84,7 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "operator": _VIEWER | {"batch:log", "group:write", "command:write", "endpoint:log", "log:read"},
     "releaser": _OWN_TOKENS | {"blob:read", "blob:write", "module:read", "module:write", "trust:read"},
     "rollout-manager": _VIEWER
-    | {"batch:log", "batch:write", "endpoint:key", "endpoint:log", "endpoint:write", "rollout:write"},
+    | {"batch:log", "batch:write", "endpoint:key", "endpoint:log", "endpoint:write", "fallback:write", "rollout:write"},
     "viewer": _VIEWER,
 }
 MOST: Final = 20

@@ -1,12 +1,13 @@
 """Which devices a rollout could have: those that a selector means, sorted into fitting and misfits."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from fleet.rollouts import measurable
 from fleet.rollouts.gates import Gate
 from fleet.rollouts.model import Candidate
+from fleet.selectors import Labels
 from modules.manifest import Manifest
 from modules.names import DeviceId
 from modules.needs import HostFacts, fits
@@ -31,12 +32,13 @@ def sort(
     replacing: Collection[DeviceId] = (),
     lacking: Mapping[DeviceId, tuple[str, ...]] | None = None,
     *,
-    elsewhere: bool = False,
+    elsewhere: Callable[[DeviceId, Labels], bool] = lambda _device, _labels: False,
 ) -> tuple[list[Candidate], list[Misfit]]:
     """The devices that the module fits, each with its kind of hardware, and those that it does not, with why.
 
     ``replacing``: devices that have another module in the slot, with which gates can compare this one. ``lacking``: why
-    the module could not be given its secrets there. ``elsewhere``: a fallback answers for those that it does not fit.
+    the module could not be given its secrets there. ``elsewhere``: whether a fallback answers for one
+    that it does not fit.
     """
     fitting, misfits = [], []
     for candidate, host in found:
@@ -44,7 +46,7 @@ def sort(
         if fit is None or host is None:
             misfits.append(Misfit(candidate.device, (NO_FACTS,)))
         elif fit.runtime is None or fit.unmet:
-            if elsewhere:
+            if elsewhere(DeviceId(candidate.device), candidate.labels):
                 fitting.append(msgspec.structs.replace(candidate, hardware=ELSEWHERE))
                 continue
             misfits.append(Misfit(candidate.device, fit.unmet))

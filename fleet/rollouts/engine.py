@@ -6,6 +6,7 @@ more. It remembers nothing between ticks, so that a server that was killed goes 
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,10 +19,12 @@ from sqlalchemy.exc import OperationalError
 from fleet import orders, revisions
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.fallbacks import needs
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
 from fleet.rollouts import auto, control, joining, members, ordering, overdue, phases, recall, verdicts
+from fleet.rollouts.candidates import ELSEWHERE
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as member_rows
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 ORDERS_PER_TICK: Final = 100
 ROLLOUTS_PER_TICK: Final = 20
 AFTER_A_FAILURE_S: Final = 60.0
+# How often it is looked whether a fallback is ready that devices wait for.
+WAITS_S: Final = 1.0
 _ORDERED: Final = (
     update(member_rows)
     .where(member_rows.c.rollout == bindparam("of_rollout"), member_rows.c.device == bindparam("of"))
@@ -118,7 +123,12 @@ class Engine:
         judged = control.get(connection, row.id)
         chosen: Sequence[Any] = ()
         if judged.state == State.RUNNING:
-            chosen = ordering.due(connection, row.id, judged.wave, policy, limit=max(room, 1))
+            waits = needs.waits(connection, now, judged)
+            needs.note(connection, row.id, waits)
+            but = ELSEWHERE if waits else ""
+            chosen = ordering.due(connection, row.id, judged.wave, policy, limit=max(room, 1), but=but)
+            if waits:
+                again = min(again or math.inf, now + WAITS_S)
         self._order(connection, now, row, chosen[:room])
         if chosen:
             again = _soon(now, room)

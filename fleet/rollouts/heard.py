@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, bindparam, or_, select
 
+from fleet.fallbacks.answering import answered_elsewhere
 from fleet.rollouts import gates, members, phases
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing
@@ -35,7 +36,7 @@ class Moved:
     """The members that reports of these devices may move, read at once, and what changes of them, written at once."""
 
     def __init__(self, connection: Connection, now: float, devices: Sequence[DeviceId]) -> None:
-        self._connection, self.now = connection, now
+        self.connection, self.now = connection, now
         self._every: list[dict[str, Any]] = []
         self._touched: set[tuple[int, str | None]] = set()
         self._waiting: dict[DeviceId, list[Any]] = {}
@@ -57,12 +58,12 @@ class Moved:
     def wanted(self, row: Any) -> bytes | None:
         """The document of the member's slot now."""
         mine = (slots.c.device == row.device) & (slots.c.slot == row.slot)
-        return self._connection.execute(select(slots.c.document).where(mine)).scalar_one_or_none()
+        return self.connection.execute(select(slots.c.document).where(mine)).scalar_one_or_none()
 
     def write(self) -> None:
         if self._every:
-            self._connection.execute(_WRITE, self._every)
-        members.look(self._connection, self._touched)
+            self.connection.execute(_WRITE, self._every)
+        members.look(self.connection, self._touched)
 
 
 def report(moved: Moved, device: DeviceId, said: Report) -> None:
@@ -75,7 +76,7 @@ def report(moved: Moved, device: DeviceId, said: Report) -> None:
         if row.standing == Standing.RETURNING:
             _returning(moved, row, slot)
         elif slot is not None and slot.digest == row.digest:
-            _on_its_way(moved, row, slot)
+            _on_its_way(moved, device, row, slot)
 
 
 def refusal(connection: Connection, device: DeviceId, counter: int, reason: Reason) -> None:
@@ -84,7 +85,7 @@ def refusal(connection: Connection, device: DeviceId, counter: int, reason: Reas
     members.fail(connection, mine & (rows.c.phase == phases.ORDERED), reason)
 
 
-def _on_its_way(moved: Moved, row: Any, slot: SlotReport) -> None:
+def _on_its_way(moved: Moved, device: DeviceId, row: Any, slot: SlotReport) -> None:
     phase = printable(slot.phase, _WORD)
     health = printable(slot.current.state if slot.current else "", _WORD)
     detail = canonical.encode(slot)
@@ -92,7 +93,8 @@ def _on_its_way(moved: Moved, row: Any, slot: SlotReport) -> None:
         return
     values: dict[str, Any] = {"phase": phase, "health": health, "detail": detail}
     means, note = _means(row.policy, slot, phase, health)
-    if phase == Phase.REJECTED and slot.reason and slot.reason.code == Unfit.code and _covers_misfits(row.document):
+    unfit = phase == Phase.REJECTED and slot.reason is not None and slot.reason.code == Unfit.code
+    if unfit and answered_elsewhere(moved.connection, device, row.slot):
         means, note = Standing.SUCCEEDED, "it does not fit there: its fallback answers"
     if row.standing not in phases.REPORTED or (row.standing, row.note) == (means, note):
         moved.change(row, moves=False, **values)
@@ -121,11 +123,6 @@ def _means(policy: bytes, slot: SlotReport, phase: str, health: str) -> tuple[St
 @functools.lru_cache(maxsize=64)
 def _gates(policy: bytes) -> tuple[gates.Gate, ...]:
     return msgspec.json.decode(policy, type=Policy).gates
-
-
-@functools.lru_cache(maxsize=64)
-def _covers_misfits(document: bytes) -> bool:
-    return msgspec.json.decode(document, type=SlotOrder).covers_misfits
 
 
 def _returning(moved: Moved, row: Any, slot: SlotReport | None) -> None:

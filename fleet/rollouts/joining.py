@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from fleet import devices, orders, revisions, sealed_secrets, selectors
+from fleet.fallbacks.answering import Answering
 from fleet.refusals import Missing
 from fleet.registry import Registry
 from fleet.rollouts import candidates, control, history, members
@@ -69,9 +70,8 @@ def _join(connection: Connection, now: float, registry: Registry, device: Device
         gates = msgspec.json.decode(rollout.policy, type=Policy).gates
         replacing = revisions.with_another(connection, [device], rollout.slot, document.digest)
         lacking = sealed_secrets.lacking(connection, manifest, rollout.slot, [device])
-        fitting, _ = candidates.sort(
-            manifest, document.engine, [found], gates, replacing, lacking, elsewhere=document.covers_misfits
-        )
+        elsewhere = Answering(connection, document, manifest).for_device
+        fitting, _ = candidates.sort(manifest, document.engine, [found], gates, replacing, lacking, elsewhere=elsewhere)
         if not fitting or fitting[0].hardware in members.stopped_for(connection, rollout.id):
             continue
         try:

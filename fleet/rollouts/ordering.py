@@ -13,8 +13,8 @@ from fleet.tables import members
 _others = members.alias()
 
 
-def due(connection: Connection, rollout: int, wave: int, policy: Policy, *, limit: int) -> Sequence[Any]:
-    """The members whose turn it is, at most ``limit``."""
+def due(connection: Connection, rollout: int, wave: int, policy: Policy, *, limit: int, but: str = "") -> Sequence[Any]:
+    """The members whose turn it is, at most ``limit``; none of the hardware ``but``, which has to wait."""
     if policy.concurrency is not None:
         limit = min(limit, policy.concurrency - _working(connection, rollout))
     if limit <= 0:
@@ -25,6 +25,8 @@ def due(connection: Connection, rollout: int, wave: int, policy: Policy, *, limi
         members.c.standing == Standing.PLANNED,
         members.c.current,
     )
+    if but:
+        chosen = chosen.where(members.c.hardware != but)
     if policy.budget is not None:
         full = _busy().having(func.count() >= policy.budget.at_most)
         chosen = chosen.where(members.c.place.not_in(full))

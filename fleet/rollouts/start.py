@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from fleet import devices, orders, revisions, sealed_secrets
+from fleet.fallbacks.answering import Answering
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict
 from fleet.registry import Registry
@@ -106,9 +107,8 @@ def prepare(
     found = devices.chosen(connection, wish.selector, wish.devices)
     replacing = revisions.with_another(connection, [one.device for one, _ in found], wish.slot, digest)
     lacking = sealed_secrets.lacking(connection, manifest, wish.slot, [one.device for one, _ in found])
-    fitting, misfits = candidates.sort(
-        manifest, wish.engine, found, gates, replacing, lacking, elsewhere=document.covers_misfits
-    )
+    elsewhere = Answering(connection, document, manifest).for_device
+    fitting, misfits = candidates.sort(manifest, wish.engine, found, gates, replacing, lacking, elsewhere=elsewhere)
     if not fitting:
         element, remedy = (str(wish.module), _OTHERS) if misfits else ("selector", _SELECT)
         raise Unfit(_why_none(wish, misfits), element=element, remedy=remedy)

@@ -61,6 +61,8 @@ def _planned(member: Any, rollout: Any, waits_for: str) -> str:
             return f"its wave {member.wave} is not open yet: {waits}"
         case State.RUNNING:
             few = f"; of the devices of {member.place} only so many are at work at once" if member.place else ""
+            if member.note:
+                return f"its wave is open, and {member.note}"
             return f"its wave is open, and it gets its order when its turn comes{few}"
         case State.FAILED:
             return "the rollout has failed: it gets no order, unless you say edgefleet rollouts retry"

@@ -25,6 +25,7 @@ _SHOWN: Final = 5
 _AT_ONCE: Final = 4
 _WAITING: Final = 8
 _ANSWERS_S: Final = 30.0
+MAX_PRICE: Final = 1e6
 
 
 class Line:
@@ -172,6 +173,26 @@ def every(connection: Connection) -> list[dict[str, Any]]:
     return [view(one, counted.get(one.name, 0)) for one in found]
 
 
+def one(connection: Connection, name: str) -> dict[str, Any]:
+    """A target as the API shows it.
+
+    Raises:
+        Missing: there is none.
+    """
+    return next(shown for shown in every(connection) if shown["name"] == row(connection, name).name)
+
+
+def set_price(connection: Connection, now: float, name: str, price_per_hour: float, *, by: str) -> None:
+    """What a replica costs there from now on.
+
+    Raises:
+        Missing: there is no such target.
+    """
+    row(connection, name)
+    connection.execute(update(targets).where(targets.c.name == name).values(price_per_hour=price_per_hour))
+    events.record(connection, now, "target-priced", f"a replica on {name} costs {price_per_hour:g} an hour", by=by)
+
+
 def row(connection: Connection, name: str) -> Any:
     """A target's row.
 
@@ -223,6 +244,7 @@ def view(one: Any, count: int) -> dict[str, Any]:
         "at": kind_of(one.kind).at(decoded(one)),
         "attached": msgspec.json.decode(one.attached),
         "trouble": one.trouble,
+        "price_per_hour": one.price_per_hour,
         "endpoints": count,
         "created": one.created,
         "by": one.by,

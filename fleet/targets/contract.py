@@ -14,7 +14,7 @@ from fleet.targets.settings import BatchSettings, Settings
 from modules.manifest import Manifest
 from modules.names import Digest, Slug
 
-State = Literal["ready", "updating", "failed"]
+State = Literal["ready", "updating", "failed", "stopped"]
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -34,10 +34,11 @@ class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
-    """Which devices come in: those that this authority (PEM) has named, but for the revoked, by serial number."""
+    """Which devices come in: ``only`` these, named by this authority (PEM), and by no revoked serial number."""
 
     ca: str
     revoked: Sequence[str] = ()
+    only: Sequence[str] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ that what somebody did to it by hand is put back. Nothing is remembered between 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,12 +17,14 @@ from sqlalchemy import select, update
 from fleet import events, revocation
 from fleet.clock import Clock
 from fleet.db import Database
+from fleet.fallbacks import guests, policies
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
 from fleet.target_tables import endpoints, targets
 from fleet.targets.attached import Line, Targets
-from fleet.targets.contract import Standing, Target
+from fleet.targets.contract import Standing, State
 from fleet.targets.endpoints import REMOVING, Endpoints
+from fleet.targets.scaling import standing_of
 from modules.errors import EdgefleetError
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,17 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 FAILED_S: Final = 5.0
 READY_S: Final = 15.0
-_EVERY: Final = {"ready": READY_S, "failed": FAILED_S}
+_EVERY: Final = {"ready": READY_S, "stopped": READY_S, "failed": FAILED_S}
+
+
+class _Found(NamedTuple):
+    """An endpoint as it is to be brought about: who may not come in any more, who may, as of which rollout."""
+
+    row: Any
+    line: Line
+    revoked: list[str]
+    guests: list[str]
+    newest: int
 
 
 class Bringing:
@@ -67,12 +79,14 @@ class Bringing:
                 turn.cancel()
 
     async def _round(self, lasting: Callable[..., Awaitable[Any]]) -> None:
-        rows = await lasting(self._rows)
+        rows, newest = await lasting(self._rows)
         now = asyncio.get_running_loop().time()
         self._looked = {row.name: self._looked[row.name] for row in rows if row.name in self._looked}
         self._turns = {name: turn for name, turn in self._turns.items() if not turn.done()}
         for row in rows:
             changed = row.seen_generation != row.generation
+            # A new rollout may have brought the model to devices that are to be let in.
+            changed = changed or (row.state == "ready" and row.admitted < newest)
             due = changed or now - self._looked.get(row.name, float("-inf")) >= _EVERY.get(row.state, LOOK_S)
             if due and row.name not in self._turns:
                 self._looked[row.name] = now
@@ -81,57 +95,70 @@ class Bringing:
 
     async def _turn(self, target: str, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
         with self._mishaps.alone("endpoint", name):
-            row, line, revoked = await lasting(self._found, target, name)
-            if row is None:
+            found = await lasting(self._found, target, name)
+            if found is None:
                 return
-            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target, revoked)
-            await lasting(self._note, row, *await run)
+            run = asyncio.get_running_loop().run_in_executor(found.line.threads, self._brought, found)
+            await lasting(self._note, found, *await run)
 
-    def _brought(self, row: Any, target: Target, revoked: list[str]) -> tuple[Standing | None, str]:
+    def _brought(self, found: _Found) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
-        before = msgspec.json.decode(row.standing, type=Standing)
+        row, target = found.row, found.line.target
+        before = standing_of(row)
         try:
             if row.state == REMOVING:
                 if target.remove(row.name):
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
-            return target.bring(self._endpoints.wanted(row, revoked)), ""
+            if row.scale == 0:
+                state: State = "stopped" if target.remove(row.name) else "updating"
+                return Standing(state=state, why=row.scale_why, url=before.url), ""
+            return target.bring(self._endpoints.wanted(row, found.revoked, found.guests)), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), ""
 
-    def _rows(self) -> list[Any]:
-        shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation"))
+    def _rows(self) -> tuple[list[Any], int]:
+        shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation", "admitted"))
         with self._database.read() as connection:
-            return list(connection.execute(select(*shown)).all())
+            return list(connection.execute(select(*shown)).all()), guests.newest(connection)
 
-    def _found(self, target: str, name: str) -> tuple[Any, Line | None, list[str]]:
+    def _found(self, target: str, name: str) -> _Found | None:
         now = self._clock()
         with self._database.write() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
             if row is None:
-                return None, None, []
+                return None
             row = self._endpoints.certify(connection, now, row)
-            return row, self._targets.of(connection, target), revocation.revoked_serials(connection, now)
+            line, revoked = self._targets.of(connection, target), revocation.revoked_serials(connection, now)
+            return _Found(row, line, revoked, guests.of(connection, row), guests.newest(connection))
 
-    def _note(self, row: Any, standing: Standing | None, trouble: str) -> None:
+    def _note(self, found: _Found, standing: Standing | None, trouble: str) -> None:
+        row = found.row
         now = self._clock()
         with self._database.write() as connection:
             if standing is None:
                 self._endpoints.gone(connection, row.name)
+                policies.renew_for(connection, row.name)
                 events.record(connection, now, "endpoint-gone", f"nothing of endpoint {row.name} is left")
                 return
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
+            if standing.url != standing_of(row).url:
+                policies.renew_for(connection, row.name)
             port = urlsplit(standing.url).port or row.port
             values |= {"seen_generation": row.generation, "port": port}
+            if standing.state == "ready":
+                values |= {"admitted": found.newest}
             # What was wished for meanwhile is not what was looked at.
             newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))
             if newest == row.generation:
                 values |= {"state": state} | ({"since": now} if state != row.state else {})
                 if state == "ready" != row.state:
                     events.record(connection, now, "endpoint-ready", f"endpoint {row.name} answers at {standing.url}")
+                if state == "stopped" != row.state:
+                    events.record(connection, now, "endpoint-stopped", f"endpoint {row.name}: {row.scale_why}")
                 if state == "failed" != row.state:
                     events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))

@@ -11,7 +11,7 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import endpoints
-from fleet.targets import attached
+from fleet.targets import attached, scaling
 from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer, Secrets, checked, new_key
@@ -199,17 +199,19 @@ class Endpoints:
         connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
         return self.row(connection, row.name)
 
-    def wanted(self, row: Any, revoked: Sequence[str] = ()) -> Wanted:
+    def wanted(self, row: Any, revoked: Sequence[str] = (), guests: Sequence[str] = ()) -> Wanted:
         """An endpoint as its target is to bring it about; the default version stands first.
 
-        ``revoked`` are the serial numbers of devices' certificates that hold no more.
+        ``revoked`` are the serial numbers of devices' certificates that hold no more, ``guests`` whom it is for.
 
         Raises:
             NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
         """
         wish = wish_of(row)
         secrets = self._sealer.open(row.secrets, endpoint=row.name)
-        devices = Devices(ca=self._certificates.authority, revoked=revoked) if wish.settings.devices else None
+        devices = None
+        if wish.settings.devices:
+            devices = Devices(ca=self._certificates.authority, revoked=revoked, only=guests)
         settings, key = wish.settings, secrets.certificate_key
         if devices and not settings.certificate:
             settings, key = msgspec.structs.replace(settings, certificate=secrets.issued), secrets.issued_key
@@ -221,7 +223,7 @@ class Endpoints:
                     name=name,
                     module=Module(one.digest, self._registry.manifest(one.digest)),
                     weight=one.weight,
-                    replicas=one.replicas,
+                    replicas=scaling.replicas_of(row, wish, name),
                 )
                 for name, one in ordered
             ],
@@ -335,6 +337,7 @@ def view(row: Any) -> dict[str, Any]:
             for name, one in wish.versions.items()
         },
         "settings": msgspec.to_builtins(wish.settings),
+        "demand": scaling.view(row),
         "created": row.created,
         "by": row.by,
     }

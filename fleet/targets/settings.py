@@ -44,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
     nothing. With ``devices`` those of this fleet come in by their own certificates, over TLS. Pages of
     ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free.
-    ``host_name`` stands in its address instead of the target's.
+    ``host_name`` stands in its address instead of the target's. Where it runs only while devices need it, there is a
+    replica of the default version for each ``devices_per_replica`` of them: at least as many as that version says, and
+    ``replicas_max`` at most (0: never more than the version says).
 
     The rest is for Kubernetes alone. With an ``autoscale_max`` the cluster keeps from ``autoscale_min`` to so many
     replicas of each version, as many as hold their use of CPU at ``autoscale_target`` percent, and changes their number
@@ -68,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # key is among the secrets.
     certificate: Annotated[str, msgspec.Meta(max_length=64 << 10)] = ""
     host_name: HostName = ""
+    replicas_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLICAS)] = 0
+    devices_per_replica: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 50
     autoscale_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLICAS)] = 0
     autoscale_min: Annotated[int, msgspec.Meta(ge=1, le=MAX_REPLICAS)] = 1
     autoscale_target: Annotated[int, msgspec.Meta(ge=1, le=100)] = 70

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from fleet import sealed_secrets
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
+from fleet.target_tables import endpoints, targets
 from fleet.targets import attached
 from fleet.targets.contract import Standing
 from fleet.targets.endpoints import Endpoints, wish_of
@@ -42,40 +43,81 @@ def terms(
         Conflict: devices cannot ask it, or not yet.
         Invalid: a term is unknown or out of bounds, or there are terms and no fallback.
     """
-    if unknown := set(given) - set(TERMS):
-        raise Invalid(f"there is no {min(unknown)!r}", element="fallback_terms", remedy=f"there are {', '.join(TERMS)}")
+    check_terms(given)
     if fallback is None:
         if given:
             raise Invalid("there are terms, and no fallback that they are of", element="fallback")
         return None
-    if fallback.startswith(ENDPOINT):
-        known = _of_endpoint(connection, wished, fallback.removeprefix(ENDPOINT), module, scope)
-    elif given:
-        known = {"url": fallback}
-    else:
+    if not given and not fallback.startswith(ENDPOINT):
         return None
+    return placed(connection, module, fallback, given, authority=wished.authority, scope=scope)
+
+
+def check_terms(given: dict[str, Any]) -> None:
+    """Whether terms are some of ``TERMS``, each within its bounds.
+
+    Raises:
+        Invalid: one is not.
+    """
+    if unknown := set(given) - set(TERMS):
+        raise Invalid(f"there is no {min(unknown)!r}", element="fallback_terms", remedy=f"there are {', '.join(TERMS)}")
+    _cloud({"url": "https://nowhere.example"} | given)
+
+
+def placed(
+    connection: Connection, module: ModuleRef, fallback: str, given: dict[str, Any], *, authority: str,
+    scope: Scope = EVERYTHING,
+) -> Cloud:  # fmt: skip
+    """What an order says of a fallback on these terms; ``authority`` names endpoints without a certificate of theirs.
+
+    Raises:
+        Missing, Conflict, Invalid: as :func:`terms`.
+    """
+    known = {"url": fallback}
+    if fallback.startswith(ENDPOINT):
+        known = _of_endpoint(connection, authority, fallback.removeprefix(ENDPOINT), module, scope)
+    return _cloud(known | given)
+
+
+def _cloud(said: dict[str, Any]) -> Cloud:
     try:
-        return msgspec.convert(known | given, Cloud)
+        return msgspec.convert(said, Cloud)
     except msgspec.ValidationError as error:
         raise Invalid(str(error), element="fallback_terms") from error
 
 
-def _of_endpoint(
-    connection: Connection, wished: Endpoints, name: str, module: ModuleRef, scope: Scope
-) -> dict[str, Any]:
-    row = wished.row(connection, name)
-    if not scope.has_team(row.team):
+def suited(connection: Connection, name: str, team: str, model: str, scope: Scope = EVERYTHING) -> Any:
+    """The row of an endpoint that can answer for a model, and that devices can ask.
+
+    Raises:
+        Missing: there is no such endpoint.
+        Conflict: it serves something else, or no device can come in there.
+    """
+    row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
+    if row is None or not scope.has_team(row.team):
         raise Missing("there is no such endpoint", element=name[:63], remedy="see: edgefleet endpoints list")
     wish, element = wish_of(row), f"endpoint {name}"
     serves = ModuleRef.parse(wish.versions[wish.default].module)
-    if (serves.team, serves.name) != (module.team, module.name):
-        raise Conflict(f"it serves {serves}, which cannot answer for {module}", element=element)
+    if (serves.team, serves.name) != (team, model):
+        raise Conflict(f"it serves {serves}, which cannot answer for {team}/{model}", element=element)
     if not (wish.settings.devices or wish.settings.auth != "key"):
         raise Conflict(
             "no device can come in there: clients need a key",
             element=element,
             remedy=f"run: edgefleet endpoints set {name} devices=true",
         )
+    return row
+
+
+def price(connection: Connection, row: Any) -> float:
+    """What a replica of an endpoint costs an hour, as the operator says of its target; 0: nobody has said it."""
+    found = connection.scalar(select(targets.c.price_per_hour).where(targets.c.name == row.target))
+    return float(found or 0.0)
+
+
+def _of_endpoint(connection: Connection, authority: str, name: str, module: ModuleRef, scope: Scope) -> dict[str, Any]:
+    row = suited(connection, name, module.team, module.name, scope)
+    wish, element = wish_of(row), f"endpoint {name}"
     url = msgspec.json.decode(row.standing, type=Standing).url
     if not url:
         raise Conflict("nobody answers there yet", element=element, remedy="wait until it is ready")
@@ -88,7 +130,7 @@ def _of_endpoint(
     ours = wish.settings.devices and not wish.settings.certificate
     return {
         "url": f"{url}/{name}",
-        "ca": wished.authority if ours else "",
+        "ca": authority if ours else "",
         "region": attached.region(connection, row.target),
         "endpoint": name,
     }

@@ -5,8 +5,8 @@ The file is read again when it changes, so a key is renewed without a restart::
     {"keys": ["primary", "secondary"], "token_secret": "base64"}
 
 ``"open": true`` lets anybody score, and ``"cors_origins": ["https://..."]`` names the web pages that may read the
-answers (``*``: all). ``"devices": {"ca": "PEM", "revoked": ["serial number"]}`` lets in who has a certificate that this
-authority gave to a device, over TLS; only the gateway does.
+answers (``*``: all). ``"devices": {"ca": "PEM", "revoked": ["serial number"], "only": ["name"]}`` lets in who has a
+certificate that this authority gave to a device, over TLS, if it is one of those; only the gateway does.
 """
 
 import hmac
@@ -28,10 +28,14 @@ _BEARER: Final = b"bearer "
 
 
 class DeviceCertificates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose certificates let a device in, and which of them hold no more, by serial number in hexadecimal."""
+    """Whose certificates let a device in, and which of them hold no more, by serial number in hexadecimal.
+
+    ``only`` are the names of the devices that come in; None: all of the fleet's.
+    """
 
     ca: str
     revoked: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
 
 
 class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

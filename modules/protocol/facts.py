@@ -9,6 +9,8 @@ from modules.names import DeviceField
 from modules.needs import HostFacts
 
 LIMIT: Final = 64 << 10
+# Among the formats of a device that follows the terms of a fallback.
+FALLBACKS: Final = "edgefleet.fallback/1"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

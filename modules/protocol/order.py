@@ -9,7 +9,19 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from modules import canonical
-from modules.bounds import Address, Authorities, Count, Line, Number, Real, Region, SecretName, WholeTime, Word
+from modules.bounds import (
+    Address,
+    Authorities,
+    Count,
+    Line,
+    Number,
+    Real,
+    Region,
+    SecretName,
+    Sentence,
+    WholeTime,
+    Word,
+)
 from modules.errors import Invalid
 from modules.names import DeviceField, DigestField, SlugField
 
@@ -66,6 +78,7 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     *overloaded*: ``waiting`` requests wait, or an answer takes ``latency_ms`` and more (0: no matter); empty: never.
     ``ca`` are the authorities to believe instead of the system's. A device may send ``requests_a_day`` by UTC (0: as
     many as it likes). Without a ``token`` its certificate says who it is. ``endpoint`` is the fleet's name of it.
+    ``closed`` says why nobody is asked there today, by UTC; then ``when`` is empty, for agents of before.
     """
 
     url: Address
@@ -77,6 +90,7 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     requests_a_day: Count = 0
     token: Secret | msgspec.UnsetType = msgspec.UNSET
     endpoint: Word = ""
+    closed: Sentence | msgspec.UnsetType = msgspec.UNSET
 
 
 class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):

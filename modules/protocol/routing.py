@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from modules.bounds import Count, Line
+from modules.bounds import Count, Line, Sentence
 from modules.names import SlugField
 
 # sun_path holds 108 bytes with its closing zero.
@@ -46,7 +46,8 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     are read again when the table changes, so after a renewal the agent writes the table with the next generation.
     ``module`` is the reference that runs there, where the agent knows it. ``token`` is a file with what lets the device
     in instead of its certificate. It is asked where nobody here is reached, if ``stands_in``, and where there is an
-    ``overload``; at most ``requests_a_day`` by UTC (0: as often as need be).
+    ``overload``; at most ``requests_a_day`` by UTC (0: as often as need be). With ``closed`` nobody is asked there, and
+    whoever nobody else answers is told so.
     """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*\Z", max_length=1000)]
@@ -58,6 +59,7 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
     stands_in: bool = True
     overload: Overload | None = None
     requests_a_day: Count = 0
+    closed: Sentence | msgspec.UnsetType = msgspec.UNSET
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

@@ -159,3 +159,11 @@ def test_the_gateway_gets_authorities_and_token_and_old_ones_go(tmp_path):
     assert Path(told.ca).read_text() == "another"
     assert sorted(one.name for one in path.parent.glob("cloud-*")) == [Path(told.ca).name]
     store.close()
+
+
+def test_a_cloud_that_is_closed_is_asked_in_no_case_and_says_why(tmp_path):
+    """Whatever the slot is like, the gateway is told the reason, and nothing by which it would ask there."""
+    closed = Routing(cloud=Cloud(url=CLOUD, when=(), closed="the money is spent"))
+    for phase in (Phase.REJECTED, Phase.FETCHING):
+        found = route(tmp_path, phase=phase, routing=closed).fallback
+        assert (found.closed, found.stands_in, found.overload) == ("the money is spent", False, None)

@@ -29,7 +29,7 @@ from modules.protocol import commands as command_wire
 from modules.protocol import order as order_wire
 from modules.protocol.commands import Answer, Command
 from modules.protocol.enrollment import EnrollAnswer, EnrollRequest, JoinBundle
-from modules.protocol.facts import Facts
+from modules.protocol.facts import FALLBACKS, Facts
 from modules.protocol.order import Order
 from modules.protocol.report import Ack, Report, SlotReport, Status
 from modules.protocol.topics import Topics
@@ -46,7 +46,7 @@ from modules.signing import (
 from tests.parts.pace import stretched
 
 WAIT_S = stretched(20)
-READS = ("edgefleet.order/1", "edgefleet.command/1")
+READS = ("edgefleet.order/1", "edgefleet.command/1", FALLBACKS)
 HOST_FACTS = HostFacts(
     platform="linux/amd64",
     cores=2,

@@ -197,9 +197,17 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "Devices at an endpoint": (
         "tests/agent/gateway/test_devices_at_the_door.py::test_who_is_no_device_does_not",
         "tests/agent/gateway/test_devices_at_the_door.py::test_another_authoritys_device_does_not",
+        "tests/agent/gateway/test_devices_at_the_door.py::test_only_those_that_it_is_for_come_in",
+        "tests/fleet/fallbacks/test_guests.py::test_those_that_have_its_model_or_are_to_have_it_come_in",
         "tests/agent/gateway/test_devices_at_the_door.py::test_a_revoked_device_is_told_so_on_a_connection_that_it_has",
         "tests/fleet/targets/test_standing_in.py::test_a_token_travels_sealed_and_is_made_anew_in_time",
         "tests/journeys/test_fallback.py::test_a_device_whose_certificate_is_revoked_is_told_so",
+    ),
+    "Where a policy may send requests": (
+        "tests/fleet/fallbacks/test_policies.py::test_what_the_publisher_does_not_allow_no_policy_does",
+        "tests/fleet/fallbacks/test_policies.py::test_never_is_never",
+        "tests/fleet/fallbacks/test_api.py::test_policies_of_other_teams_do_not_exist_for_a_team",
+        "tests/fleet/fallbacks/test_api.py::test_who_has_some_devices_sets_policies_for_these",
     ),
     "What serves in the cloud": (
         "tests/fleet/targets/test_endpoints.py::test_only_signed_modules_of_one_team_are_served",

@@ -219,7 +219,7 @@ FLEET: Final = (
     ),
     Equal(
         "fleet/rollouts/engine.py",
-        "Engine._run: chosen = ordering.due(connection, row.id, judged.wave, policy, limit=max(room, 1))",
+        "Engine._run: chosen = ordering.due(connection, row.id, judged.wave, policy, limit=max(room, 1), but=but)",
         "1  =>  2",
         "without room none of them is ordered: that there is one is all that is asked",
     ),

@@ -26,7 +26,7 @@ Latency = Annotated[float | None, typer.Option(min=0, help="Overloaded when answ
 Requests = Annotated[int | None, typer.Option(min=0, help="Requests that each device may send there a day, by UTC.")]
 
 
-def terms(*, when: str | None, ca: Path | None, **others: Any) -> dict[str, Any]:
+def terms(*, when: str | None, ca: Path | None, option: str = "--fallback-", **others: Any) -> dict[str, Any]:
     """What was said of them; what was not, the server says.
 
     Raises:
@@ -38,7 +38,7 @@ def terms(*, when: str | None, ca: Path | None, **others: Any) -> dict[str, Any]
         if unknown := [one for one in words if one not in _WHEN]:
             raise Invalid(
                 f"{unknown[0]!r} is no reason",
-                element="--fallback-when",
+                element=f"{option}when",
                 remedy=f"write {', '.join(_WHEN)}, or {_NEVER}",
             )
         said["when"] = list(dict.fromkeys(words))
@@ -46,5 +46,5 @@ def terms(*, when: str | None, ca: Path | None, **others: Any) -> dict[str, Any]
         try:
             said["ca"] = ca.read_text("ascii")
         except (OSError, ValueError) as error:
-            raise Invalid(str(error), element="--fallback-ca", remedy="name a PEM file of certificates") from error
+            raise Invalid(str(error), element=f"{option}ca", remedy="name a PEM file of certificates") from error
     return said

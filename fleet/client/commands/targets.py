@@ -15,6 +15,10 @@ from modules.names import slug
 app = typer.Typer(no_args_is_help=True, help="Attach, list, check and detach where endpoints in the cloud can live.")
 LOOPBACK: Final = "127.0.0.1"
 Name = Annotated[str, typer.Argument(help="The target's name.")]
+Price = Annotated[
+    float | None,
+    typer.Option(min=0, help="What a replica costs there an hour, in your money."),
+]
 
 
 @app.command()
@@ -44,6 +48,7 @@ def attach(
     ca: Annotated[Path | None, typer.Option(help="For tcp://: whom to trust; a file of the fleet server.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
+    price_per_hour: Price = None,
     namespace: Annotated[
         str | None, typer.Option(help="For a cluster: where endpoints live. Without --kubeconfig: of the server's own.")
     ] = None,
@@ -105,6 +110,8 @@ def attach(
     attached |= {"gateway_image": gateway_image, "region": region, "batch_places": ",".join(batch_place or ())}
     with Fleet(known) as fleet:
         done = fleet.attach_target(slug(name, what="target"), kind, attached)
+        if price_per_hour is not None:
+            done |= fleet.answer("PATCH", f"targets/{name}", {"price_per_hour": price_per_hour})
     said_of_it = done["is"]
     Screen(as_json=as_json).show(
         done, lambda it: it.say(f"{name} is attached: {said_of_it['engine']} on {said_of_it['platform']}")
@@ -128,6 +135,19 @@ def list_targets(*, as_json: Json = False) -> None:
             ("TARGET", "KIND", "REACHED AT", "ENDPOINTS", "TROUBLE"), rows, empty="No targets: edgefleet targets attach"
         ),
     )
+
+
+@app.command("set")
+def change(
+    name: Name,
+    price_per_hour: Annotated[float, typer.Option(min=0, help="What a replica costs there an hour; 0: not counted.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say what a replica costs on a target."""
+    with Fleet(config.load()) as fleet:
+        done = fleet.answer("PATCH", f"targets/{slug(name, what='target')}", {"price_per_hour": price_per_hour})
+    Screen(as_json=as_json).show(done, lambda it: it.say(f"a replica on {name} costs {price_per_hour:g} an hour"))
 
 
 @app.command()

@@ -26,7 +26,14 @@ AKS: Final = "AKS"
 _ASK_AGAIN_S: Final = 1.0
 _SHOWN: Final = 2000
 _VERSION: Final = "v1"
-_STATES: Final = {"ready": "Healthy", "updating": "Transitioning", "failed": "Failed", "removing": "Deleting"}
+# What stands still by need is in order, as far as whoever deployed it is concerned.
+_STATES: Final = {
+    "ready": "Healthy",
+    "updating": "Transitioning",
+    "failed": "Failed",
+    "removing": "Deleting",
+    "stopped": "Healthy",
+}
 _KEYS: Final = {"primary": "primary", "secondary": "secondary", "key1": "primary", "key2": "secondary"}
 _ANSWERS_WITHIN_S: Final = 300.0
 
@@ -92,7 +99,7 @@ class Service:
         """
         say: Callable[[str], None] = print if show_output else lambda _: None
         told = ""
-        while (one := self.found()).state not in {"ready", "failed"}:
+        while (one := self.found()).state not in {"ready", "failed", "stopped"}:
             line = f"{self.name}: {one.state}. {one.why}"
             if line != told:
                 say(line)

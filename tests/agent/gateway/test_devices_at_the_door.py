@@ -116,3 +116,16 @@ async def test_an_authority_that_is_none_takes_nothing_away(folder, fleet):
         running = await stage.open_to(fleet, ca="nonsense")
         assert (await stage.asked(running, fleet, headers=bearer(KEY)))[0] == 200
         assert (await stage.asked(running, fleet, fleet.issue("dev-1", uri=DEVICE)))[0] == 401
+
+
+async def test_only_those_that_it_is_for_come_in(folder, fleet):
+    """Another device of the fleet is told so; one that has just been named comes in at once."""
+    async with Door(folder) as stage:
+        running = await stage.open_to(fleet, only=["dev-1"])
+        other = fleet.issue("dev-2", uri="urn:edgefleet:device:dev-2")
+        assert (await stage.asked(running, fleet, fleet.issue("dev-1", uri=DEVICE)))[0] == 200
+        status, said = await stage.asked(running, fleet, other)
+        assert (status, "is not for dev-2" in said) == (403, True)
+        assert (await stage.asked(running, fleet, other, headers=bearer(KEY)))[0] == 200
+        stage.write_keys(KEY, OTHER, devices={"ca": fleet.file.read_text(), "only": ["dev-1", "dev-2"]})
+        assert (await stage.asked(running, fleet, other))[0] == 200

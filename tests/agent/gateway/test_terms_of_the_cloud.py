@@ -302,3 +302,12 @@ async def test_a_module_that_is_not_ready_yet_is_not_waited_for(folder):
         stage.here.headers = {"Retry-After": "1"}
         stage.serve(stage.here)
         assert (await told(running))[:2] == (503, "local")
+
+
+async def test_a_cloud_that_is_closed_is_not_asked_and_clients_are_told_why(folder):
+    """With nobody here the 503 has the reason; a module that is here answers as ever."""
+    async with staged(folder, here=False, stands_in=False, closed="the money is spent") as (stage, running):
+        status, _, said, _ = await told(running)
+        assert (status, "the money is spent" in said, stage.cloud.asked) == (503, True, [])
+    async with staged(folder, stands_in=False, closed="the money is spent") as (stage, running):
+        assert (await told(running))[:2] == (200, "local")

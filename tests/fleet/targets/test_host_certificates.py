@@ -51,8 +51,12 @@ async def test_an_endpoint_for_devices_has_a_certificate_and_knows_whom_to_let_i
         row = wished.certify(connection, cloud.now, wished.row(connection, "digits"))
         assert wished.certify(connection, cloud.now, row).secrets == row.secrets
         plain = wished.certify(connection, cloud.now, wished.row(connection, "plain"))
-    files = door.access(wished.wanted(row, ["ab12"]))
+    files = door.access(wished.wanted(row, ["ab12"], ["dev-a"]))
     assert names(files[CERTIFICATE].decode()) == {"lab.example"}
-    assert msgspec.json.decode(files[KEYS])["devices"] == {"ca": authority.pem, "revoked": ["ab12"]}
+    assert msgspec.json.decode(files[KEYS])["devices"] == {
+        "ca": authority.pem,
+        "revoked": ["ab12"],
+        "only": ["dev-a"],
+    }
     assert CERTIFICATE not in door.access(wished.wanted(plain))
     assert b"devices" not in door.access(wished.wanted(plain))[KEYS]

@@ -1,0 +1,59 @@
+"""Policies of fallbacks, as the server tells of them."""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from fleet.client.answers import Costs
+from fleet.client.api import Fleet
+
+
+class Fallback(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers instead of the devices of a group, and on which terms; with neither endpoint nor url nobody does.
+
+    ``state`` and ``why`` are the endpoint's; ``refused`` says of versions why the policy says nothing for them.
+    """
+
+    module: str
+    group: str
+    endpoint: str | None = None
+    url: str | None = None
+    when: tuple[str, ...] = ()
+    terms: dict[str, Any] = {}
+    on_demand: bool = False
+    linger_s: int = 0
+    money_a_day: float = 0.0
+    spent: bool = False
+    state: str = ""
+    why: str = ""
+    costs: Costs | None = None
+    refused: dict[str, str] = {}
+    created: float = 0.0
+    changed: float = 0.0
+    by: str = ""
+
+    @property
+    def who(self) -> str:
+        """Who answers, in words."""
+        return f"endpoint {self.endpoint}" if self.endpoint else self.url or "nobody"
+
+
+def put(fleet: Fleet, module: str, request: dict[str, Any]) -> Fallback:
+    return msgspec.convert(fleet.answer("PUT", f"fallbacks/{module}", request), Fallback)
+
+
+def every(fleet: Fleet) -> list[Fallback]:
+    return msgspec.convert(fleet.answer("GET", "fallbacks"), list[Fallback])
+
+
+def one(fleet: Fleet, module: str, group: str) -> Fallback:
+    return msgspec.convert(fleet.answer("GET", _path(module, group)), Fallback)
+
+
+def remove(fleet: Fleet, module: str, group: str) -> dict[str, str]:
+    return msgspec.convert(fleet.answer("DELETE", _path(module, group)), dict[str, str])
+
+
+def _path(module: str, group: str) -> str:
+    return f"fallbacks/{module}?group={quote(group, safe='')}"

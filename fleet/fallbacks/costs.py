@@ -1,0 +1,75 @@
+"""What endpoints cost: an estimate, by the operator's own price of a replica an hour.
+
+A replica is counted from when it is asked for until nothing is left of it. How far that is counted stands in the row,
+and is moved in one transaction with the sum: a server that was away goes on where it was, and counts nothing twice.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from fleet.fallback_tables import costs
+from fleet.fallbacks.policies import day_of
+from fleet.target_tables import endpoints, targets
+from fleet.targets.endpoints import REMOVING, wish_of
+from fleet.targets.scaling import replicas_of, standing_of
+
+COUNT_S: Final = 10.0
+KEEP_DAYS: Final = 100
+_DAY_S: Final = 86400
+_HOUR_S: Final = 3600.0
+
+
+def count(connection: Connection, now: float, *, due_s: float = COUNT_S) -> None:
+    """Add what has run since it was counted last; of what was counted less than ``due_s`` ago, nothing yet."""
+    priced = select(endpoints, targets.c.price_per_hour).join(targets, targets.c.name == endpoints.c.target)
+    for row in connection.execute(priced).all():
+        if row.counted is not None and 0 <= now - row.counted < due_s:
+            continue
+        begin = now if row.counted is None else row.counted
+        # Time that goes back is none.
+        if begin < now and (running := replicas(row)):
+            for day in range(day_of(begin), day_of(now) + 1):
+                seconds = min(now, (day + 1) * _DAY_S) - max(begin, day * _DAY_S)
+                _add(connection, row.name, day, running * seconds, row.price_per_hour)
+        connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(counted=now))
+    connection.execute(delete(costs).where(costs.c.day < day_of(now) - KEEP_DAYS))
+
+
+def replicas(row: Any) -> int:
+    """How many replicas of an endpoint cost money now."""
+    if row.state == "stopped":
+        return 0
+    wish, stands = wish_of(row), standing_of(row)
+    found = 0
+    for name in wish.versions:
+        there = stands.versions[name].ready if name in stands.versions else 0
+        wanted = 0 if row.scale == 0 or row.state == REMOVING else replicas_of(row, wish, name)
+        found += max(there, wanted)
+    return max(found, 1)
+
+
+def today(connection: Connection, now: float, endpoint: str) -> float:
+    """What an endpoint has cost on this day of UTC so far."""
+    mine = (costs.c.endpoint == endpoint) & (costs.c.day == day_of(now))
+    return float(connection.scalar(select(costs.c.cost).where(mine)) or 0.0)
+
+
+def view(connection: Connection, now: float, row: Any) -> dict[str, Any]:
+    """An endpoint's costs as the API shows them."""
+    price = connection.scalar(select(targets.c.price_per_hour).where(targets.c.name == row.target))
+    mine = (costs.c.endpoint == row.name) & (costs.c.day == day_of(now))
+    found = connection.execute(select(costs).where(mine)).one_or_none()
+    return {
+        "price_per_hour": price or 0.0,
+        "today": round(found.cost, 6) if found else 0.0,
+        "replica_hours_today": round(found.replica_s / _HOUR_S, 6) if found else 0.0,
+    }
+
+
+def _add(connection: Connection, endpoint: str, day: int, replica_s: float, price: float) -> None:
+    cost = replica_s / _HOUR_S * price
+    mine = (costs.c.endpoint == endpoint) & (costs.c.day == day)
+    more = {"replica_s": costs.c.replica_s + replica_s, "cost": costs.c.cost + cost}
+    if not connection.execute(update(costs).where(mine).values(more)).rowcount:
+        connection.execute(insert(costs).values(endpoint=endpoint, day=day, replica_s=replica_s, cost=cost))
