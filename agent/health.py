@@ -9,7 +9,7 @@ import msgspec
 
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
-from agent.latencies import median
+from modules.latencies import median
 from agent.module_client import Answer, BadAnswer, request
 from agent.module_socket import NotAModule
 from hardware.providers import KNOWN

@@ -14,7 +14,8 @@ import msgspec
 
 from agent.answering import Told
 from agent.clock import Clock
-from agent.counted import Counted, Looked, counted
+from agent.counted import counted
+from modules.counted import Counted, Looked
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
 from agent.measure import Gauge, Reading

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from agent.latencies import median
+from modules.latencies import median
 from modules.digests import BLOCK
 from modules.names import Digest
 from modules.protocol.blobs import OK, Block, Shared

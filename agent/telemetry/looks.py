@@ -10,10 +10,10 @@ import msgspec
 
 from agent.answering import Told
 from agent.clock import Clock
-from agent.counted import Counted, Looked
+from modules.counted import Counted, Looked
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
-from agent.latencies import percentile_ms
+from modules.latencies import percentile_ms
 from agent.slots import Placed, Slot
 from hardware.system import System
 from hardware.thermal import temperature

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from fleet import events
 from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
 from fleet.target_tables import endpoints, jobs, targets
+from fleet.targets import shifting
 from fleet.targets.contract import Target
 from fleet.targets.kinds import Parts, kind_of
 from fleet.targets.settings import Settings
@@ -133,6 +134,7 @@ def detach(connection: Connection, now: float, name: str, *, abandon: bool = Fal
             element=f"target {name}",
             remedy="remove them first; or abandon them, if the target will never answer again",
         )
+    shifting.look(connection, endpoints.c.target == name)
     connection.execute(delete(endpoints).where(endpoints.c.target == name))
     connection.execute(delete(jobs).where(jobs.c.target == name))
     connection.execute(delete(targets).where(targets.c.name == name))

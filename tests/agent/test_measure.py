@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from agent.counted import Counted, Looked
-from agent.latencies import bin_of
+from modules.counted import Counted, Looked
+from modules.latencies import bin_of
 from agent.measure import Gauge, Reading, slope
 from modules.sketch import BINS
 

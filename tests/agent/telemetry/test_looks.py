@@ -7,7 +7,7 @@ import pytest
 
 from agent.answering import Told
 from agent.engines.contract import Usage
-from agent.latencies import bin_of
+from modules.latencies import bin_of
 from agent.slots import Placed, Upkeep
 from agent.telemetry import looks
 from agent.telemetry.looks import Gateway, Host, Modules
