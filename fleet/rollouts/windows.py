@@ -1,8 +1,8 @@
 """What is counted of a version while an endpoint's requests are moved to it: readings in, windows out. Pure.
 
-A device counts in one place; an endpoint has a gateway or two, and replicas, and each may begin anew at any time. So each
-is a life of its own: what it has counted since the last reading is added, and of one whose counts went back, or that is
-new, all of it. Nothing is lost but what somebody counted between the last reading and its end.
+A device counts in one place; an endpoint has a gateway or two, and replicas, and each may begin anew at any time. So
+each is a life of its own: what it has counted since the last reading is added, and of one whose counts went back, or
+that is new, all of it. Nothing is lost but what somebody counted between the last reading and its end.
 """
 
 from collections.abc import Mapping, Sequence

@@ -60,8 +60,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """What has been counted since somebody began: a gateway of what its clients saw of a replica, the replica of its
-    answers, the target of its starts. Each begins anew by itself, and its counts with it; None: it does not say.
+    """What has been counted since whoever counts began, each by itself; None: it does not say.
+
+    A gateway counts what clients saw of a replica, the replica its answers, the target its starts.
     """
 
     seen: Counted | None = None

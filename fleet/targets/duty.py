@@ -19,7 +19,10 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
+from fleet.rollouts import traffic
+from fleet.tables import rollouts
 from fleet.target_tables import endpoints, targets
+from fleet.targets import shifting
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, Target
 from fleet.targets.endpoints import REMOVING, Endpoints
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 FAILED_S: Final = 5.0
 READY_S: Final = 15.0
+# While a rollout gives its requests to another version.
+MEASURED_S: Final = 2.0
 _EVERY: Final = {"ready": READY_S, "failed": FAILED_S}
 
 
@@ -50,12 +55,15 @@ class Bringing:
         """Something was wished for."""
         self._news.set()
 
-    async def run(self, lasting: Callable[..., Awaitable[Any]]) -> None:
-        """Look for ever; ``lasting`` does the database's work, again and again until it is done."""
+    async def run(self, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]) -> None:
+        """Look for ever; ``lasting`` does the database's work, again and again until it is done.
+
+        ``moved``: something was seen that the rollout engine should see now.
+        """
         try:
             while True:
                 with self._mishaps.alone("endpoints", "what is wished for in the cloud"):
-                    await self._round(lasting)
+                    await self._round(lasting, moved)
                 try:
                     async with asyncio.timeout(LOOK_S):
                         await self._news.wait()
@@ -66,36 +74,40 @@ class Bringing:
             for turn in self._turns.values():
                 turn.cancel()
 
-    async def _round(self, lasting: Callable[..., Awaitable[Any]]) -> None:
+    async def _round(self, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]) -> None:
         rows = await lasting(self._rows)
         now = asyncio.get_running_loop().time()
         self._looked = {row.name: self._looked[row.name] for row in rows if row.name in self._looked}
         self._turns = {name: turn for name, turn in self._turns.items() if not turn.done()}
         for row in rows:
             changed = row.seen_generation != row.generation
-            due = changed or now - self._looked.get(row.name, float("-inf")) >= _EVERY.get(row.state, LOOK_S)
+            every = MEASURED_S if row.rollout_state in traffic.MEASURED else _EVERY.get(row.state, LOOK_S)
+            due = changed or now - self._looked.get(row.name, float("-inf")) >= every
             if due and row.name not in self._turns:
                 self._looked[row.name] = now
-                turn = asyncio.create_task(self._turn(row.target, row.name, lasting), name=f"endpoint-{row.name}")
-                self._turns[row.name] = turn
+                turn = self._turn(row.target, row.name, lasting, moved)
+                self._turns[row.name] = asyncio.create_task(turn, name=f"endpoint-{row.name}")
 
-    async def _turn(self, target: str, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
+    async def _turn(
+        self, target: str, name: str, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]
+    ) -> None:
         with self._mishaps.alone("endpoint", name):
-            row, line, revoked = await lasting(self._found, target, name)
+            row, line, more = await lasting(self._found, target, name)
             if row is None:
                 return
-            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target, revoked)
-            await lasting(self._note, row, *await run)
+            run = asyncio.get_running_loop().run_in_executor(line.threads, self._brought, row, line.target, more)
+            if await lasting(self._note, row, *await run):
+                moved()
 
-    def _brought(self, row: Any, target: Target, revoked: list[str]) -> tuple[Standing | None, str]:
+    def _brought(self, row: Any, target: Target, more: dict[str, Any]) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
-        before = msgspec.json.decode(row.standing, type=Standing)
+        before = msgspec.structs.replace(msgspec.json.decode(row.standing, type=Standing), in_use=False)
         try:
             if row.state == REMOVING:
                 if target.remove(row.name):
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
-            return target.bring(self._endpoints.wanted(row, revoked)), ""
+            return target.bring(self._endpoints.wanted(row, **more)), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
@@ -103,32 +115,41 @@ class Bringing:
 
     def _rows(self) -> list[Any]:
         shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation"))
+        deciding = select(*shown, rollouts.c.state.label("rollout_state")).outerjoin(
+            rollouts, rollouts.c.id == endpoints.c.rollout
+        )
         with self._database.read() as connection:
-            return list(connection.execute(select(*shown)).all())
+            return list(connection.execute(deciding).all())
 
-    def _found(self, target: str, name: str) -> tuple[Any, Line | None, list[str]]:
+    def _found(self, target: str, name: str) -> tuple[Any, Line | None, dict[str, Any]]:
         now = self._clock()
         with self._database.write() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
             if row is None:
-                return None, None, []
+                return None, None, {}
             row = self._endpoints.certify(connection, now, row)
-            return row, self._targets.of(connection, target), revocation.revoked_serials(connection, now)
+            held = shifting.holder(connection, row)
+            more = {"revoked": revocation.revoked_serials(connection, now), "measured": held is not None}
+            return row, self._targets.of(connection, target), more
 
-    def _note(self, row: Any, standing: Standing | None, trouble: str) -> None:
+    def _note(self, row: Any, standing: Standing | None, trouble: str) -> bool:
+        """Write down how it stands; True if the rollout engine has to look."""
         now = self._clock()
         with self._database.write() as connection:
             if standing is None:
                 self._endpoints.gone(connection, row.name)
                 events.record(connection, now, "endpoint-gone", f"nothing of endpoint {row.name} is left")
-                return
+                return True
+            now_row = shifting.find(connection, row.name)
+            newest = now_row is not None and now_row.generation == row.generation
+            moves = traffic.looked(connection, now, now_row, standing, newest=newest)
+            standing = _without_counts(standing)
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
             port = urlsplit(standing.url).port or row.port
             values |= {"seen_generation": row.generation, "port": port}
             # What was wished for meanwhile is not what was looked at.
-            newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))
-            if newest == row.generation:
+            if newest or row.state == REMOVING:
                 values |= {"state": state} | ({"since": now} if state != row.state else {})
                 if state == "ready" != row.state:
                     events.record(connection, now, "endpoint-ready", f"endpoint {row.name} answers at {standing.url}")
@@ -136,3 +157,10 @@ class Bringing:
                     events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
             connection.execute(update(targets).where(targets.c.name == row.target).values(trouble=trouble[:500]))
+            return moves
+
+
+def _without_counts(standing: Standing) -> Standing:
+    """What the row keeps: counts go to the rollout, and are of no use later."""
+    versions = {name: msgspec.structs.replace(one, lives={}) for name, one in standing.versions.items()}
+    return msgspec.structs.replace(standing, versions=versions)

@@ -201,10 +201,11 @@ class Endpoints:
         connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
         return self.row(connection, row.name)
 
-    def wanted(self, row: Any, revoked: Sequence[str] = ()) -> Wanted:
+    def wanted(self, row: Any, revoked: Sequence[str] = (), *, measured: bool = False) -> Wanted:
         """An endpoint as its target is to bring it about; the default version stands first.
 
-        ``revoked`` are the serial numbers of devices' certificates that hold no more.
+        ``revoked`` are the serial numbers of devices' certificates that hold no more. ``measured``: it is to be told
+        what is counted of the versions.
 
         Raises:
             NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
@@ -233,6 +234,7 @@ class Endpoints:
             certificate_key=key,
             devices=devices,
             port=row.port,
+            measured=measured,
         )
 
     def secret_of_job(self, mark: str) -> bytes:

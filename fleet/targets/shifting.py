@@ -61,11 +61,12 @@ def by_hand(connection: Connection, row: Any, before: Wish, wish: Wish) -> dict[
     """
     if _shared_out(before) == _shared_out(wish):
         return {}
-    if (held := holder(connection, row)) is not None:
+    # What goes back has gone back by its wish: whoever changes that takes over.
+    if (held := holder(connection, row)) is not None and held.state != State.REVERTING:
         raise Conflict(
             f"rollout {held.id} of {held.module} is open and shares its requests out",
             element=f"endpoint {row.name}",
-            remedy=f"wait for its end; or run: edgefleet rollouts cancel {held.id} (or revert {held.id}), then change it",
+            remedy=f"wait for its end, or end it first: edgefleet rollouts cancel {held.id} (or revert {held.id})",
         )
     return {"rollout": None}
 
@@ -87,6 +88,4 @@ def look(connection: Connection, which: ColumnElement[bool]) -> None:
 
 def _shared_out(wish: Wish) -> dict[Slug, tuple[str, int, bool]]:
     """Everything about the versions but how many replicas they have."""
-    return {
-        name: (one.digest, weight_of(wish, name), name == wish.default) for name, one in wish.versions.items()
-    }
+    return {name: (one.digest, weight_of(wish, name), name == wish.default) for name, one in wish.versions.items()}

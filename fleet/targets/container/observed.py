@@ -137,7 +137,7 @@ def memory(api: docker.APIClient, seen: Seen) -> dict[str, float]:
 
 
 def _wrong(mine: Sequence[SeenReplica], said: Said) -> str:
-    """Why a version will not get ready as it is: it answers its samples wrongly, or its replicas end again and again."""
+    """Why a version will not get ready as it is: its samples are answered wrongly, or replicas end again and again."""
     found = [said.replicas[one.name].why for one in mine if one.name in said.replicas and said.replicas[one.name].wrong]
     ends = [f"a replica ended {one.restarts} times: {one.why}" for one in mine if one.restarts >= _ENDS]
     return next(iter(found + ends), "")
