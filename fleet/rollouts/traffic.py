@@ -19,7 +19,6 @@ from fleet.tables import rollouts
 from fleet.targets import shifting
 from fleet.targets.contract import Standing as Stands
 from fleet.targets.contract import VersionStands
-from modules import canonical
 from modules.protocol.measured import Measured
 from modules.protocol.phases import Phase
 from modules.protocol.report import Health, Running, SlotReport
@@ -129,9 +128,10 @@ def _bring_on(connection: Connection, now: float, row: Any) -> float | None:
     share, endpoint = shares.share_of(connection, row.id, row.wave), shifting.find(connection, row.endpoint)
     if share.standing == Standing.PLANNED:
         due = now + float(row.deadline_s)
-        watch = _watch_of(shares.share_of(connection, row.id, row.wave - 1))
+        last = shares.share_of(connection, row.id, row.wave - 1)
+        watch = Watch(new=Window(begun=now), old=Window(begun=now)) if last is None else _watch_of(last)
         values = {"standing": Standing.WORKING, "phase": phases.ORDERED, "due": due, "note": ""}
-        shares.change(connection, share, **values, watch=_encoded(watch))
+        shares.change(connection, share, **values, watch=msgspec.json.encode(watch))
         shift, wish = shares.shift_of(row), shifting.wish_of(endpoint)
         beside = wish.versions.get(shift.name, shift.version).weight
         shares.give(connection, now, row, endpoint, beside)
@@ -144,7 +144,7 @@ def _bring_on(connection: Connection, now: float, row: Any) -> float | None:
         return now
     if share.phase == shares.PROVED:
         watch = _watch_of(share)
-        shares.change(connection, share, phase=Phase.PROBATION, note="", watch=_encoded(_anew(watch, now)))
+        shares.change(connection, share, phase=Phase.PROBATION, note="", watch=msgspec.json.encode(_anew(watch, now)))
         shares.give(connection, now, row, endpoint, share.percent)
     return None if share.due is None else float(share.due)
 
@@ -153,7 +153,7 @@ def _share_looked(connection: Connection, now: float, row: Any, share: Any, stan
     shift = shares.shift_of(row)
     new, old = stands.versions.get(shift.name), stands.versions.get(shift.before)
     watch = _taken(_watch_of(share), new, old)
-    values: dict[str, Any] = {"watch": _encoded(watch), "note": printable(stands.why, _NOTE)}
+    values: dict[str, Any] = {"watch": msgspec.json.encode(watch), "note": printable(stands.why, _NOTE)}
     settled = newest and stands.in_use and new is not None and new.ready >= new.wanted
     if share.phase == Phase.COMMITTED:
         if new is not None:
@@ -182,19 +182,29 @@ def _judged(
     said = _said(now, row, shift, watch, new, asked, health)
     means, note = heard.means(asked, said, Phase.COMMITTED, health)
     if means is Standing.FAILED:
-        return {"standing": means, "due": None, "note": note or printable(new.wrong, _NOTE), "detail": _encoded(said)}
+        return {
+            "standing": means,
+            "due": None,
+            "note": note or printable(new.wrong, _NOTE),
+            "detail": msgspec.json.encode(said),
+        }
     if not in_use:
         return {}
     if means is Standing.WORKING and health != "up":
         due = now + row.deadline_s if share.due is None else share.due
-        return {"standing": means, "due": due, "note": "not all of its replicas answer", "detail": _encoded(said)}
+        return {
+            "standing": means,
+            "due": due,
+            "note": "not all of its replicas answer",
+            "detail": msgspec.json.encode(said),
+        }
     if means is Standing.WORKING and share.standing == Standing.SUCCEEDED:
         return {"note": ""}  # the next window is not over yet
     if means is Standing.WORKING and not watch.new.told:
         note = _UNCOUNTED
-    values: dict[str, Any] = {"standing": means, "note": note, "detail": _encoded(said)}
+    values: dict[str, Any] = {"standing": means, "note": note, "detail": msgspec.json.encode(said)}
     if means is Standing.SUCCEEDED:
-        values |= {"due": None, "watch": _encoded(_anew(watch, now))}
+        values |= {"due": None, "watch": msgspec.json.encode(_anew(watch, now))}
     return values
 
 
@@ -237,10 +247,6 @@ def _anew(watch: Watch, now: float) -> Watch:
 
 def _watch_of(share: Any) -> Watch:
     return msgspec.json.decode(share.watch, type=Watch) if share is not None and share.watch else Watch()
-
-
-def _encoded(document: msgspec.Struct) -> bytes:
-    return canonical.encode(document)
 
 
 def _returned(connection: Connection, row: Any, stands: Stands) -> bool:

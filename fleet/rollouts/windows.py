@@ -2,7 +2,9 @@
 
 A device counts in one place; an endpoint has a gateway or two, and replicas, and each may begin anew at any time. So
 each is a life of its own: what it has counted since the last reading is added, and of one whose counts went back, or
-that is new, all of it. Nothing is lost but what somebody counted between the last reading and its end.
+that is new, all of it. Nothing is lost but what somebody counted between the last reading and its end; and of a life
+that has outgrown in everything the one before, which is taken for it, as much as that one had. No count is counted
+twice.
 """
 
 from collections.abc import Mapping, Sequence
