@@ -84,8 +84,8 @@ def measured(window: Window, now: float) -> Measured:
 def _added(window: Window, before: Life, now: Life) -> Window:
     seen, looked, restarts = now.seen or Counted(), now.answers or Looked(), now.restarts or 0
     then = before.seen if before.seen is not None and _goes_on(before.seen, seen) else Counted()
-    spoke = before.answers if before.answers is not None and _answers_on(before.answers, looked) else Looked()
     started = before.restarts if before.restarts is not None and before.restarts <= restarts else 0
+    spoke = before.answers if before.answers is not None and _answers_on(before.answers, looked) else Looked()
     return msgspec.structs.replace(
         window,
         requests=window.requests + seen.requests - then.requests,
