@@ -61,8 +61,8 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands: which table is in use (None: none, or the gateway does not answer), and each replica by name.
 
     ``table`` is the one in the folder, which is in use once its generation is. ``files`` are those in the
-    folder, by their sha256. ``counts`` are what the gateway has counted of each replica that it asked for a client since
-    it began; None: it does not say, as one of before.
+    folder, by their sha256. ``counts`` are what the gateway has counted of each replica that it asked for a client,
+    since it began; None: it does not say, as one of before.
     """
 
     generation: Count | None = None

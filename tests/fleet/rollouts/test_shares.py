@@ -161,7 +161,7 @@ def test_a_gateway_that_counts_nothing_is_no_evidence(cloud):
 )
 def test_each_gate_lets_a_good_version_on_and_takes_a_bad_one_back(cloud, gate, bad, good, word):
     """The bad one goes back after its first wave, and got no more than its share; the good one goes on."""
-    gates = [gate if gate["measure"] in {"provider"} else gate | {"minimum": 20, "window_s": 10}]
+    gates = [gate if gate["measure"] == "provider" else gate | {"minimum": 20, "window_s": 10}]
     for name, value in bad.items():
         setattr(cloud.target.of("v2"), name, value)
     rollout = cloud.start(policy=policy(gates=gates))

@@ -29,8 +29,8 @@ def test_each_request_is_counted_once(steps):
     at, total, unread = 1000.0, [0, 0], [0, 0]
     now, born, lives = (7, 3), 0.0, 0
     window = windows.take(Window(), {"a": life(at, *now)}, None)
-    for number, (more, wrong, happens) in enumerate(steps, start=2):
-        wrong, at = min(wrong, more), at + 10
+    for number, (more, failed, happens) in enumerate(steps, start=2):
+        wrong, at = min(failed, more), at + 10
         if happens == "begins anew":
             # Younger than what was read last: by nothing else is it told from one that went on and grew. What the one
             # before counted since it was read is lost.
