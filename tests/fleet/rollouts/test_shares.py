@@ -191,14 +191,15 @@ def test_replicas_that_are_started_again_fail_the_gate_at_once(cloud):
 
 
 def test_what_turns_bad_while_it_is_watched_goes_back(cloud):
-    """A complete wave soaks; errors that begin then are found in the next window."""
-    rollout = cloud.start(policy=policy(soak="1h"))
-    for _ in range(12):
+    """A complete wave soaks; errors that begin then are found in the next window, whatever was good before."""
+    gates = [{"measure": "error_percent", "at_most": 30, "minimum": 20, "window_s": 10}]
+    rollout = cloud.start(policy=policy(soak="1h", gates=gates))
+    for _ in range(16):
         cloud.pass_by(5, MANY)
     assert cloud.shares(rollout)[5] == "succeeded"
     assert "watched for" in cloud.fleet.view(rollout)["waits_for"]
-    cloud.target.of("v2").error_every = 5
-    go_on(cloud, rollout, until=is_in(cloud, rollout, "reverted"), looks=8)
+    cloud.target.of("v2").error_every = 2
+    go_on(cloud, rollout, until=is_in(cloud, rollout, "reverted"), looks=5)
 
 
 def test_a_gateway_that_starts_again_loses_no_evidence_and_makes_none_up(cloud):
