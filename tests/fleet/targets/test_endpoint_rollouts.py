@@ -31,7 +31,7 @@ async def start(cloud, by=None, **more):
 
 
 async def test_what_is_started_is_a_rollout_like_any_other(cloud, endpoint):
-    """It is listed and shown with its endpoint, its versions and its shares; paused and cancelled by the same routes."""
+    """It is listed and shown with its endpoint, versions and shares; paused and cancelled by the same routes."""
     made = (await start(cloud)).json()
     assert (made["endpoint"], made["before"], made["version"]) == ("digits", "v1", "v2")
     assert [(one["percent"], one["wave"]) for one in made["shares"]] == [(10, 1), (100, 2)]
