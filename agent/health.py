@@ -9,12 +9,12 @@ import msgspec
 
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
-from agent.latencies import median
 from agent.module_client import Answer, BadAnswer, request
 from agent.module_socket import NotAModule
 from hardware.providers import KNOWN
 from modules.canonical import UNREADABLE
 from modules.errors import NotReady, OverLimit, Unproved, WrongAnswer
+from modules.latencies import median
 from modules.manifest import Manifest
 from modules.samples import Samples, differences
 

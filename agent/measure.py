@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from agent.counted import Counted, Looked
-from agent.latencies import percentile_ms
+from modules.counted import Counted, Looked
+from modules.latencies import percentile_ms
 from modules.protocol.measured import Measured
 
 # Readings of memory that a slope is drawn through; beyond it every other one is dropped.

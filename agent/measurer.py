@@ -14,7 +14,7 @@ import msgspec
 
 from agent.answering import Told
 from agent.clock import Clock
-from agent.counted import Counted, Looked, counted
+from agent.counted import counted
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
 from agent.measure import Gauge, Reading
@@ -25,6 +25,7 @@ from hardware.system import System
 from hardware.thermal import temperature
 from modules.canonical import UNREADABLE
 from modules.clipping import clipped
+from modules.counted import Counted, Looked
 from modules.errors import EdgefleetError
 from modules.names import Slug
 from modules.protocol.measured import MOST_SAMPLES, Measured

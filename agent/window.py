@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from agent.latencies import median
 from modules.digests import BLOCK
+from modules.latencies import median
 from modules.names import Digest
 from modules.protocol.blobs import OK, Block, Shared
 

@@ -215,7 +215,7 @@ class Background:
             group.create_task(self._renewals.run(self._lasting), name="renewals")
             group.create_task(self._commands.run(), name="commands")
             group.create_task(self._partings.run(), name="partings")
-            group.create_task(self._bringing.run(self._lasting), name="endpoints")
+            group.create_task(self._bringing.run(self._lasting, self._look.set), name="endpoints")
             meeting = self._meeting.run(self._lasting, changed=self._bringing.look, renewed=self._look.set)
             group.create_task(meeting, name="fallbacks")
             group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")

@@ -39,6 +39,7 @@ from fleet.tables import (
     tokens,
 )
 from fleet.tables import pending as pending_rows
+from fleet.target_tables import shares
 
 # Rows of one transaction: some milliseconds of the writers' lock.
 AT_ONCE: Final = 500
@@ -150,7 +151,8 @@ class Retention:
         """Rows of rollouts that are forgotten; after a restart, too, whatever was left."""
         with self._database.write() as connection:
             gone = rollouts.c.forgotten.is_not(None)
-            for table, key in ((members, members.c.device), (history, history.c.id)):
+            of_rollouts = ((members, members.c.device), (shares, shares.c.wave), (history, history.c.id))
+            for table, key in of_rollouts:
                 left = exists().where(table.c.rollout == rollouts.c.id)
                 rollout = connection.execute(select(rollouts.c.id).where(gone, left).limit(1)).scalar_one_or_none()
                 if rollout is not None:

@@ -280,6 +280,8 @@ rollouts = Table(
     Column("waits_for", Text, nullable=False, server_default=""),  # the judge's last reason to hold
     # Since when its members and history are not kept any more; None: they are there.
     Column("forgotten", Float),
+    # Whose requests it moves, a share in each wave; None: it brings its module to devices.
+    Column("endpoint", String(63), index=True),
 )
 
 # All of a rollout but its misfits: they may be thousands, and those who move it on need none of them.

@@ -37,8 +37,24 @@ endpoints = Table(
     Column("scale_why", Text, nullable=False, server_default=""),
     Column("admitted", Integer, nullable=False, server_default="0"),  # the newest rollout whose devices come in
     Column("counted", Float),  # until when its replicas' time is among its costs; None: it never was
+    Column("rollout", Integer),  # the newest that decides about its versions; None: whoever changes them does
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
+)
+
+# An endpoint's requests in a rollout: each wave gives the new version a share of them (fleet/rollouts/requests.py).
+shares = Table(
+    "shares",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id"), primary_key=True),
+    Column("wave", Integer, primary_key=True, autoincrement=False),
+    Column("percent", Integer, nullable=False),  # what the new version gets, once this wave is open
+    Column("standing", String(16), nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("due", Float),  # until when it must have come to an end; None: nothing is waited for
+    Column("note", Text, nullable=False, server_default=""),
+    Column("detail", LargeBinary),  # SlotReport, as a device would have it
+    Column("watch", LargeBinary),  # what is being counted (fleet/rollouts/windows.py)
 )
 
 # Batch jobs, and how they stood at the last look.

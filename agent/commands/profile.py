@@ -15,8 +15,8 @@ import msgspec
 from agent.commands.answers import Saying
 from agent.commands.parts import Parts, counted
 from agent.health import ask
-from agent.latencies import bin_of, percentile_ms
 from modules.errors import EdgefleetError, Invalid
+from modules.latencies import bin_of, percentile_ms
 from modules.protocol.commands import Command
 
 CONTENT: Final = "application/json"

@@ -16,12 +16,16 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from agent.answering import Told
+from agent.counted import counted
 from agent.gateway.door import INDEX
 from agent.gateway.headers import GENERATION
 from agent.gateway.table import read, replace
 from agent.health import status
 from agent.module_client import HEAD_LIMIT, Answer, BadAnswer, exchange
 from modules import program, samples
+from modules.canonical import UNREADABLE
+from modules.counted import Looked
 from modules.digests import sha256
 from modules.errors import EdgefleetError, Invalid
 from modules.names import Digest
@@ -109,8 +113,10 @@ async def look(folder: Path, port: int) -> Said:
     found = await asyncio.gather(*(_found(folder, one, proofs, proving, ends) for one in candidates.replicas))
     proofs.keep({one.replica.instance for one in candidates.replicas})
     names = (one.replica.instance for one in candidates.replicas)
+    told = await _told(folder, port)
     return Said(
-        generation=await _generation(folder, port),
+        generation=told.generation if told else None,
+        counts=counted(told) if told else None,
         table=_table(folder),
         replicas=dict(zip(names, found, strict=True)),
         files=_files(folder),
@@ -145,7 +151,19 @@ async def _found(folder: Path, candidate: Candidate, proofs: _Proofs, proving: a
         return Found(ready=False, why=wrong[:2000], wrong=True)
     if left:
         return Found(ready=False, why=f"it is being proved: {left} samples are left")
-    return Found(ready=said.ready, provider=said.provider_in_use or "")
+    return Found(ready=said.ready, provider=said.provider_in_use or "", answers=_answers(answer.body))
+
+
+class _Status(msgspec.Struct, frozen=True):
+    answers: Looked | None = None
+
+
+def _answers(status_body: bytes) -> Looked | None:
+    """What a replica says of its answers; one of before, or one that says nonsense, says nothing."""
+    try:
+        return msgspec.json.decode(status_body, type=_Status).answers
+    except UNREADABLE:
+        return None
 
 
 async def _proved(folder: Path, candidate: Candidate, proofs: _Proofs, ends: float) -> tuple[str, int]:
@@ -191,8 +209,8 @@ async def _ask(
         return await exchange(reader, writer, method, target, body=body, fields=(fields or {}) | key, limit=limit)
 
 
-async def _generation(folder: Path, port: int) -> int | None:
-    """The generation of the table that the gateway uses."""
+async def _told(folder: Path, port: int) -> Told | None:
+    """The generation of the table that the gateway uses, and what it has counted; None: it does not answer."""
     keys = msgspec.json.decode((folder / KEYS).read_bytes()).get("keys", ())
     bearer = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
     scheme = "https" if (folder / CERTIFICATE).is_file() else "http"
@@ -204,8 +222,10 @@ async def _generation(folder: Path, port: int) -> int | None:
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"{scheme}://127.0.0.1:{port}{INDEX}", headers=bearer, ssl=own) as answer,
         ):
-            return int(answer.headers[GENERATION]) if answer.status == _OK else None
-    except (aiohttp.ClientError, TimeoutError):
+            if answer.status != _OK:
+                return None
+            return Told(int(answer.headers[GENERATION]), msgspec.json.decode(await answer.read()))
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
         return None
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from agent.latencies import bin_of
+from modules.latencies import bin_of
 
 # What asks for a score; all else is about the module, and would make it look quicker than it is.
 _SCORES: Final = ("/score", "/infer")

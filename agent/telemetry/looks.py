@@ -10,16 +10,16 @@ import msgspec
 
 from agent.answering import Told
 from agent.clock import Clock
-from agent.counted import Counted, Looked
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
-from agent.latencies import percentile_ms
 from agent.slots import Placed, Slot
 from hardware.system import System
 from hardware.thermal import temperature
 from modules.bounds import MAX_REAL, Count, Word
 from modules.canonical import UNREADABLE
+from modules.counted import Counted, Looked
 from modules.errors import EdgefleetError
+from modules.latencies import percentile_ms
 from modules.names import Slug, SlugField
 from modules.protocol.order import MAX_SLOTS
 from modules.protocol.phases import Phase

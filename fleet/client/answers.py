@@ -6,6 +6,7 @@ import msgspec
 
 from modules.manifest import Manifest
 from modules.protocol.facts import Facts
+from modules.protocol.measured import Measured
 from modules.protocol.report import Health as ModuleHealth
 from modules.protocol.report import Reason, Report, Running
 
@@ -261,6 +262,7 @@ class PlannedWave(msgspec.Struct, frozen=True, kw_only=True):
 
     wave: int
     rule: str = ""
+    percent: int = 0
     devices: tuple[Target, ...] = ()
 
 
@@ -268,6 +270,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a rollout would do. Bytes by platform and accelerator: what a device fetches that has nothing of it yet."""
 
     module: str
+    version: str = ""
+    before: str = ""
     starts: float | None = None
     waves: tuple[PlannedWave, ...] = ()
     misfits: tuple[Misfit, ...] = ()
@@ -286,12 +290,24 @@ class AutoRollout(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str | None = None
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wave gives an endpoint's new version of the requests, and what was counted of it and of the one before."""
+
+    wave: int
+    percent: int
+    standing: str
+    phase: str = ""
+    why: str = ""
+    measured: Measured | None = None
+    replaced: Measured | None = None
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout; in a list of them without its devices, misfits and history.
 
     ``counts`` say how many devices stand where; of many, only some are in ``devices``. ``waits_for`` is why the next
     wave is not open; ``started_by`` is who started it, where that may be said; ``forgotten`` is since when its devices
-    and history are not kept any more.
+    and history are not kept any more. On an ``endpoint`` requests go from ``before`` to ``version``, by ``shares``.
     """
 
     id: str
@@ -310,6 +326,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Target, ...] = ()
     misfits: tuple[Misfit, ...] = ()
     history: tuple[Event, ...] = ()
+    endpoint: str | None = None
+    version: str = ""
+    before: str = ""
+    shares: tuple[Share, ...] = ()
 
 
 class EndpointVersion(msgspec.Struct, frozen=True):

@@ -349,13 +349,15 @@ class Fleet(Exchange):
 
     # Rollouts
 
-    def start_rollout(self, request: dict[str, Any]) -> Rollout:
-        """Start one; ``request`` has module, slot, selector or devices, engine, settings, fallback."""
-        return self._decode(self._call("POST", f"{_V1}/rollouts", json=request), Rollout)
+    def start_rollout(self, request: dict[str, Any], *, endpoint: str = "") -> Rollout:
+        """Start a rollout: of devices, or of an endpoint's requests."""
+        of = f"endpoints/{endpoint}/rollouts" if endpoint else "rollouts"
+        return self._decode(self._call("POST", f"{_V1}/{of}", json=request), Rollout)
 
-    def plan_rollout(self, request: dict[str, Any]) -> RolloutPlan:
+    def plan_rollout(self, request: dict[str, Any], *, endpoint: str = "") -> RolloutPlan:
         """What a rollout would do; nothing is started."""
-        return self._decode(self._call("POST", f"{_V1}/rollouts/plan", json=request), RolloutPlan)
+        of = f"endpoints/{endpoint}/rollouts" if endpoint else "rollouts"
+        return self._decode(self._call("POST", f"{_V1}/{of}/plan", json=request), RolloutPlan)
 
     def skip_device(self, rollout: str, device: str, why: str) -> Rollout:
         """Leave a device of a rollout out."""

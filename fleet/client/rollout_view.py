@@ -8,9 +8,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fleet.client import shift_view
 from fleet.client.answers import Misfit, Rollout, RolloutPlan, Target
 from fleet.client.api import Fleet
 from fleet.client.screen import Screen, size, when
+from fleet.client.shift_view import where
 from modules.errors import Transient
 from modules.protocol.report import Health, Running
 from modules.words import printable
@@ -47,7 +49,7 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
         [
             ("rollout", rollout.id),
             ("module", rollout.module),
-            ("slot", rollout.slot),
+            ("endpoint", where(rollout)) if rollout.endpoint else ("slot", rollout.slot),
             ("state", rollout.state),
             ("started by", rollout.started_by),
             ("wave", f"{rollout.wave} of {rollout.waves}"),
@@ -59,7 +61,10 @@ def show_rollout(screen: Screen, rollout: Rollout) -> None:
     )
     gone = rollout.forgotten is not None
     empty = f"Its devices and history are not kept since {when(rollout.forgotten)}." if gone else "No device is in it."
-    screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty=empty)
+    if rollout.endpoint:
+        screen.table(shift_view.HEADINGS, map(shift_view.row, rollout.shares), empty=empty)
+    else:
+        screen.table(_HEADINGS, (_row(one) for one in rollout.devices), empty=empty)
     for event in rollout.history:
         screen.remark(printable(f"{when(event.at)}  {event.what}"))
     _show_misfits(screen, rollout.misfits)
@@ -95,9 +100,12 @@ def _show_misfits(screen: Screen, misfits: Sequence[Misfit]) -> None:
 
 
 def _picture(rollout: Rollout, lost: str) -> Table:
-    title = f"{rollout.module} in {rollout.slot}: {rollout.state}, wave {rollout.wave} of {rollout.waves}"
+    title = f"{rollout.module} in {where(rollout)}: {rollout.state}, wave {rollout.wave} of {rollout.waves}"
     said = "\n".join(text for text in (counted(rollout), rollout.waits_for, lost) if text)
-    table = Table(*_HEADINGS, box=None, pad_edge=False, title=title, title_justify="left", caption=said or None)
+    headings = shift_view.HEADINGS if rollout.endpoint else _HEADINGS
+    table = Table(*headings, box=None, pad_edge=False, title=title, title_justify="left", caption=said or None)
+    for share in rollout.shares:
+        table.add_row(*map(Text, shift_view.row(share)))
     waiting = sorted(rollout.devices, key=lambda one: one.standing == "succeeded")
     for one in waiting[:_WATCHED]:
         cells = _row(one)

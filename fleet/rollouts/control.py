@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, or_, select, update
 from fleet import revisions
 from fleet.orders import Orders
 from fleet.refusals import Conflict, Missing
-from fleet.rollouts import emptying, four_eyes, history, members, phases, recall
+from fleet.rollouts import emptying, four_eyes, history, members, parts, phases, recall
 from fleet.rollouts.model import AskedWave
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as rows
@@ -50,17 +50,20 @@ def resume(
 
 
 def cancel(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
-    """End it. The engine takes it back from each device that has neither committed nor failed, and from no other."""
-    _move(connection, now, rollout, State.CANCELLED, "cancel", by)
-    recall.forget_planned(connection, rollout, "the rollout was cancelled")
-    recall.begin(connection, rollout, "the rollout was cancelled", rows.c.standing.in_(recall.UNENDED))
+    """End it. It is taken back from each device that has neither committed nor failed, and from no other.
+
+    On an endpoint the new version keeps what complete waves have given it.
+    """
+    row = _move(connection, now, rollout, State.CANCELLED, "cancel", by)
+    parts.of(row).back(connection, now, row, "the rollout was cancelled", unended=True)
 
 
 def revert(connection: Connection, now: float, rollout: int, *, by: str = "") -> None:
     """Take it back from every device, each to exactly what was decided for its slot before."""
+    row = get(connection, rollout)
+    parts.of(row).check(connection, row, "revert")
     _move(connection, now, rollout, State.REVERTING, "revert", by)
-    recall.forget_planned(connection, rollout, "the rollout was reverted")
-    recall.begin(connection, rollout, "the rollout was reverted")
+    parts.of(row).back(connection, now, row, "the rollout was reverted")
 
 
 def approve(
@@ -113,12 +116,11 @@ def retry(
         raise _conflict(row, "retry")
     if row.state in ENDED:
         _check_another(row, operator, f"rollout {rollout} retry", needs_another=needs_another)
-    mine = (rows.c.rollout == rollout) & rows.c.current
-    failed = mine & (rows.c.standing.in_((Standing.FAILED, Standing.STOPPED)))
-    again = {"standing": Standing.PLANNED, "phase": phases.PLANNED, "due": None, "note": "", "counter": None}
-    count = members.change(connection, failed, **again)
+    mine = parts.of(row)
+    mine.check(connection, row, "retry")
+    count = mine.again(connection, row)
     if not count:
-        raise Conflict("no device of it has failed", element=f"rollout {rollout} retry")
+        raise Conflict(f"no {mine.noun.one} of it has failed", element=f"rollout {rollout} retry")
     connection.execute(delete(stopped_kinds).where(stopped_kinds.c.rollout == rollout))
     connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(complete_since=None))
     history.add(connection, now, rollout, f"{count} to be tried again by {by or 'an operator'}", by=by)
@@ -195,7 +197,8 @@ def get(connection: Connection, rollout: int) -> Row[Any]:
     return row
 
 
-def _move(connection: Connection, now: float, rollout: int, wanted: State, action: str, by: str) -> None:
+def _move(connection: Connection, now: float, rollout: int, wanted: State, action: str, by: str) -> Row[Any]:
+    """Change a rollout's state, if that may be; returns the row of before."""
     row = get(connection, rollout)
     if wanted not in phases.NEXT[State(row.state)]:
         raise _conflict(row, action)
@@ -206,6 +209,7 @@ def _move(connection: Connection, now: float, rollout: int, wanted: State, actio
             remedy="start a rollout of the version that you want",
         )
     move(connection, now, rollout, wanted, f"{action} by {by or 'an operator'}", by=by)
+    return row
 
 
 def _check_another(row: Row[Any], operator: int | None, element: str, *, needs_another: bool) -> None:

@@ -23,7 +23,7 @@ from fleet.fallbacks import needs
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
-from fleet.rollouts import auto, control, joining, members, ordering, overdue, phases, recall, verdicts
+from fleet.rollouts import auto, control, joining, members, ordering, overdue, parts, phases, recall, traffic, verdicts
 from fleet.rollouts.candidates import ELSEWHERE
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
@@ -104,6 +104,10 @@ class Engine:
                     recall.one(connection, now, self._orders, row.id, member)
             _look_again(connection, row.id, _soon(now, room))
             return
+        if row.endpoint is not None and row.state != State.RUNNING:
+            if (again := traffic.rest(connection, now, row)) is not None:
+                _look_again(connection, row.id, again)
+            row = control.get(connection, row.id)
         match row.state:
             case State.SCHEDULED if row.starts is not None and row.starts > now:
                 _look_again(connection, row.id, row.starts)
@@ -111,13 +115,17 @@ class Engine:
                 control.move(connection, now, row.id, State.RUNNING, "its time has come")
             case State.RUNNING:
                 self._run(connection, now, row, room)
-            case State.DONE | State.PARTIAL:
+            case State.DONE | State.PARTIAL if row.endpoint is None:
                 verdicts.reopen(connection, now, row)
-            case State.REVERTING if not recall.unfinished(connection, row.id):
-                control.move(connection, now, row.id, State.REVERTED, _returned(members.counts(connection, row.id)))
+            case State.REVERTING if not parts.of(row).unfinished(connection, row):
+                control.move(connection, now, row.id, State.REVERTED, parts.of(row).returned(connection, row))
 
     def _run(self, connection: Connection, now: float, row: Row[Any], room: int) -> None:
         policy = msgspec.json.decode(row.policy, type=Policy)
+        if row.endpoint is not None:
+            if (again := traffic.run(connection, now, row, policy)) is not None:
+                _look_again(connection, row.id, again)
+            return
         # Judged first: a device that failed makes room for the next one, which is not to get what failed.
         again = verdicts.apply(connection, now, row, policy)
         judged = control.get(connection, row.id)
@@ -183,9 +191,3 @@ def _soon(now: float, room: int) -> float:
 
 def _look_again(connection: Connection, rollout: int, at: float | None) -> None:
     connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(look_at=at))
-
-
-def _returned(counts: dict[str, int]) -> str:
-    back, not_back = counts.get(Standing.RETURNED, 0), counts.get(Standing.UNRETURNED, 0)
-    rest = f", {not_back} did not answer in time" if not_back else ""
-    return f"{back} {'device runs' if back == 1 else 'devices run'} again what ran before{rest}"

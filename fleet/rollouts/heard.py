@@ -92,32 +92,32 @@ def _on_its_way(moved: Moved, device: DeviceId, row: Any, slot: SlotReport) -> N
     if (row.phase, row.health, row.detail) == (phase, health, detail):
         return
     values: dict[str, Any] = {"phase": phase, "health": health, "detail": detail}
-    means, note = _means(row.policy, slot, phase, health)
+    found, note = means(_gates(row.policy), slot, phase, health)
     unfit = phase == Phase.REJECTED and slot.reason is not None and slot.reason.code == Unfit.code
     if unfit and answered_elsewhere(moved.connection, device, row.slot):
-        means, note = Standing.SUCCEEDED, "it does not fit there: its fallback answers"
-    if row.standing not in phases.REPORTED or (row.standing, row.note) == (means, note):
+        found, note = Standing.SUCCEEDED, "it does not fit there: its fallback answers"
+    if row.standing not in phases.REPORTED or (row.standing, row.note) == (found, note):
         moved.change(row, moves=False, **values)
         return
     due = row.due
-    if means is not Standing.WORKING:
+    if found is not Standing.WORKING:
         due = None
     elif due is None:
         due = moved.now + row.deadline_s
-    moved.change(row, moves=True, **values, standing=means, due=due, note=note)
+    moved.change(row, moves=True, **values, standing=found, due=due, note=note)
 
 
-def _means(policy: bytes, slot: SlotReport, phase: str, health: str) -> tuple[Standing, str]:
-    """Where the device stands by its own words and the gates of the rollout, and why, where a gate decides."""
-    means = phases.standing(phase, health)
-    if phase != Phase.COMMITTED or means is Standing.FAILED:
-        return means, ""
-    outcome = gates.look(_gates(policy), slot)
+def means(asked: Sequence[gates.Gate], slot: SlotReport, phase: str, health: str) -> tuple[Standing, str]:
+    """Where a member stands by its own words and these gates, and why, where a gate decides."""
+    found = phases.standing(phase, health)
+    if phase != Phase.COMMITTED or found is Standing.FAILED:
+        return found, ""
+    outcome = gates.look(asked, slot)
     if outcome.failed:  # also of a module that is just started again: only then has it restarts to tell
         return Standing.FAILED, printable(outcome.failed, _NOTE)
-    if means is not Standing.SUCCEEDED:
-        return means, ""
-    return (Standing.WORKING, printable(outcome.waits, _NOTE)) if outcome.waits else (means, "")
+    if found is not Standing.SUCCEEDED:
+        return found, ""
+    return (Standing.WORKING, printable(outcome.waits, _NOTE)) if outcome.waits else (found, "")
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,8 @@ accounted for and says nothing, and so are devices that were skipped, removed, o
 wave is judged alone, and all opened ones together: a thousand good devices of the first wave do not outweigh a second
 wave that fails, and a device of an early wave that goes back later counts again. Each kind of hardware is judged alone
 before all are judged together: one that fails is stopped, and the others go on. Without evidence nothing goes on.
+
+On an endpoint the members are shares of its requests, one in each wave; here they differ by their noun alone.
 """
 
 import math
@@ -14,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from fleet.rollouts.model import Evidence, Threshold
+from fleet.rollouts.model import DEVICES, Evidence, Noun, Threshold
 
 
 class Decision(Enum):
@@ -66,35 +68,40 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    opened: Sequence[Opened], upcoming: Threshold | None = None, *, kinds: int = 1, moment: Moment = NEVER
+    opened: Sequence[Opened],
+    upcoming: Threshold | None = None,
+    *,
+    kinds: int = 1,
+    moment: Moment = NEVER,
+    noun: Noun = DEVICES,
 ) -> Verdict:
     """Judge the waves opened so far, in order, with what is asked of the next one; None where the last one is open.
 
-    ``kinds`` of hardware are left in the rollout, closed waves included.
+    ``kinds`` of hardware are left in the rollout, closed waves included; ``noun`` says what its members are.
     """
     if not opened:
         return _next(upcoming, moment, "the rollout begins")
     last_wave = upcoming is None
-    if kinds > 1 and (bad := _bad_kind(opened)):
+    if kinds > 1 and (bad := _bad_kind(opened, noun)):
         return bad
-    if failed := _failure(opened, [wave.together for wave in opened]):
+    if failed := _failure(opened, [wave.together for wave in opened], noun):
         number, reason = failed
         return Verdict(decision=Decision.FAIL, reason=_named(opened, number, reason), wave=number)
     everyone = sum((wave.together for wave in opened), Evidence())
     if last_wave and not everyone.devices:
-        return Verdict(decision=Decision.SUPERSEDED, reason="no device is left that belongs to it")
+        return Verdict(decision=Decision.SUPERSEDED, reason=f"no {noun.one} is left that belongs to it")
     for number, wave in enumerate(opened, start=1):
-        reason = _incomplete(wave.threshold, wave.together, last=last_wave and number == len(opened))
+        reason = _incomplete(wave.threshold, wave.together, noun, last=last_wave and number == len(opened))
         if reason:
             return Verdict(decision=Decision.HOLD, reason=_named(opened, number, reason))
     soaking = _soaked(opened[-1].threshold, len(opened), moment)
-    return soaking or _next(upcoming, moment, _committed(everyone))
+    return soaking or _next(upcoming, moment, _committed(everyone, noun))
 
 
-def _bad_kind(opened: Sequence[Opened]) -> Verdict | None:
+def _bad_kind(opened: Sequence[Opened], noun: Noun) -> Verdict | None:
     for kind in sorted({kind for wave in opened for kind in wave.kinds}):
         own = [wave.kinds.get(kind, Evidence()) for wave in opened]
-        if failed := _failure(opened, own, sample=True):
+        if failed := _failure(opened, own, noun, sample=True):
             number, reason = failed
             return Verdict(
                 decision=Decision.STOP, reason=f"{kind}: {_named(opened, number, reason)}", hardware=kind, wave=number
@@ -102,18 +109,20 @@ def _bad_kind(opened: Sequence[Opened]) -> Verdict | None:
     return None
 
 
-def _failure(opened: Sequence[Opened], waves: Sequence[Evidence], *, sample: bool = False) -> tuple[int, str] | None:
+def _failure(
+    opened: Sequence[Opened], waves: Sequence[Evidence], noun: Noun, *, sample: bool = False
+) -> tuple[int, str] | None:
     """The first wave that is too bad to go on with, and why; 0: all together. With ``sample``, of a part of them."""
     for number, (wave, evidence) in enumerate(zip(opened, waves, strict=True), start=1):
-        if reason := _failed(wave.threshold, evidence, sample=sample):
+        if reason := _failed(wave.threshold, evidence, noun, sample=sample):
             return number, reason
     everyone = sum(waves, Evidence())
-    if reason := _failed(opened[-1].threshold, everyone, sample=sample):
+    if reason := _failed(opened[-1].threshold, everyone, noun, sample=sample):
         return 0, reason
     return None
 
 
-def _failed(asked: Threshold, these: Evidence, *, sample: bool) -> str:
+def _failed(asked: Threshold, these: Evidence, noun: Noun, *, sample: bool) -> str:
     """Why these devices are too bad to go on with; empty where they are not.
 
     Of a part of a wave fewer may exist than the minimum; then the wave as a whole decides.
@@ -124,23 +133,23 @@ def _failed(asked: Threshold, these: Evidence, *, sample: bool) -> str:
     enough = these.ended >= min(asked.minimum, these.reached)
     hopeless = these.reached - these.failed < _needed(asked, these)
     if (too_many and enough) or hopeless:
-        return f"{these.failed} of {these.reached} devices failed ({', '.join(these.examples)})"
+        return f"{these.failed} of {these.reached} {noun.many} failed ({', '.join(these.examples)})"
     return ""
 
 
-def _incomplete(asked: Threshold, wave: Evidence, *, last: bool) -> str:
+def _incomplete(asked: Threshold, wave: Evidence, noun: Noun, *, last: bool) -> str:
     """What is still waited for; empty where nothing is."""
     if not wave.reached:
         if last and not wave.planned:
             return ""  # nobody waits for a last wave that newer rollouts took as a whole
         if wave.devices:
-            return f"none of its {wave.devices} devices was reached, so there is nothing to judge by"
-        return "no device is left to judge by"
+            return f"none of its {wave.devices} {noun.many} was reached, so there is nothing to judge by"
+        return f"no {noun.one} is left to judge by"
     needed = _needed(asked, wave)
     if wave.committed < needed or wave.planned:
-        return f"{wave.committed} of {wave.reached} devices committed, {needed} needed"
+        return f"{wave.committed} of {wave.reached} {noun.many} committed, {needed} needed"
     if wave.ended < min(asked.minimum, wave.reached):
-        return f"{wave.ended} of {wave.reached} devices have come to an end, {asked.minimum} are the minimum"
+        return f"{wave.ended} of {wave.reached} {noun.many} have come to an end, {asked.minimum} are the minimum"
     return ""
 
 
@@ -167,9 +176,9 @@ def _next(upcoming: Threshold | None, moment: Moment, reason: str) -> Verdict:
     return Verdict(decision=Decision.ADVANCE, reason=reason, complete=True)
 
 
-def _committed(everyone: Evidence) -> str:
+def _committed(everyone: Evidence, noun: Noun) -> str:
     left_behind = f", {everyone.unreached} could not be reached" if everyone.unreached else ""
-    return f"{everyone.committed} of {everyone.devices} devices committed{left_behind}"
+    return f"{everyone.committed} of {everyone.devices} {noun.many} committed{left_behind}"
 
 
 def _needed(asked: Threshold, wave: Evidence) -> int:

@@ -4,7 +4,7 @@ docs/rollouts.md explains each part by an example.
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,20 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,8})([smhd])")
 # How many devices that failed are named in a reason.
 EXAMPLES: Final = 5
+
+
+class Noun(NamedTuple):
+    """What a rollout's members are, for sentences."""
+
+    one: str
+    many: str
+
+    def of(self, count: int) -> str:
+        return self.one if count == 1 else self.many
+
+
+DEVICES: Final = Noun("device", "devices")
+SHARES: Final = Noun("share of the requests", "shares of the requests")
 
 
 def seconds(duration: Duration) -> int:
@@ -87,7 +101,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     committed and have stayed so for ``soak``. It fails when more than ``failure_percent`` failed and at least
     ``minimum`` have come to an end, or when the success can no longer be reached. Both hold for each wave alone, and
     for all that were opened together. A device that has not committed when its ``deadline`` is over has failed if it
-    was online, and is left behind, unreached, if it was not. ``starts`` is a moment in RFC 3339.
+    was online, and is left behind, unreached, if it was not. ``starts`` is a moment in RFC 3339. ``keep`` is how long
+    an endpoint has the version that was replaced beside the new one, without requests.
     """
 
     waves: Annotated[tuple[Wave, ...], msgspec.Meta(max_length=MAX_WAVES)] = (Wave(percent=100.0),)
@@ -104,6 +119,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     late_joiners: bool = False
     on_failure: Literal["pause", "revert-wave", "revert"] = "pause"
     gates: Annotated[tuple[Gate, ...], msgspec.Meta(max_length=32)] = ()
+    keep: Duration = "0s"
 
     @property
     def measure(self) -> Measure | None:
@@ -151,7 +167,7 @@ class PlannedWave(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Devices of one open wave and one kind of hardware, counted by where they stand.
+    """Devices of one open wave and one kind of hardware, or an endpoint's share of a wave, counted by where they stand.
 
     Only those count whose slot still belongs to the rollout, or that failed with it. ``planned`` have no order yet.
     ``examples`` are a few of those that failed, in words.

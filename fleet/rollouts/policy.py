@@ -22,6 +22,7 @@ _DURATION: Final = "90s, 30m, 2h or 7d"
 _WRITTEN: Final[dict[str, str]] = {
     "soak": _DURATION,
     "deadline": _DURATION,
+    "keep": _DURATION,
     "begins": "a time of day as 07:30 or 22:30",
     "days": f"some of {', '.join(DAYS)}",
     "count": "a whole number of devices, 1 or more",
@@ -56,17 +57,27 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "on_failure": "revert",
     },
     "all-at-once": {"waves": [{"percent": 100}]},
+    "traffic": {
+        "waves": [{"percent": 5}, {"percent": 25}, {"percent": 100}],
+        "gates": [
+            {"measure": "error_percent", "at_most": 1, "minimum": 100},
+            {"measure": "p95_ms", "at_most_times": 1.5, "minimum": 100},
+            {"measure": "restarts", "at_most": 0},
+        ],
+        "soak": "5m",
+        "on_failure": "revert",
+    },
 }
 
 
-def read(written: Mapping[str, Any]) -> Policy:
-    """A policy of plain JSON or YAML values; ``preset`` names what it builds on, ``all-at-once`` unless it says so.
+def read(written: Mapping[str, Any], *, preset: str = "all-at-once") -> Policy:
+    """A policy of plain JSON or YAML values, which builds on the preset that it names, or else on ``preset``.
 
     Raises:
         Invalid: an unknown field or preset, a value out of bounds, or a policy that can never be met; says where.
     """
     own = dict(written)
-    name = own.pop("preset", "all-at-once")
+    name = own.pop("preset", preset)
     if not isinstance(name, str) or name not in PRESETS:
         raise Invalid(
             f"{str(name)[:40]!r} is not a known preset", element="policy.preset", remedy=f"use {', '.join(PRESETS)}"

@@ -14,7 +14,7 @@ from fleet.registry import Registry
 from fleet.rollouts import candidates, four_eyes, history, measurable, members
 from fleet.rollouts import policy as policies
 from fleet.rollouts.candidates import Misfit
-from fleet.rollouts.model import Candidate, PlannedWave, Policy, seconds
+from fleet.rollouts.model import AskedWave, Candidate, PlannedWave, Policy, seconds
 from fleet.rollouts.phases import Standing, State
 from fleet.rollouts.planner import plan
 from fleet.tables import members as member_rows
@@ -102,6 +102,12 @@ def prepare(
     document = _slot_order(wish, manifest, digest)
     starts = policies.starts(wish.policy, now)
     gates = wish.policy.gates
+    if seconds(wish.policy.keep):
+        raise Invalid(
+            "only an endpoint keeps what was replaced beside the new one",
+            element="policy.keep",
+            remedy="leave it out: a device always has the module before at hand",
+        )
     if any(gate.measure == "sample_percent" for gate in gates):
         measurable.check(gates, manifest, registry.samples(manifest))
     found = devices.chosen(connection, wish.selector, wish.devices)
@@ -147,26 +153,14 @@ def start(
     asked = [wave.asked for wave in planned.waves]
     scheduled = planned.starts is not None and planned.starts > now
     values: dict[str, Any] = {
-        "module": str(wish.module),
         "slot": wish.slot,
-        "state": State.SCHEDULED if scheduled else State.RUNNING,
-        "wave": 0 if scheduled or asked[0].threshold.approval else 1,
-        "waves": len(asked),
-        "plan": canonical.encode(asked),
-        "policy": canonical.encode(wish.policy),
         "document": canonical.encode(planned.document),
         "waive": wish.waive,
         "misfits": msgspec.to_builtins(planned.misfits),
         "selector": wish.selector,
         "late_joiners": wish.policy.late_joiners and wish.devices is None,
-        "created": now,
-        "started_by": starter.name,
-        "starter": starter.operator,
-        "starts": planned.starts,
-        "deadline_s": float(seconds(wish.policy.deadline)),
-        "look_at": 0.0,
     }
-    rollout = int(connection.execute(insert(rollouts).values(**values).returning(rollouts.c.id)).scalar_one())
+    rollout = enter(connection, now, wish.module, asked, wish.policy, planned.starts, starter, **values)
     members.retire(connection, planned.devices, wish.slot, by=rollout)
     budget = wish.policy.budget.label if wish.policy.budget else None
     numbered = [(number, wave.devices) for number, wave in enumerate(planned.waves, start=1)]
@@ -175,6 +169,29 @@ def start(
     what = f"{'scheduled' if scheduled else 'started'}: {devices_} in {waves}, {_some(planned.misfits, 'misfit')}"
     history.add(connection, now, rollout, what + (four_eyes.WAITS if needs_another else ""), by=starter.name)
     return rollout
+
+
+def enter(
+    connection: Connection, now: float, module: ModuleRef, asked: Sequence[AskedWave], policy: Policy,
+    starts: float | None, starter: Starter, **values: Any,
+) -> int:  # fmt: skip
+    """Enter the row of a rollout, of whatever members; returns its number."""
+    scheduled = starts is not None and starts > now
+    values |= {
+        "module": str(module),
+        "state": State.SCHEDULED if scheduled else State.RUNNING,
+        "wave": 0 if scheduled or asked[0].threshold.approval else 1,
+        "waves": len(asked),
+        "plan": canonical.encode(asked),
+        "policy": canonical.encode(policy),
+        "created": now,
+        "started_by": starter.name,
+        "starter": starter.operator,
+        "starts": starts,
+        "deadline_s": float(seconds(policy.deadline)),
+        "look_at": 0.0,
+    }
+    return int(connection.execute(insert(rollouts).values(**values).returning(rollouts.c.id)).scalar_one())
 
 
 def _check_open(connection: Connection, scope: Scope, chosen: Sequence[DeviceId], slot: Slug) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, insert, update
 
-from fleet.rollouts import control, history, members, recall
+from fleet.rollouts import control, history, members, parts, recall
 from fleet.rollouts.judge import Decision, Moment, Verdict, judge
-from fleet.rollouts.model import AskedWave, Policy
+from fleet.rollouts.model import DEVICES, AskedWave, Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.tables import members as rows
 from fleet.tables import rollouts, stopped_kinds
@@ -18,7 +18,7 @@ def apply(connection: Connection, now: float, row: Row[Any], policy: Policy) -> 
     verdict = ask(connection, now, row)
     match verdict.decision:
         case Decision.DONE:
-            _end(connection, now, row, verdict)
+            _end(connection, now, row, policy, verdict)
         case Decision.FAIL:
             _fail(connection, now, row, policy, verdict)
         case Decision.SUPERSEDED:
@@ -55,11 +55,13 @@ def ask(connection: Connection, now: float, row: Row[Any]) -> Verdict:
     """The judge's verdict on what the database says now."""
     asked = [wave.threshold for wave in msgspec.json.decode(row.plan, type=list[AskedWave])]
     moment = Moment(now=now, complete_since=row.complete_since, approved=row.approved > row.wave)
+    mine = parts.of(row)
     return judge(
-        members.opened(connection, row.id, row.wave, asked),
+        mine.opened(connection, row, asked),
         asked[row.wave] if row.wave < len(asked) else None,
-        kinds=len(members.kinds(connection, row.id)),
+        kinds=mine.kinds(connection, row),
         moment=moment,
+        noun=mine.noun,
     )
 
 
@@ -70,25 +72,27 @@ def _hold(connection: Connection, now: float, row: Row[Any], verdict: Verdict) -
         connection.execute(update(rollouts).where(rollouts.c.id == row.id).values(**values))
 
 
-def _end(connection: Connection, now: float, row: Row[Any], verdict: Verdict) -> None:
+def _end(connection: Connection, now: float, row: Row[Any], policy: Policy, verdict: Verdict) -> None:
+    parts.of(row).ended(connection, now, row, policy)
     stopped = sorted(members.stopped_for(connection, row.id))
     state, more = (State.PARTIAL, f"; stopped for {', '.join(stopped)}") if stopped else (State.DONE, "")
     control.move(connection, now, row.id, state, verdict.reason + more)
 
 
 def _fail(connection: Connection, now: float, row: Row[Any], policy: Policy, verdict: Verdict) -> None:
+    mine = parts.of(row)
     match policy.on_failure:
         case "pause":
             control.move(connection, now, row.id, State.FAILED, verdict.reason)
+            mine.stop(connection, now, row)
         case "revert-wave":
             control.move(connection, now, row.id, State.FAILED, verdict.reason)
-            which = (rows.c.wave == verdict.wave) if verdict.wave else (rows.c.wave <= row.wave)
-            back = recall.begin(connection, row.id, "its wave failed", which)
-            history.add(connection, now, row.id, f"taken back from {_devices(back)}")
+            waves = (verdict.wave, verdict.wave) if verdict.wave else (1, row.wave)
+            back = mine.back(connection, now, row, "its wave failed", waves=waves)
+            history.add(connection, now, row.id, f"taken back from {back} {mine.noun.of(back)}")
         case "revert":
             control.move(connection, now, row.id, State.REVERTING, verdict.reason)
-            recall.forget_planned(connection, row.id, "the rollout failed")
-            recall.begin(connection, row.id, "the rollout failed")
+            mine.back(connection, now, row, "the rollout failed")
 
 
 def _stop(connection: Connection, now: float, row: Row[Any], policy: Policy | None, verdict: Verdict) -> None:
@@ -104,8 +108,4 @@ def _stop(connection: Connection, now: float, row: Row[Any], policy: Policy | No
     if policy.on_failure == "revert-wave" and verdict.wave:
         kind &= rows.c.wave == verdict.wave
     back = recall.begin(connection, row.id, f"stopped for {verdict.hardware}", kind)
-    history.add(connection, now, row.id, f"taken back from {_devices(back)} of {verdict.hardware}")
-
-
-def _devices(count: int) -> str:
-    return f"{count} device{'' if count == 1 else 's'}"
+    history.add(connection, now, row.id, f"taken back from {back} {DEVICES.of(back)} of {verdict.hardware}")

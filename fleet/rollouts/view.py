@@ -7,14 +7,17 @@ from sqlalchemy import Connection, Row, case, select
 
 from fleet.people import reach
 from fleet.people.scope import EVERYTHING, Scope
-from fleet.rollouts import control, history, members, phases
+from fleet.rollouts import control, history, members, phases, shares
 from fleet.rollouts import policy as policies
 from fleet.rollouts.model import AskedWave, Policy
 from fleet.rollouts.phases import Standing
+from fleet.rollouts.shares_start import ShiftPlan
 from fleet.rollouts.start import Plan
+from fleet.rollouts.why import planned as why_planned
 from fleet.rollouts.why import why
 from fleet.tables import devices, rollout_columns, rollouts, stopped_kinds
 from fleet.tables import members as rows
+from modules.names import ModuleRef
 from modules.protocol.report import SlotReport
 
 # Devices that are shown with a rollout; of more, those that are not done come first.
@@ -38,20 +41,24 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
     if not whole:
         seen = reach.seen_of(connection, mine, {one["device"] for one in misfits})
         misfits = [one for one in misfits if one["device"] in seen]
-    return _summary(row, whole=whole) | {
-        "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
-        "plan": [
-            {"wave": number} | msgspec.to_builtins(wave)
-            for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
-        ],
-        "counts": members.counts(connection, rollout, mine),
-        "stopped": [
-            {"hardware": one.hardware, "at": one.at, "reason": _told(one.reason, whole=whole)} for one in stopped
-        ],
-        "devices": some_devices(connection, rollout, scope, limit=SHOWN),
-        "misfits": misfits,
-        "history": history.view(connection, rollout) if whole else [],
-    }
+    return (
+        _summary(row, whole=whole)
+        | {
+            "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
+            "plan": [
+                {"wave": number} | msgspec.to_builtins(wave)
+                for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
+            ],
+            "counts": members.counts(connection, rollout, mine),
+            "stopped": [
+                {"hardware": one.hardware, "at": one.at, "reason": _told(one.reason, whole=whole)} for one in stopped
+            ],
+            "devices": some_devices(connection, rollout, scope, limit=SHOWN),
+            "misfits": misfits,
+            "history": history.view(connection, rollout) if whole else [],
+        }
+        | (_shift(connection, row) if row.endpoint is not None else {})
+    )
 
 
 def some(
@@ -115,8 +122,40 @@ def plan(planned: Plan) -> dict[str, Any]:
     }
 
 
+def shift_plan(module: ModuleRef, planned: ShiftPlan) -> dict[str, Any]:
+    """What a rollout of an endpoint's requests would do."""
+    return {
+        "module": str(module),
+        "version": planned.shift.name,
+        "before": planned.shift.before,
+        "starts": planned.starts,
+        "waves": [
+            {"wave": number, "percent": percent} | msgspec.to_builtins(asked)
+            for number, (asked, percent) in enumerate(zip(planned.asked, planned.percents, strict=True), start=1)
+        ],
+    }
+
+
+def _shift(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    shift = shares.shift_of(row)
+    return {
+        "version": shift.name,
+        "before": shift.before,
+        "shares": [_share(one, row) for one in shares.every(connection, row.id)],
+    }
+
+
+def _share(one: Any, rollout: Row[Any]) -> dict[str, Any]:
+    """A share of an endpoint's requests; ``measured`` of the new version, ``replaced`` of the one before."""
+    told = msgspec.to_builtins(msgspec.json.decode(one.detail, type=SlotReport)) if one.detail else {}
+    because = why_planned(one.wave, rollout, rollout.waits_for) if one.standing == Standing.PLANNED else one.note
+    shown = {name: getattr(one, name) for name in ("wave", "percent", "standing", "phase")}
+    return shown | {"why": because, "measured": told.get("measured"), "replaced": told.get("before")}
+
+
 def _summary(row: Row[Any], *, whole: bool) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in ("module", "slot", "state", "wave", "waves", "created", "starts")}
+    names = ("module", "slot", "endpoint", "state", "wave", "waves", "created", "starts")
+    shown = {name: getattr(row, name) for name in names}
     # A rule's name may be one of a group of devices that whoever asks may not see.
     shown["started_by"] = row.started_by if whole else ""
     return {"id": str(row.id)} | shown | {"waits_for": _told(row.waits_for, whole=whole), "forgotten": row.forgotten}

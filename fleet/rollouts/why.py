@@ -31,7 +31,8 @@ def why(member: Any, rollout: Any, *, said: str = "", waits_for: str | None = No
         case Standing.SUCCEEDED:
             return ""
         case Standing.PLANNED:
-            return _planned(member, rollout, rollout.waits_for if waits_for is None else waits_for)
+            waits = rollout.waits_for if waits_for is None else waits_for
+            return planned(member.wave, rollout, waits, place=member.place, note=member.note)
         case Standing.WORKING:
             return _working(member, said)
         case Standing.UNREACHED:
@@ -50,19 +51,20 @@ def why(member: Any, rollout: Any, *, said: str = "", waits_for: str | None = No
     return str(member.note)
 
 
-def _planned(member: Any, rollout: Any, waits_for: str) -> str:
+def planned(wave: int, rollout: Any, waits_for: str, *, place: str | None = None, note: str = "") -> str:
+    """Why a member has got nothing yet; ``place`` is where only so many are at work, ``note`` what it waits for."""
     match rollout.state:
         case State.SCHEDULED:
             return f"the rollout begins at {_at(rollout.starts)}"
         case State.PAUSED:
             return "the rollout is paused: edgefleet rollouts resume"
-        case State.RUNNING if member.wave > rollout.wave:
+        case State.RUNNING if wave > rollout.wave:
             waits = waits_for or "the waves before are not complete"
-            return f"its wave {member.wave} is not open yet: {waits}"
+            return f"its wave {wave} is not open yet: {waits}"
         case State.RUNNING:
-            few = f"; of the devices of {member.place} only so many are at work at once" if member.place else ""
-            if member.note:
-                return f"its wave is open, and {member.note}"
+            few = f"; of the devices of {place} only so many are at work at once" if place else ""
+            if note:
+                return f"its wave is open, and {note}"
             return f"its wave is open, and it gets its order when its turn comes{few}"
         case State.FAILED:
             return "the rollout has failed: it gets no order, unless you say edgefleet rollouts retry"

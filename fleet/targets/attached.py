@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from fleet import events
 from fleet.refusals import Busy, Conflict, Missing, TargetTrouble
 from fleet.target_tables import endpoints, jobs, targets
+from fleet.targets import shifting
 from fleet.targets.contract import Target
 from fleet.targets.kinds import Parts, kind_of
 from fleet.targets.settings import Settings
@@ -134,6 +135,7 @@ def detach(connection: Connection, now: float, name: str, *, abandon: bool = Fal
             element=f"target {name}",
             remedy="remove them first; or abandon them, if the target will never answer again",
         )
+    shifting.look(connection, endpoints.c.target == name)
     connection.execute(delete(endpoints).where(endpoints.c.target == name))
     connection.execute(delete(jobs).where(jobs.c.target == name))
     connection.execute(delete(targets).where(targets.c.name == name))
@@ -217,6 +219,11 @@ def suits(found: Any, settings: Settings) -> None:
         Invalid: one of them means nothing there.
     """
     kind_of(found.kind).suits(decoded(found), settings)
+
+
+def measures(found: Any) -> frozenset[str]:
+    """What is measured of versions on the target of a row, by the names of gates (fleet/rollouts/gates.py)."""
+    return kind_of(found.kind).measures
 
 
 def host_name(connection: Connection, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from fleet.targets.settings import BatchSettings, Settings
+from modules.counted import Counted, Looked
 from modules.manifest import Manifest
 from modules.names import Digest, Slug
 
@@ -45,7 +46,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it should be, with what lets clients in: two keys, the secret of its tokens, its TLS key.
 
     ``devices`` are those that come in by their certificates. ``port`` is where it listens on a container host; 0: where
-    it has not listened yet, and any will do.
+    it has not listened yet, and any will do. ``measured``: it is to be told what is counted of each version.
     """
 
     name: Slug
@@ -56,25 +57,48 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     certificate_key: str = ""
     devices: Devices | None = None
     port: int = 0
+    measured: bool = False
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been counted since whoever counts began, each by itself; None: it does not say.
+
+    A gateway counts what clients saw of a replica, the replica its answers, the target its starts.
+    """
+
+    seen: Counted | None = None
+    answers: Looked | None = None
+    restarts: int | None = None
 
 
 class VersionStands(msgspec.Struct, frozen=True, kw_only=True):
-    """How many replicas of a version answer, and which provider they use."""
+    """How many replicas of a version answer, and which provider they use.
+
+    ``wrong`` says why it will not get ready as it is. ``lives`` are counts by whose they are, and ``memory_mb`` the
+    memory of its largest replica, where they are asked for.
+    """
 
     module: str
     weight: int
     wanted: int
     ready: int
     provider: str = ""
+    wrong: str = ""
+    lives: Mapping[str, Life] = {}
+    memory_mb: float | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How an endpoint stands after a look: ``why`` it is not ready, in one sentence, and where clients reach it."""
+    """How an endpoint stands after a look: ``why`` it is not ready, in one sentence, and where clients reach it.
+
+    ``in_use``: clients are shared out between the versions as they are wanted, as far as these are ready.
+    """
 
     state: State
     why: str = ""
     url: str = ""
     versions: Mapping[str, VersionStands] = {}
+    in_use: bool = False
 
 
 class Target(Protocol):

@@ -20,7 +20,10 @@ from fleet.db import Database
 from fleet.fallbacks import guests, policies
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
+from fleet.rollouts import traffic
+from fleet.tables import rollouts
 from fleet.target_tables import endpoints, targets
+from fleet.targets import shifting
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, State
 from fleet.targets.endpoints import REMOVING, Endpoints
@@ -32,17 +35,23 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 1.0
 FAILED_S: Final = 5.0
 READY_S: Final = 15.0
+# While a rollout gives its requests to another version.
+MEASURED_S: Final = 2.0
 _EVERY: Final = {"ready": READY_S, "stopped": READY_S, "failed": FAILED_S}
 
 
 class _Found(NamedTuple):
-    """An endpoint as it is to be brought about: who may not come in any more, who may, as of which rollout."""
+    """An endpoint as it is to be brought about: who may not come in any more, who may, as of which rollout.
+
+    ``measured``: a rollout wants to know what is counted of its versions.
+    """
 
     row: Any
     line: Line
     revoked: list[str]
     guests: list[str]
     newest: int
+    measured: bool
 
 
 class Bringing:
@@ -62,12 +71,15 @@ class Bringing:
         """Something was wished for."""
         self._news.set()
 
-    async def run(self, lasting: Callable[..., Awaitable[Any]]) -> None:
-        """Look for ever; ``lasting`` does the database's work, again and again until it is done."""
+    async def run(self, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]) -> None:
+        """Look for ever; ``lasting`` does the database's work, again and again until it is done.
+
+        ``moved``: something was seen that the rollout engine should see now.
+        """
         try:
             while True:
                 with self._mishaps.alone("endpoints", "what is wished for in the cloud"):
-                    await self._round(lasting)
+                    await self._round(lasting, moved)
                 try:
                     async with asyncio.timeout(LOOK_S):
                         await self._news.wait()
@@ -78,7 +90,7 @@ class Bringing:
             for turn in self._turns.values():
                 turn.cancel()
 
-    async def _round(self, lasting: Callable[..., Awaitable[Any]]) -> None:
+    async def _round(self, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]) -> None:
         rows, newest = await lasting(self._rows)
         now = asyncio.get_running_loop().time()
         self._looked = {row.name: self._looked[row.name] for row in rows if row.name in self._looked}
@@ -87,24 +99,28 @@ class Bringing:
             changed = row.seen_generation != row.generation
             # A new rollout may have brought the model to devices that are to be let in.
             changed = changed or (row.state == "ready" and row.admitted < newest)
-            due = changed or now - self._looked.get(row.name, float("-inf")) >= _EVERY.get(row.state, LOOK_S)
+            every = MEASURED_S if row.rollout_state in traffic.MEASURED else _EVERY.get(row.state, LOOK_S)
+            due = changed or now - self._looked.get(row.name, float("-inf")) >= every
             if due and row.name not in self._turns:
                 self._looked[row.name] = now
-                turn = asyncio.create_task(self._turn(row.target, row.name, lasting), name=f"endpoint-{row.name}")
-                self._turns[row.name] = turn
+                turn = self._turn(row.target, row.name, lasting, moved)
+                self._turns[row.name] = asyncio.create_task(turn, name=f"endpoint-{row.name}")
 
-    async def _turn(self, target: str, name: str, lasting: Callable[..., Awaitable[Any]]) -> None:
+    async def _turn(
+        self, target: str, name: str, lasting: Callable[..., Awaitable[Any]], moved: Callable[[], None]
+    ) -> None:
         with self._mishaps.alone("endpoint", name):
             found = await lasting(self._found, target, name)
             if found is None:
                 return
             run = asyncio.get_running_loop().run_in_executor(found.line.threads, self._brought, found)
-            await lasting(self._note, found, *await run)
+            if await lasting(self._note, found, *await run):
+                moved()
 
     def _brought(self, found: _Found) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
         row, target = found.row, found.line.target
-        before = standing_of(row)
+        before = msgspec.structs.replace(standing_of(row), in_use=False)
         try:
             if row.state == REMOVING:
                 if target.remove(row.name):
@@ -113,7 +129,8 @@ class Bringing:
             if row.scale == 0:
                 state: State = "stopped" if target.remove(row.name) else "updating"
                 return Standing(state=state, why=row.scale_why, url=before.url), ""
-            return target.bring(self._endpoints.wanted(row, found.revoked, found.guests)), ""
+            wanted = self._endpoints.wanted(row, found.revoked, found.guests, measured=found.measured)
+            return target.bring(wanted), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
@@ -121,8 +138,11 @@ class Bringing:
 
     def _rows(self) -> tuple[list[Any], int]:
         shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation", "admitted"))
+        deciding = select(*shown, rollouts.c.state.label("rollout_state")).outerjoin(
+            rollouts, rollouts.c.id == endpoints.c.rollout
+        )
         with self._database.read() as connection:
-            return list(connection.execute(select(*shown)).all()), guests.newest(connection)
+            return list(connection.execute(deciding).all()), guests.newest(connection)
 
     def _found(self, target: str, name: str) -> _Found | None:
         now = self._clock()
@@ -132,9 +152,11 @@ class Bringing:
                 return None
             row = self._endpoints.certify(connection, now, row)
             line, revoked = self._targets.of(connection, target), revocation.revoked_serials(connection, now)
-            return _Found(row, line, revoked, guests.of(connection, row), guests.newest(connection))
+            held = shifting.holder(connection, row) is not None
+            return _Found(row, line, revoked, guests.of(connection, row), guests.newest(connection), held)
 
-    def _note(self, found: _Found, standing: Standing | None, trouble: str) -> None:
+    def _note(self, found: _Found, standing: Standing | None, trouble: str) -> bool:
+        """Write down how it stands; True if the rollout engine has to look."""
         row = found.row
         now = self._clock()
         with self._database.write() as connection:
@@ -142,7 +164,11 @@ class Bringing:
                 self._endpoints.gone(connection, row.name)
                 policies.renew_for(connection, row.name)
                 events.record(connection, now, "endpoint-gone", f"nothing of endpoint {row.name} is left")
-                return
+                return True
+            now_row = shifting.find(connection, row.name)
+            newest = now_row is not None and now_row.generation == row.generation
+            moves = traffic.looked(connection, now, now_row, standing, newest=newest)
+            standing = _without_counts(standing)
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
             if standing.url != standing_of(row).url:
@@ -152,8 +178,7 @@ class Bringing:
             if standing.state == "ready":
                 values |= {"admitted": found.newest}
             # What was wished for meanwhile is not what was looked at.
-            newest = connection.scalar(select(endpoints.c.generation).where(endpoints.c.name == row.name))
-            if newest == row.generation:
+            if newest or row.state == REMOVING:
                 values |= {"state": state} | ({"since": now} if state != row.state else {})
                 if state == "ready" != row.state:
                     events.record(connection, now, "endpoint-ready", f"endpoint {row.name} answers at {standing.url}")
@@ -163,3 +188,10 @@ class Bringing:
                     events.record(connection, now, "endpoint-failed", f"endpoint {row.name}: {standing.why}")
             connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
             connection.execute(update(targets).where(targets.c.name == row.target).values(trouble=trouble[:500]))
+            return moves
+
+
+def _without_counts(standing: Standing) -> Standing:
+    """What the row keeps: counts go to the rollout, and are of no use later."""
+    versions = {name: msgspec.structs.replace(one, lives={}) for name, one in standing.versions.items()}
+    return msgspec.structs.replace(standing, versions=versions)

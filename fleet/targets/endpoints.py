@@ -11,17 +11,17 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import endpoints
-from fleet.targets import attached, scaling
+from fleet.targets import attached, scaling, shifting
 from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer, Secrets, checked, new_key
 from fleet.targets.settings import Settings, Version, Wish, check
+from fleet.targets.shifting import REMOVING, UPDATING, told, weight_of, wish_of
 from modules import access_tokens
 from modules.errors import Invalid
 from modules.names import ModuleRef, Slug, slot_name
 
-REMOVING: Final = "removing"
-UPDATING: Final = "updating"
+__all__ = ["REMOVING", "Endpoints", "VersionWish", "view", "wish_of"]
 # A token is fetched anew when so much of its life is over.
 _REFRESH: Final = 0.5
 
@@ -77,7 +77,7 @@ class Endpoints:
         fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
         standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
         connection.execute(insert(endpoints).values(**fresh, **values, **standing))
-        events.record(connection, now, "endpoint-created", f"endpoint {name} on {target}: {_told(wish)}", by=by)
+        events.record(connection, now, "endpoint-created", f"endpoint {name} on {target}: {told(wish)}", by=by)
 
     def change(
         self,
@@ -119,8 +119,9 @@ class Endpoints:
         if certificate_key is not None:
             secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
         values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, wish.settings.certificate))}
+        values |= shifting.by_hand(connection, row, before, wish)
         self._changed(connection, now, name, row, values)
-        events.record(connection, now, "endpoint-changed", f"endpoint {name}: {_told(wish)}", by=by)
+        events.record(connection, now, "endpoint-changed", f"endpoint {name}: {told(wish)}", by=by)
 
     def keys(self, connection: Connection, name: str) -> tuple[str, str]:
         """The keys of an endpoint that lets clients in by key.
@@ -180,6 +181,7 @@ class Endpoints:
         row = self.row(connection, name)
         if row.state != REMOVING:
             self._changed(connection, now, name, row, {"state": REMOVING})
+            shifting.look(connection, endpoints.c.name == name)
             events.record(connection, now, "endpoint-removed", f"endpoint {name} is being removed", by=by)
 
     def gone(self, connection: Connection, name: str) -> None:
@@ -199,10 +201,13 @@ class Endpoints:
         connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(**values))
         return self.row(connection, row.name)
 
-    def wanted(self, row: Any, revoked: Sequence[str] = (), guests: Sequence[str] = ()) -> Wanted:
+    def wanted(
+        self, row: Any, revoked: Sequence[str] = (), guests: Sequence[str] = (), *, measured: bool = False
+    ) -> Wanted:
         """An endpoint as its target is to bring it about; the default version stands first.
 
         ``revoked`` are the serial numbers of devices' certificates that hold no more, ``guests`` whom it is for.
+        ``measured``: it is to be told what is counted of the versions.
 
         Raises:
             NeedsOperator, Missing: its secrets cannot be opened, or the bytes of a module are not here.
@@ -233,6 +238,7 @@ class Endpoints:
             certificate_key=key,
             devices=devices,
             port=row.port,
+            measured=measured,
         )
 
     def secret_of_job(self, mark: str) -> bytes:
@@ -264,6 +270,29 @@ class Endpoints:
         mine = scope.of_team_column(endpoints.c.team)
         return [view(one) for one in connection.execute(select(endpoints).where(mine).order_by(endpoints.c.name))]
 
+    def version(self, connection: Connection, name: Slug, one: VersionWish, scope: Scope = EVERYTHING) -> Version:
+        """A version as it stands in a wish.
+
+        Raises:
+            Missing: there is no such module, in this scope.
+            Conflict: nobody signed it.
+            Invalid: an endpoint cannot serve it.
+        """
+        if not scope.has_team(one.module.team):
+            raise Missing("there is no such module", element=str(one.module))
+        manifest, digest = self._registry.signed(connection, one.module)
+        if required := [secret.name for secret in manifest.declared.values() if secret.required]:
+            raise Invalid(
+                f"the module requires secrets, which an endpoint cannot be given yet: {', '.join(required)}",
+                element=str(one.module),
+                remedy="declare them as not required",
+            )
+        known = {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas}
+        try:
+            return msgspec.convert(known, Version)
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error), element=f"version {name}") from error
+
     def _wish(
         self,
         connection: Connection,
@@ -272,24 +301,7 @@ class Endpoints:
         settings: Settings,
         scope: Scope,
     ) -> Wish:
-        found: dict[Slug, Version] = {}
-        for name, one in versions.items():
-            if not scope.has_team(one.module.team):
-                raise Missing("there is no such module", element=str(one.module))
-            manifest, digest = self._registry.signed(connection, one.module)
-            if required := [secret.name for secret in manifest.declared.values() if secret.required]:
-                raise Invalid(
-                    f"the module requires secrets, which an endpoint cannot be given yet: {', '.join(required)}",
-                    element=str(one.module),
-                    remedy="declare them as not required",
-                )
-            try:
-                found[name] = msgspec.convert(
-                    {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas},
-                    Version,
-                )
-            except msgspec.ValidationError as error:
-                raise Invalid(str(error), element=f"version {name}") from error
+        found = {name: self.version(connection, name, one, scope) for name, one in versions.items()}
         if len({one.module.team for one in versions.values()}) > 1:
             raise Invalid("its versions are modules of several teams", element="versions", remedy="make two endpoints")
         try:
@@ -311,10 +323,6 @@ class Endpoints:
         connection.execute(update(endpoints).where(endpoints.c.name == name).values(**more))
 
 
-def wish_of(row: Any) -> Wish:
-    return msgspec.json.decode(row.wish, type=Wish)
-
-
 def view(row: Any) -> dict[str, Any]:
     """An endpoint as the API shows it: what is wished, and how it stood at the last look. Without its secrets."""
     wish = wish_of(row)
@@ -331,7 +339,7 @@ def view(row: Any) -> dict[str, Any]:
         "swagger_url": f"{stands.url}/{row.name}/swagger.json" if stands.url else "",
         "default": wish.default,
         "versions": {
-            name: {"module": one.module, "weight": _weight(wish, name), "replicas": one.replicas}
+            name: {"module": one.module, "weight": weight_of(wish, name), "replicas": one.replicas}
             | {"ready": stands.versions[name].ready if name in stands.versions else 0}
             | {"provider": stands.versions[name].provider if name in stands.versions else ""}
             for name, one in wish.versions.items()
@@ -341,13 +349,6 @@ def view(row: Any) -> dict[str, Any]:
         "created": row.created,
         "by": row.by,
     }
-
-
-def _weight(wish: Wish, name: Slug) -> int:
-    """The default has what the others leave over."""
-    if name != wish.default:
-        return wish.versions[name].weight
-    return 100 - sum(one.weight for other, one in wish.versions.items() if other != wish.default)
 
 
 def _check_port(connection: Connection, name: str, target: str, settings: Settings) -> None:
@@ -373,11 +374,6 @@ def _stored(wish: Wish) -> dict[str, Any]:
 
 def _json(document: msgspec.Struct) -> str:
     return msgspec.json.encode(document).decode()
-
-
-def _told(wish: Wish) -> str:
-    told = (f"{name} {one.module} {_weight(wish, name)} % x{one.replicas}" for name, one in wish.versions.items())
-    return ", ".join(told)
 
 
 def _needs(row: Any, auth: str) -> None:

@@ -31,7 +31,7 @@ class Kind(NamedTuple):
     """``attached`` is the form of how one is reached, and the others take such a value.
 
     ``check`` and ``suits`` raise ``Invalid``: it cannot be reached so, or an endpoint cannot have these settings there.
-    ``at`` says where it is, for people.
+    ``at`` says where it is, for people. ``measures`` are what can be asked of a version while requests go over to it.
     """
 
     attached: type[Any]
@@ -39,6 +39,7 @@ class Kind(NamedTuple):
     suits: Callable[[Any, Settings], None]
     at: Callable[[Any], str]
     make: Callable[[Any, Parts], Target]
+    measures: frozenset[str]
 
 
 def _check_container(attached: host.Attached) -> None:
@@ -80,6 +81,9 @@ def _suits_container(_: host.Attached, settings: Settings) -> None:
         )
 
 
+_OF_STARTS: Final = frozenset({"restarts", "provider"})
+_OF_CLIENTS: Final = frozenset({"p50_ms", "p95_ms", "error_percent"})
+_OF_ANSWERS: Final = frozenset({"nan_percent", "empty_percent", "drift"})
 KINDS: Final = {
     "container": Kind(
         attached=host.Attached,
@@ -87,6 +91,7 @@ KINDS: Final = {
         suits=_suits_container,
         at=lambda it: str(it.docker),
         make=lambda it, parts: host.ContainerHost(it, fleet=parts.fleet, blobs=parts.blobs),
+        measures=_OF_STARTS | _OF_CLIENTS | _OF_ANSWERS | {"memory_mb"},
     ),
     "kubernetes": Kind(
         attached=reached.Attached,
@@ -94,6 +99,8 @@ KINDS: Final = {
         suits=reached.suits,
         at=reached.at,
         make=lambda it, parts: cluster.Namespace(it, fleet=parts.fleet, contents=parts.contents),
+        # Its gateways are pods that the server does not ask, and roll with each change.
+        measures=_OF_STARTS,
     ),
 }
 

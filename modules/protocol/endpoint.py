@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from modules.bounds import Count, Line, Sentence
+from modules.counted import Counted, Looked
 from modules.names import DigestField
 from modules.protocol.routing import Replica, Table
 
@@ -44,22 +45,28 @@ class Candidates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica as the gateway sees it: ready (and proved), or why it is not; ``wrong``: its answers are."""
+    """One replica as the gateway sees it: ready (and proved), or why it is not; ``wrong``: its answers are.
+
+    ``answers`` is what its server says of all that it has answered; None: nothing.
+    """
 
     ready: bool
     provider: Line = ""
     why: Sentence = ""
     wrong: bool = False
+    answers: Looked | None = None
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands: which table is in use (None: none, or the gateway does not answer), and each replica by name.
 
     ``table`` is the one in the folder, which is in use once its generation is. ``files`` are those in the
-    folder, by their sha256.
+    folder, by their sha256. ``counts`` are what the gateway has counted of each replica that it asked for a client,
+    since it began; None: it does not say, as one of before.
     """
 
     generation: Count | None = None
     table: Table | None = None
     replicas: Annotated[dict[_Name, Found], msgspec.Meta(max_length=MAX_REPLICAS)] = {}
     files: Annotated[dict[_Name, DigestField], msgspec.Meta(max_length=MAX_FILES)] = {}
+    counts: Annotated[dict[_Name, Counted], msgspec.Meta(max_length=MAX_REPLICAS)] | None = None

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from agent.counted import Counted, Looked
-from agent.latencies import bin_of
 from agent.measure import Gauge, Reading, slope
+from modules.counted import Counted, Looked
+from modules.latencies import bin_of
 from modules.sketch import BINS
 
 WINDOW_S = 60.0

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from agent import measurer
-from agent.counted import Counted
-from agent.latencies import bin_of
+from modules.counted import Counted
+from modules.latencies import bin_of
 from modules.protocol.order import Measure
 from modules.protocol.phases import Phase
 from modules.sketch import BINS

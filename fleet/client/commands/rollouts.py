@@ -1,6 +1,6 @@
-"""``edgefleet rollouts``: bring a signed module to devices, watch it arrive, and steer it."""
+"""``edgefleet rollouts``: bring a signed module to devices or to an endpoint, watch it arrive, and steer it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -9,9 +9,10 @@ from fleet.client.api import Fleet
 from fleet.client.commands import fallback_options, policy_options
 from fleet.client.rollout_view import show_plan, show_rollout, watch
 from fleet.client.screen import Json, Screen, when
+from fleet.client.shift_view import show_shift_plan, where
 from modules.names import device_id, slot_name
 
-app = typer.Typer(no_args_is_help=True, help="Bring a signed module to devices, and watch it arrive.")
+app = typer.Typer(no_args_is_help=True, help="Bring a signed module to devices or an endpoint, and watch it arrive.")
 Id = Annotated[str, typer.Argument(help="The rollout's id.")]
 
 
@@ -19,7 +20,18 @@ Id = Annotated[str, typer.Argument(help="The rollout's id.")]
 def start(
     module: Annotated[str, typer.Argument(help="team/name:version, signed.")],
     *,
-    slot: Annotated[str, typer.Option(help="The slot on the device, which is part of its scoring address.")],
+    slot: Annotated[
+        str | None, typer.Option(help="The slot on the device, which is part of its scoring address.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Instead of devices: the endpoint whose requests go over to it, share by share.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--as", help="The version's name at the endpoint (v and its number).")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="How many of it run at the endpoint (as many as of the one before).")
+    ] = None,
     selector: Annotated[
         str | None, typer.Option(help="Which devices by label: site=berlin,line=2; or * for all.")
     ] = None,
@@ -56,9 +68,34 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start a rollout."""
+    screen = Screen(as_json=as_json)
+    asked = policy_options.combine(
+        policy_options.read(policy),
+        wave,
+        preset=preset,
+        success_percent=success,
+        failure_percent=failure,
+        minimum=minimum,
+        soak=soak,
+        approval=approval,
+        deadline=deadline,
+        concurrency=concurrency,
+        budget=policy_options.budget(budget) if budget else None,
+        starts=starts,
+        late_joiners=late_joiners,
+        on_failure=on_failure,
+    )
+    if endpoint is not None:
+        if slot or selector or device or setting or fallback or waive:
+            raise typer.BadParameter("an endpoint has no slot, devices, settings or fallback: say --endpoint alone")
+        given: dict[str, Any] = {"module": str(arguments.module_ref(module)), "policy": asked, "supersede": supersede}
+        given |= {"version": version, "replicas": replicas or 0}
+        _start_on_endpoint(slot_name(endpoint), given, screen, dry_run=dry_run, wait=wait)
+        return
+    if slot is None:
+        raise typer.BadParameter("say --slot, and which devices; or --endpoint")
     if (selector is None) == (not device):
         raise typer.BadParameter("say either --selector or --device; all devices are --selector '*'")
-    screen = Screen(as_json=as_json)
     settings = {key: arguments.value(text) for key, text in arguments.pairs(setting or (), option="--setting").items()}
     request = {
         "module": str(arguments.module_ref(module)),
@@ -78,22 +115,7 @@ def start(
         ),
         "waive": waive,
         "supersede": supersede,
-        "policy": policy_options.combine(
-            policy_options.read(policy),
-            wave,
-            preset=preset,
-            success_percent=success,
-            failure_percent=failure,
-            minimum=minimum,
-            soak=soak,
-            approval=approval,
-            deadline=deadline,
-            concurrency=concurrency,
-            budget=policy_options.budget(budget) if budget else None,
-            starts=starts,
-            late_joiners=late_joiners,
-            on_failure=on_failure,
-        ),
+        "policy": asked,
     }
     with Fleet(config.load()) as fleet:
         if dry_run:
@@ -116,9 +138,9 @@ def list_rollouts(*, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(
         rollouts,
         lambda it: it.table(
-            ("ROLLOUT", "MODULE", "SLOT", "STATE", "WAVE", "STARTED"),
+            ("ROLLOUT", "MODULE", "WHERE", "STATE", "WAVE", "STARTED"),
             (
-                (one.id, one.module, one.slot, one.state, f"{one.wave}/{one.waves}", when(one.created))
+                (one.id, one.module, where(one), one.state, f"{one.wave}/{one.waves}", when(one.created))
                 for one in rollouts
             ),
             empty="No rollouts yet: edgefleet rollouts start MODULE --slot SLOT --selector LABELS",
@@ -144,7 +166,7 @@ def show(
 
 @app.command()
 def pause(rollout: Id, *, as_json: Json = False) -> None:
-    """Give no more orders for now; what devices have begun, they finish."""
+    """Give no more orders or shares for now; what devices have begun, they finish."""
     _steer(rollout, "pause", as_json=as_json)
 
 
@@ -162,19 +184,19 @@ def approve(rollout: Id, *, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(rollout: Id, *, as_json: Json = False) -> None:
-    """End a rollout where it is; devices on their way to it go back to what they had."""
+    """End a rollout where it is: devices on their way go back, an endpoint keeps the shares of complete waves."""
     _steer(rollout, "cancel", as_json=as_json)
 
 
 @app.command()
 def revert(rollout: Id, *, as_json: Json = False) -> None:
-    """Take a rollout back: each device goes to exactly what it ran before."""
+    """Take a rollout back: each device goes to exactly what it ran before, an endpoint to the version before."""
     _steer(rollout, "revert", as_json=as_json)
 
 
 @app.command()
 def retry(rollout: Id, *, as_json: Json = False) -> None:
-    """Let the devices that failed try the same content again."""
+    """Let the devices, or the share, that failed try the same content again."""
     _steer(rollout, "retry", as_json=as_json)
 
 
@@ -190,6 +212,20 @@ def skip(
     with Fleet(config.load()) as fleet:
         found = fleet.skip_device(rollout, device_id(device), why)
     Screen(as_json=as_json).show(found, lambda it: it.say(f"rollout {found.id} goes on without {device}"))
+
+
+def _start_on_endpoint(endpoint: str, request: dict[str, Any], screen: Screen, *, dry_run: bool, wait: bool) -> None:
+    with Fleet(config.load()) as fleet:
+        if dry_run:
+            planned = fleet.plan_rollout(request, endpoint=endpoint)
+            screen.show(planned, lambda it: show_shift_plan(it, planned))
+            return
+        rollout = fleet.start_rollout(request, endpoint=endpoint)
+        if wait:
+            rollout = watch(fleet, rollout.id, screen)
+    screen.show(rollout, lambda it: show_rollout(it, rollout))
+    if wait and rollout.state != "done":
+        raise typer.Exit(1)
 
 
 def _steer(rollout: str, verb: str, *, as_json: bool) -> None:

@@ -118,7 +118,8 @@ class ContainerHost:
                     self._empty(names, step.group)
             scheme = "https" if wanted.settings.certificate else "http"
             url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
-            return observed.standing(wanted, groups, seen, said, trouble, url=url)
+            memory = observed.memory(self._api, seen) if wanted.measured else None
+            return observed.standing(wanted, groups, seen, said, trouble, url=url, memory=memory)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
         with translated(self._attached.docker):

@@ -1,6 +1,6 @@
 """What a container host has of an endpoint, found by label, and how that is told to people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import docker
@@ -8,8 +8,9 @@ import docker.errors
 
 from fleet.targets.container.plan import Seen, SeenGateway
 from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
-from fleet.targets.contract import Standing, State, VersionStands, Wanted
+from fleet.targets.contract import Life, Standing, State, VersionStands, Wanted
 from fleet.targets.groups import Group, SeenReplica
+from modules.counted import Counted
 from modules.protocol.endpoint import Said
 from modules.words import printable
 
@@ -78,9 +79,10 @@ def logs(api: docker.APIClient, names: Names, *, lines: int) -> dict[str, str]:
 
 
 def standing(
-    wanted: Wanted, groups: Sequence[Group], seen: Seen, said: Said, trouble: Sequence[str], *, url: str
-) -> Standing:
-    """How an endpoint stands, in words that a person reads once."""
+    wanted: Wanted, groups: Sequence[Group], seen: Seen, said: Said, trouble: Sequence[str], *, url: str,
+    memory: Mapping[str, float] | None = None,
+) -> Standing:  # fmt: skip
+    """How an endpoint stands, in words that a person reads once; ``memory`` in MiB by replica, where it is known."""
     in_use = said.table is not None and said.generation == said.table.generation
     route = said.table.slots.get(wanted.name) if said.table is not None and in_use else None
     asked = {replica.instance for version in route.versions for replica in version.replicas} if route else set()
@@ -95,6 +97,9 @@ def standing(
             wanted=group.count,
             ready=len(ready),
             provider=", ".join(sorted(providers - {""})),
+            wrong=_wrong(mine, said),
+            lives={one.name: _life(one, said) for one in mine if one.name in asked} if wanted.measured else {},
+            memory_mb=max((memory[one.name] for one in ready if one.name in memory), default=None) if memory else None,
         )
         for one in mine:
             found = said.replicas.get(one.name)
@@ -113,7 +118,39 @@ def standing(
     done = all(one.ready == one.wanted for one in versions.values()) and not reasons and bool(url)
     state: State = "ready" if done else "failed" if failing else "updating"
     why = "; ".join(dict.fromkeys(reasons)) or ("" if done else "replicas are starting")
-    return Standing(state=state, why=printable(why, 2000), url=url, versions=versions)
+    return Standing(state=state, why=printable(why, 2000), url=url, versions=versions, in_use=route is not None)
+
+
+def memory(api: docker.APIClient, seen: Seen) -> dict[str, float]:
+    """The memory of each replica that runs, in MiB, without what the kernel keeps of its files."""
+    found = {}
+    for one in seen.replicas:
+        try:
+            told = api.stats(one.name, stream=False, one_shot=True)["memory_stats"] if one.running else {}
+        except docker.errors.APIError:
+            continue  # it has just gone
+        details = told.get("stats") or {}
+        cache = details.get("total_inactive_file", details.get("inactive_file", 0))
+        if "usage" in told:
+            found[one.name] = max(0.0, (told["usage"] - cache) / (1 << 20))
+    return found
+
+
+def _wrong(mine: Sequence[SeenReplica], said: Said) -> str:
+    """Why a version will not get ready as it is: its samples are answered wrongly, or replicas end again and again."""
+    found = [said.replicas[one.name].why for one in mine if one.name in said.replicas and said.replicas[one.name].wrong]
+    ends = [f"a replica ended {one.restarts} times: {one.why}" for one in mine if one.restarts >= _ENDS]
+    return next(iter(found + ends), "")
+
+
+def _life(replica: SeenReplica, said: Said) -> Life:
+    found = said.replicas.get(replica.name)
+    return Life(
+        # It counts a replica from its first request on.
+        seen=None if said.counts is None else said.counts.get(replica.name, Counted()),
+        answers=found.answers if found else None,
+        restarts=replica.restarts,
+    )
 
 
 def _replica(api: docker.APIClient, container: str, group: str, number: int) -> SeenReplica | None:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fleet.targets.contract import Standing, State, VersionStands, Wanted
+from fleet.targets.contract import Life, Standing, State, VersionStands, Wanted
 from fleet.targets.groups import Seen, SeenReplica
 from fleet.targets.kubernetes import front, why
 from fleet.targets.kubernetes.api import OURS, Api
@@ -137,7 +137,9 @@ def standing(
     for one in made:
         name = names.group(one.group.name)
         state = heard.replicas.get(way(names, one.group.name, 0), Found(ready=False))
-        versions[str(one.group.version)] = _version(one, found.find("Deployment", name), state, asked, names)
+        lives = _lives(found, one.group.name) if wanted.measured else {}
+        version = _version(one, found.find("Deployment", name), state, asked, names)
+        versions[str(one.group.version)] = msgspec.structs.replace(version, lives=lives, wrong=_wrong(one, found))
         if not state.ready:
             whole = False
             troubled = _of_group(one, name, found, api)
@@ -152,7 +154,8 @@ def standing(
     done = in_use and whole and all(one.ready for one in versions.values()) and not reasons and bool(url)
     state_now: State = "ready" if done else "failed" if failing else "updating"
     told = notes if done else reasons or [_waits(whole=whole, in_use=in_use)]
-    return Standing(state=state_now, why=printable("; ".join(dict.fromkeys(told)), 2000), url=url, versions=versions)
+    said_why = printable("; ".join(dict.fromkeys(told)), 2000)
+    return Standing(state=state_now, why=said_why, url=url, versions=versions, in_use=in_use and route is not None)
 
 
 def _version(
@@ -167,6 +170,25 @@ def _version(
         ready=int(status.get("availableReplicas", 0)) if served else 0,
         provider=state.provider if served else "",
     )
+
+
+def _lives(found: Look, group: str) -> dict[str, Life]:
+    """How often the cluster has started each pod of a group again; what its clients see, its gateways do not tell."""
+    mine = (pod for pod in found.pods if part_of(pod) == "replica" and group_of(pod) == group)
+    return {shown(pod): Life(restarts=_restarts(pod)) for pod in mine}
+
+
+def _restarts(pod: Mapping[str, Any]) -> int:
+    return sum(int(one.get("restartCount", 0)) for one in (pod.get("status") or {}).get("containerStatuses") or ())
+
+
+def _wrong(one: Made, found: Look) -> str:
+    """Why a version will not get ready as it is: another image runs, or its pods end again and again."""
+    if image := foreign(one, found):
+        return f"its pods run the image {image}, which is not the one that was signed"
+    mine = (pod for pod in found.pods if part_of(pod) == "replica" and group_of(pod) == one.group.name)
+    ends = [_restarts(pod) for pod in mine if not _is_ready(pod)]
+    return f"a pod ended {max(ends)} times" if max(ends, default=0) >= why.ENDS else ""
 
 
 def _waits(*, whole: bool, in_use: bool) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.answering import Told, gateway
 from agent.counted import counted
-from agent.latencies import BINS, bin_of, percentile_ms
+from modules.latencies import BINS, bin_of, percentile_ms
 from modules.protocol.routing import Fallback
 from tests.agent.gateway.stage import Stage
 

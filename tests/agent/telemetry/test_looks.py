@@ -7,12 +7,12 @@ import pytest
 
 from agent.answering import Told
 from agent.engines.contract import Usage
-from agent.latencies import bin_of
 from agent.slots import Placed, Upkeep
 from agent.telemetry import looks
 from agent.telemetry.looks import Gateway, Host, Modules
 from hardware.system import System
 from modules.errors import NoEngine
+from modules.latencies import bin_of
 from modules.protocol.report import Reason
 from modules.protocol.telemetry import MAX_FIGURES, Telemetry
 from tests.agent.telemetry.stand import DEVICE, PROC, machine

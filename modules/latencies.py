@@ -1,6 +1,6 @@
 """Latencies in little space: how often each of a fixed row of durations came, each a twelfth longer than the last.
 
-Shared by the gateway, which counts, and by the agent, which reads; a percentile of it is within four percent.
+Shared by the gateway, which counts, and by agent and fleet server, which read; a percentile is within four percent.
 """
 
 import math

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from agent.latencies import bin_of, median, percentile_ms
+from modules.latencies import bin_of, median, percentile_ms
 
 
 @pytest.mark.parametrize("values", [[3.0], [1.0, 9.0], [5.0, 1.0, 3.0], [4.0, 1.0, 3.0, 2.0], [2.0, 2.0, 2.0, 7.0]])
