@@ -220,7 +220,7 @@ class Endpoints:
                 WantedVersion(
                     name=name,
                     module=Module(one.digest, self._registry.manifest(one.digest)),
-                    weight=one.weight,
+                    weight=_weight(wish, name),
                     replicas=one.replicas,
                 )
                 for name, one in ordered

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import httpx
 
-from fleet.client.deployments.configuration import Aci, Aks, Configuration, Local, configured
+from fleet.client.deployments.configuration import Aci, Aks, AksVersions, Configuration, Local, configured
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.local import service as services
 from fleet.client.sdk import cloud
 from fleet.client.sdk.connection import Connection
+from fleet.client.sdk.endpoint_versions import EndpointVersions
 from fleet.client.sdk.exceptions import UserErrorException, WebserviceException, told_as
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
@@ -53,16 +54,15 @@ class Webservice:
             return object.__new__(cls)
         if _is_here(workspace, name):
             return object.__new__(LocalWebservice)
-        return object.__new__(AksWebservice if cloud.kind_of(workspace, name) == cloud.AKS else AciWebservice)
+        return object.__new__(_KINDS[cloud.kind_of(workspace, name)])
 
     def __init__(self, workspace: Connection, name: str) -> None:
         self.workspace, self.name = workspace, name
 
     @staticmethod
     def list(workspace: Connection, compute_type: str | None = None) -> "list[Webservice]":
-        """The services of a workspace, or those of one kind: Local, ACI or AKS."""
-        kinds: dict[str, type[Webservice]] = {cloud.ACI: AciWebservice, cloud.AKS: AksWebservice}
-        elsewhere = [kinds[kind](workspace, name) for name, kind in cloud.every(workspace)]
+        """The services of a workspace, or those of one kind: Local, ACI, AKS or AKSENDPOINT."""
+        elsewhere = [_KINDS[kind](workspace, name) for name, kind in cloud.every(workspace)]
         found: list[Webservice] = [*LocalWebservice.list(workspace), *elsewhere]
         return [one for one in found if compute_type is None or one.compute_type.lower() == compute_type.lower()]
 
@@ -111,6 +111,18 @@ class AksWebservice(_Elsewhere):
 
     compute_type = cloud.AKS
     _configuration = Aks
+
+
+class AksEndpoint(EndpointVersions, AksWebservice):
+    """Several versions behind one address, each with its share of the requests."""
+
+    compute_type = cloud.AKS_ENDPOINT
+    _configuration = AksVersions
+
+
+_KINDS: Final[dict[str, type[Webservice]]] = {
+    one.compute_type: one for one in (AciWebservice, AksWebservice, AksEndpoint)
+}
 
 
 class LocalWebservice(Webservice):
