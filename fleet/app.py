@@ -19,6 +19,7 @@ from fleet.api import (
     commands,
     content,
     devices,
+    endpoint_secrets,
     endpoints,
     enrol,
     events,
@@ -140,7 +141,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, content, batch_jobs)
+    cloud = (targets_api, endpoints, endpoint_secrets, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app

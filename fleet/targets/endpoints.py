@@ -222,6 +222,11 @@ class Endpoints:
                     module=Module(one.digest, self._registry.manifest(one.digest)),
                     weight=_weight(wish, name),
                     replicas=one.replicas,
+                    secrets={
+                        secret: secrets.modules[secret].value
+                        for secret in self._registry.declared(one.digest)
+                        if secret in secrets.modules
+                    },
                 )
                 for name, one in ordered
             ],
@@ -244,6 +249,10 @@ class Endpoints:
             NeedsOperator: it was encrypted by another fleet's server.
         """
         return self._sealer.open(row.secrets, endpoint=row.name)
+
+    def reseal(self, connection: Connection, now: float, row: Any, opened: Secrets) -> None:
+        """Change what it keeps; its target is looked at anew."""
+        self._changed(connection, now, row.name, row, {"secrets": self._sealer.seal(opened)})
 
     def row(self, connection: Connection, name: str) -> Any:
         """The row of an endpoint.
@@ -274,13 +283,7 @@ class Endpoints:
         for name, one in versions.items():
             if not scope.has_team(one.module.team):
                 raise Missing("there is no such module", element=str(one.module))
-            manifest, digest = self._registry.signed(connection, one.module)
-            if required := [secret.name for secret in manifest.declared.values() if secret.required]:
-                raise Invalid(
-                    f"the module requires secrets, which an endpoint cannot be given yet: {', '.join(required)}",
-                    element=str(one.module),
-                    remedy="declare them as not required",
-                )
+            _, digest = self._registry.signed(connection, one.module)
             try:
                 found[name] = msgspec.convert(
                     {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas},

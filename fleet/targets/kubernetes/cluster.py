@@ -3,13 +3,13 @@
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from fleet.refusals import TargetTrouble
-from fleet.targets import door
+from fleet.targets import door, secret_files
 from fleet.targets import groups as rules
 from fleet.targets.contract import Job, JobStanding, Standing, Wanted
 from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
@@ -124,6 +124,8 @@ class Namespace:
         for one in made:
             with _noting(trouble):
                 group = one.group.name
+                if secrets := secret_files.given(one.version, wanted.name):
+                    self._fixed(content.files(names, group, secrets), secrets, found)
                 told = content.secret(names.content(group), names.of("content", group), self._told(wanted, one))
                 self._apply(told, found)
                 seen = found.find("Deployment", names.group(group))
@@ -169,14 +171,20 @@ class Namespace:
         if not front.secure(self._attached, wanted.settings):
             files = front.without_tls(files)
         secret = front.secret(names, files)
+        if not self._fixed(secret, files, found):
+            return
+        for body in front.gateway(names, self._attached, wanted.settings, secret_name=shown(secret)):
+            self._apply(body, found)
+
+    def _fixed(self, secret: dict[str, Any], files: Mapping[str, bytes], found: Look) -> bool:
+        """Make a Secret that never changes; whether it is there now."""
         there = found.find("Secret", shown(secret))
         if there is not None and (front.data(there) != files or not there.get("immutable")):
             # Somebody put another one in its place. It cannot be changed, so it goes, and is made at the next look.
             self._api.delete(there, "Secret")
-            return
+            return False
         self._apply(secret, found)
-        for body in front.gateway(names, self._attached, wanted.settings, secret_name=shown(secret)):
-            self._apply(body, found)
+        return True
 
     def _end(self, wanted: Wanted, names: Names, made: Sequence[Made], found: Look) -> None:
         """Take away what nobody wants: groups of before, and Secrets that no gateway has any more."""
