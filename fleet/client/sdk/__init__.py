@@ -15,6 +15,7 @@ from fleet.client.sdk.exceptions import WebserviceException
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model import Model
 from fleet.client.sdk.package import ModelPackage
+from fleet.client.sdk.profile import ModelProfile
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.run import Experiment, Run
 from fleet.client.sdk.webservice import AciWebservice, AksEndpoint, AksWebservice, LocalWebservice, Webservice
@@ -34,6 +35,7 @@ __all__ = [
     "LocalWebservice",
     "Model",
     "ModelPackage",
+    "ModelProfile",
     "ResourceConfiguration",
     "Run",
     "Webservice",

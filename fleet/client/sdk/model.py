@@ -16,12 +16,14 @@ from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
 from fleet.client.sdk.package import ModelPackage
 from fleet.client.sdk.package_making import NAME
+from fleet.client.sdk.profile import ModelProfile, requests_of
 from fleet.client.sdk.registering import Registration, framework_named, register
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.webservice import LocalWebservice, Webservice
 from fleet.client.sdk.workspace_file import described
+from modules.names import slug
 
-__all__ = ["InferenceConfig", "Model", "ModelPackage"]
+__all__ = ["InferenceConfig", "Model", "ModelPackage", "ModelProfile"]
 
 # Where a script on this machine finds models that it was not given: as in Azure ML.
 _CACHE: Final = "azureml-models"
@@ -237,6 +239,36 @@ class Model:
         return ModelPackage.begin(
             workspace, known, resolved, dockerfile=generate_dockerfile, name=image_name, label=image_label
         )
+
+    @staticmethod
+    def profile(
+        workspace: Connection,
+        profile_name: str,
+        models: "Sequence[Model]",
+        inference_config: InferenceConfig | None = None,
+        input_data: Any = None,
+        input_dataset: Any = None,
+        cpu: float | None = None,
+        memory_in_gb: float | None = None,
+        description: str | None = None,
+    ) -> ModelProfile:
+        """Measure in containers of this machine how much processor and memory these models need.
+
+        ``input_data`` is the text of a request, or a list of such texts, and so is ``input_dataset``; without either
+        the script's own example is asked, or random numbers of a graph. ``cpu`` and ``memory_in_gb`` are the most.
+
+        Raises:
+            UserErrorException: an argument cannot be used. All else is raised by ``wait_for_profiling``.
+        """
+        known = known_models(models)
+        requests = requests_of(input_data if input_data is not None else input_dataset)
+        with told_as(UserErrorException):
+            slug(profile_name, what="profile name")
+            resolved = inference_config.resolved(profile_name) if inference_config else None
+        return ModelProfile(
+            workspace, profile_name, known, resolved, requests,
+            cpu=cpu, memory_in_gb=memory_in_gb, description=description or "",
+        )  # fmt: skip
 
     @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
