@@ -87,6 +87,12 @@ class Service:
         return given(self.found().settings["properties"])
 
     @property
+    def models(self) -> list[ModelVersion]:
+        one = self.found()
+        with _told(), self.workspace.fleet() as fleet:
+            return self._models(fleet, one.versions[one.default].module)
+
+    @property
     def description(self) -> str:
         return str(self.found().settings["description"])
 

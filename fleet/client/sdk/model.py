@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from fleet.client.answers import Module
 from fleet.client.deployments.configuration import Configuration, Local
@@ -270,6 +270,47 @@ class Model:
             cpu=cpu, memory_in_gb=memory_in_gb, description=description or "",
         )  # fmt: skip
 
+    def _as_signed(self, *_: Any, **__: Any) -> NoReturn:
+        """What was registered is what the team signs, its tags and properties with it.
+
+        Raises:
+            WebserviceException: always.
+        """
+        raise WebserviceException(
+            "a registered version never changes: its tags, properties and description are signed with it",
+            element=self.id,
+            remedy="register it again as the next version: Model.register(..., tags=..., properties=...)",
+        )
+
+    add_tags = remove_tags = add_properties = update = update_tags_properties = _as_signed
+
+    def serialize(self) -> dict[str, Any]:
+        """What is known of it, as JSON takes it."""
+        return {
+            "name": self.name,
+            "id": self.id,
+            "version": self.version,
+            "workspaceName": self.workspace.name,
+            "framework": self.model_framework,
+            "frameworkVersion": self.model_framework_version,
+            "createdTime": self.created_time.isoformat() if self.created_time else None,
+            "description": self.description,
+            "runId": self.run_id,
+            "signed": self.signed,
+            "tags": dict(self.tags),
+            "properties": dict(self.properties),
+            "url": self.url,
+        }
+
+    @classmethod
+    def deserialize(cls, workspace: Connection, model_payload: dict[str, Any]) -> Self:
+        """The model that :meth:`serialize` told of, as it is now.
+
+        Raises:
+            ModelNotFoundException: there is no such model any more.
+        """
+        return cls(workspace, id=_id_in(model_payload))
+
     @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
         """Where the model's file or folder is on this machine, below ``azureml-models``; fetched if it is not there.
@@ -295,6 +336,13 @@ def known_models(models: Sequence[Model]) -> list[ModelVersion]:
     if not all(isinstance(one, Model) for one in models):
         raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
     return [one.known for one in models]
+
+
+def _id_in(payload: dict[str, Any]) -> str:
+    found = payload.get("id") if isinstance(payload, dict) else None
+    if not isinstance(found, str):
+        raise UserErrorException("this is no model's", element="model_payload", remedy="give what serialize() returned")
+    return found
 
 
 def _only(folder: Path) -> str:

@@ -14,7 +14,7 @@ from fleet.client.sdk import (
     Webservice,
     WebserviceException,
 )
-from fleet.client.sdk.exceptions import ComputeTargetException
+from fleet.client.sdk.exceptions import ComputeTargetException, UserErrorException
 from tests.parts.programs import until
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(400)]
@@ -86,6 +86,18 @@ def test_a_container_instance(ws, target, words, config, capsys):
     assert found.run({"data": 2})["words"] == "two"
     found.update(description="changed", wait=True)
     assert (found.description, found.tags, found.auth_enabled) == ("changed", {"a": "b"}, True)
+    found.add_tags({"e": "f"})
+    found.remove_tags(["a"])
+    with pytest.raises(UserErrorException, match="a property never changes"):
+        found.add_properties({"c": "other"})
+    found.add_properties({"g": "h"})
+    assert (found.tags, found.properties) == ({"e": "f"}, {"c": "d", "g": "h"})
+    assert [one.name for one in Webservice.list(ws, tags=[["e", "f"]], model_name="Words")] == ["instance"]
+    assert Webservice.list(ws, model_id="Words:1") == Webservice.list(ws, properties=["none"]) == []
+    assert Webservice.deserialize(ws, found.serialize()).scoring_uri == found.scoring_uri
+    assert set(ws.compute_targets) == {"here"}
+    with pytest.raises(UserErrorException, match="not found by their image"):
+        Webservice.list(ws, image_name="x")
 
     with pytest.raises(WebserviceException, match="of this name already"):
         Model.deploy(ws, "instance", [words()], config, wanted)
