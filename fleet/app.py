@@ -20,6 +20,7 @@ from fleet.api import (
     content,
     devices,
     endpoint_rollouts,
+    endpoint_secrets,
     endpoints,
     enrol,
     events,
@@ -143,7 +144,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, endpoint_rollouts, content, batch_jobs, fallbacks)
+    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app

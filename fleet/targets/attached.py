@@ -112,6 +112,12 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
                 element=f"target {name}",
                 remedy="attach it under another name",
             )
+        if getattr(decoded(before), "gateway", "") and not getattr(attached, "gateway", ""):
+            raise Conflict(
+                "endpoints live there whose routes would be left at the Gateway",
+                element=f"target {name}",
+                remedy="remove them first, or attach the namespace under another name",
+            )
     values = {"kind": kind, "attached": msgspec.json.encode(attached).decode(), "trouble": ""}
     done = connection.execute(update(targets).where(targets.c.name == name).values(**values))
     if not done.rowcount:

@@ -26,12 +26,13 @@ class Module(msgspec.Struct, frozen=True):
 
 
 class WantedVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version as it should be; the first of an endpoint is its default."""
+    """A version as it should be; the first of an endpoint is its default. ``secrets`` are files for its module."""
 
     name: Slug
     module: Module
     weight: int
     replicas: int
+    secrets: Mapping[str, bytes] = {}
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):

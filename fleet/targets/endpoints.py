@@ -227,8 +227,13 @@ class Endpoints:
                 WantedVersion(
                     name=name,
                     module=Module(one.digest, self._registry.manifest(one.digest)),
-                    weight=one.weight,
+                    weight=shifting.weight_of(wish, name),
                     replicas=scaling.replicas_of(row, wish, name),
+                    secrets={
+                        secret: secrets.modules[secret].value
+                        for secret in self._registry.declared(one.digest)
+                        if secret in secrets.modules
+                    },
                 )
                 for name, one in ordered
             ],
@@ -253,6 +258,10 @@ class Endpoints:
         """
         return self._sealer.open(row.secrets, endpoint=row.name)
 
+    def reseal(self, connection: Connection, now: float, row: Any, opened: Secrets) -> None:
+        """Change what it keeps; its target is looked at anew."""
+        self._changed(connection, now, row.name, row, {"secrets": self._sealer.seal(opened)})
+
     def row(self, connection: Connection, name: str) -> Any:
         """The row of an endpoint.
 
@@ -276,17 +285,11 @@ class Endpoints:
         Raises:
             Missing: there is no such module, in this scope.
             Conflict: nobody signed it.
-            Invalid: an endpoint cannot serve it.
+            Invalid: its share or replicas are out of bounds.
         """
         if not scope.has_team(one.module.team):
             raise Missing("there is no such module", element=str(one.module))
-        manifest, digest = self._registry.signed(connection, one.module)
-        if required := [secret.name for secret in manifest.declared.values() if secret.required]:
-            raise Invalid(
-                f"the module requires secrets, which an endpoint cannot be given yet: {', '.join(required)}",
-                element=str(one.module),
-                remedy="declare them as not required",
-            )
+        _, digest = self._registry.signed(connection, one.module)
         known = {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas}
         try:
             return msgspec.convert(known, Version)

@@ -21,10 +21,20 @@ _LETTERS: Final = frozenset(string.ascii_letters + string.digits + "-_")
 _LENGTHS: Final = range(16, 129)
 
 
+class ModuleSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that its modules are given (fleet/targets/module_secrets.py)."""
+
+    value: bytes
+    version: int
+    at: float
+    by: str = ""
+
+
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Two keys, so that one can be changed while clients use the other; the secret of tokens; the key of its TLS.
 
     ``issued`` is a certificate of the fleet's own authority, with its key, where the operator has given none.
+    ``modules`` are those that its modules get as files, by name.
     """
 
     primary: str
@@ -33,6 +43,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     certificate_key: str = ""
     issued: str = ""
     issued_key: str = ""
+    modules: dict[str, ModuleSecret] = {}
 
     def with_issued(self, certificate: str, key: str) -> "Secrets":
         return msgspec.structs.replace(self, issued=certificate, issued_key=key)

@@ -221,6 +221,12 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/kubernetes/test_cluster.py::test_what_is_not_ours_is_never_taken_over",
         "tests/fleet/targets/kubernetes/test_trouble.py::test_a_kubeconfig_that_cannot_be_trusted_is_refused",
     ),
+    "Secrets of an endpoint's modules": (
+        "tests/journeys/test_endpoint_secrets.py::test_a_secret_is_in_its_replica_and_nowhere_else",
+        "tests/fleet/targets/test_module_secrets.py::test_what_is_set_is_listed_and_nobody_reads_it_again",
+        "tests/fleet/targets/test_module_secrets.py::test_only_who_may_change_the_endpoint_sets_one",
+        "tests/fleet/targets/kubernetes/test_secrets.py::test_pods_have_them_as_files_and_nothing_else_does",
+    ),
     "An endpoint's keys in a copy of the database": (
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",

@@ -9,13 +9,15 @@ import typer
 
 from fleet.client import config
 from fleet.client.api import Fleet
+from fleet.client.endpoint_secrets import change_secret, show_secrets
 from fleet.client.screen import Json, Screen, when
 from modules.errors import BadSettings
 from modules.names import device_id, slot_name
 
 app = typer.Typer(no_args_is_help=True, help="Give modules tokens and certificates that only their devices can open.")
 Name = Annotated[str, typer.Argument(help="The secret's name, which is its file's in the module's container.")]
-Slot = Annotated[str, typer.Option("--slot", help="The slot whose module is to have it.")]
+Slot = Annotated[str | None, typer.Option("--slot", help="The slot of devices whose module is to have it.")]
+Endpoint = Annotated[str | None, typer.Option(help="The endpoint in the cloud whose modules are to have it.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="A device; may be given more than once.")]
 Selector = Annotated[str | None, typer.Option("--selector", help="All devices that these labels select.")]
 _LONGEST = 1 << 20
@@ -24,14 +26,19 @@ _LONGEST = 1 << 20
 @app.command("set")
 def set_secret(
     name: Name,
-    slot: Slot,
+    slot: Slot = None,
     devices: Devices = None,
     selector: Selector = None,
+    endpoint: Endpoint = None,
     file: Annotated[Path | None, typer.Option(help="Where the value is; without it, standard input has it.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Seal a value to devices, and give it to the module in a slot; a new value replaces the old one."""
+    """Give a value to the module in a slot of devices, or to those of an endpoint; a new value replaces the old one."""
+    if endpoint is not None:
+        _of_endpoint(slot, devices, selector)
+        change_secret(endpoint, name, _value(file), as_json=as_json)
+        return
     where = _where(name, slot, devices, selector)
     value = _value(file)
     with Fleet(config.load()) as fleet:
@@ -47,8 +54,11 @@ def set_secret(
 
 
 @app.command("list")
-def list_secrets(*, as_json: Json = False) -> None:
-    """List the secrets that were set, and the devices that lack one. Values are never shown."""
+def list_secrets(*, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """List the secrets that were set, and the devices that lack one; or those of an endpoint. No value is shown."""
+    if endpoint is not None:
+        show_secrets(endpoint, as_json=as_json)
+        return
     with Fleet(config.load()) as fleet:
         found = fleet.secrets()
     rows = [
@@ -66,9 +76,19 @@ def list_secrets(*, as_json: Json = False) -> None:
 
 @app.command()
 def remove(
-    name: Name, slot: Slot, devices: Devices = None, selector: Selector = None, *, as_json: Json = False
+    name: Name,
+    slot: Slot = None,
+    devices: Devices = None,
+    selector: Selector = None,
+    endpoint: Endpoint = None,
+    *,
+    as_json: Json = False,
 ) -> None:
-    """Take a secret away from devices."""
+    """Take a secret away from devices, or from an endpoint."""
+    if endpoint is not None:
+        _of_endpoint(slot, devices, selector)
+        change_secret(endpoint, name, None, as_json=as_json)
+        return
     with Fleet(config.load()) as fleet:
         done = fleet.remove_secret(_where(name, slot, devices, selector))
     Screen(as_json=as_json).show(
@@ -76,7 +96,14 @@ def remove(
     )
 
 
-def _where(name: str, slot: str, devices: list[str] | None, selector: str | None) -> dict[str, object]:
+def _of_endpoint(slot: str | None, devices: list[str] | None, selector: str | None) -> None:
+    if slot or devices or selector:
+        raise BadSettings("an endpoint, and devices", element="--endpoint", remedy="name one of them")
+
+
+def _where(name: str, slot: str | None, devices: list[str] | None, selector: str | None) -> dict[str, object]:
+    if slot is None:
+        raise BadSettings("nothing says where", element="--slot", remedy="name --slot SLOT, or --endpoint NAME")
     if (devices is None or not devices) == (selector is None):
         raise BadSettings(
             "either devices or a selector", element="--device", remedy="name --device ID, or --selector '*' for all"

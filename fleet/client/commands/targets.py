@@ -58,11 +58,15 @@ def attach(
     ] = "",
     pull_secret: Annotated[str, typer.Option(help="For a cluster: the Secret there that lets nodes pull.")] = "",
     expose: Annotated[
-        Literal["ClusterIP", "NodePort", "LoadBalancer", "Ingress"] | None,
+        Literal["ClusterIP", "NodePort", "LoadBalancer", "Ingress", "Gateway"] | None,
         typer.Option(help="For a cluster: how clients reach an endpoint (ClusterIP)."),
     ] = None,
     ingress_class: Annotated[str, typer.Option(help="For an Ingress: its class.")] = "",
     tls_secret: Annotated[str, typer.Option(help="For an Ingress: the Secret there with its certificate.")] = "",
+    gateway: Annotated[
+        str, typer.Option(help="For a cluster: a Gateway that exposes endpoints, as NAMESPACE/NAME; it has the TLS.")
+    ] = "",
+    gateway_listener: Annotated[str, typer.Option(help="For a Gateway: the listener that is meant (any).")] = "",
     content_url: Annotated[
         str, typer.Option(help="For a cluster: the fleet server's address as pods reach it (as this command does).")
     ] = "",
@@ -79,6 +83,7 @@ def attach(
     platform: Annotated[Literal["linux/amd64", "linux/arm64"] | None, typer.Option(help="Of the nodes.")] = None,
     accelerator: Annotated[Literal["cpu", "nvidia"] | None, typer.Option(help="Of the nodes (cpu).")] = None,
     *,
+    gateway_plain: Annotated[bool, typer.Option("--gateway-plain", help="For a Gateway: it speaks no TLS.")] = False,
     as_json: Json = False,
 ) -> None:
     """Attach a container host or a namespace of a cluster, if it has what endpoints need; or change how it is reached.
@@ -89,7 +94,9 @@ def attach(
     host = {"bind": bind} | {option: str(file) for option, file in files.items() if file}
     cluster: dict[str, Any] = {
         "kubeconfig": str(kubeconfig or ""), "context": context, "registry": registry,
-        "image_pull_secret": pull_secret, "expose": expose, "ingress_class": ingress_class, "tls_secret": tls_secret,
+        "image_pull_secret": pull_secret, "expose": "Gateway" if gateway else expose,
+        "ingress_class": ingress_class, "tls_secret": tls_secret,
+        "gateway": gateway, "gateway_listener": gateway_listener, "gateway_plain": gateway_plain,
         "content_url": content_url, "content_ca": content_ca, "runtime_class": runtime_class, "platform": platform,
         "accelerator": accelerator, "node_selector": arguments.pairs(node_selector or (), option="--node-selector"),
         "tolerations": [_toleration(one) for one in tolerate or ()],

@@ -31,6 +31,8 @@ Delay = Annotated[int, Meta(ge=0, le=86400)] | None
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)] | None
 Times = Annotated[int, Meta(ge=1, le=1000)] | None
 Requests = Annotated[int, Meta(ge=1, le=100_000)] | None
+Version = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")] | None
+Share = Annotated[int, Meta(ge=0, le=100)] | None
 
 _SECRET: Final = frozenset({"primary_key", "secondary_key"})
 # What only Azure has; where the value says no, nobody is missing anything.
@@ -124,6 +126,13 @@ class Aks(Configuration, frozen=True):
     cpu_cores_limit: Cores = None
     memory_gb_limit: Gigabytes = None
     blobfuse_enabled: None = None
+
+
+class AksVersions(Aks, frozen=True):
+    """The first of several versions behind one endpoint: its name, and its share of the requests in percent."""
+
+    version_name: Version = None
+    traffic_percentile: Share = None
 
 
 def configured(kind: type[T], given: dict[str, Any], *, where: dict[str, str] | None = None) -> T:

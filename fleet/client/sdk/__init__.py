@@ -15,14 +15,16 @@ from fleet.client.sdk.exceptions import WebserviceException
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model import Model
 from fleet.client.sdk.package import ModelPackage
+from fleet.client.sdk.profile import ModelProfile
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.run import Experiment, Run
-from fleet.client.sdk.webservice import AciWebservice, AksWebservice, LocalWebservice, Webservice
+from fleet.client.sdk.webservice import AciWebservice, AksEndpoint, AksWebservice, LocalWebservice, Webservice
 from fleet.client.sdk.workspace import Workspace
 
 __all__ = [
     "AciWebservice",
     "AksCompute",
+    "AksEndpoint",
     "AksWebservice",
     "ComputeTarget",
     "CondaDependencies",
@@ -33,6 +35,7 @@ __all__ = [
     "LocalWebservice",
     "Model",
     "ModelPackage",
+    "ModelProfile",
     "ResourceConfiguration",
     "Run",
     "Webservice",

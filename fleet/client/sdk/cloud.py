@@ -1,28 +1,32 @@
 """Services that run elsewhere than on this machine: endpoints of the fleet server, under Azure ML's names."""
 
+import contextlib
 import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 
 from fleet.client.answers import Endpoint
 from fleet.client.api import Fleet
-from fleet.client.deployments.configuration import Aci, Aks, Configuration
+from fleet.client.deployments.configuration import Aci, Aks, AksVersions, Configuration
 from fleet.client.deployments.endpoint_wish import KIND, EndpointWish, wished
+from fleet.client.sdk import places
 from fleet.client.sdk.connection import Connection
-from fleet.client.sdk.exceptions import ComputeTargetException, WebserviceException, told_as
+from fleet.client.sdk.exceptions import WebserviceException, told_as
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
 from fleet.client.sdk.service_module import MODELS, module_of
-from modules.names import ModuleRef, Slug, slot_name, slug
+from fleet.client.sdk.version_notes import Note, given, own, without_versions, written
+from modules.names import ModuleRef, Slug, slot_name
 
 ACI: Final = "ACI"
 AKS: Final = "AKS"
+AKS_ENDPOINT: Final = "AKSENDPOINT"
 _ASK_AGAIN_S: Final = 1.0
 _SHOWN: Final = 2000
 _VERSION: Final = "v1"
@@ -36,6 +40,8 @@ _STATES: Final = {
 }
 _KEYS: Final = {"primary": "primary", "secondary": "secondary", "key1": "primary", "key2": "secondary"}
 _ANSWERS_WITHIN_S: Final = 300.0
+# How long a new key is waited for; an endpoint that does not come up at all lets nobody in anyway.
+_KEY_WITHIN_S: Final = 60.0
 
 
 class Service:
@@ -85,7 +91,13 @@ class Service:
 
     @property
     def properties(self) -> dict[str, str]:
-        return {name: one for name, one in self.found().settings["properties"].items() if name != KIND}
+        return given(self.found().settings["properties"])
+
+    @property
+    def models(self) -> list[ModelVersion]:
+        one = self.found()
+        with _told(), self.workspace.fleet() as fleet:
+            return self._models(fleet, one.versions[one.default].module)
 
     @property
     def description(self) -> str:
@@ -126,12 +138,14 @@ class Service:
         return found["primary"], found["secondary"]
 
     def regen_key(self, key: str, set_key: str | None = None) -> tuple[str, str]:
-        """Make the ``Primary`` or ``Secondary`` key anew, or set it; both keys."""
+        """Make the ``Primary`` or ``Secondary`` key anew, or set it; both keys, which let in from now on."""
         which = _KEYS.get(str(key).lower())
         if which is None:
             raise WebserviceException(f"{key!r} is not a key", element="key", remedy="say Primary or Secondary")
         with _told(), self.workspace.fleet() as fleet:
             found = fleet.change_endpoint_key(slot_name(self.name), which, set_key or "")
+        with contextlib.suppress(TimeoutError):
+            self._settle(_KEY_WITHIN_S)
         return found["primary"], found["secondary"]
 
     def get_token(self) -> tuple[str, datetime]:
@@ -200,10 +214,43 @@ class Service:
         if wait:
             self.wait_for_deployment()
 
+    def serialize(self) -> dict[str, Any]:
+        """What is known of it, as JSON takes it."""
+        one = self.found()
+        return {
+            "name": one.name,
+            "workspaceName": self.workspace.name,
+            "computeType": _kind(one),
+            "computeName": one.target,
+            "state": _STATES.get(one.state, "Transitioning"),
+            "error": one.why,
+            "createdTime": datetime.fromtimestamp(one.created, UTC).isoformat(),
+            "createdBy": one.by,
+            "scoringUri": one.url,
+            "swaggerUri": one.swagger_url,
+            "authEnabled": one.settings["auth"] == "key",
+            "tokenAuthEnabled": one.settings["auth"] == "token",
+            "description": one.settings["description"],
+            "tags": dict(one.settings["tags"]),
+            "properties": given(one.settings["properties"]),
+        }
+
     def delete(self) -> None:
         """Have it taken away; the models stay registered."""
         with _told(), self.workspace.fleet() as fleet:
             fleet.remove_endpoint(slot_name(self.name))
+
+    def _settle(self, within_s: float) -> None:
+        """Return once the last change is in force.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+        end = time.monotonic() + within_s
+        while self.found().state == "updating":
+            if time.monotonic() > end:
+                raise TimeoutError
+            time.sleep(_ASK_AGAIN_S)
 
     def _module(self, known: Sequence[ModelVersion], inference: InferenceConfig | None) -> str:
         checked = slot_name(self.name)
@@ -254,19 +301,25 @@ def deploy(
                     element=name,
                     remedy="say overwrite=True, or delete() it; Webservice(workspace, name) is the one that is there",
                 )
-            place = _target(fleet, target or getattr(made, "compute_target_name", None))
+            place = places.chosen(fleet, target or getattr(made, "compute_target_name", None))
             resolved = inference.resolved(checked) if inference else None
             with workspace.progress() as step:
                 module = str(module_of(workspace, checked, models, resolved, step))
-            settings = _settings(wish, before, kind=AKS if isinstance(made, Aks) else ACI)
+            settings = _settings(wish, before, kind=_kind_of(made))
             version = {"module": module, "replicas": wish.replicas or 1}
+            settings["properties"] = without_versions(settings["properties"])
+            first = before.default if before is not None else _VERSION
+            if isinstance(made, AksVersions):
+                first = made.version_name or first
+                settings["properties"] |= written({first: _first(made)})
             if before is None:
-                request: dict[str, Any] = {"name": checked, "target": place, "versions": {_VERSION: version}}
+                request: dict[str, Any] = {"name": checked, "target": place, "versions": {first: version}}
                 request |= {"primary_key": wish.primary_key, "secondary_key": wish.secondary_key}
                 request |= {"settings": settings, "certificate_key": wish.certificate_key or ""}
                 fleet.create_endpoint(request)
             else:
-                _overwrite(fleet, before, place, {"versions": {before.default: version}, "settings": settings}, wish)
+                change = {"versions": {first: version}, "default": first, "settings": settings}
+                _overwrite(fleet, before, place, change, wish)
     print(f"{name} is being deployed to {place}")
 
 
@@ -278,7 +331,7 @@ def _overwrite(fleet: Fleet, before: Endpoint, place: Slug, request: dict[str, A
             element=before.name,
             remedy="delete() it first, or deploy under another name",
         )
-    more: dict[str, Any] = {"default": before.default, "generation": before.generation}
+    more: dict[str, Any] = {"generation": before.generation}
     if wish.certificate_key is not None:
         more["certificate_key"] = wish.certificate_key
     fleet.change_endpoint(slot_name(before.name), request | more)
@@ -307,46 +360,28 @@ def every(workspace: Connection) -> list[tuple[str, str]]:
         return [(one.name, _kind(one)) for one in fleet.endpoints()]
 
 
-def target(workspace: Connection, name: str) -> dict[str, Any]:
-    """A place to run on.
-
-    Raises:
-        ComputeTargetException: there is none of this name.
-    """
-    with told_as(ComputeTargetException), workspace.fleet() as fleet:
-        known = {one["name"]: one for one in fleet.targets()}
-    if name not in known:
-        raise ComputeTargetException(
-            f"ComputeTargetNotFound: there is no target {name}, there is {', '.join(sorted(known)) or 'none'}",
-            element=workspace.url,
-            remedy="an admin attaches one: edgefleet targets attach",
-        )
-    found: dict[str, Any] = known[name]
-    return found
-
-
-def _target(fleet: Fleet, wanted: Any) -> Slug:
-    """The target that was named, or the only one."""
-    if wanted is not None:
-        return slug(str(getattr(wanted, "name", wanted)), what="target")
-    known = [one["name"] for one in fleet.targets()]
-    if len(known) != 1:
-        raise ComputeTargetException(
-            f"nothing says where it is to run; there is {', '.join(known) or 'no target'}",
-            element="deployment_target",
-            remedy="give deployment_target=ComputeTarget(workspace, NAME)"
-            if known
-            else "run: edgefleet targets attach",
-        )
-    return slug(known[0], what="target")
-
-
 def _settings(wish: EndpointWish, before: Endpoint | None, *, kind: str = "") -> dict[str, Any]:
     """The settings to ask for; properties with what the SDK keeps there."""
     known = dict(before.settings["properties"]) if before is not None else {}
-    kept = {KIND: kind or known.get(KIND, ACI)}
+    kept = own(known) | {KIND: kind or known.get(KIND, ACI)}
     said = wish.settings.get("properties")
     return wish.settings | {"properties": (known if said is None else said) | kept}
+
+
+def _kind_of(made: Aci | Aks) -> str:
+    if isinstance(made, AksVersions):
+        return AKS_ENDPOINT
+    return AKS if isinstance(made, Aks) else ACI
+
+
+def _first(made: AksVersions) -> Note:
+    """What is known of the first version: what was said of the endpoint."""
+    return Note(
+        traffic_percentile=made.traffic_percentile,
+        description=made.description or "",
+        tags=made.tags or {},
+        properties=made.properties or {},
+    )
 
 
 def _kind(endpoint: Endpoint) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from fleet.client.answers import Module
 from fleet.client.deployments.configuration import Configuration, Local
@@ -16,12 +16,14 @@ from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
 from fleet.client.sdk.package import ModelPackage
 from fleet.client.sdk.package_making import NAME
+from fleet.client.sdk.profile import ModelProfile, requests_of
 from fleet.client.sdk.registering import Registration, framework_named, register
 from fleet.client.sdk.resource_configuration import ResourceConfiguration
 from fleet.client.sdk.webservice import LocalWebservice, Webservice
 from fleet.client.sdk.workspace_file import described
+from modules.names import slug
 
-__all__ = ["InferenceConfig", "Model", "ModelPackage"]
+__all__ = ["InferenceConfig", "Model", "ModelPackage", "ModelProfile"]
 
 # Where a script on this machine finds models that it was not given: as in Azure ML.
 _CACHE: Final = "azureml-models"
@@ -239,6 +241,77 @@ class Model:
         )
 
     @staticmethod
+    def profile(
+        workspace: Connection,
+        profile_name: str,
+        models: "Sequence[Model]",
+        inference_config: InferenceConfig | None = None,
+        input_data: Any = None,
+        input_dataset: Any = None,
+        cpu: float | None = None,
+        memory_in_gb: float | None = None,
+        description: str | None = None,
+    ) -> ModelProfile:
+        """Measure in containers of this machine how much processor and memory these models need.
+
+        ``input_data`` is the text of a request, or a list of such texts, and so is ``input_dataset``; without either
+        the script's own example is asked, or random numbers of a graph. ``cpu`` and ``memory_in_gb`` are the most.
+
+        Raises:
+            UserErrorException: an argument cannot be used. All else is raised by ``wait_for_profiling``.
+        """
+        known = known_models(models)
+        requests = requests_of(input_data if input_data is not None else input_dataset)
+        with told_as(UserErrorException):
+            slug(profile_name, what="profile name")
+            resolved = inference_config.resolved(profile_name) if inference_config else None
+        return ModelProfile(
+            workspace, profile_name, known, resolved, requests,
+            cpu=cpu, memory_in_gb=memory_in_gb, description=description or "",
+        )  # fmt: skip
+
+    def _as_signed(self, *_: Any, **__: Any) -> NoReturn:
+        """What was registered is what the team signs, its tags and properties with it.
+
+        Raises:
+            WebserviceException: always.
+        """
+        raise WebserviceException(
+            "a registered version never changes: its tags, properties and description are signed with it",
+            element=self.id,
+            remedy="register it again as the next version: Model.register(..., tags=..., properties=...)",
+        )
+
+    add_tags = remove_tags = add_properties = update = update_tags_properties = _as_signed
+
+    def serialize(self) -> dict[str, Any]:
+        """What is known of it, as JSON takes it."""
+        return {
+            "name": self.name,
+            "id": self.id,
+            "version": self.version,
+            "workspaceName": self.workspace.name,
+            "framework": self.model_framework,
+            "frameworkVersion": self.model_framework_version,
+            "createdTime": self.created_time.isoformat() if self.created_time else None,
+            "description": self.description,
+            "runId": self.run_id,
+            "signed": self.signed,
+            "tags": dict(self.tags),
+            "properties": dict(self.properties),
+            "url": self.url,
+        }
+
+    @classmethod
+    def deserialize(cls, workspace: Connection, model_payload: dict[str, Any]) -> Self:
+        """The model that :meth:`serialize` told of, as it is now.
+
+        Raises:
+            ModelNotFoundException: there is no such model any more.
+        """
+        return cls(workspace, id=_id_in(model_payload))
+
+    @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: Connection | None = None) -> str:
         """Where the model's file or folder is on this machine, below ``azureml-models``; fetched if it is not there.
 
@@ -263,6 +336,13 @@ def known_models(models: Sequence[Model]) -> list[ModelVersion]:
     if not all(isinstance(one, Model) for one in models):
         raise UserErrorException("these are no models", element="models", remedy="give a list: [model]")
     return [one.known for one in models]
+
+
+def _id_in(payload: dict[str, Any]) -> str:
+    found = payload.get("id") if isinstance(payload, dict) else None
+    if not isinstance(found, str):
+        raise UserErrorException("this is no model's", element="model_payload", remedy="give what serialize() returned")
+    return found
 
 
 def _only(folder: Path) -> str:

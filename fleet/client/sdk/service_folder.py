@@ -37,6 +37,13 @@ from modules.names import Slug
 ROOT: Final = "/var/azureml-app"
 MODELS: Final = "azureml-models"
 TRUSTED_PICKLE: Final = "EDGEFLEET_TRUSTED_PICKLE"
+
+
+def trusts_pickles() -> bool:
+    """Whether this user lets pickles be opened."""
+    return os.environ.get(TRUSTED_PICKLE, "") in {"1", "true", "yes"}
+
+
 _SOURCE: Final = pack.SOURCE
 LIBRARIES: Final[dict[str, Framework]] = {"ScikitLearn": "sklearn", "TensorFlow": "tensorflow"}
 
@@ -164,7 +171,7 @@ def without_code(workspace: Connection, engine: Any, folder: Path, model: ModelV
     inside = list((folder / FILES / pack.MODEL).iterdir())
     wanted = Wanted(
         path=inside[0], team=model.ref.team, name=model.ref.name, framework=framework,
-        trusted_pickle=os.environ.get(TRUSTED_PICKLE, "") in {"1", "true", "yes"},
+        trusted_pickle=trusts_pickles(),
     )  # fmt: skip
     image = _workspace_image(workspace, engine, step)
     with tempfile.TemporaryDirectory(prefix="edgefleet-service-", dir=folder.parent) as scratch:

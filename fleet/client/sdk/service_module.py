@@ -1,6 +1,5 @@
 """The module that a service elsewhere runs: models, script and environment in one, signed like any other."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from fleet.client.sdk import registry
 from fleet.client.sdk.connection import Connection
 from fleet.client.sdk.exceptions import UserErrorException
 from fleet.client.sdk.model_version import ModelVersion
-from fleet.client.sdk.service_folder import LIBRARIES, TRUSTED_PICKLE
+from fleet.client.sdk.service_folder import LIBRARIES, trusts_pickles
 from fleet.client.signing.sign import sign
 from fleet.client.workspace import FILES, SCORING_IMAGE
 from modules.errors import Invalid
@@ -41,7 +40,7 @@ def module_of(
         UserErrorException: several models without a script; one that only a script can open; nobody signs it.
         EdgefleetError: as the services that it calls.
     """
-    if config is None and (registered := _as_registered(workspace, models)) is not None:
+    if config is None and (registered := as_registered(workspace, models)) is not None:
         return registered
     with workspace.fleet() as fleet, tempfile.TemporaryDirectory(prefix="edgefleet-service-") as scratch:
         team = workspace.team(fleet)
@@ -53,14 +52,14 @@ def module_of(
                 remedy='write "keys" into the workspace\'s file, or set EDGEFLEET_KEYS',
             )
         wanted = Wanted(
-            path=_laid(workspace, models, Path(scratch), step, alone=config is None),
+            path=laid(workspace, models, Path(scratch), step, alone=config is None),
             team=team,
             name=name,
             entry_script=config.entry_script if config else None,
             source_dir=config.source_dir if config else None,
-            image=_image(workspace, config, step),
+            image=image_of(workspace, config, step),
             framework=None if config else LIBRARIES[models[0].model_framework or ""],
-            trusted_pickle=os.environ.get(TRUSTED_PICKLE, "") in {"1", "true", "yes"},
+            trusted_pickle=trusts_pickles(),
             properties={MODELS: ",".join(str(one.ref) for one in models)},
         )
         try:
@@ -75,7 +74,7 @@ def module_of(
         return ref
 
 
-def _as_registered(workspace: Connection, models: Sequence[ModelVersion]) -> ModuleRef | None:
+def as_registered(workspace: Connection, models: Sequence[ModelVersion]) -> ModuleRef | None:
     """The module that needs no script; None where it is one that we convert."""
     if len(models) != 1:
         raise UserErrorException(
@@ -96,7 +95,7 @@ def _as_registered(workspace: Connection, models: Sequence[ModelVersion]) -> Mod
     return None
 
 
-def _laid(workspace: Connection, models: Sequence[ModelVersion], scratch: Path, step: Step, *, alone: bool) -> Path:
+def laid(workspace: Connection, models: Sequence[ModelVersion], scratch: Path, step: Step, *, alone: bool) -> Path:
     """The models' files as a script finds them: a single one's own, several below NAME/VERSION.
 
     ``alone``: what a single model's folder holds, as its own library saved it.
@@ -119,7 +118,7 @@ def _laid(workspace: Connection, models: Sequence[ModelVersion], scratch: Path, 
     return scratch / "models"
 
 
-def _image(workspace: Connection, config: Resolved | None, step: Step) -> str:
+def image_of(workspace: Connection, config: Resolved | None, step: Step) -> str:
     packed, screen = workspace.packed, Screen(as_json=False)
     if config is not None and config.environment is not None:
         image, _ = build_environment(config.environment, packed, step, line=screen.remark)

@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import httpx
 
-from fleet.client.deployments.configuration import Aci, Aks, Configuration, Local, configured
+from fleet.client.deployments.configuration import Aci, Aks, AksVersions, Configuration, Local, configured
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.local import service as services
 from fleet.client.sdk import cloud
 from fleet.client.sdk.connection import Connection
+from fleet.client.sdk.endpoint_versions import EndpointVersions
 from fleet.client.sdk.exceptions import UserErrorException, WebserviceException, told_as
 from fleet.client.sdk.inference_config import InferenceConfig
 from fleet.client.sdk.model_version import ModelVersion, version_of
+from fleet.client.sdk.service_finding import ServiceWords, Wanted, name_in
 from fleet.client.sdk.service_folder import copy_source
 from fleet.client.sdk.service_making import make, recorded
 from modules.names import ModuleRef, Slug, slug
@@ -53,24 +55,49 @@ class Webservice:
             return object.__new__(cls)
         if _is_here(workspace, name):
             return object.__new__(LocalWebservice)
-        return object.__new__(AksWebservice if cloud.kind_of(workspace, name) == cloud.AKS else AciWebservice)
+        return object.__new__(_KINDS[cloud.kind_of(workspace, name)])
 
     def __init__(self, workspace: Connection, name: str) -> None:
         self.workspace, self.name = workspace, name
 
     @staticmethod
-    def list(workspace: Connection, compute_type: str | None = None) -> "list[Webservice]":
-        """The services of a workspace, or those of one kind: Local, ACI or AKS."""
-        kinds: dict[str, type[Webservice]] = {cloud.ACI: AciWebservice, cloud.AKS: AksWebservice}
-        elsewhere = [kinds[kind](workspace, name) for name, kind in cloud.every(workspace)]
-        found: list[Webservice] = [*LocalWebservice.list(workspace), *elsewhere]
-        return [one for one in found if compute_type is None or one.compute_type.lower() == compute_type.lower()]
+    def list(workspace: Connection, *filters: Any, **named: Any) -> "list[Webservice]":
+        """The services of a workspace; filters as :class:`fleet.client.sdk.service_finding.Wanted` takes them."""
+        wanted = Wanted(*filters, **named)
+        elsewhere = [_KINDS[kind](workspace, name) for name, kind in cloud.every(workspace)]
+        return wanted.among([*LocalWebservice.list(workspace), *elsewhere])
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def models(self) -> Sequence[ModelVersion]:
+        """What it serves."""
+        return ()
+
+    def update_deployment_state(self) -> None:
+        """Nothing to do: ``state`` is what the service is each time it is asked."""
+
+    @classmethod
+    def deserialize(cls, workspace: Connection, webservice_payload: dict[str, Any]) -> "Webservice":
+        """The service that ``serialize`` told of, as it is now.
+
+        Raises:
+            WebserviceException: there is none of this name any more.
+        """
+        service: Webservice = Webservice(workspace, name_in(webservice_payload))
+        return service
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(workspace={self.workspace.name}, name={self.name})"
 
 
-class _Elsewhere(cloud.Service, Webservice):
+class _Elsewhere(cloud.Service, ServiceWords, Webservice):
     """A service on a target of the fleet server, by a deployment configuration of one kind."""
 
     _configuration: ClassVar[type[Aci | Aks]]
@@ -111,6 +138,18 @@ class AksWebservice(_Elsewhere):
 
     compute_type = cloud.AKS
     _configuration = Aks
+
+
+class AksEndpoint(EndpointVersions, AksWebservice):
+    """Several versions behind one address, each with its share of the requests."""
+
+    compute_type = cloud.AKS_ENDPOINT
+    _configuration = AksVersions
+
+
+_KINDS: Final[dict[str, type[Webservice]]] = {
+    one.compute_type: one for one in (AciWebservice, AksWebservice, AksEndpoint)
+}
 
 
 class LocalWebservice(Webservice):
@@ -171,6 +210,24 @@ class LocalWebservice(Webservice):
         with told_as(WebserviceException), docker_engine() as engine, services.every(engine, workspace.url) as found:
             names = sorted(one.name for one in found)
         return [LocalWebservice(workspace, name) for name in names]
+
+    @property
+    def models(self) -> Sequence[ModelVersion]:
+        with self._service() as service:
+            return self._models(service.record)
+
+    def serialize(self) -> dict[str, Any]:
+        """What is known of it, as JSON takes it."""
+        return {
+            "name": self.name,
+            "workspaceName": self.workspace.name,
+            "computeType": self.compute_type,
+            "state": self.state,
+            "scoringUri": self.scoring_uri,
+            "swaggerUri": self.swagger_uri,
+            "port": self.port,
+            "models": [one.id for one in self.models],
+        }
 
     @property
     def scoring_uri(self) -> str:
@@ -287,6 +344,18 @@ class LocalWebservice(Webservice):
         )
 
     get_token = regen_key = get_keys
+
+    def add_tags(self, *_: Any) -> NoReturn:
+        """It is a container of this machine, which keeps no words.
+
+        Raises:
+            WebserviceException: always.
+        """
+        raise WebserviceException(
+            "a service of this machine keeps no tags", element=self.name, remedy="give them to its models"
+        )
+
+    remove_tags = add_properties = add_tags
 
     def _models(self, record: dict[str, Any]) -> Sequence[ModelVersion]:
         with self.workspace.fleet() as fleet:

@@ -6,12 +6,14 @@ from typing import Any, Self
 
 import msgspec
 
+from fleet.client.sdk.compute import ComputeTarget
 from fleet.client.sdk.connection import Connection
 from fleet.client.sdk.environment import Environment
 from fleet.client.sdk.exceptions import WorkspaceException, told_as
 from fleet.client.sdk.model import Model
 from fleet.client.sdk.webservice import Webservice
 from fleet.client.sdk.workspace_file import described, logged_in
+from modules.manifest import Image
 
 
 class Workspace(Connection):
@@ -95,6 +97,16 @@ class Workspace(Connection):
     def webservices(self) -> dict[str, Webservice]:
         """The services of this workspace, by name."""
         return {service.name: service for service in Webservice.list(self)}
+
+    @property
+    def compute_targets(self) -> dict[str, ComputeTarget]:
+        """The places to run on, by name."""
+        return {target.name: target for target in ComputeTarget.list(self)}
+
+    @property
+    def images(self) -> dict[str, Image]:
+        """The images of this user's own workspace, by name."""
+        return {image.name: image for image in self.packed.images()}
 
     def get_details(self) -> dict[str, str]:
         """Name and address."""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -12,9 +13,9 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble
-from fleet.targets import door, runtimes
+from fleet.targets import door, runtimes, secret_files
 from fleet.targets import groups as rules
-from fleet.targets.container import content, folder, observed, plan, specs
+from fleet.targets.container import content, folder, observed, plan, secrets, specs
 from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Seen
@@ -28,11 +29,7 @@ from modules.errors import EdgefleetError, NotReady
 from modules.images import GATEWAY_IMAGE
 from modules.manifest import Runtime
 from modules.names import Slug
-from modules.protocol.endpoint import (
-    NEXT,
-    TABLE,
-    Said,
-)
+from modules.protocol.endpoint import NEXT, TABLE, Said
 from modules.protocol.routing import Bounds, Table
 
 # A stopped replica finishes what it has; the scoring server gives it 30 s.
@@ -170,7 +167,8 @@ class ContainerHost:
         for one in wanted.versions:
             runtime = runtimes.chosen(one.module, platform)
             memory = runtimes.memory_mb(one.module, wanted.settings)
-            parts = (one.module.digest, memory, wanted.settings.cpu_cores, specs.REVISION, runtime.image)
+            parts: tuple[Any, ...] = (one.module.digest, memory, wanted.settings.cpu_cores, specs.REVISION)
+            parts += (runtime.image, *filter(None, (secret_files.mark(wanted, one),)))
             mark = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
             group = Group(
                 name=f"{one.name}-{mark}",
@@ -194,10 +192,12 @@ class ContainerHost:
         """Make what is lacking; what could not be made, in words. One part's trouble holds up no other."""
         trouble = []
         of = {group.name: (group, module, runtime) for group, module, runtime in made}
+        version = dict(zip(of, wanted.versions, strict=True))
+        secretive = {name for name, one in version.items() if one.secrets}
         seen = observed.look(self._api, names)
         failed: set[str] = set()
-        for step in plan.lacking([group for group, _, _ in made], front, seen):
-            group = step.group.name if isinstance(step, plan.Fill | plan.MakeReplica) else ""
+        for step in plan.lacking([group for group, _, _ in made], front, seen, secretive):
+            group = step.group.name if isinstance(step, plan.Fill | plan.Keep | plan.MakeReplica) else ""
             if group in failed:
                 continue
             try:
@@ -214,7 +214,10 @@ class ContainerHost:
                                 options={"com.docker.network.bridge.inhibit_ipv4": "true"},
                             )
                         case plan.Fill():
+                            secret_files.given(version[group], wanted.name)
                             self._fill(wanted, names, *of[group])
+                        case plan.Keep():
+                            self._keep(names, group, version[group].secrets, seen)
                         case plan.MakeReplica(number=number):
                             self._replica(wanted, names, *of[group], number=number)
                         case plan.StartAgain(name=name):
@@ -238,6 +241,13 @@ class ContainerHost:
         # By its last name it is known to be whole.
         self._api.rename(names.filling(group.name), names.content(group.name))
 
+    def _keep(self, names: Names, group: str, given: Mapping[str, bytes], seen: Seen) -> None:
+        for container in (names.secrets(group), names.giving(group)):
+            self._end(container)
+        if secrets.keep(self._api, names, group, given, image=self._gateway_image()):
+            for replica in (one.name for one in seen.replicas if one.group == group):
+                self._end(replica)
+
     def _replica(
         self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime, *, number: int
     ) -> None:
@@ -247,6 +257,7 @@ class ContainerHost:
         body = specs.replica(
             names, group, number, image=image["Id"], cpu_cores=wanted.settings.cpu_cores,
             providers=runtime.providers, volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
+            secrets=any(one.name == group.version and one.secrets for one in wanted.versions),
         )  # fmt: skip
         created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
         self._api.start(created["Id"])
@@ -318,10 +329,11 @@ class ContainerHost:
 
     def _empty(self, names: Names, group: str) -> None:
         """Take a group's files away, the whole ones and those of which only some came."""
-        for container in (names.content(group), names.filling(group)):
+        for container in (names.content(group), names.filling(group), names.secrets(group), names.giving(group)):
             self._end(container)
-        with contextlib.suppress(docker.errors.NotFound):
-            self._api.remove_volume(names.content(group))
+        for volume in (names.content(group), names.secrets(group)):
+            with contextlib.suppress(docker.errors.NotFound):
+                self._api.remove_volume(volume)
         self._forget_images()
 
     def _end(self, container: str) -> None:

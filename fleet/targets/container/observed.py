@@ -25,7 +25,7 @@ _MOST: Final = 64 << 10
 def containers(api: docker.APIClient, names: Names, *, all_parts: bool = False) -> list[dict[str, Any]]:
     """The containers of an endpoint, running or not; without those that only hold files, unless they are asked for."""
     found = _listed(api, names.labels)
-    return [one for one in found if all_parts or one["Labels"].get(f"{LABEL}part") != "content"]
+    return [one for one in found if all_parts or one["Labels"].get(f"{LABEL}part") not in {"content", "secrets"}]
 
 
 def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def networks(api: docker.APIClient, names: Names) -> list[str]:
 
 def look(api: docker.APIClient, names: Names) -> Seen:
     """What is there of an endpoint now."""
-    replicas, filled, begun = [], set(), set()
+    replicas, filled, begun, kept = [], set(), set(), set()
     gateway: SeenGateway | None = None
     for one in containers(api, names, all_parts=True):
         labels = one["Labels"]
@@ -53,6 +53,10 @@ def look(api: docker.APIClient, names: Names) -> Seen:
                 filled.add(group)
             case "content":
                 begun.add(group)
+            case "secrets":
+                begun.add(group)
+                if f"/{names.secrets(group)}" in one["Names"] and one["State"] == "running":
+                    kept.add(group)
             case "replica":
                 replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"])))
             case "gateway":
@@ -62,6 +66,7 @@ def look(api: docker.APIClient, names: Names) -> Seen:
             begun.add(group)
     return Seen(
         begun=frozenset(begun),
+        kept=frozenset(kept),
         network=bool(networks(api, names)),
         filled=frozenset(filled),
         replicas=tuple(sorted((one for one in replicas if one), key=lambda one: (one.group, one.number))),

@@ -1,6 +1,6 @@
 """What a container host lacks: pure functions of what was seen. ``fleet/targets/groups.py`` decides the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,8 +19,12 @@ class SeenGateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(groups.Seen, frozen=True, kw_only=True):
-    """What is there of an endpoint; ``filled`` are the groups whose files and image are on the host."""
+    """What is there of an endpoint; ``filled`` are the groups whose files and image are on the host.
 
+    ``kept`` are those whose secrets lie in its memory.
+    """
+
+    kept: frozenset[str] = frozenset()
     network: bool = False
     gateway: SeenGateway | None = None
 
@@ -31,6 +35,12 @@ class MakeNetwork(NamedTuple):
 
 class Fill(NamedTuple):
     """Bring a group's image and files to the host."""
+
+    group: Group
+
+
+class Keep(NamedTuple):
+    """Bring a group's secrets into the host's memory."""
 
     group: Group
 
@@ -50,22 +60,27 @@ class MakeGateway(NamedTuple):
     pass
 
 
-Step = MakeNetwork | Fill | MakeReplica | StartAgain | MakeGateway | Stop | Empty
+Step = MakeNetwork | Fill | Keep | MakeReplica | StartAgain | MakeGateway | Stop | Empty
 
 
-def lacking(wanted: Sequence[Group], gateway: SeenGateway, seen: Seen) -> Iterator[Step]:
+def lacking(
+    wanted: Sequence[Group], gateway: SeenGateway, seen: Seen, secretive: Collection[str] = ()
+) -> Iterator[Step]:
     """What has to be made, in an order in which it can be.
 
     Args:
         wanted: groups.
         gateway: as it is wanted; port 0: any.
         seen: what is there.
+        secretive: the groups that have secrets.
     """
     if not seen.network:
         yield MakeNetwork()
     for group in wanted:
         if group.name not in seen.filled:
             yield Fill(group)
+        if group.name in secretive and group.name not in seen.kept:
+            yield Keep(group)
         there = {one.number: one for one in seen.of(group)}
         for number in range(group.count):
             if number not in there:

@@ -11,6 +11,7 @@ from fleet.targets import batch_program
 from fleet.targets.batch_program import INPUTS, OUTPUTS
 from fleet.targets.contract import Job
 from fleet.targets.groups import PORT, Group
+from fleet.targets.secret_files import MOUNT
 from modules.names import Slug
 from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS, TABLE
 
@@ -27,6 +28,7 @@ GATEWAY_PORT: Final = 8700
 _PIDS: Final = 128
 _MIB: Final = 1 << 20
 _GATEWAY_MB: Final = 512
+_KEEPER_MB: Final = 64
 _NANO: Final = 1_000_000_000
 _LOG: Final = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
 
@@ -55,6 +57,13 @@ class Names:
     def filling(self, group: str) -> str:
         return f"{self.whole}.{group}.filling"
 
+    def secrets(self, group: str) -> str:
+        """The volume with a group's secrets, and the container that keeps it in memory once it has them."""
+        return f"{self.whole}.{group}.secrets"
+
+    def giving(self, group: str) -> str:
+        return f"{self.whole}.{group}.giving"
+
 
 class JobNames:
     """What the parts of one batch job are called, as :class:`Names`."""
@@ -68,7 +77,7 @@ class JobNames:
 
 def replica(
     names: Names, group: Group, number: int, *, image: str, cpu_cores: float, providers: tuple[str, ...],
-    volumes: tuple[str, ...],
+    volumes: tuple[str, ...], secrets: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """A scoring server with one group's files.
 
@@ -80,6 +89,7 @@ def replica(
         cpu_cores: its share of the host's.
         providers: of the chosen runtime.
         volumes: paths at which the image asks for volumes of the host's disk, and gets none.
+        secrets: whether it has some.
     """
     return {
         "Image": image,
@@ -100,8 +110,40 @@ def replica(
             "RestartPolicy": {"Name": "unless-stopped"},
             "Mounts": [
                 {"Type": "volume", "Source": names.content(group.name), "Target": CONTENT, "ReadOnly": True},
-                *_nothing_at(volumes),
+                *([_secrets(names, group.name) | {"ReadOnly": True}] if secrets else ()),
+                *_nothing_at(tuple(path for path in volumes if path != MOUNT)),
             ],
+        },
+    }
+
+
+def keeper(names: Names, group: str, *, image: str) -> dict[str, Any]:
+    """A container that does nothing but keep the memory in which a group's secrets lie, whatever its replicas do."""
+    return {
+        "Image": image,
+        "User": f"{USER}:{USER}",
+        "Entrypoint": ["python", "-c", "import signal; signal.pause()"],
+        "Cmd": [],
+        # As the first of its container, it would not hear SIGTERM.
+        "StopSignal": "SIGKILL",
+        "Labels": names.labels | _part("secrets", group, 0),
+        "Healthcheck": {"Test": ["NONE"]},
+        # Started again by the engine it would keep an empty folder, and look as if all were well.
+        "HostConfig": _confined(_KEEPER_MB) | {"NetworkMode": "none", "Mounts": [_secrets(names, group)]},
+    }
+
+
+def _secrets(names: Names, group: str) -> dict[str, Any]:
+    """A volume in the host's memory: it is empty again once no container uses it."""
+    options = {"type": "tmpfs", "device": "tmpfs", "o": f"size=1m,nosuid,nodev,noexec,mode=0550,uid={USER},gid={USER}"}
+    return {
+        "Type": "volume",
+        "Source": names.secrets(group),
+        "Target": MOUNT,
+        "VolumeOptions": {
+            "NoCopy": True,
+            "Labels": names.labels | _part("secrets", group, 0),
+            "DriverConfig": {"Name": "local", "Options": options},
         },
     }
 

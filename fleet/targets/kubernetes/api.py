@@ -57,6 +57,7 @@ KINDS: Final = {
     "Deployment": Kind("apps", "v1", "deployments"),
     "Event": Kind("", "v1", "events"),
     "HorizontalPodAutoscaler": Kind("autoscaling", "v2", "horizontalpodautoscalers"),
+    "HTTPRoute": Kind("gateway.networking.k8s.io", "v1", "httproutes"),
     "Job": Kind("batch", "v1", "jobs"),
     "Ingress": Kind("networking.k8s.io", "v1", "ingresses"),
     "NetworkPolicy": Kind("networking.k8s.io", "v1", "networkpolicies"),
@@ -74,6 +75,10 @@ OURS: Final = (
 )
 #: and batch jobs
 OF_JOBS: Final = ("Job", "NetworkPolicy", "Secret", "ServiceAccount")
+
+
+#: of a target that exposes by a Gateway; a cluster without the Gateway API does not know it
+ROUTE: Final = "HTTPRoute"
 
 
 class ApiRefusal(TargetTrouble):
@@ -99,6 +104,8 @@ class Api:
     """
 
     def __init__(self, attached: Attached) -> None:
+        #: what endpoints of this target are made of
+        self.kinds = (*((ROUTE,) if attached.expose == "Gateway" else ()), *OURS)
         self._namespace = attached.namespace
         self._where = f"namespace {attached.namespace}"
         self._client = _client(attached)

@@ -18,9 +18,14 @@ Namespace = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 Words = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]{0,300}\Z")]
 Image = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,400}\Z")]
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9.-]{0,250}(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)+)?\Z")]
+GatewayName = Annotated[
+    str, msgspec.Meta(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?\Z")
+]
 Key = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?\Z")]
 Value = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")]
 
+#: what stands before the gateways ends TLS, and tells endpoints apart by their host names
+BY_HOST: Final = frozenset({"Ingress", "Gateway"})
 #: for content_ca: the authorities that the gateway's image trusts
 SYSTEM: Final = "system"
 _HOST: Final = re.compile(r"(?:[a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -43,8 +48,10 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``kubeconfig`` is a file of the fleet server, of which ``context`` is used (empty: its current one); empty: the
     server itself is a pod there, with a service account. ``images`` is where nodes find images: in a ``registry``, by
     digest, of this host and repository; or ``present``, put on each node by hand. ``expose`` says how clients
-    reach an endpoint; ``name`` is what they find the nodes by (NodePort), or the pattern of an Ingress's host names, as
-    ``{endpoint}.models.example``; ``ingress_class`` and ``tls_secret`` are the Ingress's. Pods run on nodes of
+    reach an endpoint; ``name`` is what they find the nodes by (NodePort), or the pattern of host names (Ingress,
+    Gateway), as ``{endpoint}.models.example``; ``ingress_class`` and ``tls_secret`` are the Ingress's. ``gateway`` is a
+    Gateway of the cluster, as NAMESPACE/NAME, ``gateway_listener`` the one of its listeners that is meant (empty: any);
+    ``gateway_plain`` says that this speaks no TLS. Pods run on nodes of
     ``platform``, with an accelerator of this kind where a module has a runtime for it. ``content_url`` is the fleet
     server's address as pods reach it, ``content_ca`` a file of the authorities that they trust for it (empty: the
     fleet's own). ``engine`` is the namespace's own id, so that another one is never taken for it.
@@ -60,10 +67,13 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     registry: Prefix = ""
     image_pull_secret: DnsName = ""
     gateway_image: Image = GATEWAY_IMAGE
-    expose: Literal["ClusterIP", "NodePort", "LoadBalancer", "Ingress"] = "ClusterIP"
+    expose: Literal["ClusterIP", "NodePort", "LoadBalancer", "Ingress", "Gateway"] = "ClusterIP"
     name: Words = ""
     ingress_class: DnsName = ""
     tls_secret: DnsName = ""
+    gateway: GatewayName = ""
+    gateway_listener: DnsName = ""
+    gateway_plain: bool = False
     node_selector: Annotated[dict[Key, Value], msgspec.Meta(max_length=16)] = {}
     tolerations: Annotated[tuple[Toleration, ...], msgspec.Meta(max_length=16)] = ()
     runtime_class: DnsName = ""
@@ -91,13 +101,13 @@ def check(attached: Attached) -> None:
         raise Invalid(
             "a node's name or address is missing", element="name", remedy="give what clients find the nodes by"
         )
-    if attached.expose == "Ingress":
-        if attached.name.count(_PLACE) > 1 or not _HOST.fullmatch(attached.name.replace(_PLACE, "x")):
-            raise Invalid(
-                f"{attached.name[:100]!r} is no pattern of host names", element="name",
-                remedy=f"write a name with {_PLACE} in it, as {_PLACE}.models.example",
-            )  # fmt: skip
-    elif attached.tls_secret or attached.ingress_class:
+    host = attached.name.replace(_PLACE, "x")
+    if attached.expose in BY_HOST and (attached.name.count(_PLACE) > 1 or not _HOST.fullmatch(host)):
+        raise Invalid(
+            f"{attached.name[:100]!r} is no pattern of host names", element="name",
+            remedy=f"write a name with {_PLACE} in it, as {_PLACE}.models.example",
+        )  # fmt: skip
+    if attached.expose != "Ingress" and (attached.tls_secret or attached.ingress_class):
         raise Invalid("this is for an Ingress alone", element="tls_secret, ingress_class", remedy="expose: Ingress")
     for place in places(attached):
         if not _CLAIM.fullmatch(place):
@@ -105,6 +115,13 @@ def check(attached: Attached) -> None:
                 f"{place[:100]!r} is no claim, nor a folder of one", element="batch_places",
                 remedy="write a persistent volume claim's name, or CLAIM/FOLDER, commas between",
             )  # fmt: skip
+    if (attached.expose == "Gateway") != bool(attached.gateway):
+        raise Invalid(
+            "a Gateway needs its name, and its name a Gateway", element="gateway",
+            remedy="write NAMESPACE/NAME of it, with expose: Gateway",
+        )  # fmt: skip
+    if not attached.gateway and (attached.gateway_listener or attached.gateway_plain):
+        raise Invalid("this is for a Gateway alone", element="gateway_listener, gateway_plain", remedy="leave it out")
     address(attached)
 
 
@@ -151,9 +168,15 @@ def suits(attached: Attached, settings: Settings) -> None:
             element="port",
             remedy="leave it out",
         )
-    if settings.devices and attached.expose == "Ingress":
+    if settings.certificate and attached.expose == "Gateway":
         raise Invalid(
-            "an Ingress ends TLS, so devices cannot show their certificates to the gateway",
+            "the Gateway ends TLS, with the certificate of its listener",
+            element="certificate",
+            remedy="leave it out, and give the listener the certificate",
+        )
+    if settings.devices and attached.expose in BY_HOST:
+        raise Invalid(
+            f"the {attached.expose} ends TLS, so devices cannot show their certificates to the gateway",
             element="devices",
             remedy="attach a target that exposes endpoints by NodePort or LoadBalancer",
         )
@@ -164,7 +187,7 @@ def suits(attached: Attached, settings: Settings) -> None:
 
 
 def host_of(attached: Attached, endpoint: str, settings: Settings) -> str:
-    """The host name of an endpoint's Ingress."""
+    """The host name of an endpoint behind an Ingress or a Gateway."""
     return settings.host_name.lower() or attached.name.replace(_PLACE, endpoint)
 
 

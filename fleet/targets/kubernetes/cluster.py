@@ -3,17 +3,17 @@
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from fleet.refusals import TargetTrouble
-from fleet.targets import door
+from fleet.targets import door, secret_files
 from fleet.targets import groups as rules
 from fleet.targets.contract import Job, JobStanding, Standing, Wanted
-from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
-from fleet.targets.kubernetes.api import Api, Unanswered
+from fleet.targets.kubernetes import content, front, gateway_route, observed, pods, replicas, rights
+from fleet.targets.kubernetes.api import ROUTE, Api, ApiRefusal, Unanswered
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.kubernetes.jobs import Jobs
@@ -27,6 +27,7 @@ from modules.protocol.endpoint import TABLE, Said
 from modules.protocol.routing import Bounds, Table
 
 _SHOWN: Final = 3
+_MISSING: Final = 404
 _MOST_AT_ONCE: Final = 100_000
 
 
@@ -54,12 +55,14 @@ class Namespace:
     def check(self) -> dict[str, str]:
         # The rights first: without them nothing else is known for sure.
         if lacking := list(rights.missing(self._api, jobs=bool(self._attached.batch_places))):
+            besides = " and rbac-gateway.yaml" if ROUTE in self._api.kinds else ""
             more = f", and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
             raise TargetTrouble(
                 f"rights are missing in this namespace: {', '.join(lacking[:_SHOWN])}{more}",
                 element=f"namespace {self._attached.namespace}",
-                remedy="apply deploy/kubernetes/rbac.yaml there",
+                remedy=f"apply deploy/kubernetes/rbac.yaml{besides} there",
             )
+        self._know_routes()
         return {
             "id": self._id(),
             "engine": f"Kubernetes {self._api.version()}, namespace {self._attached.namespace}",
@@ -79,7 +82,10 @@ class Namespace:
         with _noting(trouble):
             self._gateway(wanted, names, found, table)
         self._end(wanted, names, made, found)
-        url = front.url(self._attached, wanted.name, wanted.settings, found.find("Service", names.gateway))
+        route = found.find(ROUTE, names.gateway) if ROUTE in found.by_kind else None
+        trouble += gateway_route.refusals(route)
+        service = found.find("Service", names.gateway)
+        url = front.url(self._attached, wanted.name, wanted.settings, service, route)
         return observed.standing(wanted, names, made, found, trouble, self._api, url=url)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
@@ -116,6 +122,25 @@ class Namespace:
             if self._client is not None:
                 self._client.close()
 
+    def _know_routes(self) -> None:
+        """Whether the cluster has the Gateway API, where it is needed.
+
+        Raises:
+            TargetTrouble: it has not.
+        """
+        if ROUTE not in self._api.kinds:
+            return
+        try:
+            self._api.listed(ROUTE, fields="metadata.name=none")
+        except ApiRefusal as error:
+            if error.status != _MISSING:
+                raise
+            raise TargetTrouble(
+                "the cluster does not have the Gateway API",
+                element=self._attached.gateway,
+                remedy="install its HTTPRoute of version v1, or expose by an Ingress",
+            ) from error
+
     def _groups(self, wanted: Wanted, names: Names, made: Sequence[Made], found: Look, trouble: list[str]) -> None:
         """Make the groups what they should be. What one cannot be is noted, and holds up no other."""
         with _noting(trouble):
@@ -124,6 +149,8 @@ class Namespace:
         for one in made:
             with _noting(trouble):
                 group = one.group.name
+                if secrets := secret_files.given(one.version, wanted.name):
+                    self._fixed(content.files(names, group, secrets), secrets, found)
                 told = content.secret(names.content(group), names.of("content", group), self._told(wanted, one))
                 self._apply(told, found)
                 seen = found.find("Deployment", names.group(group))
@@ -169,14 +196,20 @@ class Namespace:
         if not front.secure(self._attached, wanted.settings):
             files = front.without_tls(files)
         secret = front.secret(names, files)
+        if not self._fixed(secret, files, found):
+            return
+        for body in front.gateway(names, self._attached, wanted.settings, secret_name=shown(secret)):
+            self._apply(body, found)
+
+    def _fixed(self, secret: dict[str, Any], files: Mapping[str, bytes], found: Look) -> bool:
+        """Make a Secret that never changes; whether it is there now."""
         there = found.find("Secret", shown(secret))
         if there is not None and (front.data(there) != files or not there.get("immutable")):
             # Somebody put another one in its place. It cannot be changed, so it goes, and is made at the next look.
             self._api.delete(there, "Secret")
-            return
+            return False
         self._apply(secret, found)
-        for body in front.gateway(names, self._attached, wanted.settings, secret_name=shown(secret)):
-            self._apply(body, found)
+        return True
 
     def _end(self, wanted: Wanted, names: Names, made: Sequence[Made], found: Look) -> None:
         """Take away what nobody wants: groups of before, and Secrets that no gateway has any more."""

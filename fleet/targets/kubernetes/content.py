@@ -1,6 +1,7 @@
 """What a group's pods are told of their module: a Secret, which is what the fleet's own side says of it each time."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import msgspec
 
 from fleet.targets.contract import Job, Module
 from fleet.targets.kubernetes.attached import SYSTEM, Attached
+from fleet.targets.kubernetes.names import Names
 from modules.errors import BadSettings
 from modules.names import Slug
 from modules.protocol import content
@@ -23,6 +25,18 @@ class Contents(Protocol):
     ) -> Content: ...  # fmt: skip
 
     def of_job(self, job: Job, *, url: str = "", room_bytes: int = 0) -> Content: ...
+
+
+def files(names: Names, group: str, secrets: Mapping[str, bytes]) -> dict[str, Any]:
+    """The Secret with the secrets of a group's module. It never changes: other values are another group's."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": names.secrets(group), "labels": names.of("secrets", group)},
+        "type": "Opaque",
+        "immutable": True,
+        "data": {name: base64.b64encode(value).decode() for name, value in sorted(secrets.items())},
+    }
 
 
 def secret(name: str, labels: dict[str, str], told: Content) -> dict[str, Any]:

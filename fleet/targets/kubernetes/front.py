@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from fleet.targets.container.specs import GATEWAY_PORT
 from fleet.targets.groups import PORT
-from fleet.targets.kubernetes import pods
-from fleet.targets.kubernetes.attached import Attached, address, host_of
+from fleet.targets.kubernetes import gateway_route, pods
+from fleet.targets.kubernetes.attached import BY_HOST, Attached, address, host_of
 from fleet.targets.kubernetes.names import Names
 from fleet.targets.kubernetes.replicas import budget
 from fleet.targets.settings import Settings
@@ -30,8 +30,8 @@ _DNS: Final = [{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protoco
 
 
 def secure(attached: Attached, settings: Settings) -> bool:
-    """Whether the gateway speaks TLS itself; before an Ingress it does not."""
-    return bool(settings.certificate) and attached.expose != "Ingress"
+    """Whether the gateway speaks TLS itself; behind an Ingress or a Gateway it does not."""
+    return bool(settings.certificate) and attached.expose not in BY_HOST
 
 
 def secret(names: Names, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -87,7 +87,6 @@ def gateway(names: Names, attached: Attached, settings: Settings, *, secret_name
 def exposed(names: Names, attached: Attached, endpoint: Slug, settings: Settings, port: int) -> list[dict[str, Any]]:
     """How clients reach the gateway; ``port`` of the nodes, 0: any."""
     labels = names.of("gateway")
-    by_ingress = attached.expose == "Ingress"
     one: dict[str, Any] = {"name": "score", "port": HTTPS if secure(attached, settings) else HTTP}
     one |= {"targetPort": GATEWAY_PORT, "protocol": "TCP"}
     if attached.expose == "NodePort" and port:
@@ -96,9 +95,17 @@ def exposed(names: Names, attached: Attached, endpoint: Slug, settings: Settings
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": names.gateway, "labels": labels},
-        "spec": {"type": "ClusterIP" if by_ingress else attached.expose, "selector": labels, "ports": [one]},
+        "spec": {
+            "type": "ClusterIP" if attached.expose in BY_HOST else attached.expose,
+            "selector": labels,
+            "ports": [one],
+        },
     }
-    return [service, *([_ingress(names, attached, endpoint, settings)] if by_ingress else ())]
+    if attached.expose == "Ingress":
+        return [service, _ingress(names, attached, endpoint, settings)]
+    if attached.expose == "Gateway":
+        return [service, gateway_route.route(names, attached, host_of(attached, endpoint, settings))]
+    return [service]
 
 
 def _ingress(names: Names, attached: Attached, endpoint: Slug, settings: Settings) -> dict[str, Any]:
@@ -136,8 +143,17 @@ def without_tls(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: one for name, one in files.items() if name not in {CERTIFICATE, CERTIFICATE_KEY}}
 
 
-def url(attached: Attached, endpoint: Slug, settings: Settings, service: Mapping[str, Any] | None) -> str:
-    """Where clients reach the endpoint; empty: nowhere yet."""
+def url(
+    attached: Attached,
+    endpoint: Slug,
+    settings: Settings,
+    service: Mapping[str, Any] | None,
+    route: Mapping[str, Any] | None = None,
+) -> str:
+    """Where clients reach the endpoint; empty: nowhere yet. ``route`` is its way through a Gateway."""
+    if attached.expose == "Gateway":
+        scheme = "http" if attached.gateway_plain else "https"
+        return f"{scheme}://{host_of(attached, endpoint, settings)}" if gateway_route.taken(route) else ""
     scheme = "https" if settings.certificate or attached.tls_secret else "http"
     if attached.expose == "Ingress":
         return f"{scheme}://{host_of(attached, endpoint, settings)}"

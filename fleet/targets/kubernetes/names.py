@@ -43,6 +43,10 @@ class Names:
         """The Secret that tells a group's pods of their module."""
         return f"{self.whole}-{group}-c"
 
+    def secrets(self, group: str) -> str:
+        """The Secret with what a group's modules are given."""
+        return f"{self.whole}-{group}-s"
+
     def of(self, part: str, group: str = "") -> dict[str, str]:
         """The labels of one part."""
         return self.labels | {PART: part} | ({GROUP: group} if group else {})

@@ -9,7 +9,7 @@ import msgspec
 from fleet.targets.contract import Life, Standing, State, VersionStands, Wanted
 from fleet.targets.groups import Seen, SeenReplica
 from fleet.targets.kubernetes import front, why
-from fleet.targets.kubernetes.api import OURS, Api
+from fleet.targets.kubernetes.api import Api
 from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
 from fleet.targets.kubernetes.replicas import WAYS, Made, named, ready
 from modules.images import image_ids
@@ -46,7 +46,7 @@ def look(api: Api, names: Names) -> Look:
     """What is there of an endpoint now."""
     # Pods before what makes them: one that is made in between is not yet there for us, and so is not ready either.
     pods = api.listed("Pod", labels=names.selector)
-    return Look({kind: named(api.listed(kind, labels=names.selector)) for kind in OURS}, pods)
+    return Look({kind: named(api.listed(kind, labels=names.selector)) for kind in api.kinds}, pods)
 
 
 def seen(names: Names, found: Look) -> Seen:

@@ -16,6 +16,7 @@ from fleet.targets.contract import Job, Module, WantedVersion
 from fleet.targets.groups import PORT
 from fleet.targets.kubernetes.attached import Attached, tolerations
 from fleet.targets.kubernetes.names import TABLE_OF
+from fleet.targets.secret_files import MOUNT
 from fleet.targets.settings import Settings
 from modules.images import archive_tag
 from modules.manifest import Runtime
@@ -30,6 +31,7 @@ GRACE_S: Final = 35
 INIT: Final = "content"
 REPLICA: Final = "scoring"
 GATEWAY: Final = "gateway"
+SECRETS: Final = "secrets"
 BATCH: Final = "batch"
 # A pod whose node went away still has a job's state, until that node or the storage says that it is over.
 _PATIENCE_S: Final = 600
@@ -56,8 +58,9 @@ def room_bytes(module: Module) -> int:
 
 
 def replica(
-    attached: Attached, version: WantedVersion, runtime: Runtime, settings: Settings, *, memory_mb: int
-) -> dict[str, Any]:
+    attached: Attached, version: WantedVersion, runtime: Runtime, settings: Settings, *, memory_mb: int,
+    secrets: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """The pod of a replica without what names its group, which follows from it.
 
     Args:
@@ -66,6 +69,7 @@ def replica(
         runtime: of the module, with an image.
         settings: of the endpoint.
         memory_mb: what the module may use.
+        secrets: what tells its secrets from others; empty: it has none.
     """
     proof = version.module.manifest.proof
     cpu, memory = _cpu(settings.cpu_cores), f"{memory_mb + _PROVER_MB}Mi"
@@ -73,6 +77,7 @@ def replica(
     often = {"periodSeconds": settings.probe_period_s, "timeoutSeconds": settings.probe_timeout_s}
     patience = {"failureThreshold": settings.probe_failures}
     proving_s = max(settings.probe_timeout_s, math.ceil(proof.ready_within_s))
+    files = [{"name": SECRETS, "mountPath": MOUNT, "readOnly": True}] if secrets else []
     prove = ["python", "-m", "modules.scoring.prove", f"{CONTENT}/{MODULE}"]
     container = {
         "name": REPLICA,
@@ -100,14 +105,15 @@ def replica(
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": PORT}}
         | often | patience | {"successThreshold": settings.probe_successes},
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": PORT}} | often | patience,
-        "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary()],
+        "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary(), *files],
     }  # fmt: skip
     spec = _pod(attached) | {
         "initContainers": [_getting(attached, cpu)],
         "containers": [container],
         "volumes": [_content(version.module), _temporary_volume()],
     }
-    return {"metadata": {"annotations": _annotations(version.module)}, "spec": spec}
+    annotations = _annotations(version.module) | ({f"{LABEL}secrets": secrets} if secrets else {})
+    return {"metadata": {"annotations": annotations}, "spec": spec}
 
 
 def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:

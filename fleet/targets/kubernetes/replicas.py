@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from fleet.targets import runtimes
+from fleet.targets import runtimes, secret_files
 from fleet.targets.contract import Wanted, WantedVersion
 from fleet.targets.groups import PORT, Group
 from fleet.targets.kubernetes import pods
@@ -44,7 +44,8 @@ def made(attached: Attached, wanted: Wanted) -> list[Made]:
     for one in wanted.versions:
         runtime = runtimes.chosen(one.module, attached.platform, attached.accelerator)
         memory = runtimes.memory_mb(one.module, settings)
-        template = pods.replica(attached, one, runtime, settings, memory_mb=memory)
+        mark = secret_files.mark(wanted, one)
+        template = pods.replica(attached, one, runtime, settings, memory_mb=memory, secrets=mark)
         least = settings.autoscale_min if settings.autoscale_max else one.replicas
         group = Group(
             name=group_name(one.name, json.dumps(template, sort_keys=True)),
@@ -107,10 +108,14 @@ def _count(one: Made, settings: Settings, seen: Mapping[str, Any] | None) -> int
 def _deployment(names: Names, one: Made, labels: dict[str, str], count: int | None) -> dict[str, Any]:
     template = one.template
     settings = pods.settings(names.content(one.group.name))
+    volumes = [settings, *template["spec"]["volumes"]]
+    if one.version.secrets:
+        secrets = {"secretName": names.secrets(one.group.name), "defaultMode": 0o440}
+        volumes.append({"name": pods.SECRETS, "secret": secrets})
     spec = template["spec"] | {
         "serviceAccountName": names.whole,
         "topologySpreadConstraints": pods.spread(labels),
-        "volumes": [settings, *template["spec"]["volumes"]],
+        "volumes": volumes,
     }
     return {
         "apiVersion": "apps/v1",

@@ -33,6 +33,7 @@ _SERVERS = (
 _GENERATIONS = {
     *(kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.JOB, kinds.POD, kinds.BUDGET, kinds.NETWORK_POLICY, kinds.INGRESS),
     kinds.ENDPOINT_SLICE,
+    kinds.HTTP_ROUTE,
 }
 # Kinds that are replaced only by somebody who says which version he has seen.
 _CONDITIONAL = {kinds.BUDGET, kinds.LEASE}

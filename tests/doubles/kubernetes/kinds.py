@@ -2,6 +2,8 @@
 
 import msgspec
 
+from tests.doubles.kubernetes import gateway_api
+
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -84,10 +86,14 @@ SELF_ACCESS = _grouped(
 )
 SELF_RULES = _grouped(_AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", namespaced=False, **_REVIEW)
 
+HTTP_ROUTE = Kind(
+    group="gateway.networking.k8s.io", version="v1", name="HTTPRoute", plural="httproutes", definition=gateway_api.ROUTE
+)
+
 KINDS: tuple[Kind, ...] = (
     *(NAMESPACE, NODE, POD, SERVICE, ENDPOINTS, SECRET, CONFIG_MAP, SERVICE_ACCOUNT, EVENT, DEPLOYMENT, REPLICA_SET),
     *(JOB, AUTOSCALER, BUDGET, NETWORK_POLICY, INGRESS, ENDPOINT_SLICE, LEASE, ROLE, ROLE_BINDING, CLUSTER_ROLE),
-    *(CLAIM, CLUSTER_ROLE_BINDING, SELF_ACCESS, SELF_RULES),
+    *(CLAIM, CLUSTER_ROLE_BINDING, SELF_ACCESS, SELF_RULES, HTTP_ROUTE),
 )
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}

@@ -8,6 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
+from tests.doubles.kubernetes import gateway_api
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.refusals import Cause, Refused, bad_request, failed, required
 
@@ -23,7 +24,7 @@ KEY_DEFAULTS = {"protocol": "TCP"}
 @functools.cache
 def definitions(version: str = VERSION) -> dict[str, Any]:
     path = files("kubernetes_validate") / "kubernetes-json-schema" / f"{version}-local-strict" / "_definitions.json"
-    return json.loads(path.read_bytes())["$defs"]
+    return json.loads(path.read_bytes())["$defs"] | gateway_api.DEFINITIONS
 
 
 @functools.cache

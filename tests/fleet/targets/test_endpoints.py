@@ -5,8 +5,14 @@ import asyncio
 import pytest
 
 from fleet import tokens
+from fleet.authority import Authority
+from fleet.blobs import Blobs
 from fleet.people import roles
 from fleet.people.roles import Grant
+from fleet.registry import Registry
+from fleet.targets.endpoints import Endpoints
+from fleet.targets.host_certificates import HostCertificates
+from fleet.targets.secrets import Sealer
 from modules import access_tokens
 from tests.parts.certificates import self_signed
 
@@ -253,3 +259,17 @@ async def test_what_is_wrong_with_a_target_is_shown_there(cloud):
         while not (await cloud.ask("GET", "/api/v1/targets")).json()[0]["trouble"]:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)
     assert "does not answer" in (await cloud.ask("GET", "/api/v1/targets")).json()[0]["trouble"]
+
+
+async def test_a_default_has_what_the_others_leave_over_whatever_it_was_given(cloud):
+    """The gateway is told the share that is shown, and not one that the default was once given."""
+    both = {"v1": {"module": cloud.refs[0], "weight": 90}, "v2": {"module": cloud.refs[1], "weight": 10}}
+    await create(cloud, versions=both, default="v1")
+    both["v2"]["weight"] = 50
+    assert (await cloud.ask("PATCH", f"{PATH}/digits", json={"versions": both})).status_code == 200
+    folder = cloud.folder
+    certificates = HostCertificates(Authority.load(folder.ca))
+    wished = Endpoints(Registry(Blobs(folder.blobs)), Sealer(folder), certificates)
+    with cloud.database.read() as connection:
+        wanted = wished.wanted(wished.row(connection, "digits"))
+    assert [one.weight for one in wanted.versions] == [50, 50]

@@ -276,3 +276,15 @@ def test_whatever_is_asked_for_somebody_answers(data):
     settle(host, groups)
     assert host.served() == {one.version: one.count for one in groups}
     assert len(host.seen.replicas) == sum(one.count for one in groups)
+
+
+def test_secrets_are_there_before_a_replica_and_brought_again_when_they_are_lost():
+    """Only of a group that has some; where they are, nothing is done."""
+    one, other = group("v1"), group("next")
+    steps = [type(step) for step in plan.lacking([one, other], FRONT, Seen(network=True, gateway=FRONT), {one.name})]
+    assert steps == [plan.Fill, plan.Keep, plan.MakeReplica, plan.Fill, plan.MakeReplica]
+    replica = SeenReplica(name="c1", group=one.name, number=0, running=True)
+    seen = Seen(network=True, gateway=FRONT, filled=frozenset({one.name}), replicas=(replica,))
+    assert list(plan.lacking([one], FRONT, seen, {one.name})) == [plan.Keep(one)]
+    kept = msgspec.structs.replace(seen, kept=frozenset({one.name}))
+    assert list(plan.lacking([one], FRONT, kept, {one.name})) == []

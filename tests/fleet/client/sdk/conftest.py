@@ -16,7 +16,8 @@ from fleet.client.sdk.package_making import NAME as PACKAGE
 from fleet.client.workspace import Workspace as Packed
 from tests.parts import docker as parts
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT
+from tests.parts.presence import engine_socket
+from tests.parts.programs import ROOT, until
 
 # Wheels are kept between runs.
 WHEELS = ROOT / ".cache/wheels"
@@ -87,6 +88,25 @@ def image(user):
             for tag in one.tags:
                 if tag.startswith((f"{TAG_PREFIX}my", f"{PACKAGE}:", "my-own-name:")):
                     engine.images.remove(tag, force=True)
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def target(server, user):
+    """This machine's engine, attached by an admin, with the scoring image in the user's workspace."""
+    with parts.engine():
+        engine = parts.client()
+        image = parts.gateway_image(engine)
+        packed = Packed(user.home / "workspace")
+        store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+        with server.client() as http:
+            attached = {"docker": f"unix://{engine_socket()}", "gateway_image": image}
+            answer = http.put("/api/v1/targets/here", json={"kind": "container", "attached": attached})
+            assert answer.status_code == 200, answer.text
+            yield engine
+            for one in http.get("/api/v1/endpoints").json():
+                http.delete(f"/api/v1/endpoints/{one['name']}")
+            until(lambda: not http.get("/api/v1/endpoints").json(), "endpoints are gone", within_s=60)
         engine.close()
 
 

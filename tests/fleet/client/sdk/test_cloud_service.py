@@ -5,7 +5,6 @@ from datetime import datetime
 
 import pytest
 
-from fleet.client.images import store
 from fleet.client.sdk import (
     AciWebservice,
     AksWebservice,
@@ -15,10 +14,7 @@ from fleet.client.sdk import (
     Webservice,
     WebserviceException,
 )
-from fleet.client.sdk.exceptions import ComputeTargetException
-from fleet.client.workspace import Workspace as Packed
-from tests.parts import docker as parts
-from tests.parts.presence import engine_socket
+from fleet.client.sdk.exceptions import ComputeTargetException, UserErrorException
 from tests.parts.programs import until
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(400)]
@@ -39,25 +35,6 @@ def init():
 def run(data):
     return {"words": words, "data": json.loads(data)["data"]}
 """
-
-
-@pytest.fixture(scope="module")
-def target(server, user):
-    """This machine's engine, attached by an admin, with the scoring image in the user's workspace."""
-    with parts.engine():
-        engine = parts.client()
-        image = parts.gateway_image(engine)
-        packed = Packed(user.home / "workspace")
-        store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
-        with server.client() as http:
-            attached = {"docker": f"unix://{engine_socket()}", "gateway_image": image}
-            answer = http.put("/api/v1/targets/here", json={"kind": "container", "attached": attached})
-            assert answer.status_code == 200, answer.text
-            yield engine
-            for one in http.get("/api/v1/endpoints").json():
-                http.delete(f"/api/v1/endpoints/{one['name']}")
-            until(lambda: not http.get("/api/v1/endpoints").json(), "endpoints are gone", within_s=60)
-        engine.close()
 
 
 @pytest.fixture
@@ -109,6 +86,18 @@ def test_a_container_instance(ws, target, words, config, capsys):
     assert found.run({"data": 2})["words"] == "two"
     found.update(description="changed", wait=True)
     assert (found.description, found.tags, found.auth_enabled) == ("changed", {"a": "b"}, True)
+    found.add_tags({"e": "f"})
+    found.remove_tags(["a"])
+    with pytest.raises(UserErrorException, match="a property never changes"):
+        found.add_properties({"c": "other"})
+    found.add_properties({"g": "h"})
+    assert (found.tags, found.properties) == ({"e": "f"}, {"c": "d", "g": "h"})
+    assert [one.name for one in Webservice.list(ws, tags=[["e", "f"]], model_name="Words")] == ["instance"]
+    assert Webservice.list(ws, model_id="Words:1") == Webservice.list(ws, properties=["none"]) == []
+    assert Webservice.deserialize(ws, found.serialize()).scoring_uri == found.scoring_uri
+    assert set(ws.compute_targets) == {"here"}
+    with pytest.raises(UserErrorException, match="not found by their image"):
+        Webservice.list(ws, image_name="x")
 
     with pytest.raises(WebserviceException, match="of this name already"):
         Model.deploy(ws, "instance", [words()], config, wanted)

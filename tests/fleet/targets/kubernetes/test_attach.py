@@ -171,3 +171,19 @@ async def test_what_a_place_does_not_have_is_refused(cloud, simulated, refused, 
     assert (await cloud.ask("POST", ENDPOINTS, json=wish(cloud, target=target))).status_code == 201
     answer = await cloud.ask("PATCH", f"{ENDPOINTS}/digits", json={"settings": settings})
     assert word in str(refused(answer, 422, "invalid"))
+
+
+async def test_a_gateway_is_not_left_behind_with_routes(cloud, simulated, refused):
+    """While endpoints live there, another kind of exposure would leave their routes at the Gateway: it is refused."""
+    granted = (*rights.manifest("models"), *rights.manifest_of_gateway("models"))
+    rules = [rule for one in granted if one["kind"] == "Role" for rule in one["rules"]]
+    kubeconfig = simulated.account("routes", rules, "models")
+    behind = {"expose": "Gateway", "gateway": "infra/public", "name": "{endpoint}.example", "kubeconfig": kubeconfig}
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(simulated, **behind))
+    assert answer.status_code == 200, answer.text
+    assert (await cloud.ask("POST", ENDPOINTS, json=wish(cloud))).status_code == 201
+    other = reached(simulated, expose="NodePort", name="node", kubeconfig=kubeconfig)
+    answer = await cloud.ask("PUT", f"{TARGETS}/cluster", json=other)
+    assert "left at the Gateway" in refused(answer, 409, "conflict")["detail"]
+    again = reached(simulated, **behind | {"gateway": "infra/other"})
+    assert (await cloud.ask("PUT", f"{TARGETS}/cluster", json=again)).status_code == 200

@@ -22,6 +22,8 @@ def test_what_is_written_down_is_what_is_needed():
     """deploy/kubernetes/rbac.yaml has these rules, in the namespace that it names, and no other."""
     written = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac.yaml").read_text()))
     assert written == rights.manifest("edgefleet-endpoints")
+    besides = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac-gateway.yaml").read_text()))
+    assert besides == rights.manifest_of_gateway("edgefleet-endpoints")
 
 
 def test_who_has_no_batch_jobs_gives_no_right_to_them(place):
