@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
+import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import docker
@@ -15,9 +15,10 @@ from fleet.refusals import TargetTrouble
 from fleet.targets import door, runtimes
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, specs
+from fleet.targets.container.endings import Endings
 from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.jobs import Jobs
-from fleet.targets.container.plan import Seen
+from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
 from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
 from fleet.targets.groups import Group
@@ -35,9 +36,9 @@ from modules.protocol.endpoint import (
 )
 from modules.protocol.routing import Bounds, Table
 
-# A stopped replica finishes what it has; the scoring server gives it 30 s.
+# What the answers that are owed have where something is not replaced but removed.
 _STOP_S: Final = 35
-_ENDING: Final = 8
+_SPARE_S: Final = 5
 _HASH: Final = 8
 
 
@@ -78,6 +79,7 @@ class ContainerHost:
         self._connecting = threading.Lock()
         # What each gateway's folder held at the last look; a wrong guess costs one more copy.
         self._files: dict[str, dict[str, str]] = {}
+        self._endings = Endings()
 
     @property
     def _api(self) -> docker.APIClient:
@@ -106,19 +108,24 @@ class ContainerHost:
             front = self._front(wanted)
             trouble = self._make(wanted, names, made, front)
             seen = observed.look(self._api, names)
-            if seen.gateway is None or not seen.gateway.running:
-                return observed.standing(wanted, groups, seen, Said(), trouble, url="")
-            said = self._arrange(wanted, names, groups, seen)
+            gateway = seen.gateway(front)
+            if gateway is None or not gateway.running:
+                return observed.standing(wanted, groups, front, seen, Said(), trouble, url="")
+            said = self._arrange(wanted, gateway.name, groups, seen)
             gone = list(rules.surplus(wanted.name, groups, seen, said))
-            # They end beside each other: each may take as long as an answer.
-            with ThreadPoolExecutor(_ENDING) as ending:
-                list(ending.map(self._end, [step.name for step in gone if isinstance(step, rules.Stop)]))
+            ends = [step.name for step in gone if isinstance(step, rules.Stop)] + plan.retired(front, seen, said)
+            # Each may take as long as an answer and a wait.
+            owed = math.ceil(wanted.settings.answer_s + wanted.settings.wait_s) + _SPARE_S
+            for name in ends:
+                self._endings.begin(self._api, name, owed)
             for step in gone:
                 if isinstance(step, rules.Empty):
                     self._empty(names, step.group)
             scheme = "https" if wanted.settings.certificate else "http"
-            url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
-            return observed.standing(wanted, groups, seen, said, trouble, url=url)
+            keeper = seen.keeper(front)
+            host = wanted.settings.host_name or self._attached.name
+            url = f"{scheme}://{host}:{keeper.port}" if keeper is not None and keeper.running else ""
+            return observed.standing(wanted, groups, front, seen, said, trouble, url=url)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
         with translated(self._attached.docker):
@@ -129,9 +136,10 @@ class ContainerHost:
         with translated(self._attached.docker):
             self._info()
             everything = observed.containers(self._api, names, all_parts=True)
-            # The gateway first: it lets requests finish, and takes no more.
-            for one in sorted(everything, key=lambda one: one["Labels"][f"{specs.LABEL}part"] != "gateway"):
-                self._end(one["Id"])
+            # The gateway first: it lets requests finish, and takes no more; the clients' connections are the keeper's.
+            order = {"gateway": 0, "keeper": 2}
+            for one in sorted(everything, key=lambda one: order.get(one["Labels"][f"{specs.LABEL}part"], 1)):
+                self._end(one["Id"], within_s=0 if one["Labels"][f"{specs.LABEL}part"] == "keeper" else _STOP_S)
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
@@ -182,14 +190,17 @@ class ContainerHost:
             found.append((group, one.module, runtime))
         return found
 
-    def _front(self, wanted: Wanted) -> plan.SeenGateway:
-        parts = (self._gateway_image(), self._attached.bind, bool(wanted.settings.certificate), specs.REVISION)
-        made = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
-        return plan.SeenGateway(made=made, running=True, port=wanted.settings.port or wanted.port)
+    def _front(self, wanted: Wanted) -> Front:
+        def made(*parts: object) -> str:
+            return hashlib.sha256(repr((*parts, specs.REVISION)).encode()).hexdigest()[:_HASH]
 
-    def _make(
-        self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: plan.SeenGateway
-    ) -> list[str]:
+        return Front(
+            keeper=made(self._attached.bind),
+            gateway=made(self._gateway_image(), bool(wanted.settings.certificate)),
+            port=wanted.settings.port or wanted.port,
+        )
+
+    def _make(self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: Front) -> list[str]:
         """Make what is lacking; what could not be made, in words. One part's trouble holds up no other."""
         trouble = []
         of = {group.name: (group, module, runtime) for group, module, runtime in made}
@@ -218,6 +229,8 @@ class ContainerHost:
                             self._replica(wanted, names, *of[group], number=number)
                         case plan.StartAgain(name=name):
                             self._api.start(name)
+                        case plan.MakeKeeper():
+                            self._keeper(names, front, seen)
                         case plan.MakeGateway():
                             self._gateway(wanted, names, front)
             except EdgefleetError as error:
@@ -250,35 +263,44 @@ class ContainerHost:
         created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
         self._api.start(created["Id"])
 
-    def _gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> None:
-        port = front.port or self._free_port(wanted, names, front)
-        created = self._made_gateway(wanted, names, front, port)
-        self._api.start(created)
+    def _keeper(self, names: Names, front: Front, seen: Seen) -> None:
+        for one in seen.keepers:
+            # One of the same port makes room; what holds another one goes on until the new one is there.
+            if one.port in {0, front.port}:
+                self._end(one.name)
+        port = front.port
+        if not port:
+            # A port that the host has free: the engine gives one, and would give another after each restart.
+            free = self._started(names.keeper(0), self._keeper_spec(names, front, 0))
+            ports = self._api.inspect_container(free)["NetworkSettings"]["Ports"]
+            port = int(ports[f"{specs.GATEWAY_PORT}/tcp"][0]["HostPort"])
+            self._end(free, within_s=0)
+        self._started(names.keeper(port), self._keeper_spec(names, front, port))
 
-    def _free_port(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> int:
-        """A port that the host has free: the engine gives one, and would give another after each restart."""
-        created = self._made_gateway(wanted, names, front, 0)
-        self._api.start(created)
-        ports = self._api.inspect_container(created)["NetworkSettings"]["Ports"]
-        return int(ports[f"{specs.GATEWAY_PORT}/tcp"][0]["HostPort"])
+    def _keeper_spec(self, names: Names, front: Front, port: int) -> dict[str, Any]:
+        image, bind = self._gateway_image(), self._attached.bind
+        return specs.keeper(names, image=image, made=front.keeper, bind=bind, port=port)
 
-    def _made_gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway, port: int) -> str:
-        self._end(names.gateway)
-        body = specs.gateway(
-            names, image=self._gateway_image(), made=front.made, bind=self._attached.bind, port=port,
-            tls=bool(wanted.settings.certificate),
-        )  # fmt: skip
-        created = self._api.create_container_from_config(body, name=names.gateway)
+    def _gateway(self, wanted: Wanted, names: Names, front: Front) -> None:
+        tls = bool(wanted.settings.certificate)
+        body = specs.gateway(names, image=self._gateway_image(), made=front.gateway, tls=tls)
         # It does not start without its keys.
-        self._api.put_archive(created["Id"], DOOR, content.packed(door.access(wanted), folder=""))
-        self._api.connect_container_to_network(created["Id"], names.whole)
+        self._started(names.gateway(front.gateway), body, content.packed(door.access(wanted), folder=""))
+
+    def _started(self, name: str, body: dict[str, Any], files: bytes = b"") -> str:
+        """A container of this name, made anew."""
+        self._end(name)
+        created = self._api.create_container_from_config(body, name=name)
+        if files:
+            self._api.put_archive(created["Id"], DOOR, files)
+        self._api.start(created["Id"])
         return str(created["Id"])
 
-    def _arrange(self, wanted: Wanted, names: Names, groups: list[Group], seen: Seen) -> Said:
+    def _arrange(self, wanted: Wanted, gateway: str, groups: list[Group], seen: Seen) -> Said:
         """Give the gateway what is new, and hear how it and the replicas stand."""
         samples = {group.name: self._samples(one.module) for group, one in zip(groups, wanted.versions, strict=True)}
         files = folder.files(wanted, groups, seen, samples)
-        said = self._ask(wanted.name, names, files)
+        said = self._ask(wanted.name, gateway, files)
         ready = sum(one.ready for one in said.replicas.values())
         bounds = Bounds(
             concurrent=wanted.settings.concurrent * max(1, ready),
@@ -291,14 +313,14 @@ class ContainerHost:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)
         table = Table(generation=newest + 1, slots={wanted.name: route})
-        return self._ask(wanted.name, names, files | {TABLE: msgspec.json.encode(table)})
+        return self._ask(wanted.name, gateway, files | {TABLE: msgspec.json.encode(table)})
 
-    def _ask(self, endpoint: Slug, names: Names, files: dict[str, bytes]) -> Said:
+    def _ask(self, endpoint: Slug, gateway: str, files: dict[str, bytes]) -> Said:
         known = self._files.get(endpoint, {})
         if new := {name: data for name, data in files.items() if known.get(name) != sha256(data)}:
-            self._api.put_archive(names.gateway, DOOR, content.packed(new, folder=NEXT))
+            self._api.put_archive(gateway, DOOR, content.packed(new, folder=NEXT))
         told = [f"--new={name}={sha256(data)}" for name, data in new.items()] + [f"--keep={name}" for name in files]
-        out, wrong = run(self._api, names.gateway, ["python", "-m", "agent.gateway.ask", DOOR, *told])
+        out, wrong = run(self._api, gateway, ["python", "-m", "agent.gateway.ask", DOOR, *told])
         if wrong:
             self._files.pop(endpoint, None)
             raise NotReady(f"its gateway cannot be asked: {wrong}", element=f"endpoint {endpoint}")
@@ -323,10 +345,10 @@ class ContainerHost:
             self._api.remove_volume(names.content(group))
         self._forget_images()
 
-    def _end(self, container: str) -> None:
+    def _end(self, container: str, *, within_s: int = _STOP_S) -> None:
         """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
         try:
-            self._api.stop(container, timeout=_STOP_S)
+            self._api.stop(container, timeout=within_s)
             self._api.remove_container(container, force=True, v=True)
         except docker.errors.NotFound:
             pass
