@@ -79,7 +79,7 @@ class Slow:
 
 @pytest.mark.parametrize("stays_s", [0, pytest.param(LONG_S, marks=pytest.mark.long)])
 def test_another_gateway_costs_no_request(system, engine, port, other_image, stays_s):
-    """Whoever asks meanwhile is answered, and who had begun at the old gateway has its answer, however long it takes."""
+    """Whoever asks meanwhile is answered, and who had begun at the old one has its answer, however long it takes."""
     with Traffic(port, f"/{NAME}/score", digits.QUESTIONS) as traffic:
         until(lambda: len(traffic.answers) > STEADY, "answers come", within_s=30)
         (old,) = parts(engine, "gateway")

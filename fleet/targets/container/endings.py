@@ -8,7 +8,16 @@ import docker
 import docker.errors
 import requests
 
+#: what the answers that are owed have where something is not replaced but removed
+STOP_S: Final = 35
 _AT_ONCE: Final = 64
+
+
+def end(api: docker.APIClient, container: str, *, within_s: int = STOP_S) -> None:
+    """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
+    with contextlib.suppress(docker.errors.NotFound):
+        api.stop(container, timeout=within_s)
+        api.remove_container(container, force=True, v=True)
 
 
 class Endings:
@@ -37,8 +46,7 @@ class Endings:
         try:
             # An engine that does not answer is said at the next look, which comes here again.
             with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError):
-                api.stop(container, timeout=within_s)
-                api.remove_container(container, force=True, v=True)
+                end(api, container, within_s=within_s)
         finally:
             with self._lock:
                 self._ending.discard(container)

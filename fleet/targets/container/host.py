@@ -15,7 +15,8 @@ from fleet.refusals import TargetTrouble
 from fleet.targets import door, runtimes
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, specs
-from fleet.targets.container.endings import Endings
+from fleet.targets.container import front as fronts
+from fleet.targets.container.endings import STOP_S, Endings, end
 from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
@@ -36,8 +37,6 @@ from modules.protocol.endpoint import (
 )
 from modules.protocol.routing import Bounds, Table
 
-# What the answers that are owed have where something is not replaced but removed.
-_STOP_S: Final = 35
 _SPARE_S: Final = 5
 _HASH: Final = 8
 
@@ -105,8 +104,9 @@ class ContainerHost:
         with translated(self._attached.docker):
             made = self._wished(wanted, self._platform(self._info()))
             groups = [group for group, _, _ in made]
-            front = self._front(wanted)
-            trouble = self._make(wanted, names, made, front)
+            image = self._gateway_image()
+            front = fronts.made(wanted, image=image, bind=self._attached.bind)
+            trouble = self._make(wanted, names, made, front, image)
             seen = observed.look(self._api, names)
             gateway = seen.gateway(front)
             if gateway is None or not gateway.running:
@@ -139,7 +139,7 @@ class ContainerHost:
             # The gateway first: it lets requests finish, and takes no more; the clients' connections are the keeper's.
             order = {"gateway": 0, "keeper": 2}
             for one in sorted(everything, key=lambda one: order.get(one["Labels"][f"{specs.LABEL}part"], 1)):
-                self._end(one["Id"], within_s=0 if one["Labels"][f"{specs.LABEL}part"] == "keeper" else _STOP_S)
+                end(self._api, one["Id"], within_s=0 if one["Labels"][f"{specs.LABEL}part"] == "keeper" else STOP_S)
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
@@ -190,17 +190,9 @@ class ContainerHost:
             found.append((group, one.module, runtime))
         return found
 
-    def _front(self, wanted: Wanted) -> Front:
-        def made(*parts: object) -> str:
-            return hashlib.sha256(repr((*parts, specs.REVISION)).encode()).hexdigest()[:_HASH]
-
-        return Front(
-            keeper=made(self._attached.bind),
-            gateway=made(self._gateway_image(), bool(wanted.settings.certificate)),
-            port=wanted.settings.port or wanted.port,
-        )
-
-    def _make(self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: Front) -> list[str]:
+    def _make(
+        self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: Front, image: str
+    ) -> list[str]:
         """Make what is lacking; what could not be made, in words. One part's trouble holds up no other."""
         trouble = []
         of = {group.name: (group, module, runtime) for group, module, runtime in made}
@@ -230,9 +222,9 @@ class ContainerHost:
                         case plan.StartAgain(name=name):
                             self._api.start(name)
                         case plan.MakeKeeper():
-                            self._keeper(names, front, seen)
+                            fronts.make_keeper(self._api, names, front, seen, image=image, bind=self._attached.bind)
                         case plan.MakeGateway():
-                            self._gateway(wanted, names, front)
+                            fronts.make_gateway(self._api, names, front, wanted, image=image)
             except EdgefleetError as error:
                 failed.add(group)
                 trouble.append(str(error))
@@ -241,7 +233,7 @@ class ContainerHost:
     def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
         assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
         image = content.load(self._api, runtime.image, self._blobs, tag=self._tag(runtime))
-        self._end(names.filling(group.name))
+        end(self._api, names.filling(group.name))
         body = specs.filler(names, group.name, image=image["Id"])
         self._api.create_container_from_config(body, name=names.filling(group.name))
         key = door.key(wanted, group.name)
@@ -262,39 +254,6 @@ class ContainerHost:
         )  # fmt: skip
         created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
         self._api.start(created["Id"])
-
-    def _keeper(self, names: Names, front: Front, seen: Seen) -> None:
-        for one in seen.keepers:
-            # One of the same port makes room; what holds another one goes on until the new one is there.
-            if one.port in {0, front.port}:
-                self._end(one.name)
-        port = front.port
-        if not port:
-            # A port that the host has free: the engine gives one, and would give another after each restart.
-            free = self._started(names.keeper(0), self._keeper_spec(names, front, 0))
-            ports = self._api.inspect_container(free)["NetworkSettings"]["Ports"]
-            port = int(ports[f"{specs.GATEWAY_PORT}/tcp"][0]["HostPort"])
-            self._end(free, within_s=0)
-        self._started(names.keeper(port), self._keeper_spec(names, front, port))
-
-    def _keeper_spec(self, names: Names, front: Front, port: int) -> dict[str, Any]:
-        image, bind = self._gateway_image(), self._attached.bind
-        return specs.keeper(names, image=image, made=front.keeper, bind=bind, port=port)
-
-    def _gateway(self, wanted: Wanted, names: Names, front: Front) -> None:
-        tls = bool(wanted.settings.certificate)
-        body = specs.gateway(names, image=self._gateway_image(), made=front.gateway, tls=tls)
-        # It does not start without its keys.
-        self._started(names.gateway(front.gateway), body, content.packed(door.access(wanted), folder=""))
-
-    def _started(self, name: str, body: dict[str, Any], files: bytes = b"") -> str:
-        """A container of this name, made anew."""
-        self._end(name)
-        created = self._api.create_container_from_config(body, name=name)
-        if files:
-            self._api.put_archive(created["Id"], DOOR, files)
-        self._api.start(created["Id"])
-        return str(created["Id"])
 
     def _arrange(self, wanted: Wanted, gateway: str, groups: list[Group], seen: Seen) -> Said:
         """Give the gateway what is new, and hear how it and the replicas stand."""
@@ -340,18 +299,10 @@ class ContainerHost:
     def _empty(self, names: Names, group: str) -> None:
         """Take a group's files away, the whole ones and those of which only some came."""
         for container in (names.content(group), names.filling(group)):
-            self._end(container)
+            end(self._api, container)
         with contextlib.suppress(docker.errors.NotFound):
             self._api.remove_volume(names.content(group))
         self._forget_images()
-
-    def _end(self, container: str, *, within_s: int = _STOP_S) -> None:
-        """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
-        try:
-            self._api.stop(container, timeout=within_s)
-            self._api.remove_container(container, force=True, v=True)
-        except docker.errors.NotFound:
-            pass
 
     def _forget_images(self) -> None:
         """Let go of the images that no container of this fleet's endpoints needs any more."""
