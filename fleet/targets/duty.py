@@ -23,7 +23,7 @@ from fleet.target_tables import endpoints, targets
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, Target
 from fleet.targets.endpoints import REMOVING, Endpoints
-from modules.errors import EdgefleetError
+from modules.errors import BadSettings, EdgefleetError
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Bringing:
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
             return target.bring(self._endpoints.wanted(row, revoked)), ""
-        except TargetTrouble as error:
+        except (TargetTrouble, BadSettings) as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
         except EdgefleetError as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), ""

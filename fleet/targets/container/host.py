@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import math
 import threading
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import docker
@@ -21,6 +22,7 @@ from fleet.targets.container.engine import connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
+from fleet.targets.container.tunnel import Tunnel
 from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
 from fleet.targets.groups import Group
 from modules import manifest as manifests
@@ -75,6 +77,7 @@ class ContainerHost:
     def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs) -> None:
         self._attached, self._fleet, self._blobs = attached, fleet, blobs
         self._client: docker.APIClient | None = None
+        self._tunnel: Tunnel | None = None
         self._connecting = threading.Lock()
         # What each gateway's folder held at the last look; a wrong guess costs one more copy.
         self._files: dict[str, dict[str, str]] = {}
@@ -85,11 +88,16 @@ class ContainerHost:
         with self._connecting:
             if self._client is None:
                 at = self._attached
-                self._client = connect(at.docker, ca=at.ca, certificate=at.certificate, key=at.key)
+                if self._tunnel is None and at.docker.startswith("ssh://"):
+                    self._tunnel = Tunnel(at.docker)
+                self._client = connect(at.docker, ca=at.ca, certificate=at.certificate, key=at.key, tunnel=self._tunnel)
             return self._client
 
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._attached.docker, self._tunnel.said if self._tunnel else str)
+
     def check(self) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             info = self._api.info()
             image = self._gateway_image()
         return {
@@ -101,7 +109,7 @@ class ContainerHost:
 
     def bring(self, wanted: Wanted) -> Standing:
         names = Names(self._fleet, wanted.name)
-        with translated(self._attached.docker):
+        with self._translated():
             made = self._wished(wanted, self._platform(self._info()))
             groups = [group for group, _, _ in made]
             image = self._gateway_image()
@@ -128,12 +136,12 @@ class ContainerHost:
             return observed.standing(wanted, groups, front, seen, said, trouble, url=url)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             return observed.logs(self._api, Names(self._fleet, endpoint), lines=lines)
 
     def remove(self, endpoint: Slug) -> bool:
         names = Names(self._fleet, endpoint)
-        with translated(self._attached.docker):
+        with self._translated():
             self._info()
             everything = observed.containers(self._api, names, all_parts=True)
             # The gateway first: it lets requests finish, and takes no more; the clients' connections are the keeper's.
@@ -149,16 +157,16 @@ class ContainerHost:
         return True
 
     def bring_job(self, job: Job) -> JobStanding:
-        with translated(self._attached.docker):
+        with self._translated():
             platform = self._platform(self._info())
             return self._jobs.bring(job, runtimes.chosen(job.module, platform), self._tag)
 
     def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             return self._jobs.logs(name, lines=lines)
 
     def end_job(self, name: Slug) -> bool:
-        with translated(self._attached.docker):
+        with self._translated():
             self._info()
             self._jobs.end(name)
             self._forget_images()
@@ -171,6 +179,8 @@ class ContainerHost:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def _wished(self, wanted: Wanted, platform: str) -> list[tuple[Group, Module, Runtime]]:
         found = []
@@ -203,7 +213,7 @@ class ContainerHost:
             if group in failed:
                 continue
             try:
-                with translated(self._attached.docker):
+                with self._translated():
                     match step:
                         case plan.MakeNetwork():
                             self._api.create_network(
