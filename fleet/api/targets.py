@@ -8,7 +8,8 @@ from pydantic import Field
 
 from fleet.api.bodies import Body
 from fleet.api.paths import TargetPath
-from fleet.auth import By, need
+from fleet.auth import Asker, By, need
+from fleet.refusals import TargetTrouble
 from fleet.services import Use
 from fleet.targets import attached
 from fleet.targets.kinds import read
@@ -30,6 +31,8 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
     trial = use.targets.made(body.kind, found)
     try:
         said = trial.check()
+    except TargetTrouble as error:
+        raise error.whole from error
     finally:
         trial.close()
     found = msgspec.structs.replace(found, engine=said["id"])
@@ -39,17 +42,22 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
 
 
 @router.get("", dependencies=[Depends(need("target:read"))])
-def list_targets(use: Use) -> list[dict[str, Any]]:
+def list_targets(use: Use, who: Asker) -> list[dict[str, Any]]:
+    """How they are reached, and what is wrong in detail, is shown to whoever may attach them."""
+    whole = "target:write" in who.permissions
     with use.database.read() as connection:
-        return attached.every(connection)
+        return attached.every(connection, whole=whole)
 
 
-@router.post("/{target}/check", dependencies=[Depends(need("target:read"))])
+@router.post("/{target}/check", dependencies=[Depends(need("target:write"))])
 def check_target(target: TargetPath, use: Use) -> dict[str, str]:
     """Whether it answers now, and what it is."""
     with use.database.read() as connection:
         line = use.targets.of(connection, target)
-    return line.ask(lambda it: it.check())
+    try:
+        return line.ask(lambda it: it.check())
+    except TargetTrouble as error:
+        raise error.whole from error
 
 
 @router.delete("/{target}", dependencies=[Depends(need("target:write"))])

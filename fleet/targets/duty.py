@@ -18,7 +18,7 @@ from fleet import events, revocation
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
-from fleet.refusals import TargetTrouble
+from fleet.refusals import ATTACHED_WRONGLY, TargetTrouble, told
 from fleet.target_tables import endpoints, targets
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, Target
@@ -96,8 +96,10 @@ class Bringing:
                     return None, ""
                 return Standing(state="updating", why="what is left of it is being removed"), ""
             return target.bring(self._endpoints.wanted(row, revoked)), ""
-        except (TargetTrouble, BadSettings) as error:
-            return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
+        except TargetTrouble as error:
+            return msgspec.structs.replace(before, state="failed", why=told(error)), str(error)
+        except BadSettings as error:
+            return msgspec.structs.replace(before, state="failed", why=ATTACHED_WRONGLY), str(error)
         except EdgefleetError as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), ""
 

@@ -121,11 +121,14 @@ def list_targets(*, as_json: Json = False) -> None:
     """List the targets."""
     with Fleet(config.load()) as fleet:
         found = fleet.targets()
-    rows = [(one["name"], one["kind"], one["at"], one["endpoints"], one["trouble"]) for one in found]
+    shown = ("name", "kind", "region", "state", "endpoints", "at", "trouble")
+    rows = [tuple(one.get(column, "") for column in shown) for one in found]
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(
-            ("TARGET", "KIND", "REACHED AT", "ENDPOINTS", "TROUBLE"), rows, empty="No targets: edgefleet targets attach"
+            ("TARGET", "KIND", "REGION", "STATE", "ENDPOINTS", "REACHED AT", "TROUBLE"),
+            rows,
+            empty="No targets: edgefleet targets attach",
         ),
     )
 

@@ -25,6 +25,8 @@ _FORMS: Final = re.compile(
     r"|ssh://([^\s/@:-][^\s/@:]{0,99}@)?(\[[0-9a-fA-F:.]{2,45}\]|[^\s/@:\[\]-][^\s/@:\[\]]{0,249})(:[0-9]{1,5})?"
 )
 _UNIX: Final = "unix://"
+#: what errors are about, for its address is not for everybody
+HOST: Final = "container host"
 _WITHIN_S: Final = 60
 _RUNS_S: Final = 180.0
 _SAID: Final = 8 << 20
@@ -76,11 +78,11 @@ def connect(
 
 
 @contextmanager
-def translated(element: str, said: Callable[[], str] = str) -> Iterator[None]:
+def translated(address: str, said: Callable[[], str] = str) -> Iterator[None]:
     """What goes wrong inside is the target's trouble, with its own words.
 
     Args:
-        element: what it is about.
+        address: the engine's, which only who may administer targets is told.
         said: what the way to the engine complained of, where it did.
 
     Raises:
@@ -91,7 +93,7 @@ def translated(element: str, said: Callable[[], str] = str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         words = str(error.explanation or error)[:_WORDS]
-        raise TargetTrouble(f"the engine refuses: {words}", element=element, remedy="see the engine's log") from error
+        raise TargetTrouble(f"the engine refuses: {words}", element=HOST, remedy="see the engine's log") from error
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise NoSpace(
@@ -100,9 +102,10 @@ def translated(element: str, said: Callable[[], str] = str) -> Iterator[None]:
                 remedy="make room there",
             ) from error
         raise TargetTrouble(
-            f"the engine does not answer: {said() or str(error)[:_WORDS]}",
-            element=element,
+            "the engine does not answer",
+            element=HOST,
             remedy="see whether it runs, and who may reach it",
+            hidden=f"{address}: {said() or str(error)[:_WORDS]}",
         ) from error
 
 

@@ -12,13 +12,13 @@ import docker.errors
 import msgspec
 
 from fleet.blobs import Blobs
-from fleet.refusals import TargetTrouble
+from fleet.refusals import TargetTrouble, told
 from fleet.targets import door, runtimes
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, specs
 from fleet.targets.container import front as fronts
 from fleet.targets.container.endings import STOP_S, Endings, end
-from fleet.targets.container.engine import connect, run, translated
+from fleet.targets.container.engine import HOST, connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
@@ -237,7 +237,7 @@ class ContainerHost:
                             fronts.make_gateway(self._api, names, front, wanted, image=image)
             except EdgefleetError as error:
                 failed.add(group)
-                trouble.append(str(error))
+                trouble.append(told(error))
         return trouble
 
     def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
@@ -344,7 +344,7 @@ class ContainerHost:
         except docker.errors.ImageNotFound as error:
             raise TargetTrouble(
                 f"the gateway's image {name} is not on this host",
-                element=self._attached.docker,
+                element=HOST,
                 remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
             ) from error
 
@@ -358,7 +358,7 @@ class ContainerHost:
         if self._attached.engine and found.get("ID") != self._attached.engine:
             raise TargetTrouble(
                 "another engine answers there than the one that was attached",
-                element=self._attached.docker,
+                element=HOST,
                 remedy="attach it under another name, or bring the old one back",
             )
         return found

@@ -248,9 +248,10 @@ class Api:
             raise
         except _failures() as error:
             raise Unanswered(
-                f"the cluster does not answer: {printable(str(error), _WORDS)}",
+                "the cluster does not answer",
                 element=self._where,
                 remedy="see whether its API server runs, and what the kubeconfig says",
+                hidden=printable(str(error), _WORDS),
             ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleet.refusals import TargetTrouble
+from fleet.refusals import TargetTrouble, told
 from fleet.targets import door
 from fleet.targets import groups as rules
 from fleet.targets.contract import Standing, Wanted
@@ -240,4 +240,4 @@ def _noting(trouble: list[str]) -> Iterator[None]:
     except Unanswered:
         raise
     except EdgefleetError as error:
-        trouble.append(str(error))
+        trouble.append(told(error))
