@@ -12,6 +12,9 @@ targets = Table(
     Column("kind", String(16), nullable=False),  # "container" or "kubernetes"
     Column("attached", Text, nullable=False),  # how it is reached, in JSON
     Column("trouble", Text, nullable=False, server_default=""),  # why it cannot be reached; empty: nothing is known
+    Column("quota", Text, nullable=False, server_default="{}"),  # what each team may have there, in JSON
+    # what was found there that no row speaks of, and since when, in JSON
+    Column("strays", Text, nullable=False, server_default="{}"),
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
 )

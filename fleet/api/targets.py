@@ -1,4 +1,4 @@
-"""Where endpoints in the cloud can live: attach, look, let go."""
+"""Where endpoints in the cloud can live: attach, bound, look, let go."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fleet.api.paths import TargetPath
 from fleet.auth import Asker, By, need
 from fleet.refusals import TargetTrouble
 from fleet.services import Use
-from fleet.targets import attached
+from fleet.targets import attached, quotas
 from fleet.targets.kinds import read
 
 router = APIRouter(prefix="/api/v1/targets")
@@ -47,6 +47,22 @@ def list_targets(use: Use, who: Asker) -> list[dict[str, Any]]:
     whole = "target:write" in who.permissions
     with use.database.read() as connection:
         return attached.every(connection, whole=whole)
+
+
+class NewQuota(Body):
+    """What each team may have there; 0: as much as it likes."""
+
+    cpu: float = Field(0.0, ge=0, le=1 << 20)
+    memory_mb: int = Field(0, ge=0, le=1 << 40)
+    replicas: int = Field(0, ge=0, le=1 << 20)
+
+
+@router.put("/{target}/quota", dependencies=[Depends(need("target:write"))])
+def bound_target(target: TargetPath, body: NewQuota, use: Use, by: By) -> dict[str, Any]:
+    """Bound what each team may have on a target; what is there already stays."""
+    with use.database.write() as connection:
+        quotas.put(connection, use.clock(), target, quotas.read(body.model_dump()), by=by)
+    return {"name": target, "quota": body.model_dump()}
 
 
 @router.post("/{target}/check", dependencies=[Depends(need("target:write"))])

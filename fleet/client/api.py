@@ -231,6 +231,10 @@ class Fleet(Exchange):
         body = {"kind": kind, "attached": attached}
         return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=body), dict[str, Any])
 
+    def bound_target(self, name: str, quota: dict[str, Any]) -> dict[str, Any]:
+        """What each team may have there; what is not said is not bounded."""
+        return self._decode(self._call("PUT", f"{_V1}/targets/{name}/quota", json=quota), dict[str, Any])
+
     def targets(self) -> list[dict[str, Any]]:
         return self._decode(self._call("GET", f"{_V1}/targets"), list[dict[str, Any]])
 

@@ -222,6 +222,7 @@ def view(one: Any, count: int, *, whole: bool) -> dict[str, Any]:
         "region": decoded(one).region,
         "state": "failed" if one.trouble else "ready",
         "endpoints": count,
+        "quota": msgspec.json.decode(one.quota),
         "created": one.created,
     }
     if not whole:
