@@ -92,6 +92,7 @@ from fleet.targets.jobs import BatchJobs
 from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
 from fleet.targets.standing_in import Tokens
+from fleet.targets.sweeping import Sweeping
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -318,6 +319,7 @@ def _build(
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
         bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, attached=targets, mishaps=mishaps),
+        sweeping=Sweeping(database=database, clock=clock, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )

@@ -57,6 +57,7 @@ from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
 from fleet.targets.duty import Bringing
 from fleet.targets.job_duty import BringingJobs
+from fleet.targets.sweeping import Sweeping
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.topics import Parsed, Topics
@@ -104,6 +105,7 @@ class Background:
         upkeep: Upkeep,
         bringing: Bringing,
         bringing_jobs: BringingJobs,
+        sweeping: Sweeping,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -113,7 +115,7 @@ class Background:
         self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
-        self._lead, self._bringing, self._bringing_jobs = lead, bringing, bringing_jobs
+        self._lead, self._bringing, self._bringing_jobs, self._sweeping = lead, bringing, bringing_jobs, sweeping
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -214,6 +216,7 @@ class Background:
             group.create_task(self._partings.run(), name="partings")
             group.create_task(self._bringing.run(self._lasting), name="endpoints")
             group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")
+            group.create_task(self._sweeping.run(self._lasting), name="strays")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
 

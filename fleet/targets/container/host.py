@@ -23,8 +23,9 @@ from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
 from fleet.targets.container.tunnel import Tunnel
-from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
+from fleet.targets.contract import Found, Job, JobStanding, Module, Standing, Wanted
 from fleet.targets.groups import Group
+from fleet.targets.present import named_by
 from modules import manifest as manifests
 from modules.bounds import Region
 from modules.digests import sha256
@@ -175,6 +176,11 @@ class ContainerHost:
     @property
     def _jobs(self) -> Jobs:
         return Jobs(self._api, self._fleet, self._blobs, tuple(filter(None, self._attached.batch_places.split(","))))
+
+    def present(self) -> frozenset[Found]:
+        with self._translated():
+            self._info()
+            return named_by(observed.labels_of_fleet(self._api, self._fleet))
 
     def close(self) -> None:
         if self._client is not None:

@@ -32,6 +32,17 @@ def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any
     return _listed(api, {f"{LABEL}fleet": fleet})
 
 
+def labels_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, str]]:
+    """The labels of all that is a fleet's on a host, containers, volumes and networks."""
+    mark = {"label": _filter({f"{LABEL}fleet": fleet})}
+    found = [
+        *containers_of_fleet(api, fleet),
+        *(api.volumes(filters=mark)["Volumes"] or ()),
+        *api.networks(filters=mark),
+    ]
+    return [one.get("Labels") or {} for one in found]
+
+
 def volumes(api: docker.APIClient, names: Names) -> list[str]:
     return [one["Name"] for one in _volumes(api, names)]
 

@@ -12,14 +12,16 @@ import msgspec
 from fleet.refusals import TargetTrouble, told
 from fleet.targets import door
 from fleet.targets import groups as rules
-from fleet.targets.contract import Standing, Wanted
+from fleet.targets.container.specs import LABEL
+from fleet.targets.contract import Found, Standing, Wanted
 from fleet.targets.kubernetes import content, front, observed, pods, replicas, rights
-from fleet.targets.kubernetes.api import Api, Unanswered
+from fleet.targets.kubernetes.api import OURS, Api, Unanswered
 from fleet.targets.kubernetes.attached import SYSTEM, Attached
 from fleet.targets.kubernetes.content import Contents
-from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
+from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, labels, part_of, shown
 from fleet.targets.kubernetes.observed import Look
 from fleet.targets.kubernetes.replicas import Made
+from fleet.targets.present import named_by
 from modules.errors import BadSettings, EdgefleetError
 from modules.names import Slug
 from modules.protocol.content import Content
@@ -95,6 +97,11 @@ class Namespace:
                 self._api.delete(one, kind)
         # Pods end with the answers that they owe; until then something of it is there.
         return not found.pods and not any(found.by_kind.values())
+
+    def present(self) -> frozenset[Found]:
+        self._same()
+        mark = f"{LABEL}fleet={self._fleet}"
+        return named_by(labels(one) for kind in (*OURS, "Pod") for one in self._api.listed(kind, labels=mark))
 
     def close(self) -> None:
         with self._connecting, contextlib.suppress(OSError):
