@@ -55,9 +55,10 @@ def module(tmp_path):
             entries.append(manifest.File(blob.sha256, blob.length, blob.blocks, path=name))
             (tmp_path / "files").mkdir(exist_ok=True)
             (tmp_path / "files" / name).write_bytes(data)
+        proof = manifest.Proof(prove="samples" if asked else "ready-only", limits=manifest.Limits(**limits))
         document = manifest.Manifest(
             team="acme", name="relu", version="3", serve=manifest.OnnxGraph(file="model.onnx"), files=tuple(entries),
-            runtimes=(manifest.Runtime(),), proof=manifest.Proof(prove="samples" if asked else "ready-only", limits=manifest.Limits(**limits)),
+            runtimes=(manifest.Runtime(),), proof=proof,
         )  # fmt: skip
         (tmp_path / "manifest.json").write_bytes(manifest.encode(document))
         return tmp_path
