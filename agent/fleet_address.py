@@ -4,8 +4,8 @@ import http.client
 import ssl
 from typing import Final
 
+from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings, Invalid, LinkLost
-from modules.https_proxy import connection, parsed
 from modules.protocol.enrollment import LIMIT, SYSTEM, JoinBundle
 
 _TIMEOUT_S: Final = 30.0

@@ -25,8 +25,8 @@ from agent.broker_tls import mutual
 from agent.clock import Clock, backoff
 from modules.bucket import Bucket
 from modules.digests import BLOCK, Blob, block_matches, sha256
+from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings
-from modules.https_proxy import connection, parsed
 from modules.names import Digest
 
 _log = logging.getLogger(__name__)

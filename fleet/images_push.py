@@ -22,8 +22,8 @@ import msgspec
 
 from modules.canonical import UNREADABLE
 from modules.digests import Blob
+from modules.endpoint.https_proxy import connection
 from modules.errors import BadSettings, LinkLost, NeedsOperator
-from modules.https_proxy import connection
 from modules.manifest import Image
 from modules.oci import MANIFEST_TYPE, checked_blob, read_blob
 

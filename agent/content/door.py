@@ -19,8 +19,8 @@ import msgspec
 from agent.clock import backoff
 from modules.canonical import UNREADABLE
 from modules.digests import HASH, Blob, block_matches, sha256
+from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings, Invalid, LinkLost, NeedsOperator, Untrusted
-from modules.https_proxy import connection, parsed
 from modules.names import Digest
 from modules.protocol.content import Content
 
