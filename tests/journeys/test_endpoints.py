@@ -125,6 +125,15 @@ def test_replicas_are_confined(engine, endpoint):
     assert not any(replica.attrs["NetworkSettings"]["Ports"].values())
 
 
+def test_the_gateway_has_no_network_but_its_replicas(engine, endpoint):
+    """What reads clients' requests has no way out and publishes nothing; who holds the port alone has."""
+    labels = [f"edgefleet.cloud.endpoint={NAME}", "edgefleet.cloud.part=gateway"]
+    (gateway,) = engine.containers.list(filters={"label": labels})
+    (network,) = gateway.attrs["NetworkSettings"]["Networks"]
+    assert engine.networks.get(network).attrs["Internal"]
+    assert not any(gateway.attrs["NetworkSettings"]["Ports"].values())
+
+
 def test_a_replica_reaches_nobody_on_the_host(engine, endpoint):
     """Something that listens at every address of the host does not answer in there."""
     (replica,) = engine.containers.list(filters={"label": REPLICAS})
