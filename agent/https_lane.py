@@ -23,9 +23,9 @@ from typing import BinaryIO, Final, TypeVar
 
 from agent.broker_tls import mutual
 from agent.clock import Clock, backoff
-from agent.fleet_address import connection, parsed
 from modules.bucket import Bucket
 from modules.digests import BLOCK, Blob, block_matches, sha256
+from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings
 from modules.names import Digest
 

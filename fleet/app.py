@@ -96,6 +96,7 @@ from fleet.targets.job_duty import BringingJobs
 from fleet.targets.jobs import BatchJobs
 from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
+from fleet.targets.sweeping import Sweeping
 from fleet.upkeep import Upkeep
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
@@ -323,6 +324,7 @@ def _build(
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
         bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, targets=targets, mishaps=mishaps),
         meeting=Meeting(database=database, clock=clock, mishaps=mishaps),
+        sweeping=Sweeping(database=database, clock=clock, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
         tick_s=settings.tick_s,
     )

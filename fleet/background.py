@@ -59,6 +59,7 @@ from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
 from fleet.targets.duty import Bringing
 from fleet.targets.job_duty import BringingJobs
+from fleet.targets.sweeping import Sweeping
 from fleet.upkeep import Upkeep
 from modules.errors import EdgefleetError, LinkLost
 from modules.protocol.topics import Parsed, Topics
@@ -107,6 +108,7 @@ class Background:
         bringing: Bringing,
         bringing_jobs: BringingJobs,
         meeting: Meeting,
+        sweeping: Sweeping,
         lead: Lead,
         tick_s: float,
     ) -> None:
@@ -116,7 +118,8 @@ class Background:
         self._claims = claims
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
-        self._lead, self._bringing, self._bringing_jobs, self._meeting = lead, bringing, bringing_jobs, meeting
+        self._lead, self._bringing, self._bringing_jobs = lead, bringing, bringing_jobs
+        self._meeting, self._sweeping = meeting, sweeping
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -219,6 +222,7 @@ class Background:
             meeting = self._meeting.run(self._lasting, changed=self._bringing.look, renewed=self._look.set)
             group.create_task(meeting, name="fallbacks")
             group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")
+            group.create_task(self._sweeping.run(self._lasting), name="strays")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")
 

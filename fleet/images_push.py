@@ -2,7 +2,8 @@
 
 What a cluster pulls is the signed manifest by its digest, so the registry is a store and nothing is trusted to it. What
 is there already is not sent again; an upload that breaks off goes on where the registry has got to. Credentials go to
-the registry, and to the token service that it names over TLS; to no other host, wherever an answer points.
+the registry, and to the token service that it names over TLS; to no other host, wherever an answer points. A proxy of
+the environment (``https_proxy``, ``no_proxy``) is followed, which sees host names and no more.
 """
 
 import base64
@@ -21,6 +22,7 @@ import msgspec
 
 from modules.canonical import UNREADABLE
 from modules.digests import Blob
+from modules.endpoint.https_proxy import connection
 from modules.errors import BadSettings, LinkLost, NeedsOperator
 from modules.manifest import Image
 from modules.oci import MANIFEST_TYPE, checked_blob, read_blob
@@ -187,9 +189,12 @@ class _Session:
         return answer
 
     def _exchange(self, at: SplitResult, method: str, body: Any, fields: dict[str, str]) -> _Answer:
-        kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
-        more: dict[str, Any] = {"context": self._context} if at.scheme == "https" else {}
-        one = kind(at.hostname or "", at.port, timeout=_TIMEOUT_S, **more)
+        one: http.client.HTTPConnection
+        if at.scheme == "https":
+            one = connection(at, self._context, timeout_s=_TIMEOUT_S)
+        else:
+            # Without TLS it is a registry nearby, and a proxy would read the password.
+            one = http.client.HTTPConnection(at.hostname or "", at.port, timeout=_TIMEOUT_S)
         try:
             one.request(method, f"{at.path}{'?' if at.query else ''}{at.query}", body, fields, encode_chunked=False)
             answer = one.getresponse()

@@ -22,7 +22,12 @@
     └── TargetTrouble a container host or cluster does not answer, or refuses what an endpoint needs
 """
 
-from modules.errors import Refused, Transient
+from typing import Final
+
+from modules.errors import EdgefleetError, Refused, Transient
+
+#: what others are told where a target cannot be used as it was attached
+ATTACHED_WRONGLY: Final = "its target cannot be used as it was attached; who may administer targets sees why there"
 
 
 class Missing(Refused):
@@ -84,4 +89,24 @@ class Busy(Transient):
 
 
 class TargetTrouble(Transient):
+    """``hidden`` are words that may name addresses: ``str`` has them, for whoever may administer targets."""
+
     code = "target-trouble"
+
+    def __init__(self, message: str, *, element: str = "", remedy: str = "", hidden: str = "") -> None:
+        super().__init__(message, element=element, remedy=remedy)
+        self.hidden = hidden
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.hidden}" if self.hidden else super().__str__()
+
+    @property
+    def whole(self) -> "TargetTrouble":
+        """The same with those words in its message."""
+        message = f"{self.message}: {self.hidden}" if self.hidden else self.message
+        return TargetTrouble(message, element=self.element, remedy=self.remedy)
+
+
+def told(error: EdgefleetError) -> str:
+    """An error as everybody may read it who may see what lives on a target."""
+    return EdgefleetError.__str__(error)

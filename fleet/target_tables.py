@@ -13,6 +13,9 @@ targets = Table(
     Column("attached", Text, nullable=False),  # how it is reached, in JSON
     Column("trouble", Text, nullable=False, server_default=""),  # why it cannot be reached; empty: nothing is known
     Column("price_per_hour", Float, nullable=False, server_default="0"),  # of a replica, as the operator says; 0: none
+    Column("quota", Text, nullable=False, server_default="{}"),  # what each team may have there, in JSON
+    # what was found there that no row speaks of, and since when, in JSON
+    Column("strays", Text, nullable=False, server_default="{}"),
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
 )

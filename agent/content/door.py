@@ -17,9 +17,9 @@ from typing import BinaryIO, Final, Self, TypeVar
 import msgspec
 
 from agent.clock import backoff
-from agent.fleet_address import connection, parsed
 from modules.canonical import UNREADABLE
 from modules.digests import HASH, Blob, block_matches, sha256
+from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings, Invalid, LinkLost, NeedsOperator, Untrusted
 from modules.names import Digest
 from modules.protocol.content import Content

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agent import settings as agent_settings
+from agent.gateway.keeper import Held
 from agent.gateway.listening import own_socket, passed_socket
 from agent.gateway.server import run
 from agent.gateway.settings import Settings
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         "--listen",
         metavar="HOST:PORT",
         help="used where systemd passes no socket (default: gateway_address of the agent's settings, 127.0.0.1:8700)",
+    )
+    parser.add_argument(
+        "--held-port",
+        type=Path,
+        metavar="FILE",
+        help="serve as well at the port that python -m agent.gateway.keeper holds and gives here",
     )
     parser.add_argument(
         "--allow-host",
@@ -105,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(arguments, known)
         listener = passed_socket(os.environ) or own_socket(arguments.listen or known.gateway_address)
         with listener:
-            asyncio.run(run(settings, listener, ready_file=arguments.ready_file))
+            held = None if arguments.held_port is None else Held(arguments.held_port)
+            asyncio.run(run(settings, listener, ready_file=arguments.ready_file, held=held))
     except EdgefleetError as error:
         print(f"edgefleet-gateway: {printable(str(error))}", file=sys.stderr)
         return os.EX_CONFIG

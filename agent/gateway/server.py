@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from agent.gateway.keeper import Held
 from agent.gateway.listening import bound_address, notify, write_ready_file
 from agent.gateway.proxy import Gateway
 from agent.gateway.settings import Settings
@@ -30,18 +32,33 @@ _quiet = logging.getLogger(f"{__name__}.clients")
 _quiet.setLevel(logging.CRITICAL)
 
 
-async def run(settings: Settings, listener: socket.socket, *, ready_file: Path | None = None) -> None:
+async def run(
+    settings: Settings, listener: socket.socket, *, ready_file: Path | None = None, held: Held | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what has begun and return."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, listener, stop, ready_file=ready_file)
+    await serve(settings, listener, stop, ready_file=ready_file, held=held)
 
 
 async def serve(
-    settings: Settings, listener: socket.socket, stop: asyncio.Event, *, ready_file: Path | None = None
+    settings: Settings,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    ready_file: Path | None = None,
+    held: Held | None = None,
 ) -> None:
-    """Serve until ``stop`` is set, then finish what has begun and return."""
+    """Serve until ``stop`` is set, then finish what has begun and return.
+
+    Args:
+        settings: the gateway's bounds.
+        listener: its own address.
+        stop: set when it is to end.
+        ready_file: gets the address once it serves.
+        held: a port that somebody holds for it, where it serves as well.
+    """
     gateway = Gateway(settings)
     certificate = _certificate(settings)
     if certificate is not None:
@@ -55,18 +72,28 @@ async def serve(
         keepalive_timeout=_KEPT_S,
     )
     address = bound_address(listener)
-    accepting = await asyncio.get_running_loop().create_server(
-        protocol, sock=listener, backlog=_BACKLOG, ssl=certificate.context if certificate else None
-    )
+
+    async def accept(at: socket.socket) -> asyncio.Server:
+        secure = certificate.context if certificate else None
+        return await asyncio.get_running_loop().create_server(protocol, sock=at, backlog=_BACKLOG, ssl=secure)
+
+    port = None if held is None else _Port(held, accept)
+    if port is not None:
+        await port.open()
+    accepting = await accept(listener)
     watching = asyncio.create_task(_watch(gateway, certificate), name="watch-files")
     waiting = asyncio.create_task(_end_waiting(protocol, gateway, settings), name="watch-connections")
+    following = None if port is None else asyncio.create_task(port.follow(), name="watch-port")
     if ready_file is not None:
         write_ready_file(ready_file, address)
     notify("READY=1", os.environ)
     logger.info("listening on %s", address)
     await stop.wait()
+    logger.info("told to stop: what has begun is finished, and no more is taken")
     notify("STOPPING=1", os.environ)
-    await _stop_accepting(accepting, listener)
+    if following is not None:
+        following.cancel()
+    await asyncio.gather(_stop_accepting(accepting, listener), *(() if port is None else (port.close(),)))
     gateway.draining = True
     await asyncio.sleep(settings.grace_s)
     # First the requests, then the connections: aiohttp's shutdown would drop what still comes of a request body.
@@ -81,8 +108,32 @@ async def serve(
     logger.info("stopped")
 
 
+class _Port:
+    """A port that a keeper holds; with another keeper it is another socket."""
+
+    def __init__(self, held: Held, accept: Callable[[socket.socket], Awaitable[asyncio.Server]]) -> None:
+        self._held, self._accept = held, accept
+        self._accepting: tuple[asyncio.Server, socket.socket] | None = None
+
+    async def open(self) -> None:
+        listener = await self._held.take()
+        self._accepting = await self._accept(listener), listener
+
+    async def follow(self) -> None:
+        while True:
+            await self._held.lost()
+            logger.warning("the keeper of the port is gone; its successor is waited for")
+            await self.close()
+            await self.open()
+
+    async def close(self) -> None:
+        if self._accepting is not None:
+            accepting, self._accepting = self._accepting, None
+            await _stop_accepting(*accepting)
+
+
 async def _stop_accepting(accepting: asyncio.Server, listener: socket.socket) -> None:
-    """From here on, where systemd holds the socket, whoever connects is served by the next gateway.
+    """From here on, where systemd or a keeper holds the socket, whoever connects is served by the next gateway.
 
     asyncio's server, once closed, drops what it accepted in this very turn of its loop, so it gets a turn in between.
     """

@@ -1,5 +1,6 @@
 # The image of the fleet server: Python, edgefleet[fleet,kubernetes,postgres], and the templates of the broker's configuration.
-# `edgefleet images build --server` prepares the context, a folder of wheels, so the build needs no network and no index.
+# `edgefleet images build --server` prepares the context, a folder of wheels, so the build needs no index, and a network only
+# where the base has no ssh: Debian's is fetched then (--base names one that has it).
 # Written for Docker's classic builder, as the other images.
 ARG BASE=python:3.11-slim
 
@@ -21,6 +22,16 @@ LABEL org.opencontainers.image.title="edgefleet-server" \
 RUN useradd --uid 10003 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin edgefleet-fleet; \
     install --directory --owner=10003 --group=10003 --mode=0700 /data /data/broker; \
     install --directory --owner=10003 --group=10003 --mode=0755 /run/secrets/edgefleet
+# For targets behind ssh://; keys and known hosts lie in the data's volume.
+RUN set -e; \
+    command -v ssh >/dev/null || { \
+        apt-get update -qq; \
+        apt-get install -qq --yes --no-install-recommends openssh-client; \
+        rm -rf /var/lib/apt/lists/*; \
+    }; \
+    mkdir -p /etc/ssh/ssh_config.d; \
+    printf 'IdentityFile /data/ssh/id_ed25519\nUserKnownHostsFile /data/ssh/known_hosts\n' \
+        > /etc/ssh/ssh_config.d/edgefleet.conf
 COPY --from=installed /opt/edgefleet /opt/edgefleet
 COPY broker /opt/edgefleet/share/edgefleet/deploy/broker
 ENV PATH=/opt/edgefleet/bin:$PATH \

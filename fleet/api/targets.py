@@ -1,4 +1,4 @@
-"""Where endpoints in the cloud can live: attach, look, let go."""
+"""Where endpoints in the cloud can live: attach, bound, look, let go."""
 
 from typing import Annotated, Any
 
@@ -8,10 +8,11 @@ from pydantic import Field
 
 from fleet.api.bodies import Body
 from fleet.api.paths import TargetPath
-from fleet.auth import By, need
+from fleet.auth import Asker, By, need
 from fleet.fallbacks import costs
+from fleet.refusals import TargetTrouble
 from fleet.services import Use
-from fleet.targets import attached
+from fleet.targets import attached, quotas
 from fleet.targets.kinds import read
 
 router = APIRouter(prefix="/api/v1/targets")
@@ -31,6 +32,8 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
     trial = use.targets.made(body.kind, found)
     try:
         said = trial.check()
+    except TargetTrouble as error:
+        raise error.whole from error
     finally:
         trial.close()
     found = msgspec.structs.replace(found, engine=said["id"])
@@ -55,17 +58,38 @@ def change_target(target: TargetPath, body: ChangedTarget, use: Use, by: By) -> 
 
 
 @router.get("", dependencies=[Depends(need("target:read"))])
-def list_targets(use: Use) -> list[dict[str, Any]]:
+def list_targets(use: Use, who: Asker) -> list[dict[str, Any]]:
+    """How they are reached, and what is wrong in detail, is shown to whoever may attach them."""
+    whole = "target:write" in who.permissions
     with use.database.read() as connection:
-        return attached.every(connection)
+        return attached.every(connection, whole=whole)
 
 
-@router.post("/{target}/check", dependencies=[Depends(need("target:read"))])
+class NewQuota(Body):
+    """What each team may have there; 0: as much as it likes."""
+
+    cpu: float = Field(0.0, ge=0, le=1 << 20)
+    memory_mb: int = Field(0, ge=0, le=1 << 40)
+    replicas: int = Field(0, ge=0, le=1 << 20)
+
+
+@router.put("/{target}/quota", dependencies=[Depends(need("target:write"))])
+def bound_target(target: TargetPath, body: NewQuota, use: Use, by: By) -> dict[str, Any]:
+    """Bound what each team may have on a target; what is there already stays."""
+    with use.database.write() as connection:
+        quotas.put(connection, use.clock(), target, quotas.read(body.model_dump()), by=by)
+    return {"name": target, "quota": body.model_dump()}
+
+
+@router.post("/{target}/check", dependencies=[Depends(need("target:write"))])
 def check_target(target: TargetPath, use: Use) -> dict[str, str]:
     """Whether it answers now, and what it is."""
     with use.database.read() as connection:
         line = use.targets.of(connection, target)
-    return line.ask(lambda it: it.check())
+    try:
+        return line.ask(lambda it: it.check())
+    except TargetTrouble as error:
+        raise error.whole from error
 
 
 @router.delete("/{target}", dependencies=[Depends(need("target:write"))])

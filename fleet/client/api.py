@@ -228,19 +228,21 @@ class Fleet(Exchange):
     # Endpoints in the cloud
 
     def attach_target(self, name: str, kind: str, attached: dict[str, Any]) -> dict[str, Any]:
-        body = {"kind": kind, "attached": attached}
-        return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=body), dict[str, Any])
+        answer = self._call("PUT", f"{_V1}/targets/{name}", json={"kind": kind, "attached": attached})
+        return self._decode(answer, dict[str, Any])
+
+    def bound_target(self, name: str, quota: dict[str, Any]) -> dict[str, Any]:
+        return self._decode(self._call("PUT", f"{_V1}/targets/{name}/quota", json=quota), dict[str, Any])
 
     def targets(self) -> list[dict[str, Any]]:
         return self._decode(self._call("GET", f"{_V1}/targets"), list[dict[str, Any]])
 
     def check_target(self, name: str) -> dict[str, str]:
-        """What a target is; raises the server's words where it does not answer."""
         return self._decode(self._call("POST", f"{_V1}/targets/{name}/check"), dict[str, str])
 
     def detach_target(self, name: str, *, abandon: bool = False) -> dict[str, str]:
-        answer = self._call("DELETE", f"{_V1}/targets/{name}", params={"abandon": abandon})
-        return self._decode(answer, dict[str, str])
+        more = {"abandon": abandon}
+        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}", params=more), dict[str, str])
 
     def create_endpoint(self, request: dict[str, Any]) -> Endpoint:
         return self._decode(self._call("POST", f"{_V1}/endpoints", json=request), Endpoint)

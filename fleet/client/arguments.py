@@ -35,6 +35,19 @@ def pairs(words: Iterable[str], *, option: str) -> dict[str, str]:
     return found
 
 
+def mebibytes(text: str, *, option: str) -> int:
+    """``4Gi``, ``512Mi`` or a number of MiB.
+
+    Raises:
+        Invalid: it is no such size.
+    """
+    number, unit = text.removesuffix("i").rstrip("MG"), text.removesuffix("i").lstrip("0123456789.")
+    try:
+        return round(float(number) * {"": 1, "M": 1, "G": 1024}[unit])
+    except (ValueError, KeyError, OverflowError) as error:
+        raise Invalid(f"{text!r} is no size", element=option, remedy="write 4Gi or 512Mi") from error
+
+
 def secrets(words: Iterable[str], *, option: str) -> tuple[SecretFile, ...]:
     """``token``, with ``:optional``, ``:file`` or ``:signal`` behind it: the secrets that a module declares.
 

@@ -122,8 +122,7 @@ def attach(connection: Connection, now: float, name: Slug, kind: str, attached: 
     done = connection.execute(update(targets).where(targets.c.name == name).values(**values))
     if not done.rowcount:
         connection.execute(insert(targets).values(name=name, created=now, by=by, **values))
-    where = kind_of(kind).at(attached)
-    events.record(connection, now, "target-attached", f"the target {name} is attached: {where}", by=by)
+    events.record(connection, now, "target-attached", f"the target {name} is attached ({kind})", by=by)
 
 
 def detach(connection: Connection, now: float, name: str, *, abandon: bool = False, by: str) -> None:
@@ -173,12 +172,12 @@ def _living_on(connection: Connection, target: str) -> list[str]:
     return left + list(connection.scalars(select(jobs.c.name).where(jobs.c.target == target, jobs.c.on_target == 1)))
 
 
-def every(connection: Connection) -> list[dict[str, Any]]:
-    """All targets as the API shows them."""
+def every(connection: Connection, *, whole: bool) -> list[dict[str, Any]]:
+    """All targets as the API shows them; ``whole``: with how they are reached."""
     rows = connection.execute(select(endpoints.c.target, func.count()).group_by(endpoints.c.target))
     counted: dict[str, int] = {target: count for target, count in rows}  # noqa: C416 - for mypy
     found = connection.execute(select(targets).order_by(targets.c.name)).all()
-    return [view(one, counted.get(one.name, 0)) for one in found]
+    return [view(one, counted.get(one.name, 0), whole=whole) for one in found]
 
 
 def one(connection: Connection, name: str) -> dict[str, Any]:
@@ -187,7 +186,7 @@ def one(connection: Connection, name: str) -> dict[str, Any]:
     Raises:
         Missing: there is none.
     """
-    return next(shown for shown in every(connection) if shown["name"] == row(connection, name).name)
+    return next(shown for shown in every(connection, whole=True) if shown["name"] == row(connection, name).name)
 
 
 def set_price(connection: Connection, now: float, name: str, price_per_hour: float, *, by: str) -> None:
@@ -250,15 +249,18 @@ def region(connection: Connection, name: str) -> str:
     return str(decoded(row(connection, name)).region)
 
 
-def view(one: Any, count: int) -> dict[str, Any]:
-    return {
+def view(one: Any, count: int, *, whole: bool) -> dict[str, Any]:
+    shown = {
         "name": one.name,
         "kind": one.kind,
-        "at": kind_of(one.kind).at(decoded(one)),
-        "attached": msgspec.json.decode(one.attached),
-        "trouble": one.trouble,
+        "region": decoded(one).region,
+        "state": "failed" if one.trouble else "ready",
         "price_per_hour": one.price_per_hour,
         "endpoints": count,
+        "quota": msgspec.json.decode(one.quota),
         "created": one.created,
-        "by": one.by,
     }
+    if not whole:
+        return shown
+    reached = {"at": kind_of(one.kind).at(decoded(one)), "attached": msgspec.json.decode(one.attached)}
+    return shown | reached | {"trouble": one.trouble, "by": one.by}

@@ -6,7 +6,7 @@ fleet's mark and the endpoint's name; nothing else is touched.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -102,6 +102,16 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     in_use: bool = False
 
 
+class Found(NamedTuple):
+    """Something of this fleet's that stands on a target: an endpoint, or a batch job."""
+
+    kind: Literal["endpoint", "job"]
+    name: Slug
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
 class Target(Protocol):
     """A place where endpoints live. Every call blocks, and raises ``TargetTrouble`` where the target does not play."""
 
@@ -116,6 +126,9 @@ class Target(Protocol):
 
     def remove(self, endpoint: Slug) -> bool:
         """Take an endpoint away; True once nothing of it is left."""
+
+    def present(self) -> frozenset[Found]:
+        """What of this fleet's stands there, by its labels alone."""
 
     def close(self) -> None:
         """Let connections go."""

@@ -19,7 +19,7 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.fallbacks import guests, policies
 from fleet.mishaps import Mishaps
-from fleet.refusals import TargetTrouble
+from fleet.refusals import ATTACHED_WRONGLY, TargetTrouble, told
 from fleet.rollouts import traffic
 from fleet.tables import rollouts
 from fleet.target_tables import endpoints, targets
@@ -28,7 +28,7 @@ from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, State
 from fleet.targets.endpoints import REMOVING, Endpoints
 from fleet.targets.scaling import standing_of
-from modules.errors import EdgefleetError
+from modules.errors import BadSettings, EdgefleetError
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,9 @@ class Bringing:
             wanted = self._endpoints.wanted(row, found.revoked, found.guests, measured=found.measured)
             return target.bring(wanted), ""
         except TargetTrouble as error:
-            return msgspec.structs.replace(before, state="failed", why=str(error)), str(error)
+            return msgspec.structs.replace(before, state="failed", why=told(error)), str(error)
+        except BadSettings as error:
+            return msgspec.structs.replace(before, state="failed", why=ATTACHED_WRONGLY), str(error)
         except EdgefleetError as error:
             return msgspec.structs.replace(before, state="failed", why=str(error)), ""
 

@@ -11,7 +11,7 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import endpoints
-from fleet.targets import attached, scaling, shifting
+from fleet.targets import attached, quotas, scaling, shifting
 from fleet.targets.contract import Devices, Module, Standing, Wanted, WantedVersion
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer, Secrets, checked, new_key
@@ -64,7 +64,7 @@ class Endpoints:
 
         Raises:
             Missing: there is no such target or module.
-            Conflict: there is an endpoint of this name, or nobody signed a module.
+            Conflict: there is an endpoint of this name, nobody signed a module, or it is more than the team may have.
             Invalid: something does not belong together.
         """
         wish = self._wish(connection, versions, default, settings, scope)
@@ -73,6 +73,7 @@ class Endpoints:
         if self._find(connection, name) is not None:
             raise Conflict("there is an endpoint of this name", element=f"endpoint {name}", remedy="change that one")
         _check_port(connection, name, target, settings)
+        self._hold(connection, name, target, wish)
         values = _stored(wish) | {"secrets": self._sealer.seal(checked(secrets, settings.certificate))}
         fresh = {"name": name, "target": target, "generation": 1, "created": now, "by": by}
         standing = {"state": UPDATING, "since": now, "standing": _json(Standing(state="updating", why="it is new"))}
@@ -115,6 +116,7 @@ class Endpoints:
         wish = self._wish(connection, versions, default, settings or before.settings, scope)
         attached.suits(attached.row(connection, row.target), wish.settings)
         _check_port(connection, name, row.target, wish.settings)
+        self._hold(connection, name, row.target, wish)
         secrets = self._sealer.open(row.secrets, endpoint=name)
         if certificate_key is not None:
             secrets = msgspec.structs.replace(secrets, certificate_key=certificate_key)
@@ -314,6 +316,11 @@ class Endpoints:
         except msgspec.ValidationError as error:
             raise Invalid(str(error), element="versions") from error
         return check(wish)
+
+    def _hold(self, connection: Connection, name: str, target: str, wish: Wish) -> None:
+        """Whether its team may have so much there: Conflict, if not."""
+        team = ModuleRef.parse(wish.versions[wish.default].module).team
+        quotas.hold(connection, self._registry, target, team, name, quotas.of_wish(self._registry, wish))
 
     @staticmethod
     def _find(connection: Connection, name: str) -> Any:

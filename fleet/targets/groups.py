@@ -142,13 +142,18 @@ def _asked(route: Route | None) -> set[str]:
     return {replica.instance for version in route.versions for replica in version.replicas} if route else set()
 
 
+def in_use(said: Said) -> bool:
+    """Whether the gateway has taken its newest table in."""
+    return said.table is not None and said.generation == said.table.generation
+
+
 def surplus(endpoint: Slug, groups: Sequence[Group], seen: Seen, said: Said) -> Iterator[Stop | Empty]:
     """What nobody wants any more.
 
     Nothing while the gateway has not taken its newest table in; and of other groups nothing while one that is wanted is
     not ready: what served before is all that could stand in, even where it does not run at this very moment.
     """
-    if said.table is None or said.generation != said.table.generation:
+    if said.table is None or not in_use(said):
         return
     asked = _asked(said.table.slots.get(endpoint))
     whole = all(len([one for one in seen.of(group) if _fit(one, said, asked)]) >= group.count for group in groups)

@@ -13,13 +13,13 @@ from sqlalchemy import select
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.mishaps import Mishaps
-from fleet.refusals import TargetTrouble
+from fleet.refusals import ATTACHED_WRONGLY, TargetTrouble, told
 from fleet.target_tables import jobs
 from fleet.targets import attached
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import JobStanding, RunsJobs, Target
 from fleet.targets.jobs import ACTIVE, BatchJobs, check_data, standing_of
-from modules.errors import EdgefleetError
+from modules.errors import BadSettings, EdgefleetError
 
 LOOK_S: Final = 1.0
 RUNNING_S: Final = 3.0
@@ -80,7 +80,9 @@ class BringingJobs:
             return None if target.end_job(row.name) else before
         except TargetTrouble as error:
             # It may answer again: the job waits for that, where it is.
-            return msgspec.structs.replace(before, why=str(error))
+            return msgspec.structs.replace(before, why=told(error))
+        except BadSettings:
+            return msgspec.structs.replace(before, why=ATTACHED_WRONGLY)
         except EdgefleetError as error:
             return msgspec.structs.replace(before, state="failed", why=str(error))
 

@@ -11,7 +11,7 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import jobs
-from fleet.targets import attached
+from fleet.targets import attached, quotas
 from fleet.targets.contract import Job, JobStanding, Module
 from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
@@ -77,6 +77,8 @@ class BatchJobs:
                 element=str(module),
                 remedy="declare them as not required",
             )
+        asks = quotas.of_job(self._registry, asked.settings, digest)
+        quotas.hold(connection, self._registry, target, module.team, name, asks)
         connection.execute(delete(jobs).where(jobs.c.name == name))
         values = {
             "name": name, "target": target, "team": module.team, "module": str(module), "digest": digest,

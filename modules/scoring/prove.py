@@ -2,8 +2,9 @@
 
 A pod's startup probe: run in the scoring server's own container until it ends with 0 once. It asks the server on
 loopback every sample of the module, compares by the samples' own rules, and holds the server to the first execution
-provider that ``EDGEFLEET_PROVIDERS`` asks for. It remembers nothing, ends within ``--within`` seconds, and says in one
-line why it ends with 1. A module without samples is proved once it is ready.
+provider that ``EDGEFLEET_PROVIDERS`` asks for, and to the manifest's limits as a device does: of latency (the samples'
+median) and of memory (what the container uses, without this program). It remembers nothing, ends within ``--within``
+seconds, and says in one line why it ends with 1. A module without samples is proved once it is ready.
 
 It is started again and again beside a server that needs the CPU, so it imports neither NumPy nor a web framework.
 """
@@ -11,9 +12,12 @@ It is started again and again beside a server that needs the CPU, so it imports 
 import argparse
 import http.client
 import os
+import resource
 import signal
 import sys
+import time
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -22,10 +26,12 @@ from modules import manifest as manifests
 from modules import program, samples
 from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, EdgefleetError, NotReady, OverLimit, WrongAnswer
-from modules.manifest import Manifest
+from modules.manifest import Limits, Manifest
 from modules.words import printable
 
 _HOST: Final = "127.0.0.1"
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_MIB: Final = 1 << 20
 _PROVIDERS: Final = "EDGEFLEET_PROVIDERS"
 _STATUS_LIMIT: Final = 64 << 10
 _ANSWER_LIMIT: Final = 32 << 20
@@ -58,7 +64,7 @@ def prove(folder: Path, port: int, *, key: str, provider: str, within_s: float) 
 
     Raises:
         NotReady: it is not, or it does not answer.
-        OverLimit: another provider is in use.
+        OverLimit: another provider is in use, or it is slower or larger than its manifest allows.
         WrongAnswer: to a sample.
         BadSettings: the module cannot be read.
         Invalid: it is none.
@@ -67,13 +73,17 @@ def prove(folder: Path, port: int, *, key: str, provider: str, within_s: float) 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         _check_ready(_ask(server, "GET", "/edgefleet/status", b"", headers, limit=_STATUS_LIMIT), provider)
-        asked = _samples(folder)
+        manifest = _manifest(folder)
+        asked, times = _samples(folder, manifest), list[float]()
         for sample in asked:
             kind = {"Content-Type": sample.content_type} if sample.content_type else {}
             limit = min(_ANSWER_LIMIT, 2 * len(sample.answer) + _SPARE)
+            began = time.perf_counter()
             status, body = _ask(server, sample.method, sample.path, sample.body, headers | kind, limit=limit)
+            times.append((time.perf_counter() - began) * 1000)
             if wrong := samples.differences(sample, status, body):
                 raise WrongAnswer(wrong[0], element="samples", remedy="the module is not what its publisher proved")
+        _check_limits(manifest.proof.limits, times)
     finally:
         server.close()
     return len(asked)
@@ -98,6 +108,29 @@ def _check_ready(answer: tuple[int, bytes], provider: str) -> None:
         )
 
 
+def _check_limits(limits: Limits, times: list[float]) -> None:
+    if limits.latency_ms is not None and times and (took := median(times)) > limits.latency_ms:
+        raise OverLimit(f"the samples' median took {took:.1f} ms of {limits.latency_ms:g} allowed", element="latency")
+    if limits.memory_mb is not None and (uses := _memory_mb(_CGROUP)) > limits.memory_mb:
+        raise OverLimit(f"it uses {uses:.0f} MiB of {limits.memory_mb} allowed", element="memory")
+
+
+def _memory_mb(cgroup: Path) -> float:
+    """What the container uses beside this program, without files that are only kept in memory, as an engine counts it.
+
+    0 where it cannot be read: then the kernel's limit is the only one.
+    """
+    for usage, folder in (("memory.current", cgroup), ("memory.usage_in_bytes", cgroup / "memory")):
+        try:
+            used = int((folder / usage).read_text())
+            kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        return max(0, used - own - int(kept.get("total_inactive_file", kept.get("inactive_file", 0)))) / _MIB
+    return 0.0
+
+
 def _ask(
     server: http.client.HTTPConnection, method: str, path: str, body: bytes, headers: dict[str, str], *, limit: int
 ) -> tuple[int, bytes]:
@@ -112,12 +145,19 @@ def _ask(
     return answer.status, data
 
 
-def _samples(folder: Path) -> tuple[samples.Sample, ...]:
+def _manifest(folder: Path) -> Manifest:
+    return manifests.decode(_read(folder / "manifest.json"))
+
+
+def _samples(folder: Path, manifest: Manifest) -> tuple[samples.Sample, ...]:
+    if manifest.proof.prove == "ready-only":
+        return ()
+    return samples.decode(_read(folder / "files" / manifest.proof.samples)).samples
+
+
+def _read(file: Path) -> bytes:
     try:
-        manifest: Manifest = manifests.decode((folder / "manifest.json").read_bytes())
-        if manifest.proof.prove == "ready-only":
-            return ()
-        return samples.decode((folder / "files" / manifest.proof.samples).read_bytes()).samples
+        return file.read_bytes()
     except OSError as error:
         raise BadSettings(
             f"the module cannot be read: {error.strerror}", element=str(error.filename), remedy="mount its volume"

@@ -155,6 +155,15 @@ def test_the_server_renders_the_brokers_configuration(server, tmp_path):
     assert (tmp_path / "data/broker/broker.key").stat().st_uid == SERVER_USER
 
 
+def test_the_server_has_an_ssh_for_its_targets(server):
+    """As the unprivileged user, with its keys and known hosts where the data is."""
+    said = server.engine.containers.run(
+        server.image, ["-G", "engine"], entrypoint="ssh", remove=True, **server.confined
+    ).decode()
+    assert "identityfile /data/ssh/id_ed25519" in said
+    assert "userknownhostsfile /data/ssh/known_hosts" in said
+
+
 def test_a_server_that_does_not_answer_is_unhealthy(server):
     """The image's own check fails where nobody listens."""
     check = server.engine.images.get(server.image).attrs["Config"]["Healthcheck"]["Test"]

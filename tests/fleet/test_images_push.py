@@ -16,6 +16,7 @@ from modules.digests import measure_bytes
 from modules.errors import BadSettings, Invalid, LinkLost, NeedsOperator
 from modules.manifest import Image
 from modules.oci import manifest_bytes
+from tests.parts.connect_proxy import ConnectProxy
 from tests.parts.docker_registry import PASSWORD, USER, docker_registry, token_service
 from tests.parts.mosquitto import HOST
 from tests.parts.proxy import Proxy
@@ -111,6 +112,29 @@ def test_a_token_service_is_asked_with_the_password(tmp_path, blobs):
         assert {one.scope for one in asked} >= {"repository:fleet/digits:pull", "repository:fleet/digits:pull,push"}
         with pytest.raises(NeedsOperator, match="wrong password"):
             push(of(running, password="other"), image(blobs, salt="new"), blobs)
+
+
+def test_the_proxy_of_the_environment_is_followed(tmp_path, blobs, monkeypatch):
+    """The registry is reached through it, with what it wants to know; not where no_proxy names it, nor without TLS."""
+    authority, proxy = Authority.create("registry"), ConnectProxy()
+    monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(images_push, "_TOGETHER", 1)  # this proxy serves one at a time
+    try:
+        with (
+            token_service(authority) as (realm, _),
+            docker_registry(tmp_path / "here", token_realm=realm, authority=authority) as running,
+        ):
+            push(of(running), image(blobs, salt="proxy"), blobs)
+            asked = {to for to, _ in proxy.asked}
+            assert asked == {running.address.removeprefix("https://")}
+            assert {secret for _, secret in proxy.asked} == {"Basic bWU6c2VjcmV0"}
+            before = len(proxy.asked)
+            monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+            push(of(running), image(blobs, salt="straight"), blobs)
+            assert len(proxy.asked) == before
+    finally:
+        proxy.close()
 
 
 def test_who_may_not_is_told_so(running, blobs):

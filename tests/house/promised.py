@@ -209,6 +209,12 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/fallbacks/test_api.py::test_policies_of_other_teams_do_not_exist_for_a_team",
         "tests/fleet/fallbacks/test_api.py::test_who_has_some_devices_sets_policies_for_these",
     ),
+    "A host that teams share": (
+        "tests/fleet/targets/test_quotas.py::test_what_would_be_more_is_refused_with_the_figures",
+        "tests/fleet/targets/test_endpoints.py::test_where_a_target_is_reached_is_for_who_may_attach_it",
+        "tests/fleet/targets/test_sweeping.py::test_what_no_row_speaks_of_goes_after_a_while",
+        "tests/journeys/test_endpoints.py::test_the_gateway_has_no_network_but_its_replicas",
+    ),
     "What serves in the cloud": (
         "tests/fleet/targets/test_endpoints.py::test_only_signed_modules_of_one_team_are_served",
         "tests/fleet/targets/test_plan.py::test_nobody_is_asked_before_it_is_ready",

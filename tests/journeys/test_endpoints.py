@@ -125,6 +125,15 @@ def test_replicas_are_confined(engine, endpoint):
     assert not any(replica.attrs["NetworkSettings"]["Ports"].values())
 
 
+def test_the_gateway_has_no_network_but_its_replicas(engine, endpoint):
+    """What reads clients' requests has no way out and publishes nothing; who holds the port alone has."""
+    labels = [f"edgefleet.cloud.endpoint={NAME}", "edgefleet.cloud.part=gateway"]
+    (gateway,) = engine.containers.list(filters={"label": labels})
+    (network,) = gateway.attrs["NetworkSettings"]["Networks"]
+    assert engine.networks.get(network).attrs["Internal"]
+    assert not any(gateway.attrs["NetworkSettings"]["Ports"].values())
+
+
 def test_a_replica_reaches_nobody_on_the_host(engine, endpoint):
     """Something that listens at every address of the host does not answer in there."""
     (replica,) = engine.containers.list(filters={"label": REPLICAS})
@@ -142,13 +151,13 @@ def test_a_replica_reaches_nobody_on_the_host(engine, endpoint):
 
 
 def test_the_address_outlives_a_restart_of_the_host(system, endpoint, engine):
-    """The engine starts the gateway again at the same port, without the fleet server."""
-    (gateway,) = engine.containers.list(
-        filters={"label": [f"edgefleet.cloud.endpoint={NAME}", "edgefleet.cloud.part=gateway"]}
-    )
+    """The engine starts the gateway, and what holds its port, again at the same port, without the fleet server."""
     bearer = key(system)
-    gateway.restart()
-    until(lambda: answers(endpoint["url"], bearer), "it answers where it did", within_s=30)
+    for part in ("gateway", "keeper"):
+        labels = [f"edgefleet.cloud.endpoint={NAME}", f"edgefleet.cloud.part={part}"]
+        (found,) = engine.containers.list(filters={"label": labels})
+        found.restart(timeout=0)
+        until(lambda: answers(endpoint["url"], bearer), "it answers where it did", within_s=30)
 
 
 @pytest.mark.long

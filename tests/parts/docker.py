@@ -29,6 +29,8 @@ KEPT = 10
 POSTGRES = Path(__file__).with_name("postgres_image")
 STARTS_WITHIN_S = stretched(60)
 _PATHS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# python and pip where the usual image has them: in /usr/local.
+_PYTHON = ('--customize-hook=chroot "$1" python3 -m venv /usr/local',)
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
@@ -90,8 +92,9 @@ def gateway_image(engine_client: docker.DockerClient) -> str:
 
 
 def server_image(engine_client: docker.DockerClient) -> str:
-    """The same for the fleet server's image."""
-    return _made(engine_client, SERVER)
+    """The same for the fleet server's image, upon a base that has ssh."""
+    python = ("python3", "python3-venv", "ca-certificates", "openssh-client")
+    return _made(engine_client, SERVER, base=_debian(engine_client, "python-ssh", packages=python, hooks=_PYTHON))
 
 
 def agent_image(engine_client: docker.DockerClient) -> str:
@@ -99,7 +102,7 @@ def agent_image(engine_client: docker.DockerClient) -> str:
     return _made(engine_client, AGENT)
 
 
-def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
+def _made(engine_client: docker.DockerClient, recipe: Recipe, *, base: str | None = None) -> str:
     python_slim(engine_client)
     kind = recipe.dockerfile.stem
     repository = f"{REPOSITORY}/{kind}"
@@ -108,7 +111,7 @@ def _made(engine_client: docker.DockerClient, recipe: Recipe) -> str:
         try:
             return str(engine_client.images.get(name).id)
         except docker.errors.ImageNotFound:
-            made = build_image(recipe, client=engine_client, name=name, progress=print)
+            made = build_image(recipe, client=engine_client, name=name, base=base, progress=print)
         _forget_old(engine_client, repository)
     return made
 
@@ -126,13 +129,15 @@ def postgres_image(engine_client: docker.DockerClient) -> str:
     return name
 
 
-def _debian(engine_client: docker.DockerClient, kind: str, *, packages: tuple[str, ...]) -> str:
+def _debian(
+    engine_client: docker.DockerClient, kind: str, *, packages: tuple[str, ...], hooks: Sequence[str] = ()
+) -> str:
     repository = f"{REPOSITORY}/{kind}"
     with _one_at_a_time(f"{kind}-image"):
         try:
             engine_client.images.get(f"{repository}:bookworm")
         except docker.errors.ImageNotFound:
-            _import_packages(engine_client, packages, repository, "bookworm")
+            _import_packages(engine_client, packages, repository, "bookworm", hooks=hooks)
     return f"{repository}:bookworm"
 
 
@@ -167,10 +172,8 @@ def _forget_old(engine_client: docker.DockerClient, repository: str) -> None:
 
 def _import_debian(engine_client: docker.DockerClient) -> None:
     repository, tag = BASE.split(":")
-    # python and pip where the usual image has them: in /usr/local.
-    hooks = ['--customize-hook=chroot "$1" python3 -m venv /usr/local']
     packages = ("python3", "python3-venv", "ca-certificates")
-    _import_packages(engine_client, packages, repository, tag, hooks=hooks, changes=['CMD ["python3"]'])
+    _import_packages(engine_client, packages, repository, tag, hooks=_PYTHON, changes=['CMD ["python3"]'])
 
 
 def _import_packages(

@@ -130,16 +130,39 @@ def _toleration(text: str) -> dict[str, str]:
     return {"key": key, "operator": "Equal", "value": value} if equal else {"key": key, "operator": "Exists"}
 
 
+@app.command("set")
+def set_target(
+    name: Name,
+    team_cpu: Annotated[float, typer.Option(help="CPUs that each team may have there; 0: any.", min=0)] = 0.0,
+    team_memory: Annotated[str, typer.Option(help="Memory that each team may have there (4Gi, 512Mi); 0: any.")] = "0",
+    team_replicas: Annotated[int, typer.Option(help="Replicas that each team may have there; 0: any.", min=0)] = 0,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Bound what each team may have on a target, of endpoints and batch jobs together; what is not said is not bounded.
+
+    Beyond it a team's deployments, changes, scaling and batch jobs are refused. What is there already stays.
+    """
+    memory_mb = arguments.mebibytes(team_memory, option="--team-memory")
+    with Fleet(config.load()) as fleet:
+        quota = {"cpu": team_cpu, "memory_mb": memory_mb, "replicas": team_replicas}
+        done = fleet.bound_target(slug(name, what="target"), quota)
+    Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is bounded for each team"))
+
+
 @app.command("list")
 def list_targets(*, as_json: Json = False) -> None:
     """List the targets."""
     with Fleet(config.load()) as fleet:
         found = fleet.targets()
-    rows = [(one["name"], one["kind"], one["at"], one["endpoints"], one["trouble"]) for one in found]
+    shown = ("name", "kind", "region", "state", "endpoints", "at", "trouble")
+    rows = [tuple(one.get(column, "") for column in shown) for one in found]
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(
-            ("TARGET", "KIND", "REACHED AT", "ENDPOINTS", "TROUBLE"), rows, empty="No targets: edgefleet targets attach"
+            ("TARGET", "KIND", "REGION", "STATE", "ENDPOINTS", "REACHED AT", "TROUBLE"),
+            rows,
+            empty="No targets: edgefleet targets attach",
         ),
     )
 

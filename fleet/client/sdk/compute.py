@@ -21,7 +21,7 @@ class ComputeTarget:
     @property
     def provisioning_state(self) -> str:
         """``Succeeded``, or ``Failed`` where it did not answer at the server's last look."""
-        return "Failed" if places.target(self.workspace, self.name)["trouble"] else "Succeeded"
+        return "Failed" if places.target(self.workspace, self.name)["state"] == "failed" else "Succeeded"
 
     def wait_for_completion(self, show_output: bool = False) -> None:
         """Nothing to wait for: a target is attached at once, or not at all."""

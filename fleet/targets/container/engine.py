@@ -4,7 +4,7 @@ import errno
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -16,11 +16,17 @@ import requests
 import urllib3.exceptions
 
 from fleet.refusals import TargetTrouble
+from fleet.targets.container.tunnel import Tunnel
 from modules.errors import Invalid, NoSpace
 from modules.words import printable
 
-_FORMS: Final = re.compile(r"unix:///[^\s]{1,100}|(tcp|https)://[^\s/@]{1,250}:[0-9]{1,5}|ssh://[^\s/]{1,250}")
+_FORMS: Final = re.compile(
+    r"unix:///[^\s]{1,100}|(tcp|https)://[^\s/@]{1,250}:[0-9]{1,5}"
+    r"|ssh://([^\s/@:-][^\s/@:]{0,99}@)?(\[[0-9a-fA-F:.]{2,45}\]|[^\s/@:\[\]-][^\s/@:\[\]]{0,249})(:[0-9]{1,5})?"
+)
 _UNIX: Final = "unix://"
+#: what errors are about, for its address is not for everybody
+HOST: Final = "container host"
 _WITHIN_S: Final = 60
 _RUNS_S: Final = 180.0
 _SAID: Final = 8 << 20
@@ -43,7 +49,9 @@ def check_address(address: str) -> str:
     return address
 
 
-def connect(address: str, *, ca: str = "", certificate: str = "", key: str = "") -> docker.APIClient:
+def connect(
+    address: str, *, ca: str = "", certificate: str = "", key: str = "", tunnel: Tunnel | None = None
+) -> docker.APIClient:
     """Docker's own client, once the engine has said which version of its API it speaks.
 
     Args:
@@ -51,11 +59,14 @@ def connect(address: str, *, ca: str = "", certificate: str = "", key: str = "")
         ca: file in PEM, whom to trust at a ``tcp://`` address.
         certificate: file in PEM, who we are there.
         key: its key.
+        tunnel: to an engine behind SSH.
 
     Raises:
         TargetTrouble: the files cannot be used, or the engine does not answer.
     """
-    with translated(address):
+    with translated(address, tunnel.said if tunnel else str):
+        if tunnel is not None:
+            return docker.APIClient(base_url=f"{_UNIX}{tunnel.socket}", timeout=_WITHIN_S)
         if address.startswith(_UNIX):
             # The library leaves its socket open where nobody answers, once for each look.
             with socket.socket(socket.AF_UNIX) as trial:
@@ -63,14 +74,16 @@ def connect(address: str, *, ca: str = "", certificate: str = "", key: str = "")
         tls: Any = False
         if address.startswith(("tcp://", "https://")):
             tls = docker.tls.TLSConfig(client_cert=(certificate, key), ca_cert=ca, verify=True)
-        return docker.APIClient(
-            base_url=address, timeout=_WITHIN_S, tls=tls, use_ssh_client=address.startswith("ssh://")
-        )
+        return docker.APIClient(base_url=address, timeout=_WITHIN_S, tls=tls)
 
 
 @contextmanager
-def translated(element: str) -> Iterator[None]:
+def translated(address: str, said: Callable[[], str] = str) -> Iterator[None]:
     """What goes wrong inside is the target's trouble, with its own words.
+
+    Args:
+        address: the engine's, which only who may administer targets is told.
+        said: what the way to the engine complained of, where it did.
 
     Raises:
         TargetTrouble: the engine does not answer, or refuses.
@@ -80,7 +93,7 @@ def translated(element: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         words = str(error.explanation or error)[:_WORDS]
-        raise TargetTrouble(f"the engine refuses: {words}", element=element, remedy="see the engine's log") from error
+        raise TargetTrouble(f"the engine refuses: {words}", element=HOST, remedy="see the engine's log") from error
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise NoSpace(
@@ -89,9 +102,10 @@ def translated(element: str) -> Iterator[None]:
                 remedy="make room there",
             ) from error
         raise TargetTrouble(
-            f"the engine does not answer: {str(error)[:_WORDS]}",
-            element=element,
+            "the engine does not answer",
+            element=HOST,
             remedy="see whether it runs, and who may reach it",
+            hidden=f"{address}: {said() or str(error)[:_WORDS]}",
         ) from error
 
 
@@ -102,7 +116,8 @@ def run(api: docker.APIClient, container: str, command: list[str]) -> tuple[byte
     """
     made = api.exec_create(container, command)
     stream = api.exec_start(made["Id"], socket=True)
-    ender = threading.Timer(_RUNS_S, _end, [stream])
+    beneath = getattr(stream, "_sock", stream)
+    ender = threading.Timer(_RUNS_S, _end, [beneath])
     ender.start()
     out, told = bytearray(), bytearray()
     try:
@@ -113,11 +128,13 @@ def run(api: docker.APIClient, container: str, command: list[str]) -> tuple[byte
     finally:
         ender.cancel()
         stream.close()
+        # The library keeps the socket beneath, and with it the way to the engine.
+        beneath.close()
     if api.exec_inspect(made["Id"])["ExitCode"] == 0:
         return bytes(out), ""
     return b"", printable(told.decode(errors="replace").strip()[-_WORDS:]) or "it did not end in time"
 
 
-def _end(stream: Any) -> None:
+def _end(beneath: Any) -> None:
     with suppress(OSError):
-        getattr(stream, "_sock", stream).shutdown(socket.SHUT_RDWR)
+        beneath.shutdown(socket.SHUT_RDWR)

@@ -2,9 +2,10 @@
 
 import contextlib
 import hashlib
+import math
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import docker
@@ -12,16 +13,20 @@ import docker.errors
 import msgspec
 
 from fleet.blobs import Blobs
-from fleet.refusals import TargetTrouble
+from fleet.refusals import TargetTrouble, told
 from fleet.targets import door, runtimes, secret_files
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, secrets, specs
-from fleet.targets.container.engine import connect, run, translated
+from fleet.targets.container import front as fronts
+from fleet.targets.container.endings import STOP_S, Endings, end
+from fleet.targets.container.engine import HOST, connect, run, translated
 from fleet.targets.container.jobs import Jobs
-from fleet.targets.container.plan import Seen
+from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
-from fleet.targets.contract import Job, JobStanding, Module, Standing, Wanted
+from fleet.targets.container.tunnel import Tunnel
+from fleet.targets.contract import Found, Job, JobStanding, Module, Standing, Wanted
 from fleet.targets.groups import Group
+from fleet.targets.present import named_by
 from modules import manifest as manifests
 from modules.bounds import Region
 from modules.digests import sha256
@@ -32,9 +37,7 @@ from modules.names import Slug
 from modules.protocol.endpoint import NEXT, TABLE, Said
 from modules.protocol.routing import Bounds, Table
 
-# A stopped replica finishes what it has; the scoring server gives it 30 s.
-_STOP_S: Final = 35
-_ENDING: Final = 8
+_SPARE_S: Final = 5
 _HASH: Final = 8
 
 
@@ -72,20 +75,27 @@ class ContainerHost:
     def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs) -> None:
         self._attached, self._fleet, self._blobs = attached, fleet, blobs
         self._client: docker.APIClient | None = None
+        self._tunnel: Tunnel | None = None
         self._connecting = threading.Lock()
         # What each gateway's folder held at the last look; a wrong guess costs one more copy.
         self._files: dict[str, dict[str, str]] = {}
+        self._endings = Endings()
 
     @property
     def _api(self) -> docker.APIClient:
         with self._connecting:
             if self._client is None:
                 at = self._attached
-                self._client = connect(at.docker, ca=at.ca, certificate=at.certificate, key=at.key)
+                if self._tunnel is None and at.docker.startswith("ssh://"):
+                    self._tunnel = Tunnel(at.docker)
+                self._client = connect(at.docker, ca=at.ca, certificate=at.certificate, key=at.key, tunnel=self._tunnel)
             return self._client
 
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._attached.docker, self._tunnel.said if self._tunnel else str)
+
     def check(self) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             info = self._api.info()
             image = self._gateway_image()
         return {
@@ -97,39 +107,46 @@ class ContainerHost:
 
     def bring(self, wanted: Wanted) -> Standing:
         names = Names(self._fleet, wanted.name)
-        with translated(self._attached.docker):
+        with self._translated():
             made = self._wished(wanted, self._platform(self._info()))
             groups = [group for group, _, _ in made]
-            front = self._front(wanted)
-            trouble = self._make(wanted, names, made, front)
+            image = self._gateway_image()
+            front = fronts.made(wanted, image=image, bind=self._attached.bind)
+            trouble = self._make(wanted, names, made, front, image)
             seen = observed.look(self._api, names)
-            if seen.gateway is None or not seen.gateway.running:
-                return observed.standing(wanted, groups, seen, Said(), trouble, url="")
-            said = self._arrange(wanted, names, groups, seen)
+            gateway = seen.gateway(front)
+            if gateway is None or not gateway.running:
+                return observed.standing(wanted, groups, front, seen, Said(), trouble, url="")
+            said = self._arrange(wanted, gateway.name, groups, seen)
             gone = list(rules.surplus(wanted.name, groups, seen, said))
-            # They end beside each other: each may take as long as an answer.
-            with ThreadPoolExecutor(_ENDING) as ending:
-                list(ending.map(self._end, [step.name for step in gone if isinstance(step, rules.Stop)]))
+            ends = [step.name for step in gone if isinstance(step, rules.Stop)] + plan.retired(front, seen, said)
+            # Each may take as long as an answer and a wait.
+            owed = math.ceil(wanted.settings.answer_s + wanted.settings.wait_s) + _SPARE_S
+            for name in ends:
+                self._endings.begin(self._api, name, owed)
             for step in gone:
                 if isinstance(step, rules.Empty):
                     self._empty(names, step.group)
             scheme = "https" if wanted.settings.certificate else "http"
-            url = f"{scheme}://{wanted.settings.host_name or self._attached.name}:{seen.gateway.port}"
+            keeper = seen.keeper(front)
+            host = wanted.settings.host_name or self._attached.name
+            url = f"{scheme}://{host}:{keeper.port}" if keeper is not None and keeper.running else ""
             memory = observed.memory(self._api, seen) if wanted.measured else None
-            return observed.standing(wanted, groups, seen, said, trouble, url=url, memory=memory)
+            return observed.standing(wanted, groups, front, seen, said, trouble, url=url, memory=memory)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             return observed.logs(self._api, Names(self._fleet, endpoint), lines=lines)
 
     def remove(self, endpoint: Slug) -> bool:
         names = Names(self._fleet, endpoint)
-        with translated(self._attached.docker):
+        with self._translated():
             self._info()
             everything = observed.containers(self._api, names, all_parts=True)
-            # The gateway first: it lets requests finish, and takes no more.
-            for one in sorted(everything, key=lambda one: one["Labels"][f"{specs.LABEL}part"] != "gateway"):
-                self._end(one["Id"])
+            # The gateway first: it lets requests finish, and takes no more; the clients' connections are the keeper's.
+            order = {"gateway": 0, "keeper": 2}
+            for one in sorted(everything, key=lambda one: order.get(one["Labels"][f"{specs.LABEL}part"], 1)):
+                end(self._api, one["Id"], within_s=0 if one["Labels"][f"{specs.LABEL}part"] == "keeper" else STOP_S)
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
@@ -139,16 +156,16 @@ class ContainerHost:
         return True
 
     def bring_job(self, job: Job) -> JobStanding:
-        with translated(self._attached.docker):
+        with self._translated():
             platform = self._platform(self._info())
             return self._jobs.bring(job, runtimes.chosen(job.module, platform), self._tag)
 
     def job_logs(self, name: Slug, *, lines: int) -> dict[str, str]:
-        with translated(self._attached.docker):
+        with self._translated():
             return self._jobs.logs(name, lines=lines)
 
     def end_job(self, name: Slug) -> bool:
-        with translated(self._attached.docker):
+        with self._translated():
             self._info()
             self._jobs.end(name)
             self._forget_images()
@@ -158,9 +175,16 @@ class ContainerHost:
     def _jobs(self) -> Jobs:
         return Jobs(self._api, self._fleet, self._blobs, tuple(filter(None, self._attached.batch_places.split(","))))
 
+    def present(self) -> frozenset[Found]:
+        with self._translated():
+            self._info()
+            return named_by(observed.labels_of_fleet(self._api, self._fleet))
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def _wished(self, wanted: Wanted, platform: str) -> list[tuple[Group, Module, Runtime]]:
         found = []
@@ -181,58 +205,53 @@ class ContainerHost:
             found.append((group, one.module, runtime))
         return found
 
-    def _front(self, wanted: Wanted) -> plan.SeenGateway:
-        parts = (self._gateway_image(), self._attached.bind, bool(wanted.settings.certificate), specs.REVISION)
-        made = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH]
-        return plan.SeenGateway(made=made, running=True, port=wanted.settings.port or wanted.port)
-
     def _make(
-        self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: plan.SeenGateway
+        self, wanted: Wanted, names: Names, made: list[tuple[Group, Module, Runtime]], front: Front, image: str
     ) -> list[str]:
         """Make what is lacking; what could not be made, in words. One part's trouble holds up no other."""
         trouble = []
         of = {group.name: (group, module, runtime) for group, module, runtime in made}
-        version = dict(zip(of, wanted.versions, strict=True))
-        secretive = {name for name, one in version.items() if one.secrets}
+        secrets_of = {name: one for name, one in zip(of, wanted.versions, strict=True) if one.secrets}
         seen = observed.look(self._api, names)
         failed: set[str] = set()
-        for step in plan.lacking([group for group, _, _ in made], front, seen, secretive):
+        for step in plan.lacking([group for group, _, _ in made], front, seen, secrets_of.keys()):
             group = step.group.name if isinstance(step, plan.Fill | plan.Keep | plan.MakeReplica) else ""
             if group in failed:
                 continue
             try:
-                with translated(self._attached.docker):
-                    match step:
-                        case plan.MakeNetwork():
-                            self._api.create_network(
-                                names.whole,
-                                driver="bridge",
-                                internal=True,
-                                labels=names.labels,
-                                check_duplicate=True,
-                                # Without it the host itself has an address in there, and answers.
-                                options={"com.docker.network.bridge.inhibit_ipv4": "true"},
-                            )
-                        case plan.Fill():
-                            secret_files.given(version[group], wanted.name)
-                            self._fill(wanted, names, *of[group])
-                        case plan.Keep():
-                            self._keep(names, group, version[group].secrets, seen)
-                        case plan.MakeReplica(number=number):
-                            self._replica(wanted, names, *of[group], number=number)
-                        case plan.StartAgain(name=name):
-                            self._api.start(name)
-                        case plan.MakeGateway():
-                            self._gateway(wanted, names, front)
+                with self._translated():
+                    if isinstance(step, plan.MakeNetwork | plan.MakeKeeper | plan.MakeGateway):
+                        self._make_front(step, wanted, names, front, seen, image=image)
+                    elif isinstance(step, plan.StartAgain):
+                        self._api.start(step.name)
+                    elif isinstance(step, plan.Fill):
+                        self._fill(wanted, names, *of[group])
+                    elif isinstance(step, plan.Keep):
+                        self._keep(names, group, secrets_of[group].secrets, seen)
+                    elif isinstance(step, plan.MakeReplica):
+                        self._replica(wanted, names, *of[group], number=step.number)
             except EdgefleetError as error:
                 failed.add(group)
-                trouble.append(str(error))
+                trouble.append(told(error))
         return trouble
+
+    def _make_front(
+        self, step: plan.MakeNetwork | plan.MakeKeeper | plan.MakeGateway, wanted: Wanted, names: Names, front: Front,
+        seen: Seen, *, image: str,
+    ) -> None:  # fmt: skip
+        match step:
+            case plan.MakeNetwork():
+                self._api.create_network(names.whole, check_duplicate=True, **specs.network(names))
+            case plan.MakeKeeper():
+                fronts.make_keeper(self._api, names, front, seen, image=image, bind=self._attached.bind)
+            case plan.MakeGateway():
+                fronts.make_gateway(self._api, names, front, wanted, image=image)
 
     def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
         assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
+        secret_files.given(next(one for one in wanted.versions if one.name == group.version), wanted.name)
         image = content.load(self._api, runtime.image, self._blobs, tag=self._tag(runtime))
-        self._end(names.filling(group.name))
+        end(self._api, names.filling(group.name))
         body = specs.filler(names, group.name, image=image["Id"])
         self._api.create_container_from_config(body, name=names.filling(group.name))
         key = door.key(wanted, group.name)
@@ -243,10 +262,10 @@ class ContainerHost:
 
     def _keep(self, names: Names, group: str, given: Mapping[str, bytes], seen: Seen) -> None:
         for container in (names.secrets(group), names.giving(group)):
-            self._end(container)
+            end(self._api, container)
         if secrets.keep(self._api, names, group, given, image=self._gateway_image()):
             for replica in (one.name for one in seen.replicas if one.group == group):
-                self._end(replica)
+                end(self._api, replica)
 
     def _replica(
         self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime, *, number: int
@@ -262,35 +281,11 @@ class ContainerHost:
         created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
         self._api.start(created["Id"])
 
-    def _gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> None:
-        port = front.port or self._free_port(wanted, names, front)
-        created = self._made_gateway(wanted, names, front, port)
-        self._api.start(created)
-
-    def _free_port(self, wanted: Wanted, names: Names, front: plan.SeenGateway) -> int:
-        """A port that the host has free: the engine gives one, and would give another after each restart."""
-        created = self._made_gateway(wanted, names, front, 0)
-        self._api.start(created)
-        ports = self._api.inspect_container(created)["NetworkSettings"]["Ports"]
-        return int(ports[f"{specs.GATEWAY_PORT}/tcp"][0]["HostPort"])
-
-    def _made_gateway(self, wanted: Wanted, names: Names, front: plan.SeenGateway, port: int) -> str:
-        self._end(names.gateway)
-        body = specs.gateway(
-            names, image=self._gateway_image(), made=front.made, bind=self._attached.bind, port=port,
-            tls=bool(wanted.settings.certificate),
-        )  # fmt: skip
-        created = self._api.create_container_from_config(body, name=names.gateway)
-        # It does not start without its keys.
-        self._api.put_archive(created["Id"], DOOR, content.packed(door.access(wanted), folder=""))
-        self._api.connect_container_to_network(created["Id"], names.whole)
-        return str(created["Id"])
-
-    def _arrange(self, wanted: Wanted, names: Names, groups: list[Group], seen: Seen) -> Said:
+    def _arrange(self, wanted: Wanted, gateway: str, groups: list[Group], seen: Seen) -> Said:
         """Give the gateway what is new, and hear how it and the replicas stand."""
         samples = {group.name: self._samples(one.module) for group, one in zip(groups, wanted.versions, strict=True)}
         files = folder.files(wanted, groups, seen, samples)
-        said = self._ask(wanted.name, names, files)
+        said = self._ask(wanted.name, gateway, files)
         ready = sum(one.ready for one in said.replicas.values())
         bounds = Bounds(
             concurrent=wanted.settings.concurrent * max(1, ready),
@@ -303,14 +298,14 @@ class ContainerHost:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)
         table = Table(generation=newest + 1, slots={wanted.name: route})
-        return self._ask(wanted.name, names, files | {TABLE: msgspec.json.encode(table)})
+        return self._ask(wanted.name, gateway, files | {TABLE: msgspec.json.encode(table)})
 
-    def _ask(self, endpoint: Slug, names: Names, files: dict[str, bytes]) -> Said:
+    def _ask(self, endpoint: Slug, gateway: str, files: dict[str, bytes]) -> Said:
         known = self._files.get(endpoint, {})
         if new := {name: data for name, data in files.items() if known.get(name) != sha256(data)}:
-            self._api.put_archive(names.gateway, DOOR, content.packed(new, folder=NEXT))
+            self._api.put_archive(gateway, DOOR, content.packed(new, folder=NEXT))
         told = [f"--new={name}={sha256(data)}" for name, data in new.items()] + [f"--keep={name}" for name in files]
-        out, wrong = run(self._api, names.gateway, ["python", "-m", "agent.gateway.ask", DOOR, *told])
+        out, wrong = run(self._api, gateway, ["python", "-m", "agent.gateway.ask", DOOR, *told])
         if wrong:
             self._files.pop(endpoint, None)
             raise NotReady(f"its gateway cannot be asked: {wrong}", element=f"endpoint {endpoint}")
@@ -330,19 +325,11 @@ class ContainerHost:
     def _empty(self, names: Names, group: str) -> None:
         """Take a group's files away, the whole ones and those of which only some came."""
         for container in (names.content(group), names.filling(group), names.secrets(group), names.giving(group)):
-            self._end(container)
+            end(self._api, container)
         for volume in (names.content(group), names.secrets(group)):
             with contextlib.suppress(docker.errors.NotFound):
                 self._api.remove_volume(volume)
         self._forget_images()
-
-    def _end(self, container: str) -> None:
-        """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
-        try:
-            self._api.stop(container, timeout=_STOP_S)
-            self._api.remove_container(container, force=True, v=True)
-        except docker.errors.NotFound:
-            pass
 
     def _forget_images(self) -> None:
         """Let go of the images that no container of this fleet's endpoints needs any more."""
@@ -374,7 +361,7 @@ class ContainerHost:
         except docker.errors.ImageNotFound as error:
             raise TargetTrouble(
                 f"the gateway's image {name} is not on this host",
-                element=self._attached.docker,
+                element=HOST,
                 remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
             ) from error
 
@@ -388,7 +375,7 @@ class ContainerHost:
         if self._attached.engine and found.get("ID") != self._attached.engine:
             raise TargetTrouble(
                 "another engine answers there than the one that was attached",
-                element=self._attached.docker,
+                element=HOST,
                 remedy="attach it under another name, or bring the old one back",
             )
         return found

@@ -1,12 +1,12 @@
 """What a container host has of an endpoint, found by label, and how that is told to people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import docker
 import docker.errors
 
-from fleet.targets.container.plan import Seen, SeenGateway
+from fleet.targets.container.plan import Front, Seen, SeenPart
 from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
 from fleet.targets.contract import Life, Standing, State, VersionStands, Wanted
 from fleet.targets.groups import Group, SeenReplica
@@ -33,6 +33,17 @@ def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any
     return _listed(api, {f"{LABEL}fleet": fleet})
 
 
+def labels_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, str]]:
+    """The labels of all that is a fleet's on a host, containers, volumes and networks."""
+    mark = {"label": _filter({f"{LABEL}fleet": fleet})}
+    found = [
+        *containers_of_fleet(api, fleet),
+        *(api.volumes(filters=mark)["Volumes"] or ()),
+        *api.networks(filters=mark),
+    ]
+    return [one.get("Labels") or {} for one in found]
+
+
 def volumes(api: docker.APIClient, names: Names) -> list[str]:
     return [one["Name"] for one in _volumes(api, names)]
 
@@ -44,7 +55,7 @@ def networks(api: docker.APIClient, names: Names) -> list[str]:
 def look(api: docker.APIClient, names: Names) -> Seen:
     """What is there of an endpoint now."""
     replicas, filled, begun, kept = [], set(), set(), set()
-    gateway: SeenGateway | None = None
+    fronts: dict[str, list[SeenPart]] = {"keeper": [], "gateway": []}
     for one in containers(api, names, all_parts=True):
         labels = one["Labels"]
         group = labels.get(f"{LABEL}group", "")
@@ -59,8 +70,8 @@ def look(api: docker.APIClient, names: Names) -> Seen:
                     kept.add(group)
             case "replica":
                 replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"])))
-            case "gateway":
-                gateway = _gateway(api, one["Id"], labels.get(f"{LABEL}made", ""))
+            case "keeper" | "gateway" as part:
+                fronts[part].extend(_part(api, one["Id"], labels.get(f"{LABEL}made", "")))
     for labels in (one["Labels"] or {} for one in _volumes(api, names)):
         if (group := labels.get(f"{LABEL}group", "")) and group not in filled:
             begun.add(group)
@@ -70,7 +81,8 @@ def look(api: docker.APIClient, names: Names) -> Seen:
         network=bool(networks(api, names)),
         filled=frozenset(filled),
         replicas=tuple(sorted((one for one in replicas if one), key=lambda one: (one.group, one.number))),
-        gateway=gateway,
+        keepers=tuple(fronts["keeper"]),
+        gateways=tuple(fronts["gateway"]),
     )
 
 
@@ -79,12 +91,15 @@ def logs(api: docker.APIClient, names: Names, *, lines: int) -> dict[str, str]:
     found = {}
     for one in containers(api, names):
         name = one["Names"][0].removeprefix(f"/{names.whole}.")
+        # The newest stands first.
+        if one["Labels"][f"{LABEL}part"] == "gateway" and "gateway" not in found:
+            name = "gateway"
         found[name] = _lines(api.logs(one["Id"], tail=lines, timestamps=True)[-_MOST:])
     return found
 
 
 def standing(
-    wanted: Wanted, groups: Sequence[Group], seen: Seen, said: Said, trouble: Sequence[str], *, url: str,
+    wanted: Wanted, groups: Sequence[Group], front: Front, seen: Seen, said: Said, trouble: Sequence[str], *, url: str,
     memory: Mapping[str, float] | None = None,
 ) -> Standing:  # fmt: skip
     """How an endpoint stands, in words that a person reads once; ``memory`` in MiB by replica, where it is known."""
@@ -118,8 +133,12 @@ def standing(
             why = one.why or (found.why if found is not None and not found.ready else "")
             if why:
                 reasons.append(f"version {group.version}: {why}")
-    if seen.gateway is not None and not seen.gateway.running:
-        reasons.append(f"its gateway: {seen.gateway.why or 'it does not run'}")
+    speaks = seen.gateway(front)
+    for what, part in (("its port", seen.keeper(front)), ("its gateway", speaks)):
+        if part is not None and not part.running:
+            reasons.append(f"{what}: {part.why or 'it does not run'}")
+    if speaks is not None and speaks.made != front.gateway:
+        reasons.append("its gateway is being replaced; the one of before serves")
     done = all(one.ready == one.wanted for one in versions.values()) and not reasons and bool(url)
     state: State = "ready" if done else "failed" if failing else "updating"
     why = "; ".join(dict.fromkeys(reasons)) or ("" if done else "replicas are starting")
@@ -176,17 +195,21 @@ def _replica(api: docker.APIClient, container: str, group: str, number: int) -> 
     )
 
 
-def _gateway(api: docker.APIClient, container: str, made: str) -> SeenGateway | None:
+def _part(api: docker.APIClient, container: str, made: str) -> Iterator[SeenPart]:
     try:
         found = api.inspect_container(container)
     except docker.errors.NotFound:
-        return None
-    ports = (found["NetworkSettings"]["Ports"] or {}).get(f"{GATEWAY_PORT}/tcp") or ()
-    running = bool(found["State"]["Running"])
-    return SeenGateway(
+        return  # it has just gone
+    bound = (found["HostConfig"].get("PortBindings") or {}).get(f"{GATEWAY_PORT}/tcp") or ()
+    state = found["State"]
+    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused")
+    yield SeenPart(
+        name=found["Id"][:12],
         made=made,
-        running=running and bool(ports),
-        port=int(ports[0]["HostPort"]) if ports else 0,
+        running=running,
+        restarting=bool(state["Restarting"]),
+        # Any free port is tried for before one is kept.
+        port=int(bound[0]["HostPort"] or 0) if bound else 0,
         why="" if running else _why(api, found),
     )
 

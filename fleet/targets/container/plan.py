@@ -1,21 +1,37 @@
 """What a container host lacks: pure functions of what was seen. ``fleet/targets/groups.py`` decides the rest."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.targets import groups
-from fleet.targets.groups import Empty, Group, Stop
+from fleet.targets.groups import Empty, Group, Stop, in_use
+from modules.protocol.endpoint import Said
 
 
-class SeenGateway(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway's container, what it was made of, and the port of the host at which it listens."""
+class SeenPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A keeper's or a gateway's container, and what it was made of; ``port`` is the keeper's on the host."""
 
+    name: str
     made: str
     running: bool
+    # The engine starts it again by itself, after a pause.
+    restarting: bool = False
     port: int = 0
     why: str = ""
+
+    @property
+    def dead(self) -> bool:
+        return not self.running and not self.restarting
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands before the replicas, as it is wanted: what both are made of, and the port; 0: any."""
+
+    keeper: str
+    gateway: str
+    port: int = 0
 
 
 class Seen(groups.Seen, frozen=True, kw_only=True):
@@ -26,7 +42,18 @@ class Seen(groups.Seen, frozen=True, kw_only=True):
 
     kept: frozenset[str] = frozenset()
     network: bool = False
-    gateway: SeenGateway | None = None
+    keepers: tuple[SeenPart, ...] = ()
+    gateways: tuple[SeenPart, ...] = ()
+
+    def keeper(self, front: Front) -> SeenPart | None:
+        """The one that holds the port that is wanted."""
+        fit = (one for one in self.keepers if one.made == front.keeper and one.port and front.port in {0, one.port})
+        return next(fit, None)
+
+    def gateway(self, front: Front) -> SeenPart | None:
+        """The gateway to speak to: the one that is wanted, and until it runs one of before."""
+        there = sorted(self.gateways, key=lambda one: (not one.running, one.made != front.gateway))
+        return there[0] if there else None
 
 
 class MakeNetwork(NamedTuple):
@@ -56,21 +83,26 @@ class StartAgain(NamedTuple):
     name: str
 
 
+class MakeKeeper(NamedTuple):
+    pass
+
+
 class MakeGateway(NamedTuple):
     pass
 
 
-Step = MakeNetwork | Fill | Keep | MakeReplica | StartAgain | MakeGateway | Stop | Empty
+Step = MakeNetwork | Fill | Keep | MakeReplica | StartAgain | MakeKeeper | MakeGateway | Stop | Empty
+
+# So many gateways of before may still owe answers when another one is made.
+_OWING: Final = 3
 
 
-def lacking(
-    wanted: Sequence[Group], gateway: SeenGateway, seen: Seen, secretive: Collection[str] = ()
-) -> Iterator[Step]:
+def lacking(wanted: Sequence[Group], front: Front, seen: Seen, secretive: Collection[str] = ()) -> Iterator[Step]:
     """What has to be made, in an order in which it can be.
 
     Args:
         wanted: groups.
-        gateway: as it is wanted; port 0: any.
+        front: as it is wanted.
         seen: what is there.
         secretive: the groups that have secrets.
     """
@@ -87,6 +119,18 @@ def lacking(
                 yield MakeReplica(group, number)
             elif not there[number].running and not there[number].restarting:
                 yield StartAgain(there[number].name)
-    found = seen.gateway
-    if found is None or found.made != gateway.made or not found.running or gateway.port not in {0, found.port}:
+    keeper = seen.keeper(front)
+    if keeper is None or keeper.dead:
+        yield MakeKeeper()
+    mine = [one for one in seen.gateways if one.made == front.gateway]
+    if (mine and mine[0].dead) or (not mine and len(seen.gateways) <= _OWING):
         yield MakeGateway()
+
+
+def retired(front: Front, seen: Seen, said: Said) -> list[str]:
+    """What stood before the replicas before, once what is wanted serves there, by the newest table."""
+    keeper, gateway = seen.keeper(front), seen.gateway(front)
+    if keeper is None or not keeper.running or gateway is None or gateway.made != front.gateway or not in_use(said):
+        return []
+    others = [one.name for one in seen.gateways if one.made != front.gateway]
+    return others + [one.name for one in seen.keepers if one.name != keeper.name]

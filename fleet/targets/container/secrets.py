@@ -26,7 +26,7 @@ def keep(api: docker.APIClient, names: Names, group: str, secrets: Mapping[str, 
         image: one with Python that is there.
     """
     giving = names.giving(group)
-    api.create_container_from_config(specs.keeper(names, group, image=image), name=giving)
+    api.create_container_from_config(specs.secret_keeper(names, group, image=image), name=giving)
     api.start(giving)
     fresh = not _has(api, giving)
     api.put_archive(giving, secret_files.MOUNT, secret_files.packed(secrets, user=specs.USER))

@@ -25,10 +25,16 @@ ACCESS: Final = "access.json"
 #: where the gateway has its folder, and listens
 DOOR: Final = "/door"
 GATEWAY_PORT: Final = 8700
+#: where, in that folder, gateways get the port of the host
+HELD: Final = "port.sock"
 _PIDS: Final = 128
 _MIB: Final = 1 << 20
 _GATEWAY_MB: Final = 512
 _KEEPER_MB: Final = 64
+# What answers that are owed have where the host goes down.
+_GOES_DOWN_S: Final = 35
+# Longer than any endpoint's answer may take: how long the answers that are owed have, the engine is told at the end.
+_DRAIN_S: Final = 2 * 3600
 _NANO: Final = 1_000_000_000
 _LOG: Final = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
 
@@ -43,9 +49,16 @@ class Names:
 
     def __init__(self, fleet: str, endpoint: Slug) -> None:
         self.whole = f"edgefleet.{fleet}.{endpoint}"
-        self.gateway = f"{self.whole}.gateway"
         self.door = f"{self.whole}.door"
         self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}endpoint": endpoint}
+
+    def keeper(self, port: int) -> str:
+        """What holds a port of the host for it."""
+        return f"{self.whole}.port.{port}"
+
+    def gateway(self, made: str) -> str:
+        """A gateway, by a hash of what it is made of: the next one starts beside the one of before."""
+        return f"{self.whole}.gateway.{made}"
 
     def replica(self, group: str, number: int) -> str:
         return f"{self.whole}.{group}.{number}"
@@ -100,6 +113,7 @@ def replica(
             "ORT_DISABLE_TELEMETRY=1",
             f"EDGEFLEET_PROVIDERS={json.dumps(providers)}",
             f"EDGEFLEET_ACCESS_FILE={CONTENT}/{ACCESS}",
+            f'EDGEFLEET_LIMITS={{"drain_s": {_DRAIN_S}}}',
         ],
         "Labels": names.labels | _part("replica", group.name, number),
         "Healthcheck": {"Test": ["NONE"]},
@@ -117,7 +131,7 @@ def replica(
     }
 
 
-def keeper(names: Names, group: str, *, image: str) -> dict[str, Any]:
+def secret_keeper(names: Names, group: str, *, image: str) -> dict[str, Any]:
     """A container that does nothing but keep the memory in which a group's secrets lie, whatever its replicas do."""
     return {
         "Image": image,
@@ -224,8 +238,15 @@ def _filler(volume: str, labels: dict[str, str], image: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def gateway(names: Names, *, image: str, made: str, bind: str, port: int, tls: bool) -> dict[str, Any]:
-    """The gateway. It starts in the host's usual network, where its port can be published; then it joins the replicas'.
+def network(names: Names) -> dict[str, Any]:
+    """The network of replicas and gateways: nothing leads out of it."""
+    # Without it the host itself has an address in there, and answers.
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    return {"driver": "bridge", "internal": True, "labels": names.labels, "options": options}
+
+
+def keeper(names: Names, *, image: str, made: str, bind: str, port: int) -> dict[str, Any]:
+    """What holds the endpoint's port of the host and gives it to gateways: it alone is in the host's usual network.
 
     Args:
         names: of the endpoint.
@@ -233,29 +254,57 @@ def gateway(names: Names, *, image: str, made: str, bind: str, port: int, tls: b
         made: a hash of what it was made of.
         bind: the address of the host at which it listens.
         port: the port there; 0: any free one.
+    """
+    return {
+        "Image": image,
+        "User": f"{USER}:{USER}",
+        "Entrypoint": ["python", "-m", "agent.gateway.keeper"],
+        "Cmd": ["--listen", f"0.0.0.0:{GATEWAY_PORT}", "--give", f"{DOOR}/{HELD}", "--stay-s", str(_DRAIN_S)],
+        "Labels": names.labels | _part("keeper", "", 0) | {f"{LABEL}made": made},
+        "ExposedPorts": {f"{GATEWAY_PORT}/tcp": {}},
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopTimeout": _GOES_DOWN_S,
+        "HostConfig": _confined(_KEEPER_MB)
+        | {
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "PortBindings": {f"{GATEWAY_PORT}/tcp": [{"HostIp": bind, "HostPort": str(port or "")}]},
+            "Mounts": [_door(names)],
+        },
+    }
+
+
+def gateway(names: Names, *, image: str, made: str, tls: bool) -> dict[str, Any]:
+    """A gateway: it has the replicas' network alone, and the endpoint's port from the keeper.
+
+    Args:
+        names: of the endpoint.
+        image: name or id of the gateway's image.
+        made: a hash of what it was made of.
         tls: whether it speaks TLS.
     """
     secure = ["--tls-certificate", f"{DOOR}/{CERTIFICATE}", "--tls-key", f"{DOOR}/{CERTIFICATE_KEY}"] if tls else []
-    files = ["--table", f"{DOOR}/{TABLE}", "--access", f"{DOOR}/{KEYS}"]
+    files = ["--table", f"{DOOR}/{TABLE}", "--access", f"{DOOR}/{KEYS}", "--held-port", f"{DOOR}/{HELD}"]
+    # Its own address is for whoever asks it how it stands.
+    own = ["--listen", f"127.0.0.1:{GATEWAY_PORT}", "--drain-s", str(_DRAIN_S)]
     return {
         "Image": image,
         "User": f"{USER}:{USER}",
         "Entrypoint": ["python", "-m", "agent.gateway"],
-        "Cmd": [*files, "--listen", f"0.0.0.0:{GATEWAY_PORT}", *secure],
+        "Cmd": [*files, *own, *secure],
         "Labels": names.labels | _part("gateway", "", 0) | {f"{LABEL}made": made},
-        "ExposedPorts": {f"{GATEWAY_PORT}/tcp": {}},
         "Healthcheck": {"Test": ["NONE"]},
-        # As long as it lets requests finish, and a little more.
-        "StopTimeout": 35,
+        "StopTimeout": _GOES_DOWN_S,
         "HostConfig": _confined(_GATEWAY_MB)
         | {
+            "NetworkMode": names.whole,
             "RestartPolicy": {"Name": "unless-stopped"},
-            "PortBindings": {f"{GATEWAY_PORT}/tcp": [{"HostIp": bind, "HostPort": str(port or "")}]},
-            "Mounts": [{
-                "Type": "volume", "Source": names.door, "Target": DOOR, "VolumeOptions": {"Labels": names.labels}
-            }],
+            "Mounts": [_door(names)],
         },
-    }  # fmt: skip
+    }
+
+
+def _door(names: Names) -> dict[str, Any]:
+    return {"Type": "volume", "Source": names.door, "Target": DOOR, "VolumeOptions": {"Labels": names.labels}}
 
 
 def _part(part: str, group: str, number: int) -> dict[str, str]:

@@ -25,6 +25,9 @@ from modules.words import printable
 _CONNECT_S: Final = 5.0
 _READ_S: Final = 15.0
 _WHOLE_S: Final = 30.0
+# A plugin of a kubeconfig, which may have to ask somebody far away.
+_PLUGIN_S: Final = 20
+_NAME: Final = 200
 _MOST: Final = 64 << 20
 _CHUNK: Final = 256 << 10
 # The cluster cuts a log off at its end, so it is asked for more than is shown.
@@ -255,9 +258,10 @@ class Api:
             raise
         except _failures() as error:
             raise Unanswered(
-                f"the cluster does not answer: {printable(str(error), _WORDS)}",
+                "the cluster does not answer",
                 element=self._where,
                 remedy="see whether its API server runs, and what the kubeconfig says",
+                hidden=printable(str(error), _WORDS),
             ) from error
 
 
@@ -271,9 +275,7 @@ def _client(attached: Attached) -> Any:
     configuration = client.Configuration()
     try:
         if attached.kubeconfig:
-            config.load_kube_config(
-                attached.kubeconfig, attached.context or None, client_configuration=configuration, persist_config=False
-            )
+            _load(attached, configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
     # A plugin of the kubeconfig is a program, and its words may be anything.
@@ -290,6 +292,36 @@ def _client(attached: Attached) -> Any:
         total=1, redirect=0, status=0, allowed_methods=None, respect_retry_after_header=False
     )
     return client.ApiClient(configuration)
+
+
+def _load(attached: Attached, configuration: Any) -> None:
+    """What a kubeconfig says; its plugin, a program that may hang or fail, is bounded, and its failure is one of ours.
+
+    Raises:
+        BadSettings: the plugin brought nothing.
+    """
+    library = _library("kubernetes.config.kube_config")
+    merged = library.KubeConfigMerger(attached.kubeconfig).config
+    if merged is None:
+        raise ValueError("there is no such file")
+    plugins = {}
+    for user in merged.value.get("users") or ():
+        # The library's own view of it, by which it calls the plugin now, and again whenever a token has ended.
+        if plugin := (user.value.get("user") or {}).get("exec"):
+            plugins[user.value["name"]] = name = str(plugin["command"])
+            words = (str(_PLUGIN_S), name, *map(str, plugin.get("args") or ()))
+            plugin |= {"command": "timeout", "args": ["--kill-after=2", *words]}
+    loader = library.KubeConfigLoader(
+        config_dict=merged, config_base_path=None, active_context=attached.context or None
+    )
+    loader.load_and_set(configuration)
+    asked = plugins.get(loader.current_context["context"].get("user"))
+    if asked and not configuration.api_key and not configuration.cert_file:
+        raise BadSettings(
+            f"its plugin {printable(asked, _NAME)} brought no credentials within {_PLUGIN_S} s",
+            element=attached.kubeconfig,
+            remedy="run it as the account of the fleet server; what it complained of stands in the server's log",
+        )
 
 
 def _check_door(configuration: Any, kubeconfig: str) -> None:

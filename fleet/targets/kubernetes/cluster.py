@@ -8,18 +8,20 @@ from typing import Any, Final
 
 import msgspec
 
-from fleet.refusals import TargetTrouble
+from fleet.refusals import TargetTrouble, told
 from fleet.targets import door, secret_files
 from fleet.targets import groups as rules
-from fleet.targets.contract import Job, JobStanding, Standing, Wanted
+from fleet.targets.container.specs import LABEL
+from fleet.targets.contract import Found, Job, JobStanding, Standing, Wanted
 from fleet.targets.kubernetes import content, front, gateway_route, observed, pods, replicas, rights
-from fleet.targets.kubernetes.api import ROUTE, Api, ApiRefusal, Unanswered
+from fleet.targets.kubernetes.api import OURS, ROUTE, Api, ApiRefusal, Unanswered
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.kubernetes.jobs import Jobs
-from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, part_of, shown
+from fleet.targets.kubernetes.names import TABLE_OF, Names, group_of, labels, part_of, shown
 from fleet.targets.kubernetes.observed import Look
 from fleet.targets.kubernetes.replicas import Made
+from fleet.targets.present import named_by
 from modules.errors import EdgefleetError
 from modules.names import Slug
 from modules.protocol.content import Content
@@ -116,6 +118,11 @@ class Namespace:
     @property
     def _jobs(self) -> Jobs:
         return Jobs(self._api, self._attached, self._fleet, self._contents)
+
+    def present(self) -> frozenset[Found]:
+        self._same()
+        mark = f"{LABEL}fleet={self._fleet}"
+        return named_by(labels(one) for kind in (*OURS, "Pod") for one in self._api.listed(kind, labels=mark))
 
     def close(self) -> None:
         with self._connecting, contextlib.suppress(OSError):
@@ -281,4 +288,4 @@ def _noting(trouble: list[str]) -> Iterator[None]:
     except Unanswered:
         raise
     except EdgefleetError as error:
-        trouble.append(str(error))
+        trouble.append(told(error))

@@ -111,3 +111,80 @@ async def test_several_slots_at_once(folder):
         for path, name in (("/digits/score", "one"), ("/words/score", "two")):
             async with running.post(path) as answer:
                 assert (await answer.json())["who"] == name
+
+
+@contextlib.asynccontextmanager
+async def keeper(folder, port):
+    """The program that holds an endpoint's port, and where it gives it."""
+    give = folder / "port.sock"
+    async with process("-m", "agent.gateway.keeper", "--listen", f"127.0.0.1:{port}", "--give", give) as running:
+        yield running, give
+
+
+async def test_gateways_change_at_a_held_port_without_a_gap(folder, free_port):
+    """One gateway begins at the port before the one of before ends: nobody is refused."""
+    async with Stage(folder) as stage:
+        double = await stage.scoring("one")
+        stage.serve(double)
+        port = free_port()
+        over, statuses = asyncio.Event(), asyncio.Queue()
+        async with contextlib.AsyncExitStack() as stack:
+            _, give = await stack.enter_async_context(keeper(folder, port))
+
+            async def start(name):
+                ready = folder / name
+                arguments = (
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--held-port",
+                    give,
+                    "--table",
+                    stage.path,
+                    "--ready-file",
+                    ready,
+                )
+                gateway = await stack.enter_async_context(process("-m", "agent.gateway", *arguments))
+                await line_in(ready)
+                return gateway
+
+            async def post():
+                async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client:
+                    while not over.is_set():
+                        async with client.post(f"http://127.0.0.1:{port}/score", data=b"1") as answer:
+                            statuses.put_nowait(answer.status)
+
+            before = await start("first")
+            clients = [asyncio.create_task(post()) for _ in range(3)]
+            for name in ("second", "third"):
+                after = await start(name)
+                before.send_signal(signal.SIGTERM)
+                assert await asyncio.wait_for(before.wait(), stretched(10)) == 0
+                for _ in range(statuses.qsize() + 20):
+                    assert await asyncio.wait_for(statuses.get(), stretched(10)) == 200
+                before = after
+            over.set()
+            await asyncio.gather(*clients)
+
+
+async def test_a_gateway_follows_the_port_to_another_keeper(folder, free_port):
+    """The keeper is killed and comes again: the gateway that runs serves at the new socket."""
+    async with Stage(folder) as stage:
+        stage.serve(await stage.scoring("one"))
+        port, ready = free_port(), folder / "ready"
+        async with contextlib.AsyncExitStack() as stack:
+            running, give = await stack.enter_async_context(keeper(folder, port))
+            arguments = ("--listen", "127.0.0.1:0", "--held-port", give, "--table", stage.path, "--ready-file", ready)
+            await stack.enter_async_context(process("-m", "agent.gateway", *arguments))
+            await line_in(ready)
+            running.kill()
+            await running.wait()
+            await stack.enter_async_context(keeper(folder, port))
+            async with aiohttp.ClientSession() as client, asyncio.timeout(stretched(15)):
+                # Until the gateway has taken it, a connection waits in the keeper's queue, or finds nobody.
+                while True:
+                    try:
+                        async with client.post(f"http://127.0.0.1:{port}/score", data=b"1") as answer:
+                            assert (await answer.json())["who"] == "one"
+                            break
+                    except aiohttp.ClientError:
+                        await asyncio.sleep(0.05)

@@ -68,6 +68,24 @@ async def test_a_target_that_does_not_answer_is_said(cloud):
     assert cloud.events("endpoint-failed")
 
 
+async def test_where_a_target_is_reached_is_for_who_may_attach_it(cloud):
+    """Others see its name, kind, region and state, and nowhere the engine's address; nor may they ask it who it is."""
+    await create(cloud)
+    async with asyncio.timeout(20):
+        while (await show(cloud))["state"] != "failed":  # noqa: ASYNC110 - another task's row
+            await asyncio.sleep(0.1)
+    (whole,) = (await cloud.ask("GET", "/api/v1/targets")).json()
+    assert (whole["at"], "nonexistent" in whole["trouble"]) == ("unix:///nonexistent.sock", True)
+    viewer = token(cloud, Grant("viewer"))
+    (seen,) = (await cloud.ask("GET", "/api/v1/targets", viewer)).json()
+    assert seen == {one: whole[one] for one in ("name", "kind", "region", "state", "endpoints", "created")}
+    assert seen["state"] == "failed"
+    others = [seen, await show(cloud, by=viewer), (await cloud.ask("GET", "/api/v1/events", viewer)).json()]
+    assert "nonexistent" not in str(others)
+    assert (await cloud.ask("POST", "/api/v1/targets/lab/check", viewer)).status_code == 403
+    assert "nonexistent" in (await cloud.ask("POST", "/api/v1/targets/lab/check")).json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("more", "status", "code", "word"),
     [

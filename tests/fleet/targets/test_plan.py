@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from fleet.targets import groups as rules
 from fleet.targets.container import plan
-from fleet.targets.container.plan import Seen, SeenGateway
+from fleet.targets.container.plan import Front, Seen, SeenPart
 from fleet.targets.groups import Group, SeenReplica, Terms
 from modules.protocol.endpoint import Found, Said
 from modules.protocol.routing import Bounds, Table
 
 NAME = "digits"
 BOUNDS = Bounds(concurrent=8, waiting=8, wait_s=1)
-FRONT = SeenGateway(made="g1", running=True)
+FRONT = Front(keeper="k1", gateway="g1")
 
 
 def group(version, mark="a", *, count=1, weight=0):
@@ -49,8 +49,10 @@ class Host:
             case plan.StartAgain(name=name):
                 again = (msgspec.structs.replace(one, running=one.running or one.name == name) for one in seen.replicas)
                 self.replicas(replicas=tuple(again))
+            case plan.MakeKeeper():
+                self.replicas(keepers=(SeenPart(name="port", made="k1", running=True, port=30000),))
             case plan.MakeGateway():
-                self.replicas(gateway=msgspec.structs.replace(FRONT, port=30000))
+                self.replicas(gateways=(SeenPart(name="gateway", made="g1", running=True),))
             case rules.Stop(name=name):
                 assert name not in self.asked, "a replica is ended that the gateway asks"
                 self.replicas(replicas=tuple(one for one in seen.replicas if one.name != name))
@@ -72,7 +74,7 @@ class Host:
         """As ``host.py`` does it."""
         for step in plan.lacking(groups, FRONT, self.seen):
             self.carry_out(step, refused)
-        if self.seen.gateway is None:
+        if self.seen.gateway(FRONT) is None:
             return
         running = {one.name for one in self.seen.replicas if one.running}
         found = {name: Found(ready=name in self.ready, wrong=name in self.wrong, provider="CPU") for name in running}
@@ -278,13 +280,59 @@ def test_whatever_is_asked_for_somebody_answers(data):
     assert len(host.seen.replicas) == sum(one.count for one in groups)
 
 
+def part(made, **more):
+    return SeenPart(**{"name": f"c-{made}", "made": made, "running": True} | more)
+
+
+THERE = {"keepers": (part("k1", port=30000),), "gateways": (part("g1"),)}
+SERVES = Said(generation=7, table=Table(generation=7, slots={}))
+
+
+def steps(seen, front=FRONT):
+    return [type(one) for one in plan.lacking([], front, msgspec.structs.replace(seen, network=True))]
+
+
+def test_a_gateway_ends_only_once_its_successor_serves():
+    """Made of something else, the next gateway starts beside it, and it goes when the next has the newest table."""
+    old, new, port = part("g0"), part("g1"), part("k1", port=30000)
+    assert steps(Seen(keepers=(port,), gateways=(old,))) == [plan.MakeGateway]
+    starting = Seen(keepers=(port,), gateways=(old, part("g1", running=False, restarting=True)))
+    assert (steps(starting), starting.gateway(FRONT), plan.retired(FRONT, starting, SERVES)) == ([], old, [])
+    both = Seen(keepers=(port,), gateways=(old, new))
+    assert (both.gateway(FRONT), plan.retired(FRONT, both, SERVES)) == (new, ["c-g0"])
+    assert plan.retired(FRONT, both, msgspec.structs.replace(SERVES, generation=6)) == []
+
+
+def test_a_port_is_let_go_only_once_the_next_is_held():
+    """With another port asked for, who holds the first goes on until the second is held."""
+    first, gateway = part("k1", name="one", port=30000), part("g1")
+    front = msgspec.structs.replace(FRONT, port=30001)
+    seen = Seen(keepers=(first,), gateways=(gateway,))
+    assert (steps(seen, front), plan.retired(front, seen, SERVES)) == ([plan.MakeKeeper], [])
+    both = Seen(keepers=(first, part("k1", name="two", port=30001)), gateways=(gateway,))
+    assert (steps(both, front), plan.retired(front, both, SERVES)) == ([], ["one"])
+
+
+def test_gateways_that_still_owe_answers_are_not_heaped_up():
+    """With four of them there, no fifth is made: somebody who changes the certificate all the time waits."""
+    port = part("k1", port=30000)
+    assert steps(Seen(keepers=(port,), gateways=tuple(part(f"x{n}") for n in range(4)))) == []
+    assert steps(Seen(keepers=(port,), gateways=tuple(part(f"x{n}") for n in range(3)))) == [plan.MakeGateway]
+
+
+def test_what_ended_by_itself_is_made_anew():
+    """A dead keeper or gateway is made anew; one that the engine starts again is left to it."""
+    seen = Seen(keepers=(part("k1", port=30000, running=False),), gateways=(part("g1", running=False),))
+    assert steps(seen) == [plan.MakeKeeper, plan.MakeGateway]
+
+
 def test_secrets_are_there_before_a_replica_and_brought_again_when_they_are_lost():
     """Only of a group that has some; where they are, nothing is done."""
     one, other = group("v1"), group("next")
-    steps = [type(step) for step in plan.lacking([one, other], FRONT, Seen(network=True, gateway=FRONT), {one.name})]
-    assert steps == [plan.Fill, plan.Keep, plan.MakeReplica, plan.Fill, plan.MakeReplica]
+    made = [type(step) for step in plan.lacking([one, other], FRONT, Seen(network=True, **THERE), {one.name})]
+    assert made == [plan.Fill, plan.Keep, plan.MakeReplica, plan.Fill, plan.MakeReplica]
     replica = SeenReplica(name="c1", group=one.name, number=0, running=True)
-    seen = Seen(network=True, gateway=FRONT, filled=frozenset({one.name}), replicas=(replica,))
+    seen = Seen(network=True, **THERE, filled=frozenset({one.name}), replicas=(replica,))
     assert list(plan.lacking([one], FRONT, seen, {one.name})) == [plan.Keep(one)]
     kept = msgspec.structs.replace(seen, kept=frozenset({one.name}))
     assert list(plan.lacking([one], FRONT, kept, {one.name})) == []

@@ -1,6 +1,7 @@
 """The startup probe of a pod, as a process beside a real scoring server: proved, or why not in one line."""
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 
 from modules import manifest, samples
 from modules.digests import measure_bytes
+from modules.errors import OverLimit
 from modules.samples import Numeric, Sample
+from modules.scoring import prove
 from tests.modules.scoring.conftest import ROOT
 from tests.parts.pace import stretched
 
@@ -43,7 +46,7 @@ def serving(start, relu, keys):
 def module(tmp_path):
     """Write a module's folder with these samples."""
 
-    def write(*asked):
+    def write(*asked, **limits):
         content = samples.encode(samples.Samples(asked))
         files = {"model.onnx": b"a graph"} | ({"samples.json": content} if asked else {})
         entries = []
@@ -52,9 +55,10 @@ def module(tmp_path):
             entries.append(manifest.File(blob.sha256, blob.length, blob.blocks, path=name))
             (tmp_path / "files").mkdir(exist_ok=True)
             (tmp_path / "files" / name).write_bytes(data)
+        proof = manifest.Proof(prove="samples" if asked else "ready-only", limits=manifest.Limits(**limits))
         document = manifest.Manifest(
             team="acme", name="relu", version="3", serve=manifest.OnnxGraph(file="model.onnx"), files=tuple(entries),
-            runtimes=(manifest.Runtime(),), proof=manifest.Proof(prove="samples" if asked else "ready-only"),
+            runtimes=(manifest.Runtime(),), proof=proof,
         )  # fmt: skip
         (tmp_path / "manifest.json").write_bytes(manifest.encode(document))
         return tmp_path
@@ -94,6 +98,36 @@ def test_the_samples_own_rules_decide(serving, module, keys):
 def test_a_module_without_samples_is_proved_once_it_is_ready(serving, module, keys):
     """As a device does with one that is published as ready-only."""
     assert probe(module(), serving.port, "--access", keys) == (0, "ready; it has no samples\n")
+
+
+def test_the_limits_of_the_manifest_hold(serving, module, keys):
+    """Slower than its manifest allows is not proved, as on a device; within it is."""
+    assert probe(module(RIGHT, latency_ms=1e6), serving.port, "--access", keys)[0] == 0
+    code, said = probe(module(RIGHT, latency_ms=0.001), serving.port, "--access", keys)
+    assert (code, said.startswith("latency: the samples' median took ")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("files", "uses"),
+    [
+        ({"memory.current": 900 << 20, "memory.stat": f"anon 1\ninactive_file {100 << 20}"}, 800),
+        ({"memory/memory.usage_in_bytes": 900 << 20, "memory/memory.stat": f"total_inactive_file {300 << 20}"}, 600),
+        ({}, 0),
+    ],
+    ids=["cgroup 2", "cgroup 1", "none"],
+)
+def test_what_a_container_uses_is_read_as_an_engine_counts_it(tmp_path, files, uses, monkeypatch):
+    """Without files that are only kept in memory, and without the probe; more than the limit is said."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(str(text))
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert prove._memory_mb(tmp_path) == pytest.approx(max(0, uses - own), abs=50)
+    monkeypatch.setattr(prove, "_CGROUP", tmp_path)
+    prove._check_limits(manifest.Limits(memory_mb=900), [])
+    if uses:
+        with pytest.raises(OverLimit, match="MiB of 1 allowed"):
+            prove._check_limits(manifest.Limits(memory_mb=1), [])
 
 
 def test_who_has_no_key_is_told_so(serving, module, tmp_path):

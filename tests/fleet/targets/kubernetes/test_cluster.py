@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fleet.refusals import TargetTrouble
+from fleet.targets.contract import Found
 from fleet.targets.kubernetes import front
 from modules.protocol import content
 from modules.protocol.endpoint import TABLE
@@ -341,3 +342,13 @@ def test_another_namespace_of_the_name_is_not_taken_for_it(place):
         with pytest.raises(TargetTrouble, match="another namespace"):
             act()
     assert place.everything() == set()
+
+
+def test_what_stands_there_is_known_by_labels(place):
+    """By this fleet's labels alone, whether a row speaks of it or not; removed, nothing of it is there."""
+    place.settle(wanted(version()))
+    assert place.target.present() == {Found("endpoint", "digits")}
+    assert place.attach(fleet="e" * 12).present() == frozenset()
+    while not place.target.remove("digits"):
+        place.cluster.settle()
+    assert place.target.present() == frozenset()

@@ -1,8 +1,11 @@
 """What goes wrong in a cluster, and how an endpoint says it: in one sentence, within a bounded time."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from fleet.refusals import TargetTrouble
 from fleet.targets.kubernetes import api
@@ -125,3 +128,33 @@ def test_a_server_outside_a_cluster_has_no_own(place):
     target._attached = type(target._attached)(namespace="models", registry="r/m", content_url="https://x")
     with pytest.raises(BadSettings, match="cannot be used"):
         target.check()
+
+
+def with_plugin(place, tmp_path, does):
+    """The kubeconfig, whose token is now brought by a plugin beside it; the file says which ids the plugin had."""
+    found = yaml.safe_load(place.kubeconfig.read_text())
+    token = found["users"][0]["user"].pop("token")
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}}
+    (tmp_path / "plugin").write_text(
+        f"#!/bin/sh\necho $$ >> {tmp_path}/asked\n{does}\necho '{json.dumps(credential)}'\n"
+    )
+    (tmp_path / "plugin").chmod(0o755)
+    found["users"][0]["user"]["exec"] = {"apiVersion": credential["apiVersion"], "command": "./plugin", "args": ["a b"]}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(found))
+    return tmp_path / "kubeconfig"
+
+
+def test_a_plugin_brings_credentials(place, tmp_path):
+    """A program beside the kubeconfig, named by it, says who we are; its arguments come as they were written."""
+    target = place.attach(with_plugin(place, tmp_path, '[ "$1" = "a b" ] || exit 3'))
+    assert target.check()["engine"].endswith("namespace models")
+
+
+@pytest.mark.parametrize("does", ["sleep 600", "echo no >&2; exit 1"], ids=["it hangs", "it fails"])
+def test_a_plugin_that_brings_nothing_is_said(place, tmp_path, monkeypatch, does):
+    """After its time a plugin is ended, with what it started, and the sentence says whose fault it was."""
+    monkeypatch.setattr(api, "_PLUGIN_S", 1)
+    target = place.attach(with_plugin(place, tmp_path, does))
+    with pytest.raises(BadSettings, match=r"its plugin \./plugin brought no credentials within 1 s"):
+        target.check()
+    assert not Path("/proc", (tmp_path / "asked").read_text().split()[0]).exists()
