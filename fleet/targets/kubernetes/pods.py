@@ -36,6 +36,7 @@ _PATIENCE_S: Final = 600
 # What the program takes that asks a replica its samples, beside the module's own memory.
 _PROVER_MB: Final = 64
 _INIT_MB: Final = 256
+_INIT_CORES: Final = 0.05
 _GATEWAY_MB: Final = 512
 _SPARE_BYTES: Final = 16 << 20
 _GPU: Final = "nvidia.com/gpu"
@@ -166,7 +167,7 @@ def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
         "command": ["python", "-m", "agent.content"],
         "args": ["--settings", f"{SETTINGS}/{CONTENT_FILE}", "--to", CONTENT],
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "requests": {"cpu": _cpu(min(_INIT_CORES, settings.cpu_cores)), "memory": "64Mi"},
             "limits": {"cpu": cpu, "memory": f"{_INIT_MB}Mi"},
         },
         "securityContext": _CONFINED,
