@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from fleet.refusals import TargetTrouble
@@ -153,14 +154,15 @@ def test_what_cannot_stand_beside_ours_goes(place):
     wish = wanted()
     place.settle(wish)
     (service,), (deployment,) = place.of("Service", "gateway"), place.of("Deployment", "gateway")
-    ports = [{"$patch": "replace"}, {"name": "score", "port": 81, "targetPort": 9999}]
+    (had,) = (one["nodePort"] for one in service["spec"]["ports"])
+    ports = [{"$patch": "replace"}, {"name": "score", "port": 81, "targetPort": 9999, "nodePort": had + 1}]
     kubectl(place, "Service", service, {"spec": {"ports": ports}})
     probe = {"tcpSocket": None, "httpGet": {"path": "/", "port": 1}}
     containers = [{"name": "gateway", "readinessProbe": probe}]
     kubectl(place, "Deployment", deployment, {"spec": {"template": {"spec": {"containers": containers}}}})
-    place.settle(wish)
+    place.settle(msgspec.structs.replace(wish, port=had))
     (now,) = place.of("Service", "gateway")
-    assert [(one["port"], one["targetPort"]) for one in now["spec"]["ports"]] == [(80, 8700)]
+    assert [(one["port"], one["targetPort"], one["nodePort"]) for one in now["spec"]["ports"]] == [(80, 8700, had)]
     (now,) = place.of("Deployment", "gateway")
     assert now["spec"]["template"]["spec"] == deployment["spec"]["template"]["spec"]
 
