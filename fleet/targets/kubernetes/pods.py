@@ -104,7 +104,7 @@ def replica(
         "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary()],
     }  # fmt: skip
     spec = _pod(attached) | {
-        "initContainers": [_getting(attached, cpu)],
+        "initContainers": [_getting(attached, settings.cpu_cores)],
         "containers": [container],
         "volumes": [_content(version.module), _temporary_volume()],
     }
@@ -149,7 +149,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     spec = _pod(attached) | {
         # The cluster starts another pod, so that each end has its own state and log.
         "restartPolicy": "Never",
-        "initContainers": [_getting(attached, cpu)],
+        "initContainers": [_getting(attached, job.settings.cpu_cores)],
         "containers": [container],
         "volumes": [*volumes, _temporary_volume()],
     }
@@ -158,7 +158,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     return {"metadata": {"annotations": _annotations(job.module)}, "spec": spec}
 
 
-def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
+def _getting(attached: Attached, cores: float) -> dict[str, Any]:
     """The init program, which fetches and verifies the module."""
     return {
         "name": INIT,
@@ -167,8 +167,8 @@ def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
         "command": ["python", "-m", "agent.content"],
         "args": ["--settings", f"{SETTINGS}/{CONTENT_FILE}", "--to", CONTENT],
         "resources": {
-            "requests": {"cpu": _cpu(min(_INIT_CORES, settings.cpu_cores)), "memory": "64Mi"},
-            "limits": {"cpu": cpu, "memory": f"{_INIT_MB}Mi"},
+            "requests": {"cpu": _cpu(min(_INIT_CORES, cores)), "memory": "64Mi"},
+            "limits": {"cpu": _cpu(cores), "memory": f"{_INIT_MB}Mi"},
         },
         "securityContext": _CONFINED,
         "volumeMounts": [
