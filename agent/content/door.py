@@ -22,7 +22,7 @@ from modules.digests import HASH, Blob, block_matches, sha256
 from modules.endpoint.https_proxy import connection, parsed
 from modules.errors import BadSettings, Invalid, LinkLost, NeedsOperator, Untrusted
 from modules.names import Digest
-from modules.protocol.content import Content
+from modules.protocol.content import TRIED_AGAIN, Content
 
 _CONNECT_S: Final = 10.0
 # So long may it be silent; whoever drips is cut when all time is over.
@@ -177,7 +177,7 @@ class Door:
                         element=error.element,
                         remedy=error.remedy,
                     ) from error
-                self._say(f"tried again in {wait:.1f} s: {error}")
+                self._say(f"{TRIED_AGAIN} {wait:.1f} s: {error}")
                 time.sleep(wait)
 
     def _blob(self, digest: Digest) -> http.client.HTTPResponse:

@@ -46,8 +46,8 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it should be, with what lets clients in: two keys, the secret of its tokens, its TLS key.
 
-    ``devices`` are those that come in by their certificates. ``port`` is where it listens on a container host; 0: where
-    it has not listened yet, and any will do. ``measured``: it is to be told what is counted of each version.
+    ``devices`` are those that come in by their certificates. ``port`` is where it has listened on its host or nodes;
+    0: nowhere yet, and any will do. ``measured``: it is to be told what is counted of each version.
     """
 
     name: Slug

@@ -27,6 +27,8 @@ ACCESS: Final = "access.json"
 DONE: Final = 0
 REFUSED: Final = 1
 UNREACHED: Final = 2
+#: how a line begins that it writes before it tries once more, with the reason behind it
+TRIED_AGAIN: Final = "tried again in"
 
 LIMIT: Final = 512 << 10
 MAX_KEYS: Final = 8

@@ -36,7 +36,9 @@ _WORDS: Final = 500
 _OK: Final = range(200, 300)
 _MISSING: Final = 404
 _CONFLICT: Final = 409
+_INVALID: Final = 422
 _APPLY: Final = "application/apply-patch+yaml"
+_MERGE: Final = "application/merge-patch+json"
 
 
 class Kind(NamedTuple):
@@ -149,10 +151,15 @@ class Api:
             ours: it is there, and by its labels ours: what others changed of it is put back.
         """
         name = body["metadata"]["name"]
-        query = {"fieldManager": MANAGER, "force": "true" if ours else "false"}
         try:
-            return self._json("PATCH", self._path(body["kind"], name), query=query, body=body, kind=_APPLY)
+            return self._applied(body, ours=ours)
         except ApiRefusal as error:
+            if error.status == _INVALID and ours:
+                # Beside ours stands what contradicts it: another port of the same name, a second kind of probe. So
+                # lists become what we say, as a whole, and what is ours is compared again.
+                query = {"fieldManager": MANAGER}
+                self._json("PATCH", self._path_of(body), query=query, body=body, kind=_MERGE)
+                return self._applied(body, ours=ours)
             if error.status != _CONFLICT or ours:
                 raise
             raise TargetTrouble(
@@ -160,6 +167,10 @@ class Api:
                 element=f"{body['kind']} {name}",
                 remedy="remove it, or choose another name",
             ) from error
+
+    def _applied(self, body: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+        query = {"fieldManager": MANAGER, "force": "true" if ours else "false"}
+        return self._json("PATCH", self._path_of(body), query=query, body=body, kind=_APPLY)
 
     def delete(self, found: dict[str, Any], kind: str) -> None:
         """Take an object away, the very one that was seen; its dependants go after it."""
@@ -189,6 +200,9 @@ class Api:
                 return ""
             raise
         return "\n".join(map(printable, data[-most:].decode(errors="replace").split("\n")))
+
+    def _path_of(self, body: dict[str, Any]) -> str:
+        return self._path(body["kind"], body["metadata"]["name"])
 
     def _path(self, kind: str, name: str = "") -> str:
         found = KINDS[kind]

@@ -170,7 +170,7 @@ class Namespace:
         """Make the way to the gateway what it should be."""
         by_ingress = self._attached.expose == "Ingress"
         service = found.find("Service", names.gateway)
-        port = wanted.settings.port or (front.node_port(service) if service else 0) or wanted.port
+        port = wanted.settings.port or wanted.port or (front.node_port(service) if service else 0)
         with _noting(trouble):
             if wanted.settings.certificate and by_ingress:
                 self._apply(front.certificate(names, wanted.settings, wanted.certificate_key), found)

@@ -38,6 +38,7 @@ _PATIENCE_S: Final = 600
 # What the program takes that asks a replica its samples, beside the module's own memory.
 _PROVER_MB: Final = 64
 _INIT_MB: Final = 256
+_INIT_CORES: Final = 0.05
 _GATEWAY_MB: Final = 512
 _SPARE_BYTES: Final = 16 << 20
 _GPU: Final = "nvidia.com/gpu"
@@ -108,7 +109,7 @@ def replica(
         "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary(), *files],
     }  # fmt: skip
     spec = _pod(attached) | {
-        "initContainers": [_getting(attached, cpu)],
+        "initContainers": [_getting(attached, settings.cpu_cores)],
         "containers": [container],
         "volumes": [_content(version.module), _temporary_volume()],
     }
@@ -154,7 +155,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     spec = _pod(attached) | {
         # The cluster starts another pod, so that each end has its own state and log.
         "restartPolicy": "Never",
-        "initContainers": [_getting(attached, cpu)],
+        "initContainers": [_getting(attached, job.settings.cpu_cores)],
         "containers": [container],
         "volumes": [*volumes, _temporary_volume()],
     }
@@ -163,7 +164,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     return {"metadata": {"annotations": _annotations(job.module)}, "spec": spec}
 
 
-def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
+def _getting(attached: Attached, cores: float) -> dict[str, Any]:
     """The init program, which fetches and verifies the module."""
     return {
         "name": INIT,
@@ -172,8 +173,8 @@ def _getting(attached: Attached, cpu: str) -> dict[str, Any]:
         "command": ["python", "-m", "agent.content"],
         "args": ["--settings", f"{SETTINGS}/{CONTENT_FILE}", "--to", CONTENT],
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"cpu": cpu, "memory": f"{_INIT_MB}Mi"},
+            "requests": {"cpu": _cpu(min(_INIT_CORES, cores)), "memory": "64Mi"},
+            "limits": {"cpu": _cpu(cores), "memory": f"{_INIT_MB}Mi"},
         },
         "securityContext": _CONFINED,
         "volumeMounts": [

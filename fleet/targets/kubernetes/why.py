@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fleet.targets.kubernetes.pods import BATCH, INIT, REPLICA
+from modules.protocol.content import TRIED_AGAIN
 from modules.words import printable
 
 # So often has a container ended when we say that it fails, and not that it is starting.
@@ -16,6 +17,10 @@ _IMAGE: Final = frozenset(
      "RegistryUnavailable"}
 )  # fmt: skip
 _MADE: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+# After one of these a pod goes on: what warned before it is over.
+_GOES_ON: Final = frozenset({"Pulled", "Created", "Started"})
+# It names what another event of the same moment tells.
+_MERE_NAME: Final = re.compile(r"Error: [A-Za-z]+")
 _STAMP: Final = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+) ", re.MULTILINE)
 _CALLED: Final = {INIT: "its init program", REPLICA: "its scoring server", BATCH: "its batch run"}
 
@@ -46,7 +51,10 @@ def of_pod(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]], tail: Ta
         if found := _of_container(one, spec.get(one["name"], {}), events, tail):
             return found
     for event in reversed(events):
-        if event.get("type") == "Warning" and event.get("reason") != "Unhealthy":
+        if event.get("reason") in _GOES_ON:
+            return None
+        said = event.get("type") == "Warning" and event.get("reason") != "Unhealthy"
+        if said and not _MERE_NAME.fullmatch(_said(event)):
             return Trouble(f"a pod waits: {_said(event)}", lasting=False)
     return None
 
@@ -69,7 +77,11 @@ def _of_container(
     ended = ended if ended and ended.get("exitCode") else None
     if last := ended or (before if before and not one.get("ready") else None):
         return _of_end(called, last, spec, restarts, lambda: _last(tail, name, previous=ended is None))
-    if state.get("running") and not one.get("ready"):
+    if state.get("running") and name == INIT:
+        written = _lines(tail, name, previous=False)
+        if written and written[-1].startswith(TRIED_AGAIN):
+            return Trouble(f"a pod has not got its module yet: {printable(written[-1], _WORDS)}", lasting=False)
+    elif state.get("running") and not one.get("ready"):
         unhealthy = [event for event in events if event.get("reason") == "Unhealthy"]
         if unhealthy:
             lines = _last(tail, name, previous=False)
@@ -125,9 +137,13 @@ def without_times(log: str) -> str:
 
 
 def _last(tail: Tail, name: str, *, previous: bool) -> str:
-    """The end of a log as one line, without the cluster's times."""
-    lines = [one.strip() for one in without_times(tail(name, previous)).splitlines() if one.strip()]
-    return " / ".join(lines)[-_LINES:]
+    """The end of a log as one line."""
+    return " / ".join(_lines(tail, name, previous=previous))[-_LINES:]
+
+
+def _lines(tail: Tail, name: str, *, previous: bool) -> list[str]:
+    """The last lines of a log, without the cluster's times."""
+    return [one.strip() for one in without_times(tail(name, previous)).splitlines() if one.strip()]
 
 
 def _said(one: Mapping[str, Any]) -> str:

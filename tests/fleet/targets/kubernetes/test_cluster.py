@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from fleet.refusals import TargetTrouble
@@ -38,6 +39,11 @@ def test_from_nothing_to_an_endpoint_that_serves(place):
     (replicas,) = place.of("Service", "replica")
     assert asked(place) == {"v1": {f"http://{replicas['metadata']['name']}:5001"}}
     assert len(place.of("Pod", "replica")) == len(place.of("Pod", "gateway")) == 2
+
+
+def test_any_share_of_a_processor_is_taken(place):
+    """However small it is: nothing in the pod asks for more than it may have."""
+    assert place.settle(wanted(cpu_cores=0.01)).state == "ready"
 
 
 def test_another_pass_changes_nothing(place):
@@ -142,6 +148,24 @@ def test_what_somebody_changed_is_put_back(place):
     assert place.cluster.object("Service", name, "models")["spec"]["selector"] == service["spec"]["selector"]
     kept = {one for one in before if one[0] not in {"Pod", "ReplicaSet"}}
     assert kept <= place.everything()
+
+
+def test_what_cannot_stand_beside_ours_goes(place):
+    """A port in the place of ours, and another kind of probe, would be kept beside it, and both together refused."""
+    wish = wanted()
+    place.settle(wish)
+    (service,), (deployment,) = place.of("Service", "gateway"), place.of("Deployment", "gateway")
+    (had,) = (one["nodePort"] for one in service["spec"]["ports"])
+    ports = [{"$patch": "replace"}, {"name": "score", "port": 81, "targetPort": 9999, "nodePort": had + 1}]
+    kubectl(place, "Service", service, {"spec": {"ports": ports}})
+    probe = {"tcpSocket": None, "httpGet": {"path": "/", "port": 1}}
+    containers = [{"name": "gateway", "readinessProbe": probe}]
+    kubectl(place, "Deployment", deployment, {"spec": {"template": {"spec": {"containers": containers}}}})
+    place.settle(msgspec.structs.replace(wish, port=had))
+    (now,) = place.of("Service", "gateway")
+    assert [(one["port"], one["targetPort"], one["nodePort"]) for one in now["spec"]["ports"]] == [(80, 8700, had)]
+    (now,) = place.of("Deployment", "gateway")
+    assert now["spec"]["template"]["spec"] == deployment["spec"]["template"]["spec"]
 
 
 def kind_of(name):

@@ -113,6 +113,20 @@ def said(one, *events, log=""):
             'a pod waits: MountVolume.SetUp failed: secret "s" not found',
         ),
         (
+            pod(content={"state": RUNNING}, scoring=waiting("PodInitializing")),
+            [],
+            "tried again in 9.9 s: fleet server: it cannot be reached: Connection refused",
+            False,
+            "a pod has not got its module yet: tried again in 9.9 s: fleet server: it cannot be reached",
+        ),
+        (
+            pod(scoring=waiting("PodInitializing")),
+            [event("Failed", 'Failed to pull image "scoring": no such host'), event("Failed", "Error: ErrImagePull")],
+            "",
+            False,
+            'a pod waits: Failed to pull image "scoring": no such host',
+        ),
+        (
             pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
             [],
             "",
@@ -143,6 +157,8 @@ def test_the_sentence(one, events, log, lasting, words):
 def test_who_is_only_starting_is_in_no_trouble(one):
     """Nothing is said while all goes its way, and nothing of what is over."""
     assert said(one, event("Scheduled", "assigned", "Normal")) is None
+    over = event("FailedMount", "failed to sync secret cache"), event("Started", "Started container content", "Normal")
+    assert said(one, *over, log="acme/digits:1: 3 files are here") is None
 
 
 def test_a_quota_is_said_by_what_makes_pods():
