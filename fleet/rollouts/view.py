@@ -38,10 +38,12 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
     if not whole:
         seen = reach.seen_of(connection, mine, {one["device"] for one in misfits})
         misfits = [one for one in misfits if one["device"] in seen]
+    by_wave = members.counts_by_wave(connection, rollout, mine)
     return _summary(row, whole=whole) | {
+        "selector": row.selector if whole else "",
         "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
         "plan": [
-            {"wave": number} | msgspec.to_builtins(wave)
+            {"wave": number} | msgspec.to_builtins(wave) | {"counts": by_wave.get(number, {})}
             for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
         ],
         "counts": members.counts(connection, rollout, mine),
