@@ -41,6 +41,7 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
     by_wave = members.counts_by_wave(connection, rollout, mine)
     return _summary(row, whole=whole) | {
         "selector": row.selector if whole else "",
+        "approved": row.approved,
         "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
         "plan": [
             {"wave": number} | msgspec.to_builtins(wave) | {"counts": by_wave.get(number, {})}
