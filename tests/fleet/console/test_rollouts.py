@@ -39,25 +39,27 @@ def rolling(tmp_path_factory):
     for name, *roles in (("admin", "admin"), ("second", "rollout-manager", "approver"), ("watcher", "viewer")):
         person(data, name, *roles)
     settings = {"console": "true", "four_eyes": "true"}
-    with broker(folder / "broker", data) as running, fleet_server(data, running, **settings) as server:
-        with server.client() as http:
-            owner = Publisher(http)
-            owner.found()
-            versions = [owner.upload("digits", {"model.onnx": bytes([one]) * 9999}, proof=Proof(prove="ready-only"))
-                        for one in range(3)]  # fmt: skip
-            for one in versions:
-                owner.sign(one)
-            refs = [str(one.ref) for one in versions]
-            slow = {"module": refs[1], "behaviours": [{"kind": "slow", "after_s": 1, "p50_ms": 210}]}
-            enroll(folder / "edge", join(http, uses=DEVICES), DEVICES, "--prefix", "edge")
-            plan = profiles(folder, modules=[slow])
-            options = ("--prefix", "edge", "--window", "0.5", *QUICK, *plan)
-            with simulator(folder / "edge", DEVICES, *options):
-                first = started(server, refs[0], policy={})
-                with as_person(server, "second") as second:
-                    checked(second.post(f"/api/v1/rollouts/{first}/approve"))
-                    assert until(second, first, ended)["state"] == "done"
-                yield server, refs
+    with (
+        broker(folder / "broker", data) as running,
+        fleet_server(data, running, **settings) as server,
+        server.client() as http,
+    ):
+        owner = Publisher(http)
+        owner.found()
+        proof = Proof(prove="ready-only")
+        versions = [owner.upload("digits", {"model.onnx": bytes([one]) * 9999}, proof=proof) for one in range(3)]
+        for one in versions:
+            owner.sign(one)
+        refs = [str(one.ref) for one in versions]
+        slow = {"module": refs[1], "behaviours": [{"kind": "slow", "after_s": 1, "p50_ms": 210}]}
+        enroll(folder / "edge", join(http, uses=DEVICES), DEVICES, "--prefix", "edge")
+        plan = profiles(folder, modules=[slow])
+        with simulator(folder / "edge", DEVICES, "--prefix", "edge", "--window", "0.5", *QUICK, *plan):
+            first = started(server, refs[0], policy={})
+            with as_person(server, "second") as second:
+                checked(second.post(f"/api/v1/rollouts/{first}/approve"))
+                assert until(second, first, ended)["state"] == "done"
+            yield server, refs
 
 
 def started(server, module, **more):
@@ -154,3 +156,5 @@ def test_a_viewer_sees_everything_and_no_button_that_would_fail(rolling, chromiu
             assert page.get_by_role("button", name=name).count() == 0
         page.goto("/console/rollouts/new")
         page.get_by_text("Your roles start no rollouts").wait_for()
+        page.goto("/console/modules")
+        page.get_by_text("of 6 devices").first.wait_for()
