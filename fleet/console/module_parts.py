@@ -102,8 +102,8 @@ def draw_serves(manifest: Mapping[str, Any]) -> None:
 def _facts(said: list[tuple[str, str]]) -> None:
     for name, value in said:
         if value:
-            with ui.element("div").classes("ef-line"):
-                ui.label(name).classes("ef-soft ef-fact")
+            with ui.element("div").classes("ef-fact"):
+                ui.label(name).classes("ef-soft")
                 ui.label(value[: parts.WORDS]).classes("ef-cell")
 
 

@@ -258,7 +258,7 @@ def _draw_differences(two: tuple[dict[str, Any], dict[str, Any]]) -> None:
     found = module_parts.differences(*(module_parts.whole(one["manifest"]) for one in two))
     grown = after["bytes"] - before["bytes"]
     size = f"{parts.size(abs(grown))} {'larger' if grown > 0 else 'smaller'}" if grown else "of the same size"
-    ui.label(f"{len(found)} differences; {size}").classes("ef-lead")
+    ui.label(f"{len(found)} difference{'' if len(found) == 1 else 's'}; {size}").classes("ef-lead")
     for one in found[:_DIFFERENCES]:
         with ui.element("div").classes("ef-difference"):
             ui.label(one.where[: parts.WORDS]).classes("ef-strong")

@@ -100,7 +100,7 @@ class _One:
                 self._waves = Redrawn(rollout_parts.draw_waves)
             with parts.panel("Gates"):
                 self._no_gates = ui.label("Its policy has no gates, or no wave is open yet.").classes("ef-soft")
-                self._gates = _whole(parts.table(rollout_parts.GATES, "id"))
+                self._gates = _whole(parts.table(rollout_parts.GATES, "id")).classes("ef-gates")
             with parts.panel("Devices"):
                 self._filters = Redrawn(self._draw_filters, "ef-line")
                 self._table = self._devices()
@@ -244,8 +244,8 @@ def _draw_history(history: list[dict[str, Any]]) -> None:
     if not history:
         ui.label("It has devices outside of what your rights are for, or is not kept any more.").classes("ef-soft")
     for one in reversed(history[-_SHOWN:]):
-        with ui.element("div").classes("ef-line"):
-            parts.moment(one["at"]).classes("ef-soft ef-when")
+        with ui.element("div").classes("ef-when"):
+            parts.moment(one["at"]).classes("ef-soft")
             ui.label(one["what"][: parts.WORDS])
 
 
