@@ -7,6 +7,7 @@ from modules.manifest import Proof
 from modules.samples import Sample, Samples, encode
 from tests.doubles.publisher import Publisher
 from tests.fleet.console.conftest import PASSWORD, person
+from tests.fleet.console.test_accessible import faults
 from tests.parts.browser import log_in, opened
 
 pytestmark = pytest.mark.needs("mosquitto", "chromium")
@@ -43,6 +44,7 @@ def test_versions_are_listed_with_their_state_and_compared(published, chromium):
         page.get_by_role("button", name="Show the samples").click()
         page.get_by_text('{"data": [1]}').wait_for()
         assert page.get_by_text(HOSTILE).count() >= 3
+        assert not faults(page)
         assert page.locator("main script, main img").count() == 0
         page.get_by_label("Compare with version").click()
         page.get_by_role("option", name="1", exact=True).click()
@@ -51,6 +53,7 @@ def test_versions_are_listed_with_their_state_and_compared(published, chromium):
         assert changed.filter(has_text="files[model.onnx].sha256").count() == 1
         assert changed.filter(has_text="samples.json").count() == 0
         assert changed.filter(has_text="tags.stage").count() == 1
+        assert not faults(page)
 
 
 def test_a_draft_says_how_it_is_signed_and_is_removed_by_who_may(published, chromium):

@@ -10,6 +10,7 @@ from tests.agent.simulate.rolling import QUICK, ended, profiles, until
 from tests.doubles.device import join
 from tests.doubles.publisher import Publisher, checked
 from tests.fleet.console.conftest import PASSWORD, person
+from tests.fleet.console.test_accessible import faults
 from tests.parts.browser import log_in, opened
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
@@ -104,6 +105,7 @@ def test_a_wave_that_fails_goes_back_by_itself_before_two_peoples_eyes(rolling, 
         page.get_by_label("Devices: *").fill("*")
         page.get_by_role("button", name="Preview").click()
         page.get_by_text("6 devices in 2 waves").wait_for()
+        assert not faults(page)
         page.get_by_role("button", name="Start it").click()
         page.wait_for_url(re.compile(r"/console/rollouts/\d+$"))
 
@@ -116,6 +118,7 @@ def test_a_wave_that_fails_goes_back_by_itself_before_two_peoples_eyes(rolling, 
         for one in (page, other):
             one.locator(".ef-large", has_text="reverted").wait_for(timeout=60_000)
         page.get_by_text(re.compile(r"p50_ms is \d[\d.]*, at most 50 is allowed")).first.wait_for()
+        assert not faults(page)
         gate = page.get_by_role("row").filter(has_text="p50_ms ≤ 50")
         assert "1 failed" in gate.inner_text() or "2 failed" in gate.inner_text()
         assert page.get_by_text("2 returned").count() > 0
