@@ -2,12 +2,9 @@
 
 import json
 import re
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from nicegui import ui
-
-from fleet.rollouts import gates
-from fleet.rollouts.policy import PRESETS
 
 MEANS: Final = {
     "standard": "One device, a tenth, a half, all; goes back if more than 2 % fail",
@@ -19,6 +16,22 @@ _ON_FAILURE: Final = {
     "pause": "stop, and take nothing back",
     "revert-wave": "take the wave that failed back",
     "revert": "take all of it back",
+}
+# What a gate can ask for, with the limits that each measure takes.
+_COMPARED: Final = ("at_most", "at_most_times")
+LIMITS: Final[dict[str, tuple[str, ...]]] = {
+    "p50_ms": _COMPARED,
+    "p95_ms": _COMPARED,
+    "error_percent": _COMPARED,
+    "nan_percent": _COMPARED,
+    "empty_percent": _COMPARED,
+    "sample_percent": ("at_least",),
+    "drift": ("at_most",),
+    "memory_mb": _COMPARED,
+    "memory_growth_mb_h": ("at_most",),
+    "temperature_c": ("at_most",),
+    "restarts": ("at_most",),
+    "provider": ("is",),
 }
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 
@@ -59,8 +72,8 @@ class Gates:
     def _add(self) -> None:
         row: dict[str, Any] = {}
         with self._place, ui.element("div").classes("ef-line") as line:
-            row["measure"] = ui.select(list(get_args(gates.Measure)), value="error_percent", label="Measure")
-            row["limit"] = ui.select(list(gates.limits("error_percent")), value="at_most", label="Limit")
+            row["measure"] = ui.select(list(LIMITS), value="error_percent", label="Measure")
+            row["limit"] = ui.select(list(LIMITS["error_percent"]), value="at_most", label="Limit")
             row["value"] = ui.input("Value").classes("ef-short")
             row["minimum"] = ui.number("Rests on at least", value=1, min=1, precision=0).classes("ef-short")
             for field in row.values():
@@ -71,7 +84,7 @@ class Gates:
             )
 
             def limited() -> None:
-                allowed = list(gates.limits(row["measure"].value))
+                allowed = list(LIMITS[row["measure"].value])
                 row["limit"].set_options(allowed, value=allowed[0])
 
             row["measure"].on_value_change(limited)
@@ -105,7 +118,7 @@ class PolicyForm:
 
     def __init__(self) -> None:
         with ui.element("div").classes("ef-fields"):
-            self._preset = ui.select(sorted(PRESETS), value="standard", label="Preset")
+            self._preset = ui.select(list(MEANS), value="standard", label="Preset")
             self._waves = ui.input("Waves, if others than the preset's", placeholder="1, 10%, 50%, 100%")
             self._soak = ui.input("Watch each complete wave for", placeholder="10m")
             self._failure = ui.number("Percent that may fail", min=0, max=100)
