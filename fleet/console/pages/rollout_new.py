@@ -193,7 +193,9 @@ def _draw_plan(plan: dict[str, Any]) -> None:
     devices = sum(len(one["devices"]) for one in plan["waves"])
     fetched = max(plan["download_bytes"].values(), default=0)
     with ui.element("div").classes("ef-line"):
-        ui.label(f"{devices} device{'' if devices == 1 else 's'} in {len(plan['waves'])} waves").classes("ef-lead")
+        waves = len(plan["waves"])
+        said = f"{devices} device{'' if devices == 1 else 's'} in {waves} wave{'' if waves == 1 else 's'}"
+        ui.label(said).classes("ef-lead")
         ui.label(f"each fetches at most {parts.size(fetched)}").classes("ef-soft")
         if plan["misfits"]:
             ui.label(f"{len(plan['misfits'])} do not fit").classes("ef-state ef-warn")

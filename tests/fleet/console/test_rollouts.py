@@ -102,8 +102,12 @@ def test_a_wave_that_fails_goes_back_by_itself_before_two_peoples_eyes(rolling, 
         page.get_by_label("Devices: *").fill("id=nowhere")
         page.get_by_role("button", name="Preview").click()
         page.get_by_role("alert").filter(has_text="matches no device").wait_for()
-        page.get_by_label("Devices: *").fill("*")
+        page.get_by_label("Devices: *").fill("id=edge-00001")
         page.get_by_role("button", name="Preview").click()
+        page.get_by_text("1 device in 1 wave").wait_for()
+        page.get_by_label("Devices: *").fill("*")
+        page.get_by_role("button", name="Start it").click()
+        page.get_by_text("Something was changed since the preview").wait_for()
         page.get_by_text("6 devices in 2 waves").wait_for()
         assert not faults(page)
         page.get_by_role("button", name="Start it").click()
@@ -159,5 +163,8 @@ def test_a_viewer_sees_everything_and_no_button_that_would_fail(rolling, chromiu
             assert page.get_by_role("button", name=name).count() == 0
         page.goto("/console/rollouts/new")
         page.get_by_text("Your roles start no rollouts").wait_for()
+        page.goto("/console/rollouts?before=2")
+        page.get_by_role("link", name=f"{refs[0]} in main").wait_for()
+        assert page.get_by_role("link", name=re.compile(" in main$")).count() == 1
         page.goto("/console/modules")
         page.get_by_text("of 6 devices").first.wait_for()
