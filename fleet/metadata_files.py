@@ -9,6 +9,7 @@ from tuf.api.serialization import DeserializationError
 from fleet.refusals import Conflict
 from fleet.tables import tuf_metadata
 from modules.errors import Invalid
+from modules.names import Slug
 from modules.trust import roles
 
 # A device that began to refresh a moment ago still asks for the versions of that moment.
@@ -91,6 +92,22 @@ def listing(data: bytes) -> Targets:
     if not isinstance(signed, Targets):
         raise Invalid("this is not targets metadata", element="metadata")
     return signed
+
+
+def signers(connection: Connection, team: Slug, path: str) -> list[str]:
+    """The ids of the team's keys by which the newest file that lists a path is signed; none where none lists it."""
+    role = roles.team_role(team)
+    owner, own = read(connection, roles.TARGETS), read(connection, role)
+    if owner is None or own is None:
+        return []
+    delegator = listing(owner)
+    if listing(own).delegations is not None:
+        role, delegator = roles.bin_of(team, path), listing(own)
+        own = read(connection, role)
+    if own is None or path not in listing(own).targets:
+        return []
+    file = _envelope(own)
+    return sorted(delegator.get_verification_result(role, file.signed_bytes, file.signatures).signed)
 
 
 def _envelope(data: bytes) -> Metadata[Any]:

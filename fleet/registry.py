@@ -32,6 +32,7 @@ class Registry:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._declared: OrderedDict[Digest, dict[str, SecretFile]] = OrderedDict()
+        self._lengths: dict[Digest, int] = {}
 
     def reserve(self, connection: Connection, now: float, team: Slug, name: Slug) -> Version:
         """The next whole number above every version of this model, kept free for the caller."""
@@ -95,14 +96,14 @@ class Registry:
             Missing: there is no such module.
         """
         row = self._existing(connection, ref)
-        return _view(row) | {"manifest": msgspec.json.decode(self._blobs.read(row.digest))}
+        return self._view(row) | {"manifest": msgspec.json.decode(self._blobs.read(row.digest))}
 
     def view_all(self, connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, Any]]:
         """Every draft and signed module of a scope's teams, newest versions first."""
         mine = (modules.c.digest.is_not(None), modules.c.state != REMOVED, scope.of_team_column(modules.c.team))
         rows = connection.execute(select(modules).where(*mine)).all()
         ordered = sorted(rows, key=lambda row: Version.parse(row.version), reverse=True)
-        return [_view(row) for row in sorted(ordered, key=lambda row: (row.team, row.name))]
+        return [self._view(row) for row in sorted(ordered, key=lambda row: (row.team, row.name))]
 
     def manifest_bytes(self, connection: Connection, ref: ModuleRef) -> bytes:
         """The manifest as it was signed.
@@ -187,6 +188,18 @@ class Registry:
         for name in {removed, *named_digests(manifests.decode(data))} - kept:
             self._blobs.remove(name)
 
+    def _view(self, row: Row[Any]) -> dict[str, Any]:
+        ref = f"{row.team}/{row.name}:{row.version}"
+        shown = {"ref": ref, "digest": row.digest, "state": row.state, "created": row.created}
+        return shown | {"bytes": self._length(Digest(row.digest))}
+
+    def _length(self, digest: Digest) -> int:
+        """The bytes of all that a manifest names, each blob once."""
+        if digest not in self._lengths:
+            named = named_blobs(manifests.decode(self._blobs.read(digest)))
+            self._lengths[digest] = sum({one.sha256: one.length for one in named}.values())
+        return self._lengths[digest]
+
     def _existing(self, connection: Connection, ref: ModuleRef) -> Row[Any]:
         row = self._find(connection, ref)
         if row is None or row.digest is None or row.state == REMOVED:
@@ -204,8 +217,3 @@ def named_digests(manifest: Manifest) -> Iterable[Digest]:
     for blob in named_blobs(manifest):
         yield blob.sha256
         yield blob.blocks
-
-
-def _view(row: Row[Any]) -> dict[str, Any]:
-    ref = f"{row.team}/{row.name}:{row.version}"
-    return {"ref": ref, "digest": row.digest, "state": row.state, "created": row.created}

@@ -3,10 +3,10 @@
 import http
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from fleet import removal
+from fleet import metadata_files, module_places, removal
 from fleet.api.document import CREATED, takes
 from fleet.api.paths import ModelPath, TeamPath
 from fleet.auth import By, In, need
@@ -51,8 +51,30 @@ def list_modules(use: Use, scope: In) -> list[dict[str, Any]]:
 
 @router.get("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:read"))])
 def show_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> dict[str, Any]:
+    """With its manifest, and the ids of the team's keys that have signed it."""
     with use.database.read() as connection:
-        return use.registry.view(connection, ref)
+        signers = metadata_files.signers(connection, ref.team, ref.target)
+        return use.registry.view(connection, ref) | {"signers": signers}
+
+
+@router.get("/module-devices", dependencies=[Depends(need("device:read"))])
+def count_devices(use: Use, scope: In) -> dict[str, Any]:
+    """How many devices each module is ordered to, and how many there are."""
+    with use.database.read() as connection:
+        return module_places.counted(connection, scope)
+
+
+@router.get("/modules/{team}/{name}/{version}/devices", dependencies=[Depends(need("device:read"))])
+def list_module_devices(
+    ref: Annotated[ModuleRef, Depends(_ref)],
+    use: Use,
+    scope: In,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """The devices and slots that it is ordered to, page by page: ``after`` is the last device of the page before."""
+    with use.database.read() as connection:
+        return module_places.some(connection, use.registry, ref, scope, after=after, limit=limit)
 
 
 @router.get("/modules/{team}/{name}/{version}/manifest", dependencies=[Depends(need("module:read"))])

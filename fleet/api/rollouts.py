@@ -13,7 +13,7 @@ from fleet.api.paths import MAX_ROW, DevicePath, RolloutPath
 from fleet.auth import Asker, By, In, need
 from fleet.people.reach import narrowed
 from fleet.people.scope import Scope
-from fleet.rollouts import control, policy, view
+from fleet.rollouts import control, policy, readings, view
 from fleet.rollouts.phases import Standing
 from fleet.rollouts.start import Starter, Wish, prepare, start
 from fleet.services import Services, Use
@@ -123,6 +123,13 @@ def list_devices(
     """The devices of a rollout by id, page by page: ``after`` is the last of the page before."""
     with use.database.read() as connection:
         return view.some_devices(connection, rollout, scope, after=after, standing=standing, limit=limit)
+
+
+@router.get("/{rollout}/gates", dependencies=[Depends(need("rollout:read"))])
+def show_gates(rollout: RolloutPath, use: Use, scope: In) -> list[dict[str, Any]]:
+    """What each gate sees in each open wave: how many devices meet it, and the device that is furthest from it."""
+    with use.database.read() as connection:
+        return readings.view(connection, rollout, scope)
 
 
 @router.post("/{rollout}/devices/{device}/skip", dependencies=[Depends(need("rollout:write"))])

@@ -25,13 +25,18 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered module version; a draft until its team's key has signed it. Times here are Unix seconds."""
+    """One registered module version; a draft until its team's key has signed it. Times here are Unix seconds.
+
+    ``bytes`` is what it takes; ``signers`` are the ids of the team's keys that have signed it.
+    """
 
     ref: str
     digest: str
     state: Literal["draft", "signed"]
     created: float | None = None
+    bytes: int | None = None
     manifest: Manifest | None = None
+    signers: tuple[str, ...] = ()
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):

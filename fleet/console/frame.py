@@ -26,6 +26,7 @@ class Place(NamedTuple):
 PLACES: Final = (
     Place("Overview", "/", "space_dashboard", "device:read"),
     Place("Devices", "/devices", "developer_board", "device:read"),
+    Place("Modules", "/modules", "inventory_2", "module:read"),
     Place("Rollouts", "/rollouts", "rocket_launch", "rollout:read"),
     Place("Endpoints", "/endpoints", "cloud", "endpoint:read"),
     Place("Events", "/events", "notifications", "event:read"),

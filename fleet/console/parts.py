@@ -14,6 +14,7 @@ LOOKS: Final = {
     "warn": ("degraded", "updating", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
     "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),
 }
+_STEP: Final = 1024
 # Words of devices are shown so far.
 WORDS: Final = 500
 
@@ -121,6 +122,15 @@ def fill(made: ui.table, rows: Sequence[dict[str, Any]]) -> None:
     """Other rows, where they are others."""
     if made.rows != list(rows):
         made.rows = list(rows)
+
+
+def size(length: float) -> str:
+    """So many bytes, for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if length < _STEP:
+            return f"{length:.0f} {unit}" if unit == "bytes" else f"{length:.1f} {unit}"
+        length /= _STEP
+    return f"{length:.1f} TiB"
 
 
 def nothing(words: str, command: str = "") -> None:

@@ -77,6 +77,39 @@ def look(gates: Sequence[Gate], said: SlotReport) -> Outcome:
     return Outcome(waits=waits)
 
 
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """One gate on one device: what was measured of it, on how much that rests, and what the replaced module had.
+
+    ``rests_on`` is None where the value rests on the window alone.
+    """
+
+    outcome: Literal["met", "failed", "waits"]
+    value: float | str | None = None
+    rests_on: int | None = None
+    before: float | None = None
+
+
+def read(gate: Gate, said: SlotReport) -> Reading:
+    """What a gate sees in a device's report, whatever the device's phase."""
+    outcome = _look(gate, said)
+    word: Literal["met", "failed", "waits"] = "failed" if outcome.failed else "waits" if outcome.waits else "met"
+    if gate.measure == "provider":
+        return Reading(outcome=word, value=(said.serving.provider or None) if said.serving else None)
+    if gate.measure == "restarts":
+        return Reading(outcome=word, value=float(said.current.restarts) if said.current else None)
+    now, before = (_value(gate, one, said.before) if one else None for one in (said.measured, said.before))
+    if now is None:
+        return Reading(outcome=word)
+    compared = before[0] if before and gate.at_most_times is not None else None
+    return Reading(outcome=word, value=now[0], rests_on=None if now[1] == MOST else now[1], before=compared)
+
+
+def limit(gate: Gate) -> tuple[str, float | str]:
+    """The one limit of a gate that was checked: which, and how much."""
+    given = (("at_most", gate.at_most), ("at_least", gate.at_least), ("at_most_times", gate.at_most_times))
+    return next(((name, value) for name, value in given if value is not None), ("is", gate.is_ or ""))
+
+
 def check(gate: Gate, element: str) -> None:
     """Whether a gate can be met at all.
 
@@ -152,10 +185,14 @@ def _look(gate: Gate, said: SlotReport) -> Outcome:
     if now is None or now.seconds < gate.window_s:
         measured = f"{now.seconds:.0f} of {gate.window_s} s" if now else "nothing"
         return _unknown(gate, f"{gate.measure}: {measured} measured yet")
-    found = _drift(now, said.before) if gate.measure == "drift" else _VALUES[gate.measure](now)
+    found = _value(gate, now, said.before)
     if found is None or found[1] < gate.minimum:
         return _unknown(gate, f"{gate.measure} rests on {found[1] if found else 0} yet, {gate.minimum} are needed")
     return _compare(gate, found[0], said.before)
+
+
+def _value(gate: Gate, now: Measured, before: Measured | None) -> Value:
+    return _drift(now, before) if gate.measure == "drift" else _VALUES[gate.measure](now)
 
 
 def _compare(gate: Gate, value: float, before: Measured | None) -> Outcome:

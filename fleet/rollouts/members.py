@@ -4,6 +4,7 @@ A member is *current* while its rollout is the last that was decided for its slo
 move it and the judge looks at it. Whatever changes a member here tells the engine to look at its rollout.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -152,14 +153,23 @@ def stopped_for(connection: Connection, rollout: int) -> frozenset[str]:
 
 def counts(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict[str, int]:
     """How many devices stand where; those that a newer rollout took, apart."""
-    chosen = select(members.c.standing, members.c.current, func.count().label("devices"))
+    found: Counter[str] = Counter()
+    for wave in counts_by_wave(connection, rollout, scope).values():
+        found.update(wave)
+    return dict(found)
+
+
+def counts_by_wave(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict[int, dict[str, int]]:
+    """The same for each wave that has devices."""
+    kinds = (members.c.wave, members.c.standing, members.c.current)
     mine = (members.c.rollout == rollout) & scope.of_device(members.c.device)
-    grouped = chosen.where(mine).group_by(members.c.standing, members.c.current)
-    found: dict[str, int] = {}
-    for row in connection.execute(grouped):
+    chosen = select(*kinds, func.count().label("devices")).where(mine).group_by(*kinds).order_by(*kinds)
+    found: dict[int, dict[str, int]] = {}
+    for row in connection.execute(chosen):
         lost = not row.current and row.standing in phases.COUNTED - {Standing.FAILED}
         name = "superseded" if lost else str(row.standing)
-        found[name] = found.get(name, 0) + row.devices
+        wave = found.setdefault(row.wave, {})
+        wave[name] = wave.get(name, 0) + row.devices
     return found
 
 

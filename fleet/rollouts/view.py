@@ -41,12 +41,17 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
     if not whole:
         seen = reach.seen_of(connection, mine, {one["device"] for one in misfits})
         misfits = [one for one in misfits if one["device"] in seen]
+    by_wave = members.counts_by_wave(connection, rollout, mine)
+    shift = _shift(connection, row) if row.endpoint is not None else {}
     return (
         _summary(row, whole=whole)
+        | shift
         | {
+            "selector": row.selector if whole else "",
+            "approved": row.approved,
             "policy": policies.written(msgspec.json.decode(row.policy, type=Policy)),
             "plan": [
-                {"wave": number} | msgspec.to_builtins(wave)
+                {"wave": number} | msgspec.to_builtins(wave) | {"counts": by_wave.get(number, {})}
                 for number, wave in enumerate(msgspec.json.decode(row.plan, type=list[AskedWave]), start=1)
             ],
             "counts": members.counts(connection, rollout, mine),
@@ -57,7 +62,6 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
             "misfits": misfits,
             "history": history.view(connection, rollout) if whole else [],
         }
-        | (_shift(connection, row) if row.endpoint is not None else {})
     )
 
 

@@ -87,6 +87,7 @@ def test_a_view_shows_the_manifest_as_it_was_sent(do):
         "digest": sha256(data),
         "state": "draft",
         "created": 5.0,
+        "bytes": 5,
         "manifest": msgspec.json.decode(data),
     }
 

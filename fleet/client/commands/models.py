@@ -1,7 +1,7 @@
 """``edgefleet models``: what data scientists call it, before it is a module and after."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,8 @@ from modules.manifest import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Register models as modules; list, show and download them.")
 Ref = Annotated[str, typer.Argument(help="team/name:version.")]
+# As much of a key's id as people compare.
+_KEY: Final = 16
 
 
 app.command()(register)
@@ -81,6 +83,7 @@ def show_module(screen: Screen, module: Module) -> None:
             ("state", module.state),
             ("digest", module.digest),
             ("created", when(module.created)),
+            ("signed by", ", ".join(f"key {one[:_KEY]}" for one in module.signers)),
             *(_described(manifest) if manifest else ()),
         ]
     )

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import arguments, config
+from fleet.client import arguments, config, module_places
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
-from fleet.client.screen import Json, Screen, when
+from fleet.client.screen import Json, Screen, size, when
 from fleet.client.signing.offline_keys import KEYS, team_signers
 from fleet.client.signing.sign import check_own
 from fleet.client.signing.sign import sign as sign_module
@@ -49,8 +49,17 @@ def list_modules(*, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(
         modules,
         lambda it: it.table(
-            ("MODULE", "STATE", "CREATED", "DIGEST"),
-            ((one.ref, one.state, when(one.created), it.digest(one.digest)) for one in modules),
+            ("MODULE", "STATE", "SIZE", "CREATED", "DIGEST"),
+            (
+                (
+                    one.ref,
+                    one.state,
+                    "" if one.bytes is None else size(one.bytes),
+                    when(one.created),
+                    it.digest(one.digest),
+                )
+                for one in modules
+            ),
             empty="No modules yet: edgefleet models register FILE -n NAME --team TEAM",
         ),
     )
@@ -62,6 +71,21 @@ def show(module: Ref, *, as_json: Json = False) -> None:
     with Fleet(config.load()) as fleet:
         found = fleet.module(arguments.module_ref(module))
     Screen(as_json=as_json).show(found, lambda it: show_module(it, found))
+
+
+@app.command()
+def devices(module: Ref, *, as_json: Json = False) -> None:
+    """List the devices that a module version is ordered to."""
+    with Fleet(config.load()) as fleet:
+        found = module_places.ask(fleet, arguments.module_ref(module))
+    Screen(as_json=as_json).show(
+        found,
+        lambda it: it.table(
+            ("DEVICE", "ONLINE", "SLOTS"),
+            ((one.device, "yes" if one.online else "no", ", ".join(one.slots)) for one in found),
+            empty="It is ordered to no device: edgefleet rollouts start MODULE --slot SLOT",
+        ),
+    )
 
 
 @app.command()

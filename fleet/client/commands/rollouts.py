@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fleet.client import arguments, config
+from fleet.client import arguments, config, gate_view
 from fleet.client.api import Fleet
 from fleet.client.commands import fallback_options, policy_options
 from fleet.client.rollout_view import show_plan, show_rollout, watch
@@ -162,6 +162,14 @@ def show(
     screen.show(found, lambda it: show_rollout(it, found))
     if wait and found.state != "done":
         raise typer.Exit(1)
+
+
+@app.command()
+def gates(rollout: Id, *, as_json: Json = False) -> None:
+    """Show what each gate sees in each open wave, with the device that is furthest from it."""
+    with Fleet(config.load()) as fleet:
+        found = gate_view.ask(fleet, rollout)
+    Screen(as_json=as_json).show(found, lambda it: gate_view.show(it, found))
 
 
 @app.command()

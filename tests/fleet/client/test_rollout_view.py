@@ -35,7 +35,7 @@ def answers(monkeypatch, tmp_path):
         def do_GET(self):
             document = script.pop(0) if len(script) > 1 else script[0]
             body = json.dumps(document).encode()
-            self.send_response(document.get("status", 200))
+            self.send_response(document.get("status", 200) if isinstance(document, dict) else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -134,3 +134,15 @@ def test_no_words_of_a_device_become_a_line_of_its_refusals(answers):
     document = {"id": "dev-1", "labels": {}, "online": True, "enrolled": 1.0, "last_seen": 1.0, "facts": None}
     answers.append(document | {"order": {"counter": 1, "slots": {}}, "report": report})
     assert not [line for line in lines("devices", "show", "dev-1") if line.startswith("2026-01-01")]
+
+
+def test_the_gates_are_shown_with_the_device_that_is_furthest_from_each(answers):
+    """What was measured, on how much it rests, and how it was before."""
+    worst = {"device": "dev-9", "outcome": "failed", "value": 81.25, "rests_on": 120, "before": 20.0}
+    gate = {"wave": 1, "measure": "p95_ms", "limit": "at_most_times", "allowed": 1.5, "minimum": 100}
+    answers += [[gate | {"met": 3, "failed": 1, "waits": 0, "worst": worst}]]
+
+    done = CliRunner().invoke(app, ["rollouts", "gates", "7"], env={"COLUMNS": "200"})
+
+    assert "p95_ms at_most_times 1.5" in done.stdout
+    assert "81.25 of 120, 20 before on dev-9" in done.stdout

@@ -30,7 +30,11 @@ def test_a_model_goes_from_file_to_signed_module(run, draft, user):
     assert run("modules", "sign", ref, "--keys", user.keys)["state"] == "signed"
     assert run("modules", "verify", ref)["own_files"] == "the same"
 
-    manifest = run("models", "show", ref)["manifest"]
+    shown = run("models", "show", ref)
+    team = load_signer(key_file(user.keys, "team-acme"), user.environment["EDGEFLEET_PASSPHRASE"])
+    assert shown["signers"] == [team.public_key.keyid]
+    assert shown["bytes"] >= sum(one["length"] for one in shown["manifest"]["files"])
+    manifest = shown["manifest"]
     assert manifest["tags"] == {"run": "7"}
     assert manifest["proof"]["probation_s"] == 30
     assert manifest["proof"]["limits"]["memory_mb"] == 64
@@ -55,7 +59,9 @@ def test_a_download_is_the_registered_file(run, draft, linear_file, tmp_path):
 
 def test_a_draft_verifies_as_unsigned(run, draft):
     """Nobody takes a draft for something that was signed."""
-    error = run("modules", "verify", draft("unsigned"), code=1)["error"]
+    ref = draft("unsigned")
+    assert run("models", "show", ref)["signers"] == []
+    error = run("modules", "verify", ref, code=1)["error"]
 
     assert (error["code"], error["message"]) == ("untrusted", "nobody has signed it")
 
