@@ -189,8 +189,8 @@ class Fleet(Exchange):
         answer = self._call("POST", f"{_V1}/pending/{name}/reject", json={"reason": reason})
         return self._decode(answer, dict[str, str])
 
-    def devices(self) -> list[Device]:
-        return self._decode(self._call("GET", f"{_V1}/devices"), list[Device])
+    def devices(self, **filters: Any) -> list[Device]:
+        return self._decode(self._call("GET", f"{_V1}/devices", params=filters), list[Device])
 
     def device(self, device: str) -> Device:
         return self._decode(self._call("GET", f"{_V1}/devices/{device}"), Device)

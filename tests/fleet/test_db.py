@@ -22,10 +22,19 @@ def add(connection):
     connection.execute(insert(events).values(at=0.0, kind="test", message=""))
 
 
+def drift(connection):
+    """What differs between the tables and the database; an index that is SQLite's alone is nowhere else."""
+
+    def here(_thing, name, kind, *_more):
+        return connection.dialect.name == "sqlite" or (kind, name) != ("index", "ix_devices_listed")
+
+    return compare_metadata(MigrationContext.configure(connection, opts={"include_object": here}), complete())
+
+
 def test_the_migrations_make_exactly_the_tables(database):
     """Tables and revisions cannot drift apart."""
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), complete()) == []
+        assert drift(connection) == []
 
 
 def test_migrating_again_changes_nothing(database):
@@ -61,7 +70,7 @@ def test_a_database_of_the_first_release_keeps_what_it_knows(tmp_path):
 
     old.migrate()
     with old.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), complete()) == []
+        assert drift(connection) == []
         [revision] = connection.execute(select(slot_revisions))
         assert tuple(revision) == ("dev-a", "digits", 1, "old", 4, 17.0, "")
         assert connection.execute(select(slots.c.revision, slots.c.waiver)).all() == [(1, None)]
