@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -14,15 +14,30 @@ from fleet.rollouts.phases import State
 from fleet.tables import devices
 from fleet.target_tables import targets
 
-if TYPE_CHECKING:
-    from fleet.overview import Server, Sight
-
 DAY_S: Final = 86_400.0
 # A rollout that failed is told of for so long, unless a newer one has taken its slot.
 _FAILED_S: Final = 7 * DAY_S
 _NEWEST: Final = 50
 _NAMED: Final = 3
 _FAILED: Final = frozenset({State.FAILED, State.REVERTED, State.PARTIAL})
+
+
+class Sight(NamedTuple):
+    """Where whoever asks may see what; an empty scope: nowhere."""
+
+    devices: Scope
+    rollouts: Scope
+    events: Scope
+    joins: Scope
+    targets: Scope
+
+
+class Server(NamedTuple):
+    """What the server itself has to say: empty where all is well."""
+
+    broker: str
+    trouble: str
+    warnings: Sequence[str]
 
 
 class Item(NamedTuple):
@@ -37,7 +52,7 @@ class Item(NamedTuple):
     since: float | None = None
 
 
-def items(connection: Connection, now: float, sight: "Sight", server: "Server", *, waiting: int) -> list[Item]:
+def items(connection: Connection, now: float, sight: Sight, server: Server, *, waiting: int) -> list[Item]:
     """The worst first."""
     found = [
         *_server(server),
@@ -53,7 +68,7 @@ def items(connection: Connection, now: float, sight: "Sight", server: "Server", 
     return sorted(found, key=lambda one: one.level)  # bad comes before warn
 
 
-def _server(server: "Server") -> Iterator[Item]:
+def _server(server: Server) -> Iterator[Item]:
     if server.trouble:
         yield Item("server-trouble", "bad", "fleet server", server.trouble, "/settings", "edgefleet status")
     if server.broker:

@@ -1,20 +1,20 @@
 """The fleet at a glance, and what in it needs somebody: one document, for the console and ``edgefleet overview``."""
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, true
 
-from fleet import events, pending
-from fleet.attention import Item, items
+from fleet import pending
+from fleet.attention import Item, Server, Sight, items
 from fleet.clock import Clock
 from fleet.db import Database
 from fleet.device_list import counts
 from fleet.people.scope import Scope
 from fleet.rollouts import phases, view
 from fleet.rollouts.phases import Standing, State
-from fleet.tables import devices, joins, members, modules, rollouts, telemetry
+from fleet.tables import devices, events, joins, members, modules, rollouts, telemetry
 from fleet.telemetry.view import read
 from modules.protocol.telemetry import GATEWAY
 
@@ -25,6 +25,7 @@ _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 ROLLOUTS: Final = 10
 MODULES: Final = 20
 EVENTS: Final = 10
+_SOUGHT: Final = 10_000
 # What the gateways of so many devices said last is added up, as far as it is this new.
 _GATEWAYS: Final = 2000
 _NEW_S: Final = 3600.0
@@ -34,24 +35,6 @@ SECURITY: Final = (
     *("revoked-device", "request-denied", "login-refused", "people-refused", "enrolment-refused", "renewal-refused"),
     *("enrolment-rejected", "metadata-refused", "blob-withheld"),
 )
-
-
-class Sight(NamedTuple):
-    """Where whoever asks may see what; an empty scope: nowhere."""
-
-    devices: Scope
-    rollouts: Scope
-    events: Scope
-    joins: Scope
-    targets: Scope
-
-
-class Server(NamedTuple):
-    """What the server itself has to say: empty where all is well."""
-
-    broker: str
-    trouble: str
-    warnings: Sequence[str]
 
 
 class Overviews:
@@ -155,7 +138,16 @@ def _answered(connection: Connection, now: float, scope: Scope) -> dict[str, Any
 
 
 def _events(connection: Connection, scope: Scope) -> list[dict[str, Any]]:
-    return events.newest(connection, scope, limit=EVENTS, kinds=SECURITY) if scope.areas else []
+    """Signs of harm among the newest: sought through all that is kept, a rare one would take long."""
+    if not scope.areas:
+        return []
+    mine = true() if scope.unlimited else events.c.device.is_not(None) & scope.of_device(events.c.device)
+    new = events.c.id > (connection.scalar(select(func.max(events.c.id))) or 0) - _SOUGHT
+    asked = select(events.c.at, events.c.kind, events.c.device, events.c.message)
+    rows = connection.execute(
+        asked.where(mine, new, events.c.kind.in_(SECURITY)).order_by(events.c.id.desc()).limit(EVENTS)
+    )
+    return [{"at": row.at, "kind": row.kind, "device": row.device, "message": row.message} for row in rows]
 
 
 def _steps(connection: Connection, sight: Sight) -> dict[str, bool]:

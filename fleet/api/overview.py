@@ -4,10 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from fleet.attention import Server, Sight
 from fleet.auth import Asker, need
 from fleet.broker import CONNECTED
 from fleet.db import disk_trouble
-from fleet.overview import Server, Sight
 from fleet.services import Services, Use
 
 router = APIRouter(prefix="/api/v1/overview")

@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from fleet import events
-from fleet.overview import KEPT_S, Overviews, Server, Sight, overview
+from fleet.attention import Server, Sight
+from fleet.overview import KEPT_S, Overviews, overview
 from fleet.people.roles import Grant
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.rollouts.model import Policy, Wave
