@@ -228,8 +228,8 @@ class Fleet(Exchange):
     # Endpoints in the cloud
 
     def attach_target(self, name: str, kind: str, attached: dict[str, Any]) -> dict[str, Any]:
-        body = {"kind": kind, "attached": attached}
-        return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=body), dict[str, Any])
+        answer = self._call("PUT", f"{_V1}/targets/{name}", json={"kind": kind, "attached": attached})
+        return self._decode(answer, dict[str, Any])
 
     def targets(self) -> list[dict[str, Any]]:
         return self._decode(self._call("GET", f"{_V1}/targets"), list[dict[str, Any]])
@@ -239,8 +239,7 @@ class Fleet(Exchange):
         return self._decode(self._call("POST", f"{_V1}/targets/{name}/check"), dict[str, str])
 
     def detach_target(self, name: str, *, abandon: bool = False) -> dict[str, str]:
-        answer = self._call("DELETE", f"{_V1}/targets/{name}", params={"abandon": abandon})
-        return self._decode(answer, dict[str, str])
+        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}", params={"abandon": abandon}), dict[str, str])
 
     def create_endpoint(self, request: dict[str, Any]) -> Endpoint:
         return self._decode(self._call("POST", f"{_V1}/endpoints", json=request), Endpoint)
@@ -265,8 +264,8 @@ class Fleet(Exchange):
 
     def change_endpoint_key(self, name: str, which: str, key: str = "") -> dict[str, str]:
         """Both keys, one of them new."""
-        body = {"which": which, "key": key}
-        return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/keys", json=body), dict[str, str])
+        answer = self._call("POST", f"{_V1}/endpoints/{name}/keys", json={"which": which, "key": key})
+        return self._decode(answer, dict[str, str])
 
     def endpoint_token(self, name: str) -> dict[str, Any]:
         return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/token"), dict[str, Any])
