@@ -124,8 +124,8 @@ def _offline(connection: Connection, now: float, scope: Scope) -> Iterator[Item]
     if count := _count(connection, mine):
         rows = connection.execute(select(devices.c.id, seen).where(mine).order_by(seen).limit(_NAMED)).all()
         day = f"{dt.datetime.fromtimestamp(rows[0].last_seen, dt.UTC):%Y-%m-%d}"
-        who, has = _named([row.id for row in rows], count), "has" if count == 1 else "have"
-        says = f"{who} {has} been offline for more than a day; the longest since {day}"
+        who = _named([row.id for row in rows], count)
+        says = f"{who} {'has' if count == 1 else 'have'} been offline since {day}{'' if count == 1 else ' or later'}"
         go = f"/devices/{rows[0].id}" if count == 1 else "/devices?state=offline&sort=last_seen"
         command = "edgefleet devices list --state offline --sort last_seen"
         yield Item("offline", "warn", "devices", says, go, command, rows[0].last_seen)

@@ -35,9 +35,13 @@ class Commands:
         self._shown: Any = None
         if visit.may("command:write"):
             with ui.row().classes("ef-filters"):
-                self._name = ui.select(list(GIVEN), value="ping", label="Command").props("dense outlined options-dense")
+                self._name = (
+                    ui.select(list(GIVEN), value="ping", label="Command")
+                    .props("dense outlined options-dense")
+                    .classes("ef-select")
+                )
                 self._name.on_value_change(self._explain)
-                self._slot = ui.select([], label="Slot").props("dense outlined options-dense")
+                self._slot = ui.select([], label="Slot").props("dense outlined options-dense").classes("ef-select")
                 ui.button("Send", icon="send", on_click=self._give).props("no-caps")
             self._about = ui.label().classes("ef-soft")
             self._explain()
@@ -141,7 +145,7 @@ class LogTail:
         self._visit, self._device = visit, device
         self._command, self._part, self._known = "", 1, [""]
         with ui.row().classes("ef-filters"):
-            self._slot = ui.select([], label="Slot").props("dense outlined options-dense")
+            self._slot = ui.select([], label="Slot").props("dense outlined options-dense").classes("ef-select")
             ui.button("Follow", icon="play_arrow", on_click=self._follow).props("no-caps")
             self._stop = ui.button("Stop", icon="stop", on_click=self._end).props("no-caps outline")
             self._state = ui.label().classes("ef-soft")

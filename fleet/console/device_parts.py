@@ -79,7 +79,7 @@ class Charts:
         with self._none:
             parts.nothing("It has sent no telemetry yet; it sends some every few minutes.")
         self._panels: list[tuple[ui.element, ui.echart, str, tuple[str, ...]]] = []
-        with ui.element("div").classes("ef-grid"):
+        with ui.element("div").classes("ef-charts"):
             for heading, stream, figures, unit in _CHARTS:
                 with ui.element("div") as panel:
                     ui.label(f"{heading} ({unit})").classes("ef-soft")

@@ -57,8 +57,8 @@ def attention(items: list[dict[str, Any]]) -> None:
 def devices(counts: dict[str, int]) -> None:
     """How many in which state, each leading to them."""
     with ui.element("div").classes("ef-figures"):
-        for name, kind in (("online", "good"), ("updating", "warn"), ("degraded", "bad"), ("offline", "bad")):
-            look = kind if counts[name] or name == "online" else "calm"
+        for name in ("online", "updating", "degraded", "offline"):
+            look = parts.look(name) if counts[name] or name == "online" else "calm"
             parts.figure(_number(counts[name]), name, kind=look, to=f"/devices?state={name}")
         if counts["waiting"]:
             parts.figure(_number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")

@@ -2,22 +2,25 @@
 
 import time
 
-from sqlalchemy import update
+import msgspec
+from sqlalchemy import select, update
 
 from fleet import events
 from fleet.rollouts.model import Policy, Wave
 from fleet.settings import Settings
 from fleet.setup import opened
-from fleet.tables import devices
-from modules.names import Slug
+from fleet.tables import devices, slots
+from modules.names import ModuleRef, Slug
 from modules.needs import Accelerator, Engine, HostFacts
 from modules.protocol.facts import Facts
-from modules.protocol.report import Health, Reason, Running
+from modules.protocol.order import SlotOrder
+from modules.protocol.report import Health, Reason, Running, SlotReport
 from modules.protocol.telemetry import Sample
 from modules.signing import FACTS_TYPE
-from tests.doubles.fleet_rows import SmallFleet, slot_report
+from tests.doubles.fleet_rows import SmallFleet
 
 SITES = ("berlin", "lyon", "porto")
+SOMEWHERE = f"site in ({','.join(SITES)})"
 # What a device says in each of its own words, where it means harm.
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{constructor.constructor('alert(3)')()}}"
 HOST = HostFacts(
@@ -44,34 +47,41 @@ def planted(data, *, count=12):
         connection.execute(
             update(devices).where(devices.c.id.like("press-%")).values(online=True, last_seen=fleet.now, enrolled=1.0)
         )
-    done = fleet.start(fleet.add_module("defects"), slot=Slug("camera"))
+    done = fleet.start(fleet.add_module("defects"), slot=Slug("camera"), selector=SOMEWHERE)
     fleet.publish()
     for number in range(count):
         committed(fleet, f"press-{number:02}")
     policy = Policy(waves=(Wave(count=2), Wave(percent=50), Wave(percent=100)))
-    running = fleet.start(fleet.add_module("speech"), slot=Slug("voice"), policy=policy)
+    running = fleet.start(fleet.add_module("speech"), slot=Slug("voice"), policy=policy, selector=SOMEWHERE)
     fleet.publish()
     return fleet, done, running
 
 
 def committed(fleet, name, *, slot="camera", health="up"):
     """A device says that it serves what it was ordered to."""
-    wanted = fleet.order(name).slots[slot]
-    said = slot_report(fleet, name, "committed", slot=slot)
+    counter, wanted = ordered(fleet, name, slot)
+    module = str(ModuleRef.from_target(wanted.manifest))
     times = [(phase, fleet.now - 900 + 60 * at) for at, phase in enumerate(("accepted", "fitted", "fetching"))]
     times += [("staged", fleet.now - 600), ("starting", fleet.now - 590), ("committed", fleet.now - 580)]
-    said = type(said)(
-        slot=said.slot,
+    said = SlotReport(
+        slot=Slug(slot),
         phase="degraded" if health == "degraded" else "committed",
-        module=said.module,
+        module=module,
         digest=wanted.digest,
-        serving=Running(
-            module=said.module, digest=wanted.digest, provider="TensorrtExecutionProvider", engine="docker"
-        ),
+        serving=Running(module=module, digest=wanted.digest, provider="TensorrtExecutionProvider", engine="docker"),
         times=tuple(times),
         current=Health(state=health, restarts=3 if health == "degraded" else 0),
     )
-    fleet.send(name, [said], order=fleet.order(name).counter)
+    fleet.send(name, [said], order=counter)
+
+
+def ordered(fleet, name, slot):
+    """The counter of a device's order, and what it says of a slot; whoever signed it, the server or the fleet."""
+    with fleet.database.read() as connection:
+        mine = (slots.c.device == name) & (slots.c.slot == slot)
+        document = connection.scalars(select(slots.c.document).where(mine)).one()
+        counter = connection.scalars(select(devices.c.order_counter).where(devices.c.id == name)).one()
+    return counter, msgspec.json.decode(document, type=SlotOrder)
 
 
 def measured(fleet, name, *, hours=6):
@@ -100,11 +110,18 @@ def hostile(fleet, name):
     )
     said = Facts(device=name, number=9, issued=1.0, agent=HOSTILE[:60], host=host)
     fleet.ingest.commit([fleet.said(name, "facts", said, FACTS_TYPE)])
-    slot = slot_report(fleet, name, HOSTILE[:60], slot="camera")
+    counter, wanted = ordered(fleet, name, "camera")
     reason = Reason(code=HOSTILE[:60], message=HOSTILE)
-    words = {"slot": slot.slot, "phase": slot.phase, "module": HOSTILE, "digest": slot.digest, "reason": reason}
-    words |= {"current": Health(state=HOSTILE[:60], reason=reason), "times": ((HOSTILE[:60], 1.0),)}
-    words |= {"serving": Running(module=HOSTILE, digest=slot.digest, provider=HOSTILE[:60], engine=HOSTILE[:60])}
-    fleet.send(name, [type(slot)(**words)], order=fleet.order(name).counter)
+    slot = SlotReport(
+        slot=Slug("camera"),
+        phase=HOSTILE[:60],
+        module=HOSTILE,
+        digest=wanted.digest,
+        reason=reason,
+        current=Health(state=HOSTILE[:60], reason=reason),
+        times=((HOSTILE[:60], 1.0),),
+        serving=Running(module=HOSTILE, digest=wanted.digest, provider=HOSTILE[:60], engine=HOSTILE[:60]),
+    )
+    fleet.send(name, [slot], order=counter)
     with fleet.database.write() as connection:
         events.record(connection, fleet.now, "device-refused", HOSTILE, device=name)

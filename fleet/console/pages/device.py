@@ -58,11 +58,11 @@ class _Sheet:
                 self._facts = Part(device_parts.facts)
             with parts.panel("Certificate"):
                 self._certificate = Part(_certificate)
+            if visit.may("device:write"):
+                _parting(visit, name)
             if visit.may("event:read"):
                 with parts.panel("History", wide=True):
                     self._happened = Part(device_parts.happened)
-            if visit.may("device:write"):
-                _parting(visit, name)
 
     async def refresh(self) -> None:
         found = await self._visit.get(f"devices/{self._name}", unattended=True)
