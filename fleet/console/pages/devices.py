@@ -13,6 +13,7 @@ from fleet.console.frame import frame, live
 from fleet.console.overview_parts import Part
 from fleet.console.visit import Visit, page
 
+_TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
 _NARROW = {"labels", "computes", "runs"}
 
 
@@ -49,6 +50,8 @@ async def devices(
                 column |= {"classes": "ef-broad", "headerClasses": "ef-broad"}
         if visit.may("group:write") or visit.may("command:write"):
             table.selection = "multiple"
+            table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))
+            table.add_slot("body-selection", _TICK.replace("NAME", "`Choose ${props.row.id}`"))
             bulk = Bulk(visit, table)
             table.on_select(lambda _: bulk.show())
         none = ui.column()
