@@ -126,3 +126,28 @@ def test_a_folder_name_with_a_percent_sign_is_no_trouble(tmp_path):
     made.migrate()
     assert count(made) == 0
     made.close()
+
+
+def test_what_devices_reported_before_says_how_they_are(tmp_path):
+    """A device that was degraded before its server was replaced is so afterwards, without a new report."""
+    old = Database.at(tmp_path / "old.sqlite")
+    with old.engine.connect() as connection:
+        command.upgrade(configuration(connection), "0022")
+    said = {
+        "worse": '{"slots": [{"phase": "committed", "current": {"state": "degraded"}}, {"phase": "fetching"}]}',
+        "busy": '{"slots": [{"phase": "fetching", "current": null}]}',
+        "well": '{"slots": [{"phase": "committed", "current": {"state": "up"}}]}',
+        "new": None,
+    }
+    with old.write() as connection:
+        for name, report in said.items():
+            connection.exec_driver_sql(
+                "INSERT INTO devices (id, labels, certificate, public_key, enrolled, online, boot, facts_number,"
+                " report_number, report, order_counter, order_published) VALUES (?, '{}', '', '', 0, 1, 0, 0, 0, ?, 0, 0)",
+                (name, report and report.encode()),
+            )
+    old.migrate()
+    with old.read() as connection:
+        found = {row.id: row.health for row in connection.execute(select(devices.c.id, devices.c.health))}
+    old.close()
+    assert found == {"worse": "degraded", "busy": "updating", "well": "", "new": ""}
