@@ -143,7 +143,8 @@ def test_what_devices_reported_before_says_how_they_are(tmp_path):
         for name, report in said.items():
             connection.exec_driver_sql(
                 "INSERT INTO devices (id, labels, certificate, public_key, enrolled, online, boot, facts_number,"
-                " report_number, report, order_counter, order_published) VALUES (?, '{}', '', '', 0, 1, 0, 0, 0, ?, 0, 0)",
+                " report_number, report, order_counter, order_published)"
+                " VALUES (?, '{}', '', '', 0, 1, 0, 0, 0, ?, 0, 0)",
                 (name, report and report.encode()),
             )
     old.migrate()
