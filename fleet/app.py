@@ -32,6 +32,7 @@ from fleet.api import (
     modules,
     oidc,
     operators,
+    overview,
     revoked,
     rollouts,
     session,
@@ -73,6 +74,7 @@ from fleet.offline_keys import DEMO
 from fleet.online_keys import new_online_key
 from fleet.orders import Orders
 from fleet.origin import OwnNames, host_of
+from fleet.overview import Overviews
 from fleet.people.back_off import BackOff
 from fleet.people.last_uses import LastUses
 from fleet.people.oidc import Provider
@@ -143,7 +145,7 @@ def create_app(
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
     app.add_middleware(FixedHeaders)
-    people = (session, oidc, operators, tokens)
+    people = (session, oidc, operators, tokens, overview)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
@@ -349,6 +351,7 @@ def _build(
         oidc=Provider(settings, clock) if settings.oidc_issuer else None,
         mishaps=mishaps,
         meters=meters,
+        overviews=Overviews(database, clock),
         limits=limits,
         rights=rights,
         revocations=revocations,

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from fleet import selectors
 from fleet.db import Database
+from fleet.device_states import state
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Missing
 from fleet.rollouts.model import Candidate
@@ -55,6 +56,18 @@ def view_all(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str
         ordered.setdefault(row.device, []).append(row)
     rows = connection.execute(select(devices).where(LIVE, scope.live_devices()).order_by(devices.c.id))
     return [_view(row, ordered.get(row.id, [])) for row in rows]
+
+
+def some(connection: Connection, chosen: Sequence[DeviceId]) -> list[dict[str, Any]]:
+    """These devices, in this order."""
+    ordered: dict[str, list[Row[Any]]] = {}
+    rows: dict[str, Row[Any]] = {}
+    for start in range(0, len(chosen), _TOGETHER):
+        mine = chosen[start : start + _TOGETHER]
+        for row in connection.execute(select(slots).where(slots.c.device.in_(mine))):
+            ordered.setdefault(row.device, []).append(row)
+        rows |= {row.id: row for row in connection.execute(select(devices).where(devices.c.id.in_(mine)))}
+    return [_view(rows[one], ordered.get(one, [])) for one in chosen if one in rows]
 
 
 def labels_of(database: Database, device: DeviceId) -> dict[str, str]:
@@ -153,6 +166,7 @@ def _view(row: Row[Any], ordered: list[Row[Any]]) -> dict[str, Any]:
         "id": row.id,
         "labels": row.labels,
         "online": row.online,
+        "state": state(row),
         "enrolled": row.enrolled,
         "last_seen": row.last_seen,
         "facts": _plain(row.facts, Facts),

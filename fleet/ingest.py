@@ -24,6 +24,7 @@ from fleet.clock import Clock
 from fleet.commands import taken
 from fleet.db import Database
 from fleet.device_keys import Keys
+from fleet.device_states import health
 from fleet.epochs import News
 from fleet.gathered import TOGETHER, Gathered, pieces
 from fleet.meters import Meters
@@ -273,7 +274,8 @@ def _take_signed(gathered: Gathered, row: Row[Any], said: Facts | Report, data: 
         gathered.change(row.id, **begun | {"facts": data, "facts_number": said.number, "last_seen": gathered.now})
         gathered.facts.append(row.id)
         return None
-    gathered.change(row.id, **begun | {"report": data, "report_number": said.number, "last_seen": gathered.now})
+    told = {"report": data, "report_number": said.number, "last_seen": gathered.now, "health": health(said)}
+    gathered.change(row.id, **begun | told)
     gathered.reports.append((row, said))
     return Receipt(row.id, said.number, said.epoch, telemetry=0 if begun else row.telemetry_number)
 

@@ -21,6 +21,7 @@ from fleet.metadata import Metadata
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
+from fleet.overview import Overviews
 from fleet.people.back_off import BackOff
 from fleet.people.last_uses import LastUses
 from fleet.people.oidc import Provider
@@ -67,6 +68,7 @@ class Services:
     oidc: Provider | None
     mishaps: Mishaps
     meters: Meters
+    overviews: Overviews
     limits: Limits
     rights: Rights
     revocations: Revocations

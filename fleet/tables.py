@@ -21,6 +21,8 @@ from fleet.schema import Large, metadata
 # The orders that the broker has not taken yet, and no others.
 _UNPUBLISHED = text("order_counter > order_published")
 
+_LISTED = ("removed", "id", "online", "health", "revoked", "last_seen", "labels")
+
 # People who may use the server. Their rows stay, so that the history knows whom it means.
 operators = Table(
     "operators",
@@ -102,9 +104,13 @@ devices = Table(
     Column("revoked", Float),
     Column("removed_by", String(100), nullable=False, server_default=""),
     Column("parting", Boolean, nullable=False, server_default="0"),
+    # What its newest report makes of it: "degraded", "updating", or nothing to say (fleet/device_list.py).
+    Column("health", String(16), nullable=False, server_default=""),
     # So that a tick in which nothing happened reads no device.
     Index("ix_devices_order_due", "order_due"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
+    # Lists are filtered and sorted in it alone. PostgreSQL keeps large columns apart, and has no order for JSON.
+    Index("ix_devices_listed", *_LISTED).ddl_if(dialect="sqlite"),
 )
 
 # What lets devices join: a bundle with a token for some of them, or, over MQTT, a claim for one (fleet/joins.py).

@@ -2,14 +2,16 @@
 
 import http
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
-from fleet import devices, removal, revocation
+from fleet import device_list, devices, removal, revocation, selectors
 from fleet.api.bodies import Body
 from fleet.api.paths import DevicePath, SlotPath
 from fleet.auth import Asker, By, In, need
+from fleet.device_states import State
 from fleet.people import reach
 from fleet.rollouts import control, joining
 from fleet.services import Use
@@ -26,11 +28,43 @@ class Change(Body):
 
 
 @router.get("", dependencies=[Depends(need("device:read"))])
-def list_devices(use: Use, scope: In) -> Response:
+def list_devices(
+    use: Use,
+    scope: In,
+    selector: Annotated[str, Query(max_length=selectors.LIMIT)] = "*",
+    search: Annotated[str, Query(max_length=100)] = "",
+    state: Annotated[list[State] | None, Query(max_length=8)] = None,
+    sort: Annotated[device_list.Sort, Query()] = "id",
+    after: Annotated[str, Query(max_length=100)] = "",
+    limit: Annotated[int | None, Query(ge=1, le=500)] = None,
+) -> Response:
+    """All devices by id; with ``limit`` a page of them, and the header ``Link`` leads to the next.
+
+    ``search`` is a part of an id or label. Of a page, ``Edgefleet-Total`` says how many devices its filters mean, as
+    10000+ where they are more, and nothing where the selector asks for facts or compares numbers.
+    """
+    wish = device_list.Wish(selectors.parse(selector), search, state or (), sort, after, limit)
+    headers = {}
     with use.database.read() as connection:
-        found = devices.view_all(connection, scope)
+        if wish == device_list.ALL:
+            found = devices.view_all(connection, scope)
+        else:
+            page = device_list.page(connection, wish, scope)
+            found = devices.some(connection, page.devices)
+            headers = _about(page, selector=selector, search=search, state=state, sort=sort, limit=limit)
     # Encoded here: of thousands of devices, the framework's own walk through the values takes most of the time.
-    return Response(msgspec.json.encode(found), media_type="application/json")
+    return Response(msgspec.json.encode(found), media_type="application/json", headers=headers)
+
+
+def _about(page: device_list.Page, **asked: Any) -> dict[str, str]:
+    headers = {}
+    if page.total is not None:
+        more = page.total > device_list.COUNTED
+        headers["Edgefleet-Total"] = f"{device_list.COUNTED}+" if more else str(page.total)
+    if page.after:
+        query = urlencode({name: one for name, one in asked.items() if one} | {"after": page.after}, doseq=True)
+        headers["Link"] = f'</api/v1/devices?{query}>; rel="next"'
+    return headers
 
 
 @router.get("/{device}", dependencies=[Depends(need("device:read"))])

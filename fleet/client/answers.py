@@ -56,6 +56,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     labels: dict[str, str] = {}
     online: bool = False
+    state: str = ""
     last_seen: float | None = None
     facts: Facts | None = None
     order: dict[str, Any] | None = None

@@ -189,8 +189,8 @@ class Fleet(Exchange):
         answer = self._call("POST", f"{_V1}/pending/{name}/reject", json={"reason": reason})
         return self._decode(answer, dict[str, str])
 
-    def devices(self) -> list[Device]:
-        return self._decode(self._call("GET", f"{_V1}/devices"), list[Device])
+    def devices(self, **filters: Any) -> list[Device]:
+        return self._decode(self._call("GET", f"{_V1}/devices", params=filters), list[Device])
 
     def device(self, device: str) -> Device:
         return self._decode(self._call("GET", f"{_V1}/devices/{device}"), Device)
@@ -241,8 +241,7 @@ class Fleet(Exchange):
         return self._decode(self._call("POST", f"{_V1}/targets/{name}/check"), dict[str, str])
 
     def detach_target(self, name: str, *, abandon: bool = False) -> dict[str, str]:
-        more = {"abandon": abandon}
-        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}", params=more), dict[str, str])
+        return self._decode(self._call("DELETE", f"{_V1}/targets/{name}", params={"abandon": abandon}), dict[str, str])
 
     def create_endpoint(self, request: dict[str, Any]) -> Endpoint:
         return self._decode(self._call("POST", f"{_V1}/endpoints", json=request), Endpoint)
@@ -267,8 +266,8 @@ class Fleet(Exchange):
 
     def change_endpoint_key(self, name: str, which: str, key: str = "") -> dict[str, str]:
         """Both keys, one of them new."""
-        body = {"which": which, "key": key}
-        return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/keys", json=body), dict[str, str])
+        answer = self._call("POST", f"{_V1}/endpoints/{name}/keys", json={"which": which, "key": key})
+        return self._decode(answer, dict[str, str])
 
     def endpoint_token(self, name: str) -> dict[str, Any]:
         return self._decode(self._call("POST", f"{_V1}/endpoints/{name}/token"), dict[str, Any])

@@ -19,6 +19,7 @@ NOUNS: Final = {
     "login": "Remember a fleet server's address, a token, and its certificate authority.",
     "operators": "Say who may use the server, and what they may do.",
     "tokens": "Make, list and revoke tokens of your own, and of your CI.",
+    "overview": "Show the fleet at a glance, and what in it needs somebody.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys, see how they stand, renew and replace them.",
     "teams": "Add and list the teams that may publish modules.",

@@ -9,7 +9,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -46,6 +46,14 @@ class Said(Exception):
         where = f"{self.element}: " if self.element else ""
         then = f" {self.remedy[0].upper()}{self.remedy[1:]}." if self.remedy else ""
         return f"{where}{self.message}.{then}"
+
+
+class Page(NamedTuple):
+    """Rows; ``after`` leads to the next page, empty on the last; ``total`` as the API says it, or empty."""
+
+    rows: list[dict[str, Any]]
+    after: str
+    total: str
 
 
 class Visit:
@@ -88,15 +96,35 @@ class Visit:
         Raises:
             Said: it refused.
         """
+        return _content(await self._answer(method, path, unattended=unattended, **more))
+
+    async def page(self, path: str, *, unattended: bool = False, **query: Any) -> Page:
+        """A page of a list that the API gives page by page.
+
+        Raises:
+            Said: it refused.
+        """
+        answer = await self._answer("GET", path, unattended=unattended, params=_given(query))
+        further = httpx.URL(answer.links.get("next", {}).get("url", "")).params.get("after", "")
+        return Page(answer.json(), further, answer.headers.get("edgefleet-total", ""))
+
+    async def _answer(self, method: str, path: str, *, unattended: bool, **more: Any) -> httpx.Response:
         headers = {"Cookie": f"{COOKIE}={self._session}", CSRF: csrf_of(self._session)} | more.pop("headers", {})
         if unattended:
             headers[UNATTENDED] = "1"
         there = path if path.startswith("/") else f"/api/v1/{path}"
         answer = await self._http.request(method, there, headers=headers, **more)
-        kind = answer.headers.get("content-type", "")
         if answer.is_error:
-            raise Said(answer.status_code, answer.json() if "json" in kind else {})
-        return answer.json() if "json" in kind and answer.content else answer.content
+            raise Said(answer.status_code, answer.json() if _is_json(answer) else {})
+        return answer
+
+
+def _is_json(answer: httpx.Response) -> bool:
+    return "json" in answer.headers.get("content-type", "")
+
+
+def _content(answer: httpx.Response) -> Any:
+    return answer.json() if _is_json(answer) and answer.content else answer.content
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

@@ -138,6 +138,11 @@ def _any(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
     return or_(false(), *conditions)
 
 
+def of_labels(selector: Selector) -> ColumnElement[bool]:
+    """Rows of ``devices`` that a selector of labels means."""
+    return _labels(Area(selector, None), _of_device)
+
+
 # What a row says of the label with this key.
 _Value = Callable[[str], ColumnElement[Any]]
 

@@ -1,6 +1,7 @@
 """``edgefleet devices``: let devices join, and see what they are and run."""
 
 import time
+from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
@@ -25,20 +26,45 @@ app.command("decommission")(device_commands.decommission)
 _ASK_AGAIN_S: Final = 1.0
 
 
+class State(StrEnum):
+    """The words of the server."""
+
+    ONLINE = "online"
+    UPDATING = "updating"
+    DEGRADED = "degraded"
+    OFFLINE = "offline"
+    REVOKED = "revoked"
+
+
+class Sort(StrEnum):
+    """The orders of the server."""
+
+    ID = "id"
+    ID_DOWN = "-id"
+    LAST_SEEN = "last_seen"
+    LAST_SEEN_DOWN = "-last_seen"
+
+
 @app.command("list")
-def list_devices(*, as_json: Json = False) -> None:
-    """List all devices."""
+def list_devices(
+    *,
+    selector: Annotated[str, typer.Option(help="Those that it means.")] = "*",
+    search: Annotated[str, typer.Option(help="Those with this in their id or labels.")] = "",
+    state: Annotated[list[State] | None, typer.Option(help="Those in this state; may be given several times.")] = None,
+    sort: Annotated[Sort, typer.Option(help="By what; - in front: the other way round.")] = Sort.ID,
+    limit: Annotated[int | None, typer.Option(min=1, max=500, help="So many, the first of them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List devices: all, or those that the filters mean together."""
+    asked = {"selector": selector, "search": search, "state": [one.value for one in state or ()], "sort": sort.value}
     with Fleet(config.load()) as fleet:
-        devices = fleet.devices()
+        devices = fleet.devices(**asked, **({} if limit is None else {"limit": limit}))
     Screen(as_json=as_json).show(
         devices,
         lambda it: it.table(
-            ("DEVICE", "ONLINE", "LAST SEEN", "LABELS", "RUNS"),
-            (
-                (one.id, "yes" if one.online else "no", when(one.last_seen), _labels(one.labels), _runs(one))
-                for one in devices
-            ),
-            empty="No devices yet: edgefleet devices join",
+            ("DEVICE", "STATE", "LAST SEEN", "LABELS", "RUNS"),
+            ((one.id, one.state, when(one.last_seen), _labels(one.labels), _runs(one)) for one in devices),
+            empty="No such devices; to let one join: edgefleet devices join",
         ),
     )
 

@@ -2,26 +2,46 @@
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import overview_parts, parts
 from fleet.console.frame import frame, live
+from fleet.console.overview_parts import Part
 from fleet.console.visit import Visit, page
 
 
 @page("/")
 async def overview(visit: Visit) -> None:
-    with frame(visit, "Overview", at="/", command="edgefleet rollouts list"), parts.panel("Rollouts"):
-        rows = ui.column().classes("ef-rows")
+    with frame(visit, "Overview", at="/", command="edgefleet overview"):
+        steps = ui.element("section").classes("ef-panel ef-steps")
+        with steps:
+            first = Part(overview_parts.first_steps)
+        whole = ui.column().classes("ef-stack")
+        with whole:
+            attention, devices = Part(overview_parts.attention), Part(overview_parts.devices)
+            with ui.element("div").classes("ef-grid"):
+                with parts.panel("Running rollouts", wide=True):
+                    rollouts = Part(overview_parts.rollouts)
+                with parts.panel("Modules by version"):
+                    modules = Part(overview_parts.modules)
+                with parts.panel("Answered by the cloud"):
+                    answered = Part(overview_parts.answered)
+                with parts.panel("Security events"):
+                    events = Part(overview_parts.events)
 
     async def refresh() -> None:
-        found = await visit.get("rollouts", limit=5, unattended=True)
-        rows.clear()
-        with rows:
-            for one in found:
-                with ui.element("div").classes("ef-line"):
-                    ui.link(one["module"], f"/rollouts/{one['id']}")
-                    parts.state(one["state"])
-                    parts.moment(one["created"])
-            if not found:
-                parts.nothing("No rollout yet.", "edgefleet rollouts start MODULE --slot main")
+        found = await visit.get("overview", unattended=True)
+        # Who sees a part of the fleet alone is told no steps: for them it may only look empty.
+        empty = not found["devices"]["all"] and bool(found["steps"])
+        steps.set_visibility(empty)
+        whole.set_visibility(not empty or bool(found["attention"]))
+        first.show(found["steps"])
+        for part, name in (
+            (attention, "attention"),
+            (devices, "devices"),
+            (rollouts, "rollouts"),
+            (modules, "modules"),
+            (answered, "answered"),
+            (events, "events"),
+        ):
+            part.show(found[name])
 
     await live(refresh)

@@ -27,6 +27,8 @@
   // What scrolls can be reached by the keyboard.
   function reachable() {
     for (const one of document.querySelectorAll(".q-table__middle.scroll:not([tabindex])")) one.tabIndex = 0;
+    // The library gives the bar of what is being loaded no name.
+    for (const bar of document.querySelectorAll(".q-loading-bar:not([aria-label])")) bar.ariaLabel = "Loading";
   }
   new MutationObserver(() => requestAnimationFrame(() => { write(); reachable(); })).observe(document.documentElement, { childList: true, subtree: true });
 

@@ -1,0 +1,165 @@
+"""What the overview is made of; each part is built anew when what it shows has changed, and not before."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from nicegui import ui
+
+from fleet.console import parts
+
+# Where members of a rollout stand, as one bar shows it: name, which standings, look.
+_STANDINGS: Final = (
+    ("done", ("succeeded",), "good"),
+    ("at work", ("working",), "warn"),
+    ("failed", ("failed", "unreturned"), "bad"),
+    ("taken back", ("recalled", "returning", "returned"), "bad"),
+    ("left out", ("unreached", "skipped", "gone", "stopped", "superseded"), "calm"),
+    ("not begun", ("planned",), "empty"),
+)
+_ROUNDED: Final = 100
+
+
+class Part:
+    """A place on the page and what fills it; links in it keep the focus while nothing changes."""
+
+    def __init__(self, build: Callable[[Any], None]) -> None:
+        self._place = ui.column().classes("ef-rows")
+        self._build = build
+        self._shown: Any = None
+
+    def show(self, given: Any) -> None:
+        if given != self._shown:
+            self._shown = given
+            self._place.clear()
+            with self._place:
+                self._build(given)
+
+
+def attention(items: list[dict[str, Any]]) -> None:
+    """The largest thing on the page: how much needs somebody, then each with a way to it."""
+    worst = "bad" if any(one["level"] == "bad" for one in items) else "warn" if items else "good"
+    count = len(items)
+    said = f"{count} {'thing needs' if count == 1 else 'things need'} you" if items else "Nothing needs you"
+    with ui.element("section").classes(f"ef-panel ef-needs ef-{worst}"):
+        ui.label(said).classes("ef-needs-title").props('role="heading" aria-level="2"')
+        for one in items:
+            with ui.element("div").classes("ef-need"):
+                ui.icon("error" if one["level"] == "bad" else "warning").classes(f"ef-{one['level']}").props(
+                    "aria-hidden=true"
+                )
+                with ui.element("div").classes("ef-need-words"):
+                    ui.label(one["says"][: parts.WORDS])
+                    if one["since"]:
+                        parts.moment(one["since"]).classes("ef-soft")
+                ui.link("Look", one["go"]).classes("ef-lead-to").props["aria-label"] = f"Look at {one['about'][:100]}"
+
+
+def devices(counts: dict[str, int]) -> None:
+    """How many in which state, each leading to them."""
+    with ui.element("div").classes("ef-figures"):
+        for name in ("online", "updating", "degraded", "offline"):
+            look = parts.look(name) if counts[name] or name == "online" else "calm"
+            parts.figure(_number(counts[name]), name, kind=look, to=f"/devices?state={name}")
+        if counts["waiting"]:
+            parts.figure(_number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")
+        parts.figure(_number(counts["all"]), "devices in all", to="/devices")
+
+
+def rollouts(found: list[dict[str, Any]]) -> None:
+    """Each open one as a bar, and below it its waves."""
+    for one in found:
+        total: dict[str, int] = {}
+        for wave in one["counts_by_wave"]:
+            for standing, count in wave["counts"].items():
+                total[standing] = total.get(standing, 0) + count
+        with ui.element("div").classes("ef-live-rollout"):
+            with ui.element("div").classes("ef-line"):
+                ui.link(f"{one['module']} → {one['slot']}", f"/rollouts/{one['id']}").classes("ef-strong")
+                parts.state(one["state"])
+                ui.label(f"wave {one['wave']} of {one['waves']}").classes("ef-soft")
+                parts.moment(one["created"]).classes("ef-soft")
+            parts.bar(_shares(total))
+            if len(one["counts_by_wave"]) > 1:
+                with ui.element("div").classes("ef-live-waves"):
+                    for wave in one["counts_by_wave"]:
+                        with ui.element("div").classes("ef-live-wave"):
+                            ui.label(f"Wave {wave['wave']}").classes("ef-soft")
+                            parts.bar(_shares(wave["counts"]))
+            if one["waits_for"]:
+                ui.label(one["waits_for"][: parts.WORDS]).classes("ef-soft")
+    if not found:
+        parts.nothing("No rollout is open.", "edgefleet rollouts start MODULE --slot main")
+
+
+def _shares(counts: dict[str, int]) -> list[tuple[str, int, str]]:
+    return [(name, sum(counts.get(one, 0) for one in which), kind) for name, which, kind in _STANDINGS]
+
+
+def modules(found: list[dict[str, Any]]) -> None:
+    """Versions by how many devices run them."""
+    most = max((one["devices"] + one["on_the_way"] for one in found), default=1)
+    for one in found:
+        with ui.element("div").classes("ef-share-row"):
+            ui.label(one["module"]).classes("ef-strong")
+            said = _number(one["devices"]) + (
+                f" + {_number(one['on_the_way'])} on the way" if one["on_the_way"] else ""
+            )
+            ui.label(said).classes("ef-soft")
+            with ui.element("div").classes("ef-bar ef-thin").props("aria-hidden=true"):
+                for count, kind in ((one["devices"], "good"), (one["on_the_way"], "warn")):
+                    ui.element("div").classes(f"ef-share ef-{kind}").style(f"width:{100 * count / most:.2f}%")
+    if not found:
+        parts.nothing("No module runs anywhere yet.", "edgefleet models register model.onnx")
+
+
+def answered(counts: dict[str, Any] | None) -> None:
+    """Who answered requests."""
+    if counts is None:
+        parts.nothing("No gateway has counted requests in the last hour.", "edgefleet telemetry DEVICE")
+        return
+    by = (("by modules", "module", "good"), ("by the cloud", "cloud", "warn"), ("by nobody", "nobody", "bad"))
+    whole = sum(counts[key] for _, key, _ in by)
+    share = 100 * counts["cloud"] / whole if whole else 0
+    ui.label(f"{share:.1f} %" if 0 < share < _ROUNDED else f"{share:.0f} %").classes("ef-figure-value")
+    ui.label("of requests were answered by the cloud").classes("ef-soft")
+    parts.bar([(name, int(counts[key]), kind) for name, key, kind in by])
+    ui.label(f"As {counts['devices']} devices counted last").classes("ef-soft")
+
+
+def events(found: list[dict[str, Any]]) -> None:
+    """Signs of harm, the newest first."""
+    for one in found:
+        with ui.element("div").classes("ef-line"):
+            parts.moment(one["at"]).classes("ef-soft")
+            ui.label(one["kind"]).classes("ef-strong")
+            if one["device"]:
+                ui.link(one["device"], f"/devices/{one['device']}")
+            ui.label(one["message"][: parts.WORDS]).classes("ef-words")
+    if not found:
+        parts.nothing("Nobody was refused, and nothing forged was seen.")
+
+
+def first_steps(steps: dict[str, bool]) -> None:
+    """What a new server needs, in order; what is done is ticked."""
+    ui.label("Your fleet is empty: these are the first steps").classes("ef-needs-title").props(
+        'role="heading" aria-level="2"'
+    )
+    told = (
+        ("Let a device join", "Make a bundle here, and take it to the device.", "edgefleet devices join", "join"),
+        ("On the device", "The device's key never leaves it.", "edgefleet-agent enroll join.json", "device"),
+        ("Register a model", "It is signed on your machine.", "edgefleet models register model.onnx", "module"),
+        ("Roll it out", "Start with one device.", "edgefleet rollouts start MODULE --slot main", "rollout"),
+    )  # fmt: skip
+    for title, why, command, key in told:
+        done = steps.get(key, False)
+        with ui.element("div").classes("ef-step" + (" ef-done" if done else "")):
+            ui.icon("check_circle" if done else "radio_button_unchecked").props("aria-hidden=true")
+            with ui.element("div").classes("ef-need-words"):
+                ui.label(title + (" (done)" if done else "")).classes("ef-strong")
+                ui.label(why).classes("ef-soft")
+                parts.command(command)
+    ui.label("The first device appears here by itself, once it has joined.").classes("ef-soft")
+
+
+def _number(count: int) -> str:
+    return f"{count:,}".replace(",", "\u2009")

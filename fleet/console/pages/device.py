@@ -1,0 +1,160 @@
+"""One device: how it is, what it runs, what it measured, what it is, and what it may be told."""
+
+import time
+from typing import Any, Final
+
+from httpx import codes
+from nicegui import ui
+
+from fleet.console import device_parts, parts
+from fleet.console.device_commands import Commands, LogTail
+from fleet.console.devices_parts import labelled
+from fleet.console.frame import acting, asks, frame, live
+from fleet.console.overview_parts import Part
+from fleet.console.visit import Said, Visit, page
+
+_DAY_S: Final = 86_400
+# Charts are drawn anew every so many looks: telemetry comes in minutes.
+_SELDOM: Final = 10
+
+
+@page("/devices/{device}")
+async def device(visit: Visit, device: str) -> None:
+    try:
+        first = await visit.get(f"devices/{device}")
+    except Said as said:
+        if said.status not in {codes.NOT_FOUND, codes.UNPROCESSABLE_ENTITY, codes.BAD_REQUEST}:
+            raise
+        with frame(visit, "No such device", at="/devices"):
+            parts.nothing(said.words)
+            ui.link("All devices", "/devices")
+        return
+    name = first["id"]
+    with frame(visit, name, at="/devices", command=f"edgefleet devices show {name}"):
+        sheet = _Sheet(visit, name)
+    await live(sheet.refresh)
+
+
+class _Sheet:
+    """All panels of the page, as far as its person may see them, and how they are filled."""
+
+    def __init__(self, visit: Visit, name: str) -> None:
+        self._visit, self._name, self._looks = visit, name, 0
+        self._header = Part(lambda found: _header(visit, found, self.refresh))
+        self._followed: list[Commands | LogTail] = []
+        self._happened: Part | None = None
+        with ui.element("div").classes("ef-grid"):
+            with parts.panel("Modules", wide=True):
+                self._slots = Part(device_parts.slots)
+            with parts.panel("The last day", wide=True):
+                self._charts = device_parts.Charts()
+            if visit.may("command:read"):
+                with parts.panel("Commands"):
+                    self._followed.append(Commands(visit, name))
+            if visit.may("command:write") and visit.may("log:read"):
+                with parts.panel("Log of a module"):
+                    self._followed.append(LogTail(visit, name))
+            with parts.panel("Hardware"):
+                self._facts = Part(device_parts.facts)
+            with parts.panel("Certificate"):
+                self._certificate = Part(_certificate)
+            if visit.may("device:write"):
+                _parting(visit, name)
+            if visit.may("event:read"):
+                with parts.panel("History", wide=True):
+                    self._happened = Part(device_parts.happened)
+
+    async def refresh(self) -> None:
+        found = await self._visit.get(f"devices/{self._name}", unattended=True)
+        shown = ("id", "state", "last_seen", "labels", "removed", "removed_by")
+        self._header.show({key: found.get(key) for key in shown})
+        self._slots.show(found["report"])
+        self._facts.show(found["facts"])
+        self._certificate.show({key: found[key] for key in ("certificate", "revoked", "enrolled")})
+        names = [one["slot"] for one in (found["report"] or {}).get("slots", [])]
+        for panel in self._followed:
+            panel.slots(names)
+            await panel.refresh()
+        if self._looks % _SELDOM == 0:
+            await self._seldom(found)
+        self._looks += 1
+
+    async def _seldom(self, found: dict[str, Any]) -> None:
+        if found.get("removed") is None:
+            since = time.time() - _DAY_S
+            told = await self._visit.get(f"devices/{self._name}/telemetry", unattended=True, since=since)
+            self._charts.show(told["history"])
+        if self._happened:
+            self._happened.show(await _history(self._visit, self._name, found["report"]))
+
+
+async def _history(visit: Visit, name: str, report: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Events of the device, and what it says that it refused."""
+    events = await visit.get("events", device=name, limit=30, unattended=True)
+    refusals = [
+        {"at": one["at"], "kind": f"refused {one['what']}"[:100], "message": one["reason"]["message"]}
+        for one in (report or {}).get("refusals", [])
+    ]
+    return sorted([*events, *refusals], key=lambda one: -one["at"])[:40]
+
+
+def _header(visit: Visit, found: dict[str, Any], done: Any) -> None:
+    with ui.element("div").classes("ef-line ef-device"):
+        parts.state("removed" if found["removed"] else found["state"]).classes("ef-large")
+        ui.label("seen").classes("ef-soft")
+        parts.moment(found["last_seen"])
+        for key, value in sorted(found["labels"].items()):
+            ui.link(f"{key}={value}", f"/devices?selector={key}%3D{value}").classes("ef-label")
+        if not found["labels"]:
+            ui.label("no labels").classes("ef-soft")
+        if visit.may("group:write") and not found["removed"]:
+            ui.button("Labels", icon="edit", on_click=lambda: _label(visit, found, done)).props("flat dense no-caps")
+    if found["removed"]:
+        ui.label(f"It was taken out of the fleet by {found['removed_by'] or 'an operator'}").classes("ef-reason")
+
+
+async def _label(visit: Visit, found: dict[str, Any], done: Any) -> None:
+    """Its labels as they are typed; the API says what is wrong with them."""
+    with ui.dialog() as dialog, ui.card().classes("ef-ask"):
+        ui.label(f"Labels of {found['id']}").classes("ef-title")
+        now = "\n".join(f"{key}={value}" for key, value in sorted(found["labels"].items()))
+        given = ui.textarea("One key=value a line", value=now).props("outlined autofocus").classes("ef-wide")
+        with ui.row():
+            ui.button("Save", on_click=lambda: dialog.submit(given.value)).props("no-caps")
+            ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
+    if (typed := await dialog) is None:
+        return
+    body = {"labels": labelled({}, typed)}
+    if await acting(visit.ask("PATCH", f"devices/{found['id']}", json=body), "The labels are saved"):
+        await acting(done())
+
+
+def _certificate(found: dict[str, Any]) -> None:
+    one = found["certificate"]
+    if found["revoked"] is not None:
+        device_parts.fields([("Revoked", found["revoked"])])
+        ui.label("It comes back with a new key: edgefleet devices readmit").classes("ef-soft")
+    elif one is None:
+        parts.nothing("It has none.")
+    else:
+        ends = [("Ends", float(one["ends"])), ("Renewal due", float(one["renewal_due"]))]
+        device_parts.fields([*ends, ("Serial number", one["serial"]), ("Joined", float(found["enrolled"]))])
+
+
+def _parting(visit: Visit, name: str) -> None:
+    """Taking its certificates back, and taking it out of the fleet."""
+
+    async def revoke() -> None:
+        said = "The broker refuses it at once. It comes back with a new key alone, after: edgefleet devices readmit."
+        if await asks(f"Revoke {name}?", said, "Revoke"):
+            await acting(visit.ask("POST", f"devices/{name}/revoke"), f"{name} is revoked")
+
+    async def remove() -> None:
+        said = "It gets no more orders, and its certificate connects no more. What it runs goes on, unwatched."
+        sure = await asks(f"Take {name} out of the fleet?", said, "Take it out")
+        if sure and await acting(visit.ask("DELETE", f"devices/{name}"), f"{name} is removed"):
+            ui.navigate.to("/devices")
+
+    with parts.panel("Leaving"), ui.row():
+        ui.button("Revoke its certificates", icon="block", on_click=revoke).props("no-caps outline color=negative")
+        ui.button("Take it out of the fleet", icon="delete", on_click=remove).props("no-caps outline color=negative")
