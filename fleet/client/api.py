@@ -212,8 +212,6 @@ class Fleet(Exchange):
         """Order the device to stop and forget what runs in a slot; ``waits_for`` says that it takes another person."""
         return self._decode(self._call("DELETE", f"{_V1}/devices/{device}/slots/{slot}"), dict[str, Any])
 
-    # Secrets
-
     def set_secret(self, request: dict[str, Any]) -> dict[str, Any]:
         """Seal a value to devices; ``request`` has name, slot, selector or devices, value in base64."""
         return self._decode(self._call("POST", f"{_V1}/secrets", json=request), dict[str, Any])
@@ -228,8 +226,8 @@ class Fleet(Exchange):
     # Endpoints in the cloud
 
     def attach_target(self, name: str, kind: str, attached: dict[str, Any]) -> dict[str, Any]:
-        answer = self._call("PUT", f"{_V1}/targets/{name}", json={"kind": kind, "attached": attached})
-        return self._decode(answer, dict[str, Any])
+        wanted = {"kind": kind, "attached": attached}
+        return self._decode(self._call("PUT", f"{_V1}/targets/{name}", json=wanted), dict[str, Any])
 
     def bound_target(self, name: str, quota: dict[str, Any]) -> dict[str, Any]:
         return self._decode(self._call("PUT", f"{_V1}/targets/{name}/quota", json=quota), dict[str, Any])

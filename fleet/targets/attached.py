@@ -255,7 +255,6 @@ def view(one: Any, count: int, *, whole: bool) -> dict[str, Any]:
         "kind": one.kind,
         "region": decoded(one).region,
         "state": "failed" if one.trouble else "ready",
-        "price_per_hour": one.price_per_hour,
         "endpoints": count,
         "quota": msgspec.json.decode(one.quota),
         "created": one.created,
@@ -263,4 +262,4 @@ def view(one: Any, count: int, *, whole: bool) -> dict[str, Any]:
     if not whole:
         return shown
     reached = {"at": kind_of(one.kind).at(decoded(one)), "attached": msgspec.json.decode(one.attached)}
-    return shown | reached | {"trouble": one.trouble, "by": one.by}
+    return shown | reached | {"trouble": one.trouble, "price_per_hour": one.price_per_hour, "by": one.by}

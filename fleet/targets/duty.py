@@ -40,7 +40,7 @@ MEASURED_S: Final = 2.0
 _EVERY: Final = {"ready": READY_S, "stopped": READY_S, "failed": FAILED_S}
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """An endpoint as it is to be brought about: who may not come in any more, who may, as of which rollout.
 
     ``measured``: a rollout wants to know what is counted of its versions.
@@ -117,7 +117,7 @@ class Bringing:
             if await lasting(self._note, found, *await run):
                 moved()
 
-    def _brought(self, found: _Found) -> tuple[Standing | None, str]:
+    def _brought(self, found: Found) -> tuple[Standing | None, str]:
         """How it stands after this look (None: nothing of it is left), and what is wrong with its target."""
         row, target = found.row, found.line.target
         before = msgspec.structs.replace(standing_of(row), in_use=False)
@@ -146,7 +146,7 @@ class Bringing:
         with self._database.read() as connection:
             return list(connection.execute(deciding).all()), guests.newest(connection)
 
-    def _found(self, target: str, name: str) -> _Found | None:
+    def _found(self, target: str, name: str) -> Found | None:
         now = self._clock()
         with self._database.write() as connection:
             row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one_or_none()
@@ -155,9 +155,9 @@ class Bringing:
             row = self._endpoints.certify(connection, now, row)
             line, revoked = self._targets.of(connection, target), revocation.revoked_serials(connection, now)
             held = shifting.holder(connection, row) is not None
-            return _Found(row, line, revoked, guests.of(connection, row), guests.newest(connection), held)
+            return Found(row, line, revoked, guests.of(connection, row), guests.newest(connection), held)
 
-    def _note(self, found: _Found, standing: Standing | None, trouble: str) -> bool:
+    def _note(self, found: Found, standing: Standing | None, trouble: str) -> bool:
         """Write down how it stands; True if the rollout engine has to look."""
         row = found.row
         now = self._clock()

@@ -11,8 +11,9 @@ from agent.gateway.shares import Shares
 from fleet.rollouts import shares_start
 from fleet.rollouts.shares_start import ShiftWish
 from fleet.target_tables import endpoints, targets
+from fleet.targets.attached import Line
 from fleet.targets.contract import Life, Standing, VersionStands
-from fleet.targets.duty import Bringing
+from fleet.targets.duty import Bringing, Found
 from fleet.targets.endpoints import Endpoints, VersionWish
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import made
@@ -110,6 +111,7 @@ class Cloud:
     def __init__(self, fleet, folder, authority, sealer):
         self.fleet, self.database, self.target = fleet, fleet.database, Target(fleet.clock)
         self.wished = Endpoints(fleet.registry, sealer, HostCertificates(authority))
+        self.line = Line("", self.target)
         self.duty = Bringing(
             database=fleet.database, clock=fleet.clock, wished=self.wished, attached=None, mishaps=fleet.mishaps
         )
@@ -151,8 +153,8 @@ class Cloud:
         row = self.row()
         if row is None:
             return
-        found = self.duty._brought(row, self.target, {"revoked": [], "measured": True})
-        self.duty._note(row, *found)
+        found = Found(row, self.line, revoked=[], guests=[], newest=0, measured=True)
+        self.duty._note(found, *self.duty._brought(found))
         self.fleet.tick()
 
     def pass_by(self, seconds, requests=0):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from fleet.client.answers import Endpoint
 from fleet.client.api import Fleet
@@ -376,12 +377,8 @@ def _kind_of(made: Aci | Aks) -> str:
 
 def _first(made: AksVersions) -> Note:
     """What is known of the first version: what was said of the endpoint."""
-    return Note(
-        traffic_percentile=made.traffic_percentile,
-        description=made.description or "",
-        tags=made.tags or {},
-        properties=made.properties or {},
-    )
+    said = {"description": made.description or "", "tags": made.tags or {}, "properties": made.properties or {}}
+    return msgspec.convert({"traffic_percentile": made.traffic_percentile} | said, Note)
 
 
 def _kind(endpoint: Endpoint) -> str:

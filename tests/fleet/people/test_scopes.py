@@ -30,7 +30,7 @@ from tests.parts.application import application
 FOREIGN = "quagga"
 # Blobs have no owner but their digest, trust metadata names all teams (docs/operate.md), there is no provider here, and
 # pods have tokens of their own (tests/fleet/targets/test_content.py).
-ELSEWHERE = ("/blobs/", "/tuf", "/oidc/", "/content/")
+ELSEWHERE = ("/blobs/", "/tuf", "/oidc/", "/content/", "/batch-content/", "/fallbacks/{team}/")
 # Options that show more.
 MORE = {"/metrics": "?devices=true&telemetry=true", "/api/v1/devices/{device}/telemetry": "?since=0"}
 DEVICE, MINE, ABSENT = f"{FOREIGN}-1", "berlin-1", "nobody-1"

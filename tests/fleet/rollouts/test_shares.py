@@ -93,7 +93,7 @@ def test_the_share_grows_wave_by_wave_until_the_new_version_is_the_default(cloud
     go_on(cloud, rollout, until=done)
     assert seen == [0, 5, 25, 100]
     cloud.settle()
-    assert (cloud.weights(), cloud.row().state) == ({"v2": 0}, "ready")
+    assert (cloud.weights(), cloud.row().state) == ({"v2": 100}, "ready")
     assert cloud.target.wanted.versions[0].replicas == 2
     assert "3 of 3 shares of the requests committed" in cloud.fleet.view(rollout)["history"][-1]["what"]
 
@@ -118,7 +118,7 @@ def test_a_version_that_answers_its_samples_wrongly_is_never_asked(cloud):
     dealt = go_on(cloud, rollout, until=is_in(cloud, rollout, "reverted"))
     assert "v2" not in dealt
     assert "sample 1: 7 is not 3" in str(cloud.fleet.view(rollout)["history"])
-    assert cloud.weights() == {"v1": 0}
+    assert cloud.weights() == {"v1": 100}
 
 
 def test_nothing_goes_on_without_evidence(cloud):
@@ -134,7 +134,7 @@ def test_nothing_goes_on_without_evidence(cloud):
     cloud.settle()
     assert cloud.fleet.view(rollout)["state"] == "reverted"
     assert "not done by its deadline" in str(cloud.fleet.view(rollout)["history"])
-    assert cloud.weights() == {"v1": 0}
+    assert cloud.weights() == {"v1": 100}
 
 
 def test_a_gateway_that_counts_nothing_is_no_evidence(cloud):
@@ -169,7 +169,7 @@ def test_each_gate_lets_a_good_version_on_and_takes_a_bad_one_back(cloud, gate, 
     assert word in str(cloud.fleet.view(rollout)["history"])
     assert dealt.get("v2", 0) * 100 <= 5 * sum(dealt.values())
     cloud.settle()
-    assert (cloud.weights(), cloud.row().state) == ({"v1": 0}, "ready")
+    assert (cloud.weights(), cloud.row().state) == ({"v1": 100}, "ready")
     if good is None:
         return
     for name, value in good.items():
@@ -248,14 +248,14 @@ def test_cancelled_the_new_version_keeps_what_complete_waves_gave_it(cloud):
     go_on(cloud, rollout, until=at_share(cloud, 25))
     cloud.fleet.act(rollout, "cancel")
     cloud.settle()
-    assert cloud.weights() == {"v1": 0, "v2": 5}
+    assert cloud.weights() == {"v1": 95, "v2": 5}
     cloud.change(versions(cloud, v1=100))
     cloud.settle()
     again = cloud.start(policy=policy())
     go_on(cloud, again, until=at_share(cloud, 5))
     cloud.fleet.act(again, "cancel")
     cloud.settle()
-    assert cloud.weights() == {"v1": 0}
+    assert cloud.weights() == {"v1": 100}
 
 
 @pytest.mark.parametrize(("on_failure", "left"), [("pause", 0), ("revert-wave", 5)])
@@ -266,7 +266,7 @@ def test_what_failed_may_be_tried_again(cloud, on_failure, left):
     cloud.target.of("v2").error_every = 2
     go_on(cloud, rollout, until=is_in(cloud, rollout, "failed"))
     cloud.settle()
-    assert cloud.weights() == {"v1": 0, "v2": left}
+    assert cloud.weights() == {"v1": 100 - left, "v2": left}
     cloud.target.of("v2").error_every = 0
     cloud.fleet.act(rollout, "retry")
     go_on(cloud, rollout, until=at_share(cloud, 25))
@@ -279,10 +279,10 @@ def test_after_its_end_it_is_taken_back_by_a_word(cloud, keep):
     rollout = cloud.start(policy=policy(keep=keep))
     go_on(cloud, rollout, until=is_in(cloud, rollout, "done"))
     cloud.settle()
-    assert cloud.weights() == {"v2": 0} | ({"v1": 0} if keep == "1h" else {})
+    assert cloud.weights() == {"v2": 100} | ({"v1": 0} if keep == "1h" else {})
     cloud.fleet.act(rollout, "revert")
     cloud.settle()
-    assert cloud.weights() == {"v1": 0}
+    assert cloud.weights() == {"v1": 100}
     assert cloud.fleet.view(rollout)["state"] == "reverted"
     assert "v1 answers everything again" in cloud.fleet.view(rollout)["history"][-1]["what"]
 
@@ -292,10 +292,10 @@ def test_the_version_before_is_kept_as_long_as_the_policy_says(cloud):
     rollout = cloud.start(policy=policy(keep="1h"))
     go_on(cloud, rollout, until=is_in(cloud, rollout, "done"))
     cloud.pass_by(3000)
-    assert cloud.weights() == {"v2": 0, "v1": 0}
+    assert cloud.weights() == {"v2": 100, "v1": 0}
     cloud.pass_by(700)
     cloud.settle()
-    assert cloud.weights() == {"v2": 0}
+    assert cloud.weights() == {"v2": 100}
 
 
 def test_a_wave_waits_for_an_approval_and_under_four_eyes_for_another_persons(cloud):
@@ -307,7 +307,7 @@ def test_a_wave_waits_for_an_approval_and_under_four_eyes_for_another_persons(cl
         )
     cloud.fleet.tick()
     cloud.pass_by(5, MANY)
-    assert cloud.weights() == {"v1": 0}
+    assert cloud.weights() == {"v1": 100}
     assert "another person's approval" in cloud.fleet.view(rollout)["waits_for"]
     with cloud.database.write() as connection, pytest.raises(Forbidden):
         control.approve(connection, cloud.fleet.now, rollout, by="anna", approver=1, needs_another=True)
@@ -327,7 +327,7 @@ def test_nobody_else_changes_the_shares_meanwhile(cloud):
         cloud.change(None, Slug("v2"))
     cloud.change(versions(cloud, replicas=3, v1=0, v2=5))
     cloud.settle()
-    assert cloud.weights() == {"v1": 0, "v2": 5}
+    assert cloud.weights() == {"v1": 95, "v2": 5}
     assert cloud.target.wanted.versions[1].replicas == 3
     cloud.fleet.act(rollout, "cancel")
     cloud.change(versions(cloud, v1=100))
@@ -369,7 +369,7 @@ def test_a_newer_rollout_takes_the_endpoint_only_if_it_says_so(cloud):
     newer = cloud.start(third, policy=policy(), supersede=True)
     assert cloud.fleet.view(rollout)["state"] == "cancelled"
     cloud.settle()
-    assert cloud.weights() == {"v1": 0, "v3": 5}
+    assert cloud.weights() == {"v1": 95, "v3": 5}
     go_on(cloud, newer, until=is_in(cloud, newer, "done"))
     with pytest.raises(Conflict):
         cloud.fleet.act(rollout, "revert")
@@ -440,5 +440,5 @@ def test_a_server_that_is_killed_at_any_statement_goes_on(cloud, seed, bad):
     cloud.settle()
     assert kills > 5
     assert cloud.fleet.view(rollout)["state"] == ("reverted" if bad else "done")
-    assert cloud.weights() == ({"v1": 0} if bad else {"v2": 0})
+    assert cloud.weights() == ({"v1": 100} if bad else {"v2": 100})
     assert cloud.row().state == "ready"

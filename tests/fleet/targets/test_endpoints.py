@@ -78,7 +78,7 @@ async def test_where_a_target_is_reached_is_for_who_may_attach_it(cloud):
     assert (whole["at"], "nonexistent" in whole["trouble"]) == ("unix:///nonexistent.sock", True)
     viewer = token(cloud, Grant("viewer"))
     (seen,) = (await cloud.ask("GET", "/api/v1/targets", viewer)).json()
-    assert seen == {one: whole[one] for one in ("name", "kind", "region", "state", "endpoints", "created")}
+    assert seen == {one: whole[one] for one in ("name", "kind", "region", "state", "endpoints", "quota", "created")}
     assert seen["state"] == "failed"
     others = [seen, await show(cloud, by=viewer), (await cloud.ask("GET", "/api/v1/events", viewer)).json()]
     assert "nonexistent" not in str(others)
