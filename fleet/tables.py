@@ -329,6 +329,7 @@ members = Table(
     Index("ix_members_standing_place", "standing", "place"),
     # Who is next: the first of them, without a look at the others.
     Index("ix_members_next", "rollout", "standing", "wave", "device"),
+    Index("ix_members_hardware", "rollout", "hardware", "standing"),
     Index("ix_members_due", "due"),
 )
 

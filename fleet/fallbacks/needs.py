@@ -79,6 +79,9 @@ def waits(connection: Connection, now: float, rollout: Any) -> str:
     An endpoint that runs on demand is waited for until it is ready, any that is ready until it knows of these devices.
     Empty: none has to wait.
     """
+    misfits = (member_rows.c.rollout == rollout.id) & (member_rows.c.hardware == ELSEWHERE)
+    if connection.execute(select(member_rows.c.device).where(misfits).limit(1)).first() is None:
+        return ""  # as usual, and found out in an index
     mine = (member_rows.c.rollout == rollout.id) & member_rows.c.current
     mine &= (member_rows.c.standing == Standing.PLANNED) & (member_rows.c.hardware == ELSEWHERE)
     labels = select(devices.c.id, devices.c.labels).join(member_rows, member_rows.c.device == devices.c.id)

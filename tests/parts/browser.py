@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote, unquote
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -45,9 +46,9 @@ def opened(running: Browser, url: str, *, expected: str = "", **context: object)
 
 def log_in(page: Page, name: str, password: str, at: str = "/console/") -> None:
     """Through the form, as a person does; ends at ``at``."""
-    page.goto(f"/console/login?next={at}")
+    page.goto(f"/console/login?next={quote(at)}")
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
     # The form's own address names the place, too.
-    page.wait_for_url(lambda url: url.endswith(at) and "/login?" not in url)
+    page.wait_for_url(lambda url: unquote(url).endswith(at) and "/login?" not in url)

@@ -73,7 +73,7 @@ def python_slim(engine_client: docker.DockerClient) -> str:
 
     Made from the distribution's own packages where the tag is missing, so that no registry is needed.
     """
-    with _one_at_a_time("python-slim"):
+    with one_at_a_time("python-slim"):
         try:
             engine_client.images.get(BASE)
         except docker.errors.ImageNotFound:
@@ -106,7 +106,7 @@ def _made(engine_client: docker.DockerClient, recipe: Recipe, *, base: str | Non
     python_slim(engine_client)
     kind = recipe.dockerfile.stem
     repository = f"{REPOSITORY}/{kind}"
-    with _one_at_a_time(f"{kind}-image"):
+    with one_at_a_time(f"{kind}-image"):
         name = f"{repository}:{_sources(recipe)}"
         try:
             return str(engine_client.images.get(name).id)
@@ -133,7 +133,7 @@ def _debian(
     engine_client: docker.DockerClient, kind: str, *, packages: tuple[str, ...], hooks: Sequence[str] = ()
 ) -> str:
     repository = f"{REPOSITORY}/{kind}"
-    with _one_at_a_time(f"{kind}-image"):
+    with one_at_a_time(f"{kind}-image"):
         try:
             engine_client.images.get(f"{repository}:bookworm")
         except docker.errors.ImageNotFound:
@@ -196,7 +196,7 @@ def _import_packages(
 
 
 @contextmanager
-def _one_at_a_time(what: str) -> Iterator[None]:
+def one_at_a_time(what: str) -> Iterator[None]:
     """Two test runs on one machine share an engine: the second waits for what the first makes."""
     path = Path(tempfile.gettempdir()) / f"edgefleet-{what}-{os.getuid()}.lock"
     with path.open("w") as lock:

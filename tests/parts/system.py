@@ -13,6 +13,7 @@ from fleet.folder import Folder
 from tests.parts.fleet_server import FleetServer, fleet_server, initialise
 from tests.parts.left_running import owner, started_for
 from tests.parts.mosquitto import broker, free_port
+from tests.parts.packed import pack
 from tests.parts.programs import run, until
 from tests.parts.wiretap import Wiretap
 
@@ -85,7 +86,7 @@ class System:
         """Log in, make the keys, bring the scoring image into the workspace."""
         self.cli("login", self.server.url, "--token", self.server.token, "--ca", self.data.ca)
         self.cli("keys", "init", self.folder / "keys", "--team", TEAM, "--insecure-demo-keys")
-        self.cli("images", "add", image, "--name", "scoring:cpu")
+        pack(self.folder / "client" / "workspace", image)
 
     def register(self, model: Path, name: str, *more: str | Path, probation: str = "1s") -> str:
         """Register a model, without its signature; returns its name with the version."""

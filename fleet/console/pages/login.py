@@ -12,7 +12,8 @@ def log_in(next: str = "") -> None:  # noqa: A002 - the word in the address
     """Name and password. ``next`` is where one wanted to go: a path of the console, or it is not followed."""
     head("Log in")
     there = next if next.startswith(f"{ROOT}/") and "\\" not in next else f"{ROOT}/"
-    with _card("Log in"), ui.element("form").props(f'method=post data-login data-next="{_attribute(there)}"'):
+    with _card("Log in"), ui.element("form").props("method=post data-login") as form:
+        form.props["data-next"] = there
         _field("Name", "user", "username")
         _field("Password", "password", "current-password", hidden=True)
         ui.button("Log in").props("type=submit no-caps").classes("ef-submit")
@@ -46,7 +47,3 @@ def _field(label: str, name: str, kind: str, *, hidden: bool = False) -> None:
         ui.element("input").props(
             f"name={name} autocomplete={kind} required maxlength=1000" + (" type=password" if hidden else "")
         )
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "%22")

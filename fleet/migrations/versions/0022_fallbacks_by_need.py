@@ -48,6 +48,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("order_due", sa.Float))
     op.drop_index("ix_devices_order_expires", "devices")
     op.create_index("ix_devices_order_due", "devices", ["order_due"])
+    op.create_index("ix_members_hardware", "members", ["rollout", "hardware", "standing"])
     # Nobody knows any more when the next token of an order was due: each is made anew, as fast as they go out.
     op.execute("UPDATE devices SET order_due = 0 WHERE order_envelope IS NOT NULL AND removed IS NULL")
     with op.batch_alter_table("targets") as batch:

@@ -26,8 +26,9 @@ def person(data, name, *roles):
     return row
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium():
+    """Ends with its file: Playwright holds the thread's event loop, and no other test could run one."""
     with browser() as running:
         yield running
 

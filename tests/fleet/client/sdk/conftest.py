@@ -10,12 +10,11 @@ import onnx
 import pytest
 
 from fleet.client.environments.environment_image import TAG_PREFIX
-from fleet.client.images import store
 from fleet.client.sdk import Workspace
 from fleet.client.sdk.package_making import NAME as PACKAGE
-from fleet.client.workspace import Workspace as Packed
 from tests.parts import docker as parts
 from tests.parts.pace import stretched
+from tests.parts.packed import pack
 from tests.parts.presence import engine_socket
 from tests.parts.programs import ROOT, until
 
@@ -82,8 +81,7 @@ def image(user):
     """The scoring image, in the engine and in the workspace of the user."""
     with parts.engine():
         engine = parts.client()
-        packed = Packed(user.home / "workspace")
-        yield store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+        yield pack(user.home / "workspace", parts.scoring_image(engine))
         for one in engine.images.list():
             for tag in one.tags:
                 if tag.startswith((f"{TAG_PREFIX}my", f"{PACKAGE}:", "my-own-name:")):
@@ -97,8 +95,7 @@ def target(server, user):
     with parts.engine():
         engine = parts.client()
         image = parts.gateway_image(engine)
-        packed = Packed(user.home / "workspace")
-        store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+        pack(user.home / "workspace", parts.scoring_image(engine))
         with server.client() as http:
             attached = {"docker": f"unix://{engine_socket()}", "gateway_image": image}
             answer = http.put("/api/v1/targets/here", json={"kind": "container", "attached": attached})

@@ -7,7 +7,6 @@ import joblib
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fleet.client.images import store
 from fleet.client.local import service as services
 from fleet.client.sdk import (
     AciWebservice,
@@ -19,9 +18,9 @@ from fleet.client.sdk import (
     WebserviceException,
 )
 from fleet.client.sdk.exceptions import ComputeTargetException, UserErrorException
-from fleet.client.workspace import Workspace as Packed
 from modules.errors import NeedsOperator
 from tests.parts import docker as parts
+from tests.parts.packed import pack
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(300)]
 
@@ -55,8 +54,7 @@ def engine():
 @pytest.fixture(scope="module")
 def image(engine, user):
     """The scoring image, in the workspace of the user."""
-    packed = Packed(user.home / "workspace")
-    return store.add_from_engine(parts.scoring_image(engine), packed, lambda *_: None, name="scoring:cpu")
+    return pack(user.home / "workspace", parts.scoring_image(engine))
 
 
 @pytest.fixture
