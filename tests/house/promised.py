@@ -307,6 +307,13 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/api/test_rows_38_to_40_logging_in.py::test_row_38_csrf",
         "tests/attacks/api/test_row_43_uploads.py::test_row_43_path_in_a_name",
     ),
+    "The console": (
+        "tests/fleet/console/test_pages.py::test_who_only_watches_sees_no_button_that_would_fail",
+        "tests/fleet/console/test_pages.py::test_a_page_says_when_the_session_is_over",
+        "tests/fleet/console/test_login.py::test_each_page_runs_its_own_scripts_alone",
+        "tests/fleet/console/test_login.py::test_a_page_of_another_site_gets_no_connection",
+        "tests/fleet/console/test_devices.py::test_words_of_a_device_are_shown_and_never_run",
+    ),
     "Commands and their answers": (
         "tests/fleet/commands/test_given_commands.py::test_each_device_gets_a_command_of_its_own",
         "tests/fleet/commands/test_taken_answers.py::test_what_is_not_the_next_part_of_its_own_command_changes_nothing",
