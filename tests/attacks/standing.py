@@ -113,7 +113,10 @@ def strange(folder: Path) -> list[str]:
     """What lies below a folder and is neither a plain file nor a folder, or lends rights."""
     found = []
     for path in folder.rglob("*"):
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # a draft that the agent has just put in its place
+            continue
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (stat.S_ISREG(mode) and mode & _LENT):
             found.append(str(path))
     return found
