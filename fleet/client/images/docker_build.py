@@ -1,5 +1,6 @@
 """One build in the container engine, from a folder; the result carries a label with what it was made from."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,13 @@ def made_before(client: Any, content: str) -> Any:
 
     What is built upon an image inherits its labels, so the label must be the last thing that was done to it.
     """
-    for image in client.images.list(filters={"label": f"{LABEL}={content}"}):
-        if content in image.history()[0].get("CreatedBy", ""):
-            return image
+    from docker.errors import NotFound  # noqa: PLC0415  a tenth of a second, for these commands alone
+
+    for one in client.api.images(filters={"label": f"{LABEL}={content}"}):
+        with contextlib.suppress(NotFound):  # somebody may have removed it just now
+            image = client.images.get(one["Id"])
+            if content in image.history()[0].get("CreatedBy", ""):
+                return image
     return None
 
 
