@@ -6,18 +6,16 @@ import time
 
 import psycopg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fleet.db import Database, in_words
 from fleet.folder import Folder
-from fleet.schema import complete
 from fleet.setup import initialise
 from fleet.tables import events
 from modules.errors import BadSettings, Invalid
 from modules.protocol.topics import PREFIX
+from tests.fleet.test_db import drift
 from tests.house.installed import foreign
 from tests.parts.fleet_server import STARTS_WITHIN_S, fleet_server
 from tests.parts.fleet_server import initialise as fleet_init
@@ -97,7 +95,7 @@ def test_two_servers_migrate_a_new_database_at_once(cluster, tmp_path):
     assert [server.wait(STARTS_WITHIN_S) for server in servers] == [0, 0, 0]
     database = Database.of(url, tmp_path)
     with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), complete()) == []
+        assert drift(connection) == []
     database.close()
 
 
