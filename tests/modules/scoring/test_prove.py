@@ -110,8 +110,8 @@ def test_the_limits_of_the_manifest_hold(serving, module, keys):
 @pytest.mark.parametrize(
     ("files", "uses"),
     [
-        ({"memory.current": 900 << 20, "memory.stat": f"anon 1\ninactive_file {100 << 20}"}, 800),
-        ({"memory/memory.usage_in_bytes": 900 << 20, "memory/memory.stat": f"total_inactive_file {300 << 20}"}, 600),
+        ({"memory.current": 9000 << 20, "memory.stat": f"anon 1\ninactive_file {1000 << 20}"}, 8000),
+        ({"memory/memory.usage_in_bytes": 9000 << 20, "memory/memory.stat": f"total_inactive_file {3000 << 20}"}, 6000),
         ({}, 0),
     ],
     ids=["cgroup 2", "cgroup 1", "none"],
@@ -124,7 +124,7 @@ def test_what_a_container_uses_is_read_as_an_engine_counts_it(tmp_path, files, u
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     assert prove._memory_mb(tmp_path) == pytest.approx(max(0, uses - own), abs=50)
     monkeypatch.setattr(prove, "_CGROUP", tmp_path)
-    prove._check_limits(manifest.Limits(memory_mb=900), [])
+    prove._check_limits(manifest.Limits(memory_mb=9000), [])
     if uses:
         with pytest.raises(OverLimit, match="MiB of 1 allowed"):
             prove._check_limits(manifest.Limits(memory_mb=1), [])
