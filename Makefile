@@ -13,12 +13,14 @@ CONVERTERS := sklearn boosting tensorflow
 # Branch coverage, in percent, below which `make coverage` fails.
 COVERAGE ?= 80
 ARGS ?=
+# Each program that a test starts would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Three files at a time: much of the suite waits for containers and brokers. A file's tests share what they start. In
 # the order of their names, for xdist would take those with the most tests first, and so the longest last.
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder tests
 # What `make coverage` asks of pytest besides.
 MEASURE :=
-# Measures memory under load, so it runs alone.
+# Many clients at once, and memory under their load: it runs alone.
 LOAD := tests/modules/scoring/test_load.py
 # Which of tests/benchmarks is run.
 NAME ?= journey
@@ -61,7 +63,8 @@ coverage: ## make test, and how much of the code its tests run
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 
 test-long: .venv/.stamp ## the tests that no other verb runs: further journeys, attacks and variants, in about two hours
-	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m long $(LOAD) $(ARGS)
+	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks --ignore=$(LOAD) -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ def kinds(http, name):
     return [one["kind"] for one in http.get("/api/v1/events").json() if one["device"] == name]
 
 
+@pytest.mark.long
 async def test_a_renewed_device_speaks_with_its_new_key_and_the_old_certificate_is_revoked(http, fleet, tmp_path):
     """New key, new certificate, the same device: its report is taken, the old files are gone, the old number is on the
     broker's list."""
@@ -109,6 +110,7 @@ async def passed(http, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["dies", "full"])
+@pytest.mark.long
 async def test_at_every_write_a_kill_or_a_full_disk_leaves_a_device_that_connects(
     http, tmp_path, monkeypatch, passed, way
 ):

@@ -19,7 +19,7 @@ from tests.parts.fleet_server import fleet_server
 from tests.parts.proxy import Proxy
 from tests.parts.wiretap import Wiretap
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto")]
 # 64 kbit/s, and half a second on the way in either direction.
 RATE, LATENCY_S = 8_000.0, 0.5
 

@@ -16,7 +16,7 @@ from modules.protocol.topics import Topics
 from tests.parts.mosquitto import broker
 from tests.parts.pace import stretched
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto")]
 TOPICS = Topics()
 WAIT_S = stretched(20)
 CONNECTIONS = 20
@@ -69,7 +69,6 @@ async def test_devices_that_take_every_connection_leave_the_server_its_own(site)
     assert gone >= 2 * CONNECTIONS
 
 
-@pytest.mark.long
 async def test_a_new_session_of_the_server_gets_what_every_device_has_said(tmp_path):
     """Status, report and facts of each of four thousand devices are retained: none of them is lost on the way."""
     data = Folder(tmp_path / "data")

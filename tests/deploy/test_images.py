@@ -129,6 +129,7 @@ def serves(server, folder, **environment):
         assert time.monotonic() - began < 30
 
 
+@pytest.mark.long
 def test_the_server_starts_with_sqlite(server, tmp_path):
     """From an empty volume: init, serve, healthy, and a clean end at SIGTERM; all with a read-only root and no
     capability."""
@@ -137,6 +138,7 @@ def test_the_server_starts_with_sqlite(server, tmp_path):
 
 
 @pytest.mark.needs("postgres")
+@pytest.mark.long
 def test_the_server_starts_with_postgresql_named_in_a_file(server, tmp_path):
     """The database's address, which has a password in it, is in no variable and no command line."""
     with postgres() as cluster:

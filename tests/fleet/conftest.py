@@ -43,6 +43,15 @@ def newest(tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory):
+    """A data folder as ``fleet init`` makes it, to be copied: its tables take longer than most tests.
+
+    Its copies have one CA and one operator's token: for tests of one server alone.
+    """
+    return initialise(tmp_path_factory.mktemp("initialised") / "data").root
+
+
 def pytest_collection_modifyitems(items):
     """What is not about the database itself is tried on PostgreSQL by the long tests."""
     for item in items:

@@ -261,7 +261,7 @@ async def test_the_database_is_asked_once_for_a_crowd():
     assert made.asked <= 3
 
 
-@pytest.mark.parametrize("rate", [400_000, 1_600_000])
+@pytest.mark.parametrize("rate", [400_000, pytest.param(1_600_000, marks=pytest.mark.long)])
 async def test_the_servers_limit_holds_over_pulls_and_broadcasts_together(rate):
     """Two devices joined, one older beside them: what all are sent in some seconds is the limit, within 15 %."""
     async with site(limits=Limits(total=rate)) as made:
@@ -309,7 +309,7 @@ async def test_the_servers_limit_holds_for_a_broadcast_alone():
     assert sent * BLOCK / took == pytest.approx(rate, rel=0.15)
 
 
-@pytest.mark.parametrize("rate", [200_000, 800_000])
+@pytest.mark.parametrize("rate", [200_000, pytest.param(800_000, marks=pytest.mark.long)])
 async def test_a_devices_limit_holds_and_is_its_own(rate):
     """A device with a label has the label's limit, within 15 %; one beside it, without the label, has none."""
     labels = {A: {"link": "lte"}}
@@ -337,6 +337,7 @@ async def test_a_devices_limit_holds_and_is_its_own(rate):
     assert len(made.blocks_for(B)) > 3 * sent
 
 
+@pytest.mark.long
 async def test_where_the_limit_is_low_devices_are_told_to_come_later_and_all_get_on():
     """A hundred devices at a rate for two: those that are let in are answered while they wait, the others hear BUSY."""
     async with site(limits=Limits(total=200_000)) as made:

@@ -61,6 +61,7 @@ def problem(data):
     return int(head.split()[1]), json.loads(body)["detail"]
 
 
+@pytest.mark.long
 def test_half_heads_are_cut_and_keep_nobody_out(server):
     """Of six hundred from one address all are gone within seconds, and meanwhile others are answered at once."""
     with contextlib.ExitStack() as stack:
@@ -78,6 +79,7 @@ def test_half_heads_are_cut_and_keep_nobody_out(server):
 
 
 @pytest.mark.parametrize("sent", [b"", GREETING], ids=["nothing", "half of a greeting"])
+@pytest.mark.long
 def test_half_done_handshakes_are_cut(server, sent):
     """Whoever connects and does not go on with TLS is gone as soon as one who sends half of a head."""
     with socket.create_connection((HOST, int(server.url.rsplit(":", 1)[1])), timeout=SOON_S) as one:
@@ -87,6 +89,7 @@ def test_half_done_handshakes_are_cut(server, sent):
     assert time.monotonic() - begun < SOON_S
 
 
+@pytest.mark.long
 def test_a_half_head_is_told_why(server):
     """Also one that goes on dripping, on a connection that has had an answer before."""
     with opened(server, HALF) as one:
@@ -110,6 +113,7 @@ def test_an_endless_head_is_cut(server):
         assert problem(rest(one))[0] == 431
 
 
+@pytest.mark.long
 def test_a_slow_body_is_cut_and_told_why(server):
     """A client that sends one byte of nine thousand."""
     with opened(server, BODY) as one:
@@ -117,6 +121,7 @@ def test_a_slow_body_is_cut_and_told_why(server):
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 def test_a_body_that_comes_steadily_is_taken(server):
     """Longer than the two seconds, and above 4 KiB a second."""
     with opened(server, BODY[:-1].replace(b"9000", b"60000")) as one:
@@ -126,6 +131,7 @@ def test_a_body_that_comes_steadily_is_taken(server):
         assert int(one.recv(65536).split()[1]) == 413
 
 
+@pytest.mark.long
 def test_who_says_goodbye_and_reads_nothing_is_forgotten(server):
     """Bytes between requests do not keep a connection open."""
     with opened(server, b"\r\n") as one:

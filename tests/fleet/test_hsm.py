@@ -7,7 +7,7 @@ import pytest
 from tests.parts import softhsm
 from tests.parts.key_site import KeySite
 
-pytestmark = [pytest.mark.needs("mosquitto", "softhsm"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto", "softhsm"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -42,7 +42,6 @@ async def test_root_targets_and_team_move_into_an_hsm(site):
         await one.accept(release[1], signer=site.director(), counter=2)
 
 
-@pytest.mark.long
 def test_a_wrong_pin_or_key_is_told_in_words(site):
     """What the HSM refuses is one message with what to do, and no traceback."""
     site.found()

@@ -13,7 +13,7 @@ from tests.doubles.publisher import Publisher, checked
 from tests.parts.key_site import TEAM, KeySite, signed_by
 
 # Each command is a process of its own, as an operator calls it: dozens of them, a second each on a busy machine.
-pytestmark = [pytest.mark.needs("mosquitto"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto"), pytest.mark.timeout(600)]
 
 OWN = ("team-acme", *roles.bins(TEAM))
 
@@ -54,7 +54,6 @@ def send(site, signed):
     return site.http().post("/api/v1/tuf/teams/acme/files", json=document)
 
 
-@pytest.mark.long
 async def test_a_team_with_bins_gets_another_key(site):
     """A holder signs the travelling draft, bins and all; devices take its releases before and after, and none of the
     stolen key's, in its role or in a bin."""
@@ -102,7 +101,6 @@ async def test_a_team_with_bins_gets_another_key(site):
         await fresh.accept(fourth, signer=site.director())
 
 
-@pytest.mark.long
 async def test_a_key_that_may_sign_bins_is_not_withdrawn_alone(site):
     """The owner cannot leave a team behind whose role still names that key: every device would refuse the team."""
     site.found()

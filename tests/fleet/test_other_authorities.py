@@ -12,6 +12,8 @@ from tests.doubles.publisher import Publisher, checked
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
 
+pytestmark = pytest.mark.long
+
 COMPANY = Authority.create("a company's authority")
 
 

@@ -65,6 +65,7 @@ def test_a_reader_sees_one_state(rows):
     assert "read-only" in in_words(caught.value)
 
 
+@pytest.mark.long
 def test_a_writer_who_waits_too_long_is_told_by_whom(rows):
     """Five seconds, as on SQLite; whoever waited can write when the other one has ended."""
     with rows.write() as connection:
@@ -155,6 +156,7 @@ def health(http, status):
     return answer.json()
 
 
+@pytest.mark.long
 def test_a_database_that_is_away_is_told_and_nothing_has_to_be_started_again(tmp_path):
     """503 with the reason while it is away; when it is back the server leads again by itself."""
     with postgres() as own:
@@ -209,6 +211,7 @@ def test_a_missing_driver_says_what_to_install(tmp_path):
     assert "psycopg" in foreign("fleet")
 
 
+@pytest.mark.long
 def test_the_commands_work_with_it(cluster, tmp_path):
     """init makes a fleet in an empty database, once; token finds it; none of them makes an SQLite file."""
     url = cluster.new()
@@ -228,6 +231,7 @@ def test_the_commands_work_with_it(cluster, tmp_path):
     assert "wrong-water" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_database_that_sorts_by_a_language_is_refused(cluster, tmp_path):
     """Pages of devices go by the bytes of their names, as on SQLite."""
     cluster.sql("CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de'")

@@ -195,6 +195,7 @@ async def connects(device):
 
 
 @pytest.mark.needs("mosquitto")
+@pytest.mark.long
 async def test_a_removed_device_connects_no_more_and_leaves_nothing_behind(fleet, tmp_path):
     """Its session ends, its certificate is refused, what the broker kept of it goes; others go on."""
     server, http, _ = fleet

@@ -91,6 +91,7 @@ async def test_the_root_ceremony(site):
         await one.accept(release, signer=site.director(), counter=2)
 
 
+@pytest.mark.long
 async def test_one_root_key_is_lost(fleet):
     """With Carol's key gone, Dora's takes its place; a device far behind follows."""
     site, _, _, _ = fleet
@@ -184,6 +185,7 @@ async def test_the_targets_key_is_stolen(fleet):
     await both_take(fleet)
 
 
+@pytest.mark.long
 async def test_a_teams_key_is_lost(fleet):
     """The owner names another; every release is found as before."""
     site, _, _, _ = fleet
@@ -318,6 +320,7 @@ async def test_what_cannot_be_done_is_refused_with_what_to_do(fleet):
     assert site.status() == stands
 
 
+@pytest.mark.long
 async def test_nonsense_is_refused_and_changes_nothing(fleet):
     """Whatever is sent as new metadata is an answer in words, and the server goes on."""
     site, _, _, _ = fleet

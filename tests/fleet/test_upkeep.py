@@ -201,6 +201,7 @@ def test_a_running_broker_shows_its_renewed_certificate(tmp_path, database):
 
 
 @pytest.mark.needs("mosquitto")
+@pytest.mark.long
 def test_a_running_server_shows_its_renewed_certificate(tmp_path, database):
     """At its own port and at that for blobs, without a new start; and again when somebody brings another one."""
     kept = Kept(tmp_path, database, time.time() - DUE_SINCE_S)

@@ -74,6 +74,7 @@ def suite(tmp_path):
     return ran
 
 
+@pytest.mark.long
 def test_one_in_four_hundred_may_be_unsteady_and_is_named(suite):
     """Of two thousand tests five fail once: the run is good, and says which they are; workers count as one run."""
     status, said = suite(UNSTEADY.format(count=2000, unsteady=5), "-n", "2")
@@ -108,6 +109,7 @@ def test_what_fails_alone_fails_the_run(suite):
     assert "UNSTEADY" not in said
 
 
+@pytest.mark.long
 def test_a_failure_is_told_whatever_is_collected_meanwhile(suite):
     """A warning of something unclosed, in the middle of a report, ended the whole run once."""
     status, said = suite(PARSES)

@@ -78,6 +78,7 @@ def test_digits_are_recognised_here(system, engine, digits_module, folders):
     assert (outputs / "answers.jsonl").stat().st_mtime_ns >= before
 
 
+@pytest.mark.long
 def test_killed_it_goes_on(system, engine, folders, tmp_path):
     """The container is killed in the middle, then the command: each input counts once, and poison is set aside."""
     inputs, outputs = folders
@@ -181,6 +182,7 @@ def job(system, name, wanted, within_s=90):
                  said=lambda: json.dumps(system.api(f"batch-jobs/{name}")))  # fmt: skip
 
 
+@pytest.mark.long
 def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, places, slow):
     """The container is killed, then the server: each input counts once, poison is set aside, and nothing is left."""
     folder, volume = places
@@ -204,6 +206,7 @@ def test_on_a_target_it_outlives_the_server_and_its_own_end(system, engine, plac
     assert any("batch-done" in json.dumps(one) for one in system.api("events?limit=20"))
 
 
+@pytest.mark.long
 def test_a_job_that_is_cancelled_leaves_nothing_and_goes_on_under_its_name(system, engine, places, slow):
     """Its answers so far stay: the next job of that name needs fewer."""
     folder, _ = places

@@ -5,6 +5,8 @@ import pytest
 from tests.parts import dividing
 from tests.parts.pace import stretched
 
+pytestmark = pytest.mark.long
+
 SLOT = "dividing"
 # More than take back a version whose module ends by itself.
 TIMES = 6

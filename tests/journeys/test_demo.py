@@ -44,6 +44,7 @@ def test_it_ends_with_the_right_digit(engine, tmp_path):
     assert docker_parts.containers_upon(engine, tmp_path) == []
 
 
+@pytest.mark.long
 def test_it_runs_without_an_engine(tmp_path):
     """The process engine takes Docker's place where that is asked for, and it says so."""
     done = demo(tmp_path / "demo", "--engine", "process")

@@ -13,7 +13,7 @@ from tests.parts.mosquitto import free_port
 from tests.parts.on_device import OnDevice
 from tests.parts.presence import engine_socket
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("root"), pytest.mark.timeout(600)]
 SLOT = "digits"
 AGENT_USER, GATEWAY_USER = 10002, 10004
 

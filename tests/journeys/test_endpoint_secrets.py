@@ -13,6 +13,8 @@ from tests.parts import docker as docker_parts
 from tests.parts.programs import CommandFailed, until
 from tests.parts.traffic import Traffic
 
+pytestmark = pytest.mark.long
+
 __all__ = ["target"]
 
 NAME = "reader"

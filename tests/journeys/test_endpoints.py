@@ -93,6 +93,7 @@ def made(engine, name=NAME):
     }
 
 
+@pytest.mark.long
 def test_a_key_lets_in_and_nothing_else_does(system, endpoint):
     """With either key the digit is recognised by the signed module; without one the answer is 401."""
     for which in ("primary", "secondary"):
@@ -195,6 +196,7 @@ def test_a_split_is_what_was_asked_for(system, endpoint, successor):
     assert Counter(headers["x-edgefleet-version"] for _, headers, _ in answers) == {first: 900, "next": 100}
 
 
+@pytest.mark.long
 def test_scaling_adds_and_takes_away(system, endpoint, engine):
     """Two replicas share the work; back at one, the other is gone."""
     system.cli("endpoints", "version", NAME, endpoint["default"], "--replicas", "2", "--wait")
@@ -204,6 +206,7 @@ def test_scaling_adds_and_takes_away(system, endpoint, engine):
     until(lambda: len(engine.containers.list(filters={"label": parts})) == before - 1, "a replica is gone", within_s=60)
 
 
+@pytest.mark.long
 def test_an_update_costs_no_request(system, endpoint, successor):
     """While clients post all the time, the module is replaced: every answer is right, the last ones are new."""
     port = int(endpoint["url"].split(":")[2].split("/")[0])

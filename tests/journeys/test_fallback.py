@@ -86,6 +86,7 @@ def answered(device, slot):
         return next(one for one in json.load(answer) if one["slot"] == slot)
 
 
+@pytest.mark.long
 def test_a_model_that_does_not_fit_is_served_from_the_cloud(system, edge, endpoint, huge):
     """The rollout is done, the device says why it runs nothing, and its clients have right answers."""
     brought(system, edge, huge, "big", "--fallback", f"endpoint:{ENDPOINT}")
@@ -121,6 +122,7 @@ def test_a_cloud_that_nobody_reaches_is_said_quickly(system, edge, huge):
     assert (told.status, int(told.headers["Retry-After"]) > 0, took < QUICKLY_S) == (503, True, True), took
 
 
+@pytest.mark.long
 def test_a_spent_budget_is_said_and_survives_the_gateway(system, edge, endpoint, huge):
     """The third of two is refused until midnight, by a gateway that was started again, too."""
     brought(system, edge, huge, "poor", "--fallback", f"endpoint:{ENDPOINT}", "--fallback-requests-a-day", "2")
@@ -172,6 +174,7 @@ def sends_elsewhere(folder, target):
         server.server_close()
 
 
+@pytest.mark.long
 def test_a_hostile_address_leads_nowhere(system, edge, huge, tmp_path):
     """A redirect to this device is neither followed nor passed on; nor is a name asked that leads to loopback."""
     with sends_elsewhere(tmp_path, f"http://{HOST}:{edge.port}/") as (port, asked):

@@ -17,6 +17,8 @@ from tests.parts.programs import until
 from tests.parts.proxy import Proxy
 from tests.parts.traffic import Traffic
 
+pytestmark = pytest.mark.long
+
 __all__ = ["edge", "huge", "small"]
 
 ENDPOINT, MODULE = "by-need", "acme/digits"
@@ -97,7 +99,6 @@ def test_it_runs_for_a_rollout_of_misfits_and_no_longer(system, edge, endpoint, 
     engine.close()
 
 
-@pytest.mark.long
 def test_a_days_money_is_a_bound(system, edge, endpoint, huge):
     """It serves until then; then its clients hear a 503, it stops, and what it cost is shown."""
     wanted(system, "--money-a-day", "1000000")
@@ -118,7 +119,6 @@ def test_a_days_money_is_a_bound(system, edge, endpoint, huge):
     system.cli("devices", "empty", edge.name, "dear")
 
 
-@pytest.mark.long
 def test_a_token_ends_in_the_middle(system, device, small, huge, target, tmp_path):
     """With another in time no request fails; who is cut off hears a 503 that says why, and comes back by itself."""
     self_signed(tmp_path / "a.pem", tmp_path / "a.key", HOST, address=HOST)

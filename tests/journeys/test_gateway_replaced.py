@@ -12,6 +12,8 @@ from tests.parts.presence import engine_socket
 from tests.parts.programs import until
 from tests.parts.traffic import Traffic
 
+pytestmark = pytest.mark.long
+
 NAME = "doorway"
 STEADY = 50
 # So long answers that were owed had before, whatever the endpoint's settings said.

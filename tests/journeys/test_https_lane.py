@@ -108,6 +108,7 @@ def test_a_device_that_was_removed_gets_no_more_by_either_way(system, device, la
         assert edge.phase(SLOT) in {"accepted", "fitted", "fetching"}
 
 
+@pytest.mark.long
 def test_a_man_in_the_middle_is_not_asked(system, device, large, tmp_path):
     """A certificate that is not of the fleet's CA: nothing is asked there, and everything comes over MQTT."""
     ref, file = large

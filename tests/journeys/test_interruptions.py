@@ -62,6 +62,7 @@ def large(system, tmp_path_factory):
     return ref, max(manifest.files, key=lambda file: file.length)
 
 
+@pytest.mark.long
 def test_a_pull_goes_on_after_sigkill(system, device, large):
     """The agent dies in the middle of a pull: the next one fetches the rest, and again at most what was on its way."""
     ref, file = large

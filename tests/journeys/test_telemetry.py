@@ -152,6 +152,7 @@ def test_a_server_that_dies_before_it_commits_loses_nothing(fleet, device):
     edge.until(lambda: number[0] not in edge.under_way(), "it is deleted now")
 
 
+@pytest.mark.long
 def test_a_receipt_of_another_epoch_deletes_nothing(fleet, device):
     """A receipt that was meant for a database before this one, or for no telemetry, is none."""
     edge = device()

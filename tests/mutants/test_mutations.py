@@ -92,6 +92,7 @@ def test_an_argument_is_about_code_and_not_about_lines():
     assert other == "C.f: def f(): a(1)"
 
 
+@pytest.mark.long
 def test_a_trial(tmp_path):
     """Of two mutants the tests notice the one that matters, and the copy is as it was afterwards."""
     bench = Bench(tmp_path / "tree", Unchanged())

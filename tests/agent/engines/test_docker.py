@@ -340,6 +340,7 @@ print(found, flush=True)
 
 
 class TestHostileImages:
+    @pytest.mark.long
     async def test_an_images_volumes_and_health_check_are_not_followed(
         self, docker_engine, engine_client, launch, said, tmp_path
     ):

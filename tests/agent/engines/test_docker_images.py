@@ -201,6 +201,7 @@ async def test_a_persons_image_stays(docker_engine, engine_client, tiny, blobs):
     assert engine_client.images.get(tiny.config.sha256).tags == [archive_tag(tiny)]
 
 
+@pytest.mark.long
 async def test_what_nobody_has_named_stays(docker_engine, engine_client, probe, tiny, blobs):
     """An image without any name, as of a build after which a newer one took its name, is somebody's who knows why."""
     engine_client.images.get(probe[0].config.sha256).tag("edgefleet-test/tiny:1")

@@ -65,6 +65,7 @@ class TestRenamed:
         await docker_engine.stop(INSTANCE, grace_s=10)
         assert await docker_engine.list() == []
 
+    @pytest.mark.long
     async def test_a_renamed_left_over_is_replaced(self, docker_engine, container, launch, ended):
         """Its next start leaves nothing of it."""
         await docker_engine.start(launch("exit(1)"))
@@ -75,6 +76,7 @@ class TestRenamed:
 
         assert await docker_engine.list() == [again]
 
+    @pytest.mark.long
     async def test_a_foreign_container_may_have_our_name(
         self, docker_engine, engine_client, installation, device, launch, probe, caplog
     ):
@@ -94,6 +96,7 @@ class TestRenamed:
         finally:
             foreign.remove(force=True)
 
+    @pytest.mark.long
     async def test_a_copy_that_somebody_made_of_ours_ends_with_it(
         self, docker_engine, engine_client, container, launch
     ):
@@ -114,6 +117,7 @@ class TestRenamed:
         assert original.id not in {one.id for one in engine_client.containers.list(all=True, ignore_removed=True)}
         assert copy.id not in {one.id for one in engine_client.containers.list(all=True, ignore_removed=True)}
 
+    @pytest.mark.long
     async def test_labels_that_a_person_wrote_do_no_harm(
         self, docker_engine, engine_client, installation, device, launch, probe
     ):

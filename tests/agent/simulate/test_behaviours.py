@@ -15,7 +15,7 @@ from tests.parts.mosquitto import HOST
 from tests.parts.simulator import enroll, simulator
 from tests.parts.system import System, blob_path
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto")]
 GATES = [
     {"measure": "p95_ms", "at_most": 100},
     {"measure": "nan_percent", "at_most": 0},
@@ -25,7 +25,6 @@ GATES = [
 BAD = ["slow", "nan", "leaks", "wrong-provider"]
 
 
-@pytest.mark.long
 def test_gates_see_what_is_measured(fleet, tmp_path):
     """Slow, nonsensical, leaking and misplaced modules fail by their gates; good ones are measured, and done."""
     _, http, owner = fleet
@@ -43,7 +42,6 @@ def test_gates_see_what_is_measured(fleet, tmp_path):
         assert gate in why
 
 
-@pytest.mark.long
 def test_what_goes_wrong_later_counts_later(fleet, tmp_path):
     """A module that reverts or degrades after its commit makes its device a failure then; who was away comes back."""
     _, http, owner = fleet
@@ -82,7 +80,6 @@ def test_an_order_that_is_not_for_it_is_refused(system, tmp_path):
     assert running.summary["done"]["refused"] == 1
 
 
-@pytest.mark.long
 def test_a_wrong_block_is_not_taken(fleet, tmp_path):
     """Whose blocks are not those that the publisher signed asks for them again, and never goes on."""
     server, http, owner = fleet

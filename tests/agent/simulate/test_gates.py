@@ -12,7 +12,7 @@ from tests.doubles.device import join
 from tests.doubles.publisher import checked
 from tests.parts.simulator import enroll, simulator
 
-pytestmark = pytest.mark.needs("mosquitto")
+pytestmark = [pytest.mark.long, pytest.mark.needs("mosquitto")]
 CUDA = "CUDAExecutionProvider"
 RUNTIMES = (Runtime(accelerator="cuda", providers=(CUDA, "CPUExecutionProvider")), Runtime())
 SAMPLES = encode(Samples(samples=(Sample(name="one", body=b"1", answer=b"2"),)))
@@ -96,7 +96,6 @@ def test_a_good_version_meets_all_of_them_at_once(played):
     assert until(http, rollout, ended)["state"] == "done"
 
 
-@pytest.mark.long
 def test_a_device_waits_for_its_window_by_its_own_clock(fleet, tmp_path):
     """It has everything and says what it waits for, while another, elsewhere, switches at once; then it does too."""
     _, http, owner = fleet

@@ -43,6 +43,7 @@ def in_pieces(length):
         yield b"x" * (1 << 18)
 
 
+@pytest.mark.long
 def test_row_43_huge_body(site, releaser):
     """A blob above the setting, told or not told before, and documents above two MiB: 413, and nothing is kept."""
     name = sha256(b"huge")

@@ -11,6 +11,8 @@ from modules.signing import TELEMETRY_TYPE, sign, signer_from_pem
 from tests.doubles.device import HOST_FACTS, Device, join
 from tests.parts.programs import run
 
+pytestmark = pytest.mark.long
+
 WORDS = "\x1b[2J\x1b]0;title\x07\r\nWARNING agent.loop: all is well\r\n\u202egnp.exe\x00\x9b1m"
 SLOT = "loud"
 SCRIPT = f"""

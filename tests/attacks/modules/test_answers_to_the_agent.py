@@ -102,6 +102,7 @@ def shortened(word):
     return f"{word[:1]!r} * {len(word)}" if len(set(word)) == 1 else repr(word)
 
 
+@pytest.mark.long
 async def test_a_dripped_answer_takes_no_longer_than_a_start_may(device):
     """A module that answers a byte at a time is given up when its time to be ready is over, not when it ends."""
     await device.attacked(DRIP.format(when="True"), ready_within_s=1.0)
@@ -128,7 +129,9 @@ async def test_a_module_that_drips_later_holds_up_nobody(device):
     await device.others_answer()
 
 
-@pytest.mark.parametrize("what", ["health", "status", "score"])
+@pytest.mark.parametrize(
+    "what", ["status", *(pytest.param(one, marks=pytest.mark.long) for one in ("health", "score"))]
+)
 async def test_an_endless_answer_costs_the_agent_no_memory(device, what):
     """Fields, a line, interim answers, a body or chunks without end, to whichever question: cut, and reverted."""
     with Peak() as peak:
@@ -140,6 +143,7 @@ async def test_an_endless_answer_costs_the_agent_no_memory(device, what):
     await device.others_answer()
 
 
+@pytest.mark.long
 async def test_an_answer_of_no_clear_length_is_no_answer(device):
     """Chunks of -1 bytes and other nonsense, two lengths, another protocol: none is taken for a ready module."""
     with Peak() as peak:
@@ -161,7 +165,9 @@ async def test_a_status_that_nobody_knows_is_refused_at_the_start(device, said):
     await device.others_answer()
 
 
-@pytest.mark.parametrize(("prove", "said"), [("samples", "many words"), ("ready-only", "megabyte")])
+@pytest.mark.parametrize(
+    ("prove", "said"), [pytest.param("samples", "many words", marks=pytest.mark.long), ("ready-only", "megabyte")]
+)
 async def test_a_status_that_nobody_knows_is_refused_at_a_restart(device, prove, said):
     """A module that was committed, proved or not, and says it when it is started again, is no module that answers: its
     slot says why, the gateway says that nobody serves, and every report stays one that a server reads."""

@@ -138,6 +138,7 @@ async def test_what_an_image_asks_for_it_does_not_get(device, tricks):
 @pytest.mark.parametrize(
     ("needs", "how"), [(Needs(memory_mb=0), "memory"), (Needs(), "files")], ids=["zero, memory", "unsaid, files"]
 )
+@pytest.mark.long
 async def test_no_memory_said_is_not_no_limit(device, needs, how):
     """A module that names no memory, or 0, ends at 128 MiB, /tmp and shared memory included, and is reverted for it."""
     release = device.ground.release(EAT.format(how=how), needs=needs, probation_s=60.0)
@@ -200,6 +201,7 @@ class SmallDisk:
         return shutil.disk_usage(path)._replace(free=128 << 20)
 
 
+@pytest.mark.long
 async def test_a_layer_is_unpacked_only_where_it_fits(device, monkeypatch, request):
     """A layer of 1 MB that becomes 256 is not given to an engine whose disk has 64 beyond the reserve: the slot waits
     and says why, the disk stays as it was, and what serves goes on."""

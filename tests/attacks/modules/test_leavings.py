@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 
+import pytest
+
 from agent import socket_folder
 from modules.protocol.phases import Phase
 from tests.attacks.modules.exposed import HONEST
@@ -87,6 +89,7 @@ async def test_what_a_module_leaves_beside_its_socket_reverts_it(device):
     await device.others_answer()
 
 
+@pytest.mark.long
 async def test_what_it_leaves_at_a_restart_ends_that_start(device):
     """A committed module that litters when it is started again is stopped, restarted with growing pauses and told of;
     without an agent to see it, the next agent clears up behind it."""
@@ -113,6 +116,7 @@ async def test_what_it_leaves_at_a_restart_ends_that_start(device):
     await device.others_answer()
 
 
+@pytest.mark.long
 async def test_what_a_superseded_module_has_left_goes_with_it(device):
     """A candidate that a newer order stops, before it was ever ready, leaves nothing on the host."""
     await device.attacked(LINGER, ready_within_s=60.0)

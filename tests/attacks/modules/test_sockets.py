@@ -6,6 +6,8 @@ The link is made inside the container and followed, if anybody did, on the host.
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from agent import socket_folder
 from modules.protocol.phases import Phase
 from tests.attacks.modules.exposed import HONEST
@@ -92,6 +94,7 @@ async def test_a_link_to_the_engines_socket_is_not_followed(device, caplog):
     assert caplog.text.count("is not a socket") == 1
 
 
+@pytest.mark.long
 async def test_a_link_put_there_after_the_last_question_is_not_followed(device):
     """It swaps its socket for the link when it has said that it is ready: that ends its way, and nothing is scored."""
     async with engines_socket(device.folder) as (target, asked):
@@ -120,6 +123,7 @@ async def test_a_link_to_another_slots_socket_borrows_no_answers(device):
     await device.others_answer()
 
 
+@pytest.mark.long
 async def test_a_module_that_serves_can_rearrange_nothing(device):
     """Once it is ready, the folder of its socket takes nothing from it, gives nothing up, and is not its own."""
     await device.attacked(REPLACE.format(target="/var/run/docker.sock"))

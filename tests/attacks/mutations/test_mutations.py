@@ -162,6 +162,7 @@ def test_without_an_attack_everything_is_followed(ground):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_no_change_gets_an_unverified_file_opened(ground):
     """Five hundred, the same each time; many of them get far, for one that is refused at once shows little."""
     before = ground.followed

@@ -151,6 +151,7 @@ def test_row_04_freeze(scene):
 
 
 @pytest.mark.parametrize("role", [TEAM, SNAPSHOT])
+@pytest.mark.long
 def test_row_05_mix_and_match(scene, role):
     """One file of yesterday under the name of today's, the rest as published: all well signed, and not together. So a
     release that its team has withdrawn since would come back, though the device has seen no newer file of either."""

@@ -128,6 +128,7 @@ def test_no_order_ends_the_agent(attacked):
         attacked.lives()
 
 
+@pytest.mark.long
 def test_no_envelope_ends_the_agent(attacked):
     """So it is with the envelope around the order, and with one that is too large."""
     honest = json.loads(attacked.signed(json.dumps(attacked.order()).encode()))
@@ -191,6 +192,7 @@ def hostile(attacked):
         attacked.system.start_server()
 
 
+@pytest.mark.long
 def test_no_metadata_ends_the_agent(attacked, hostile):
     """Metadata that no program can read is refused; with the honest files back, orders are followed again."""
     honest = hostile.files["timestamp.json"]

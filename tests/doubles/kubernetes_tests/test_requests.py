@@ -233,6 +233,7 @@ class Watching:
         assert not self._thread.is_alive()
 
 
+@pytest.mark.long
 def test_a_watch_goes_on_from_a_list(client):
     """What happens after the list's version is told, in order, and only what the selector meets."""
     client.core.create_namespaced_config_map("default", config_map("before", {"app": "a"}))

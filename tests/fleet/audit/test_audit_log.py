@@ -1,13 +1,14 @@
 """What a server writes into its audit log, on both databases and through its real API."""
 
 import asyncio
+import shutil
 import time
 
 import httpx
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from fleet import setup, tokens
+from fleet import tokens
 from fleet.app import create_app
 from fleet.audit import log
 from fleet.audit.chain import verify
@@ -92,10 +93,10 @@ def test_newest_are_found_by_who_and_what(database):
 
 
 @pytest.fixture
-async def site(tmp_path):
+async def site(tmp_path, initialised):
     """An application that answers, a way to ask it as a role, and its database."""
     folder = Folder(tmp_path / "data")
-    setup.initialise(folder, time.time)
+    shutil.copytree(initialised, folder.root)
     database = Database.at(folder.database)
     with database.write() as connection:
         held = {role: tokens.create(connection, time.time(), kind="api", role=role) for role in ("admin", "metrics")}

@@ -9,6 +9,8 @@ import pytest
 
 from tests.parts.pace import stretched
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def on_a_full_disk(user):

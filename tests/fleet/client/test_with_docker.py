@@ -111,6 +111,7 @@ def test_an_engine_with_ids_of_its_own_is_recognised(engine, image_id, tmp_path)
     assert msgspec.structs.replace(again, name="one") == first
 
 
+@pytest.mark.long
 def test_references_come_from_the_image_without_a_network(image, workspace, linear_file, tmp_path, silent):
     """A model registered in its image has a runtime of the image's platform, and nothing is left running."""
     manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
@@ -121,6 +122,7 @@ def test_references_come_from_the_image_without_a_network(image, workspace, line
     assert len(samples_file.decode((tmp_path / "files/samples.json").read_bytes()).samples) == 3
 
 
+@pytest.mark.long
 def test_an_image_of_before_is_measured_at_registering(image, workspace, linear_file, tmp_path, silent):
     """What a workspace of before keeps does not say what it unpacks to; the signed manifest says it all the same."""
     before = msgspec.structs.replace(image, unpacked_bytes=msgspec.UNSET)
@@ -128,6 +130,7 @@ def test_an_image_of_before_is_measured_at_registering(image, workspace, linear_
     assert prepare(graph(linear_file), before, workspace.blobs, tmp_path, silent).runtimes[0].image == image
 
 
+@pytest.mark.long
 def test_the_same_answers_with_and_without_the_image(image, workspace, linear_file, tmp_path, silent):
     """Image and local interpreter agree on a model, so that a trial without Docker means something."""
     bare = msgspec.structs.replace(graph(linear_file), engine="process", image=None)
@@ -140,6 +143,7 @@ def test_the_same_answers_with_and_without_the_image(image, workspace, linear_fi
         hold(samples, scorer, silent)
 
 
+@pytest.mark.long
 def test_a_new_image_that_answers_differently_is_found_out(image, workspace, linear_file, tmp_path, silent):
     """A rebase asks every sample before it makes a version."""
     manifest = prepare(graph(linear_file), image, workspace.blobs, tmp_path, silent)
@@ -170,6 +174,7 @@ def test_a_rebase_changes_the_image_and_nothing_else(image, newer, workspace, li
         with_image(manifest, newer, platform, "cuda")
 
 
+@pytest.mark.long
 def test_a_script_that_fails_in_its_image_shows_the_log(image, workspace, tmp_path, silent):
     """What the container printed last is in the error, and the container is gone."""
     (tmp_path / "score.py").write_text(
@@ -183,6 +188,7 @@ def test_a_script_that_fails_in_its_image_shows_the_log(image, workspace, tmp_pa
         prepare(model, image, workspace.blobs, tmp_path / "packed", silent)
 
 
+@pytest.mark.long
 def test_an_image_that_docker_lost_is_loaded_from_the_workspace(
     engine, newer, workspace, linear_file, tmp_path, silent
 ):
@@ -195,12 +201,14 @@ def test_an_image_that_docker_lost_is_loaded_from_the_workspace(
         engine.images.remove(newer.config.sha256, force=True)
 
 
+@pytest.mark.long
 def test_an_image_that_nobody_has_is_said(engine, workspace, silent):
     """Nothing is pulled behind the user's back."""
     with pytest.raises(Invalid, match="neither a file nor an image"):
         image_store.add_from_engine("no-such-image:1", workspace, silent, name="x")
 
 
+@pytest.mark.long
 def test_without_docker_the_way_out_is_named(workspace, silent, monkeypatch, free_port):
     """No engine: start it."""
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
@@ -211,6 +219,7 @@ def test_without_docker_the_way_out_is_named(workspace, silent, monkeypatch, fre
     assert "start it" in caught.value.remedy
 
 
+@pytest.mark.long
 def test_a_module_is_measured_in_its_own_container(engine, image, workspace, linear_file, tmp_path, silent):
     """Numbers for every limit, a recommendation that was tried, a refused request told, and nothing left running."""
     prepare(graph(linear_file, prove="ready-only"), image, workspace.blobs, tmp_path, silent)

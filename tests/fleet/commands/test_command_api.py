@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 
 import httpx
@@ -16,7 +17,6 @@ from fleet.folder import Folder
 from fleet.people import roles
 from fleet.people.roles import PERMISSIONS
 from fleet.settings import Settings
-from fleet.setup import initialise
 from modules.protocol.commands import LONGEST_LIFE_S, Command
 from tests.doubles.fleet_rows import SmallFleet
 from tests.parts.mosquitto import free_port
@@ -30,10 +30,9 @@ ROLES = {
 
 
 @pytest.fixture
-async def asked(tmp_path, monkeypatch):
+async def asked(tmp_path, monkeypatch, initialised):
     """An application with two devices; asks it as a role."""
-    folder = Folder(tmp_path / "data")
-    initialise(folder, time.time)
+    folder = Folder(shutil.copytree(initialised, tmp_path / "data"))
     monkeypatch.setattr(roles, "ROLES", ROLES)
     application = create_app(Settings(data=folder.root, broker_host="127.0.0.1", broker_service_port=free_port()))
     transport = httpx.ASGITransport(application)

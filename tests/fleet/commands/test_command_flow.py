@@ -106,6 +106,7 @@ async def test_a_whole_result_of_four_mebibytes_arrives(fleet, known):
     assert data == b"".join(one["data"] for one in said)
 
 
+@pytest.mark.long
 async def test_a_device_that_was_away_gets_what_still_holds(fleet, known):
     """When it comes back, at once; what has expired it does not get, and that is an event."""
     _, http, owner = fleet

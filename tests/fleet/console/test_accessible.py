@@ -11,7 +11,7 @@ pytestmark = pytest.mark.needs("mosquitto", "chromium")
 GRAVE = {"serious", "critical"}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_no_page_has_a_grave_fault(server, chromium, theme):
     with opened(chromium, server.url, color_scheme=theme) as page:
         page.goto("/console/login")

@@ -135,7 +135,7 @@ def test_who_only_looks_sees_no_button_that_would_be_refused(server, fleet, chro
         assert page.get_by_role("checkbox").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_everybody_can_use_the_pages_of_a_fleet(server, fleet, chromium, theme):
     """With devices, rollouts and troubles on them, axe-core finds no grave fault; nor does a phone scroll sideways."""
     with opened(chromium, server.url, color_scheme=theme, viewport={"width": 390, "height": 844}) as page:

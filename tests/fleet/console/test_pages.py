@@ -45,6 +45,7 @@ def test_older_events_and_those_of_a_kind_are_found(eventful, chromium):
         page.get_by_role("button", name="Older events").wait_for(state="hidden")
 
 
+@pytest.mark.long
 def test_a_token_is_made_shown_once_and_revoked(eventful, chromium):
     with opened(chromium, eventful.url) as page:
         log_in(page, "admin", PASSWORD, at="/console/settings")

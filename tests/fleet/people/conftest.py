@@ -1,6 +1,7 @@
 """A server's application with one admin, over SQLite and PostgreSQL, whose clock a test moves."""
 
 import gc
+import shutil
 import time
 
 import psycopg
@@ -60,7 +61,10 @@ def made(request, tmp_path):
     """A house without its application, and what the application has to be told of its database."""
     folder = Folder(tmp_path / "data")
     url = request.getfixturevalue("cluster").new() if request.param == "postgresql" else ""
-    setup.initialise(folder, time.time, database=url)
+    if url:
+        setup.initialise(folder, time.time, database=url)
+    else:
+        shutil.copytree(request.getfixturevalue("initialised"), folder.root)
     database = Database.of(url, folder.database)
     yield House(folder, database), {"database": url} if url else {}
     database.close()

@@ -117,6 +117,7 @@ def test_a_hundred_orders_cost_the_same_in_a_large_fleet(fleets):
     assert sum(large.steps[one] for one in grows) <= 30 * LARGE
 
 
+@pytest.mark.long
 def test_taking_back_a_hundred_orders_costs_the_same_in_a_large_fleet(fleets):
     """What is next is found in an index."""
     works = []
@@ -128,6 +129,7 @@ def test_taking_back_a_hundred_orders_costs_the_same_in_a_large_fleet(fleets):
     assert large.more_than(small) == []
 
 
+@pytest.mark.long
 def test_orders_are_made_as_fast_as_the_broker_takes_them(fleets):
     """So many wait for it, and no more; what it takes makes room for the next, until every device has one."""
     fleet = fleets[0]

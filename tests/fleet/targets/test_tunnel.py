@@ -79,6 +79,7 @@ def alive(asked):
     return [one for one in numbers if Path("/proc", one).exists()]
 
 
+@pytest.mark.long
 def test_an_ssh_that_hangs_is_given_up_and_ended(as_ssh, monkeypatch):
     """The target says in one sentence that it does not answer, and no ssh stays behind."""
     monkeypatch.setattr(engines, "_WITHIN_S", 1)

@@ -34,6 +34,7 @@ async def largest(server, clients):
     return max(sizes)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_under_load(server):
     """After rounds of all of it the server stands, holds nothing, and its worst round grows no more."""

@@ -112,6 +112,7 @@ def come_text(place, program):
     return place.read_text()
 
 
+@pytest.mark.long
 def test_what_ends_the_server_is_set_aside_after_three_starts(data, trigger, counts):
     """The program ends with it, for whoever starts containers again; the count outlives it."""
     (data / "input/b-bad.json").write_text('"ends"')

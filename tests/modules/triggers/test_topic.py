@@ -100,6 +100,7 @@ def test_poison_goes_to_a_topic_of_its_own(site, trigger, counts):
     assert counts() == ['"wrong"', '"ends"', '"ends"', '"ends"', "[7]"]
 
 
+@pytest.mark.long
 def test_a_connection_that_breaks_over_an_answer_loses_nothing(site, trigger, counts):
     """The broker ends while a message is scored: its answer comes in the next connection, and nothing is done twice."""
     program = trigger(**site.variables())

@@ -326,6 +326,7 @@ RELEASES = st.lists(st.tuples(names_of("a b c d"), VERSIONS), max_size=12, uniqu
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(releases=RELEASES, floors=st.lists(names_of("a b c d"), max_size=4), most=st.integers(0, 12))
+@pytest.mark.long
 def test_flat_and_binned_teams_give_the_same_answers(tmp_path, releases, floors, most):
     """Whatever a team publishes and in which order, devices are told the same, wherever it stands."""
     answers = []

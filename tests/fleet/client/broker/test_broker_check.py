@@ -42,6 +42,7 @@ def checked(tmp_path, data, running):
 
 
 @pytest.mark.needs("mosquitto")
+@pytest.mark.long
 def test_the_products_own_broker_enforces_all(tmp_path, data):
     """With the configuration that edgefleet renders, no probe opens anything that it should not."""
     with broker(tmp_path / "broker", data) as running:

@@ -231,6 +231,7 @@ def test_a_diagnosis_is_a_new_file_for_this_user_alone(run, say, tmp_path):
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
+@pytest.mark.long
 def test_nobody_wipes_a_device_by_mistake(server, run, say):
     """Its name has to be typed, by itself; one that does not do it stays in the fleet, and the rest is explained."""
     say("devices", "decommission", "dev-away", input="dev-awya\n", code=1)

@@ -102,6 +102,7 @@ def test_a_script_sees_its_own_packages_before_the_servers(engine, build, shop):
     assert [one.name for one in built.wheels.wheels] == ["alpha"]
 
 
+@pytest.mark.long
 def test_only_its_own_layer_is_new(engine, build, shop):
     """The scoring image's layers lie below the environment's, the same for each, and it starts as that image does."""
     packages.wheel(shop, "alpha", "1.0")

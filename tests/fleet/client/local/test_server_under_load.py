@@ -13,6 +13,8 @@ from tests.fleet.client.local.serving import served
 from tests.parts.pace import stretched
 from tests.parts.programs import until
 
+pytestmark = pytest.mark.long
+
 CHANGES = 10
 # Slow enough that every change meets requests that run.
 SCRIPT = "import time\n\n\ndef run(data):\n    time.sleep(0.01)\n    return {answer}\n"

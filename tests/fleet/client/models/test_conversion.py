@@ -99,6 +99,7 @@ def test_classifiers_of_two_classes(save, convert, model):
     assert float(manifest.properties["largest_difference"]) < 1e-3
 
 
+@pytest.mark.long
 def test_a_table_without_a_sample(save, convert):
     """An estimator that was fitted with a table asks for a request with its columns by their names."""
     columns = ColumnTransformer([("n", StandardScaler(), ["age"]), ("t", OneHotEncoder(), ["city"])])
@@ -120,6 +121,7 @@ def test_why_a_model_cannot_be_converted_stands_first(save, convert, tmp_path):
     assert len(refused.value.message) < 1000
 
 
+@pytest.mark.long
 def test_a_table_with_numbers_and_words(save, convert):
     """A sample with a key for each column says what they hold: one input for each."""
     columns = ColumnTransformer([("n", StandardScaler(), ["age"]), ("t", OneHotEncoder(), ["city"])])
@@ -131,6 +133,7 @@ def test_a_table_with_numbers_and_words(save, convert):
     assert next(iter(json.loads(sample.answer).values())) == expected
 
 
+@pytest.mark.long
 def test_documents(save, convert):
     """A text pipeline takes a column of documents."""
     model = make_pipeline(TfidfVectorizer(), LogisticRegression())
@@ -168,6 +171,7 @@ def test_a_pickle_is_opened_only_when_it_is_trusted(tmp_path, convert):
     ],
     ids=["list", "module", "damaged"],
 )
+@pytest.mark.long
 def test_what_is_no_estimator(tmp_path, convert, content, says):
     """What a pickle lacks is said in a sentence, not in a traceback."""
     file = tmp_path / "model.pkl"
@@ -177,6 +181,7 @@ def test_what_is_no_estimator(tmp_path, convert, content, says):
         convert(file)
 
 
+@pytest.mark.long
 def test_an_estimator_that_cannot_say_what_it_takes(save, convert):
     """A sample is asked for where only it can tell."""
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["a good", "a bad"], [1, 0])

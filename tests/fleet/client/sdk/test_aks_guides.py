@@ -14,7 +14,7 @@ import pytest
 from fleet.client.sdk import AksEndpoint, Model, Webservice
 from fleet.client.sdk.exceptions import WebserviceException
 
-pytestmark = [pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("docker", "mosquitto"), pytest.mark.timeout(500)]
 
 CONTROLLED_ROLLOUT = """
 import json
@@ -120,7 +120,6 @@ service.delete()
 """
 
 
-@pytest.mark.long
 def test_an_endpoint_with_versions(theirs, target):
     """The guide's versions: shares, default and control as it sets them."""
     said = theirs(CONTROLLED_ROLLOUT)
@@ -131,7 +130,6 @@ def test_an_endpoint_with_versions(theirs, target):
     assert "left [('versiona', True)] {'sckitlearn': 'demo'} AKSENDPOINT" in said
 
 
-@pytest.mark.long
 def test_a_service_of_2019(theirs, target):
     """A cluster that is there already, dependencies in a file, keys, and tokens after an update."""
     said = theirs(FORM_OF_2019)

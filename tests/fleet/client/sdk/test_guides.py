@@ -105,6 +105,7 @@ service.delete()
 """
 
 
+@pytest.mark.long
 def test_the_form_of_2020(theirs):
     """An environment from conda's file, a local service, an update, an edit, and its end."""
     said = theirs(FORM_OF_2020)
@@ -126,6 +127,7 @@ def test_the_form_of_2019(theirs, tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.long
 def test_a_graph_without_code(theirs):
     """Registered with its framework and resources; there is no cloud, which is said, and this machine serves it."""
     said = theirs(WITHOUT_CODE)

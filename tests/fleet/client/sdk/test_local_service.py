@@ -114,6 +114,7 @@ def test_a_script_is_tried_as_on_a_device(engine, ws, deploy, words, capsys):
     assert all(not mount["RW"] for mount in held.attrs["Mounts"] if mount["Type"] == "bind")
 
 
+@pytest.mark.long
 def test_it_is_found_again_changed_and_removed(ws, deploy, words):
     """By its name in another script; with another model; and gone, with its files, when it is deleted."""
     deploy("kept", [words("one")]).wait_for_deployment()
@@ -135,6 +136,7 @@ def test_it_is_found_again_changed_and_removed(ws, deploy, words):
         _ = found.state
 
 
+@pytest.mark.long
 def test_an_edited_script_is_loaded_again(deploy, words, script):
     """As in an editor: a failure with the end of the log, a correction, reload, and it answers."""
     script.write_text(SCRIPT.replace("global words", "global words\n    raise RuntimeError('not yet')"))
@@ -175,6 +177,7 @@ def test_several_models_have_a_folder_each(ws, deploy, words, script):
     assert service.run("{}") == [f"Other_Words/{second.version}/words.txt", f"Words/{first.version}/words.txt"]
 
 
+@pytest.mark.long
 def test_a_graph_needs_no_script(ws, deploy, linear_file, run):
     """Registered as ONNX it is proved in the image, signed, served here without code, and fit for devices."""
     model = Model.register(ws, linear_file, "linear", sample_input_dataset={"x": [[1.0, 2.0, 3.0]]})
@@ -220,6 +223,7 @@ def test_a_model_from_another_machine_is_fetched(ws, deploy, words):
     assert service.run({"data": 1})["words"] == "one"
 
 
+@pytest.mark.long
 def test_a_name_that_is_taken_is_not_lost(ws, deploy, words):
     """Only ``overwrite`` replaces a service; what cannot be made leaves the one that was there."""
     service = deploy("taken", [words("one")])

@@ -167,6 +167,7 @@ def test_frameworks_have_their_names():
     assert {"ONNX", "TENSORFLOW", "SCIKITLEARN", "CUSTOM"} <= set(vars(sdk.Model.Framework))
 
 
+@pytest.mark.long
 def test_what_has_no_effect_says_what_to_do(ws, linear_file):
     """A registered version never changes; application insights and collected data are not there; nor a data set."""
     model = sdk.Model.register(ws, linear_file, "linear", tags={"a": "b"})

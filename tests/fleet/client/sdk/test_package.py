@@ -147,6 +147,7 @@ def test_what_cannot_be_made_says_why(ws, image, model, shop, tmp_path):
         package.pull()
 
 
+@pytest.mark.long
 def test_files_never_take_the_place_of_others(ws, image, model, script, tmp_path):
     """A folder with something else is left alone; an earlier package in it is replaced whole."""
     (tmp_path / "full").mkdir()
@@ -189,6 +190,7 @@ def test_a_graph_by_the_command(ws, image, run, linear_file):
         subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
 
 
+@pytest.mark.long
 def test_files_by_the_command(image, model, run, tmp_path):
     """From inferenceconfig.json, with a trigger; and what does not go together is told by its option."""
     (tmp_path / "score.py").write_text(SCRIPT)

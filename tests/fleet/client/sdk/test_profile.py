@@ -4,7 +4,7 @@ import pytest
 
 from fleet.client.sdk import InferenceConfig, Model, WebserviceException
 
-pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.needs("docker"), pytest.mark.timeout(400)]
 
 SCRIPT = """
 import json

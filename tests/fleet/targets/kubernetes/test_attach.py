@@ -77,6 +77,7 @@ async def test_an_endpoint_of_a_namespace_gets_ready(cloud, simulated):
     assert simulated.objects("Deployment", "models") == []
 
 
+@pytest.mark.long
 async def test_a_batch_job_in_a_namespace_gets_done(cloud, simulated):
     """Started over the API, brought about by the duty, its counts and log kept, and nothing left but the claims."""
     for name in ("data", "answers"):

@@ -41,11 +41,13 @@ def test_from_nothing_to_an_endpoint_that_serves(place):
     assert len(place.of("Pod", "replica")) == len(place.of("Pod", "gateway")) == 2
 
 
+@pytest.mark.long
 def test_any_share_of_a_processor_is_taken(place):
     """However small it is: nothing in the pod asks for more than it may have."""
     assert place.settle(wanted(cpu_cores=0.01)).state == "ready"
 
 
+@pytest.mark.long
 def test_another_pass_changes_nothing(place):
     """What is there is as it was, to the version of each object."""
     wish = wanted(version(), version("next", "acme/digits:2", weight=10))
@@ -59,6 +61,7 @@ def test_another_pass_changes_nothing(place):
     assert after == before
 
 
+@pytest.mark.long
 def test_nobody_is_asked_before_it_is_ready(place):
     """While its samples are not answered it is in no route, and the endpoint says why it is not ready."""
     place.cluster.images.never_ready(container="scoring", message="sample one: expected 1, got 2", log="INFO loaded")
@@ -122,6 +125,7 @@ def test_a_version_that_does_not_start_takes_nothing_away(place):
     assert place.names("Deployment", "replica") == old
 
 
+@pytest.mark.long
 def test_what_somebody_changed_is_put_back(place):
     """Fewer pods, another image, an open network policy, a label of a service, objects that are gone: all as it was."""
     wish = wanted(version(replicas=2))
@@ -150,6 +154,7 @@ def test_what_somebody_changed_is_put_back(place):
     assert kept <= place.everything()
 
 
+@pytest.mark.long
 def test_what_cannot_stand_beside_ours_goes(place):
     """A port in the place of ours, and another kind of probe, would be kept beside it, and both together refused."""
     wish = wanted()
@@ -178,6 +183,7 @@ def kubectl(place, kind, thing, change):
     place.cluster.api.patch(kind_of(kind), "models", thing["metadata"]["name"], how, change, Writer("kubectl-edit"))
 
 
+@pytest.mark.long
 def test_a_secret_in_the_place_of_the_gateways_goes(place):
     """Other keys under its name let nobody in: it is taken away, and made anew."""
     wish = wanted()
@@ -259,6 +265,7 @@ def told(place):
     return content.decode(front.data(secret)["content.json"])
 
 
+@pytest.mark.long
 def test_pods_are_told_where_their_module_is(place, tmp_path):
     """The target's address of the fleet server, the group's own key, and whom to trust; renewed beside what runs."""
     place.settle(wanted())
@@ -306,6 +313,7 @@ def until_gone(place, target, name):
     raise AssertionError(f"{name} is still there")
 
 
+@pytest.mark.long
 def test_what_is_not_ours_is_never_taken_over(place):
     """An object of somebody else under a name that we need is said, and stays as it is."""
     place.settle(wanted())
@@ -337,6 +345,7 @@ def test_a_pass_that_is_broken_off_is_gone_on_with(place):
         assert place.settle(wish, place.attach()).versions["v1"].module == f"acme/digits:{number}"
 
 
+@pytest.mark.long
 def test_logs_are_each_pods(place):
     """By the pod's name, its last lines; of one that is waiting for its module, its init program's."""
     place.cluster.images.behave(container="scoring", log="one\ntwo\nthree\n")
@@ -349,6 +358,7 @@ def test_logs_are_each_pods(place):
     assert "one" not in replica
 
 
+@pytest.mark.long
 def test_an_ingress_comes_and_goes(place):
     """Attached to expose by an Ingress, endpoints get one, and lose it with the next kind of exposure."""
     by_ingress = place.attach(expose="Ingress", name="{endpoint}.example", tls_secret="wild")

@@ -63,6 +63,7 @@ def test_it_is_ready_once_the_gateway_has_let_it_in(place, target):
     assert place.of("HTTPRoute") == before
 
 
+@pytest.mark.long
 def test_what_the_gateway_says_is_told(place, target):
     """A refusal is a failure, in its words; an answer to an older route is none."""
     wish = wanted()
@@ -79,6 +80,7 @@ def test_what_the_gateway_says_is_told(place, target):
     assert target.bring(moved).url == "https://mine.example"
 
 
+@pytest.mark.long
 def test_what_somebody_changed_is_put_back_and_all_of_it_goes(place, target):
     """Another backend, another host name; and after its removal no route is left."""
     wish = wanted()

@@ -148,6 +148,7 @@ def test_another_pass_changes_nothing(batch):
     assert now["spec"]["parallelism"] == 1
 
 
+@pytest.mark.long
 def test_a_pod_that_is_killed_is_followed_by_another(batch):
     """Deleted, evicted, out of memory: the next one goes on, and what happened is said; counts stay meanwhile."""
     job = wish(memory_mb=200)
@@ -197,6 +198,7 @@ def test_a_module_that_is_refused_is_the_end(batch):
     assert stands.why == "a pod did not get its module: untrusted: not signed"
 
 
+@pytest.mark.long
 def test_after_ten_ends_it_has_failed(batch):
     """It says how it ended last, and how often it was started."""
     batch.cluster.images.crashes(container="batch", code=137, log="INFO so far")
@@ -259,6 +261,7 @@ def test_what_was_there_before_ends_first(batch, more):
     assert old["metadata"]["name"] not in {one["metadata"]["name"] for one in batch.of("Job")}
 
 
+@pytest.mark.long
 def test_an_ended_pod_that_somebody_keeps_is_in_nobodys_way(batch):
     """Its Job was deleted without it: another one is made, and only that one's pods say how it stands."""
     batch.cluster.images.crashes(container="batch", code=4, message="of before")
@@ -274,6 +277,7 @@ def test_an_ended_pod_that_somebody_keeps_is_in_nobodys_way(batch):
     assert pod["metadata"]["name"] in {one["metadata"]["name"] for one in pods(batch)}
 
 
+@pytest.mark.long
 def test_cancelled_it_leaves_nothing_and_touches_nothing_else(batch):
     """An endpoint of its name, and another fleet's job of its name, go on."""
     batch.settle(wanted(name="night"))

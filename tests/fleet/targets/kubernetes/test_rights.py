@@ -35,6 +35,7 @@ def test_who_has_no_batch_jobs_gives_no_right_to_them(place):
     assert target.check()["engine"].startswith("Kubernetes v1")
 
 
+@pytest.mark.long
 def test_it_works_with_no_more(place):
     """A whole life with them: made, scaled by itself and not, by an Ingress and not, changed, logged, removed."""
     said = place.target.check()

@@ -39,6 +39,7 @@ def test_pods_have_them_as_files_and_nothing_else_does(place):
     assert base64.b64encode(b"first").decode() not in json.dumps(rest)
 
 
+@pytest.mark.long
 def test_a_new_value_rolls_the_pods(place):
     """Other pods beside the old ones, which go with their Secret once the gateways ask the new ones."""
     place.settle(wish())
@@ -63,6 +64,7 @@ def test_without_a_required_one_nothing_is_started(place):
 
 
 @pytest.mark.parametrize("change", [{"data": {}, "immutable": True}, {}])
+@pytest.mark.long
 def test_a_secret_of_somebody_else_in_its_place_goes(place, change):
     """It is taken away and made anew, and the pods stay."""
     place.settle(wish())

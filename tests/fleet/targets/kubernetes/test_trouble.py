@@ -26,13 +26,15 @@ def fails(place, wish, passes=4, seconds=10.0):
     ("say", "settings", "words"),
     [
         (lambda images: images.broken("*models@*"), {}, "cannot be pulled: "),
+        (lambda _: None, {"cpu_cores": 64}, "Insufficient cpu"),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (
         (lambda images: images.crashes(container="content", code=1, log="acme/digits:1: nobody signed it"), {},
          "did not get its module: acme/digits:1: nobody signed it"),
         (lambda images: images.out_of_memory(container="scoring", after=1), {"memory_mb": 100},
          "was ended by the kernel for using more than 164Mi of memory"),
         (lambda images: images.broken("*gateway*"), {}, "gateway:latest cannot be pulled"),
         (lambda _: None, {"memory_mb": 40_000}, "Insufficient memory"),
-        (lambda _: None, {"cpu_cores": 64}, "Insufficient cpu"),
+        )),
     ],
 )  # fmt: skip
 def test_it_says_why_it_is_not_ready(place, say, settings, words):

@@ -192,7 +192,7 @@ def test_ended_by_hand_it_goes_on_and_suspects_nobody(batch, script):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_killed_at_any_moment_each_input_counts_once(batch, script, seed):
     """SIGKILL, again and again: at the end every input stands once in the output, or is set aside with a reason."""
     chance = random.Random(seed)

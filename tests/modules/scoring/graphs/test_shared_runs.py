@@ -96,8 +96,8 @@ def some_rows(generator):
     [
         (rows_kept_by_non_zero, "NonZero"),
         (boxes_kept_by_suppression, "NonMaxSuppression"),
-        (recurrent_tagger, "RNN"),
-        (each_by_itself, None),
+        pytest.param(recurrent_tagger, "RNN", marks=pytest.mark.long),
+        pytest.param(each_by_itself, None, marks=pytest.mark.long),
     ],
 )
 def test_everybody_gets_their_own_answer(start, graph, build, operator):

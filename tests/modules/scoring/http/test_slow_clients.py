@@ -133,6 +133,7 @@ def cut(start, relu):
         ("chunks byte by byte", TRANSFER_S), ("half a body", TRANSFER_S),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_dribbling(cut, client, after_s):
     """Who dribbles gets 408 with the reason, after 15 s for a head and 30 s for a small body, however busily."""
     ((status, document),), took = cut[client]
@@ -140,6 +141,7 @@ def test_dribbling(cut, client, after_s):
     assert after_s <= took < after_s + LATE_S
 
 
+@pytest.mark.long
 def test_dribbling_on_a_kept_connection(cut):
     """A second request has no more time than a first one."""
     ((first, _), (second, document)), took = cut["a second head byte by byte"]

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper
 from tests.parts.environments import environment
 from tests.parts.pace import stretched
 
+pytestmark = pytest.mark.long
+
 PACKAGE = "tritonclient[grpc]==2.73.0"
 # Each test's lines are behind these; what they leave in `told` comes back.
 BEGIN = """
@@ -72,7 +74,6 @@ def ask(python, start, graph, free_port):
     return run
 
 
-@pytest.mark.long
 def test_every_type(ask):
     """Each datatype goes through ``set_data_from_numpy`` and comes back from ``as_numpy`` as it was."""
     told = ask(f"""
