@@ -63,7 +63,7 @@ coverage: ## make test, and how much of the code its tests run
 	$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 
 test-long: .venv/.stamp ## the tests that no other verb runs: further journeys, attacks and variants, in about two hours
-	$(BIN)/python -m pytest -m long $(LOAD) $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest -m long $(LOAD))
 	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks --ignore=$(LOAD) -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format
