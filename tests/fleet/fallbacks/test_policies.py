@@ -193,7 +193,7 @@ def test_money_needs_a_price(fleet):
     """What nobody has said the price of, cannot be bounded."""
     fleet.endpoint(fleet.module())
     fleet.price(0.0)
-    with pytest.raises(Invalid, match=r"nobody has said what a replica costs.*--price-per-hour"):
+    with pytest.raises(Invalid, match=r"nobody has said what it costs there.*--price-per-hour"):
         fleet.put(money_a_day=1.0)
 
 
