@@ -20,6 +20,8 @@ from modules.protocol.order import SEALED_AS, Cloud, Secret, SlotOrder
 
 ENDPOINT: Final = "endpoint:"
 TERMS: Final = ("when", "region", "ca", "waiting", "latency_ms", "requests_a_day")
+# The terms of nobody.
+NEVER: Final[dict[str, Any]] = {"when": []}
 # A token is made anew when so much of its life is over.
 _REFRESH: Final = 0.5
 
