@@ -41,7 +41,7 @@ class Start(Body):
     devices: list[str] | None = None
     engine: Literal["docker", "process"] = "docker"
     settings: dict[str, bool | float | str] = Field(default_factory=dict)
-    #: an https address, or endpoint:NAME; on the terms that fallback_terms says (docs/rollouts.md). Without one and with
+    #: an https address, or endpoint:NAME; on the terms that fallback_terms says (docs/rollouts.md). Without one, with
     #: the term when, empty: nobody, whatever policies say
     fallback: str | None = Field(None, max_length=2000)
     fallback_terms: dict[str, Any] = Field(default_factory=dict, max_length=16)

@@ -36,9 +36,9 @@ _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
-    ``fallback`` is an address on the usual terms, ``cloud`` one with its own; ``alone``: nobody, ever. ``waive`` lets devices try content again
-    that failed on them before; ``supersede`` takes devices from rollouts of
-    this slot that are still open.
+    ``fallback`` is an address on the usual terms, ``cloud`` one with its own; ``alone``: nobody, ever. ``waive`` lets
+    devices try content again that failed on them before; ``supersede`` takes devices from rollouts of this slot that
+    are still open.
     """
 
     module: ModuleRef
