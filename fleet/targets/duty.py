@@ -27,6 +27,7 @@ from fleet.targets import shifting
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, State
 from fleet.targets.endpoints import REMOVING, Endpoints
+from fleet.targets.pairs import dated
 from fleet.targets.scaling import standing_of
 from modules.errors import BadSettings, EdgefleetError
 
@@ -132,7 +133,8 @@ class Bringing:
                 state: State = "stopped" if target.remove(row.name) else "updating"
                 return Standing(state=state, why=row.scale_why, url=before.url), ""
             wanted = self._endpoints.wanted(row, found.revoked, found.guests, measured=found.measured)
-            return target.bring(wanted), ""
+            own = shifting.wish_of(row).settings.certificate
+            return dated(target.bring(wanted), own, self._clock()), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=told(error)), str(error)
         except BadSettings as error:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 
 import pytest
 from sqlalchemy import event
@@ -17,9 +18,11 @@ from fleet.rollouts.shares_start import ShiftWish
 from fleet.rollouts.start import Starter
 from fleet.targets.endpoints import VersionWish
 from fleet.targets.secrets import Sealer
+from fleet.targets.settings import Settings
 from modules.errors import Invalid
 from modules.names import ModuleRef, Slug
 from tests.doubles.cloud import NAME, Cloud
+from tests.parts.certificates import self_signed
 
 WAVES = [{"percent": 5}, {"percent": 25}, {"percent": 100}]
 GATES = [{"measure": "error_percent", "at_most": 1, "minimum": 20, "window_s": 10}]
@@ -505,3 +508,19 @@ def test_an_endpoint_that_is_gone_is_an_event_and_the_rule_waits(cloud):
         told = [one["message"] for one in events.newest(connection) if one["kind"] == "auto-rollout-refused"]
         assert ["being removed" in one for one in told] == [True]
         assert auto.every(connection)[0]["last"] is None
+
+
+def test_a_certificate_that_has_ended_is_said_of_an_endpoint_that_is_ready(cloud, tmp_path):
+    """By the duty that looks at it, though its target knows nothing of dates."""
+    self_signed(tmp_path / "a.pem", tmp_path / "a.key", "lab")
+    given = Settings(certificate=(tmp_path / "a.pem").read_text())
+    with cloud.database.write() as connection:
+        cloud.wished.change(
+            connection, cloud.fleet.now, NAME, None, None, given, (tmp_path / "a.key").read_text(), generation=None,
+            by="anna",
+        )  # fmt: skip
+    cloud.fleet.now = time.time() + 3 * 86400
+    cloud.look()
+    with cloud.database.read() as connection:
+        shown = next(one for one in cloud.wished.every(connection) if one["name"] == NAME)
+    assert (shown["state"], "its certificate has ended on" in shown["why"]) == ("failed", True)

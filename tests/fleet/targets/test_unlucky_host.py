@@ -105,7 +105,9 @@ def test_an_image_that_claims_to_be_a_job_is_none(engine, host, replica):
     replica.remove(force=True)
     claims = labels("replica") | JOB.labels
     image = docker_parts.python_slim(engine)
-    made = engine.containers.run(image, SLEEPS, name=NAMES.replica(GROUP, 0), labels=claims, detach=True)
+    made = engine.containers.run(
+        image, SLEEPS, name=NAMES.replica(GROUP, 0), labels=claims, detach=True, stop_signal="SIGKILL"
+    )
     Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
     made.reload()
     assert made.status == "running"
