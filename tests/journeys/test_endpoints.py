@@ -230,29 +230,6 @@ def test_what_somebody_took_away_comes_back(system, endpoint, engine):
     until(lambda: ask(endpoint["url"], bearer)[0] == 200, "it answers again", within_s=60)
 
 
-def test_what_somebody_paused_or_cut_off_comes_back(system, endpoint, engine):
-    """A replica and then the gateway, paused; then each taken out of its network; somebody's copy changes nothing."""
-    url, bearer = endpoint["url"], key(system)
-    copied = engine.containers.list(filters={"label": REPLICAS})[0].commit("edgefleet-test/copy", "1")
-    copy = engine.containers.run(copied.id, detach=True)
-    try:
-        for part in ("replica", "gateway"):
-            mark = {"label": [f"edgefleet.cloud.part={part}", f"edgefleet.cloud.endpoint={NAME}"]}
-            for does in ("pause", "disconnect"):
-                one = next(each for each in engine.containers.list(filters=mark) if each.id != copy.id)
-                if does == "pause":
-                    one.pause()
-                else:
-                    (network,) = engine.networks.list(filters={"label": f"edgefleet.cloud.endpoint={NAME}"})
-                    network.disconnect(one)
-                until(lambda: ask(url, bearer)[0] == 200, f"{part}: {does}", within_s=90)
-                settled(system)
-        assert engine.containers.get(copy.id)
-    finally:
-        copy.remove(force=True)
-        engine.images.remove(copied.id, force=True)
-
-
 def test_logs_are_shown(system, endpoint):
     """The gateway and each replica have their last lines in the answer."""
     found = system.cli("endpoints", "logs", NAME)

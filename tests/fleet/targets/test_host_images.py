@@ -15,7 +15,7 @@ from fleet.targets.container import content, specs
 from fleet.targets.container.engine import translated
 from fleet.targets.container.specs import Names
 from fleet.targets.groups import Group
-from modules.errors import Invalid
+from modules.errors import Invalid, Untrusted
 from modules.image_import import import_archive
 from modules.names import Slug
 from tests.parts import docker as docker_parts
@@ -87,6 +87,28 @@ def test_bytes_that_were_changed_here_are_not_loaded(engine, signed):
         content.load(engine.api, image, blobs, tag=TAG)
     with pytest.raises(docker.errors.ImageNotFound):
         engine.images.get(image.config.sha256)
+
+
+class Lying:
+    """An engine that says of each image that it has the layers of another one."""
+
+    def __init__(self, api):
+        self._api = api
+
+    def __getattr__(self, name):
+        return getattr(self._api, name)
+
+    def inspect_image(self, name):
+        found = self._api.inspect_image(name)
+        return found | {"RootFS": {"Layers": ["sha256:" + "0" * 64]}}
+
+
+def test_an_engine_that_holds_other_layers_is_not_believed(engine, signed):
+    """What it holds is compared with what was signed, whatever it is called."""
+    image, blobs = signed
+    content.load(engine.api, image, blobs, tag=TAG)
+    with pytest.raises(Untrusted, match="other layers than were signed"):
+        content.load(Lying(engine.api), image, blobs, tag=TAG)
 
 
 @pytest.mark.parametrize(
