@@ -19,6 +19,7 @@ from fleet.api import (
     commands,
     content,
     devices,
+    endpoint_auto_rollouts,
     endpoint_rollouts,
     endpoint_secrets,
     endpoints,
@@ -147,8 +148,8 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens, overview)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks)
-    for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
+    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batch_jobs)
+    for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud, fallbacks):
         app.include_router(room.router)
     return app
 

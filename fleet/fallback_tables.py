@@ -1,6 +1,6 @@
 """The tables of fallbacks (fleet/fallbacks/); as fleet/tables.py."""
 
-from sqlalchemy import Boolean, Column, Float, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String, Table, Text, UniqueConstraint
 
 from fleet.schema import metadata
 
@@ -31,6 +31,7 @@ costs = Table(
     Column("endpoint", String(63), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("replica_s", Float, nullable=False),
+    Column("requests", BigInteger, nullable=False, server_default="0"),
     Column("cost", Float, nullable=False),
 )
 

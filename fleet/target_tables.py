@@ -13,6 +13,7 @@ targets = Table(
     Column("attached", Text, nullable=False),  # how it is reached, in JSON
     Column("trouble", Text, nullable=False, server_default=""),  # why it cannot be reached; empty: nothing is known
     Column("price_per_hour", Float, nullable=False, server_default="0"),  # of a replica, as the operator says; 0: none
+    Column("price_per_1000", Float, nullable=False, server_default="0"),  # of requests that are answered there; 0: none
     Column("quota", Text, nullable=False, server_default="{}"),  # what each team may have there, in JSON
     # what was found there that no row speaks of, and since when, in JSON
     Column("strays", Text, nullable=False, server_default="{}"),
@@ -40,6 +41,7 @@ endpoints = Table(
     Column("scale_why", Text, nullable=False, server_default=""),
     Column("admitted", Integer, nullable=False, server_default="0"),  # the newest rollout whose devices come in
     Column("counted", Float),  # until when its replicas' time is among its costs; None: it never was
+    Column("tally", Text, nullable=False, server_default=""),  # what it serves (fleet/fallbacks/tallies.py)
     Column("rollout", Integer),  # the newest that decides about its versions; None: whoever changes them does
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),

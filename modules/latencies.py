@@ -30,6 +30,11 @@ def percentile_ms(counts: Mapping[int, int], share: float) -> float | None:
     return None
 
 
+def total_s(counts: Mapping[int, int]) -> float:
+    """How long all of them took together, in seconds."""
+    return sum(count * _FIRST_S * math.pow(_RATIO, number - 0.5) for number, count in counts.items())
+
+
 def median(values: Collection[float]) -> float:
     """The median of some values; ``statistics`` would bring a third of a megabyte into the idle agent for it."""
     ordered = sorted(values)

@@ -1,8 +1,13 @@
-"""Whether a slot has more to do than it can: then new requests go to the cloud, until it has caught up."""
+"""Whether a slot has more to do than it can: then new requests go to the cloud, until it has caught up.
+
+How often that was so, and how many were turned away, is counted: so the fleet hears of it where no cloud answers.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from aiohttp import web
 
 from agent.gateway.losses import now
 from modules.protocol.routing import Overload
@@ -22,6 +27,7 @@ class Load:
         self._over = False
         self._inside = 0
         self._latency_ms = 0.0
+        self._overloaded = self._refused = 0
 
     def over(self, bound: Overload, *, waiting: int, room: int) -> bool:
         """Whether the next request is to go elsewhere.
@@ -37,6 +43,7 @@ class Load:
         part, slow = (_QUEUE_BACK, _LATENCY_BACK) if self._over else (1.0, 1.0)
         queued = waiting > most * part if self._over else waiting >= most
         self._over = queued or bool(bound.latency_ms and self._latency_ms > bound.latency_ms * slow)
+        self._overloaded += self._over
         return self._over and self._inside > 0
 
     @contextmanager
@@ -46,6 +53,14 @@ class Load:
         self._inside += 1
         try:
             yield
+        except web.HTTPTooManyRequests:
+            self._refused += 1
+            raise
         finally:
             self._inside -= 1
             self._latency_ms += _NEWEST * ((now() - began) * _MS - self._latency_ms)
+
+    def shown(self) -> dict[str, int]:
+        """Requests that came while there was too much to do, and those that were turned away for want of a place."""
+        counts = {"overloaded": self._overloaded, "refused": self._refused}
+        return {name: count for name, count in counts.items() if count}

@@ -361,6 +361,7 @@ class Gateway:
         more = {
             "refused": self._table.refused.get(slot),
             "answered": self._answered.get(slot),
+            "pressed": self._loads[slot].shown() if slot in self._loads else None,
             "cloud": self._ways[slot].shown() if slot in self._ways else None,
         }
         return shown | {name: value for name, value in more.items() if value}

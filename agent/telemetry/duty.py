@@ -22,8 +22,8 @@ from agent.telemetry.looks import Gateway, Host, Look, Modules
 from agent.telemetry.sender import Sender
 from hardware.system import System
 from modules.errors import EdgefleetError
-from modules.names import DeviceId
-from modules.protocol.telemetry import GATEWAY, HOST
+from modules.names import DeviceId, Slug
+from modules.protocol.telemetry import GATEWAY, HOST, PRESSED
 
 # After something went wrong, and between two looks at least.
 _LATER_S: Final = 60.0
@@ -68,6 +68,8 @@ class Duty:
         self._look_at = self._send_at = 0.0
         self._looks, self._sends = asyncio.Event(), asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
+        # Slots that had more to do than they can at the last look.
+        self._pressed: set[Slug | None] = set()
         # Kinds of trouble that were told of since it last went well.
         self._told_of: set[str] = set()
 
@@ -145,8 +147,17 @@ class Duty:
                 boot, at, wall = self._clock.boot(), self._clock.monotonic(), self._clock.now()
                 taken = [Taken(boot=boot, at=at, wall=wall, slot=slot, figures=figures) for slot, figures in found]
                 self._kept.add(stream, taken)
+            if stream == GATEWAY:
+                self._note_pressure(found)
         self._told_of.clear()
         self._send_now()
+
+    def _note_pressure(self, found: list[Look]) -> None:
+        """Whoever begins to have too much to do does not wait for other samples: somebody may have to be started."""
+        pressed = {slot for slot, figures in found if any(figures.get(name) for name in PRESSED)}
+        if pressed - self._pressed:
+            self._sender.hurry()
+        self._pressed = pressed
 
     async def _seen(self, stream: str, slots: tuple[Slot, ...]) -> list[Look]:
         if stream == HOST:

@@ -23,6 +23,7 @@ from modules.latencies import percentile_ms
 from modules.names import Slug, SlugField
 from modules.protocol.order import MAX_SLOTS
 from modules.protocol.phases import Phase
+from modules.protocol.telemetry import PRESSED
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MIB: Final = 1 << 20
@@ -46,6 +47,7 @@ class _Slot(msgspec.Struct, frozen=True):
     slot: SlugField
     counts: Annotated[dict[str, Counted], msgspec.Meta(max_length=16)] = {}
     answered: Annotated[dict[Word, Count], msgspec.Meta(max_length=16)] = {}
+    pressed: Annotated[dict[Word, Count], msgspec.Meta(max_length=16)] = {}
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -194,10 +196,16 @@ def _seen(before: _Slot | None, now: _Slot, seconds: float) -> dict[str, float]:
         if (value := percentile_ms(known, share)) is not None:
             figures[name] = value
     for name, who in (("fallback", "fallback"), ("unanswered", "nobody")):
-        count = now.answered.get(who, 0)
-        then_count = before.answered.get(who, 0) if before else 0
-        figures[name] = float(count - then_count if count >= then_count else count)
+        figures[name] = _since(before.answered if before else {}, now.answered, who)
+    for name in PRESSED:
+        figures[name] = _since(before.pressed if before else {}, now.pressed, name)
     return _rounded(figures)
+
+
+def _since(before: Mapping[str, int], now: Mapping[str, int], name: str) -> float:
+    """How much was counted since; of counts that went back, for they begin anew, all."""
+    count, then = now.get(name, 0), before.get(name, 0)
+    return float(count - then if count >= then else count)
 
 
 def _first(text: str) -> float | None:

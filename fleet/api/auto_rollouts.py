@@ -3,9 +3,9 @@
 import http
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import APIRouter, Depends
 from pydantic import Field
+from sqlalchemy import Connection
 
 from fleet.api.bodies import Body
 from fleet.auth import Asker, In, need
@@ -32,10 +32,9 @@ class NewRule(Body):
     settings: dict[str, bool | float | str] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
 
-    def rule(self) -> auto.Rule:
-        team, _, name = self.model.partition("/")
-        wish = Wish(
-            module=ModuleRef(slug(team, what="team"), slug(name, what="model name"), _ANY),
+    def wish(self) -> Wish:
+        return Wish(
+            module=any_version(self.model),
             slot=slot_name(self.slot),
             selector=self.selector,
             engine=self.engine,
@@ -43,17 +42,14 @@ class NewRule(Body):
             supersede=True,
             policy=policy.read(self.policy),
         )
-        return auto.Rule(name=slug(self.name, what="rule name"), wish=wish, tags=self.tags)
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("rollout:write"))])
 def add_rule(body: NewRule, use: Use, who: Asker, scope: In) -> dict[str, Any]:
-    rule = body.rule()
+    name, wish = slug(body.name, what="rule name"), body.wish()
     with use.database.write() as connection:
-        rule = msgspec.structs.replace(rule, wish=reach.narrowed(connection, scope, rule.wish))
-        maker = Starter(who.name, who.operator)
-        auto.add(connection, use.clock(), rule, maker, needs_another=use.settings.four_eyes)
-        return next(one for one in auto.every(connection) if one["name"] == rule.name)
+        rule = auto.Rule(name=name, wish=reach.narrowed(connection, scope, wish), tags=body.tags)
+        return added(connection, use, rule, who)
 
 
 @router.get("", dependencies=[Depends(need("rollout:read"))])
@@ -67,3 +63,16 @@ def remove_rule(rule: str, use: Use, scope: In) -> dict[str, str]:
     with use.database.write() as connection:
         auto.remove(connection, slug(rule, what="rule name"), scope)
     return {"name": rule, "state": "removed"}
+
+
+def any_version(model: str) -> ModuleRef:
+    """A model by ``team/name``; each version that is signed takes its place."""
+    team, _, name = model.partition("/")
+    return ModuleRef(slug(team, what="team"), slug(name, what="model name"), _ANY)
+
+
+def added(connection: Connection, use: Use, rule: auto.Rule, who: Asker) -> dict[str, Any]:
+    """A rule that was added, as it is shown."""
+    maker = Starter(who.name, who.operator)
+    auto.add(connection, use.clock(), rule, maker, needs_another=use.settings.four_eyes)
+    return next(one for one in auto.every(connection) if one["name"] == rule.name)

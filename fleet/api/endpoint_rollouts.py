@@ -47,7 +47,7 @@ def start_endpoint_rollout(endpoint: EndpointPath, body: StartShift, use: Use, w
     needs_another = use.settings.four_eyes
     with use.database.write() as connection:
         now = use.clock()
-        rollout = shares_start.start(connection, now, use.endpoints, wish, starter, scope, needs_another=needs_another)
+        rollout = shares_start.start(connection, now, use.registry, wish, starter, scope, needs_another=needs_another)
         shown = view.one(connection, rollout, scope)
     use.wake()
     return shown
@@ -58,5 +58,5 @@ def plan_endpoint_rollout(endpoint: EndpointPath, body: StartShift, use: Use, sc
     """What a rollout would do; nothing is written."""
     wish, needs_another = body.wish(endpoint), use.settings.four_eyes
     with use.database.read() as connection:
-        planned = shares_start.prepare(connection, use.clock(), use.endpoints, wish, scope, needs_another=needs_another)
+        planned = shares_start.prepare(connection, use.clock(), use.registry, wish, scope, needs_another=needs_another)
     return view.shift_plan(wish.module, planned)

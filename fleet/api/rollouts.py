@@ -41,7 +41,8 @@ class Start(Body):
     devices: list[str] | None = None
     engine: Literal["docker", "process"] = "docker"
     settings: dict[str, bool | float | str] = Field(default_factory=dict)
-    #: an https address, or endpoint:NAME; on the terms that fallback_terms says (docs/rollouts.md)
+    #: an https address, or endpoint:NAME; on the terms that fallback_terms says (docs/rollouts.md). Without one, with
+    #: the term when, empty: nobody, whatever policies say
     fallback: str | None = Field(None, max_length=2000)
     fallback_terms: dict[str, Any] = Field(default_factory=dict, max_length=16)
     waive: bool = False
@@ -50,7 +51,9 @@ class Start(Body):
 
     def wish(self, connection: Connection, use: Services, scope: Scope) -> Wish:
         module = ModuleRef.parse(self.module)
-        cloud = standing_in.terms(connection, use.endpoints, module, self.fallback, self.fallback_terms, scope)
+        alone = self.fallback is None and self.fallback_terms == standing_in.NEVER
+        terms = {} if alone else self.fallback_terms
+        cloud = standing_in.terms(connection, use.endpoints, module, self.fallback, terms, scope)
         return Wish(
             module=module,
             slot=slot_name(self.slot),
@@ -60,6 +63,7 @@ class Start(Body):
             settings=self.settings,
             fallback=None if cloud else self.fallback,
             cloud=cloud,
+            alone=alone,
             waive=self.waive,
             supersede=self.supersede,
             policy=policy.read(self.policy),

@@ -43,9 +43,13 @@ def attach_target(target: TargetPath, body: NewTarget, use: Use, by: By) -> dict
 
 
 class ChangedTarget(Body):
-    """What a replica costs there an hour, in whatever money the operator counts; 0: nobody says it."""
+    """What a replica costs there an hour, and what a thousand requests, in whatever money the operator counts.
 
-    price_per_hour: Annotated[float, Field(ge=0, le=attached.MAX_PRICE)]
+    0: nobody says it; what is left out stays.
+    """
+
+    price_per_hour: Annotated[float, Field(ge=0, le=attached.MAX_PRICE)] | None = None
+    price_per_1000: Annotated[float, Field(ge=0, le=attached.MAX_PRICE)] | None = None
 
 
 @router.patch("/{target}", dependencies=[Depends(need("target:write"))])
@@ -53,7 +57,8 @@ def change_target(target: TargetPath, body: ChangedTarget, use: Use, by: By) -> 
     with use.database.write() as connection:
         now = use.clock()
         costs.count(connection, now, due_s=0.0)  # what has run so far, at the price of before
-        attached.set_price(connection, now, target, body.price_per_hour, by=by)
+        prices = {"per_hour": body.price_per_hour, "per_1000": body.price_per_1000}
+        attached.set_prices(connection, now, target, **prices, by=by)
         return attached.one(connection, target)
 
 

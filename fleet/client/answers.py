@@ -285,12 +285,16 @@ class RolloutPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AutoRollout(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule by which newly signed versions of a model start rollouts; ``last`` is the version that it started last."""
+    """A rule by which newly signed versions of a model start rollouts; ``last`` is the version that it started last.
+
+    They are of devices, or of an ``endpoint``.
+    """
 
     name: str
     model: str
-    slot: str
+    slot: str = ""
     selector: str = "*"
+    endpoint: str | None = None
     tags: dict[str, str] = {}
     last: str | None = None
     rollout: str | None = None
@@ -349,11 +353,20 @@ class EndpointVersion(msgspec.Struct, frozen=True):
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint costs, by the operator's own price of a replica an hour."""
+    """What an endpoint costs, by the operator's own prices of a replica an hour and of a thousand requests."""
 
     price_per_hour: float = 0.0
+    price_per_1000: float = 0.0
     today: float = 0.0
     replica_hours_today: float = 0.0
+    requests_today: int = 0
+
+    @property
+    def prices(self) -> str:
+        """In words; empty: nobody has said any."""
+        hour = f"{self.price_per_hour:g} a replica an hour" if self.price_per_hour else ""
+        requests = f"{self.price_per_1000:g} for 1000 requests" if self.price_per_1000 else ""
+        return " and ".join(filter(None, (hour, requests)))
 
 
 class Demand(msgspec.Struct, frozen=True):

@@ -363,8 +363,9 @@ class Fleet(Exchange):
         self._call("POST", f"{_V1}/rollouts/{rollout}/devices/{device}/skip", json={"why": why})
         return self.rollout(rollout)
 
-    def add_auto_rollout(self, request: dict[str, Any]) -> AutoRollout:
-        return self._decode(self._call("POST", f"{_V1}/auto-rollouts", json=request), AutoRollout)
+    def add_auto_rollout(self, request: dict[str, Any], *, endpoint: str = "") -> AutoRollout:
+        of = f"endpoints/{endpoint}/auto-rollouts" if endpoint else "auto-rollouts"
+        return self._decode(self._call("POST", f"{_V1}/{of}", json=request), AutoRollout)
 
     def auto_rollouts(self) -> list[AutoRollout]:
         return self._decode(self._call("GET", f"{_V1}/auto-rollouts"), list[AutoRollout])

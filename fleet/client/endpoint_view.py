@@ -77,9 +77,10 @@ def ready_of(endpoint: Endpoint) -> str:
 
 def _cost(endpoint: Endpoint) -> list[tuple[str, str]]:
     found = endpoint.costs
-    if found is None or not found.price_per_hour:
+    if found is None or not found.prices:
         return []
-    return [("cost today", f"{found.today:.2f} ({found.price_per_hour:g} a replica an hour, by your price)")]
+    served = f"; {found.requests_today} requests" if found.price_per_1000 else ""
+    return [("cost today", f"{found.today:.2f} ({found.prices}, by your price{served})")]
 
 
 def _line(endpoint: Endpoint) -> str:

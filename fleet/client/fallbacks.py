@@ -38,6 +38,12 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
         """Who answers, in words."""
         return f"endpoint {self.endpoint}" if self.endpoint else self.url or "nobody"
 
+    @property
+    def spent_today(self) -> str:
+        """What its endpoint has cost today, and of how much; empty where nobody has said a price."""
+        bound = f" of {self.money_a_day:g}" if self.money_a_day else ""
+        return f"{self.costs.today:.2f}{bound}" if self.costs and (self.costs.prices or bound) else ""
+
 
 def put(fleet: Fleet, module: str, request: dict[str, Any]) -> Fallback:
     return msgspec.convert(fleet.answer("PUT", f"fallbacks/{module}", request), Fallback)

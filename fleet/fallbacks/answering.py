@@ -28,8 +28,8 @@ SPENT: Final = "the money that its endpoint in the cloud may cost today is spent
 
 
 def has_own_terms(document: SlotOrder) -> bool:
-    """Whether a rollout has said itself who answers; then no policy does."""
-    return document.elsewhere is not None
+    """Whether a rollout has said itself who answers, or that nobody does; then no policy does."""
+    return document.elsewhere is not None or document.alone is True
 
 
 def cloud_of(connection: Connection, one: Known, module: ModuleRef, manifest: Manifest, authority: str = "") -> Cloud:

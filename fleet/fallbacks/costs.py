@@ -1,7 +1,8 @@
-"""What endpoints cost: an estimate, by the operator's own price of a replica an hour.
+"""What endpoints cost: an estimate, by the operator's own prices of a replica an hour, and of a thousand requests.
 
 A replica is counted from when it is asked for until nothing is left of it. How far that is counted stands in the row,
 and is moved in one transaction with the sum: a server that was away goes on where it was, and counts nothing twice.
+Requests are those that its gateway counted (``tallies.py``).
 """
 
 from typing import Any, Final
@@ -31,7 +32,9 @@ def count(connection: Connection, now: float, *, due_s: float = COUNT_S) -> None
         if begin < now and (running := replicas(row)):
             for day in range(day_of(begin), day_of(now) + 1):
                 seconds = min(now, (day + 1) * _DAY_S) - max(begin, day * _DAY_S)
-                _add(connection, row.name, day, running * seconds, row.price_per_hour)
+                worked = running * seconds
+                cost = worked / _HOUR_S * row.price_per_hour
+                add(connection, row.name, day * _DAY_S, replica_s=worked, cost=cost)
         connection.execute(update(endpoints).where(endpoints.c.name == row.name).values(counted=now))
     connection.execute(delete(costs).where(costs.c.day < day_of(now) - KEEP_DAYS))
 
@@ -57,19 +60,26 @@ def today(connection: Connection, now: float, endpoint: str) -> float:
 
 def view(connection: Connection, now: float, row: Any) -> dict[str, Any]:
     """An endpoint's costs as the API shows them."""
-    price = connection.scalar(select(targets.c.price_per_hour).where(targets.c.name == row.target))
+    prices = select(targets.c.price_per_hour, targets.c.price_per_1000).where(targets.c.name == row.target)
+    price = connection.execute(prices).one()
     mine = (costs.c.endpoint == row.name) & (costs.c.day == day_of(now))
     found = connection.execute(select(costs).where(mine)).one_or_none()
     return {
-        "price_per_hour": price or 0.0,
+        "price_per_hour": price.price_per_hour,
+        "price_per_1000": price.price_per_1000,
         "today": round(found.cost, 6) if found else 0.0,
         "replica_hours_today": round(found.replica_s / _HOUR_S, 6) if found else 0.0,
+        "requests_today": found.requests if found else 0,
     }
 
 
-def _add(connection: Connection, endpoint: str, day: int, replica_s: float, price: float) -> None:
-    cost = replica_s / _HOUR_S * price
+def add(
+    connection: Connection, endpoint: str, now: float, *, cost: float, replica_s: float = 0.0, requests: int = 0
+) -> None:
+    """Add to what an endpoint has cost on the day of a moment."""
+    day = day_of(now)
     mine = (costs.c.endpoint == endpoint) & (costs.c.day == day)
-    more = {"replica_s": costs.c.replica_s + replica_s, "cost": costs.c.cost + cost}
-    if not connection.execute(update(costs).where(mine).values(more)).rowcount:
-        connection.execute(insert(costs).values(endpoint=endpoint, day=day, replica_s=replica_s, cost=cost))
+    more = {"replica_s": replica_s, "requests": requests, "cost": cost}
+    sums = {name: costs.c[name] + value for name, value in more.items()}
+    if not connection.execute(update(costs).where(mine).values(sums)).rowcount:
+        connection.execute(insert(costs).values(endpoint=endpoint, day=day, **more))

@@ -17,7 +17,7 @@ from fleet.clock import Clock
 from fleet.db import Database
 from fleet.fallback_tables import demands
 from fleet.fallback_tables import policies as policy_rows
-from fleet.fallbacks import costs, needs, policies
+from fleet.fallbacks import costs, needs, policies, tallies
 from fleet.fallbacks.policies import Known
 from fleet.mishaps import Mishaps
 from fleet.target_tables import endpoints
@@ -160,7 +160,11 @@ def _decided(
     if found:
         most = max(least, wish.settings.replicas_max)
         asked = math.ceil(len(found) / wish.settings.devices_per_replica)
-        return min(max(asked, least), most), f"it runs for {needs.in_words(found)}"
+        loaded, load = tallies.replicas(now, row, wish)
+        words = f"it runs for {needs.in_words(found)}"
+        if loaded > max(asked, least):
+            words += f", with {load}"
+        return min(max(asked, loaded, least), most), words
     if not scaling.standing_of(row).url:
         return least, "it runs once, so that its address is known"
     assert idle_since is not None  # noqa: S101 - for mypy: nobody needs it

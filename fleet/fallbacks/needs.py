@@ -1,7 +1,7 @@
 """Which devices need an endpoint now: those that it stands in for, by what they said last and what is planned."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,16 +21,21 @@ from modules.names import ModuleRef
 from modules.protocol.order import SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import Report, SlotReport
-from modules.protocol.telemetry import GATEWAY, Telemetry
+from modules.protocol.telemetry import GATEWAY, PRESSED, Telemetry
 
 # So old may a device's word be that the cloud has answered for it.
 RECENT_S: Final = 600.0
 _ENDED_WITHOUT: Final = (Phase.REJECTED, Phase.REVERTED)
 _ROLLING: Final = "a rollout has for it"
+_PRESSED: Final = "has too much to do"
+# An endpoint that stands still is started for a slot of whose requests so large a part finds it overloaded; one that
+# runs is kept for any. So it does not go to and fro, and a single burst starts nothing.
+_STARTS_AT: Final = 0.05
 _WORDS: Final = {
     "unplaceable": "that the module does not fit",
     "unhealthy": "where the module does not answer",
     "overloaded": "whose requests go there",
+    _PRESSED: "whose module has more to do than it can",
     _ROLLING: "that a rollout has still to order it for",
 }
 
@@ -50,10 +55,11 @@ def of_all(
 ) -> dict[str, dict[str, str]]:
     """Of each of these endpoints (rows) the devices that need it, each with the reason: a key of ``_WORDS``."""
     found: dict[str, dict[str, str]] = {row.name: {} for row in wanted}
+    still = {row.name for row in wanted if row.scale == 0}
     for row in connection.execute(_having(wanted)):
         document = msgspec.json.decode(row.document, type=SlotOrder)
         endpoint, when = named_by(every, document, row.labels | {"id": row.device}, now)
-        if endpoint in found and (why := _why(row, document, when, now)):
+        if endpoint in found and (why := _why(row, document, when, now, still=endpoint in still)):
             found[endpoint][row.device] = why
     for row in connection.execute(_planned(wanted)):
         document = msgspec.json.decode(row.document, type=SlotOrder)
@@ -137,7 +143,7 @@ def _planned(wanted: Sequence[Any]) -> Any:
     return chosen.where(mine, member_rows.c.wave <= rollouts.c.wave, _models(rollouts.c.module, wanted))
 
 
-def _why(row: Any, document: SlotOrder, when: frozenset[str], now: float) -> str:
+def _why(row: Any, document: SlotOrder, when: frozenset[str], now: float, *, still: bool) -> str:
     """Why a device needs the endpoint of one of its slots; empty: it does not."""
     said = msgspec.json.decode(row.report, type=Report) if row.report else None
     slot = next((one for one in said.slots if one.slot == row.slot), None) if said else None
@@ -146,7 +152,10 @@ def _why(row: Any, document: SlotOrder, when: frozenset[str], now: float) -> str
             return UNPLACEABLE if UNPLACEABLE in when else ""
         if "unhealthy" in when and _dark(slot):
             return "unhealthy"
-    return "overloaded" if _sends(row, now) else ""
+    figures = _figures(row, now)
+    if figures.get("fallback", 0.0) > 0:
+        return "overloaded"
+    return _PRESSED if "overloaded" in when and _pressed(figures, still=still) else ""
 
 
 def _misfit(slot: SlotReport) -> bool:
@@ -160,10 +169,18 @@ def _dark(slot: SlotReport) -> bool:
     return slot.phase in _ENDED_WITHOUT and slot.serving is None
 
 
-def _sends(row: Any, now: float) -> bool:
-    """Whether the cloud has answered requests of the slot, or was to, a while ago."""
+def _figures(row: Any, now: float) -> Mapping[str, float]:
+    """What the slot's applications saw, by the newest sample; nothing where that is of long ago."""
     if row.told is None or now - row.received > RECENT_S:
-        return False
+        return {}
     told = msgspec.json.decode(row.told, type=Telemetry)
     mine = [one.figures for one in told.samples if one.slot == row.slot]
-    return bool(mine) and mine[-1].get("fallback", 0.0) > 0
+    return mine[-1] if mine else {}
+
+
+def _pressed(figures: Mapping[str, float], *, still: bool) -> bool:
+    """Whether the slot has more to do than it can: by its bounds, or since it turned requests away."""
+    overloaded, refused = (max(0.0, figures.get(name, 0.0)) for name in PRESSED)
+    too_much = max(overloaded, refused)
+    every = max(figures.get("requests", 0.0) + refused, too_much)
+    return too_much > 0 and (not still or too_much >= _STARTS_AT * every)

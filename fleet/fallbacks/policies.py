@@ -250,11 +250,11 @@ def _check(connection: Connection, team: Slug, model: Slug, policy: Policy, scop
     if policy.fallback.startswith(standing_in.ENDPOINT):
         name = policy.fallback.removeprefix(standing_in.ENDPOINT)
         row = standing_in.suited(connection, name, team, model, scope)
-        if policy.money_a_day and not standing_in.price(connection, row):
+        if policy.money_a_day and not standing_in.has_price(connection, row):
             raise Invalid(
-                "nobody has said what a replica costs there, so its money cannot be bounded",
+                "nobody has said what it costs there, so its money cannot be bounded",
                 element="money_a_day",
-                remedy=f"run: edgefleet targets set {row.target} --price-per-hour PRICE",
+                remedy=f"run: edgefleet targets set {row.target} --price-per-hour PRICE, or --price-per-1000 PRICE",
             )
         return
     if policy.on_demand or policy.money_a_day:

@@ -17,10 +17,13 @@ from fleet.people.principal import NAME_LIMIT
 from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
-from fleet.rollouts import four_eyes
+from fleet.rollouts import four_eyes, shares_start
 from fleet.rollouts import policy as policies
+from fleet.rollouts.shares_start import ShiftWish, check_policy
 from fleet.rollouts.start import NOBODY, Starter, Wish, start
 from fleet.tables import auto_rollouts, releases
+from fleet.targets import attached
+from fleet.targets.endpoints import Endpoints
 from modules import canonical
 from modules.errors import Invalid, Refused
 from modules.names import ModuleRef, Slug, Version
@@ -30,11 +33,21 @@ MAX_RULES: Final = 100
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """``wish.module`` is of any version of the model; ``tags`` must all be among the manifest's, with these values."""
+    """What starts: of devices (``wish``), or of an endpoint's requests (``shift``); one of both.
+
+    Its module is of any version of the model; ``tags`` must all be among the manifest's, with these values.
+    """
 
     name: Slug
-    wish: Wish
+    wish: Wish | msgspec.UnsetType = msgspec.UNSET
+    shift: ShiftWish | msgspec.UnsetType = msgspec.UNSET
     tags: dict[str, str] = {}
+
+    @property
+    def asked(self) -> Wish | ShiftWish:
+        found = self.wish or self.shift
+        assert found  # noqa: S101 - for mypy: one of both
+        return found
 
 
 def add(
@@ -44,29 +57,39 @@ def add(
 
     Raises:
         Conflict: there is one of this name, or too many.
-        Invalid: its policy begins at a moment.
+        Invalid: its policy begins at a moment, or says what does not hold for its endpoint.
+        Missing: there is no such endpoint.
         Forbidden: what it starts another person has to approve, and nobody knows which operator makes it.
     """
     if needs_another:
         four_eyes.check_starter(maker.operator, rule.name)
-    if rule.wish.policy.starts is not None:
+    if rule.asked.policy.starts is not None:
         raise Invalid(
             "a rule starts a rollout whenever a version is signed",
             element="policy.starts",
             remedy="leave starts out, and give windows if devices may switch at certain times alone",
         )
+    if rule.shift:
+        _check_endpoint(connection, rule.shift)
     names = connection.scalars(select(auto_rollouts.c.name)).all()
     if rule.name in names or len(names) >= MAX_RULES:
         problem = "there is one of this name" if rule.name in names else f"there are {MAX_RULES} of them already"
         raise Conflict(problem, element=rule.name, remedy="remove one first: edgefleet auto-rollouts remove NAME")
     values: dict[str, Any] = {
         "name": rule.name,
-        "team": rule.wish.module.team,
-        "model": rule.wish.module.name,
+        "team": rule.asked.module.team,
+        "model": rule.asked.module.name,
         "by": maker.name,
     }
     values |= {"starter": maker.operator}
     connection.execute(insert(auto_rollouts).values(**values, rule=canonical.encode(rule), created=now))
+
+
+def _check_endpoint(connection: Connection, shift: ShiftWish) -> None:
+    row = Endpoints.row(connection, shift.endpoint)
+    if shift.module.team != row.team:
+        raise Invalid(f"it serves modules of team {row.team}", element=str(shift.module), remedy="name one of theirs")
+    check_policy(shift.policy, attached.measures(attached.row(connection, row.target)))
 
 
 def remove(connection: Connection, name: str, scope: Scope = EVERYTHING) -> None:
@@ -87,8 +110,9 @@ def every(connection: Connection, scope: Scope = EVERYTHING) -> list[dict[str, A
 
 
 def _keeps_to(scope: Scope, row: Row[Any]) -> bool:
-    wish = msgspec.json.decode(row.rule, type=Rule).wish
-    wanted = Area(selectors.parse(wish.selector), frozenset({row.team}))
+    rule = msgspec.json.decode(row.rule, type=Rule)
+    # An endpoint is no device: of a rule for one, only who has all of them sees anything.
+    wanted = Area(selectors.parse(rule.wish.selector if rule.wish else "*"), frozenset({row.team}))
     return any(wanted.within(one) for one in scope.areas)
 
 
@@ -122,11 +146,14 @@ def _start(
     manifest, _ = registry.signed(connection, ref)
     if not _has(manifest.tags, rule.tags):
         return
-    wish = msgspec.structs.replace(rule.wish, module=ref)
     starter = Starter(f"rule {row.name} of {row.by or 'an operator'}"[:NAME_LIMIT], row.starter)
     try:
         with connection.begin_nested():
-            rollout = start(connection, now, registry, wish, starter, needs_another=needs_another)
+            asked = msgspec.structs.replace(rule.asked, module=ref)
+            if isinstance(asked, ShiftWish):
+                rollout = shares_start.start(connection, now, registry, asked, starter, needs_another=needs_another)
+            else:
+                rollout = start(connection, now, registry, asked, starter, needs_another=needs_another)
     except Refused as error:
         events.record(connection, now, "auto-rollout-refused", f"{row.name}: {ref}: {error}", by=row.by)
         return
@@ -141,14 +168,15 @@ def _has(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 def _shown(row: Row[Any]) -> dict[str, Any]:
     rule = msgspec.json.decode(row.rule, type=Rule)
-    wish = rule.wish
+    slot, selector = (rule.wish.slot, rule.wish.selector) if rule.wish else ("", "")
     return {
         "name": row.name,
         "model": f"{row.team}/{row.model}",
         "tags": rule.tags,
-        "slot": wish.slot,
-        "selector": wish.selector,
-        "policy": policies.written(wish.policy),
+        "slot": slot,
+        "selector": selector,
+        "endpoint": rule.shift.endpoint if rule.shift else None,
+        "policy": policies.written(rule.asked.policy),
         "last": row.last,
         "rollout": None if row.rollout is None else str(row.rollout),
         "created": row.created,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict
+from fleet.registry import Registry
 from fleet.rollouts import control, four_eyes, history, shares
 from fleet.rollouts import policy as policies
 from fleet.rollouts.model import AskedWave, Candidate, PlannedWave, Policy
@@ -18,8 +19,9 @@ from fleet.tables import rollouts
 from fleet.target_tables import endpoints
 from fleet.target_tables import shares as share_rows
 from fleet.targets import attached, shifting
-from fleet.targets.endpoints import Endpoints, VersionWish
+from fleet.targets.endpoints import Endpoints
 from fleet.targets.settings import ALL, MAX_VERSIONS, Wish
+from fleet.targets.version_wish import VersionWish, version_of
 from modules import canonical
 from modules.errors import Invalid
 from modules.names import DeviceId, ModuleRef, Slug, slug
@@ -54,7 +56,7 @@ class ShiftPlan(msgspec.Struct, frozen=True, kw_only=True):
 def prepare(
     connection: Connection,
     now: float,
-    wished: Endpoints,
+    registry: Registry,
     wish: ShiftWish,
     scope: Scope = EVERYTHING,
     *,
@@ -68,7 +70,7 @@ def prepare(
             requests are shared out between versions.
         Invalid: the policy does not hold here, or the endpoint cannot have this version.
     """
-    row = wished.row(connection, wish.endpoint)
+    row = Endpoints.row(connection, wish.endpoint)
     element = f"endpoint {row.name}"
     if row.state == shifting.REMOVING:
         raise Conflict("this endpoint is being removed", element=element)
@@ -79,7 +81,8 @@ def prepare(
     before = _without_leftovers(connection, row)
     name = wish.version or slug(f"v{wish.module.version}".replace(".", "-"), what="version")
     default = before.versions[before.default]
-    version = wished.version(connection, name, VersionWish(wish.module, 0, wish.replicas or default.replicas), scope)
+    asked = VersionWish(wish.module, 0, wish.replicas or default.replicas)
+    version = version_of(registry, connection, name, asked, scope)
     _check_beside(row.name, before, name, version.digest)
     check_policy(wish.policy, attached.measures(attached.row(connection, row.target)))
     was = msgspec.structs.replace(default, weight=0)
@@ -97,7 +100,7 @@ def prepare(
 def start(
     connection: Connection,
     now: float,
-    wished: Endpoints,
+    registry: Registry,
     wish: ShiftWish,
     starter: Starter = NOBODY,
     scope: Scope = EVERYTHING,
@@ -114,8 +117,8 @@ def start(
     """
     if needs_another:
         four_eyes.check_starter(starter.operator, str(wish.module))
-    planned = prepare(connection, now, wished, wish, scope, needs_another=needs_another)
-    row = wished.row(connection, wish.endpoint)
+    planned = prepare(connection, now, registry, wish, scope, needs_another=needs_another)
+    row = Endpoints.row(connection, wish.endpoint)
     given: dict[str, Any] = {
         "slot": "",
         "document": canonical.encode(planned.shift),

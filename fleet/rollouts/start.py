@@ -36,9 +36,9 @@ _OPEN: Final = (State.SCHEDULED, State.RUNNING, State.PAUSED, State.REVERTING)
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator asks for.
 
-    ``fallback`` is an address on the usual terms, ``cloud`` one with its own. ``waive`` lets devices try content again
-    that failed on them before; ``supersede`` takes devices from rollouts of
-    this slot that are still open.
+    ``fallback`` is an address on the usual terms, ``cloud`` one with its own; ``alone``: nobody, ever. ``waive`` lets
+    devices try content again that failed on them before; ``supersede`` takes devices from rollouts of this slot that
+    are still open.
     """
 
     module: ModuleRef
@@ -49,6 +49,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, SettingValue] = {}
     fallback: str | None = None
     cloud: Cloud | None = None
+    alone: bool = False
     waive: bool = False
     supersede: bool = False
     policy: Policy = Policy()
@@ -229,6 +230,7 @@ def _slot_order(wish: Wish, manifest: Manifest, digest: Digest) -> SlotOrder:
         windows=wish.policy.windows or msgspec.UNSET,
         measure=wish.policy.measure or msgspec.UNSET,
         cloud=wish.cloud or msgspec.UNSET,
+        alone=wish.alone or msgspec.UNSET,
     )
     cloud = document.elsewhere
     check_data(manifest, cloud.region if cloud else None)

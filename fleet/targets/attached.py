@@ -189,15 +189,21 @@ def one(connection: Connection, name: str) -> dict[str, Any]:
     return next(shown for shown in every(connection, whole=True) if shown["name"] == row(connection, name).name)
 
 
-def set_price(connection: Connection, now: float, name: str, price_per_hour: float, *, by: str) -> None:
-    """What a replica costs there from now on.
+def set_prices(
+    connection: Connection, now: float, name: str, *, per_hour: float | None, per_1000: float | None, by: str
+) -> None:
+    """What a replica costs there an hour, and what a thousand requests, from now on; what is None stays.
 
     Raises:
         Missing: there is no such target.
     """
     row(connection, name)
-    connection.execute(update(targets).where(targets.c.name == name).values(price_per_hour=price_per_hour))
-    events.record(connection, now, "target-priced", f"a replica on {name} costs {price_per_hour:g} an hour", by=by)
+    said = {"price_per_hour": (per_hour, "a replica", "an hour"), "price_per_1000": (per_1000, "1000 requests", "")}
+    for column, (price, what, by_what) in said.items():
+        if price is not None:
+            connection.execute(update(targets).where(targets.c.name == name).values({column: price}))
+            words = f"{what} on {name} {'cost' if column == 'price_per_1000' else 'costs'} {price:g} {by_what}".strip()
+            events.record(connection, now, "target-priced", words, by=by)
 
 
 def row(connection: Connection, name: str) -> Any:
@@ -261,5 +267,6 @@ def view(one: Any, count: int, *, whole: bool) -> dict[str, Any]:
     }
     if not whole:
         return shown
+    prices = {"price_per_hour": one.price_per_hour, "price_per_1000": one.price_per_1000}
     reached = {"at": kind_of(one.kind).at(decoded(one)), "attached": msgspec.json.decode(one.attached)}
-    return shown | reached | {"trouble": one.trouble, "price_per_hour": one.price_per_hour, "by": one.by}
+    return shown | reached | {"trouble": one.trouble, "by": one.by} | prices

@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from fleet import events, revocation
 from fleet.clock import Clock
 from fleet.db import Database
-from fleet.fallbacks import guests, policies
+from fleet.fallbacks import guests, policies, tallies
 from fleet.mishaps import Mishaps
 from fleet.refusals import ATTACHED_WRONGLY, TargetTrouble, told
 from fleet.rollouts import traffic
@@ -27,6 +27,7 @@ from fleet.targets import shifting
 from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing, State
 from fleet.targets.endpoints import REMOVING, Endpoints
+from fleet.targets.pairs import dated
 from fleet.targets.scaling import standing_of
 from modules.errors import BadSettings, EdgefleetError
 
@@ -43,7 +44,7 @@ _EVERY: Final = {"ready": READY_S, "stopped": READY_S, "failed": FAILED_S}
 class Found(NamedTuple):
     """An endpoint as it is to be brought about: who may not come in any more, who may, as of which rollout.
 
-    ``measured``: a rollout wants to know what is counted of its versions.
+    ``measured``: somebody wants to know what is counted of its versions: a rollout, or whoever counts what it serves.
     """
 
     row: Any
@@ -100,6 +101,8 @@ class Bringing:
             # A new rollout may have brought the model to devices that are to be let in.
             changed = changed or (row.state == "ready" and row.admitted < newest)
             every = MEASURED_S if row.rollout_state in traffic.MEASURED else _EVERY.get(row.state, LOOK_S)
+            if row.state == "ready" and tallies.counts(row.scale, shifting.wish_of(row), row.price_per_1000):
+                every = min(every, tallies.LOOK_S)
             due = changed or now - self._looked.get(row.name, float("-inf")) >= every
             if due and row.name not in self._turns:
                 self._looked[row.name] = now
@@ -130,7 +133,8 @@ class Bringing:
                 state: State = "stopped" if target.remove(row.name) else "updating"
                 return Standing(state=state, why=row.scale_why, url=before.url), ""
             wanted = self._endpoints.wanted(row, found.revoked, found.guests, measured=found.measured)
-            return target.bring(wanted), ""
+            own = shifting.wish_of(row).settings.certificate
+            return dated(target.bring(wanted), own, self._clock()), ""
         except TargetTrouble as error:
             return msgspec.structs.replace(before, state="failed", why=told(error)), str(error)
         except BadSettings as error:
@@ -139,9 +143,12 @@ class Bringing:
             return msgspec.structs.replace(before, state="failed", why=str(error)), ""
 
     def _rows(self) -> tuple[list[Any], int]:
-        shown = (endpoints.c[name] for name in ("name", "target", "state", "generation", "seen_generation", "admitted"))
-        deciding = select(*shown, rollouts.c.state.label("rollout_state")).outerjoin(
-            rollouts, rollouts.c.id == endpoints.c.rollout
+        names = ("name", "target", "state", "generation", "seen_generation", "admitted", "scale", "wish")
+        shown = (*(endpoints.c[name] for name in names), targets.c.price_per_1000)
+        deciding = (
+            select(*shown, rollouts.c.state.label("rollout_state"))
+            .join(targets, targets.c.name == endpoints.c.target)
+            .outerjoin(rollouts, rollouts.c.id == endpoints.c.rollout)
         )
         with self._database.read() as connection:
             return list(connection.execute(deciding).all()), guests.newest(connection)
@@ -154,8 +161,13 @@ class Bringing:
                 return None
             row = self._endpoints.certify(connection, now, row)
             line, revoked = self._targets.of(connection, target), revocation.revoked_serials(connection, now)
-            held = shifting.holder(connection, row) is not None
-            return Found(row, line, revoked, guests.of(connection, row), guests.newest(connection), held)
+            measured = shifting.holder(connection, row) is not None or self._counts(connection, row)
+            return Found(row, line, revoked, guests.of(connection, row), guests.newest(connection), measured)
+
+    @staticmethod
+    def _counts(connection: Connection, row: Any) -> bool:
+        price = connection.scalar(select(targets.c.price_per_1000).where(targets.c.name == row.target)) or 0.0
+        return tallies.counts(row.scale, shifting.wish_of(row), price)
 
     def _note(self, found: Found, standing: Standing | None, trouble: str) -> bool:
         """Write down how it stands; True if the rollout engine has to look."""
@@ -170,6 +182,8 @@ class Bringing:
             now_row = shifting.find(connection, row.name)
             newest = now_row is not None and now_row.generation == row.generation
             moves = traffic.looked(connection, now, now_row, standing, newest=newest)
+            if now_row is not None:
+                tallies.heard(connection, now, now_row, standing)
             standing = _without_counts(standing)
             state = REMOVING if row.state == REMOVING else standing.state
             values: dict[str, Any] = {"standing": msgspec.json.encode(standing).decode()}
@@ -194,6 +208,6 @@ class Bringing:
 
 
 def _without_counts(standing: Standing) -> Standing:
-    """What the row keeps: counts go to the rollout, and are of no use later."""
+    """What the row keeps: counts go to the rollout and to the tally, and are of no use later."""
     versions = {name: msgspec.structs.replace(one, lives={}) for name, one in standing.versions.items()}
     return msgspec.structs.replace(standing, versions=versions)

@@ -17,6 +17,7 @@ from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer, Secrets, checked, new_key
 from fleet.targets.settings import Settings, Version, Wish, check
 from fleet.targets.shifting import REMOVING, UPDATING, told, weight_of, wish_of
+from fleet.targets.version_wish import VersionWish, version_of
 from modules import access_tokens
 from modules.errors import Invalid
 from modules.names import ModuleRef, Slug, slot_name
@@ -24,14 +25,6 @@ from modules.names import ModuleRef, Slug, slot_name
 __all__ = ["REMOVING", "Endpoints", "VersionWish", "view", "wish_of"]
 # A token is fetched anew when so much of its life is over.
 _REFRESH: Final = 0.5
-
-
-class VersionWish(msgspec.Struct, frozen=True):
-    """A version as somebody asks for it."""
-
-    module: ModuleRef
-    weight: int
-    replicas: int
 
 
 class Endpoints:
@@ -264,13 +257,14 @@ class Endpoints:
         """Change what it keeps; its target is looked at anew."""
         self._changed(connection, now, row.name, row, {"secrets": self._sealer.seal(opened)})
 
-    def row(self, connection: Connection, name: str) -> Any:
+    @staticmethod
+    def row(connection: Connection, name: str) -> Any:
         """The row of an endpoint.
 
         Raises:
             Missing: there is none.
         """
-        found = self._find(connection, name)
+        found = Endpoints._find(connection, name)
         if found is None:
             raise Missing("there is no such endpoint", element=name[:63], remedy="see: edgefleet endpoints list")
         return found
@@ -281,23 +275,6 @@ class Endpoints:
         mine = scope.of_team_column(endpoints.c.team)
         return [view(one) for one in connection.execute(select(endpoints).where(mine).order_by(endpoints.c.name))]
 
-    def version(self, connection: Connection, name: Slug, one: VersionWish, scope: Scope = EVERYTHING) -> Version:
-        """A version as it stands in a wish.
-
-        Raises:
-            Missing: there is no such module, in this scope.
-            Conflict: nobody signed it.
-            Invalid: its share or replicas are out of bounds.
-        """
-        if not scope.has_team(one.module.team):
-            raise Missing("there is no such module", element=str(one.module))
-        _, digest = self._registry.signed(connection, one.module)
-        known = {"module": str(one.module), "digest": digest, "weight": one.weight, "replicas": one.replicas}
-        try:
-            return msgspec.convert(known, Version)
-        except msgspec.ValidationError as error:
-            raise Invalid(str(error), element=f"version {name}") from error
-
     def _wish(
         self,
         connection: Connection,
@@ -306,7 +283,7 @@ class Endpoints:
         settings: Settings,
         scope: Scope,
     ) -> Wish:
-        found = {name: self.version(connection, name, one, scope) for name, one in versions.items()}
+        found = {name: version_of(self._registry, connection, name, one, scope) for name, one in versions.items()}
         if len({one.module.team for one in versions.values()}) > 1:
             raise Invalid("its versions are modules of several teams", element="versions", remedy="make two endpoints")
         try:

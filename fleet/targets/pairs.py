@@ -1,10 +1,18 @@
 """A certificate and its key, before an endpoint is started with them."""
 
+import datetime as dt
 import ssl
 import tempfile
 from pathlib import Path
+from typing import Final
 
+import msgspec
+from cryptography import x509
+
+from fleet.targets.contract import Standing
 from modules.errors import Invalid
+
+_SOON_S: Final = 14 * 86400
 
 
 def check_pair(certificate: str, key: str) -> None:
@@ -27,3 +35,21 @@ def check_pair(certificate: str, key: str) -> None:
                 element="certificate",
                 remedy="give a certificate with its chain, and its key without a password, in PEM",
             ) from error
+
+
+def dated(standing: Standing, certificate: str, now: float) -> Standing:
+    """How an endpoint stands with an operator's certificate (empty: none): clients refuse one that is out of its time.
+
+    One that ends soon is said, and changes nothing.
+    """
+    if not certificate:
+        return standing
+    found = x509.load_pem_x509_certificate(certificate.encode())
+    begins, ends = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
+    if begins <= now < ends - _SOON_S:
+        return standing
+    verb, at = ("is not valid before", begins) if now < begins else ("has ended on" if now >= ends else "ends on", ends)
+    why = f"its certificate {verb} {dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M} UTC: give it another"
+    why = "; ".join(filter(None, (why, standing.why)))
+    out = not begins <= now < ends
+    return msgspec.structs.replace(standing, why=why, state="failed" if out else standing.state)

@@ -45,8 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nothing. With ``devices`` those of this fleet come in by their own certificates, over TLS. Pages of
     ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free.
     ``host_name`` stands in its address instead of the target's. Where it runs only while devices need it, there is a
-    replica of the default version for each ``devices_per_replica`` of them: at least as many as that version says, and
-    ``replicas_max`` at most (0: never more than the version says).
+    replica of the default version for each ``devices_per_replica`` of them, and for each ``requests_per_replica``
+    requests a second (0: no matter): at least as many as that version says, and ``replicas_max`` at most (0: never more
+    than the version says).
 
     The rest is for Kubernetes alone. With an ``autoscale_max`` the cluster keeps from ``autoscale_min`` to so many
     replicas of each version, as many as hold their use of CPU at ``autoscale_target`` percent, and changes their number
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host_name: HostName = ""
     replicas_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLICAS)] = 0
     devices_per_replica: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 50
+    requests_per_replica: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
     autoscale_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_REPLICAS)] = 0
     autoscale_min: Annotated[int, msgspec.Meta(ge=1, le=MAX_REPLICAS)] = 1
     autoscale_target: Annotated[int, msgspec.Meta(ge=1, le=100)] = 70

@@ -20,6 +20,8 @@ from modules.protocol.order import SEALED_AS, Cloud, Secret, SlotOrder
 
 ENDPOINT: Final = "endpoint:"
 TERMS: Final = ("when", "region", "ca", "waiting", "latency_ms", "requests_a_day")
+# The terms of nobody.
+NEVER: Final[dict[str, Any]] = {"when": []}
 # A token is made anew when so much of its life is over.
 _REFRESH: Final = 0.5
 
@@ -109,10 +111,10 @@ def suited(connection: Connection, name: str, team: str, model: str, scope: Scop
     return row
 
 
-def price(connection: Connection, row: Any) -> float:
-    """What a replica of an endpoint costs an hour, as the operator says of its target; 0: nobody has said it."""
-    found = connection.scalar(select(targets.c.price_per_hour).where(targets.c.name == row.target))
-    return float(found or 0.0)
+def has_price(connection: Connection, row: Any) -> bool:
+    """Whether the operator has said of its target what an endpoint costs, by the hour or by its requests."""
+    prices = select(targets.c.price_per_hour, targets.c.price_per_1000).where(targets.c.name == row.target)
+    return any(connection.execute(prices).one())
 
 
 def _of_endpoint(connection: Connection, authority: str, name: str, module: ModuleRef, scope: Scope) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     How long the manifest is, the publisher has signed; the director need not say it again. With ``windows`` the device
     fetches at once and switches only within one of them. ``secrets`` are those that the manifest declares, by name.
-    ``fallback`` is an address on the usual terms; with ``cloud`` it is left out.
+    ``fallback`` is an address on the usual terms; with ``cloud`` it is left out. ``alone``: nobody elsewhere answers
+    for it, whatever the policies of the server say; to the device this is as if nothing was said.
     """
 
     manifest: Line
@@ -112,6 +113,7 @@ class SlotOrder(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.UNSET
     )
     cloud: Cloud | msgspec.UnsetType = msgspec.UNSET
+    alone: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def elsewhere(self) -> Cloud | None:

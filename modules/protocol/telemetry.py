@@ -21,6 +21,8 @@ HOST: Final = "host"
 GATEWAY: Final = "gateway"
 MODULES: Final = "modules"
 STREAMS: Final = (HOST, GATEWAY, MODULES)
+# Figures of the gateway: requests that came while a slot had more to do than it can, and those that were turned away.
+PRESSED: Final = ("overloaded", "refused")
 
 # Of a stream or a figure; no label or column may be called otherwise.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]

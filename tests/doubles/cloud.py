@@ -129,7 +129,7 @@ class Cloud:
         """Start a rollout of the second module; its number."""
         with self.database.write() as connection:
             given = ShiftWish(module=module or self.new, endpoint=NAME, **wish)
-            rollout = shares_start.start(connection, self.fleet.now, self.wished, given)
+            rollout = shares_start.start(connection, self.fleet.now, self.fleet.registry, given)
         self.fleet.tick()
         return rollout
 

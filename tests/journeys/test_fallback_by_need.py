@@ -4,11 +4,12 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import pytest
 
 from agent.identity import present
-from tests.journeys.test_fallback import HOST, REGION, by, edge, from_cloud, huge, score, small
+from tests.journeys.test_fallback import HOST, REGION, answered, by, edge, from_cloud, huge, score, small
 from tests.parts import digits
 from tests.parts import docker as docker_parts
 from tests.parts.certificates import self_signed
@@ -33,7 +34,7 @@ def target(system):
         image = docker_parts.gateway_image(client)
         client.close()
     attached = ("--docker", f"unix://{engine_socket()}", "--gateway-image", image, "--region", REGION)
-    system.cli("targets", "attach", "needed", *attached, "--price-per-hour", "3600")
+    system.cli("targets", "attach", "needed", *attached, "--price-per-hour", "3600", "--price-per-1000", "1")
     return "needed"
 
 
@@ -97,6 +98,25 @@ def test_it_runs_for_a_rollout_of_misfits_and_no_longer(system, edge, endpoint, 
     until(lambda: state(system) == "stopped", "nobody needs it any more", within_s=60)
     assert left(engine) == []
     engine.close()
+
+
+def test_it_is_started_for_a_device_that_has_too_much_to_do(system, device, endpoint, small):
+    """It stands still, and the device turns clients away; then it runs, takes what is too much, and counts it."""
+    wanted(system, "--when", "overloaded")
+    few = ("--concurrent", "1", "--waiting", "1", "--cloud-longest-pause-s", "2")
+    busy = device("dev-busy", fallback_hosts=HOST, telemetry_every_s="1", telemetry_send_s="1", gateway=few)
+    assert system.ended(system.start_rollout(small, busy.name, slot="busy"), said=busy.said)["state"] == "done"
+    busy.until(lambda: score(busy, "busy").status != 404, "the gateway knows the slot")
+    until(lambda: state(system) == "stopped", "nobody needs it", within_s=60)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(Traffic(busy.port, "/busy/score", digits.QUESTIONS))
+        until(lambda: state(system) == "ready", "it is started for who has too much to do", within_s=90)
+        told = [one["message"] for one in system.api("events?kind=endpoint-scaled")]
+        assert any("more to do than it can" in one for one in told), told
+        busy.until(lambda: answered(busy, "busy")["answered"].get("fallback"), "the cloud takes some")
+    until(lambda: state(system) == "stopped", "nobody needs it any more", within_s=90)
+    assert system.cli("fallback", "show", MODULE)["costs"]["requests_today"] > 0
 
 
 def test_a_days_money_is_a_bound(system, edge, endpoint, huge):

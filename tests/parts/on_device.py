@@ -37,12 +37,13 @@ class Scored(NamedTuple):
 class OnDevice:
     """One enrolled device; ``engine`` is the container engine's socket, ``settings`` are the agent's.
 
-    ``program`` is the Python module that is run as the agent.
+    ``program`` is the Python module that is run as the agent; ``gateway`` are more options of the gateway.
     """
 
     def __init__(
-        self, system: System, name: str, *, engine: str | None = None, program: str = "agent", **settings: str
-    ) -> None:
+        self, system: System, name: str, *, engine: str | None = None, program: str = "agent",
+        gateway: tuple[str, ...] = (), **settings: str
+    ) -> None:  # fmt: skip
         self.system, self.name = system, name
         self.folder = system.folder / name
         self.state, self.runtime = self.folder / "state", self.folder / "run"
@@ -61,7 +62,7 @@ class OnDevice:
         self.environment = {f"EDGEFLEET_AGENT_{name}": value for name, value in given.items()}
         self.environment["EDGEFLEET_AGENT_GATEWAY_ADDRESS"] = f"{_LOOPBACK}:{free_port()}"
         table, ready = self.runtime / "gateway" / "table.json", self.folder / "gateway-ready"
-        arguments = ("--table", str(table))
+        arguments = ("--table", str(table), *gateway)
         self.agent = Program(
             "agent", [sys.executable, "-m", program, "run"], self.folder / "agent.log", environment=self.environment
         )

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fleet.client import arguments, config
+from fleet.client.answers import AutoRollout
 from fleet.client.api import Fleet
 from fleet.client.commands import policy_options
 from fleet.client.screen import Json, Screen
+from modules.names import slot_name
 
 app = typer.Typer(
     no_args_is_help=True, help="Have newly signed versions of a model start their rollouts by themselves."
@@ -22,8 +24,14 @@ def add(
         str, typer.Argument(help="team/name; each version of it that is signed from now on is looked at.")
     ],
     *,
-    slot: Annotated[str, typer.Option(help="The slot on the device.")],
-    selector: Annotated[str, typer.Option(help="Which devices, as for rollouts start; * for all.")],
+    slot: Annotated[str | None, typer.Option(help="The slot on the device.")] = None,
+    selector: Annotated[str | None, typer.Option(help="Which devices, as for rollouts start; * for all.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Instead of devices: the endpoint whose requests go over, share by share.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="How many of each version run at the endpoint (as many as of the one before).")
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value that a version must be tagged with.")] = None,
     engine: Annotated[Literal["docker", "process"], typer.Option(help="What runs it on the device.")] = "docker",
     setting: Annotated[list[str] | None, typer.Option(help="key=value that the manifest lets an order change.")] = None,
@@ -33,20 +41,25 @@ def add(
     on_failure: policy_options.OnFailure = None,
     as_json: Json = False,
 ) -> None:
-    """Add a rule. What it starts takes the devices from older rollouts of the slot."""
-    settings = {key: arguments.value(text) for key, text in arguments.pairs(setting or (), option="--setting").items()}
+    """Add a rule. What it starts takes the devices or the endpoint from older rollouts that are still open."""
     request: dict[str, Any] = {
         "name": name,
         "model": model,
-        "slot": slot,
-        "selector": selector,
         "tags": arguments.pairs(tag or (), option="--tag"),
-        "engine": engine,
-        "settings": settings,
         "policy": _policy(policy, wave, preset=preset, on_failure=on_failure),
     }
+    if endpoint is not None:
+        if slot or selector or setting or engine != "docker":
+            raise typer.BadParameter("an endpoint has no slot, devices, engine or settings: say --endpoint alone")
+        request |= {"replicas": replicas or 0}
+    elif slot is None or selector is None or replicas is not None:
+        raise typer.BadParameter("say --slot and --selector; or --endpoint, which alone has --replicas")
+    else:
+        texts = arguments.pairs(setting or (), option="--setting")
+        settings = {key: arguments.value(text) for key, text in texts.items()}
+        request |= {"slot": slot, "selector": selector, "engine": engine, "settings": settings}
     with Fleet(config.load()) as fleet:
-        made = fleet.add_auto_rollout(request)
+        made = fleet.add_auto_rollout(request, endpoint=slot_name(endpoint) if endpoint else "")
     Screen(as_json=as_json).show(
         made, lambda it: it.say(f"versions of {made.model} start rollouts by rule {made.name}")
     )
@@ -60,11 +73,8 @@ def list_rules(*, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(
         rules,
         lambda it: it.table(
-            ("RULE", "MODEL", "TAGS", "SLOT", "DEVICES", "LAST", "ROLLOUT"),
-            (
-                (one.name, one.model, _tags(one.tags), one.slot, one.selector, one.last or "", one.rollout or "")
-                for one in rules
-            ),
+            ("RULE", "MODEL", "TAGS", "WHERE", "DEVICES", "LAST", "ROLLOUT"),
+            ((one.name, one.model, _tags(one.tags), *_where(one), one.last or "", one.rollout or "") for one in rules),
             empty="No rules: edgefleet auto-rollouts add NAME TEAM/MODEL --slot SLOT --selector LABELS",
         ),
     )
@@ -80,6 +90,10 @@ def remove(name: Annotated[str, typer.Argument(help="The rule's name.")], *, as_
 
 def _policy(file: Path | None, wave: list[str] | None, **options: Any) -> dict[str, Any]:
     return policy_options.combine(policy_options.read(file), wave, **options)
+
+
+def _where(rule: AutoRollout) -> tuple[str, str]:
+    return (f"endpoint {rule.endpoint}", "") if rule.endpoint else (f"slot {rule.slot}", rule.selector)
 
 
 def _tags(tags: dict[str, str]) -> str:

@@ -36,7 +36,8 @@ def put(
     latency_ms: Annotated[float | None, typer.Option(min=0, help="Overloaded when answers take longer.")] = None,
     requests_a_day: Annotated[int | None, typer.Option(min=0, help="Requests of each device a day, by UTC.")] = None,
     money_a_day: Annotated[
-        float, typer.Option(min=0, help="What the endpoint may cost a day, by its target's price and UTC; 0: no bound.")
+        float,
+        typer.Option(min=0, help="What the endpoint may cost a day, by its target's prices; 0: no bound."),
     ] = 0.0,
     linger: Annotated[str, typer.Option(help="How much longer it runs then: 90s, 15m, 2h.")] = "15m",
     *,
@@ -70,11 +71,14 @@ def list_fallbacks(*, as_json: Json = False) -> None:
     """List the policies: which devices, who answers, and how that stands."""
     with Fleet(config.load()) as fleet:
         found = fallbacks.every(fleet)
-    rows = [(one.module, one.group, one.who, ", ".join(one.when) or "never", one.state, one.why) for one in found]
+    rows = [
+        (one.module, one.group, one.who, ", ".join(one.when) or "never", one.state, one.spent_today, one.why)
+        for one in found
+    ]
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(
-            ("MODULE", "GROUP", "WHO ANSWERS", "WHEN", "STATE", "WHY"),
+            ("MODULE", "GROUP", "WHO ANSWERS", "WHEN", "STATE", "COST TODAY", "WHY"),
             rows,
             empty="No policies: edgefleet fallback set",
         ),
@@ -98,8 +102,7 @@ def remove(module: Module, group: Group = "*", *, as_json: Json = False) -> None
 
 
 def _show(screen: Screen, one: Fallback) -> None:
-    costs = one.costs
-    bound = f" of {one.money_a_day:g} a day" if one.money_a_day else ""
+    prices = f" ({one.costs.prices})" if one.costs and one.costs.prices else ""
     screen.fields(
         [
             ("module", one.module),
@@ -109,7 +112,7 @@ def _show(screen: Screen, one: Fallback) -> None:
             *((name, str(value)) for name, value in one.terms.items()),
             *([("runs", f"on demand, and {one.linger_s} s longer")] if one.on_demand else []),
             *([("state", one.state), ("why", one.why)] if one.state else []),
-            *([("cost today", f"{costs.today:.2f}{bound}")] if costs and (costs.price_per_hour or bound) else []),
+            *([("cost today", one.spent_today + prices)] if one.spent_today else []),
             *([("spent", "nobody is sent there until 00:00 UTC")] if one.spent else []),
             *((f"not for {version}", why) for version, why in one.refused.items()),
             ("changed", f"{when(one.changed)} by {one.by}"),

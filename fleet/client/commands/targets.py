@@ -17,7 +17,11 @@ LOOPBACK: Final = "127.0.0.1"
 Name = Annotated[str, typer.Argument(help="The target's name.")]
 Price = Annotated[
     float | None,
-    typer.Option(min=0, help="What a replica costs there an hour, in your money."),
+    typer.Option(min=0, help="What a replica costs there an hour, in your money; 0: not counted."),
+]
+RequestPrice = Annotated[
+    float | None,
+    typer.Option("--price-per-1000", min=0, help="What 1000 requests cost there, instead or besides; 0: not counted."),
 ]
 
 
@@ -49,6 +53,7 @@ def attach(
     certificate: Annotated[Path | None, typer.Option(help="For tcp://: the fleet server's certificate there.")] = None,
     key: Annotated[Path | None, typer.Option(help="For tcp://: the certificate's key there.")] = None,
     price_per_hour: Price = None,
+    price_per_1000: RequestPrice = None,
     namespace: Annotated[
         str | None, typer.Option(help="For a cluster: where endpoints live. Without --kubeconfig: of the server's own.")
     ] = None,
@@ -117,8 +122,8 @@ def attach(
     attached |= {"gateway_image": gateway_image, "region": region, "batch_places": ",".join(batch_place or ())}
     with Fleet(known) as fleet:
         done = fleet.attach_target(slug(name, what="target"), kind, attached)
-        if price_per_hour is not None:
-            done |= fleet.answer("PATCH", f"targets/{name}", {"price_per_hour": price_per_hour})
+        if prices := _prices(price_per_hour, price_per_1000):
+            done |= fleet.answer("PATCH", f"targets/{name}", prices)
     said_of_it = done["is"]
     Screen(as_json=as_json).show(
         done, lambda it: it.say(f"{name} is attached: {said_of_it['engine']} on {said_of_it['platform']}")
@@ -130,24 +135,45 @@ def _toleration(text: str) -> dict[str, str]:
     return {"key": key, "operator": "Equal", "value": value} if equal else {"key": key, "operator": "Exists"}
 
 
+def _prices(per_hour: float | None, per_1000: float | None) -> dict[str, float]:
+    said = {"price_per_hour": per_hour, "price_per_1000": per_1000}
+    return {name: price for name, price in said.items() if price is not None}
+
+
 @app.command("set")
-def set_target(
+def change(
     name: Name,
-    team_cpu: Annotated[float, typer.Option(help="CPUs that each team may have there; 0: any.", min=0)] = 0.0,
-    team_memory: Annotated[str, typer.Option(help="Memory that each team may have there (4Gi, 512Mi); 0: any.")] = "0",
-    team_replicas: Annotated[int, typer.Option(help="Replicas that each team may have there; 0: any.", min=0)] = 0,
+    price_per_hour: Price = None,
+    price_per_1000: RequestPrice = None,
+    team_cpu: Annotated[float | None, typer.Option(help="CPUs that each team may have there; 0: any.", min=0)] = None,
+    team_memory: Annotated[
+        str | None, typer.Option(help="Memory that each team may have there (4Gi, 512Mi); 0: any.")
+    ] = None,
+    team_replicas: Annotated[
+        int | None, typer.Option(help="Replicas that each team may have there; 0: any.", min=0)
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Bound what each team may have on a target, of endpoints and batch jobs together; what is not said is not bounded.
+    """Say what a target costs, or bound what each team may have there, of endpoints and batch jobs together.
 
-    Beyond it a team's deployments, changes, scaling and batch jobs are refused. What is there already stays.
+    Of the bounds, what is not said beside one that is said is not bounded. Beyond them a team's deployments, changes,
+    scaling and batch jobs are refused; what is there already stays. A price that is not said stays.
     """
-    memory_mb = arguments.mebibytes(team_memory, option="--team-memory")
+    prices = _prices(price_per_hour, price_per_1000)
+    bounds = (team_cpu, team_memory, team_replicas)
+    if not prices and bounds == (None, None, None):
+        raise Invalid("nothing is to be changed", element="targets set", remedy="say a price or a bound")
+    target, done = slug(name, what="target"), dict[str, Any]()
+    memory_mb = arguments.mebibytes(team_memory or "0", option="--team-memory")
     with Fleet(config.load()) as fleet:
-        quota = {"cpu": team_cpu, "memory_mb": memory_mb, "replicas": team_replicas}
-        done = fleet.bound_target(slug(name, what="target"), quota)
-    Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is bounded for each team"))
+        if prices:
+            done |= fleet.answer("PATCH", f"targets/{target}", prices)
+        if bounds != (None, None, None):
+            done |= fleet.bound_target(
+                target, {"cpu": team_cpu or 0.0, "memory_mb": memory_mb, "replicas": team_replicas or 0}
+            )
+    Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is changed"))
 
 
 @app.command("list")
@@ -165,19 +191,6 @@ def list_targets(*, as_json: Json = False) -> None:
             empty="No targets: edgefleet targets attach",
         ),
     )
-
-
-@app.command("set")
-def change(
-    name: Name,
-    price_per_hour: Annotated[float, typer.Option(min=0, help="What a replica costs there an hour; 0: not counted.")],
-    *,
-    as_json: Json = False,
-) -> None:
-    """Say what a replica costs on a target."""
-    with Fleet(config.load()) as fleet:
-        done = fleet.answer("PATCH", f"targets/{slug(name, what='target')}", {"price_per_hour": price_per_hour})
-    Screen(as_json=as_json).show(done, lambda it: it.say(f"a replica on {name} costs {price_per_hour:g} an hour"))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from fleet.client.sdk.model_version import ModelVersion, version_of
 from fleet.client.sdk.service_finding import ServiceWords, Wanted, name_in
 from fleet.client.sdk.service_folder import copy_source
 from fleet.client.sdk.service_making import make, recorded
+from fleet.client.sdk.service_rollout import RollsOut
 from modules.names import ModuleRef, Slug, slug
 
 _SHOWN: Final = 2000
@@ -97,7 +98,7 @@ class Webservice:
         return f"{type(self).__name__}(workspace={self.workspace.name}, name={self.name})"
 
 
-class _Elsewhere(cloud.Service, ServiceWords, Webservice):
+class _Elsewhere(RollsOut, ServiceWords, Webservice):
     """A service on a target of the fleet server, by a deployment configuration of one kind."""
 
     _configuration: ClassVar[type[Aci | Aks]]

@@ -1,12 +1,16 @@
 """Containers that end with the answers that they owe, however long that takes: nobody waits for them."""
 
 import contextlib
+import http
 import threading
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import docker
 import docker.errors
 import requests
+
+from fleet.refusals import Conflict
 
 #: what the answers that are owed have where something is not replaced but removed
 STOP_S: Final = 35
@@ -14,10 +18,57 @@ _AT_ONCE: Final = 64
 
 
 def end(api: docker.APIClient, container: str, *, within_s: int = STOP_S) -> None:
-    """Stop a container, with the answers that it owes, and remove it; nothing where it is not there."""
-    with contextlib.suppress(docker.errors.NotFound):
+    """Stop a container, with the answers that it owes, and remove it; nothing where it is not there, or is going."""
+    try:
         api.stop(container, timeout=within_s)
         api.remove_container(container, force=True, v=True)
+    except docker.errors.NotFound:
+        return
+    except docker.errors.APIError as error:
+        if error.status_code != http.HTTPStatus.CONFLICT or "already in progress" not in str(error.explanation):
+            raise
+
+
+def clear(api: docker.APIClient, name: str, labels: Mapping[str, str]) -> None:
+    """End what has a name that something of ours is to have.
+
+    Raises:
+        Conflict: it is somebody else's, and stays.
+    """
+    try:
+        found = api.inspect_container(name)
+    except docker.errors.NotFound:
+        return
+    theirs = found["Config"]["Labels"] or {}
+    if any(theirs.get(key) != value for key, value in labels.items()):
+        raise Conflict(
+            "a container that is not the fleet's has this name", element=name, remedy="rename or remove it on the host"
+        )
+    end(api, found["Id"])
+
+
+def start_again(api: docker.APIClient, container: str, networks: Collection[str]) -> None:
+    """Have a container run that somebody stopped or paused; one that was taken out of its network is to be made anew.
+
+    Args:
+        api: the engine.
+        container: its id.
+        networks: the ids of the networks that it may be in.
+    """
+    found = api.inspect_container(container)
+    if is_cut_off(found, networks):
+        end(api, container, within_s=0)
+    elif found["State"].get("Paused"):
+        api.unpause(container)
+    else:
+        api.start(container)
+
+
+def is_cut_off(found: dict[str, Any], networks: Collection[str]) -> bool:
+    """Whether a container is in none of these networks any more: taken out of it, or the network was made anew."""
+    here = [one.get("NetworkID") for one in (found["NetworkSettings"]["Networks"] or {}).values()]
+    # One that never ran has no id of its network yet.
+    return not any(one in networks or not one for one in here)
 
 
 class Endings:

@@ -7,10 +7,12 @@ import docker
 
 from fleet.targets import door
 from fleet.targets.container import content, specs
-from fleet.targets.container.endings import end
+from fleet.targets.container.endings import clear, end
+from fleet.targets.container.engine import HOST
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, GATEWAY_PORT, Names
 from fleet.targets.contract import Wanted
+from modules.errors import NotReady
 
 _HASH: Final = 8
 
@@ -36,15 +38,17 @@ def make_keeper(api: docker.APIClient, names: Names, front: Front, seen: Seen, *
 
     def started(port: int) -> str:
         body = specs.keeper(names, image=image, made=front.keeper, bind=bind, port=port)
-        return _started(api, names.keeper(port), body)
+        return _started(api, names, names.keeper(port), body)
 
     port = front.port
     if not port:
         # A port that the host has free: the engine gives one, and would give another after each restart.
         free = started(0)
-        ports = api.inspect_container(free)["NetworkSettings"]["Ports"]
-        port = int(ports[f"{GATEWAY_PORT}/tcp"][0]["HostPort"])
+        bound = api.inspect_container(free)["NetworkSettings"]["Ports"].get(f"{GATEWAY_PORT}/tcp")
         end(api, free, within_s=0)
+        if not bound:
+            raise NotReady("what is to hold its port ended at once", element=HOST)
+        port = int(bound[0]["HostPort"])
     started(port)
 
 
@@ -52,12 +56,12 @@ def make_gateway(api: docker.APIClient, names: Names, front: Front, wanted: Want
     """A gateway beside those of before."""
     body = specs.gateway(names, image=image, made=front.gateway, tls=bool(wanted.settings.certificate))
     # It does not start without its keys.
-    _started(api, names.gateway(front.gateway), body, content.packed(door.access(wanted), folder=""))
+    _started(api, names, names.gateway(front.gateway), body, content.packed(door.access(wanted), folder=""))
 
 
-def _started(api: docker.APIClient, name: str, body: dict[str, Any], files: bytes = b"") -> str:
+def _started(api: docker.APIClient, names: Names, name: str, body: dict[str, Any], files: bytes = b"") -> str:
     """A container of this name, made anew."""
-    end(api, name)
+    clear(api, name, names.labels)
     created = str(api.create_container_from_config(body, name=name)["Id"])
     if files:
         api.put_archive(created, DOOR, files)

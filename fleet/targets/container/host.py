@@ -18,7 +18,7 @@ from fleet.targets import door, runtimes, secret_files
 from fleet.targets import groups as rules
 from fleet.targets.container import content, folder, observed, plan, secrets, specs
 from fleet.targets.container import front as fronts
-from fleet.targets.container.endings import STOP_S, Endings, end
+from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again
 from fleet.targets.container.engine import HOST, connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
@@ -147,6 +147,8 @@ class ContainerHost:
             order = {"gateway": 0, "keeper": 2}
             for one in sorted(everything, key=lambda one: order.get(one["Labels"][f"{specs.LABEL}part"], 1)):
                 end(self._api, one["Id"], within_s=0 if one["Labels"][f"{specs.LABEL}part"] == "keeper" else STOP_S)
+            if observed.containers(self._api, names, all_parts=True):
+                return False  # some are still going, begun by another look
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
@@ -223,7 +225,7 @@ class ContainerHost:
                     if isinstance(step, plan.MakeNetwork | plan.MakeKeeper | plan.MakeGateway):
                         self._make_front(step, wanted, names, front, seen, image=image)
                     elif isinstance(step, plan.StartAgain):
-                        self._api.start(step.name)
+                        start_again(self._api, step.name, observed.networks(self._api, names))
                     elif isinstance(step, plan.Fill):
                         self._fill(wanted, names, *of[group])
                     elif isinstance(step, plan.Keep):
@@ -251,18 +253,19 @@ class ContainerHost:
         assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
         secret_files.given(next(one for one in wanted.versions if one.name == group.version), wanted.name)
         image = content.load(self._api, runtime.image, self._blobs, tag=self._tag(runtime))
-        end(self._api, names.filling(group.name))
+        clear(self._api, names.filling(group.name), names.labels)
         body = specs.filler(names, group.name, image=image["Id"])
         self._api.create_container_from_config(body, name=names.filling(group.name))
         key = door.key(wanted, group.name)
         with content.files(module, manifests.encode(module.manifest), self._blobs, key=key) as tar:
             self._api.put_archive(names.filling(group.name), specs.CONTENT, tar)
         # By its last name it is known to be whole.
+        clear(self._api, names.content(group.name), names.labels)
         self._api.rename(names.filling(group.name), names.content(group.name))
 
     def _keep(self, names: Names, group: str, given: Mapping[str, bytes], seen: Seen) -> None:
         for container in (names.secrets(group), names.giving(group)):
-            end(self._api, container)
+            clear(self._api, container, names.labels)
         if secrets.keep(self._api, names, group, given, image=self._gateway_image()):
             for replica in (one.name for one in seen.replicas if one.group == group):
                 end(self._api, replica)
@@ -325,7 +328,7 @@ class ContainerHost:
     def _empty(self, names: Names, group: str) -> None:
         """Take a group's files away, the whole ones and those of which only some came."""
         for container in (names.content(group), names.filling(group), names.secrets(group), names.giving(group)):
-            end(self._api, container)
+            clear(self._api, container, names.labels)
         for volume in (names.content(group), names.secrets(group)):
             with contextlib.suppress(docker.errors.NotFound):
                 self._api.remove_volume(volume)

@@ -127,7 +127,9 @@ class Jobs:
 
     def _containers(self, names: JobNames, part: str = "") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._api.containers(all=True, filters={"label": _filter(names)})
-        return [one for one in found if not part or one["Labels"].get(f"{LABEL}part") == part]
+        # A copy of an image has its labels, but no name of ours.
+        mine = [one for one in found if any(f"{name}.".startswith(f"/{names.job}.") for name in one["Names"])]
+        return [one for one in mine if not part or one["Labels"].get(f"{LABEL}part") == part]
 
 
 def _filter(names: JobNames) -> list[str]:

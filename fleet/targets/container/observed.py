@@ -1,11 +1,12 @@
-"""What a container host has of an endpoint, found by label, and how that is told to people."""
+"""What a container host has of an endpoint, found by label and name, and how that is told to people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import docker
 import docker.errors
 
+from fleet.targets.container.endings import is_cut_off
 from fleet.targets.container.plan import Front, Seen, SeenPart
 from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
 from fleet.targets.contract import Life, Standing, State, VersionStands, Wanted
@@ -18,30 +19,29 @@ from modules.words import printable
 _ENDS: Final = 3
 _TAIL: Final = 12
 _WORDS: Final = 700
+_CUT_OFF: Final = "somebody took its container out of the endpoint's network"
 # Bytes of one container's log that are shown.
 _MOST: Final = 64 << 10
 
 
 def containers(api: docker.APIClient, names: Names, *, all_parts: bool = False) -> list[dict[str, Any]]:
     """The containers of an endpoint, running or not; without those that only hold files, unless they are asked for."""
-    found = _listed(api, names.labels)
+    found = [one for one in _listed(api, names.labels) if any(_is_part(names, name) for name in one["Names"])]
     return [one for one in found if all_parts or one["Labels"].get(f"{LABEL}part") not in {"content", "secrets"}]
 
 
 def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any]]:
-    """All containers of a fleet's endpoints."""
-    return _listed(api, {f"{LABEL}fleet": fleet})
+    """All containers of a fleet's endpoints and jobs."""
+    found = _listed(api, {f"{LABEL}fleet": fleet})
+    return [one for one in found if any(is_of_fleet(fleet, name) for name in one["Names"])]
 
 
 def labels_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, str]]:
     """The labels of all that is a fleet's on a host, containers, volumes and networks."""
     mark = {"label": _filter({f"{LABEL}fleet": fleet})}
-    found = [
-        *containers_of_fleet(api, fleet),
-        *(api.volumes(filters=mark)["Volumes"] or ()),
-        *api.networks(filters=mark),
-    ]
-    return [one.get("Labels") or {} for one in found]
+    others = (*(api.volumes(filters=mark)["Volumes"] or ()), *api.networks(filters=mark))
+    named = [one for one in others if is_of_fleet(fleet, one["Name"])]
+    return [one.get("Labels") or {} for one in (*containers_of_fleet(api, fleet), *named)]
 
 
 def volumes(api: docker.APIClient, names: Names) -> list[str]:
@@ -49,13 +49,15 @@ def volumes(api: docker.APIClient, names: Names) -> list[str]:
 
 
 def networks(api: docker.APIClient, names: Names) -> list[str]:
-    return [one["Id"] for one in api.networks(filters={"label": _filter(names.labels)})]
+    found = api.networks(filters={"label": _filter(names.labels)})
+    return [one["Id"] for one in found if one["Name"] == names.whole]
 
 
 def look(api: docker.APIClient, names: Names) -> Seen:
     """What is there of an endpoint now."""
     replicas, filled, begun, kept = [], set(), set(), set()
     fronts: dict[str, list[SeenPart]] = {"keeper": [], "gateway": []}
+    nets = networks(api, names)
     for one in containers(api, names, all_parts=True):
         labels = one["Labels"]
         group = labels.get(f"{LABEL}group", "")
@@ -69,16 +71,17 @@ def look(api: docker.APIClient, names: Names) -> Seen:
                 if f"/{names.secrets(group)}" in one["Names"] and one["State"] == "running":
                     kept.add(group)
             case "replica":
-                replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"])))
+                replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"]), nets))
             case "keeper" | "gateway" as part:
-                fronts[part].extend(_part(api, one["Id"], labels.get(f"{LABEL}made", "")))
+                needs = nets if part == "gateway" else ()
+                fronts[part].extend(_part(api, one["Id"], labels.get(f"{LABEL}made", ""), needs))
     for labels in (one["Labels"] or {} for one in _volumes(api, names)):
         if (group := labels.get(f"{LABEL}group", "")) and group not in filled:
             begun.add(group)
     return Seen(
         begun=frozenset(begun),
         kept=frozenset(kept),
-        network=bool(networks(api, names)),
+        network=bool(nets),
         filled=frozenset(filled),
         replicas=tuple(sorted((one for one in replicas if one), key=lambda one: (one.group, one.number))),
         keepers=tuple(fronts["keeper"]),
@@ -92,7 +95,7 @@ def logs(api: docker.APIClient, names: Names, *, lines: int) -> dict[str, str]:
     for one in containers(api, names):
         name = one["Names"][0].removeprefix(f"/{names.whole}.")
         # The newest stands first.
-        if one["Labels"][f"{LABEL}part"] == "gateway" and "gateway" not in found:
+        if one["Labels"].get(f"{LABEL}part") == "gateway" and "gateway" not in found:
             name = "gateway"
         found[name] = _lines(api.logs(one["Id"], tail=lines, timestamps=True)[-_MOST:])
     return found
@@ -177,40 +180,43 @@ def _life(replica: SeenReplica, said: Said) -> Life:
     )
 
 
-def _replica(api: docker.APIClient, container: str, group: str, number: int) -> SeenReplica | None:
+def _replica(
+    api: docker.APIClient, container: str, group: str, number: int, nets: Collection[str]
+) -> SeenReplica | None:
     try:
         found = api.inspect_container(container)
     except docker.errors.NotFound:
         return None  # it has just gone
-    state = found["State"]
-    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused")
+    state, cut_off = found["State"], is_cut_off(found, nets)
+    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused") and not cut_off
     return SeenReplica(
         name=found["Id"][:12],
         group=group,
         number=number,
         running=running,
-        restarting=bool(state["Restarting"]),
+        restarting=bool(state["Restarting"]) and not cut_off,
         restarts=int(found.get("RestartCount", 0)),
-        why="" if running and not found.get("RestartCount") else _why(api, found),
+        why="" if running and not found.get("RestartCount") else _CUT_OFF if cut_off else _why(api, found),
     )
 
 
-def _part(api: docker.APIClient, container: str, made: str) -> Iterator[SeenPart]:
+def _part(api: docker.APIClient, container: str, made: str, nets: Collection[str]) -> Iterator[SeenPart]:
     try:
         found = api.inspect_container(container)
     except docker.errors.NotFound:
         return  # it has just gone
     bound = (found["HostConfig"].get("PortBindings") or {}).get(f"{GATEWAY_PORT}/tcp") or ()
-    state = found["State"]
-    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused")
+    state, cut_off = found["State"], bool(nets) and is_cut_off(found, nets)
+    running = bool(state["Running"]) and not state["Restarting"] and not state.get("Paused") and not cut_off
     yield SeenPart(
         name=found["Id"][:12],
         made=made,
         running=running,
-        restarting=bool(state["Restarting"]),
+        restarting=bool(state["Restarting"]) and not cut_off,
+        paused=bool(state.get("Paused")) and not cut_off,
         # Any free port is tried for before one is kept.
         port=int(bound[0]["HostPort"] or 0) if bound else 0,
-        why="" if running else _why(api, found),
+        why="" if running else _CUT_OFF if cut_off else _why(api, found),
     )
 
 
@@ -220,6 +226,8 @@ def _why(api: docker.APIClient, found: dict[str, Any]) -> str:
     if state.get("OOMKilled"):
         limit = found["HostConfig"]["Memory"] >> 20
         return f"the kernel ended a replica for using more than its {limit} MiB of memory"
+    if state.get("Paused"):
+        return "somebody paused its container"
     if state.get("Error"):
         return f"the engine cannot start a container: {state['Error'][:_WORDS]}"
     tail = _lines(api.logs(found["Id"], tail=_TAIL)[-_MOST:]).strip()
@@ -234,7 +242,17 @@ def _answers(replica: SeenReplica, said: Said) -> bool:
 
 def _volumes(api: docker.APIClient, names: Names) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.volumes(filters={"label": _filter(names.labels)})["Volumes"] or []
-    return found
+    return [one for one in found if _is_part(names, one["Name"])]
+
+
+def is_of_fleet(fleet: str, name: str) -> bool:
+    """Whether something with a fleet's label was made by it: labels alone come with a copy of an image, too."""
+    return name.removeprefix("/").startswith(f"edgefleet.{fleet}.")
+
+
+def _is_part(names: Names, name: str) -> bool:
+    part = name.removeprefix("/")
+    return part.startswith(f"{names.whole}.") and part.removeprefix(f"{names.whole}.").split(".")[0] != "job"
 
 
 def _lines(data: bytes) -> str:

@@ -18,12 +18,13 @@ class SeenPart(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
     # The engine starts it again by itself, after a pause.
     restarting: bool = False
+    paused: bool = False
     port: int = 0
     why: str = ""
 
     @property
     def dead(self) -> bool:
-        return not self.running and not self.restarting
+        return not (self.running or self.restarting or self.paused)
 
 
 class Front(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +79,7 @@ class MakeReplica(NamedTuple):
 
 
 class StartAgain(NamedTuple):
-    """Start a container that somebody stopped."""
+    """Have a container run that somebody stopped, paused, or took out of its network."""
 
     name: str
 
@@ -119,10 +120,16 @@ def lacking(wanted: Sequence[Group], front: Front, seen: Seen, secretive: Collec
                 yield MakeReplica(group, number)
             elif not there[number].running and not there[number].restarting:
                 yield StartAgain(there[number].name)
+    yield from _front_lacking(front, seen)
+
+
+def _front_lacking(front: Front, seen: Seen) -> Iterator[Step]:
     keeper = seen.keeper(front)
     if keeper is None or keeper.dead:
         yield MakeKeeper()
     mine = [one for one in seen.gateways if one.made == front.gateway]
+    for paused in (one for one in (keeper, *mine) if one is not None and one.paused):
+        yield StartAgain(paused.name)
     if (mine and mine[0].dead) or (not mine and len(seen.gateways) <= _OWING):
         yield MakeGateway()
 

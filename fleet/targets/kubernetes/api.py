@@ -312,7 +312,7 @@ def _load(attached: Attached, configuration: Any) -> None:
     """What a kubeconfig says; its plugin, a program that may hang or fail, is bounded, and its failure is one of ours.
 
     Raises:
-        BadSettings: the plugin brought nothing.
+        BadSettings: the plugin brought nothing, or it is of the old kind, which nothing bounds.
     """
     library = _library("kubernetes.config.kube_config")
     merged = library.KubeConfigMerger(attached.kubeconfig).config
@@ -328,8 +328,17 @@ def _load(attached: Attached, configuration: Any) -> None:
     loader = library.KubeConfigLoader(
         config_dict=merged, config_base_path=None, active_context=attached.context or None
     )
+    who = loader.current_context["context"].get("user")
+    for user in merged.value.get("users") or ():
+        if user.value.get("name") == who and "auth-provider" in (user.value.get("user") or {}):
+            # The library would run a program of its, or ask at an address of its, for as long as that takes.
+            raise BadSettings(
+                "it names an auth-provider, which Kubernetes gave up in 1.26",
+                element=attached.kubeconfig,
+                remedy="write exec with the cloud's own plugin, a token or a client certificate instead",
+            )
     loader.load_and_set(configuration)
-    asked = plugins.get(loader.current_context["context"].get("user"))
+    asked = plugins.get(who)
     if asked and not configuration.api_key and not configuration.cert_file:
         raise BadSettings(
             f"its plugin {printable(asked, _NAME)} brought no credentials within {_PLUGIN_S} s",

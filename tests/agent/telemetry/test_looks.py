@@ -87,6 +87,7 @@ async def test_the_gateway_tells_what_applications_saw_since_the_last_look():
             slot(
                 counts={"one": counted(110, 6), "two": counted(30, ms=40.0)},
                 answered={"local": 140, "fallback": 7, "nobody": 2},
+                pressed={"overloaded": 5, "refused": 3},
             )
         ],
     )
@@ -96,6 +97,7 @@ async def test_the_gateway_tells_what_applications_saw_since_the_last_look():
     seen = after["digits"]
     assert (seen["seconds"], seen["requests"], seen["errors"]) == (60.0, 40.0, 1.0)
     assert (seen["fallback"], seen["unanswered"]) == (7.0, 2.0)
+    assert (seen["overloaded"], seen["refused"]) == (5.0, 3.0)
     assert seen["p50_ms"] == pytest.approx(40, rel=0.05)
 
 

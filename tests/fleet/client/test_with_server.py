@@ -316,3 +316,10 @@ def test_a_team_moves_into_bins_by_itself(draft, run, user, fleet, silent, monke
     assert sorted(trusted.team_files(third)) == [roles.bin_of("acme", third.target), "team-acme"]
     assert run("teams", "list")[0]["releases"] == before + 3
     assert all(trusted.signed_digest(ref) == fleet.module(ref).digest for ref in (first, second, third))
+
+
+@pytest.mark.parametrize("said", [("--team-replicas", "2"), ("--team-memory", "1Gi"), ("--price-per-1000", "0.5")])
+def test_a_target_is_bounded_and_priced_by_one_command(run, said):
+    """Each of its options reaches the server, which knows no such target; with none, nothing is asked."""
+    assert run("targets", "set", "nowhere", *said, code=1)["error"]["message"] == "there is no such target"
+    assert "nothing is to be changed" in run("targets", "set", "nowhere", code=1)["error"]["message"]

@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from fleet.authority import Authority
 from fleet.devices import set_labels
 from fleet.fallback_tables import demands
-from fleet.fallbacks import duty, policies
+from fleet.fallbacks import duty, policies, tallies
 from fleet.fallbacks.answering import Completing
 from fleet.fallbacks.policies import Policy
 from fleet.folder import Folder
@@ -15,15 +15,20 @@ from fleet.orders import Orders
 from fleet.rollouts.engine import Engine
 from fleet.rollouts.model import Policy as Rolling
 from fleet.rollouts.model import Wave
+from fleet.tables import telemetry
 from fleet.target_tables import endpoints, targets
 from fleet.targets import secrets
-from fleet.targets.contract import Standing
+from fleet.targets.contract import Life, Standing, VersionStands
 from fleet.targets.endpoints import Endpoints, VersionWish
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer
 from fleet.targets.settings import Settings
+from modules import canonical
+from modules.counted import Counted
+from modules.latencies import bin_of
 from modules.manifest import Needs
 from modules.protocol.report import Health, Reason, Running
+from modules.protocol.telemetry import GATEWAY, Sample, Telemetry
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.fleet_rows import SmallFleet, slot_report
 
@@ -74,9 +79,18 @@ class Fleet(SmallFleet):
             set_labels(connection, device, labels)
         self.renew()
 
-    def price(self, per_hour):
+    def price(self, per_hour, per_1000=0.0):
         with self.database.write() as connection:
-            connection.execute(update(targets).values(price_per_hour=per_hour))
+            connection.execute(update(targets).values(price_per_hour=per_hour, price_per_1000=per_1000))
+
+    def counted(self, seconds, requests, *, busy_s=0.0, name="digits", replica="one"):
+        """A look at the endpoint brings what its gateway has counted of a replica since it began."""
+        each = bin_of(busy_s / requests) if requests else 0
+        life = Life(seen=Counted(seconds=seconds, requests=requests, latencies=((each, requests),)))
+        one = VersionStands(module="acme/digits:1", weight=100, wanted=1, ready=1, lives={replica: life})
+        with self.database.write() as connection:
+            row = connection.execute(select(endpoints).where(endpoints.c.name == name)).one()
+            tallies.heard(connection, self.now, row, Standing(state="ready", versions={"v1": one}))
 
     def endpoint(self, ref, *, name="digits", state="ready", **settings):
         given = Settings(**({"devices": True} | settings))
@@ -136,6 +150,15 @@ class Fleet(SmallFleet):
         """The device says how its committed module is."""
         said = slot_report(self, device, "committed", current=Health(state=state), serving=serving(self, device))
         self.send(device, [said], order=self.order(device).counter)
+
+    def gateway(self, device, **figures):
+        """The device says what its gateway saw."""
+        sample = Sample(at=self.now, slot="digits", figures=figures)
+        said = Telemetry(device=device, stream=GATEWAY, number=1, issued=self.now, samples=(sample,))
+        values = {"device": device, "stream": GATEWAY, "number": 1, "received": self.now, "day": 0, "day_bytes": 0}
+        with self.database.write() as connection:
+            connection.execute(delete(telemetry).where(telemetry.c.device == device))
+            connection.execute(insert(telemetry).values(**values, document=canonical.encode(said)))
 
 
 def sealer(folder):

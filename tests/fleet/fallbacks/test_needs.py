@@ -1,14 +1,11 @@
 """Endpoints run while a device needs them: who needs one, from when until when, and with how many replicas."""
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import delete
 
 from fleet.fallback_tables import demands
-from fleet.tables import telemetry
 from fleet.targets.endpoints import Endpoints
-from modules import canonical
 from modules.protocol.order import Cloud
-from modules.protocol.telemetry import GATEWAY, Sample, Telemetry
 from tests.fleet.fallbacks.conftest import URL
 
 EVERY = ("dev-a", "dev-b", "dev-c")
@@ -81,16 +78,61 @@ def test_a_device_whose_module_does_not_answer_needs_it(served, state, needs, wo
 def test_a_device_that_sends_requests_there_needs_it(served):
     """By what its gateway told a while ago; what it told an hour ago is no need."""
     idle(served)
-    sample = Sample(at=served.now, slot="digits", figures={"requests": 9.0, "fallback": 4.0})
-    said = Telemetry(device="dev-c", stream=GATEWAY, number=1, issued=served.now, samples=(sample,))
-    values = {"device": "dev-c", "stream": GATEWAY, "number": 1, "received": served.now, "day": 0, "day_bytes": 0}
-    with served.database.write() as connection:
-        connection.execute(insert(telemetry).values(**values, document=canonical.encode(said)))
+    served.gateway("dev-c", requests=9.0, fallback=4.0)
     served.look()
     assert wanted(served) == (1, "it runs for 1 device whose requests go there")
     served.stands("ready")
     served.now += 3600
     idle(served)
+
+
+@pytest.mark.parametrize(
+    ("figures", "starts"),
+    [
+        ({"requests": 100.0, "overloaded": 5.0}, True),
+        ({"requests": 100.0, "overloaded": 4.0}, False),
+        ({"requests": 10.0, "refused": 1.0}, True),
+        ({"requests": 100.0, "refused": 5.0}, False),
+        ({"refused": 1.0}, True),
+        ({"requests": 0.0, "overloaded": 0.0, "refused": 0.0}, False),
+    ],
+)
+def test_a_device_that_has_too_much_to_do_has_it_started(served, figures, starts):
+    """From a twentieth of its requests on, whether they waited or were turned away; a burst of a few starts nothing."""
+    idle(served)
+    served.gateway("dev-c", **figures)
+    assert served.look() == (starts, False)
+    assert served.row().scale == int(starts)
+    if starts:
+        assert wanted(served)[1] == "it runs for 1 device whose module has more to do than it can"
+
+
+def test_one_that_runs_is_kept_for_any_and_lingers_then(served):
+    """What would start nothing keeps it; once there is nothing at all, it runs on for as long as it lingers."""
+    idle(served)
+    served.gateway("dev-c", requests=10.0, refused=5.0)
+    served.look()
+    served.stands("ready")
+    for _ in range(3):
+        served.now += LINGER_S
+        served.gateway("dev-c", requests=100.0, overloaded=1.0)
+        served.look()
+        assert served.row().scale == 1
+    served.gateway("dev-c", requests=100.0)
+    served.look()
+    assert "nobody needs it: it stops at" in wanted(served)[1]
+    served.now += LINGER_S
+    served.look()
+    assert served.row().scale == 0
+
+
+def test_too_much_to_do_is_no_need_where_the_policy_does_not_say_so(served):
+    """Its requests would not go there."""
+    served.put(on_demand=True, linger_s=LINGER_S, terms={"when": ["unhealthy"]})
+    idle(served)
+    served.gateway("dev-c", requests=1.0, refused=50.0)
+    served.look()
+    assert served.row().scale == 0
 
 
 def test_a_policy_without_a_case_does_not_start_it_for_that(served):

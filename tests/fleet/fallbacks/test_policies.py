@@ -89,6 +89,23 @@ def test_never_is_never(fleet):
     assert urls(fleet) == dict.fromkeys(EVERY, OTHER)
 
 
+def test_a_rollouts_own_never_wins_over_every_policy(fleet):
+    """Its devices ask nobody, a misfit of it is one, and no endpoint is run for them; another rollout is as ever."""
+    ref = fleet.module()
+    fleet.endpoint(ref)
+    fleet.put(on_demand=True, linger_s=0)
+    fleet.start(ref, devices=("dev-a",), alone=True)
+    fleet.start(ref, devices=("dev-c",))
+    assert (fleet.cloud("dev-a"), fleet.cloud("dev-c").url) == (None, f"{URL}/digits")
+    with pytest.raises(Unfit):
+        fleet.start(fleet.huge(), devices=("dev-b",), alone=True)
+    fleet.health("dev-a", "degraded")
+    fleet.look()
+    assert fleet.row().scale == 0
+    fleet.put("id=dev-a", OTHER)
+    assert fleet.cloud("dev-a") is None
+
+
 def test_a_misfit_that_a_policy_covers_is_ordered_it_all_the_same(fleet):
     """And is done by its own word, for somebody answers; where the policy leaves that case out, it is a misfit."""
     huge = fleet.huge()
@@ -193,7 +210,7 @@ def test_money_needs_a_price(fleet):
     """What nobody has said the price of, cannot be bounded."""
     fleet.endpoint(fleet.module())
     fleet.price(0.0)
-    with pytest.raises(Invalid, match=r"nobody has said what a replica costs.*--price-per-hour"):
+    with pytest.raises(Invalid, match=r"nobody has said what it costs there.*--price-per-hour"):
         fleet.put(money_a_day=1.0)
 
 

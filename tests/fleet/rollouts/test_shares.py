@@ -2,24 +2,27 @@
 
 import random
 import shutil
+import time
 
 import pytest
 from sqlalchemy import event
 
-from fleet import setup
+from fleet import events, setup
 from fleet.authority import Authority
 from fleet.db import Database
 from fleet.folder import Folder
-from fleet.refusals import Conflict, Forbidden
-from fleet.rollouts import control, shares_start
+from fleet.refusals import Conflict, Forbidden, Missing
+from fleet.rollouts import auto, control, shares_start, view
 from fleet.rollouts import policy as policies
 from fleet.rollouts.shares_start import ShiftWish
 from fleet.rollouts.start import Starter
 from fleet.targets.endpoints import VersionWish
 from fleet.targets.secrets import Sealer
+from fleet.targets.settings import Settings
 from modules.errors import Invalid
-from modules.names import Slug
+from modules.names import ModuleRef, Slug
 from tests.doubles.cloud import NAME, Cloud
+from tests.parts.certificates import self_signed
 
 WAVES = [{"percent": 5}, {"percent": 25}, {"percent": 100}]
 GATES = [{"measure": "error_percent", "at_most": 1, "minimum": 20, "window_s": 10}]
@@ -303,7 +306,7 @@ def test_a_wave_waits_for_an_approval_and_under_four_eyes_for_another_persons(cl
     with cloud.database.write() as connection:
         wish = ShiftWish(module=cloud.new, endpoint=NAME, policy=policy())
         rollout = shares_start.start(
-            connection, cloud.fleet.now, cloud.wished, wish, Starter("anna", 1), needs_another=True
+            connection, cloud.fleet.now, cloud.fleet.registry, wish, Starter("anna", 1), needs_another=True
         )
     cloud.fleet.tick()
     cloud.pass_by(5, MANY)
@@ -442,3 +445,82 @@ def test_a_server_that_is_killed_at_any_statement_goes_on(cloud, seed, bad):
     assert cloud.fleet.view(rollout)["state"] == ("reverted" if bad else "done")
     assert cloud.weights() == ({"v1": 100} if bad else {"v2": 100})
     assert cloud.row().state == "ready"
+
+
+def rule(cloud, name="cloud", **more):
+    wish = ShiftWish(module=ModuleRef.parse("acme/digits:0"), endpoint=NAME, supersede=True, policy=policy(), **more)
+    with cloud.database.write() as connection:
+        auto.add(connection, cloud.fleet.now, auto.Rule(name=name, shift=wish, tags={"stage": "field"}), Starter("ann"))
+
+
+def sign(cloud, **parts):
+    ref = cloud.fleet.add_module(NAME, **parts)
+    with cloud.database.write() as connection:
+        auto.signed(connection, ref)
+    cloud.fleet.tick()
+    return ref
+
+
+def test_a_newly_signed_version_gets_an_endpoints_requests_by_rule(cloud):
+    """One without the tags gets none; a newer one takes the endpoint from the one before, which is still under way."""
+    rule(cloud, replicas=3)
+    sign(cloud)
+    with cloud.database.read() as connection:
+        assert view.some(connection, limit=9) == []
+    first, second = (sign(cloud, tags={"stage": "field"}) for _ in range(2))
+    with cloud.database.read() as connection:
+        (shown,) = auto.every(connection)
+        found = {one["module"]: (one["state"], one["endpoint"]) for one in view.some(connection, limit=9)}
+    assert found == {str(first): ("cancelled", NAME), str(second): ("running", NAME)}
+    assert (shown["endpoint"], shown["slot"], shown["last"]) == (NAME, "", str(second.version))
+    view_of = cloud.fleet.view(int(shown["rollout"]))
+    assert "by rule cloud of ann" in f"by {view_of['history'][0]['by']}"
+    cloud.look()
+    new = [one for one in cloud.target.wanted.versions if one.name == f"v{second.version}"]
+    assert [(str(one.module.manifest.ref), one.replicas) for one in new] == [(str(second), 3)]
+
+
+def test_a_rule_for_an_endpoint_that_cannot_be_is_refused(cloud):
+    """No such endpoint; modules of another team; a policy of devices."""
+    with pytest.raises(Missing):
+        add_rule(cloud, endpoint="none")
+    with pytest.raises(Invalid, match="of team acme"):
+        add_rule(cloud, module=ModuleRef.parse("other/digits:0"))
+    with pytest.raises(Invalid, match="says something of devices"):
+        add_rule(cloud, policy=policies.read({"concurrency": 3}))
+    with cloud.database.read() as connection:
+        assert auto.every(connection) == []
+
+
+def add_rule(cloud, **wish):
+    made = ShiftWish(**({"module": ModuleRef.parse("acme/digits:0"), "endpoint": NAME} | wish))
+    with cloud.database.write() as connection:
+        auto.add(connection, cloud.fleet.now, auto.Rule(name="x", shift=made))
+
+
+def test_an_endpoint_that_is_gone_is_an_event_and_the_rule_waits(cloud):
+    """As a version that cannot be rolled out to devices."""
+    rule(cloud)
+    with cloud.database.write() as connection:
+        cloud.wished.remove(connection, cloud.fleet.now, NAME, by="anna")
+    sign(cloud, tags={"stage": "field"})
+    with cloud.database.read() as connection:
+        told = [one["message"] for one in events.newest(connection) if one["kind"] == "auto-rollout-refused"]
+        assert ["being removed" in one for one in told] == [True]
+        assert auto.every(connection)[0]["last"] is None
+
+
+def test_a_certificate_that_has_ended_is_said_of_an_endpoint_that_is_ready(cloud, tmp_path):
+    """By the duty that looks at it, though its target knows nothing of dates."""
+    self_signed(tmp_path / "a.pem", tmp_path / "a.key", "lab")
+    given = Settings(certificate=(tmp_path / "a.pem").read_text())
+    with cloud.database.write() as connection:
+        cloud.wished.change(
+            connection, cloud.fleet.now, NAME, None, None, given, (tmp_path / "a.key").read_text(), generation=None,
+            by="anna",
+        )  # fmt: skip
+    cloud.fleet.now = time.time() + 3 * 86400
+    cloud.look()
+    with cloud.database.read() as connection:
+        shown = next(one for one in cloud.wished.every(connection) if one["name"] == NAME)
+    assert (shown["state"], "its certificate has ended on" in shown["why"]) == ("failed", True)

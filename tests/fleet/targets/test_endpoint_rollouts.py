@@ -106,3 +106,23 @@ async def test_devices_keep_no_module_beside_another(cloud, refused):
     """What a policy says of endpoints alone is refused for devices."""
     body = {"module": cloud.refs[0], "slot": "digits", "policy": {"keep": "1d"}}
     assert "endpoint" in refused(await cloud.ask("POST", "/api/v1/rollouts", json=body), 422, "invalid")["detail"]
+
+
+async def test_a_rule_for_an_endpoint(cloud, endpoint, refused):
+    """Added under the endpoint by who may change it, listed and removed with the others; by the gates of endpoints."""
+    path = f"{PATH}/digits/auto-rollouts"
+    body = {"name": "cloud", "model": "acme/digits", "tags": {"stage": "field"}, "replicas": 2}
+    viewer, others = token(cloud, Grant("viewer")), token(cloud, Grant("rollout-manager", teams=("others",)))
+    some = token(cloud, Grant("rollout-manager", "site=berlin"))
+    refused(await cloud.ask("POST", path, viewer, json=body), 403, "forbidden")
+    refused(await cloud.ask("POST", path, some, json=body), 403, "forbidden")
+    refused(await cloud.ask("POST", path, others, json=body), 404, "missing")
+    refused(await cloud.ask("POST", f"{PATH}/none/auto-rollouts", json=body), 404, "missing")
+    made = (await cloud.ask("POST", path, json=body)).json()
+    assert (made["endpoint"], made["model"], made["tags"]) == ("digits", "acme/digits", {"stage": "field"})
+    assert len(made["policy"]["gates"]) == 3
+    refused(await cloud.ask("POST", path, json=body), 409, "conflict")
+    assert [one["endpoint"] for one in (await cloud.ask("GET", "/api/v1/auto-rollouts")).json()] == ["digits"]
+    assert (await cloud.ask("GET", "/api/v1/auto-rollouts", some)).json() == []
+    refused(await cloud.ask("DELETE", "/api/v1/auto-rollouts/cloud", some), 404, "missing")
+    assert (await cloud.ask("DELETE", "/api/v1/auto-rollouts/cloud")).status_code == 200

@@ -161,3 +161,11 @@ async def test_with_certificates_there_is_no_token(cloud):
     ordering(cloud)
     cloud.fleet.start(cloud.fleet.add_module("digits", fallback_hosts=("lab.example",)), cloud=terms_of(cloud))
     assert cloud.fleet.order("dev-a").slots["digits"].cloud.token is msgspec.UNSET
+
+
+async def test_a_rollout_may_say_that_nobody_answers(cloud):
+    """Without an address, by the case never; with one, that is a fallback which is asked in no case."""
+    answer = await asked(cloud, fallback=None, when=[])
+    assert answer.status_code in {200, 422}, answer.text
+    assert "no fallback that they are of" not in answer.text
+    assert "no fallback that they are of" in (await asked(cloud, fallback=None, when=["unhealthy"])).text

@@ -47,13 +47,14 @@ def engine():
 
 
 def put(engine, fleet, kind, name, part="replica"):
-    """A container, a volume and a network, labelled as an endpoint's are."""
+    """A container, a volume and a network, labelled and named as an endpoint's or a job's are."""
     labels = {"edgefleet.cloud.fleet": fleet, f"edgefleet.cloud.{kind}": name, "edgefleet.cloud.part": part}
     image = docker_parts.python_slim(engine)
-    engine.containers.create(image, ["sleep", "1"], labels=labels)
-    engine.volumes.create(f"sweep-{fleet}-{name}", labels=labels)
+    whole = f"edgefleet.{fleet}.{name}" + (".job" if kind == "job" else "")
+    engine.containers.create(image, ["sleep", "1"], labels=labels, name=f"{whole}.content")
+    engine.volumes.create(f"{whole}.content", labels=labels)
     if kind == "endpoint":
-        engine.networks.create(f"sweep-{fleet}-{name}", labels=labels)
+        engine.networks.create(whole, labels=labels)
 
 
 def there(engine, fleet):

@@ -112,6 +112,31 @@ def ws_has(ws, name):
         return fleet.endpoint(name) is not None
 
 
+def test_a_service_goes_over_share_by_share(ws, target, words, config, capsys):
+    """By percents and a policy; it says each step, and what cannot be is refused; then it may go back."""
+    service = Model.deploy(ws, "shared", [words()], config, AciWebservice.deploy_configuration(cpu_cores=0.2))
+    service.wait_for_deployment()
+    plain = {"gates": [], "soak": "0s"}
+    with pytest.raises(WebserviceException, match="nothing says what the new version serves"):
+        service.rollout()
+    with pytest.raises(WebserviceException, match="waves"):
+        service.rollout(inference_config=config, models=[words("two")], percents=[0])
+
+    rollout = service.rollout([words("three")], config, version_name="next", percents=[50, 100], policy=plain)
+    rollout.wait_for_completion(show_output=True)
+    assert "next has all requests" in capsys.readouterr().out
+    assert (rollout.state, rollout.version, rollout.percent) == ("done", "next", 100)
+    assert service.run({"data": 1})["words"] == "three"
+
+    rollout.revert()
+    until(lambda: rollout.state == "reverted", "it has gone back", within_s=60)
+    assert service.run({"data": 1})["words"] == "one"
+    with pytest.raises(WebserviceException, match="the rollout is reverted"):
+        rollout.wait_for_completion()
+    service.delete()
+    until(lambda: not ws_has(ws, "shared"), "it is gone", within_s=60)
+
+
 def test_a_graph_with_tokens(ws, target, linear_file):
     """A registered graph without code, on a target that is named, lets in by a token."""
     model = Model.register(ws, linear_file, "linear-cloud")

@@ -160,3 +160,28 @@ def test_a_plugin_that_brings_nothing_is_said(place, tmp_path, monkeypatch, does
     with pytest.raises(BadSettings, match=r"its plugin \./plugin brought no credentials within 1 s"):
         target.check()
     assert not Path("/proc", (tmp_path / "asked").read_text().split()[0]).exists()
+
+
+def with_provider(place, tmp_path, *, used):
+    """The kubeconfig with a user by auth-provider, whose program would leave a file."""
+    found = yaml.safe_load(place.kubeconfig.read_text())
+    config = {"cmd-path": "/bin/sh", "cmd-args": f"-c 'touch {tmp_path}/ran; sleep 600'"}
+    provider = {"name": "gcp", "config": config}
+    user = found["users"][0] if used else {"name": "other", "user": {}}
+    user["user"] = {"auth-provider": provider}
+    found["users"] = [*found["users"], user] if not used else found["users"]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(found))
+    return tmp_path / "kubeconfig"
+
+
+def test_an_auth_provider_is_refused_and_never_run(place, tmp_path):
+    """Its program would have no bound; the sentence says what to write instead."""
+    target = place.attach(with_provider(place, tmp_path, used=True))
+    with place.asked() as made, pytest.raises(BadSettings, match=r"auth-provider.*write exec"):
+        target.check()
+    assert (made, (tmp_path / "ran").exists()) == ([], False)
+
+
+def test_an_auth_provider_of_somebody_else_in_the_file_is_no_matter(place, tmp_path):
+    """Only the user of the context that is used counts."""
+    assert place.attach(with_provider(place, tmp_path, used=False)).check()["engine"].endswith("namespace models")

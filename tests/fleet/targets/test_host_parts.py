@@ -1,0 +1,85 @@
+"""What the parts of an endpoint on a container host are made of."""
+
+import hashlib
+import tarfile
+
+import pytest
+
+from fleet.blobs import Blobs
+from fleet.targets.container import content, folder, front, specs
+from fleet.targets.container.plan import Seen
+from fleet.targets.container.specs import ACCESS, Names
+from fleet.targets.contract import Module, Wanted
+from fleet.targets.groups import Group, SeenReplica
+from fleet.targets.settings import Settings
+from modules import manifest as manifests
+from modules.names import Slug
+from modules.protocol.endpoint import CANDIDATES
+from tests.doubles import publisher
+
+NAMES = Names("feedfeedfeed", Slug("digits"))
+GROUP = Group(name="v1-12345678", version="v1", module="acme/digits:1", count=2, weight=100, memory_mb=64)
+
+
+def wanted(**settings):
+    given = {"keys": ("a" * 32, "b" * 32), "token_secret": b"s" * 32}
+    return Wanted(name=Slug("digits"), versions=[], settings=Settings(**settings), **given)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        specs.replica(NAMES, GROUP, 0, image="i", cpu_cores=0.5, providers=(), volumes=("/data",)),
+        specs.gateway(NAMES, image="i", made="m", tls=True),
+        specs.keeper(NAMES, image="i", made="m", bind="127.0.0.1", port=0),
+        specs.secret_keeper(NAMES, GROUP.name, image="i"),
+    ],
+    ids=["replica", "gateway", "keeper", "secrets"],
+)
+def test_all_that_runs_is_confined(body):
+    """A read-only root, no capability, no way to more rights, a user of its own, bounds of memory and processes."""
+    host = body["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges"])
+    assert (body["User"], host["Memory"] == host["MemorySwap"] > 0, host["PidsLimit"]) == ("10001:10001", True, 256)
+    assert host["LogConfig"]["Config"] == {"max-size": "1m", "max-file": "2"}
+
+
+def test_nothing_leads_out_of_the_replicas_network():
+    """Neither to the world nor to the host."""
+    made = specs.network(NAMES)
+    assert made["internal"] is True
+    assert made["options"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
+
+
+def test_a_gateway_is_another_one_with_tls_and_another_image():
+    """Its program has other arguments then, so the one of before would go on without."""
+    plain = front.made(wanted(), image="i", bind="127.0.0.1")
+    secure = front.made(wanted(certificate="PEM"), image="i", bind="127.0.0.1")
+    newer = front.made(wanted(), image="j", bind="127.0.0.1")
+    assert len({one.gateway for one in (plain, secure, newer)}) == 3
+    assert plain.keeper == secure.keeper != front.made(wanted(), image="i", bind="0.0.0.0").keeper
+
+
+def test_the_gateway_looks_at_replicas_that_run():
+    """One that has ended has no address."""
+    up = SeenReplica(name="aaaa", group=GROUP.name, number=0, running=True)
+    down = SeenReplica(name="bbbb", group=GROUP.name, number=1, running=False)
+    found = folder.files(wanted(), [GROUP], Seen(replicas=(up, down)), {GROUP.name: b""})
+    assert b"http://aaaa:5001" in found[CANDIDATES]
+    assert b"bbbb" not in found[CANDIDATES]
+
+
+def test_the_key_of_the_gateway_is_for_the_replicas_user_alone(tmp_path):
+    """And the module's files for reading alone; a file that was changed here is not handed on."""
+    data = b"a file of the module"
+    manifest = publisher.module("acme", "digits", "1", {"sub/model.onnx": data})
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.put(data)
+    module = Module("sha256:" + hashlib.sha256(b"x").hexdigest(), manifest)
+    with (
+        content.files(module, manifests.encode(manifest), blobs, key="secret") as out,
+        tarfile.open(fileobj=out) as tar,
+    ):
+        modes = {one.name: (one.mode, one.uid) for one in tar if one.isfile()}
+    assert modes.pop(ACCESS) == (0o400, specs.USER)
+    assert set(modes.values()) == {(0o444, specs.USER)}

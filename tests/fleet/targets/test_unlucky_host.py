@@ -1,0 +1,236 @@
+"""A container host on which somebody does things by hand: a real engine, and stand-ins for an endpoint's parts."""
+
+import contextlib
+import socket
+import threading
+
+import docker
+import docker.errors
+import pytest
+
+from fleet.refusals import Conflict, TargetTrouble
+from fleet.targets.container import front as fronts
+from fleet.targets.container import observed, specs
+from fleet.targets.container.endings import clear, end, start_again
+from fleet.targets.container.host import Attached, ContainerHost
+from fleet.targets.container.jobs import Jobs
+from fleet.targets.container.plan import Front, Seen
+from fleet.targets.container.specs import LABEL, JobNames, Names
+from fleet.targets.contract import Found
+from modules.names import Slug
+from tests.parts import docker as docker_parts
+from tests.parts.presence import engine_socket
+
+pytestmark = pytest.mark.needs("docker")
+
+FLEET = "feedfeedfeed"
+NAMES, JOB = Names(FLEET, Slug("digits")), JobNames(FLEET, Slug("digits"))
+GROUP = "v1-12345678"
+SLEEPS = ["sleep", "600"]
+
+
+@pytest.fixture
+def engine():
+    client = docker_parts.client()
+    yield client
+    with contextlib.suppress(docker.errors.NotFound):
+        client.images.remove(f"{FLEET}:copy", force=True)
+    mark = {"label": f"{LABEL}fleet={FLEET}"}
+    for one in client.containers.list(all=True, filters=mark, ignore_removed=True):
+        one.remove(force=True)
+    for one in (*client.volumes.list(filters=mark), *client.networks.list(filters=mark)):
+        one.remove()
+    client.close()
+
+
+@pytest.fixture
+def host():
+    made = ContainerHost(Attached(docker=f"unix://{engine_socket()}"), fleet=FLEET, blobs=None)
+    yield made
+    made.close()
+
+
+def labels(part, *, of=NAMES, group=GROUP, number=0):
+    return of.labels | {f"{LABEL}part": part, f"{LABEL}group": group, f"{LABEL}number": str(number)}
+
+
+@pytest.fixture
+def network(engine):
+    return engine.networks.create(NAMES.whole, labels=NAMES.labels, internal=True)
+
+
+@pytest.fixture
+def replica(engine, network):
+    return engine.containers.run(
+        docker_parts.python_slim(engine), SLEEPS, name=NAMES.replica(GROUP, 0), labels=labels("replica"),
+        network=NAMES.whole, detach=True, stop_signal="SIGKILL",
+    )  # fmt: skip
+
+
+def seen(engine):
+    return observed.look(engine.api, NAMES)
+
+
+def test_a_copy_of_its_image_is_no_replica_and_stays(engine, host, replica):
+    """Whoever looks into a replica by `docker commit` has its labels: the copy is not counted, not asked, not ended."""
+    replica.commit(FLEET, "copy")
+    copy = engine.containers.run(f"{FLEET}:copy", SLEEPS, name="somebodys", detach=True, stop_signal="SIGKILL")
+    assert copy.labels[f"{LABEL}endpoint"] == "digits"
+    assert [one.name for one in seen(engine).replicas] == [replica.id[:12]]
+    assert host.present() == {Found("endpoint", Slug("digits"))}
+    assert list(host.logs(Slug("digits"), lines=5)) == [f"{GROUP}.0"]
+    assert host.remove(Slug("digits"))
+    copy.reload()
+    assert copy.status == "running"
+    assert host.present() == frozenset()
+
+
+def test_labels_that_are_half_ours_break_nothing(engine, host):
+    """Of somebody's own container, volume and network: all stay, and the endpoint's removal is whole."""
+    mine = {f"{LABEL}fleet": FLEET, f"{LABEL}endpoint": "digits"}
+    image = docker_parts.python_slim(engine)
+    theirs = engine.containers.create(image, SLEEPS, name="theirs", labels=mine | {f"{LABEL}part": "replica"})
+    engine.volumes.create("theirs", labels=mine)
+    engine.networks.create("theirs", labels=mine)
+    assert (seen(engine).replicas, seen(engine).network, host.present()) == ((), False, frozenset())
+    assert host.logs(Slug("digits"), lines=5) == {}
+    assert host.remove(Slug("digits"))
+    theirs.reload()
+    assert [one.name for one in engine.volumes.list(filters={"name": "theirs"})] == ["theirs"]
+    assert [one.name for one in engine.networks.list(names=["theirs"])] == ["theirs"]
+
+
+def test_an_image_that_claims_to_be_a_job_is_none(engine, host, replica):
+    """A publisher writes any label into an image: an endpoint's replica does not end with a job of that name."""
+    replica.remove(force=True)
+    claims = labels("replica") | JOB.labels
+    image = docker_parts.python_slim(engine)
+    made = engine.containers.run(
+        image, SLEEPS, name=NAMES.replica(GROUP, 0), labels=claims, detach=True, stop_signal="SIGKILL"
+    )
+    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    made.reload()
+    assert made.status == "running"
+    job = engine.containers.create(image, SLEEPS, name=JOB.job, labels=labels("job", of=JOB) | NAMES.labels)
+    assert host.remove(Slug("digits"))
+    job.reload()
+    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    with pytest.raises(docker.errors.NotFound):
+        job.reload()
+
+
+def test_a_name_that_somebody_else_has_is_not_taken_from_them(engine):
+    """It is said whose it is, and the container stays as it is."""
+    name = NAMES.gateway("12345678")
+    theirs = engine.containers.run(docker_parts.python_slim(engine), SLEEPS, name=name, detach=True)
+    try:
+        with pytest.raises(Conflict, match="not the fleet's has this name"):
+            clear(engine.api, name, NAMES.labels)
+        theirs.reload()
+        assert theirs.status == "running"
+    finally:
+        theirs.remove(force=True)
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_a_replica_that_somebody_stopped_runs_again(engine, network, replica, how):
+    """Whether it was stopped or paused; meanwhile it is not asked, and it is said why."""
+    replica.pause() if how == "paused" else replica.stop(timeout=0)
+    (one,) = seen(engine).replicas
+    assert (one.running, one.restarting, bool(one.why)) == (False, False, True)
+    start_again(engine.api, one.name, [network.id])
+    replica.reload()
+    assert (replica.status, seen(engine).replicas[0].running) == ("running", True)
+
+
+@pytest.mark.parametrize("how", ["disconnected", "made anew", "gone"])
+def test_a_replica_without_its_network_is_made_anew(engine, network, replica, how):
+    """Taken out of it, or stopped while the network was removed: the engine would never start it again."""
+    if how == "disconnected":
+        network.disconnect(replica)
+    else:
+        replica.stop(timeout=0)
+        network.remove()
+        if how == "made anew":
+            network = engine.networks.create(NAMES.whole, labels=NAMES.labels, internal=True)
+    (one,) = seen(engine).replicas
+    assert (one.running, one.restarting) == (False, False)
+    assert "out of the endpoint's network" in one.why
+    start_again(engine.api, one.name, observed.networks(engine.api, NAMES))
+    assert seen(engine).replicas == ()
+
+
+def test_one_that_never_ran_is_started(engine, network):
+    """The server died between making and starting it: it is not taken for one that lost its network."""
+    made = engine.containers.create(
+        docker_parts.python_slim(engine), SLEEPS, name=NAMES.replica(GROUP, 0), labels=labels("replica"),
+        network=NAMES.whole, stop_signal="SIGKILL",
+    )  # fmt: skip
+    start_again(engine.api, made.id, observed.networks(engine.api, NAMES))
+    assert seen(engine).replicas[0].running
+
+
+def test_a_gateway_without_its_network_is_dead_and_a_paused_one_is_not(engine, network):
+    """The one is made anew; the other goes on, and owes nobody an answer that it does not give."""
+    name = NAMES.gateway("12345678")
+    gateway = engine.containers.run(
+        docker_parts.python_slim(engine), SLEEPS, name=name, labels=labels("gateway") | {f"{LABEL}made": "12345678"},
+        network=NAMES.whole, detach=True, stop_signal="SIGKILL",
+    )  # fmt: skip
+    gateway.pause()
+    (one,) = seen(engine).gateways
+    assert (one.running, one.paused, one.dead, one.why) == (False, True, False, "somebody paused its container")
+    start_again(engine.api, one.name, [network.id])
+    assert seen(engine).gateways[0].running
+    network.disconnect(gateway)
+    assert seen(engine).gateways[0].dead
+
+
+def test_two_that_end_the_same_container_do_not_quarrel(engine, replica):
+    """A look that ends a replica and a removal, at the same moment: neither is an error, and it is gone."""
+    wrong = []
+
+    def ends():
+        client = docker_parts.client()
+        try:
+            end(client.api, replica.id, within_s=0)
+        except docker.errors.APIError as error:
+            wrong.append(error)
+        finally:
+            client.close()
+
+    threads = [threading.Thread(target=ends) for _ in range(6)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert wrong == []
+    assert seen(engine).replicas == ()
+
+
+def test_a_port_that_somebody_has_is_said(engine, host):
+    """In the engine's words; what holds it is not touched."""
+    image = docker_parts.gateway_image(engine)
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        port = theirs.getsockname()[1]
+        front = Front(keeper="12345678", gateway="12345678", port=port)
+        with pytest.raises(TargetTrouble, match=f"{port}.*in use"), host._translated():
+            fronts.make_keeper(engine.api, NAMES, front, Seen(), image=image, bind="127.0.0.1")
+    # Free again, the next look has it.
+    fronts.make_keeper(engine.api, NAMES, front, seen(engine), image=image, bind="127.0.0.1")
+    assert seen(engine).keeper(front).running
+
+
+def test_a_log_without_an_end_is_shown_in_part(engine, network):
+    """Of a container that writes for ever, and no line of it ends: some KiB, without control characters."""
+    script = "import sys\nwhile True: sys.stdout.write('\\x1b[31mx' * 4096)"
+    body = {"LogConfig": specs._LOG, "NetworkMode": NAMES.whole}
+    made = engine.api.create_container_from_config(
+        {"Image": docker_parts.python_slim(engine), "Cmd": ["python3", "-c", script], "StopSignal": "SIGKILL",
+         "Labels": labels("replica"), "HostConfig": body},
+        name=NAMES.replica(GROUP, 0),
+    )  # fmt: skip
+    engine.api.start(made["Id"])
+    text = observed.logs(engine.api, NAMES, lines=2000)[f"{GROUP}.0"]
+    assert len(text) <= 4 * observed._MOST
+    assert "\x1b" not in text
