@@ -266,10 +266,15 @@ def test_what_somebody_took_away_comes_back(system, endpoint, api, namespace):
 
 
 def test_logs_are_shown(system, endpoint, api, namespace):
-    """Each pod has its last lines, by its name."""
-    found = system.cli("endpoints", "logs", NAME)
-    assert {one.metadata.name for part in ("gateway", "replica") for one in pods(api, namespace, part)} <= set(found)
-    assert all(found.values())
+    """Each pod has its last lines, by its name; one that has just begun may have none yet."""
+    found = {}
+
+    def told():
+        found.update(system.cli("endpoints", "logs", NAME))
+        names = [one.metadata.name for part in ("gateway", "replica") for one in pods(api, namespace, part)]
+        return names and all(found.get(name) for name in names)
+
+    until(told, "each pod's lines are shown", within_s=60, said=lambda: json.dumps(found))
 
 
 def test_why_it_cannot_be_is_said(system, endpoint):
