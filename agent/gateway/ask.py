@@ -18,7 +18,6 @@ import msgspec
 
 from agent.answering import Told
 from agent.counted import counted
-from agent.gateway.door import INDEX
 from agent.gateway.headers import GENERATION
 from agent.gateway.table import read, replace
 from agent.health import status
@@ -27,6 +26,7 @@ from modules import program, samples
 from modules.canonical import UNREADABLE
 from modules.counted import Looked
 from modules.digests import sha256
+from modules.endpoint.looks import INDEX
 from modules.errors import EdgefleetError, Invalid
 from modules.names import Digest
 from modules.protocol.endpoint import (

@@ -12,12 +12,12 @@ from aiohttp import hdrs, web
 
 from agent.gateway.refusals import refusal
 from modules.endpoint.keys import EndpointKeys
+from modules.endpoint.looks import HEADER as LOOK
+from modules.endpoint.looks import INDEX
 from modules.errors import Untrusted
 
 #: what load balancers and orchestrators ask without a key
 HEALTH: Final = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
-#: what an operator's program asks: the index of routes and counts, for a key, even where scoring needs none
-INDEX: Final = "/edgefleet/endpoint"
 _LOOKS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _DEVICE: Final = "urn:edgefleet:device:"
 _METHODS: Final = "GET, POST, OPTIONS"
@@ -53,7 +53,10 @@ class Door:
         if looks or (self._keys.open and path != INDEX):
             return
         try:
-            self._keys.check(request.headers.get(hdrs.AUTHORIZATION, "").encode("utf-8", "surrogateescape"))
+            if path == INDEX and LOOK in request.headers:
+                self._keys.check_look(request.headers[LOOK].encode("utf-8", "surrogateescape"))
+            else:
+                self._keys.check(request.headers.get(hdrs.AUTHORIZATION, "").encode("utf-8", "surrogateescape"))
         except Untrusted as error:
             refused = refusal(web.HTTPUnauthorized, str(error))
             refused.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"

@@ -15,7 +15,7 @@ from agent.gateway.choice import Choice, choose, next_choice
 from agent.gateway.cloud import Way
 from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
-from agent.gateway.door import INDEX, Door
+from agent.gateway.door import Door
 from agent.gateway.headers import GENERATION, MODULE, PROVIDER, REQUEST_ID, SERVED_BY, VERSION, request_id
 from agent.gateway.index import described, instances
 from agent.gateway.load import Load
@@ -29,6 +29,7 @@ from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
 from agent.gateway.shares import Asking, Shares
 from agent.gateway.spent import Spent
+from modules.endpoint.looks import INDEX
 from modules.errors import BadSettings
 from modules.protocol.routing import Bounds, Fallback, Replica, Route, Table, Upstream
 

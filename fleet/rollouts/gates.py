@@ -36,6 +36,9 @@ Measure = Literal[
     "provider",
 ]
 
+#: what those who ask see of the answers
+OF_CLIENTS: Final = frozenset({"p50_ms", "p95_ms", "error_percent"})
+
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One condition on one measure.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 
 from fleet.refusals import Missing
 from fleet.rollouts import control, heard, history, phases, shares, verdicts, windows
-from fleet.rollouts.gates import Gate
+from fleet.rollouts.gates import OF_CLIENTS, Gate
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
 from fleet.rollouts.windows import Window
@@ -157,7 +157,7 @@ def _share_looked(connection: Connection, now: float, row: Any, share: Any, stan
     settled = newest and stands.in_use and new is not None and new.ready >= new.wanted
     if share.phase == Phase.COMMITTED:
         if new is not None:
-            values |= _judged(now, row, share, shift, watch, new, in_use=stands.in_use)
+            values |= _judged(now, row, share, shift, watch, new, stands)
     elif new is not None and new.wrong:
         values |= {"standing": Standing.FAILED, "due": None, "note": printable(new.wrong, _NOTE)}
     elif share.phase == Phase.PROBATION:
@@ -172,7 +172,7 @@ def _share_looked(connection: Connection, now: float, row: Any, share: Any, stan
 
 
 def _judged(
-    now: float, row: Any, share: Any, shift: shares.Shift, watch: Watch, new: VersionStands, *, in_use: bool
+    now: float, row: Any, share: Any, shift: shares.Shift, watch: Watch, new: VersionStands, stands: Stands
 ) -> dict[str, Any]:
     """What the gates say of what was counted, as they say it of what a device reports."""
     policy = msgspec.json.decode(row.policy, type=Policy)
@@ -188,8 +188,12 @@ def _judged(
             "note": note or printable(new.wrong, _NOTE),
             "detail": msgspec.json.encode(said),
         }
-    if not in_use:
+    if not stands.in_use:
         return {}
+    rests_on_counts = any(gate.measure in OF_CLIENTS and gate.missing == "wait" for gate in asked)
+    if means is Standing.SUCCEEDED and stands.uncounted and rests_on_counts:
+        # What somebody has counted and not said could be all the errors.
+        means, note = Standing.WORKING, printable(stands.uncounted, _NOTE)
     if means is Standing.WORKING and health != "up":
         due = now + row.deadline_s if share.due is None else share.due
         return {
@@ -201,7 +205,7 @@ def _judged(
     if means is Standing.WORKING and share.standing == Standing.SUCCEEDED:
         return {"note": ""}  # the next window is not over yet
     if means is Standing.WORKING and not watch.new.told:
-        note = _UNCOUNTED
+        note = printable(stands.uncounted, _NOTE) or _UNCOUNTED
     values: dict[str, Any] = {"standing": means, "note": note, "detail": msgspec.json.encode(said)}
     if means is Standing.SUCCEEDED:
         values |= {"due": None, "watch": msgspec.json.encode(_anew(watch, now))}

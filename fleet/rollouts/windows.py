@@ -2,9 +2,9 @@
 
 A device counts in one place; an endpoint has a gateway or two, and replicas, and each may begin anew at any time. So
 each is a life of its own: what it has counted since the last reading is added, and of one whose counts went back, or
-that is new, all of it. Nothing is lost but what somebody counted between the last reading and its end; and of a life
-that has outgrown in everything the one before, which is taken for it, as much as that one had. No count is counted
-twice.
+that is new, all of it. Nothing is lost but what somebody counted between the last reading and its end, or before it
+said anything though it was there; and of a life that has outgrown in everything the one before, which is taken for it,
+as much as that one had. No count is counted twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,13 +50,16 @@ def take(window: Window, lives: Mapping[str, Life], memory_mb: float | None) -> 
     """The window with one more reading; the very first says from where to count."""
     first, last = not window.last, dict(window.last)
     for name, life in lives.items():
-        known = last.pop(name, Life())
+        there, known = name in last, last.pop(name, Life())
         # Who says nothing just now goes on from what was said last.
         heard = Life(
             seen=life.seen or known.seen,
             answers=life.answers or known.answers,
             restarts=known.restarts if life.restarts is None else life.restarts,
         )
+        if there and known.seen is None:
+            # It was there before, and is heard for the first time: what it counted until now may be of any time.
+            known = msgspec.structs.replace(known, seen=life.seen)
         if not first:
             window = _added(window, known, heard)
         last[name] = heard

@@ -92,7 +92,8 @@ class VersionStands(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How an endpoint stands after a look: ``why`` it is not ready, in one sentence, and where clients reach it.
 
-    ``in_use``: clients are shared out between the versions as they are wanted, as far as these are ready.
+    ``in_use``: clients are shared out between the versions as they are wanted, as far as these are ready. ``uncounted``
+    is why not all that is counted of what clients saw is known, where it was asked for.
     """
 
     state: State
@@ -100,6 +101,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     versions: Mapping[str, VersionStands] = {}
     in_use: bool = False
+    uncounted: str = ""
 
 
 class Found(NamedTuple):

@@ -15,8 +15,7 @@ def access(wanted: Wanted) -> dict[str, bytes]:
     settings = wanted.settings
     by_key = settings.auth != "token"
     known: dict[str, Any] = {
-        # The index is for us alone where clients come with tokens.
-        "keys": wanted.keys if by_key else (key(wanted, "gateway"),),
+        "keys": keys(wanted),
         "token_secret": b"" if by_key else wanted.token_secret,
         "open": settings.auth == "none",
         "cors_origins": settings.cors_origins,
@@ -27,6 +26,11 @@ def access(wanted: Wanted) -> dict[str, bytes]:
     if settings.certificate:
         found |= {CERTIFICATE: settings.certificate.encode(), CERTIFICATE_KEY: wanted.certificate_key.encode()}
     return found
+
+
+def keys(wanted: Wanted) -> tuple[str, ...]:
+    """What its gateways know as keys: where clients come with tokens, one that lets us alone in."""
+    return (key(wanted, "gateway"),) if wanted.settings.auth == "token" else wanted.keys
 
 
 def key(wanted: Wanted, part: str) -> str:

@@ -210,4 +210,4 @@ class Bringing:
 def _without_counts(standing: Standing) -> Standing:
     """What the row keeps: counts go to the rollout and to the tally, and are of no use later."""
     versions = {name: msgspec.structs.replace(one, lives={}) for name, one in standing.versions.items()}
-    return msgspec.structs.replace(standing, versions=versions)
+    return msgspec.structs.replace(standing, versions=versions, uncounted="")

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fleet.blobs import Blobs
+from fleet.rollouts.gates import OF_CLIENTS
 from fleet.targets.container import host
 from fleet.targets.container.engine import check_address
 from fleet.targets.contract import Target
@@ -82,7 +83,6 @@ def _suits_container(_: host.Attached, settings: Settings) -> None:
 
 
 _OF_STARTS: Final = frozenset({"restarts", "provider"})
-_OF_CLIENTS: Final = frozenset({"p50_ms", "p95_ms", "error_percent"})
 _OF_ANSWERS: Final = frozenset({"nan_percent", "empty_percent", "drift"})
 KINDS: Final = {
     "container": Kind(
@@ -91,7 +91,7 @@ KINDS: Final = {
         suits=_suits_container,
         at=lambda it: str(it.docker),
         make=lambda it, parts: host.ContainerHost(it, fleet=parts.fleet, blobs=parts.blobs),
-        measures=_OF_STARTS | _OF_CLIENTS | _OF_ANSWERS | {"memory_mb"},
+        measures=_OF_STARTS | OF_CLIENTS | _OF_ANSWERS | {"memory_mb"},
     ),
     "kubernetes": Kind(
         attached=reached.Attached,
@@ -99,8 +99,8 @@ KINDS: Final = {
         suits=reached.suits,
         at=reached.at,
         make=lambda it, parts: cluster.Namespace(it, fleet=parts.fleet, contents=parts.contents),
-        # Its gateways are pods that the server does not ask, and roll with each change.
-        measures=_OF_STARTS,
+        # Its replicas are reached by their gateways alone, and what a pod uses only a metrics server would say.
+        measures=_OF_STARTS | OF_CLIENTS,
     ),
 }
 

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from modules import access_tokens
+from modules.endpoint import looks
 from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings, Untrusted
 
@@ -92,6 +93,14 @@ class EndpointKeys:
         if not self._secret:
             raise Untrusted("this is not a key of this endpoint")
         access_tokens.check(self._secret, bearer.decode("latin-1"), now=time.time())
+
+    def check_look(self, shown: bytes) -> None:
+        """Let in whoever only wants to see the index, and shows this.
+
+        Raises:
+            Untrusted: it was not made with the keys of this endpoint, or has expired.
+        """
+        looks.check(self._keys, shown, now=time.time())
 
     def _read(self) -> None:
         try:

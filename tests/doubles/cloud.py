@@ -44,7 +44,7 @@ class Target:
 
     def __init__(self, clock):
         self.clock, self.wanted, self.behaviours = clock, None, {}
-        self.answers, self.why, self.in_use, self.counts = True, "", True, True
+        self.answers, self.why, self.in_use, self.counts, self.uncounted = True, "", True, True, ""
         self.begin_anew()
 
     def begin_anew(self):
@@ -61,7 +61,8 @@ class Target:
         versions = {one.name: self._stands(one) for one in wanted.versions}
         whole = all(one.ready == one.wanted for one in versions.values())
         state = "ready" if whole and self.in_use else "updating"
-        return Standing(state=state, why=self.why, url="http://lab:1", versions=versions, in_use=self.in_use)
+        return Standing(state=state, why=self.why, url="http://lab:1", versions=versions, in_use=self.in_use,
+                        uncounted=self.uncounted)  # fmt: skip
 
     def ask(self, count):
         """So many clients ask, and are dealt out by the weights in force; who was asked how often."""

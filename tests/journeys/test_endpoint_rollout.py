@@ -6,24 +6,12 @@ from collections import Counter
 import pytest
 
 from tests.parts import docker as docker_parts
+from tests.parts import halves
+from tests.parts.halves import FAILS, NAME, QUESTIONS, USUAL_S
 from tests.parts.presence import engine_socket
 from tests.parts.programs import CommandFailed, until
-from tests.parts.traffic import Question, Traffic
+from tests.parts.traffic import Traffic
 
-NAME = "halves"
-SCRIPT = """
-import json, time
-def init():
-    pass
-def run(data):
-    x = json.loads(data)["x"]
-    time.sleep({seconds})
-    {flaw}
-    return {{"half": [x / 2]}}
-"""
-USUAL_S = 0.005
-# What applications ask is no sample, so that a version may answer these rightly and behave badly all the same.
-ASKED = range(100, 110)
 POLICY = {
     "waves": [{"percent": 10}, {"percent": 50}, {"percent": 100}],
     "gates": [
@@ -36,34 +24,17 @@ POLICY = {
     "on_failure": "revert",
 }
 BAD = {
-    "errors": ({"flaw": "if x > 99: raise ValueError(x)"}, "error_percent is 100"),
+    "errors": ({"flaw": FAILS}, "error_percent is 100"),
     "slow": ({"seconds": 40 * USUAL_S}, "p50_ms is"),
 }
-
-
-def right(x):
-    def wrong(answer):
-        return "" if json.loads(answer) == {"half": [x / 2]} else f"{answer!r} for {x}"
-
-    return Question(json.dumps({"x": x}).encode(), wrong)
-
-
-QUESTIONS = [right(x) for x in ASKED]
 
 
 @pytest.fixture(scope="module")
 def registered(system, tmp_path_factory):
     """Makes a version of the script, registered and signed."""
 
-    def make(*, flaw="pass", seconds=USUAL_S):
-        folder = tmp_path_factory.mktemp("halves")
-        (folder / "source").mkdir()
-        (folder / "model").mkdir()
-        (folder / "model" / "nothing.txt").write_text("a script without a model")
-        (folder / "source" / "score.py").write_text(SCRIPT.format(flaw=flaw, seconds=seconds))
-        (folder / "1.json").write_text(json.dumps({"body": {"x": 1}}))
-        options = ["--entry-script", "score.py", "--source-dir", folder / "source", "--sample", folder / "1.json"]
-        return system.sign(system.register(folder / "model", NAME, *options))
+    def make(**how):
+        return halves.registered(system, tmp_path_factory.mktemp("halves"), **how)
 
     return make
 

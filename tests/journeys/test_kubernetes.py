@@ -5,7 +5,9 @@ node has to have (``ctr -n k8s.io images import``), nodes are reached at a NodeP
 reach this machine at the address that it has on the way to the cluster.
 """
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -23,7 +25,7 @@ import pytest
 import yaml
 
 from tests.house.tree import ROOT
-from tests.parts import digits, side_loaded, slow_script
+from tests.parts import digits, halves, side_loaded, slow_script
 from tests.parts import docker as docker_parts
 from tests.parts.programs import CommandFailed, until
 from tests.parts.system import System
@@ -160,17 +162,15 @@ def endpoint(system, target, module):
         system.cli("endpoints", "remove", NAME)
 
 
-def settled(system, **wanted):
-    """The endpoint, once it is ready and as it should be."""
+def settled(system, name=NAME):
+    """The endpoint, once it is ready."""
 
-    def done():
-        found = system.api(f"endpoints/{NAME}")
-        return found["state"] == "ready" and all(found[part] == value for part, value in wanted.items())
+    def found():
+        return system.api(f"endpoints/{name}")
 
-    until(
-        done, f"endpoint {NAME} is ready", within_s=_READY_S, said=lambda: json.dumps(system.api(f"endpoints/{NAME}"))
-    )
-    return system.api(f"endpoints/{NAME}")
+    until(lambda: found()["state"] == "ready", f"endpoint {name} is ready", within_s=_READY_S,
+          said=lambda: json.dumps(found()))  # fmt: skip
+    return found()
 
 
 def ask(url, bearer="", body=digits.QUESTIONS[0].body):
@@ -266,10 +266,15 @@ def test_what_somebody_took_away_comes_back(system, endpoint, api, namespace):
 
 
 def test_logs_are_shown(system, endpoint, api, namespace):
-    """Each pod has its last lines, by its name."""
-    found = system.cli("endpoints", "logs", NAME)
-    assert {one.metadata.name for part in ("gateway", "replica") for one in pods(api, namespace, part)} <= set(found)
-    assert all(found.values())
+    """Each pod has its last lines, by its name; one that has just begun may have none yet."""
+    found = {}
+
+    def told():
+        found.update(system.cli("endpoints", "logs", NAME))
+        names = [one.metadata.name for part in ("gateway", "replica") for one in pods(api, namespace, part)]
+        return names and all(found.get(name) for name in names)
+
+    until(told, "each pod's lines are shown", within_s=60, said=lambda: json.dumps(found))
 
 
 def test_why_it_cannot_be_is_said(system, endpoint):
@@ -415,3 +420,125 @@ def test_a_batch_job_outlives_its_pod(system, attached, api, namespace, disk, tm
     until(lambda: not of_job(api, namespace, "again"), "nothing is left of it", within_s=90,
           said=lambda: of_job(api, namespace, "again"))  # fmt: skip
     assert shown("again")["state"] == "cancelled"
+
+
+BY_SHARES = {"preset": "traffic", "waves": [{"percent": 10}, {"percent": 100}], "soak": "0s", "deadline": "8m"}
+
+
+@pytest.fixture(scope="module")
+def halved(system, target, tmp_path_factory):
+    """An endpoint of a script, for everybody; removed at the end. Where it is, and its module."""
+    first = halves.registered(system, tmp_path_factory.mktemp("first"))
+    system.cli("endpoints", "deploy", halves.NAME, "--target", target, "--module", first, "--auth", "none",
+               "--set", "cpu_cores=0.4")  # fmt: skip
+    yield urlsplit(settled(system, halves.NAME)["url"]), first
+    system.cli("endpoints", "remove", halves.NAME)
+
+
+def asking(at):
+    """Applications that ask all the time."""
+    return Traffic(at.port, f"/{halves.NAME}/score", halves.QUESTIONS, every_s=0.04, host=at.hostname)
+
+
+def ended(system, module, file, *states):
+    """A rollout of the requests by the gates that hold without a word, once it has ended."""
+    file.write_text(json.dumps(BY_SHARES))
+    rollout = system.cli("rollouts", "start", module, "--endpoint", halves.NAME, "--policy", file)["id"]
+
+    def told():
+        return json.dumps([system.api(f"rollouts/{rollout}"), system.api(f"endpoints/{halves.NAME}")], indent=1)
+
+    until(lambda: system.api(f"rollouts/{rollout}")["state"] in states, f"it is {states}", within_s=540, said=told)
+    return system.cli("rollouts", "show", rollout)
+
+
+def test_requests_go_over_share_by_share_and_a_version_with_errors_goes_back(system, halved, tmp_path):
+    """By 10 and 100 percent, judged by errors, latency and restarts as every gateway counts them: a good version
+    arrives and costs no request; one that fails at what clients ask is taken back by itself, and harms its share."""
+    at, first = halved
+    good, bad = (halves.registered(system, folder, **how) for folder, how in (
+        (made(tmp_path, "good"), {}), (made(tmp_path, "bad"), {"flaw": halves.FAILS})))  # fmt: skip
+    with asking(at) as traffic:
+        until(lambda: len(traffic.answers) > STEADY, "answers come", within_s=60)
+        shown = ended(system, good, tmp_path / "policy", "done", "reverted", "failed")
+        until(lambda: traffic.answers[-1].module == good, "the new one answers", within_s=60)
+    assert traffic.failed == []
+    assert [(one["percent"], one["standing"]) for one in shown["shares"]] == [(10, "succeeded"), (100, "succeeded")]
+    assert all(one["measured"]["requests"] >= 100 for one in shown["shares"]), shown["shares"]
+
+    with asking(at) as traffic:
+        until(lambda: len(traffic.answers) > STEADY, "answers come", within_s=60)
+        before = len(traffic.answers)
+        shown = ended(system, bad, tmp_path / "policy", "reverted", "done", "failed")
+        asked = len(traffic.answers) - before
+        until(lambda: len(traffic.answers) > before + asked + STEADY, "answers come", within_s=60)
+    assert "error_percent is 100" in json.dumps(shown["history"]), shown["history"]
+    assert [one["standing"] for one in shown["shares"]] == ["returned", "skipped"]
+    by = Counter(one.module for one in traffic.answers)
+    # Each gateway deals out exactly, begins anew with each table, and two serve while one takes another's place.
+    assert 0 < by[bad] <= asked / 10 + 10, f"{by[bad]} of {asked} requests reached it"
+    assert {one.module for one in traffic.failed} <= {bad}
+    assert {one.module for one in traffic.answers[-20:]} == {good}
+    assert first not in by
+
+
+def made(folder, name):
+    (folder / name).mkdir()
+    return folder / name
+
+
+KEEPER = """
+import hashlib, json, pathlib
+def run(data):
+    if json.loads(data) == "read":
+        return hashlib.sha256(pathlib.Path("/run/secrets/token").read_bytes()).hexdigest()
+    return "nothing"
+"""
+
+
+def test_a_modules_secret_reaches_its_pods_and_no_other_place(system, target, api, namespace, tmp_path):
+    """Missing it is said; set, the module reads it; a new value costs no request; no object but its Secret has it."""
+    values = [f"planted-{secrets.token_hex(16)}" for _ in range(2)]
+    source = made(tmp_path, "source")
+    (source / "score.py").write_text(KEEPER)
+    (tmp_path / "model.txt").write_text("none")
+    (tmp_path / "one.json").write_text('{"body": "a"}')
+    words = ("--entry-script", "score.py", "--source-dir", source, "--sample", tmp_path / "one.json")
+    keeper = system.sign(system.register(tmp_path / "model.txt", "keeper", *words, "--secret", "token"))
+    system.cli("endpoints", "deploy", "keeper", "--target", target, "--module", keeper, "--auth", "none", "--set", _CPU)
+
+    def shown():
+        return system.api("endpoints/keeper")
+
+    until(lambda: "edgefleet secrets set token --endpoint keeper" in shown()["why"], "it says what is missing",
+          within_s=60, said=lambda: json.dumps(shown()))  # fmt: skip
+    file = tmp_path / "token"
+    file.write_text(values[0])
+    system.cli("secrets", "set", "token", "--endpoint", "keeper", "--file", file)
+    url = settled(system, "keeper")["url"]
+
+    def read():
+        status, _, body = ask(url, body=b'"read"')
+        return json.loads(body) if status == 200 else status
+
+    chosen = {"label_selector": "edgefleet.cloud.endpoint=keeper"}
+
+    def kept():
+        return [one for one in api.list_namespaced_secret(namespace, **chosen).items
+                if base64.b64encode(values[0].encode()).decode() in json.dumps(one.data)]  # fmt: skip
+
+    assert read() == hashlib.sha256(values[0].encode()).hexdigest()
+    assert len(kept()) == 1
+    file.write_text(values[1])
+    seen, wanted = [], hashlib.sha256(values[1].encode()).hexdigest()
+    system.cli("secrets", "set", "token", "--endpoint", "keeper", "--file", file)
+    until(lambda: seen.append(read()) or seen[-1] == wanted, "the module reads the new value", within_s=_READY_S)
+    assert set(seen) <= {hashlib.sha256(one.encode()).hexdigest() for one in values}, set(seen)
+    settled(system, "keeper")
+    until(lambda: not kept(), "nothing of the old value is left", within_s=120)
+    pods_now = json.dumps(api.api_client.sanitize_for_serialization(api.list_namespaced_pod(namespace, **chosen)))
+    logs = json.dumps(system.cli("endpoints", "logs", "keeper"))
+    answers = json.dumps([system.api(path) for path in ("endpoints/keeper", "events", "modules")])
+    assert [value for value in values if value in pods_now + logs + answers] == []
+    system.cli("endpoints", "remove", "keeper")
+    until(lambda: not api.list_namespaced_secret(namespace, **chosen).items, "nothing is left of it", within_s=180)

@@ -1,38 +1,35 @@
 """The cluster's API through the official client: JSON objects in and out, each call bounded, refusals in our words.
 
-The client brings how a cluster is reached (kubeconfig with its plugins, service account, TLS); its classes for each
-kind of object would say less than the objects do, so they are left alone. It is loaded where a target needs it, for it
-is an extra of its own (``edgefleet[kubernetes]``).
+The client (``client.py``) brings how a cluster is reached; its classes for each kind of object would say less than the
+objects do, so they are left alone.
 """
 
-import importlib
-import ipaddress
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
 from fleet.refusals import TargetTrouble
+from fleet.targets.kubernetes import client
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.names import MANAGER
-from modules.errors import BadSettings, EdgefleetError
+from modules.errors import EdgefleetError
 from modules.words import printable
 
 _CONNECT_S: Final = 5.0
 _READ_S: Final = 15.0
 _WHOLE_S: Final = 30.0
-# A plugin of a kubeconfig, which may have to ask somebody far away.
-_PLUGIN_S: Final = 20
-_NAME: Final = 200
 _MOST: Final = 64 << 20
 _CHUNK: Final = 256 << 10
 # The cluster cuts a log off at its end, so it is asked for more than is shown.
 _LOG: Final = 4 << 20
 _WORDS: Final = 500
+# What a program in a pod says of itself, which may hang and may be anything.
+_POD_S: Final = 3.0
+_POD_MOST: Final = 1 << 20
 _OK: Final = range(200, 300)
 _MISSING: Final = 404
 _CONFLICT: Final = 409
@@ -113,7 +110,7 @@ class Api:
         self.kinds = (*((ROUTE,) if attached.expose == "Gateway" else ()), *OURS)
         self._namespace = attached.namespace
         self._where = f"namespace {attached.namespace}"
-        self._client = _client(attached)
+        self._client = client.client(attached)
 
     def close(self) -> None:
         self._client.close()
@@ -201,6 +198,21 @@ class Api:
             raise
         return "\n".join(map(printable, data[-most:].decode(errors="replace").split("\n")))
 
+    def of_pod(self, pod: str, port: int, path: str, *, secure: bool, headers: dict[str, str]) -> tuple[int, bytes]:
+        """The status and the body with which a program in a pod answers, asked by the API server.
+
+        Raises:
+            ApiRefusal: it may not be asked, or the API server does not reach it.
+            Unanswered: nothing came in time, from whomever.
+        """
+        named = f"{'https:' if secure else ''}{quote(pod, safe='')}:{port}"
+        status, data, _ = self._exchange(
+            "GET", f"{self._path('Pod')}/{named}/proxy{path}", headers=headers, silent_s=_POD_S, most=_POD_MOST
+        )
+        if status in _OK or (said := _status_said(data)) is None:
+            return status, data
+        raise ApiRefusal(f"the cluster says ({status}): {printable(said, _WORDS)}", element=self._where, status=status)
+
     def _path_of(self, body: dict[str, Any]) -> str:
         return self._path(body["kind"], body["metadata"]["name"])
 
@@ -222,25 +234,33 @@ class Api:
         headers = {"Accept": "application/json, */*"}
         if body is not None:
             headers["Content-Type"] = kind or "application/json"
+        status, data, told = self._exchange(method, path, query=query, headers=headers, body=body)
+        if status in _OK:
+            return data
+        raise self._refusal(status, data, told)
+
+    def _exchange(
+        self, method: str, path: str, *, headers: dict[str, str], query: dict[str, str] | None = None, body: Any = None,
+        silent_s: float = _READ_S, most: int = _MOST,
+    ) -> tuple[int, bytes, dict[str, str]]:  # fmt: skip
+        """One request and its whole answer, whatever it is: status, body and headers."""
         with self._translated():
             ends = time.monotonic() + _WHOLE_S
             asked = self._client.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
-            answer = self._client.call_api(*asked, _request_timeout=(_CONNECT_S, _READ_S)).response
+            answer = self._client.call_api(*asked, _request_timeout=(_CONNECT_S, silent_s)).response
             data = bytearray()
             for chunk in answer.stream(_CHUNK):
                 data += chunk
-                if len(data) > _MOST or time.monotonic() > ends:
+                if len(data) > most or time.monotonic() > ends:
                     answer.close()
                     raise Unanswered(
-                        f"an answer takes more than {_WHOLE_S:g} s or {_MOST >> 20} MiB", element=self._where
+                        f"an answer takes more than {_WHOLE_S:g} s or {most >> 20} MiB", element=self._where
                     )
             answer.release_conn()
-        if answer.status in _OK:
-            return bytes(data)
-        raise self._refusal(answer.status, bytes(data), dict(answer.headers))
+        return int(answer.status), bytes(data), dict(answer.headers)
 
     def _refusal(self, status: int, data: bytes, headers: dict[str, str]) -> TargetTrouble:
         """A refusal in our words."""
@@ -270,7 +290,7 @@ class Api:
             yield
         except EdgefleetError:
             raise
-        except _failures() as error:
+        except client.failures() as error:
             raise Unanswered(
                 "the cluster does not answer",
                 element=self._where,
@@ -279,98 +299,10 @@ class Api:
             ) from error
 
 
-def _client(attached: Attached) -> Any:
-    """The official client for one cluster; nothing of it is shared with other targets.
-
-    Raises:
-        BadSettings: it is not installed, or how the cluster is reached cannot be used.
-    """
-    client, config = _library("kubernetes.client"), _library("kubernetes.config")
-    configuration = client.Configuration()
+def _status_said(data: bytes) -> str | None:
+    """What the API server itself says in a Status; None: it is somebody else's answer."""
     try:
-        if attached.kubeconfig:
-            _load(attached, configuration)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
-    # A plugin of the kubeconfig is a program, and its words may be anything.
-    except (config.ConfigException, _library("yaml").YAMLError, *_failures(), ValueError, KeyError, TypeError) as error:
-        where = attached.kubeconfig or "the server's own service account"
-        raise BadSettings(
-            f"it cannot be used: {printable(str(error), _WORDS)}",
-            element=where,
-            remedy="name a kubeconfig that the fleet server can read; without one the server has to be a pod there",
-        ) from error
-    _check_door(configuration, attached.kubeconfig)
-    # A kept connection that was just closed costs no pass: everything that we ask can be asked twice.
-    configuration.retries = _library("urllib3").Retry(
-        total=1, redirect=0, status=0, allowed_methods=None, respect_retry_after_header=False
-    )
-    return client.ApiClient(configuration)
-
-
-def _load(attached: Attached, configuration: Any) -> None:
-    """What a kubeconfig says; its plugin, a program that may hang or fail, is bounded, and its failure is one of ours.
-
-    Raises:
-        BadSettings: the plugin brought nothing, or it is of the old kind, which nothing bounds.
-    """
-    library = _library("kubernetes.config.kube_config")
-    merged = library.KubeConfigMerger(attached.kubeconfig).config
-    if merged is None:
-        raise ValueError("there is no such file")
-    plugins = {}
-    for user in merged.value.get("users") or ():
-        # The library's own view of it, by which it calls the plugin now, and again whenever a token has ended.
-        if plugin := (user.value.get("user") or {}).get("exec"):
-            plugins[user.value["name"]] = name = str(plugin["command"])
-            words = (str(_PLUGIN_S), name, *map(str, plugin.get("args") or ()))
-            plugin |= {"command": "timeout", "args": ["--kill-after=2", *words]}
-    loader = library.KubeConfigLoader(
-        config_dict=merged, config_base_path=None, active_context=attached.context or None
-    )
-    who = loader.current_context["context"].get("user")
-    for user in merged.value.get("users") or ():
-        if user.value.get("name") == who and "auth-provider" in (user.value.get("user") or {}):
-            # The library would run a program of its, or ask at an address of its, for as long as that takes.
-            raise BadSettings(
-                "it names an auth-provider, which Kubernetes gave up in 1.26",
-                element=attached.kubeconfig,
-                remedy="write exec with the cloud's own plugin, a token or a client certificate instead",
-            )
-    loader.load_and_set(configuration)
-    asked = plugins.get(who)
-    if asked and not configuration.api_key and not configuration.cert_file:
-        raise BadSettings(
-            f"its plugin {printable(asked, _NAME)} brought no credentials within {_PLUGIN_S} s",
-            element=attached.kubeconfig,
-            remedy="run it as the account of the fleet server; what it complained of stands in the server's log",
-        )
-
-
-def _check_door(configuration: Any, kubeconfig: str) -> None:
-    url = urlsplit(configuration.host)
-    try:
-        own = ipaddress.ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        own = False
-    if not configuration.verify_ssl or (url.scheme != "https" and not own):
-        raise BadSettings(
-            "it reaches the cluster without knowing that it is this cluster, and would show it its credentials",
-            element=kubeconfig,
-            remedy="write https:// and certificate-authority-data into it, and no insecure-skip-tls-verify",
-        )
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    return (OSError, _library("urllib3.exceptions").HTTPError, _library("kubernetes.client").ApiException)
-
-
-def _library(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise BadSettings(
-            "the client for Kubernetes is not installed",
-            element="fleet server",
-            remedy="install edgefleet[fleet,kubernetes]",
-        ) from error
+        said = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
+    return str(said.get("message", "")) if said.get("kind") == "Status" else None

@@ -13,7 +13,7 @@ from fleet.targets import door, secret_files
 from fleet.targets import groups as rules
 from fleet.targets.container.specs import LABEL
 from fleet.targets.contract import Found, Job, JobStanding, Standing, Wanted
-from fleet.targets.kubernetes import content, front, gateway_route, observed, pods, replicas, rights
+from fleet.targets.kubernetes import content, counts, front, gateway_route, observed, pods, replicas, rights
 from fleet.targets.kubernetes.api import OURS, ROUTE, Api, ApiRefusal, Unanswered
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.content import Contents
@@ -88,7 +88,13 @@ class Namespace:
         trouble += gateway_route.refusals(route)
         service = found.find("Service", names.gateway)
         url = front.url(self._attached, wanted.name, wanted.settings, service, route)
-        return observed.standing(wanted, names, made, found, trouble, self._api, url=url)
+        stands = observed.standing(wanted, names, made, found, trouble, self._api, url=url)
+        if not wanted.measured:
+            return stands
+        secure = front.secure(self._attached, wanted.settings)
+        heard = counts.ask(self._api, found, door.keys(wanted), secure=secure)
+        ways = {str(one.group.version): observed.ways(names, one.group.name) for one in made}
+        return counts.noted(stands, heard, ways)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
         names = Names(self._fleet, endpoint)

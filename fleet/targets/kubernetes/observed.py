@@ -68,6 +68,11 @@ def way(names: Names, group: str, number: int) -> str:
     return f"{names.group(group)}.{number}"
 
 
+def ways(names: Names, group: str) -> list[str]:
+    """All of them."""
+    return [way(names, group, at) for at in range(WAYS)]
+
+
 def said(names: Names, made: Sequence[Made], found: Look) -> Said:
     """How the gateway and the groups stand: which table is in use by every gateway, and which groups are ready."""
     table = in_force(names, found)
@@ -83,7 +88,7 @@ def said(names: Names, made: Sequence[Made], found: Look) -> Said:
             provider=next(iter(one.runtime.providers), ""),
             wrong=wrong,
         )
-        replicas |= {way(names, one.group.name, at): state for at in range(WAYS)}
+        replicas |= dict.fromkeys(ways(names, one.group.name), state)
     rolled = table is not None and rolled_out(names, found)
     return Said(generation=table.generation if table and rolled else None, table=table, replicas=replicas)
 
@@ -187,7 +192,7 @@ def _wrong(one: Made, found: Look) -> str:
     if image := foreign(one, found):
         return f"its pods run the image {image}, which is not the one that was signed"
     mine = (pod for pod in found.pods if part_of(pod) == "replica" and group_of(pod) == one.group.name)
-    ends = [_restarts(pod) for pod in mine if not _is_ready(pod)]
+    ends = [_restarts(pod) for pod in mine if not is_ready(pod)]
     return f"a pod ended {max(ends)} times" if max(ends, default=0) >= why.ENDS else ""
 
 
@@ -211,7 +216,7 @@ def _of_gateway(names: Names, found: Look, api: Api) -> list[why.Trouble]:
 
 def _troubles(deployment: dict[str, Any] | None, pods: Sequence[dict[str, Any]], api: Api) -> list[why.Trouble]:
     troubles = [why.of_deployment(deployment)] if deployment is not None else []
-    for pod in [one for one in pods if not _is_ready(one)][:_ASKED_PODS]:
+    for pod in [one for one in pods if not is_ready(one)][:_ASKED_PODS]:
         name = shown(pod)
         events = [
             event
@@ -227,7 +232,8 @@ def _tail(api: Api, pod: str, container: str, previous: bool) -> str:  # noqa: F
     return api.log(pod, container, lines=_TAIL, most=_MOST, previous=previous)
 
 
-def _is_ready(pod: Mapping[str, Any]) -> bool:
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether clients may be sent to a pod, or it has done its work."""
     status = pod.get("status") or {}
     if status.get("phase") == "Succeeded":
         return True

@@ -30,6 +30,8 @@ def rules(kinds: Sequence[str] = OURS) -> list[Rule]:
         Rule("", "namespaces", ("get",)),
         Rule("", "pods", ("list",)),
         Rule("", "pods/log", ("get",)),
+        # What gateways have counted (counts.py). It reaches every port there by GET, as a pod of our making could.
+        Rule("", "pods/proxy", ("get",)),
         Rule("", "events", ("list",)),
         *(Rule(KINDS[kind].group, KINDS[kind].plural, _CHANGES) for kind in dict.fromkeys((*kinds, *OF_JOBS))),
     ]

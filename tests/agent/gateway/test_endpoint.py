@@ -11,6 +11,7 @@ import pytest
 
 from agent.gateway.__main__ import main
 from modules import access_tokens
+from modules.endpoint import looks
 from modules.protocol.routing import Route, Version
 from tests.agent.gateway.stage import Stage
 from tests.agent.gateway.test_cloud import Authority
@@ -109,6 +110,22 @@ async def test_a_key_is_changed_without_a_restart(folder, dated):
         for key in ("a-new-key-of-sixteen", OTHER):
             async with running.post("/score", headers=bearer(key)) as answer:
                 assert answer.status == 200
+
+
+async def test_a_look_opens_the_index_and_nothing_else(folder):
+    """Made with the endpoint's keys it shows what is counted until it expires; it asks no module."""
+    good = looks.make((KEY, OTHER), expires=int(time.time()) + 60)
+    others = (looks.make((OTHER, KEY), expires=1 << 40), looks.make((KEY, OTHER), expires=1), KEY, "ß", "")
+    async with Endpoint(folder) as stage:
+        running = await stage.open()
+        async with running.get("/edgefleet/endpoint", headers={looks.HEADER: good}) as answer:
+            assert (answer.status, [one["slot"] for one in await answer.json()]) == (200, ["digits"])
+        for shown in others:
+            async with running.get("/edgefleet/endpoint", headers={looks.HEADER: shown}) as answer:
+                assert answer.status == 401, shown
+        async with running.post("/score", headers={looks.HEADER: good}) as answer:
+            assert answer.status == 401
+        assert stage.double.asked == []
 
 
 async def test_an_open_endpoint_scores_for_everybody_and_shows_its_index_to_none_without_a_key(folder):

@@ -32,6 +32,7 @@ from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.kubelet import Kubelet
 from tests.doubles.kubernetes.logs import Logs
 from tests.doubles.kubernetes.managed import Writer
+from tests.doubles.kubernetes.proxying import Proxying
 from tests.doubles.kubernetes.routes import Routes
 from tests.doubles.kubernetes.server import Asked, Server
 from tests.doubles.kubernetes.store import Store
@@ -45,8 +46,8 @@ _MACHINE = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 class ClusterDouble:
     """``kubeconfig`` is an administrator's, with a client certificate; ``account`` makes others, with less rights.
 
-    ``images`` says how containers behave, ``faults`` what goes wrong with requests. Nothing moves unless ``step`` or
-    ``settle`` is called, or ``automatic`` runs.
+    ``images`` says how containers behave, ``faults`` what goes wrong with requests, ``proxying`` where pods' programs
+    really listen. Nothing moves unless ``step`` or ``settle`` is called, or ``automatic`` runs.
     """
 
     def __init__(self, *, nodes: int = 3, node: dict[str, str] | None = None, namespaces: tuple[str, ...] = ()) -> None:
@@ -62,7 +63,9 @@ class ClusterDouble:
         self.autoscalers = Autoscalers(self.world)
         self._folder = Path(tempfile.mkdtemp(prefix="kubernetes-double-"))
         self.authority = Authority(self._folder)
-        routes = Routes(self.api, self.access, Reading(self.store, self.faults.over.is_set), self.logs)
+        self.proxying = Proxying(self.store)
+        reading = Reading(self.store, self.faults.over.is_set)
+        routes = Routes(self.api, self.access, reading, self.logs, self.proxying)
         self.server = Server(routes, self.faults, self.authority)
         self.address = f"https://{self.server.address}"
         for name in ("default", "kube-system", *namespaces):

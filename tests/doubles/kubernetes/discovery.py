@@ -59,9 +59,9 @@ def _resources(kind: Kind) -> list[dict[str, Any]]:
         entry["shortNames"] = list(kind.short)
     more = []
     for name in kind.subresources:
-        verbs = ["get"] if name == "log" else ["get", "patch", "update"]
+        verbs = ["get"] if name in {"log", "proxy"} else ["get", "patch", "update"]
         scale = {"group": "autoscaling", "version": "v1"} if name == "scale" else {}
-        shown = "Scale" if name == "scale" else kind.name
+        shown = {"scale": "Scale", "proxy": "PodProxyOptions"}.get(name, kind.name)
         more.append(
             {
                 "name": f"{kind.plural}/{name}",

@@ -60,7 +60,7 @@ _REVIEW = {"verbs": ("create",), "subresources": ()}
 
 NAMESPACE = _core("Namespace", "namespaces", namespaced=False, short=("ns",), subresources=("finalize", "status"))
 NODE = _core("Node", "nodes", namespaced=False, short=("no",), subresources=("status",))
-POD = _core("Pod", "pods", short=("po",), subresources=("log", "status"))
+POD = _core("Pod", "pods", short=("po",), subresources=("log", "proxy", "status"))
 SERVICE = _core("Service", "services", short=("svc",), subresources=("status",))
 ENDPOINTS = _core("Endpoints", "endpoints", short=("ep",))
 SECRET = _core("Secret", "secrets")

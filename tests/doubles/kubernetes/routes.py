@@ -16,6 +16,7 @@ from tests.doubles.kubernetes.discovery import document
 from tests.doubles.kubernetes.kinds import Kind
 from tests.doubles.kubernetes.logs import Logs
 from tests.doubles.kubernetes.managed import Writer
+from tests.doubles.kubernetes.proxying import Proxying
 from tests.doubles.kubernetes.refusals import Refused, bad_request, no_such_path
 from tests.doubles.kubernetes.reviews import review
 from tests.doubles.kubernetes.scales import read_scale, with_scale
@@ -49,10 +50,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """``said`` is a document, a text, or for a watch the events as they happen."""
+    """``said`` is a document, a text, what somebody else answered, or for a watch the events as they happen."""
 
     code: int
-    said: dict[str, Any] | str | Iterator[dict[str, Any]]
+    said: dict[str, Any] | str | bytes | Iterator[dict[str, Any]]
     headers: dict[str, str] = {}
 
 
@@ -61,6 +62,7 @@ class Place(msgspec.Struct, frozen=True):
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    beyond: str = ""
 
 
 def place(path: str) -> Place | None:
@@ -68,6 +70,9 @@ def place(path: str) -> Place | None:
     match = re.fullmatch(
         r"/(?:api/(v1)|apis/([^/]+)/([^/]+))(?:/namespaces/([^/]+))?/([^/]+)(?:/([^/]+))?(?:/([^/]+))?", path
     )
+    proxied = re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods/([^/]+)/proxy(/.*)?", path)
+    if proxied:
+        return Place(kinds.POD, proxied[1], proxied[2], "proxy", proxied[3] or "/")
     namespaces = re.fullmatch(r"/api/v1/namespaces/([^/]+)(?:/(status|finalize))?", path)
     if namespaces:
         return Place(kinds.NAMESPACE, "", namespaces[1], namespaces[2] or "")
@@ -83,11 +88,12 @@ def place(path: str) -> Place | None:
 class Routes:
     """``handle`` answers a request, or raises what it is refused with."""
 
-    def __init__(self, api: Api, access: Access, reading: Reading, logs: Logs) -> None:
+    def __init__(self, api: Api, access: Access, reading: Reading, logs: Logs, proxying: Proxying) -> None:
         self.api = api
         self.access = access
         self._reading = reading
         self._logs = logs
+        self._proxying = proxying
 
     def handle(self, request: Request, server: str) -> Answer:
         user = self.access.user(request.headers.get("authorization", ""), request.certificate)
@@ -114,6 +120,9 @@ class Routes:
         return getattr(self, f"_{verb}")(request, where, user)
 
     def _get(self, request: Request, where: Place, _: User) -> Answer:
+        if where.subresource == "proxy":
+            passed = self._proxying.get(where.namespace, where.name, where.beyond, request.headers)
+            return Answer(passed.code, passed.body, {"Content-Type": passed.headers.get("Content-Type", "")})
         if where.subresource == "log":
             return Answer(200, self._logs.read(self.api.get(where.kind, where.namespace, where.name), request.query))
         thing = self.api.get(where.kind, where.namespace, where.name)

@@ -153,9 +153,12 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(said.said, Iterator):
             self._stream(said.said)
             return
-        text = isinstance(said.said, str)
-        data = said.said.encode() if text else (json.dumps(said.said, separators=(",", ":")) + "\n").encode()
-        self.send_header("Content-Type", "text/plain" if text else "application/json")
+        if isinstance(said.said, bytes):
+            data = said.said
+        else:
+            text = isinstance(said.said, str)
+            data = said.said.encode() if text else (json.dumps(said.said, separators=(",", ":")) + "\n").encode()
+            self.send_header("Content-Type", "text/plain" if text else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

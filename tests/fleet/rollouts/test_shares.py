@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from fleet import events, setup
 from fleet.authority import Authority
@@ -16,6 +16,7 @@ from fleet.rollouts import auto, control, shares_start, view
 from fleet.rollouts import policy as policies
 from fleet.rollouts.shares_start import ShiftWish
 from fleet.rollouts.start import Starter
+from fleet.target_tables import targets
 from fleet.targets.endpoints import VersionWish
 from fleet.targets.secrets import Sealer
 from fleet.targets.settings import Settings
@@ -138,6 +139,38 @@ def test_nothing_goes_on_without_evidence(cloud):
     assert cloud.fleet.view(rollout)["state"] == "reverted"
     assert "not done by its deadline" in str(cloud.fleet.view(rollout)["history"])
     assert cloud.weights() == {"v1": 100}
+
+
+def test_what_is_not_all_known_is_never_good(cloud):
+    """One gateway of several does not say what it counted: it holds and says why; errors that are known count."""
+    cloud.target.uncounted = "what gateway two has counted is not known"
+    rollout = cloud.start(policy=policy())
+    for _ in range(10):
+        cloud.pass_by(30, MANY)
+    assert (cloud.weights()["v2"], cloud.fleet.view(rollout)["state"]) == (5, "running")
+    assert "gateway two" in cloud.fleet.view(rollout)["shares"][0]["why"]
+    cloud.target.uncounted = ""
+    go_on(cloud, rollout, until=at_share(cloud, 25))
+    cloud.target.uncounted, cloud.target.of("v2").error_every = "what gateway two has counted is not known", 2
+    go_on(cloud, rollout, until=is_in(cloud, rollout, "reverted"))
+
+
+def test_what_is_not_known_holds_no_gate_that_rests_on_nothing_counted(cloud):
+    """Starts are the cluster's own to tell; a gate that lets what is missing pass does so."""
+    cloud.target.uncounted = "what gateway two has counted is not known"
+    gates = [{"measure": "restarts", "at_most": 0}, GATES[0] | {"missing": "pass"}]
+    rollout = cloud.start(policy=policy(gates=gates))
+    go_on(cloud, rollout, until=at_share(cloud, 25))
+
+
+def test_without_a_word_a_rollout_on_a_cluster_is_judged_as_elsewhere(cloud):
+    """The preset of endpoints holds on a Kubernetes target: errors, latency and restarts are known there."""
+    with cloud.database.write() as connection:
+        connection.execute(update(targets).values(kind="kubernetes"))
+    rollout = cloud.start(policy=policies.read({}, preset="traffic"))
+    assert {one["measure"] for one in cloud.fleet.view(rollout)["policy"]["gates"]} == {
+        "error_percent", "p95_ms", "restarts",
+    }  # fmt: skip
 
 
 def test_a_gateway_that_counts_nothing_is_no_evidence(cloud):

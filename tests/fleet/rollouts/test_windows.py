@@ -57,6 +57,15 @@ def test_who_comes_later_is_counted_whole_and_who_was_there_before_is_not():
     assert (window.requests, window.errors, window.memory_mb) == (30, 1, 64.0)
 
 
+def test_who_was_there_and_is_heard_late_is_counted_from_then_on():
+    """What it had counted by then may be of long ago: of a gateway that could not be asked at first."""
+    window = windows.take(Window(), {"a": Life(), "b": life(1, 0, 0)}, None)
+    window = windows.take(window, {"a": life(9000, 1000, 900), "b": life(2, 3, 0)}, None)
+    assert (window.requests, window.errors) == (3, 0)
+    window = windows.take(window, {"a": life(9001, 1010, 901)}, None)
+    assert (window.requests, window.errors) == (13, 1)
+
+
 def test_the_next_window_begins_with_nothing_but_the_readings():
     """What was counted is over; restarts are told since the first."""
     window = windows.take(Window(begun=1.0), {"a": life(1, 0, 0)}, None)
