@@ -311,7 +311,7 @@ def _telemetry(settings: Settings, clock: Clock, **parts: Any) -> Any:
     return importlib.import_module("agent.telemetry.duty").Duty(settings, clock, **parts)
 
 
-class _NoBatch:
+class NoBatch:
     """In its place where the settings name no folders for batch jobs."""
 
     async def take(self, order: BatchOrder) -> None:
@@ -331,7 +331,7 @@ class _NoBatch:
 def _batch(settings: Settings, clock: Clock, store: Store, **parts: Any) -> Any:
     """Loaded where the settings allow jobs, or did: ``agent.batch.duty.Duty``."""
     if not settings.batch_inputs and store.document(JOBS) is None:
-        return _NoBatch()
+        return NoBatch()
     return importlib.import_module("agent.batch.duty").Duty(settings, clock, **parts)
 
 

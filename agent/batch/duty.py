@@ -118,7 +118,7 @@ class Duty:
         return "cancelled"
 
     async def run(self) -> None:
-        """Look after the jobs until cancelled; the one that runs ends then, for nobody would see when it should pause."""
+        """Look after the jobs until cancelled; the one that runs ends then, as nobody would see when to pause it."""
         try:
             while True:
                 self._news.clear()

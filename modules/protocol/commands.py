@@ -117,10 +117,8 @@ def check(command: Command) -> Kind:
     if not kind.slot and command.slot is not None:
         raise Invalid("this command takes no slot", element=command.name, remedy="leave the slot out")
     if kind.batch != (command.batch is not None):
-        what, remedy = (
-            ("names no batch job", "see: edgefleet batch start") if kind.batch else ("takes none", "leave it out")
-        )
-        raise Invalid(f"this command {what}", element=f"{command.name} batch", remedy=remedy)
+        why = "a batch job is started and cancelled as such" if kind.batch else "this command takes no batch job"
+        raise Invalid(why, element=command.name, remedy="see: edgefleet batch start, edgefleet batch cancel")
     for name, value in command.arguments.items():
         allowed = kind.arguments.get(name)
         element = f"{command.name} {name}"
