@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 
+from agent.engines.docker_spec import USER
 from tests.parts import slow_script
 from tests.parts.programs import until
 
@@ -94,4 +95,4 @@ def test_it_runs_while_nobody_asks(system, edge, slow):
     edge.until(lambda: not containers(edge), "nothing of it is left")
     assert edge.score(SLOT, b'"z"').document == "z!"
     assert any(f"batch job {name}" in json.dumps(one) for one in system.api("events?limit=20&kind=batch-done"))
-    assert os.stat(edge.answers / name / "answers.jsonl").st_uid == 10001
+    assert (edge.answers / name / "answers.jsonl").stat().st_uid == USER
