@@ -138,7 +138,7 @@ class Duty:
         except Exception as error:  # noqa: BLE001 - whatever a job brings about, what serves goes on
             ours = not isinstance(error, EdgefleetError | OSError)
             _log.warning("a batch job does not go on, and is tried again: %s", error, exc_info=error if ours else None)
-            with contextlib.suppress(EdgefleetError):
+            with contextlib.suppress(EdgefleetError, OSError):
                 self._note(reason(error).message)
             return AGAIN_S
 
@@ -247,7 +247,7 @@ class Duty:
             file_bytes=self._settings.batch_bytes,
         )
         launch = launcher.for_task(placed, manifest, _name(job), task, more_mb=ASKING_MB)
-        if 0 < self._free_mb() < launch.memory_mb:
+        if (free_mb := self._free_mb()) is not None and free_mb < launch.memory_mb:
             self._pause(job, f"it needs {launch.memory_mb} MiB of memory, and less is free")
             return
         await hands.ensure_image(placed, manifest)
@@ -285,13 +285,13 @@ class Duty:
         with contextlib.suppress(EdgefleetError, OSError):
             await self._instance(None)
 
-    def _free_mb(self) -> int:
-        """Memory that a program could have now; 0 where the kernel does not say."""
+    def _free_mb(self) -> int | None:
+        """Memory that a program could have now; None where the kernel does not say."""
         for line in self._system.read("/proc/meminfo").splitlines():
             name, _, rest = line.partition(":")
             if name == "MemAvailable" and (words := rest.split()) and words[0].isdecimal():
                 return int(words[0]) >> 10
-        return 0
+        return None
 
     def _pause(self, job: Job, why: str) -> None:
         if (job.state, job.why) != ("paused", why):
