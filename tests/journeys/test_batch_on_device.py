@@ -72,7 +72,7 @@ def answered(edge, name):
 def test_it_runs_while_nobody_asks(system, edge, slow):
     """It waits for the first quiet moment, pauses for a request, goes on, and is told of; each input counts once."""
     name = f"night-{secrets.token_hex(3)}"
-    (edge.pictures / "a.jsonl").write_text(slow_script.lines(60))
+    (edge.pictures / "a.jsonl").write_text(slow_script.lines(120))
     assert edge.score(SLOT, b'"x"').document == "x!"
     made = start(system, edge, slow, name, "--mini-batch", "2")
     assert (made["state"], made["device"], made["target"]) == ("starting", edge.name, None)
@@ -90,8 +90,8 @@ def test_it_runs_while_nobody_asks(system, edge, slow):
     assert "applications have asked" in paused["why"]
     edge.until(lambda: not containers(edge), "its container has gone")
     done = system.cli("batch", "show", name, "--wait")
-    assert (done["state"], done["answered"], done["set_aside"]) == ("done", 59, 1), done
-    assert [one["answer"] for one in lines(edge.answers / name / "answers.jsonl")] == slow_script.answers(60)
+    assert (done["state"], done["answered"], done["set_aside"]) == ("done", 119, 1), done
+    assert [one["answer"] for one in lines(edge.answers / name / "answers.jsonl")] == slow_script.answers(120)
     assert [one["kind"] for one in lines(edge.answers / name / "set-aside.jsonl")] == ["poison"]
     edge.until(lambda: not containers(edge), "nothing of it is left")
     assert edge.score(SLOT, b'"z"').document == "z!"
