@@ -24,6 +24,8 @@ class Site:
         self.device = device
         self.order = BatchOrder(mark=MARK, name="night", module=module.digest, inputs="pictures", outputs="answers")
         self.requests = 0
+        #: what happens while a look asks the gateway
+        self.meanwhile = lambda: None
         for name in ("state", "pictures", "answers", "machine/proc"):
             (device.folder / "site" / name).mkdir(parents=True, exist_ok=True)
         here = device.folder / "site"
@@ -52,6 +54,7 @@ class Site:
         )
 
     async def _told(self):
+        self.meanwhile()
         counts = {"counts": {"main-1": {"requests": self.requests}}}
         return Told(1, [{"slot": "main"} | counts])
 

@@ -97,6 +97,16 @@ async def test_it_is_cancelled(site):
     assert not site.runs("batch." + "1e" * 8)
 
 
+async def test_cancelled_in_the_middle_of_a_look(site):
+    """What the look was about to write would bring it back."""
+    await site.duty.take(site.order)
+    await site.turns()
+    site.device.clock.advance(61)
+    site.meanwhile = lambda: site.duty.cancel(site.order)
+    await site.turns()
+    assert (site.job.state, site.device.engine._instances.get(INSTANCE)) == ("cancelled", None)
+
+
 async def test_cancelled_in_the_middle_of_its_start(site):
     """Whatever the look was about to write, it is over, and its container goes."""
     await site.duty.take(site.order)
