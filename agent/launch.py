@@ -11,7 +11,7 @@ import msgspec
 from agent import socket_folder
 from agent.choose import check_there, choose
 from agent.clock import Clock
-from agent.engines.contract import SOCKET, ContainerEngine, Launch
+from agent.engines.contract import SOCKET, ContainerEngine, Launch, Task
 from agent.engines.docker_spec import DEFAULT_MB
 from agent.health import Proved, prove, ready
 from agent.secrets_here import SecretFiles
@@ -148,9 +148,33 @@ class Launcher:
         # A row of an agent from before choices were kept has none.
         return of.chosen or choose(manifest, self._facts(), of.wanted)
 
+    def for_task(self, placed: Placed, manifest: Manifest, instance: str, task: Task, *, more_mb: int) -> Launch:
+        """A batch job beside an instance: its module, its way of running and its limits, without socket and secrets.
+
+        ``more_mb`` is what the program that asks needs besides.
+
+        Raises:
+            Transient, NeedsOperator: what it runs on here is not there.
+        """
+        chosen = self._chosen(placed, manifest)
+        check_there(chosen, manifest, self._facts())
+        launch = self._described(placed, manifest, chosen)
+        memory_mb = launch.memory_mb + more_mb
+        return msgspec.structs.replace(
+            launch, instance=instance, socket_dir="", secrets_dir="", task=task, memory_mb=memory_mb
+        )
+
+    @property
+    def group(self) -> int:
+        """The group that instances run with."""
+        return self._group
+
     def _launch(self, placed: Placed, manifest: Manifest, chosen: Chosen) -> Launch:
+        socket_folder.make(Path(placed.socket).parent, self._group)
+        return self._described(placed, manifest, chosen)
+
+    def _described(self, placed: Placed, manifest: Manifest, chosen: Chosen) -> Launch:
         folder = Path(placed.socket).parent
-        socket_folder.make(folder, self._group)
         return Launch(
             instance=placed.instance,
             slot=placed.instance.rsplit("-", 2)[0],

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from securesystemslib.signer import Signer
 
+from agent.batch import kept as batch_jobs
 from agent.link import Link
 from agent.report import build
 from agent.slots import Slot
@@ -21,11 +22,12 @@ from modules.clipping import clipped
 from modules.errors import LinkLost
 from modules.names import DeviceId
 from modules.needs import HostFacts
+from modules.protocol.batch import BATCH
 from modules.protocol.facts import FALLBACKS, Facts
 from modules.protocol.report import Ack, Report
 
 # What this agent reads, so that a server sends nothing newer.
-READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1", "edgefleet.command/1", FALLBACKS)
+READS: Final = ("edgefleet.order/1", "edgefleet.ack/1", "edgefleet.module/1", "edgefleet.command/1", FALLBACKS, BATCH)
 # Until an unacknowledged report is said again, and what that wait grows to.
 AGAIN_S: Final = 60.0
 SELDOM_S: Final = 3600.0
@@ -70,6 +72,7 @@ class Outbox:
             order=int(self._store.number("order")),
             agent=__version__,
             epoch=self._store.epoch,
+            jobs=tuple(job.report for job in batch_jobs.read(self._store)),
         )
         content = canonical.encode(draft)
         if content == self._store.document(_SAID):

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from agent.engines.contract import BATCH
 from agent.maintenance import why_closed
 from agent.slots import MAX_RESTARTS, Slot
 from agent.steps import (
@@ -153,6 +154,9 @@ def _keep(slot: Slot, seen: Seen, now: float) -> Step | None:
 
 
 def left_over(slots: tuple[Slot, ...], running: Iterable[str]) -> list[str]:
-    """Instances that no slot names: of a superseded candidate, or of a crash between two writes."""
+    """Instances that no slot names: of a superseded candidate, or of a crash between two writes.
+
+    Batch jobs belong to no slot, and are looked after in ``agent/batch``.
+    """
     named = {one.instance for slot in slots for one in (slot.candidate, slot.current) if one}
-    return sorted(set(running) - named)
+    return sorted(one for one in set(running) - named if not one.startswith(BATCH))

@@ -8,6 +8,7 @@ from agent.slots import Placed, Slot
 from modules import canonical
 from modules.clipping import clipped
 from modules.names import DeviceId
+from modules.protocol.batch import JobReport
 from modules.protocol.phases import Phase
 from modules.protocol.report import LIMIT, Health, Reason, Refusal, Report, Running, SlotReport
 
@@ -27,6 +28,7 @@ def build(
     order: int,
     agent: str,
     epoch: str = "",
+    jobs: tuple[JobReport, ...] = (),
 ) -> Report:
     """The complete state of the device; a newer report replaces an older one.
 
@@ -42,6 +44,7 @@ def build(
         slots=tuple(_slot(slot) for slot in slots),
         refusals=refusals,
         epoch=epoch,
+        jobs=jobs,
     )
     for reason, times, refused in _SHORTER:
         report = clipped(_shortened(whole, reason, times, refused))
@@ -59,7 +62,8 @@ def _shortened(whole: Report, reason: int, times: int, refused: int) -> Report:
         for slot in whole.slots
     )
     refusals = tuple(msgspec.structs.replace(one, reason=cut(one.reason)) for one in whole.refusals[-refused:])
-    return msgspec.structs.replace(whole, slots=slots, refusals=refusals)
+    jobs = tuple(msgspec.structs.replace(one, why=one.why[:reason]) for one in whole.jobs)
+    return msgspec.structs.replace(whole, slots=slots, refusals=refusals, jobs=jobs)
 
 
 def _health(slot: Slot) -> Health | None:

@@ -17,12 +17,15 @@ from modules.errors import BadSettings
 DEFAULT_FILE: Final = Path("/etc/edgefleet/agent.toml")
 _PREFIX: Final = "EDGEFLEET_AGENT_"
 # In a variable, their parts are joined by commas.
-_LISTS: Final = frozenset({"fallback_hosts", "telemetry_streams"})
+_LISTS: Final = frozenset({"batch_inputs", "batch_outputs", "fallback_hosts", "telemetry_streams"})
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Bytes = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[int, msgspec.Meta(ge=0)]
 LEAST_RATE: Final = 16 << 10
+# A folder and the name under which batch jobs know it: images=/srv/images
+Place = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?=/[^\x00-\x1f]+\Z")]
+Hours = Annotated[str, msgspec.Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?\Z")]
 Level = Annotated[str, msgspec.Meta(pattern="^(?i:debug|info|warning|error)$")]
 
 
@@ -81,6 +84,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 4 << 20
     #: bytes of telemetry that are sent in a day at most
     telemetry_day_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 2 << 20
+    #: folders that batch jobs may read, each with its name, as images=/srv/images; none: this device takes no jobs
+    batch_inputs: tuple[Place, ...] = ()
+    #: folders below which batch jobs may write, each job into a folder of its own
+    batch_outputs: tuple[Place, ...] = ()
+    #: bytes that one job may write
+    batch_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 1 << 30
+    #: a job runs only if no application has asked any slot for so long
+    batch_idle_s: Seconds = 60.0
+    #: and only while other programs use less of the processor than this share of all cores
+    batch_others_cpu: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    #: and only at this time of day, as 22:00-06:00; empty: at any
+    batch_hours: Hours = ""
     #: debug, info, warning or error
     log_level: Level = "info"
 

@@ -14,6 +14,7 @@ from typing import Any
 from agent import identity as identities
 from agent import installation as installations
 from agent import sealing_key
+from agent.batch.kept import JOBS
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
 from agent.clock import BUILT, Clock, SystemClock
@@ -42,7 +43,8 @@ from agent.shelf import Shelf
 from agent.store import REFUSAL, Store
 from agent.supply import Supply
 from agent.verify import LEARNED, Verifier
-from modules.errors import NeedsOperator
+from modules.errors import BadSettings, NeedsOperator
+from modules.protocol.batch import BatchOrder
 from modules.protocol.topics import Parsed
 
 _log = logging.getLogger(__name__)
@@ -215,6 +217,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         link=link,
         signer=signer,
     )
+    batch = _batch(settings, clock, store, hands=hands, gateway=router.told, wake=loop.wake)
     commands = _Commands(
         device=identity.device,
         settings=settings,
@@ -230,6 +233,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         verifier=verifier,
         refuse=inbox.refuse,
         telemetry=telemetry,
+        batch=batch,
         told=router.told,
         clock=clock,
     )
@@ -242,6 +246,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
             watchdog=lambda: watchdog(lambda: loop.passes, clock),
             telemetry=telemetry.run,
             renewals=renewals.run,
+            batch=batch.run,
         )
     finally:
         notify("STOPPING=1")
@@ -304,6 +309,30 @@ def _telemetry(settings: Settings, clock: Clock, **parts: Any) -> Any:
     if not settings.telemetry_every_s or not settings.telemetry_streams:
         return _NoTelemetry()
     return importlib.import_module("agent.telemetry.duty").Duty(settings, clock, **parts)
+
+
+class NoBatch:
+    """In its place where the settings name no folders for batch jobs."""
+
+    async def take(self, order: BatchOrder) -> None:
+        raise BadSettings(
+            "the owner of this device allows no batch jobs",
+            element=order.name,
+            remedy="name folders in the agent's settings: batch_inputs, batch_outputs",
+        )
+
+    def cancel(self, _order: BatchOrder) -> str:
+        return "it is not known here"
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+def _batch(settings: Settings, clock: Clock, store: Store, **parts: Any) -> Any:
+    """Loaded where the settings allow jobs, or did: ``agent.batch.duty.Duty``."""
+    if not settings.batch_inputs and store.document(JOBS) is None:
+        return NoBatch()
+    return importlib.import_module("agent.batch.duty").Duty(settings, clock, **parts)
 
 
 class _Commands:

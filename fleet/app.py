@@ -92,6 +92,7 @@ from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
 from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
+from fleet.targets.device_jobs import DeviceJobs
 from fleet.targets.duty import Bringing
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
@@ -299,6 +300,7 @@ def _build(
     )
     targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
     asked = BatchJobs(registry)
+    commands = Commands(database, metadata.director_in, clock)
     background = Background(
         database=database,
         clock=clock,
@@ -326,6 +328,7 @@ def _build(
         upkeep=upkeep,
         bringing=Bringing(database=database, clock=clock, wished=wished, attached=targets, mishaps=mishaps),
         bringing_jobs=BringingJobs(database=database, clock=clock, wished=asked, targets=targets, mishaps=mishaps),
+        device_jobs=DeviceJobs(database=database, clock=clock, wished=asked, commands=commands, mishaps=mishaps),
         meeting=Meeting(database=database, clock=clock, mishaps=mishaps),
         sweeping=Sweeping(database=database, clock=clock, attached=targets, mishaps=mishaps),
         lead=lead(database, folder.root),
@@ -341,7 +344,7 @@ def _build(
         bundles=bundles,
         enrolment=enrolment,
         orders=orders,
-        commands=Commands(database, metadata.director_in, clock),
+        commands=commands,
         followers=Followers(),
         link=link,
         attempts=Attempts(together=ALLOWED_ALL),

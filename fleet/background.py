@@ -19,6 +19,7 @@ Those of the one that leads begin when it gets the lead, and end at once when it
 - ``claims``: lets devices join over MQTT;
 - ``partings``: lets the broker forget devices that were removed, revoked or have other hardware, and served claims;
 - ``fallbacks``: starts and stops endpoints as devices need them (fleet/fallbacks/);
+- ``batch jobs of devices``: tell devices of their jobs, and read how far they are;
 - ``endpoints``, ``batch jobs``: bring about what is wished for in the cloud (fleet/targets/);
 - ``retention``: forgets what is older than is kept;
 - ``heads``: signs where the audit log ends.
@@ -57,6 +58,7 @@ from fleet.retention import Retention
 from fleet.rights import Rights
 from fleet.rollouts.engine import Engine
 from fleet.said import Inbound
+from fleet.targets.device_jobs import DeviceJobs
 from fleet.targets.duty import Bringing
 from fleet.targets.job_duty import BringingJobs
 from fleet.targets.sweeping import Sweeping
@@ -107,6 +109,7 @@ class Background:
         upkeep: Upkeep,
         bringing: Bringing,
         bringing_jobs: BringingJobs,
+        device_jobs: DeviceJobs,
         meeting: Meeting,
         sweeping: Sweeping,
         lead: Lead,
@@ -119,7 +122,7 @@ class Background:
         self._mishaps, self._meters, self._retention = mishaps, meters, retention
         self._renewals, self._upkeep, self._heads, self._rights = renewals, upkeep, heads, rights
         self._lead, self._bringing, self._bringing_jobs = lead, bringing, bringing_jobs
-        self._meeting, self._sweeping = meeting, sweeping
+        self._meeting, self._sweeping, self._device_jobs = meeting, sweeping, device_jobs
         self._leads = False
         # One for each work that the database cannot do now.
         self._failing: set[object] = set()
@@ -222,6 +225,7 @@ class Background:
             meeting = self._meeting.run(self._lasting, changed=self._bringing.look, renewed=self._look.set)
             group.create_task(meeting, name="fallbacks")
             group.create_task(self._bringing_jobs.run(self._lasting), name="batch jobs")
+            group.create_task(self._device_jobs.run(self._lasting, self._commands.look), name="batch jobs of devices")
             group.create_task(self._sweeping.run(self._lasting), name="strays")
             group.create_task(self._forgetting(), name="retention")
             group.create_task(self._signing_heads(), name="heads")

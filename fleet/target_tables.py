@@ -67,7 +67,7 @@ jobs = Table(
     "batch_jobs",
     metadata,
     Column("name", String(63), primary_key=True),
-    Column("target", ForeignKey(targets.c.name), nullable=False, index=True),
+    Column("target", ForeignKey(targets.c.name), index=True),  # this or ``device``
     Column("team", String(63), nullable=False),  # whose module it asks
     Column("module", String(300), nullable=False),
     Column("digest", String(71), nullable=False),
@@ -79,4 +79,8 @@ jobs = Table(
     Column("on_target", Integer, nullable=False, server_default="1", index=True),  # 1: something may be left there
     Column("created", Float, nullable=False),
     Column("by", String(100), nullable=False, server_default=""),
+    # On a device: which, and the commands by which it was told to begin and to end (fleet/targets/device_jobs.py).
+    Column("device", String(63), index=True),
+    Column("begun_by", String(32), nullable=False, server_default=""),
+    Column("ended_by", String(32), nullable=False, server_default=""),
 )

@@ -24,7 +24,7 @@ class Parts(NamedTuple):
     """``renew`` replaces the device's key and certificate and returns the new serial in hexadecimal; None: it cannot.
 
     ``end`` ends the agent in order, so that it starts again. ``telemetry`` is the duty of that name, or what stands in
-    its place. ``recent`` are the newest lines of the agent's log, where it keeps any.
+    its place; so is ``batch``. ``recent`` are the newest lines of the agent's log, where it keeps any.
     """
 
     device: DeviceId
@@ -40,6 +40,7 @@ class Parts(NamedTuple):
     verifier: Verifier
     refuse: Refuse
     telemetry: Any
+    batch: Any
     told: Callable[[], Awaitable[Told | None]]
     clock: Clock
     end: Callable[[], None]

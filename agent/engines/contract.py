@@ -22,6 +22,8 @@ MODULE_MOUNT: Final = "/module"
 SOCKET_MOUNT: Final = "/run/edgefleet"
 SECRETS_MOUNT: Final = "/run/secrets"
 SECRETS_VARIABLE: Final = "EDGEFLEET_SECRETS"
+#: How the instance of a batch job begins, which no slot's does: a slot's name has no dot.
+BATCH: Final = "batch."
 # The kernel's sockaddr_un.sun_path holds 108 bytes, the terminating zero included.
 SOCKET_PATH_MAX: Final = 107
 # Below the folder of instances, as long as a socket's name becomes in the life of a device.
@@ -44,6 +46,16 @@ def check_socket(path: Path) -> Path:
     return path
 
 
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch job's part of a launch: the command, the two folders that it gets, and how large a file it may make."""
+
+    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+    inputs: str
+    outputs: str
+    file_bytes: int
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an engine needs to start one instance.
 
@@ -52,7 +64,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     (mode 2770, group ``group``) is where it makes ``s.sock``. Memory is in MiB. ``devices`` are device nodes on the
     host, ``groups`` the numeric groups that own them, ``gpus`` what the NVIDIA container toolkit is asked for (``all``,
     or ids). ``secrets_dir`` holds its secrets, in memory; empty: it has none. ``providers`` is the order that the
-    host's hardware allows; ``settings`` the order's adjustable ones.
+    host's hardware allows; ``settings`` the order's adjustable ones. With a ``task`` it is no scoring server but a
+    batch job, which has no socket.
     """
 
     instance: str
@@ -72,6 +85,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     settings: dict[str, float | str | bool] = {}
     secrets_dir: str = ""
+    task: Task | None = None
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the host that it gets."""
+        given = (self.socket_dir,) if self.task is None else (self.task.inputs, self.task.outputs)
+        return (self.module_dir, *given)
 
     @property
     def socket(self) -> str:

@@ -124,7 +124,7 @@ class DockerEngine:
                 element=launch.instance,
                 remedy="load the image first",
             )
-        for folder in (launch.module_dir, launch.socket_dir):
+        for folder in launch.folders:
             # Podman would make a missing one.
             if not Path(folder).is_dir():
                 raise NotReady("the folder to be mounted is missing", element=folder)

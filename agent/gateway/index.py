@@ -32,6 +32,7 @@ async def described(
     here = instances(route)
     lost, counted = losses.among(here), counts.among(here)
     peer = choice.peer if choice else None
+    in_flight = sum(users(one) for one in (route.current, route.previous, route.fallback) if one is not None)
     return {
         "slot": slot,
         "module": peer.module if peer else None,
@@ -43,6 +44,8 @@ async def described(
         **({"lost": lost} if lost else {}),
         # And what they saw of each instance, by its name.
         **({"counts": counted} if counted else {}),
+        # What they wait for now, so that the agent knows when nobody does.
+        **({"in_flight": in_flight} if in_flight else {}),
     }
 
 

@@ -3,27 +3,31 @@
 import http
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
 from fleet.api.bodies import Body
 from fleet.api.paths import JobPath
-from fleet.auth import By, In, need
+from fleet.auth import By, In, need, scope_of
+from fleet.devices import meant
+from fleet.refusals import Conflict
 from fleet.services import Use
 from fleet.targets.contract import RunsJobs, Target
-from fleet.targets.jobs import ACTIVE, Asked, standing_of, view
+from fleet.targets.jobs import ACTIVE, Asked, Where, standing_of, view
 from fleet.targets.settings import batch_settings
-from modules.names import ModuleRef, Slug, slug
+from modules.names import ModuleRef, Slug, device_id, slug
 
 router = APIRouter(prefix="/api/v1/batch-jobs")
 _LINES = 2000
+_also_commands = need("command:write")
 
 
 class NewJob(Body):
-    """A module, the place of its inputs, and the place where a folder of the job's name gets its answers."""
+    """A module, a target or a device, the place of the inputs, and the one where a folder gets the answers."""
 
     name: str = Field(max_length=63)
-    target: str = Field(max_length=63)
+    target: str | None = Field(default=None, max_length=63)
+    device: str | None = Field(default=None, max_length=63)
     module: str = Field(max_length=300)
     inputs: str = Field(max_length=300)
     outputs: str = Field(max_length=300)
@@ -31,14 +35,21 @@ class NewJob(Body):
 
 
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("batch:write"))])
-def start_batch_job(body: NewJob, use: Use, by: By, scope: In) -> dict[str, Any]:
+def start_batch_job(body: NewJob, use: Use, by: By, scope: In, request: Request) -> dict[str, Any]:
+    """Ask for a job. One on a device is a command to it, and takes command:write for it besides."""
+    device = None if body.device is None else device_id(body.device)
+    if device is not None:
+        _also_commands(request, use, request.headers.get("Authorization"))
     asked = Asked(inputs=body.inputs, outputs=body.outputs, settings=batch_settings(body.settings))
+    where = Where(target=None if body.target is None else slug(body.target, what="target"), device=device)
     with use.database.write() as connection:
+        if device is not None:
+            meant(connection, "*", [device], scope_of(request))
         use.jobs.start(
             connection,
             use.clock(),
             body.name,
-            slug(body.target, what="target"),
+            where,
             ModuleRef.parse(body.module),
             asked,
             by=by,
@@ -64,6 +75,10 @@ def show_batch_job_logs(job: JobPath, use: Use, lines: Annotated[int, Query(ge=1
     """The last lines of its log; once it has ended, those that were kept."""
     with use.database.read() as connection:
         row = use.jobs.row(connection, job)
+        if row.device is not None:
+            raise Conflict(
+                "the log of a job on a device stays there", element=f"batch job {job}", remedy="batch show has the end"
+            )
         line = use.targets.of(connection, row.target)
     if row.state not in ACTIVE:
         return {"job": standing_of(row).log}

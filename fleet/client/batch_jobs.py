@@ -17,7 +17,8 @@ class BatchJob(msgspec.Struct, frozen=True):
     """A batch job: what was asked for, and how it stood at the server's last look."""
 
     name: str
-    target: str
+    target: str | None
+    device: str | None
     team: str
     module: str
     inputs: str
@@ -32,6 +33,11 @@ class BatchJob(msgspec.Struct, frozen=True):
     starts: int
     created: float
     by: str
+
+    @property
+    def where(self) -> str:
+        """Its target, or its device."""
+        return self.target or self.device or ""
 
 
 def start(fleet: Fleet, request: dict[str, Any]) -> BatchJob:

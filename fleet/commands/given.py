@@ -21,6 +21,7 @@ from fleet.tables import devices, slots
 from modules.errors import Invalid, Unfit
 from modules.names import DeviceId, slot_name
 from modules.protocol import commands as wire
+from modules.protocol.batch import BatchOrder
 from modules.protocol.commands import Command
 from modules.protocol.facts import Facts
 from modules.signing import COMMAND_TYPE, sign, signed_again
@@ -43,6 +44,7 @@ class Wish(NamedTuple):
     slot: str | None = None
     arguments: Mapping[str, float] = MappingProxyType({})
     expires_s: int = 3600
+    batch: BatchOrder | None = None
 
 
 class Misfit(NamedTuple):
@@ -153,6 +155,7 @@ def _model(wish: Wish, now: int) -> Command:
         expires=now + wish.expires_s,
         slot=None if wish.slot is None else slot_name(wish.slot),
         arguments=dict(wish.arguments),
+        batch=wish.batch,
     )
     wire.check(command)
     return command
@@ -193,6 +196,7 @@ def _for(model: Command, device: DeviceId, ident: str) -> Command:
         expires=model.expires,
         slot=model.slot,
         arguments=model.arguments,
+        batch=model.batch,
     )
 
 
@@ -256,4 +260,5 @@ def _said(model: Command) -> str:
     """The command in words, for the history."""
     slot = f" of slot {model.slot}" if model.slot else ""
     given = "".join(f", {name} {value:g}" for name, value in sorted(model.arguments.items()))
-    return f"{model.name}{slot}{given}"
+    job = f" {model.batch.name}" if model.batch else ""
+    return f"{model.name}{job}{slot}{given}"

@@ -151,7 +151,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 0
 
 
-JobState = Literal["starting", "running", "done", "failed"]
+# A job on a device is paused while its device is not idle.
+JobState = Literal["starting", "running", "paused", "done", "failed"]
 
 
 class JobStanding(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,8 @@ class BringingJobs:
 
     def _rows(self) -> list[Any]:
         with self._database.read() as connection:
-            return list(connection.execute(select(jobs.c.name, jobs.c.state).where(jobs.c.on_target == 1)).all())
+            mine = (jobs.c.on_target == 1) & jobs.c.device.is_(None)
+            return list(connection.execute(select(jobs.c.name, jobs.c.state).where(mine)).all())
 
     def _found(self, name: str) -> tuple[Any, Line | None, str]:
         with self._database.read() as connection:

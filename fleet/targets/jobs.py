@@ -11,16 +11,16 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import jobs
-from fleet.targets import attached, quotas
+from fleet.targets import attached, on_devices, quotas
 from fleet.targets.contract import Job, JobStanding, Module
 from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
 from modules.manifest import Manifest
-from modules.names import ModuleRef, slot_name
+from modules.names import DeviceId, ModuleRef, slot_name
 
 STARTING: Final = "starting"
 CANCELLED: Final = "cancelled"
-ACTIVE: Final = frozenset({STARTING, "running"})
+ACTIVE: Final = frozenset({STARTING, "running", "paused"})
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,20 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     inputs: str
     outputs: str
     settings: BatchSettings = BatchSettings()
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """On a target or on a device: one of them."""
+
+    target: str | None = None
+    device: DeviceId | None = None
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.device is None):
+            raise Invalid("say either a target or a device", element="batch job", remedy="give one of them")
+
+    def __str__(self) -> str:
+        return self.target or self.device or ""
 
 
 class BatchJobs:
@@ -46,7 +60,7 @@ class BatchJobs:
         connection: Connection,
         now: float,
         name: str,
-        target: str,
+        where: Where,
         module: ModuleRef,
         asked: Asked,
         *,
@@ -56,11 +70,13 @@ class BatchJobs:
         """Ask for a job; one of the same name that has ended is forgotten.
 
         Raises:
-            Missing: there is no such target or module.
+            Missing: there is no such target, device or module.
             Conflict: a job of this name has not ended, or nobody signed the module.
             Invalid: the places are not two, or the target lets no job use them; or the module's data may not go there.
+            Unfit: the device does not serve the module, or takes no jobs.
         """
-        attached.check_places(connection, target, asked.inputs, asked.outputs)
+        if where.target is not None:
+            attached.check_places(connection, where.target, asked.inputs, asked.outputs)
         slot_name(name)
         if not scope.has_team(module.team):
             raise Missing("there is no such module", element=str(module))
@@ -70,23 +86,27 @@ class BatchJobs:
         if before is not None and before.on_target:
             raise Conflict("a job of this name has not ended", element=f"batch job {name}", remedy="choose another")
         manifest, digest = self._registry.signed(connection, module)
-        check_data(manifest, attached.region(connection, target))
         if required := [secret.name for secret in manifest.declared.values() if secret.required]:
             raise Invalid(
                 f"the module requires secrets, which a batch job cannot be given yet: {', '.join(required)}",
                 element=str(module),
                 remedy="declare them as not required",
             )
-        asks = quotas.of_job(self._registry, asked.settings, digest)
-        quotas.hold(connection, self._registry, target, module.team, name, asks)
+        if where.target is not None:
+            check_data(manifest, attached.region(connection, where.target))
+            asks = quotas.of_job(self._registry, asked.settings, digest)
+            quotas.hold(connection, self._registry, where.target, module.team, name, asks)
+        if where.device is not None:
+            on_devices.check(connection, where.device, digest, asked)
         connection.execute(delete(jobs).where(jobs.c.name == name))
         values = {
-            "name": name, "target": target, "team": module.team, "module": str(module), "digest": digest,
+            "name": name, "target": where.target, "device": where.device, "team": module.team,
+            "module": str(module), "digest": digest,
             "mark": secrets.token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
             "standing": _json(JobStanding()), "on_target": 1, "created": now, "by": by,
         }  # fmt: skip
         connection.execute(insert(jobs).values(**values))
-        events.record(connection, now, "batch-started", f"batch job {name} on {target}: {module}", by=by)
+        events.record(connection, now, "batch-started", f"batch job {name} on {where}: {module}", by=by)
 
     def cancel(self, connection: Connection, now: float, name: str, *, by: str) -> None:
         """End a job; its answers so far stay where they are.
@@ -179,6 +199,7 @@ def view(row: Any) -> dict[str, Any]:
     return {
         "name": row.name,
         "target": row.target,
+        "device": row.device,
         "team": row.team,
         "module": row.module,
         "inputs": asked.inputs,

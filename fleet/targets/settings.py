@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from modules.batch_program import Asking
 from modules.bounds import Line, Text
 from modules.errors import Invalid
 from modules.manifest import Names
@@ -89,15 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     properties: Names = {}
 
 
-class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a batch job asks: see docs/batch.md. ``cpu_cores`` and ``memory_mb`` bound all its workers together."""
+class BatchSettings(Asking, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a batch job asks, and what bounds all its workers together."""
 
-    match: Annotated[str, msgspec.Meta(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f]*\Z")] = "*"
-    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    mini_batch: Annotated[int, msgspec.Meta(ge=1, le=256)] = 10
-    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
-    error_threshold: Annotated[int, msgspec.Meta(ge=-1, le=1 << 40)] = -1
-    timeout_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     cpu_cores: Cores = 1.0
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
 

@@ -15,6 +15,7 @@ from modules import canonical
 from modules.bounds import Number, Real, Sentence, Share, WholeTime, Word
 from modules.errors import Invalid
 from modules.names import DeviceField, SlugField
+from modules.protocol.batch import BatchOrder
 from modules.protocol.report import Reason
 
 LIMIT: Final = 16 << 10
@@ -35,10 +36,14 @@ ENDS: Final = frozenset({"done", "failed", "refused"})
 
 
 class Kind(NamedTuple):
-    """What a command takes: whether it names a slot, and its arguments, each a number with its least and its most."""
+    """What a command takes: whether it names a slot, its arguments, each a number with its least and its most.
+
+    ``batch``: whether it carries a batch job; such a one is given by starting or cancelling the job, and not otherwise.
+    """
 
     slot: bool = False
     arguments: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    batch: bool = False
 
 
 # The closed list. Bounds are inclusive; times in seconds.
@@ -53,6 +58,9 @@ COMMANDS: Final[dict[str, Kind]] = {
     "collect-now": Kind(),
     "rotate-key": Kind(),
     "restart-agent": Kind(),
+    # A batch job for when the device is idle; the same job again changes nothing.
+    "batch-start": Kind(batch=True),
+    "batch-cancel": Kind(batch=True),
     # Stops and removes everything of edgefleet on the device, its identity last.
     "decommission": Kind(),
 }
@@ -69,6 +77,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     expires: WholeTime
     slot: SlugField | None = None
     arguments: Annotated[dict[Word, Real], msgspec.Meta(max_length=MAX_ARGUMENTS)] = {}
+    batch: BatchOrder | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +116,9 @@ def check(command: Command) -> Kind:
         raise Invalid("this command needs a slot", element=command.name, remedy="name one of the device's slots")
     if not kind.slot and command.slot is not None:
         raise Invalid("this command takes no slot", element=command.name, remedy="leave the slot out")
+    if kind.batch != (command.batch is not None):
+        why = "a batch job is started and cancelled as such" if kind.batch else "this command takes no batch job"
+        raise Invalid(why, element=command.name, remedy="see: edgefleet batch start, edgefleet batch cancel")
     for name, value in command.arguments.items():
         allowed = kind.arguments.get(name)
         element = f"{command.name} {name}"

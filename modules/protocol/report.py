@@ -6,6 +6,7 @@ import msgspec
 
 from modules.bounds import Count, Epoch, Line, Number, Sentence, Share, Time, Word
 from modules.names import DeviceField, DigestField, SlugField
+from modules.protocol.batch import MAX_JOBS, JobReport
 from modules.protocol.measured import Measured
 
 LIMIT: Final = 256 << 10
@@ -75,7 +76,10 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of the envelope at ``up/report``; ``number`` grows by one and is never used twice in its epoch."""
+    """The payload of the envelope at ``up/report``; ``number`` grows by one and is never used twice in its epoch.
+
+    ``jobs`` are the batch jobs that this device was given, the newest last; those that have ended go after a while.
+    """
 
     format: Literal["edgefleet.report/1"] = "edgefleet.report/1"
     device: DeviceField
@@ -85,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     agent: Word
     slots: Annotated[tuple[SlotReport, ...], msgspec.Meta(max_length=MAX_SLOTS)] = ()
     refusals: Annotated[tuple[Refusal, ...], msgspec.Meta(max_length=MAX_REFUSALS)] = ()
+    jobs: Annotated[tuple[JobReport, ...], msgspec.Meta(max_length=MAX_JOBS)] = ()
     epoch: Epoch = ""
 
 

@@ -13,6 +13,7 @@ from modules import canonical, signing
 from modules.manifest import Manifest
 from modules.names import device_id
 from modules.protocol import report as report_wire
+from modules.protocol.batch import BATCH
 from modules.protocol.commands import Command
 from modules.protocol.facts import FALLBACKS
 from modules.protocol.order import Order
@@ -247,12 +248,12 @@ def test_a_report_tells_who_serves_and_why():
 
 
 async def test_facts_say_which_formats_are_read(said):
-    """A server learns from the facts which documents this agent reads, and that it follows the terms of fallbacks."""
+    """A server learns from the facts which documents this agent reads, and what it follows and takes."""
     await said.outbox.facts(FACTS)
     (facts,) = said.link.facts(said.key)
 
     read = {msgspec.structs.fields(kind)[0].default for kind in (Order, Ack, Manifest, Command)}
-    assert set(facts.formats) == read | {FALLBACKS}
+    assert set(facts.formats) == read | {FALLBACKS, BATCH}
 
 
 async def test_a_report_is_always_one_that_the_server_reads(said):

@@ -271,6 +271,20 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/kubernetes/test_rights.py::test_who_has_no_batch_jobs_gives_no_right_to_them",
         "tests/journeys/test_batch.py::test_on_a_target_it_outlives_the_server_and_its_own_end",
     ),
+    "A device's files from a batch job": (
+        "tests/agent/batch/test_places.py::test_no_other_name_leads_anywhere",
+        "tests/agent/batch/test_places.py::test_the_agents_own_files_are_no_place",
+        "tests/agent/batch/test_places.py::test_what_has_the_jobs_name_already_is_not_followed",
+        "tests/agent/batch/test_duty.py::test_what_it_never_can_is_refused_at_once",
+        "tests/agent/batch/test_duty.py::test_nothing_without_confinement",
+        "tests/journeys/test_batch_on_device.py::test_it_runs_while_nobody_asks",
+    ),
+    "What serves on a device from a batch job beside it": (
+        "tests/agent/batch/test_duty.py::test_a_request_pauses_it",
+        "tests/agent/batch/test_duty.py::test_the_disk_keeps_its_reserve",
+        "tests/agent/batch/test_idle.py::test_an_update_comes_first",
+        "tests/journeys/test_batch_on_device.py::test_it_runs_while_nobody_asks",
+    ),
     "A module's data from a batch job elsewhere": (
         "tests/fleet/targets/test_jobs.py::test_data_that_may_not_go_there_do_not",
         "tests/fleet/targets/test_jobs.py::test_a_target_that_is_now_elsewhere_is_told_no_more_of_them",

@@ -146,7 +146,8 @@ class OnDevice:
         """Its containers, as the engine's own client sees them."""
         client = docker.DockerClient(base_url=f"unix://{self.engine}", timeout=60)
         try:
-            yield client.containers.list(all=True, filters={"label": f"edgefleet.device={self.name}"})
+            label = {"label": f"edgefleet.device={self.name}"}
+            yield client.containers.list(all=True, filters=label, ignore_removed=True)
         finally:
             client.close()
 

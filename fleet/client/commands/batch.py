@@ -17,7 +17,7 @@ from fleet.client.workspace import MANIFEST, Workspace
 from modules import manifest as manifests
 from modules.errors import Invalid
 from modules.manifest import Image, Manifest
-from modules.names import slot_name, slug
+from modules.names import device_id, slot_name, slug
 from modules.scoring.batch.items import Items
 
 app = typer.Typer(no_args_is_help=True, help="Ask a module about a folder of inputs, once, to the end.")
@@ -91,11 +91,12 @@ def run(
 @app.command()
 def start(
     name: Name,
-    target: Annotated[str, typer.Option(help="Where: see edgefleet targets list.")],
     module: Annotated[str, typer.Option(help="team/name:version, signed.")],
-    inputs: Annotated[str, typer.Option(help="Folder or volume of the target that was attached for batch jobs.")],
+    inputs: Annotated[str, typer.Option(help="Folder or volume of the target, or its name on the device.")],
     outputs: Annotated[str, typer.Option(help="Another one; a folder of the job's name in it gets answers.jsonl.")],
     *,
+    target: Annotated[str | None, typer.Option(help="Where: see edgefleet targets list.")] = None,
+    device: Annotated[str | None, typer.Option(help="Or on this device, while it is idle.")] = None,
     match: Match = "*",
     workers: Workers = 1,
     mini_batch: MiniBatch = 10,
@@ -107,26 +108,29 @@ def start(
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Start a job on a target; under a name that it had before, it goes on from there."""
+    """Start a job on a target or a device; under a name that it had before, it goes on from there."""
+    if (target is None) == (device is None):
+        raise Invalid("say either a target or a device", element="batch start", remedy="give --target or --device")
     settings = {
         "match": match, "workers": workers, "mini_batch": mini_batch, "retries": retries,
         "error_threshold": error_threshold, "timeout_s": timeout, "cpu_cores": cpus, "memory_mb": memory_mb,
     }  # fmt: skip
     request = {
-        "name": slot_name(name), "target": slug(target, what="target"), "module": str(arguments.module_ref(module)),
+        "name": slot_name(name), "module": str(arguments.module_ref(module)),
         "inputs": inputs, "outputs": outputs, "settings": settings,
     }  # fmt: skip
+    request |= {"device": device_id(device)} if device else {"target": slug(target or "", what="target")}
     with Fleet(config.load()) as fleet:
         _show_job(fleet, batch_jobs.start(fleet, request), wait=wait, as_json=as_json)
 
 
 @app.command("list")
 def list_jobs(*, as_json: Json = False) -> None:
-    """List the jobs on targets, the newest first."""
+    """List the jobs on targets and devices, the newest first."""
     with Fleet(config.load()) as fleet:
         found = batch_jobs.every(fleet)
-    rows = [(one.name, one.target, one.module, one.state, _counts(one), one.why) for one in found]
-    headings = ("JOB", "TARGET", "MODULE", "STATE", "INPUTS", "WHY")
+    rows = [(one.name, one.where, one.module, one.state, _counts(one), one.why) for one in found]
+    headings = ("JOB", "WHERE", "MODULE", "STATE", "INPUTS", "WHY")
     Screen(as_json=as_json).show(
         found, lambda it: it.table(headings, rows, empty="No batch jobs: edgefleet batch start")
     )
@@ -170,7 +174,7 @@ def _show_job(fleet: Fleet, job: BatchJob, *, wait: bool, as_json: bool) -> None
         with screen.progress() as step:
             found = batch_jobs.watch(fleet, job.name, step)
     pairs = [
-        ("job", found.name), ("target", found.target), ("module", found.module),
+        ("job", found.name), ("device" if found.device else "target", found.where), ("module", found.module),
         ("state", f"{found.state} since {when(found.since)}"), ("why", found.why), ("inputs", _counts(found)),
         ("answers", found.outputs),
     ]  # fmt: skip

@@ -9,11 +9,11 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.targets import batch_program
-from fleet.targets.batch_program import ITS_OWN, OUTPUTS, STARTS
 from fleet.targets.container import content, specs
 from fleet.targets.container.specs import LABEL, JobNames
 from fleet.targets.contract import Job, JobStanding
 from modules import manifest as manifests
+from modules.batch_program import ITS_OWN, OUTPUTS, STARTS, last_words, told
 from modules.errors import Invalid
 from modules.manifest import Runtime
 from modules.names import Slug
@@ -108,7 +108,7 @@ class Jobs:
         now = self._standing(container, JobStanding(starts=job.starts, log=log))
         if code == 0:
             return msgspec.structs.replace(now, state="done")
-        said = batch_program.last_words(log)
+        said = last_words(log)
         if code in ITS_OWN:
             return msgspec.structs.replace(now, state="failed", why=said or f"it ended with exit code {code}")
         how = "its memory ran out" if state.get("OOMKilled") else f"it ended with exit code {code}"
@@ -119,7 +119,7 @@ class Jobs:
     def _standing(self, container: str, standing: JobStanding) -> JobStanding:
         """With what the program itself said last of how far it is."""
         said = self._api.logs(container, stderr=False, tail=1)[-_MOST:].strip()
-        return batch_program.with_progress(standing, batch_program.told(said))
+        return batch_program.with_progress(standing, told(said))
 
     def _log(self, container: str, lines: int) -> str:
         text = self._api.logs(container, stdout=False, tail=lines)[-_MOST:].decode("utf-8", "replace")

@@ -8,10 +8,10 @@ import json
 from typing import Any, Final
 
 from fleet.targets import batch_program
-from fleet.targets.batch_program import INPUTS, OUTPUTS
 from fleet.targets.contract import Job
 from fleet.targets.groups import PORT, Group
 from fleet.targets.secret_files import MOUNT
+from modules.batch_program import COMMAND, INPUTS, OUTPUTS
 from modules.names import Slug
 from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, KEYS, TABLE
 
@@ -179,7 +179,7 @@ def job(
     return {
         "Image": image,
         "User": f"{USER}:{USER}",
-        "Entrypoint": list(batch_program.COMMAND),
+        "Entrypoint": list(COMMAND),
         "Cmd": batch_program.arguments(wanted, module=f"{CONTENT}/module"),
         "Env": ["ORT_DISABLE_TELEMETRY=1", f"EDGEFLEET_PROVIDERS={json.dumps(providers)}"],
         "Labels": names.labels | _part("job", "", 0) | {f"{LABEL}made": wanted.mark},

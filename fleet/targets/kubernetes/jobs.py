@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fleet.targets import batch_program, runtimes
-from fleet.targets.batch_program import ITS_OWN, STARTS
 from fleet.targets.contract import Job, JobStanding
 from fleet.targets.kubernetes import content, front, pods, why
 from fleet.targets.kubernetes.api import OF_JOBS, Api
@@ -19,6 +18,7 @@ from fleet.targets.kubernetes.attached import Attached, places
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.kubernetes.names import JobNames, shown
 from fleet.targets.kubernetes.replicas import named
+from modules.batch_program import ITS_OWN, STARTS, told
 from modules.errors import Invalid
 from modules.images import image_ids
 from modules.manifest import Runtime
@@ -164,13 +164,13 @@ class Jobs:
 
     def _counted(self, standing: JobStanding, pod: dict[str, Any]) -> JobStanding:
         """With how far it is: by its last word, which the cluster keeps, or by the last line that says so."""
-        said = batch_program.told(_end(pod, pods.BATCH).get("message") or "")
+        said = told(_end(pod, pods.BATCH).get("message") or "")
         if said is None:
-            said = next(filter(None, map(batch_program.told, reversed(self._lines(pod)))), None)
+            said = next(filter(None, map(told, reversed(self._lines(pod)))), None)
         return batch_program.with_progress(standing, said)
 
     def _log(self, pod: dict[str, Any], lines: int) -> str:
-        found = [one for one in self._lines(pod, lines) if batch_program.told(one) is None]
+        found = [one for one in self._lines(pod, lines) if told(one) is None]
         return "\n".join(found[-lines:])
 
     def _lines(self, pod: dict[str, Any], lines: int = 0) -> list[str]:

@@ -10,7 +10,6 @@ import math
 from typing import Any, Final
 
 from fleet.targets import batch_program
-from fleet.targets.batch_program import INPUTS, OUTPUTS
 from fleet.targets.container.specs import ACCESS, CONTENT, DOOR, GATEWAY_PORT, LABEL, USER
 from fleet.targets.contract import Job, Module, WantedVersion
 from fleet.targets.groups import PORT
@@ -18,6 +17,7 @@ from fleet.targets.kubernetes.attached import Attached, tolerations
 from fleet.targets.kubernetes.names import TABLE_OF
 from fleet.targets.secret_files import MOUNT
 from fleet.targets.settings import Settings
+from modules.batch_program import COMMAND, INPUTS, OUTPUTS
 from modules.images import archive_tag
 from modules.manifest import Runtime
 from modules.protocol.content import MODULE
@@ -134,7 +134,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
         "name": BATCH,
         "image": image(attached, runtime),
         "imagePullPolicy": _policy(attached),
-        "command": list(batch_program.COMMAND),
+        "command": list(COMMAND),
         "args": [*batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"), f"--patience={_PATIENCE_S}"],
         "env": [
             {"name": "EDGEFLEET_PROVIDERS", "value": json.dumps(runtime.providers)},

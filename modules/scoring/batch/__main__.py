@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from modules import program
+from modules import bodies, memory, program
 from modules.digests import sha256
 from modules.errors import BadSettings, EdgefleetError, NotReady, OverLimit
 from modules.scoring import settings
@@ -44,6 +44,8 @@ _KEPT: Final = 4096
 _FINISHED: Final = "finished"
 _LOOK_AGAIN_S: Final = 1.0
 _MOST: Final = 256
+# The memory of a machine that does not say what it has.
+_ANY: Final = 1 << 40
 _READY_S: Final = 600.0
 
 
@@ -122,7 +124,7 @@ async def run(line: argparse.Namespace) -> None:
             environment["SCORING_TIMEOUT_MS"] = str(line.timeout * 1000)
         ways = Ways(
             asked, environment, line.workers, line.mini_batch, line.retries, line.error_threshold, line.timeout,
-            _READY_S, as_list,
+            _READY_S, as_list, bodies.bearable(memory.granted() or _ANY).body,
         )  # fmt: skip
 
         def tell(told: Told) -> None:

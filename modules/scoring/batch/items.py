@@ -1,5 +1,6 @@
 """The inputs of a run: each file of a folder is one, except that each line of a file of JSON lines is one."""
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -21,6 +22,7 @@ _TYPES: Final = {
 }
 _OTHER: Final = "application/octet-stream"
 _LINES: Final = (".jsonl", ".ndjson")
+_PART: Final = 1 << 20
 
 
 class Item(NamedTuple):
@@ -31,15 +33,29 @@ class Item(NamedTuple):
     line: int = 0
     offset: int = 0
 
-    def read(self) -> bytes:
+    def read(self, most: int = 1 << 40) -> bytes:
         """The body of its request.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is larger than ``most`` bytes.
         """
         with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.readline().strip() if self.line else file.read()
+            if self.line:
+                file.seek(self.offset)
+                data = file.readline(most + 1)
+                if len(data) <= most:
+                    return data.strip()
+            elif os.fstat(file.fileno()).st_size <= most:
+                return file.read()
+        raise OSError(errno.EFBIG, f"larger than the {most} bytes that its memory bears")
+
+    def check(self) -> None:
+        """See that it can be read, without reading it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        self.path.open("rb").close()
 
     @property
     def content_type(self) -> str:
@@ -128,11 +144,18 @@ def _file(path: Path, name: str) -> _File:
 
 def _lines(path: Path) -> "tuple[array[int], array[int]]":
     offsets, numbers = array("Q"), array("Q")
-    offset = 0
+    offset = number = 0
+    begins, is_empty = True, True
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                offsets.append(offset)
+        # Of a line that is larger than all memory a part at a time.
+        while part := file.readline(_PART):
+            if begins:
+                number, is_empty = number + 1, True
+                first = offset
+            if is_empty and part.strip():
+                is_empty = False
+                offsets.append(first)
                 numbers.append(number)
-            offset += len(line)
+            offset += len(part)
+            begins = part.endswith(b"\n")
     return offsets, numbers

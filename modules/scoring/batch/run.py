@@ -41,7 +41,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ways(NamedTuple):
-    """How a run asks: ``size`` inputs together, for a script's ``run(mini_batch)`` in one list."""
+    """How a run asks: ``size`` inputs together, for a script's ``run(mini_batch)`` in one list.
+
+    ``largest`` are the bytes of the largest input that is read.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
@@ -52,6 +55,7 @@ class Ways(NamedTuple):
     timeout_s: float
     ready_s: float
     as_list: bool
+    largest: int
 
 
 class Run:
@@ -158,15 +162,16 @@ class Run:
     async def _ask(self, number: int, child: Child, turn: Turn) -> bool:
         """Ask all of a turn and write down what became of it; False where the server is of no use any more."""
         bodies: dict[int, bytes] = {}
+        # Before they are read: several may be more than the memory, and then it is known which they were.
+        self._ledger.begin(number, list(turn.items), alone=turn.how == "exclusive")
         for item in turn.items:
             try:
-                bodies[item] = await asyncio.to_thread(self._items[item].read)
+                bodies[item] = await asyncio.to_thread(self._read, self._items[item])
             except OSError as error:
                 why = error.strerror or str(error)
                 self._ledger.set_aside(number, item, Reason(kind="unreadable", reason=why))
         if not bodies:
             return True
-        self._ledger.begin(number, list(bodies), alone=turn.how == "exclusive")
         if self._ways.as_list:
             return await self._ask_in_a_list(number, child, turn.how, bodies)
         asking = (self._one(child, self._items[item], body) for item, body in bodies.items())
@@ -174,6 +179,13 @@ class Run:
         for item, reply in zip(bodies, replies, strict=True):
             self._note(number, item, reply, how=turn.how, others=len(bodies) > 1)
         return all(isinstance(reply, Reply) for reply in replies)
+
+    def _read(self, item: Item) -> bytes:
+        """The body; of a file whose path the script gets, nothing is read here."""
+        if self._ways.as_list and not item.line:
+            item.check()
+            return b""
+        return item.read(self._ways.largest)
 
     async def _one(self, child: Child, item: Item, body: bytes, content_type: str = "") -> Reply | Lost:
         limit = self._ways.timeout_s + _BEYOND_S if self._ways.timeout_s else None

@@ -12,6 +12,7 @@ from agent.fetch import Puller
 from agent.inbox import Inbox
 from agent.settings import Settings
 from agent.verify import Verifier
+from agent.wiring import NoBatch
 from modules import canonical, signing
 from modules.protocol.commands import ANSWER_LIMIT, ENDS, Answer, Command
 from modules.protocol.topics import Topics
@@ -84,6 +85,7 @@ class Commanded(Bench):
             verifier=self.verifier,
             refuse=inbox.refuse,
             telemetry=self.telemetry,
+            batch=NoBatch(),
             told=self.told,
             clock=self.clock,
             end=self._end,

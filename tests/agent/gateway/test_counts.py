@@ -66,6 +66,26 @@ async def test_who_answered_is_counted(folder):
         assert await answered() == {"local": 3, "previous": 2, "nobody": 1}
 
 
+async def test_what_is_under_way_is_told(folder):
+    """So that the agent knows when nobody waits, however long an answer takes."""
+    async with Stage(folder) as stage:
+        one = await stage.scoring("one")
+        stage.serve(one)
+        running = await stage.gateway()
+
+        async def in_flight():
+            (slot,) = (await asyncio.to_thread(gateway, f"127.0.0.1:{running.port}")).slots
+            return slot.get("in_flight")
+
+        one.delay = 1.0
+        asking = asyncio.create_task(post(running, 1))
+        async with asyncio.timeout(5):
+            while await in_flight() != 1:
+                assert not asking.done()
+        await asking
+        assert await in_flight() is None
+
+
 async def test_what_is_not_a_score_is_not_counted(folder):
     """Pages, health and metrics would make a module look quicker than it is; the other protocol's scores count."""
     async with Stage(folder) as stage:

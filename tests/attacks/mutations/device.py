@@ -21,6 +21,7 @@ from agent.shelf import Shelf
 from agent.store import ORDER, Store
 from agent.supply import Supply
 from agent.verify import Verifier
+from agent.wiring import NoBatch
 from modules.digests import read_blocks
 from tests.agent.workbench import FixedHost
 from tests.attacks.mutations.docker import Engine
@@ -188,6 +189,7 @@ class Device:
             verifier=self.verifier,
             refuse=self.inbox.refuse,
             telemetry=self.telemetry,
+            batch=NoBatch(),
             told=self._told,
             clock=self.clock,
             end=self._end,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fleet.refusals import TargetTrouble
-from fleet.targets.kubernetes import api
+from fleet.targets.kubernetes import api, client
 from modules.errors import BadSettings
 from tests.doubles.wishes import version, wanted
 from tests.fleet.targets.kubernetes.conftest import role
@@ -155,7 +155,7 @@ def test_a_plugin_brings_credentials(place, tmp_path):
 @pytest.mark.parametrize("does", ["sleep 600", "echo no >&2; exit 1"], ids=["it hangs", "it fails"])
 def test_a_plugin_that_brings_nothing_is_said(place, tmp_path, monkeypatch, does):
     """After its time a plugin is ended, with what it started, and the sentence says whose fault it was."""
-    monkeypatch.setattr(api, "_PLUGIN_S", 1)
+    monkeypatch.setattr(client, "_PLUGIN_S", 1)
     target = place.attach(with_plugin(place, tmp_path, does))
     with pytest.raises(BadSettings, match=r"its plugin \./plugin brought no credentials within 1 s"):
         target.check()

@@ -48,6 +48,26 @@ def test_the_digest_tells_another_list(folder):
     assert Items(folder).digest != before
 
 
+def test_what_is_too_large_is_not_read(folder):
+    """Neither a file nor a line: it would take the memory of the whole run, which would end before it said of what."""
+    (folder / "huge.bin").touch()
+    os.truncate(folder / "huge.bin", 1 << 40)
+    with (folder / "huge.jsonl").open("wb") as file:
+        file.write(b'"1"\n' + b" " * (3 << 20) + b'"2"\n"3"\n')
+    items = Items(folder, "huge.*")
+    assert [(one.name, one.line, one.offset) for one in (items[n] for n in range(len(items)))] == [
+        ("huge.bin", 0, 0),
+        ("huge.jsonl", 1, 0),
+        ("huge.jsonl", 2, 4),
+        ("huge.jsonl", 3, 4 + (3 << 20) + 4),
+    ]
+    for number in (0, 2):
+        with pytest.raises(OSError, match="larger than the 1024 bytes that its memory bears"):
+            items[number].read(1024)
+    assert (items[1].read(1024), items[3].read(1024)) == (b'"1"', b'"3"')
+    assert items[1].read(4) == b'"1"'
+
+
 def test_what_cannot_be_read(folder):
     """A link that leads nowhere is an input that says so when it is read; a folder that is not there ends it all."""
     (folder / "c.json").symlink_to(folder / "nowhere")
