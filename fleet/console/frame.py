@@ -66,7 +66,9 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
         ui.space()
         ui.button("Search", icon="search", on_click=palette).props('flat dense no-caps aria-label="Search, or press /"')
         ui.button(icon="contrast").props('flat dense aria-label="Light or dark" data-theme-switch')
-        with ui.button(visit.name, icon="account_circle").props("flat dense no-caps"), ui.menu():
+        who = ui.button(visit.name, icon="account_circle").props("flat dense no-caps").classes("ef-who")
+        who.props["aria-label"] = visit.name
+        with who, ui.menu():
             ui.menu_item("Change password", lambda: ui.navigate.to("/login/password"))
             ui.menu_item("Log out", lambda: _log_out(visit))
     with ui.element("main").classes("ef-main").props('id=content tabindex="-1"'):
