@@ -93,7 +93,7 @@ def share(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
     return [(name, counts[name], kind) for name, kind in STANDINGS.items() if counts.get(name)]
 
 
-def worst_first(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def worst_first(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Devices of a rollout: what went wrong, then what is under way, then the others; each by id, as they come."""
     ranks = ("bad", "warn", "calm", "left", "good")
     return sorted(found, key=lambda one: ranks.index(STANDINGS.get(one["standing"], "calm")))

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from fleet.console import mount
@@ -25,6 +26,12 @@ from tests.screenshots.showcase import Named, Showcase
 
 FOLDER: Final = Path(__file__).parents[2] / ".screenshots"
 WIDTHS: Final = {1440: 900, 820: 1100, 390: 844}
+# Those that stand in the README; pages are cut at so many times their width.
+README: Final = ("overview-1440-light", "rollouts-rollout-1440-dark", "devices-device-1440-light", "overview-390-dark")
+PICTURES: Final = Path(__file__).parents[2] / "docs" / "pictures"
+_SHAPE: Final = {1440: 0.75, 390: 2.2}
+_COLOURS: Final = 96
+_MOST_BYTES: Final = 150_000
 _HIGHEST: Final = 4000
 # Charts draw themselves anew when the window changes, and do not say when they have.
 _SETTLES_MS: Final = 250
@@ -56,6 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make screenshots", description=__doc__)
     parser.add_argument("--to", type=Path, default=FOLDER, help="the folder, which is emptied first")
     parser.add_argument("--only", default="", help="part of the name of the pages that are wanted")
+    parser.add_argument("--readme", action="store_true", help="renew those that stand in the README, in docs/pictures")
     parser.add_argument("--width", type=int, choices=WIDTHS, action="append", help="of these widths only")
     given = parser.parse_args()
     shutil.rmtree(given.to, ignore_errors=True)
@@ -74,6 +82,9 @@ def main() -> int:
             for width in given.width or WIDTHS:
                 _look(chromium, server, given.to, wanted, theme, width)
     _say(f"{len(list(given.to.iterdir()))} pictures in {given.to}")
+    if given.readme:
+        for name in README:
+            _keep(given.to / f"{name}.png", PICTURES / f"{name}.png")
     return 0
 
 
@@ -102,6 +113,14 @@ def _picture(page: Page, sight: Sight, to: Path) -> None:
     page.wait_for_timeout(_SETTLES_MS)
     page.screenshot(path=to)
     page.set_viewport_size(size)
+
+
+def _keep(picture: Path, to: Path) -> None:
+    """The upper part, in few colours: small enough to lie in the repository."""
+    with Image.open(picture) as whole:
+        part = whole.crop((0, 0, whole.width, min(whole.height, int(_SHAPE[whole.width] * whole.width))))
+        part.convert("RGB").quantize(_COLOURS).save(to, optimize=True)
+    assert to.stat().st_size < _MOST_BYTES, f"{to} is too large"
 
 
 def _say(text: str) -> None:

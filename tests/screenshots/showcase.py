@@ -211,7 +211,7 @@ class Showcase:
             events.record(connection, self.rows.now - 300, "forged-message", said, device=offline[0])
         reason = Reason(code="exited", message="it ended with exit code 137: out of memory")
         health = Health(state="degraded", restarts=6, reason=reason)
-        self.say("porto-press-05", _CAMERA, "acme/defects:1", "degraded", current=health)
+        self.say("berlin-press-12", _VOICE, "acme/speech:1", "degraded", current=health)
         for name in self.names[:8]:
             self._measured(name)
 
