@@ -114,7 +114,7 @@ class _One:
             await live(self._refresh)
 
     async def _refresh(self) -> None:
-        found = await self._visit.get(self._path, unattended=True)
+        found = await self._visit.get(self._path, devices=False, unattended=True)
         gates = await self._visit.get(f"{self._path}/gates", unattended=True)
         more = {"standing": self._standing or None, "after": self._after, "limit": _DEVICES}
         devices = await self._visit.get(f"{self._path}/devices", unattended=True, **more)
