@@ -1,11 +1,11 @@
 """``make bench NAME=console``: what the web console costs a server that has a large fleet and much to do.
 
-100 000 devices as rows of SQLite's, 1 000 reports a second through a real mosquitto, signed and acknowledged as ever, and
-20 pages of the console open as tabs of one Chromium, each live. First the load alone, then the same load with the pages
-open, then while every page of the console is opened in a second Chromium and timed until it is drawn and a click would
-be answered, then alone again. The first Chromium stands back behind all other programs (nice 19): people look on
-machines of their own. ``ingest_slowdown`` is of the reports that are acknowledged within the phase. ``--devices``, ``--rate``, ``--browsers`` and ``--seconds``
-make it smaller. The last line of the output is one JSON object.
+100 000 devices as rows of SQLite's, 1 000 reports a second through a real mosquitto, signed and acknowledged as ever,
+and 20 pages of the console open as tabs of one Chromium, each live. First the load alone, then the same load with the
+pages open, then while every page of the console is opened in a second Chromium and timed until it is drawn and a click
+would be answered, then alone again. The first Chromium stands back behind all other programs (nice 19): people look on
+machines of their own. ``ingest_slowdown`` is of the reports that are acknowledged within the phase. ``--devices``,
+``--rate``, ``--browsers`` and ``--seconds`` make it smaller. The last line of the output is one JSON object.
 """
 
 import argparse
@@ -148,7 +148,8 @@ def _loaded(
     file.write_bytes(msgspec.json.encode(told))
     command = [sys.executable, "-m", "tests.benchmarks.steady_load", str(file)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
-        assert load.stdin and load.stdout
+        assert load.stdin
+        assert load.stdout
         assert load.stdout.readline().strip() == "ready"
         began, spent = time.monotonic(), _cpu(server.process.pid)
         load.stdin.write("go\n")
