@@ -26,10 +26,10 @@ LOAD := tests/modules/scoring/test_load.py
 NAME ?= journey
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo test coverage test-long lint types unit journeys bench mutants clean
+.PHONY: help venv lock demo screenshots test coverage test-long lint types unit journeys bench mutants clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.stamp ## make .venv from constraints.txt, each package checked by hash
 
@@ -49,6 +49,9 @@ lock: .venv/.stamp ## renew constraints.txt and deploy/locks/ from pyproject.tom
 
 demo: .venv/.stamp ## fleet server, broker and a device on this machine
 	$(BIN)/python -m deploy.demo $(ARGS)
+
+screenshots: .venv/.stamp ## every page of the console, in both themes and at three widths, into .screenshots
+	$(BIN)/python -m tests.screenshots $(ARGS)
 
 test: ## all checks: as root on Debian it installs what they need, elsewhere it says what is missing
 	@deploy/ci/packages
@@ -89,7 +92,7 @@ mutants: .venv/.stamp ## ten minutes of small changes to the code, each of which
 
 clean: ## remove .venv, caches, the demo's folder and the images that the demo built; end what a demo left running
 	@if [ -e .demo/.edgefleet-demo ] && [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.demo --clean; fi
-	rm -rf .venv .demo .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .demo .screenshots .cache .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@if docker info >/dev/null 2>&1; then \
 		docker image rm --force edgefleet-demo-scoring:cpu >/dev/null 2>&1 || true; \

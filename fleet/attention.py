@@ -11,7 +11,7 @@ from fleet.devices import LIVE
 from fleet.people.scope import Scope
 from fleet.rollouts import view
 from fleet.rollouts.phases import State
-from fleet.tables import devices
+from fleet.tables import devices, stopped_kinds
 from fleet.target_tables import targets
 
 DAY_S: Final = 86_400.0
@@ -80,7 +80,9 @@ def _server(server: Server) -> Iterator[Item]:
 
 def _rollouts(connection: Connection, now: float, scope: Scope) -> Iterator[Item]:
     taken: set[tuple[str, str]] = set()
-    for one in view.some(connection, scope, limit=_NEWEST):
+    found = view.some(connection, scope, limit=_NEWEST)
+    stopped = _stopped(connection, [int(one["id"]) for one in found if one["state"] == State.RUNNING])
+    for one in found:
         place = (one["slot"], one["module"].partition(":")[0])
         newer, state, held = place in taken, one["state"], one["waits_for"]
         taken.add(place)
@@ -94,9 +96,22 @@ def _rollouts(connection: Connection, now: float, scope: Scope) -> Iterator[Item
             yield Item("rollout-failed", "bad", about, f"{name} is being taken back{because}", go, command)
         elif state == State.PAUSED:
             yield Item("rollout-paused", "warn", about, f"{name} is paused{because}", go, command)
+        elif int(one["id"]) in stopped:
+            says = f"{name} goes no further on {', '.join(stopped[int(one['id'])])}: too many devices failed"
+            yield Item("rollout-stopped", "bad", about, says, go, command)
         elif state == State.RUNNING and "approval" in held:
             approve = f"edgefleet rollouts approve {one['id']}"
-            yield Item("rollout-waits", "warn", about, f"{name} waits for approval{because}", go, approve)
+            says = f"{name} waits for approval: {held.rpartition(': ')[2]}"
+            yield Item("rollout-waits", "warn", about, says, go, approve)
+
+
+def _stopped(connection: Connection, running: Sequence[int]) -> dict[int, list[str]]:
+    """The kinds of hardware that each was stopped for, while it goes on for others."""
+    found: dict[int, list[str]] = {}
+    chosen = select(stopped_kinds.c.rollout, stopped_kinds.c.hardware).where(stopped_kinds.c.rollout.in_(running))
+    for row in connection.execute(chosen.order_by(stopped_kinds.c.hardware)) if running else ():
+        found.setdefault(row.rollout, []).append(row.hardware)
+    return found
 
 
 _WORDS: Final = {

@@ -90,6 +90,7 @@ def _story(demo: Demo, arguments: argparse.Namespace) -> dict[str, Any]:
     )
     console.print(f"    {broker.name}: {broker.note}")
     url = demo.step("start the fleet server", lambda: demo.start_server(broker))
+    demo.choose_password()
     demo.step("make the signing keys", lambda: demo.make_keys(url))
     console.print("    [yellow]demo keys: unencrypted, and beside the server; never do that with a real fleet[/]")
     if demo.step("build the scoring image", lambda: demo.make_image(choice=arguments.engine)):

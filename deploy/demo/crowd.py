@@ -1,4 +1,7 @@
-"""``make demo ARGS="--devices 200"``: beside the real device simulated ones, a good rollout and one that is stopped."""
+"""``make demo ARGS="--devices 200"``: beside the real device simulated ones, of several sites and kinds.
+
+A good rollout, one that is stopped, and one that waits for whoever looks at the console; some devices are not well.
+"""
 
 import json
 import time
@@ -19,6 +22,14 @@ LEAST: Final = 3
 MOST: Final = 500
 _SELECTOR: Final = "simulated=true"
 _WAVES: Final = ("5%", "50%", "100%")
+# What the devices are, by share, and how some behave: those degrade once the good rollout is done.
+_KITS: Final = (
+    (4, "berlin", {"cores": 8, "memory_mb": 16384}),
+    (3, "lyon", {"cores": 4, "memory_mb": 4096}),
+    (2, "porto", {"cores": 4, "memory_mb": 2048}),
+    (1, "oslo", {"cores": 2, "memory_mb": 1024}),
+)
+_BEHAVIOURS: Final = ({"share": 97, "kind": "good"}, {"share": 3, "kind": "degrades-later", "after_s": 120})
 _LOOK_S: Final = 0.3
 _WITHIN_S: Final = 300.0
 _BAR: Final = 32
@@ -28,11 +39,13 @@ _OVER: Final = frozenset({"done", "failed", "reverted", "cancelled", "partial"})
 def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
     """Start so many devices, bring them the module that the real one has, then a version that fails on all of them.
 
+    A third version goes to the first wave, and waits there for somebody to approve the rest.
+
     Raises:
         Failed: one of the two rollouts did not end as it has to.
     """
     console.print(f"\n[bold]{devices} more devices, simulated[/]")
-    bad = demo.step("register and sign one more version", lambda: _next_version(demo))
+    bad, next_one = demo.step("register and sign two more versions", lambda: (_next_version(demo), _next_version(demo)))
     demo.step("let them join and connect", lambda: _start(demo, bad, devices))
     settings = config.Config(
         url=demo.url, token=(demo.data / "operator-token").read_text().strip(), ca=(demo.data / "ca.pem").read_text()
@@ -48,8 +61,13 @@ def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
         for event in stopped.history[-3:]:
             console.print(f"    {event.what}", markup=False)
 
-    console.print(f"\n  {devices - touched} of {devices} devices have never seen it")
-    return {"devices": devices, "good": good.state, "bad": stopped.state, "touched_by_bad": touched}
+        console.print(f"\n  {devices - touched} of {devices} devices have never seen it")
+        waits = _until_it_waits(fleet, _roll_out(demo, next_one, "--approval"))
+        console.print(
+            f"\n  [bold]{next_one}[/] is on its first devices: rollout {waits} waits for you to approve the next wave"
+        )
+        console.print(f"  look at it: {demo.url}/console/rollouts/{waits}")
+    return {"devices": devices, "good": good.state, "bad": stopped.state, "touched_by_bad": touched, "waits": waits}
 
 
 def _next_version(demo: Demo) -> str:
@@ -60,7 +78,9 @@ def _next_version(demo: Demo) -> str:
 
 def _start(demo: Demo, bad: str, devices: int) -> None:
     plan = demo.folder / "profiles.json"
-    plan.write_text(json.dumps({"modules": [{"module": bad, "behaviours": [{"kind": "fails-samples"}]}]}))
+    fails = [{"module": bad, "behaviours": [{"kind": "fails-samples"}]}]
+    kits = [{"share": share, "labels": {"site": site}, **kit} for share, site, kit in _KITS]
+    plan.write_text(json.dumps({"devices": kits, "behaviours": _BEHAVIOURS, "modules": fails}))
     ready = demo.folder / "simulated-ready"
     command = python("-m", "fleet.client", "simulate", "--devices", str(devices), "--profiles", str(plan))
     command += ["--pace", "0.4", "--probation", "1", "--ready-file", str(ready)]
@@ -68,10 +88,20 @@ def _start(demo: Demo, bad: str, devices: int) -> None:
     demo.programs.start("simulated", command, ready=ready.exists, environment=environment, within_s=_WITHIN_S)
 
 
-def _roll_out(demo: Demo, ref: str) -> str:
+def _roll_out(demo: Demo, ref: str, *more: str) -> str:
     command = ["rollouts", "start", ref, "--slot", "digits", "--engine", "process", "--selector", _SELECTOR]
     command += [part for wave in _WAVES for part in ("--wave", wave)]
-    return str(demo.cli(*command, "--on-failure", "revert")["id"])
+    return str(demo.cli(*command, "--on-failure", "revert", *more)["id"])
+
+
+def _until_it_waits(fleet: Fleet, rollout: str) -> str:
+    """Until the first wave is complete, and somebody is asked."""
+    ends = time.monotonic() + _WITHIN_S
+    while "approv" not in (shown := fleet.rollout(rollout)).waits_for or shown.counts.get("working"):
+        if shown.state != "running" or time.monotonic() > ends:
+            raise Failed(f"step failed: rollout {rollout} is {shown.state}: {shown.waits_for}")
+        time.sleep(_LOOK_S)
+    return rollout
 
 
 def _watched(fleet: Fleet, rollout: str) -> Rollout:

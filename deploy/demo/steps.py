@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import httpx
 from rich.console import Console
 
 from deploy.demo import brokers, left
@@ -97,6 +99,18 @@ class Demo:
         self.programs.start("fleet", command, ready=ready.exists)
         self.url = ready.read_text().strip()
         return self.url
+
+    def choose_password(self) -> None:
+        """The first password has to be changed before anything else: done here, so that what is printed lets in."""
+        old, new = self.password.read_text().strip(), secrets.token_urlsafe(12)
+        trusted = ssl.create_default_context(cafile=str(self.data / "ca.pem"))
+        with httpx.Client(base_url=self.url, verify=trusted, trust_env=False, headers={"Origin": self.url}) as http:
+            session = http.post("/api/v1/session", json={"user": "admin", "password": old})
+            said = {"X-Edgefleet-Csrf": session.json().get("csrf", "")}
+            changed = http.put("/api/v1/session/password", json={"old": old, "new": new}, headers=said)
+        if not changed.is_success:
+            raise Failed(f"the server did not take the password: {changed.text[:500]}")
+        self.password.write_text(f"{new}\n")
 
     def make_keys(self, url: str) -> None:
         token = (self.data / "operator-token").read_text().strip()

@@ -110,9 +110,10 @@ def list_rollouts(
 
 
 @router.get("/{rollout}", dependencies=[Depends(need("rollout:read"))])
-def show_rollout(rollout: RolloutPath, use: Use, scope: In) -> dict[str, Any]:
+def show_rollout(rollout: RolloutPath, use: Use, scope: In, *, devices: bool = True) -> dict[str, Any]:
+    """With the first of its devices, unless ``devices`` is false: who looks often asks for the page that they show."""
     with use.database.read() as connection:
-        return view.one(connection, rollout, scope)
+        return view.one(connection, rollout, scope, with_devices=devices)
 
 
 @router.get("/{rollout}/devices", dependencies=[Depends(need("rollout:read"))])

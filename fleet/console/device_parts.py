@@ -101,14 +101,14 @@ class Charts:
 
 
 def _series(history: list[dict[str, Any]], stream: str, figures: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A line for each slot and figure, in milliseconds of Unix time."""
+    """A line for each slot and figure, named without its unit, in milliseconds of Unix time."""
     lines: dict[str, list[list[float]]] = {}
     for sample in history:
         if sample["stream"] != stream:
             continue
         for name in figures:
             if (value := sample["figures"].get(name)) is not None:
-                named = " ".join(filter(None, (sample["slot"], name)))
+                named = " ".join(filter(None, (sample["slot"], name.rpartition("_")[0].replace("_", " "))))
                 lines.setdefault(named, []).append([1000 * (sample["at"] or sample["received"]), value])
     return [
         {"type": "line", "name": name, "data": points, "showSymbol": len(points) == 1, "color": colour, "symbolSize": 8}
@@ -141,7 +141,7 @@ def facts(found: dict[str, Any] | None) -> None:
         + ", ".join(one["providers"])
         for one in host["accelerators"]
     ]
-    fields(
+    parts.fields(
         [
             ("Platform", host["platform"]),
             ("Processor", f"{host['cpu_model'] or 'CPU'}, {host['cores']:g} cores"),
@@ -152,19 +152,6 @@ def facts(found: dict[str, Any] | None) -> None:
             ("Agent", found["agent"]),
         ]
     )
-
-
-def fields(rows: list[tuple[str, Any]]) -> None:
-    """Names with their values; a time is Unix seconds as a float."""
-    with ui.element("dl").classes("ef-facts"):
-        for name, value in rows:
-            with ui.element("dt"):
-                ui.label(name)
-            with ui.element("dd"):
-                if isinstance(value, float):
-                    parts.moment(value)
-                else:
-                    ui.label(str(value)[: parts.WORDS])
 
 
 def happened(found: list[dict[str, Any]]) -> None:

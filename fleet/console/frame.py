@@ -1,5 +1,6 @@
 """What all pages share: where one is, the way to everywhere else, who looks, and what the API said when it refused."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -12,6 +13,9 @@ from fleet.console.visit import Said, Visit
 
 # How often a page that stays open asks again.
 LIVE_S: Final = 3.0
+# Answers take one part in so many of a page's time, however slow the server is; so seldom it asks at last.
+_SHARE: Final = 20
+_SELDOM_S: Final = 30.0
 
 
 class Place(NamedTuple):
@@ -66,7 +70,9 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
         ui.space()
         ui.button("Search", icon="search", on_click=palette).props('flat dense no-caps aria-label="Search, or press /"')
         ui.button(icon="contrast").props('flat dense aria-label="Light or dark" data-theme-switch')
-        with ui.button(visit.name, icon="account_circle").props("flat dense no-caps"), ui.menu():
+        who = ui.button(visit.name, icon="account_circle").props("flat dense no-caps").classes("ef-who")
+        who.props["aria-label"] = visit.name
+        with who, ui.menu():
             ui.menu_item("Change password", lambda: ui.navigate.to("/login/password"))
             ui.menu_item("Log out", lambda: _log_out(visit))
     with ui.element("main").classes("ef-main").props('id=content tabindex="-1"'):
@@ -118,9 +124,11 @@ async def asks(question: str, consequence: str, yes: str) -> bool:
 
 
 async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) -> None:
-    """Fill the page, now and every few seconds; it stops when the session is over, and says so."""
+    """Fill the page, now and every few seconds while somebody has it open; it stops when the session is over."""
+    client = ui.context.client
 
-    async def again() -> None:
+    async def look() -> None:
+        began = time.monotonic()
         try:
             await refresh()
         except Said as said:
@@ -129,9 +137,20 @@ async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) 
                 over()
             else:
                 refused(said)
+        timer.interval = every(every_s, time.monotonic() - began)
+
+    async def again() -> None:
+        # One that was left is kept for a while, in case its browser comes back: nobody looks at it.
+        if client.has_socket_connection:
+            await look()
 
     timer = ui.timer(every_s, again, immediate=False)
-    await again()
+    await look()
+
+
+def every(wished_s: float, took_s: float) -> float:
+    """How often a page asks, by how long the last answers took: a server that is busy is asked less often."""
+    return max(wished_s, min(_SHARE * took_s, _SELDOM_S))
 
 
 def _palette(visit: Visit) -> Callable[[], object]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
+from nicegui import Client, core, ui
 from nicegui import app as console
-from nicegui import core, ui
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -24,8 +24,7 @@ _AWAY_S: Final = 30.0
 def mount(app: FastAPI) -> None:
     """Add the console's pages, once in a process: the library has one application."""
     visit.serve(app)
-    for page in pkgutil.iter_modules(pages.__path__):
-        importlib.import_module(f"{pages.__name__}.{page.name}")
+    load()
     console.add_static_files("/static", STATIC, max_cache_age=0)
     # Pages of other sites are refused for the whole server (fleet/origin.py).
     core.sio.eio.cors_allowed_origins = []
@@ -43,6 +42,13 @@ def mount(app: FastAPI) -> None:
     app.router.routes[-1].app = Guard(app.router.routes[-1].app)  # type: ignore[attr-defined]
     app.add_route("/", _to_console)
     app.add_route("/favicon.ico", _no_icon)
+
+
+def load() -> list[str]:
+    """Have every page made known to the library; the paths of them all, below the console."""
+    for page in pkgutil.iter_modules(pages.__path__):
+        importlib.import_module(f"{pages.__name__}.{page.name}")
+    return sorted(Client.page_routes.values())
 
 
 def _to_console(_: Request) -> Response:

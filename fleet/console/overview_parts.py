@@ -1,6 +1,5 @@
 """What the overview is made of; each part is built anew when what it shows has changed, and not before."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from nicegui import ui
@@ -17,22 +16,6 @@ _STANDINGS: Final = (
     ("not begun", ("planned",), "empty"),
 )
 _ROUNDED: Final = 100
-
-
-class Part:
-    """A place on the page and what fills it; links in it keep the focus while nothing changes."""
-
-    def __init__(self, build: Callable[[Any], None]) -> None:
-        self._place = ui.column().classes("ef-rows")
-        self._build = build
-        self._shown: Any = None
-
-    def show(self, given: Any) -> None:
-        if given != self._shown:
-            self._shown = given
-            self._place.clear()
-            with self._place:
-                self._build(given)
 
 
 def attention(items: list[dict[str, Any]]) -> None:

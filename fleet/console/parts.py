@@ -15,6 +15,8 @@ LOOKS: Final = {
     "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),
 }
 _STEP: Final = 1024
+# Rows of a table that are shown at once.
+_PAGE: Final = 50
 # Words of devices are shown so far.
 WORDS: Final = 500
 
@@ -101,7 +103,7 @@ def table(columns: Sequence[Column], key: str, *, empty: str = "Nothing here yet
         {"name": one.field, "field": one.field, "label": one.heading, "align": "left", "sortable": True}
         for one in columns
     ]
-    made = ui.table(columns=described, rows=[], row_key=key, pagination=50).classes("ef-table").props("flat dense")
+    made = ui.table(columns=described, rows=[], row_key=key, pagination=_PAGE).classes("ef-table").props("flat dense")
     made.props["no-data-label"] = empty
     for one in columns:
         if one.shown != "text":
@@ -119,9 +121,23 @@ def choosing(made: ui.table, kind: Literal["single", "multiple"]) -> ui.table:
 
 
 def fill(made: ui.table, rows: Sequence[dict[str, Any]]) -> None:
-    """Other rows, where they are others."""
+    """Other rows, where they are others; what turns pages is there where there are several."""
     if made.rows != list(rows):
+        made.props["hide-pagination"] = len(rows) <= _PAGE
         made.rows = list(rows)
+
+
+def fields(rows: list[tuple[str, Any]]) -> None:
+    """Names with their values; a time is Unix seconds as a float."""
+    with ui.element("dl").classes("ef-facts"):
+        for name, value in rows:
+            with ui.element("dt"):
+                ui.label(name)
+            with ui.element("dd"):
+                if isinstance(value, float):
+                    moment(value)
+                else:
+                    ui.label(str(value)[:WORDS])
 
 
 def size(length: float) -> str:

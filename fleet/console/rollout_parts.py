@@ -93,6 +93,12 @@ def share(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
     return [(name, counts[name], kind) for name, kind in STANDINGS.items() if counts.get(name)]
 
 
+def worst_first(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Devices of a rollout: what went wrong, then what is under way, then the others; each by id, as they come."""
+    ranks = ("bad", "warn", "calm", "left", "good")
+    return sorted(found, key=lambda one: ranks.index(STANDINGS.get(one["standing"], "calm")))
+
+
 def passed(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """Waves of a rollout in a list: those that are complete, the one that is open, those to come."""
     state, wave, waves = found["state"], found["wave"], found["waves"]

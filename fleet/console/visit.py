@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import httpx
+import msgspec
 from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.responses import RedirectResponse, Response
@@ -106,7 +107,7 @@ class Visit:
         """
         answer = await self._answer("GET", path, unattended=unattended, params=_given(query))
         further = httpx.URL(answer.links.get("next", {}).get("url", "")).params.get("after", "")
-        return Page(answer.json(), further, answer.headers.get("edgefleet-total", ""))
+        return Page(_content(answer), further, answer.headers.get("edgefleet-total", ""))
 
     async def _answer(self, method: str, path: str, *, unattended: bool, **more: Any) -> httpx.Response:
         headers = {"Cookie": f"{COOKIE}={self._session}", CSRF: csrf_of(self._session)} | more.pop("headers", {})
@@ -115,7 +116,7 @@ class Visit:
         there = path if path.startswith("/") else f"/api/v1/{path}"
         answer = await self._http.request(method, there, headers=headers, **more)
         if answer.is_error:
-            raise Said(answer.status_code, answer.json() if _is_json(answer) else {})
+            raise Said(answer.status_code, _content(answer) if _is_json(answer) else {})
         return answer
 
 
@@ -124,7 +125,7 @@ def _is_json(answer: httpx.Response) -> bool:
 
 
 def _content(answer: httpx.Response) -> Any:
-    return answer.json() if _is_json(answer) and answer.content else answer.content
+    return msgspec.json.decode(answer.content) if _is_json(answer) and answer.content else answer.content
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

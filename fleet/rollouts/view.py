@@ -25,8 +25,10 @@ SHOWN: Final = 500
 _OF_DEVICE: Final = ("reason", "serving", "current", "times", "progress")
 
 
-def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict[str, Any]:
-    """One rollout with counts of its devices, the first of them, misfits and history.
+def one(
+    connection: Connection, rollout: int, scope: Scope = EVERYTHING, *, with_devices: bool = True
+) -> dict[str, Any]:
+    """One rollout with counts of its devices, the first of them if they are wanted, misfits and history.
 
     Where it has devices outside the scope, those are left out, and so are words that could name them.
 
@@ -58,7 +60,7 @@ def one(connection: Connection, rollout: int, scope: Scope = EVERYTHING) -> dict
             "stopped": [
                 {"hardware": one.hardware, "at": one.at, "reason": _told(one.reason, whole=whole)} for one in stopped
             ],
-            "devices": some_devices(connection, rollout, scope, limit=SHOWN),
+            "devices": some_devices(connection, rollout, scope, limit=SHOWN) if with_devices else [],
             "misfits": misfits,
             "history": history.view(connection, rollout) if whole else [],
         }

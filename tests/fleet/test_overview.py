@@ -9,7 +9,7 @@ from fleet.overview import KEPT_S, Overviews, overview
 from fleet.people.roles import Grant
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.rollouts.model import Policy, Wave
-from fleet.tables import devices
+from fleet.tables import devices, stopped_kinds
 from fleet.target_tables import targets
 from modules.names import Slug
 from modules.protocol.report import Health
@@ -90,6 +90,17 @@ def test_each_trouble_is_one_sentence_with_a_way_to_it(fleet):
     assert items["rollout-waits"]["command"] == f"edgefleet rollouts approve {waits}"
     levels = [one["level"] for one in found["attention"]]
     assert levels == sorted(levels)
+
+
+def test_a_rollout_that_is_stopped_for_some_hardware_needs_somebody(fleet):
+    """It runs on for others, and nobody would look: it says for which, and leads there."""
+    rollout = fleet.start(fleet.add_module("linear"))
+    with fleet.database.write() as connection:
+        row = {"rollout": rollout, "hardware": "linux/amd64 cpu", "at": fleet.now, "reason": "1 of 1 devices failed"}
+        connection.execute(insert(stopped_kinds).values(**row))
+    stopped = needs(seen(fleet))["rollout-stopped"]
+    assert "goes no further on linux/amd64 cpu" in stopped["says"]
+    assert (stopped["level"], stopped["go"]) == ("bad", f"/rollouts/{rollout}")
 
 
 def test_what_somebody_may_not_see_is_not_there(fleet):

@@ -10,7 +10,7 @@ from fleet.console import device_parts, parts
 from fleet.console.device_commands import Commands, LogTail
 from fleet.console.devices_parts import labelled
 from fleet.console.frame import acting, asks, frame, live
-from fleet.console.overview_parts import Part
+from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _DAY_S: Final = 86_400
@@ -40,12 +40,12 @@ class _Sheet:
 
     def __init__(self, visit: Visit, name: str) -> None:
         self._visit, self._name, self._looks = visit, name, 0
-        self._header = Part(lambda found: _header(visit, found, self.refresh))
+        self._header = Redrawn(lambda found: _header(visit, found, self.refresh))
         self._followed: list[Commands | LogTail] = []
-        self._happened: Part | None = None
+        self._happened: Redrawn | None = None
         with ui.element("div").classes("ef-grid"):
             with parts.panel("Modules", wide=True):
-                self._slots = Part(device_parts.slots)
+                self._slots = Redrawn(device_parts.slots)
             with parts.panel("The last day", wide=True):
                 self._charts = device_parts.Charts()
             if visit.may("command:read"):
@@ -55,14 +55,14 @@ class _Sheet:
                 with parts.panel("Log of a module"):
                     self._followed.append(LogTail(visit, name))
             with parts.panel("Hardware"):
-                self._facts = Part(device_parts.facts)
+                self._facts = Redrawn(device_parts.facts)
             with parts.panel("Certificate"):
-                self._certificate = Part(_certificate)
+                self._certificate = Redrawn(_certificate)
             if visit.may("device:write"):
                 _parting(visit, name)
             if visit.may("event:read"):
                 with parts.panel("History", wide=True):
-                    self._happened = Part(device_parts.happened)
+                    self._happened = Redrawn(device_parts.happened)
 
     async def refresh(self) -> None:
         found = await self._visit.get(f"devices/{self._name}", unattended=True)
@@ -132,13 +132,13 @@ async def _label(visit: Visit, found: dict[str, Any], done: Any) -> None:
 def _certificate(found: dict[str, Any]) -> None:
     one = found["certificate"]
     if found["revoked"] is not None:
-        device_parts.fields([("Revoked", found["revoked"])])
+        parts.fields([("Revoked", found["revoked"])])
         ui.label("It comes back with a new key: edgefleet devices readmit").classes("ef-soft")
     elif one is None:
         parts.nothing("It has none.")
     else:
         ends = [("Ends", float(one["ends"])), ("Renewal due", float(one["renewal_due"]))]
-        device_parts.fields([*ends, ("Serial number", one["serial"]), ("Joined", float(found["enrolled"]))])
+        parts.fields([*ends, ("Serial number", one["serial"]), ("Joined", float(found["enrolled"]))])
 
 
 def _parting(visit: Visit, name: str) -> None:

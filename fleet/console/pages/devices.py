@@ -10,7 +10,7 @@ from nicegui import ui
 from fleet.console import parts
 from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Bulk, Filters, row, waiting
 from fleet.console.frame import frame, live
-from fleet.console.overview_parts import Part
+from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Visit, page
 
 _TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
@@ -35,7 +35,7 @@ async def devices(
         if visit.may("device:approve"):
             with ui.element("section").classes("ef-panel").props("id=waiting") as joining:
                 ui.label("Waiting to join").classes("ef-panel-title").props('role="heading" aria-level="2"')
-                pending = Part(lambda found: waiting(visit, found, refresh))
+                pending = Redrawn(lambda found: waiting(visit, found, refresh))
         _filters(at, go)
         with ui.row().classes("ef-line"):
             total = ui.label().classes("ef-strong")

@@ -29,7 +29,7 @@ _LINES = 200
 @page("/endpoints")
 async def every(visit: Visit) -> None:
     with frame(visit, "Endpoints", at="/endpoints", command="edgefleet endpoints list"):
-        table = parts.table(_EVERY, "name")
+        table = parts.table(_EVERY, "name").classes("ef-steady")
         empty = ui.column()
         with empty:
             parts.nothing(
@@ -99,16 +99,13 @@ class _One:
 
 
 def _state(found: dict[str, Any]) -> None:
-    parts.state(found["state"])
-    ui.label(found["why"][: parts.WORDS]).classes("ef-soft")
+    parts.state(found["state"]).classes("ef-large")
+    ui.label(found["why"][: parts.WORDS]).classes("ef-lead")
 
 
 def _settings(found: dict[str, Any]) -> None:
-    for key, value in sorted(found["settings"].items()):
-        if value not in (None, "", [], {}, False):
-            with ui.row().classes("ef-line"):
-                ui.label(key).classes("ef-soft")
-                ui.label(str(value)[: parts.WORDS]).classes("ef-mono")
+    given = sorted(found["settings"].items())
+    parts.fields([(key, str(value)) for key, value in given if value not in (None, "", [], {}, False)])
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _AUDIT = (
     parts.Column("origin", "From"),
 )
 # Kinds that tell of an attack or of one that was stopped.
-_ALARMS = ("refused", "denied", "revoked", "cloned", "copy", "untrusted", "failed", "tampered")
+_ALARMS = ("refused", "denied", "revoked", "cloned", "copy", "untrusted", "failed", "tampered", "forged")
 _PAGE = 200
 
 
@@ -65,7 +65,7 @@ async def events(visit: Visit, kind: str = "", device: str = "") -> None:
             ui.button("Save as JSON", icon="download", on_click=save).props("flat no-caps")
             if visit.may("audit:read"):
                 ui.link("Audit log", "/events/audit")
-        table = parts.table(_EVENTS, "id")
+        table = parts.table(_EVENTS, "id").classes("ef-steady")
         older = ui.button("Older events", on_click=more).props("flat no-caps")
     await live(refresh)
 
@@ -74,7 +74,7 @@ async def events(visit: Visit, kind: str = "", device: str = "") -> None:
 async def audit(visit: Visit) -> None:
     with frame(visit, "Audit log", at="/events", command="edgefleet audit list"):
         ui.link("Events", "/events")
-        table = parts.table(_AUDIT, "id")
+        table = parts.table(_AUDIT, "id").classes("ef-steady")
 
     async def refresh() -> None:
         found = await visit.get("audit", limit=_PAGE, unattended=True)

@@ -4,7 +4,7 @@ from nicegui import ui
 
 from fleet.console import overview_parts, parts
 from fleet.console.frame import frame, live
-from fleet.console.overview_parts import Part
+from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Visit, page
 
 
@@ -13,19 +13,19 @@ async def overview(visit: Visit) -> None:
     with frame(visit, "Overview", at="/", command="edgefleet overview"):
         steps = ui.element("section").classes("ef-panel ef-steps")
         with steps:
-            first = Part(overview_parts.first_steps)
+            first = Redrawn(overview_parts.first_steps)
         whole = ui.column().classes("ef-stack")
         with whole:
-            attention, devices = Part(overview_parts.attention), Part(overview_parts.devices)
+            attention, devices = Redrawn(overview_parts.attention), Redrawn(overview_parts.devices)
             with ui.element("div").classes("ef-grid"):
                 with parts.panel("Running rollouts", wide=True):
-                    rollouts = Part(overview_parts.rollouts)
+                    rollouts = Redrawn(overview_parts.rollouts)
                 with parts.panel("Modules by version"):
-                    modules = Part(overview_parts.modules)
+                    modules = Redrawn(overview_parts.modules)
                 with parts.panel("Answered by the cloud"):
-                    answered = Part(overview_parts.answered)
+                    answered = Redrawn(overview_parts.answered)
                 with parts.panel("Security events"):
-                    events = Part(overview_parts.events)
+                    events = Redrawn(overview_parts.events)
 
     async def refresh() -> None:
         found = await visit.get("overview", unattended=True)

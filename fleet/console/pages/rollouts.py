@@ -114,7 +114,7 @@ class _One:
             await live(self._refresh)
 
     async def _refresh(self) -> None:
-        found = await self._visit.get(self._path, unattended=True)
+        found = await self._visit.get(self._path, devices=False, unattended=True)
         gates = await self._visit.get(f"{self._path}/gates", unattended=True)
         more = {"standing": self._standing or None, "after": self._after, "limit": _DEVICES}
         devices = await self._visit.get(f"{self._path}/devices", unattended=True, **more)
@@ -125,7 +125,7 @@ class _One:
         self._gates.set_visibility(bool(gates))
         parts.fill(self._gates, rollout_parts.gate_rows(gates))
         self._filters.show({name: found["counts"][name] for name in sorted(found["counts"])})
-        parts.fill(self._table, [self._row(found, one) for one in devices])
+        parts.fill(self._table, [self._row(found, one) for one in rollout_parts.worst_first(devices)])
         self._pages.show(devices[-1]["device"] if len(devices) == _DEVICES else "")
         self._misfits.show(found["misfits"])
         self._history.show(found["history"])

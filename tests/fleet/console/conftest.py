@@ -1,6 +1,7 @@
 """A real server with the console, an operator of it, and a real browser."""
 
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -8,6 +9,7 @@ from fleet.people import operators, passwords
 from fleet.people.roles import Grant
 from fleet.settings import Settings
 from fleet.setup import opened
+from tests.doubles.publisher import checked
 from tests.parts.browser import browser
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
@@ -24,6 +26,17 @@ def person(data, name, *roles):
         operators.set_password(connection, time.time(), operators.get(connection, name), hashed, given=False, by=name)
     database.close()
     return row
+
+
+@contextmanager
+def as_person(server, name):
+    """The API as a person has it after logging in."""
+    with server.client("none") as http:
+        del http.headers["Authorization"]
+        said = checked(http.post("/api/v1/session", json={"user": name, "password": PASSWORD})).json()
+        http.headers["X-Edgefleet-Csrf"] = said["csrf"]
+        http.headers["Origin"] = server.url
+        yield http
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from modules.manifest import Proof
 from tests.agent.simulate.rolling import QUICK, ended, profiles, until
 from tests.doubles.device import join
 from tests.doubles.publisher import Publisher, checked
-from tests.fleet.console.conftest import PASSWORD, person
+from tests.fleet.console.conftest import PASSWORD, as_person, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts.browser import log_in, opened
 from tests.parts.fleet_server import fleet_server, initialise
@@ -19,17 +19,6 @@ from tests.parts.simulator import enroll, simulator
 pytestmark = pytest.mark.needs("mosquitto", "chromium")
 DEVICES = 6
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
-
-
-@contextmanager
-def as_person(server, name):
-    """The API as a person has it after logging in."""
-    with server.client("none") as http:
-        del http.headers["Authorization"]
-        said = checked(http.post("/api/v1/session", json={"user": name, "password": PASSWORD})).json()
-        http.headers["X-Edgefleet-Csrf"] = said["csrf"]
-        http.headers["Origin"] = server.url
-        yield http
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from sqlalchemy import event, insert, select, update
 
 from fleet.db import Database
 from fleet.orders import WAITING
-from fleet.rollouts import control, members
+from fleet.rollouts import control, members, view
 from fleet.rollouts.engine import ORDERS_PER_TICK
 from fleet.rollouts.model import Policy, Wave
 from fleet.tables import devices, rollouts
@@ -166,3 +166,16 @@ def test_orders_are_taken_back_as_fast_as_the_broker_takes_them(fleets):
         fleet.tick()
     with fleet.database.read() as connection:
         assert members.counts(connection, fleet.rollout)["returning"] == FIRST + WAITING
+
+
+def test_a_rollout_is_shown_without_reading_what_its_devices_said(fleets):
+    """Whoever looks every few seconds, and asks for a page of its devices besides, has none of them read for it."""
+    for fleet in fleets:
+        with fleet.database.read() as connection, watched(fleet.database) as work:
+            shown = view.one(connection, fleet.rollout, with_devices=False)
+        assert shown["counts"]
+        assert shown["devices"] == []
+        assert [one for one in work.sent if "detail" in one] == []
+    with fleet.database.read() as connection, watched(fleet.database) as work:
+        assert len(view.one(connection, fleet.rollout)["devices"]) == view.SHOWN
+    assert [one for one in work.sent if "detail" in one]

@@ -1,0 +1,302 @@
+"""A fleet worth looking at: four sites, several models and versions, rollouts in every state, and some trouble.
+
+The server and its API are real; devices are rows of its database, as they would have come by the broker
+(tests/parts/console_fleet.py).
+"""
+
+import math
+import time
+from typing import Any, Final, NamedTuple
+
+import httpx
+import msgspec
+from sqlalchemy import insert, select, update
+
+from fleet import events
+from fleet.authority import Authority
+from fleet.settings import Settings
+from fleet.setup import opened
+from fleet.tables import devices, modules, rollouts
+from fleet.target_tables import targets
+from fleet.targets.endpoints import Endpoints, VersionWish
+from fleet.targets.host_certificates import HostCertificates
+from fleet.targets.secrets import Sealer, made
+from fleet.targets.settings import Settings as EndpointSettings
+from modules.manifest import Proof, Runtime
+from modules.names import ModuleRef, Slug
+from modules.needs import Accelerator, Engine, HostFacts
+from modules.protocol.measured import Measured
+from modules.protocol.report import Health, Reason, Report, Running, SlotReport
+from modules.protocol.telemetry import Sample
+from modules.samples import Sample as ModuleSample
+from modules.samples import Samples, encode
+from tests.doubles.fleet_rows import SmallFleet
+from tests.doubles.publisher import Publisher, checked
+from tests.parts.console_fleet import ordered
+from tests.parts.digits import GRAPH
+from tests.parts.fleet_server import FleetServer
+
+SITES: Final = {"berlin": 14, "lyon": 11, "porto": 9, "oslo": 6}
+SOMEWHERE: Final = f"site in ({','.join(SITES)})"
+_CAMERA: Final = Slug("camera")
+_VOICE: Final = Slug("voice")
+_HOSTS: Final = (
+    HostFacts(
+        platform="linux/arm64",
+        cpu_model="Cortex-A78AE",
+        cores=6,
+        memory_mb=7620,
+        disk_free_mb=40960,
+        accelerators=(
+            Accelerator(
+                kind="cuda",
+                name="Orin",
+                providers=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+                memory_mb=7620,
+            ),
+        ),
+        engines=(Engine(name="docker", version="27.1"), Engine(name="process")),
+    ),
+    HostFacts(
+        platform="linux/amd64",
+        cpu_model="Atom x6425RE",
+        cores=4,
+        memory_mb=3800,
+        disk_free_mb=12288,
+        engines=(Engine(name="docker", version="26.0"), Engine(name="process")),
+    ),
+)
+_RUNTIMES: Final = tuple(Runtime(platform=one) for one in ("linux/arm64", "linux/amd64"))
+_ON_THE_WAY: Final = ("accepted", "fitted", "fetching", "verified", "staged", "starting", "probation", "committed")
+_WITHIN_S: Final = 30.0
+
+
+class Named(NamedTuple):
+    """What stands in the addresses of pages: things that are there to be looked at."""
+
+    device: str
+    rollout: str
+    endpoint: str
+    team: str
+    name: str
+    version: str
+    to: str
+
+
+class Showcase:
+    """The fleet while it is being made."""
+
+    def __init__(self, server: FleetServer, http: httpx.Client) -> None:
+        self._http, self._owner, self._data = http, Publisher(http), server.data
+        self.rows = SmallFleet(server.data.root, opened(Settings(data=server.data.root)))
+        self.names = [f"{site}-press-{number:02}" for site, count in SITES.items() for number in range(1, count + 1)]
+
+    def make(self) -> Named:
+        self._owner.found()
+        defects = [self._module("defects", "Surface defects on the press line", words) for words in ("a", "b", "c")]
+        speech = [self._module("speech", "Wake words at the gate", words) for words in ("a", "b")]
+        self._owner.upload("parcels", _files("a"), proof=Proof(), description="Counts parcels on a belt")
+        self._devices()
+        waves = [{"count": 4}, {"percent": 35}, {"percent": 100}]
+        lenient = {"failure_percent": 40, "success_percent": 60}
+        gates = [
+            {"measure": "p95_ms", "at_most_times": 1.5, "minimum": 20},
+            {"measure": "error_percent", "at_most": 1, "minimum": 20},
+        ]
+        self._all_commit(self._start(defects[0], "camera", SOMEWHERE, {"waves": waves}), _CAMERA, defects[0])
+        self._all_commit(self._start(speech[0], "voice", "site in (berlin,lyon)"), _VOICE, speech[0])
+        policy = {"waves": [{"count": 2}, {"percent": 100}], "gates": gates, "on_failure": "revert"}
+        self._goes_back(self._start(defects[1], "camera", "site=porto", policy), defects[1])
+        policy = {"waves": [{"count": 3}, {"percent": 100, "approval": True}], "gates": gates}
+        waits = self._start(speech[1], "voice", "site=lyon", policy)
+        self._wave(waits, 1, _VOICE, speech[1])
+        running = self._start(
+            defects[2], "camera", "site in (berlin,lyon,oslo)", {"waves": waves, "gates": gates} | lenient
+        )
+        self._wave(running, 1, _CAMERA, defects[2])
+        self._under_way(running, defects[2])
+        self._trouble()
+        self._endpoint(defects[0])
+        self._days_ago()
+        self.rows.database.close()
+        team, name, version = "acme", "defects", defects[2].rpartition(":")[2]
+        return Named("berlin-press-01", str(running), "defects", team, name, version, defects[1].rpartition(":")[2])
+
+    def _module(self, name: str, description: str, words: str) -> str:
+        manifest = self._owner.upload(name, _files(words), proof=Proof(), description=description, runtimes=_RUNTIMES)
+        self._owner.sign(manifest)
+        return str(manifest.ref)
+
+    def _devices(self) -> None:
+        for number, name in enumerate(self.names):
+            site = name.partition("-")[0]
+            labels = {"site": site, "line": f"l{1 + number % 4}"} | ({"ring": "canary"} if number % 9 == 0 else {})
+            self.rows.add_device(name, host=_HOSTS[number % 5 == 4], labels=labels)
+        with self.rows.database.write() as connection:
+            connection.execute(update(devices).values(online=True, last_seen=self.rows.now, enrolled=1.75e9))
+
+    def _start(self, module: str, slot: str, selector: str, policy: dict[str, Any] | None = None) -> int:
+        body = {"module": module, "slot": slot, "selector": selector, "engine": "process", "policy": policy or {}}
+        return int(checked(self._http.post("/api/v1/rollouts", json=body)).json()["id"])
+
+    def _members(self, rollout: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.rows.view(rollout)["devices"]
+        return found
+
+    def _working(self, rollout: int) -> list[str]:
+        """Those that have an order and are not done; the server's engine gives it, and opens waves."""
+        self.rows.publish()
+        return [one["device"] for one in self._members(rollout) if one["standing"] == "working"]
+
+    def _wave(self, rollout: int, wave: int, slot: Slug, module: str) -> None:
+        """All of an open wave commit what it brings."""
+        theirs = {one["device"] for one in self._members(rollout) if one["wave"] == wave}
+        ends = time.monotonic() + _WITHIN_S
+        while left := theirs - {one["device"] for one in self._members(rollout) if one["standing"] == "succeeded"}:
+            assert time.monotonic() < ends, f"{left} of rollout {rollout} are not done"
+            for name in left & set(self._working(rollout)):
+                self.say(name, slot, module, "committed")
+            self.rows.tick()
+
+    def _all_commit(self, rollout: int, slot: Slug, module: str) -> None:
+        for wave in sorted({one["wave"] for one in self._members(rollout)}):
+            self._wave(rollout, wave, slot, module)
+        ends = time.monotonic() + _WITHIN_S
+        while self.rows.view(rollout)["state"] != "done":
+            assert time.monotonic() < ends, self.rows.view(rollout)["waits_for"]
+            self.rows.tick()
+
+    def _goes_back(self, rollout: int, module: str) -> None:
+        """Its first wave is slower than a gate allows: those that had it go back, and somebody takes back the rest."""
+        ends = time.monotonic() + _WITHIN_S
+        while not (working := self._working(rollout)):
+            assert time.monotonic() < ends, f"rollout {rollout} does not begin"
+            self.rows.tick()
+        for name in working:
+            self.say(name, _CAMERA, module, "committed", measured=_window(61.4), before=_window(19.8))
+        before = f"{module.rpartition(':')[0]}:1"
+        while any(one["device"] in working and one["standing"] != "returned" for one in self._members(rollout)):
+            assert time.monotonic() < ends, self.rows.view(rollout)["waits_for"]
+            self.rows.tick()
+            self.rows.publish()
+            for name in working:
+                if ordered(self.rows, name, "camera")[1].manifest == ModuleRef.parse(before).target:
+                    self.say(name, _CAMERA, before, "committed")
+        checked(self._http.post(f"/api/v1/rollouts/{rollout}/revert"))
+
+    def _under_way(self, rollout: int, module: str) -> None:
+        """The second wave is in the midst of it: some are done, one failed, some fetch and start."""
+        ends = time.monotonic() + _WITHIN_S
+        while not (working := self._working(rollout)):
+            assert time.monotonic() < ends, f"wave 2 of rollout {rollout} does not open"
+            self.rows.tick()
+        for number, name in enumerate(working):
+            if number == 1:
+                reason = Reason(code="samples", message="sample seven: label is 3, the reference has 7")
+                self.say(name, _CAMERA, module, "reverted", reason=reason)
+            elif number < len(working) // 2:
+                self.say(name, _CAMERA, module, "committed")
+            elif number % 2:
+                self.say(name, _CAMERA, module, "fetching", progress=min(0.15 * number, 0.95))
+            else:
+                self.say(name, _CAMERA, module, "probation")
+
+    def _trouble(self) -> None:
+        offline = ["porto-press-07", "porto-press-08", "oslo-press-03"]
+        with self.rows.database.write() as connection:
+            gone = update(devices).where(devices.c.id.in_(offline))
+            connection.execute(gone.values(online=False, last_seen=self.rows.now - 2.2 * 86400))
+            events.record(connection, self.rows.now - 4000, "login-refused", "3 wrong passwords for admin")
+            said = "a report that another key signed"
+            events.record(connection, self.rows.now - 300, "forged-message", said, device=offline[0])
+        reason = Reason(code="exited", message="it ended with exit code 137: out of memory")
+        health = Health(state="degraded", restarts=6, reason=reason)
+        self.say("berlin-press-12", _VOICE, "acme/speech:1", "degraded", current=health)
+        for name in self.names[:8]:
+            self._measured(name)
+
+    def _endpoint(self, module: str) -> None:
+        """Where nobody answers: a host that cannot be reached."""
+        row = {"name": "lab", "kind": "container", "attached": '{"docker": "unix:///nonexistent.sock"}'}
+        wished = Endpoints(
+            self.rows.registry, Sealer(self._data), HostCertificates(Authority.load(self._data.ca, self.rows.clock))
+        )
+        secrets = made(primary="", secondary="", certificate_key="")
+        with self.rows.database.write() as connection:
+            connection.execute(insert(targets).values(**row, created=self.rows.now))
+            versions = {Slug("v1"): VersionWish(ModuleRef.parse(module), 0, 2)}
+            wished.create(
+                connection, self.rows.now, "defects", "lab", versions, None, EndpointSettings(), secrets, by="maria"
+            )
+
+    def _days_ago(self) -> None:
+        """What was done first is some days old."""
+        with self.rows.database.write() as connection:
+            for number, days in ((1, 9.0), (2, 7.0), (3, 5.2), (4, 1.1), (5, 0.1)):
+                one = rollouts.c.id == number
+                connection.execute(update(rollouts).where(one).values(created=self.rows.now - days * 86400))
+            for number, days in ((1, 30.0), (2, 12.0), (3, 3.0)):
+                old = modules.c.version == str(number)
+                connection.execute(update(modules).where(old).values(created=self.rows.now - days * 86400))
+
+    def _measured(self, name: str, hours: int = 24) -> None:
+        """Its figures of a day, every ten minutes."""
+        every: dict[str, list[Sample]] = {"host": [], "gateway": [], "modules": []}
+        for step in range(hours * 6):
+            at = self.rows.now - 3600 * hours + 600 * (step + 1)
+            swing = math.sin(step / 11) + 0.3 * math.sin(step * 2.3)
+            host = {"temperature_c": 52 + 6 * swing, "cpu_percent": 34 + 12 * swing, "memory_used_percent": 47 + swing}
+            gateway = {"requests": 900 + 200 * swing, "p50_ms": 8 + swing, "p95_ms": 19 + 3 * swing, "fallback": 12.0}
+            every["host"].append(Sample(at=at, figures=host))
+            every["gateway"].append(Sample(at=at, slot=_CAMERA, figures=gateway))
+            every["modules"].append(Sample(at=at, slot=_CAMERA, figures={"up": 1.0, "memory_mb": 310 + 8 * swing}))
+        number = 0
+        for stream, samples in every.items():
+            for some in range(0, len(samples), 12):
+                number += 1
+                self.rows.measured(name, number, stream=stream, samples=tuple(samples[some : some + 12]))
+
+    def say(self, name: str, slot: Slug, module: str, phase: str, **more: Any) -> None:
+        """A device reports a slot; what its other slots were stays as it was."""
+        counter, wanted = ordered(self.rows, name, slot)
+        now, reached = self.rows.now, "committed" if phase in {"reverted", "degraded"} else phase
+        until = _ON_THE_WAY.index(reached) + 1
+        times = [(one, now - 20 * (until - at)) for at, one in enumerate(_ON_THE_WAY[:until])]
+        times += [(phase, now)] if reached != phase else []
+        serves = module if phase in {"committed", "probation", "degraded"} else "acme/defects:1"
+        given = {"current": Health(state="up"), "measured": _window(20.6), "before": _window(19.8)} | more
+        said = SlotReport(
+            slot=slot,
+            phase=phase,
+            module=module,
+            digest=wanted.digest,
+            serving=Running(module=serves, digest=wanted.digest, provider=_provider(self.names, name), engine="docker"),
+            times=tuple(times),
+            **given,
+        )
+        others = [one for one in self._slots(name) if one.slot != slot]
+        self.rows.send(name, [*others, said], order=counter)
+
+    def _slots(self, name: str) -> list[SlotReport]:
+        with self.rows.database.read() as connection:
+            report = connection.scalars(select(devices.c.report).where(devices.c.id == name)).one()
+        return list(msgspec.json.decode(report, type=Report).slots) if report else []
+
+
+def _window(p95_ms: float) -> Measured:
+    return Measured(seconds=60.0, requests=240, errors=1, p50_ms=p95_ms / 2.2, p95_ms=p95_ms, memory_mb=312)
+
+
+def _provider(names: list[str], name: str) -> str:
+    return "CPUExecutionProvider" if names.index(name) % 5 == 4 else "TensorrtExecutionProvider"
+
+
+def _files(words: str) -> dict[str, bytes]:
+    """A real graph, samples, and a file by which versions differ."""
+    seven = b'{"data": [[0, 0, 7, 15, 13, 1, 0, 0, 0, 8, 13, 6, 15, 4, 0, 0]]}'
+    told = (ModuleSample(name="seven", body=seven, answer=b'{"label": [7]}'),)
+    return {
+        "model.onnx": GRAPH.read_bytes(),
+        "samples.json": encode(Samples(samples=told)),
+        "classes.txt": f"scratch\ndent\nstain\n{words}\n".encode(),
+    }
