@@ -29,6 +29,7 @@ from fleet.api import (
     fallbacks,
     health,
     joins,
+    looks,
     metrics,
     modules,
     oidc,
@@ -147,7 +148,7 @@ def create_app(
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
     app.add_middleware(FixedHeaders)
-    people = (session, oidc, operators, tokens, overview, standing, device_looks)
+    people = (session, oidc, operators, tokens, overview, standing, device_looks, looks)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
