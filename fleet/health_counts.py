@@ -25,4 +25,4 @@ def record(connection: Connection, now: float) -> None:
 def since(connection: Connection, begin: float) -> list[dict[str, Any]]:
     """The counts from then on, in the order of time; a server that was off leaves a gap."""
     rows = connection.execute(select(health_counts).where(health_counts.c.at >= begin).order_by(health_counts.c.at))
-    return [dict(row._mapping) for row in rows]
+    return [dict(row) for row in rows.mappings()]

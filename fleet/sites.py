@@ -39,7 +39,7 @@ def by_label(connection: Connection, key: str, scope: Scope = EVERYTHING) -> lis
         if (guide := guides.get(one["site"])) in labels and one["site"] is not None:
             place = {name: _degrees(labels[guide].get(f"{key}.{name}"), most) for name, most in _BOUNDS.items()}
             if None not in place.values():
-                one |= place
+                one.update(place)
     return shown
 
 

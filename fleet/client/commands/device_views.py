@@ -1,4 +1,4 @@
-"""``edgefleet devices sites``, ``health`` and ``selectors``: the fleet by place and time, and selectors that are kept."""
+"""``edgefleet devices sites``, ``health`` and ``selectors``: the fleet by place and time, and selectors."""
 
 from typing import Annotated
 from urllib.parse import urlencode

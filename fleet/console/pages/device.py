@@ -9,7 +9,7 @@ from nicegui import ui
 from fleet.console import device_fit, device_parts, parts
 from fleet.console.device_commands import Commands, LogTail
 from fleet.console.device_fit import DeviceFit
-from fleet.console.devices_parts import labelled
+from fleet.console.devices_bulk import labelled
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.overview_parts import Part
 from fleet.console.visit import Said, Visit, page
