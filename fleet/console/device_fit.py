@@ -65,8 +65,9 @@ def _fitting(visit: Visit, found: dict[str, Any] | None) -> None:
             ui.label(f"With {one['engine']}").classes("ef-strong")
             if one["fits"]:
                 ui.label(f"on {one['hardware']}"[: parts.WORDS]).classes("ef-words")
+        look = "ef-soft ef-words" if found["fits"] else "ef-reason"
         for reason in one["reasons"]:
-            ui.label(reason[: parts.WORDS]).classes("ef-reason")
+            ui.label(reason[: parts.WORDS]).classes(look)
     needs = found["needs"]
     asks = [f"{needs['memory_mb']} MiB of memory"] if needs["memory_mb"] else []
     asks += [f"{needs['disk_mb']} MiB of disk"] if needs["disk_mb"] else []

@@ -27,7 +27,9 @@ class HealthChart:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         with ui.row().classes("ef-line"):
-            self._hours = ui.toggle(_SPANS, value=24, on_change=self.refresh).props("no-caps dense unelevated")
+            self._hours = ui.toggle(_SPANS, value=24, on_change=self.refresh).props(
+                "no-caps unelevated padding='4px 14px'"
+            )
             self._hours.props["aria-label"] = "How far back"
             parts.command("edgefleet devices health")
         self._none = ui.label("It is counted four times an hour; the first hours are still to come.").classes("ef-soft")

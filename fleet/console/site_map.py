@@ -21,7 +21,7 @@ _RING: Final = (
 _WORLD: Final = (-180.0, 180.0, -90.0, 90.0)
 # The map is twice as wide as high; around the outermost site so many parts of a hundred are left.
 _RATIO: Final = 2.0
-_MARGIN: Final = 0.18
+_MARGIN: Final = 0.25
 # One site alone has some land around it.
 _LEAST: Final = 2.0
 _STEPS: Final = (30.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
