@@ -1,4 +1,4 @@
-"""A device joins by the agent's own means while somebody watches: it waits, is let in, and is there, without reloading."""
+"""A device joins by the agent's own means while somebody watches: it waits, is let in and is there, live."""
 
 from concurrent.futures import ThreadPoolExecutor
 
