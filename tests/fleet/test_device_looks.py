@@ -1,16 +1,23 @@
 """What is asked about one device: whether a module fits it, and what it was given."""
 
-import pytest
-from sqlalchemy import insert
+import time
 
-from fleet import device_past
+import pytest
+from sqlalchemy import insert, update
+
+from fleet import device_past, setup, tokens
+from fleet.db import Database
+from fleet.folder import Folder
 from fleet.refusals import Missing
 from fleet.rollouts import fitting
 from fleet.rollouts.start import Wish, prepare
 from fleet.tables import certificates
+from fleet.tables import tokens as token_rows
 from modules.errors import Unfit
 from modules.manifest import Needs
 from modules.names import DeviceId, ModuleRef, Slug
+from tests.doubles.fleet_rows import SmallFleet
+from tests.parts.application import application
 
 
 def fits(fleet, device, ref, slot=None):
@@ -66,3 +73,26 @@ def test_what_was_decided_and_given_is_told_newest_first(small_fleet):
         (second, "acme/speech:1"), (first, "acme/digits:1"),
     ]  # fmt: skip
     assert [one["serial"] for one in given] == ["2", "1"]
+
+
+async def test_who_has_no_right_to_a_team_learns_nothing_of_its_modules(tmp_path):
+    """A module of another team is answered as one that is not there."""
+    folder = Folder(tmp_path / "data")
+    setup.initialise(folder, time.time)
+    database = Database.at(folder.database)
+    fleet = SmallFleet(folder.root, database)
+    fleet.add_device("dev-a")
+    ref = fleet.add_module("digits")
+    with database.write() as connection:
+        made = tokens.create(connection, time.time(), kind="api", role="viewer")
+        grants = [{"role": "viewer", "teams": ["other"]}]
+        connection.execute(update(token_rows).where(token_rows.c.role == "viewer").values(roles=grants))
+    database.close()
+    admin = folder.operator_token.read_text().strip()
+    async with application(folder, time.time) as http:
+        said = {}
+        for name, token in (("bounded", made), ("admin", admin)):
+            headers = {"Authorization": f"Bearer {token}"}
+            said[name] = await http.get(f"/api/v1/devices/dev-a/fits?module={ref}", headers=headers)
+    assert (said["admin"].status_code, said["admin"].json()["fits"]) == (200, True)
+    assert (said["bounded"].status_code, said["bounded"].json()["code"]) == (404, "missing")
