@@ -18,6 +18,7 @@ from fleet.api import (
     batch_jobs,
     commands,
     content,
+    device_looks,
     devices,
     endpoint_auto_rollouts,
     endpoint_rollouts,
@@ -29,6 +30,7 @@ from fleet.api import (
     fallbacks,
     health,
     joins,
+    looks,
     metrics,
     modules,
     oidc,
@@ -37,6 +39,7 @@ from fleet.api import (
     revoked,
     rollouts,
     session,
+    standing,
     tokens,
     tuf,
 )
@@ -147,7 +150,7 @@ def create_app(
     app.add_middleware(OwnNames, own=own, pages={settings.url.partition("://")[2], *settings.more_hosts})
     app.add_middleware(Audited, services=lambda: app.state.services)
     app.add_middleware(FixedHeaders)
-    people = (session, oidc, operators, tokens, overview)
+    people = (session, oidc, operators, tokens, overview, standing, device_looks, looks)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud, fallbacks):

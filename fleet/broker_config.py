@@ -28,6 +28,7 @@ _WAITING_BYTES: Final = 16 << 20
 # For a broker in a container.
 RUN: Final = "run.sh"
 _OF_A_DEVICE: Final = (4, 4 << 10)
+_RULES: Final = {"DEVICE_ACL": "devices.acl", "SERVICE_ACL": "services.acl"}
 _PLACES: Final = (
     Path(__file__).parents[1] / "deploy" / "broker",
     Path(sysconfig.get_path("data")) / "share" / "edgefleet" / "deploy" / "broker",
@@ -75,13 +76,19 @@ def render(
     values |= {"MAX_QUEUED_BYTES": str(max(_WAITING_BYTES, size * connections))}
     for name, (source, file) in copies.items():
         values[name] = str(_copy(source, target / file))
-    for name, file in (("DEVICE_ACL", "devices.acl"), ("SERVICE_ACL", "services.acl")):
+    for name, file in _RULES.items():
         values[name] = str(_fill(file, target / file, values))
     configuration = _fill("mosquitto.conf", target / "mosquitto.conf", values)
     (target / RUN).write_text(_template(RUN))
     _give(target, account)
     replace_file(folder.broker_place, f"{target}\n".encode())
     return configuration
+
+
+def access_rules(prefix: str) -> dict[str, str]:
+    """What the files of access rules say for these topics, by file."""
+    values = {"PREFIX": Topics(prefix).prefix}
+    return {file: Template(_template(file)).substitute(values) for file in _RULES.values()}
 
 
 def _account(user: str | None) -> pwd.struct_passwd:

@@ -81,7 +81,7 @@ def found(connection: Connection, folder: Folder, now: float, scope: Scope = EVE
 
     Of a bounded scope its devices alone, and the metadata of its teams.
     """
-    return [*_files(folder), *_metadata(connection, scope), *_devices(connection, now, scope)]
+    return [*files(folder), *_metadata(connection, scope), *_devices(connection, now, scope)]
 
 
 def warnings(every: Iterable[Ending], now: float) -> list[str]:
@@ -135,6 +135,16 @@ def buckets(connection: Connection, now: float, scope: Scope = EVERYTHING) -> di
     return counts | {"later": every - below}
 
 
+def soonest(connection: Connection, now: float, scope: Scope, limit: int) -> list[tuple[str, float]]:
+    """The devices whose certificates end next or have ended, with when: those that ended last come first."""
+    newest = _newest(scope).subquery()
+    chosen = select(newest.c.device, newest.c.ends)
+    ended = chosen.where(newest.c.ends <= now).order_by(newest.c.ends.desc(), newest.c.device).limit(limit)
+    coming = chosen.where(newest.c.ends > now).order_by(newest.c.ends, newest.c.device).limit(limit)
+    rows = [*connection.execute(ended), *connection.execute(coming)]
+    return [(row.device, row.ends) for row in rows[:limit]]
+
+
 def _newest(scope: Scope) -> Any:
     """Of each device of a scope that is in the fleet the certificate that holds longest."""
     return (
@@ -153,7 +163,8 @@ def _devices(connection: Connection, now: float, scope: Scope) -> Iterator[Endin
         yield Ending.of("devices", life[0], row.ends, row.device)
 
 
-def _files(folder: Folder) -> Iterator[Ending]:
+def files(folder: Folder) -> Iterator[Ending]:
+    """The certificates of this data folder, and the list of revoked ones."""
     named = {
         "ca": folder.ca,
         "service-ca": folder.service_ca,

@@ -67,6 +67,12 @@ class Metadata:
         """As :meth:`online_keys`, those that wait until the owner names them."""
         return {role: _shown(key) for role, key in self._keys.staged().items()}
 
+    def directors(self, connection: Connection) -> frozenset[str]:
+        """The ids of the keys that the owner's newest targets metadata lets give orders; there has to be one."""
+        targets = metadata_files.listing(metadata_files.founded(connection)[1])
+        digest = Digest("sha256:" + targets.targets[roles.DIRECTOR_PATH].hashes["sha256"])
+        return frozenset(decode_keys(self._blobs.read(digest)))
+
     def file(self, name: str) -> bytes:
         """A metadata file by its published name; without a version, the newest.
 

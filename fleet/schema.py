@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Integer, MetaData
 
 _MODULES: Final = (
-    *("fleet.tables", "fleet.command_tables", "fleet.secret_tables", "fleet.target_tables"),
+    *("fleet.tables", "fleet.command_tables", "fleet.secret_tables", "fleet.target_tables", "fleet.look_tables"),
     "fleet.fallback_tables",
 )
 

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fleet import endings, events, revocation
+from fleet import endings, events, health_counts, revocation
 from fleet.authority import Authority, certified_names
 from fleet.clock import Clock
 from fleet.db import Database
@@ -55,6 +55,7 @@ class Upkeep:
         self._authority, self._services, self._revocations = authority, services, revocations
         self._leads, self._renew_metadata = leads, renew_metadata
         self._told_at = -TELL_EVERY_S
+        self._counted = 0.0
         self._watched: list[tuple[Path, Callable[[], Any]]] = []
         self._seen: dict[Path, bytes] = {}
 
@@ -102,6 +103,7 @@ class Upkeep:
             self._event(now, "upkeep-trouble", "; ".join(trouble))
         if abs(now - self._told_at) >= TELL_EVERY_S or trouble:
             self._tell(now)
+        self._count(now)
 
     def _revoked(self, now: float) -> list[str]:
         with self._database.read() as connection:
@@ -147,6 +149,14 @@ class Upkeep:
             with self._database.write() as connection:
                 endings.tell(connection, now, every)
         self._told_at = now
+
+    def _count(self, now: float) -> None:
+        """How many devices are in which state, once in a quarter of an hour, by the server that leads."""
+        quarter = now // health_counts.QUARTER_S
+        if quarter != self._counted and self._leads():
+            with self._database.write() as connection:
+                health_counts.record(connection, now)
+            self._counted = quarter
 
     def _renewed(self, now: float, path: Path) -> None:
         log.info("%s was renewed", path)

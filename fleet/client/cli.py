@@ -20,6 +20,7 @@ NOUNS: Final = {
     "operators": "Say who may use the server, and what they may do.",
     "tokens": "Make, list and revoke tokens of your own, and of your CI.",
     "overview": "Show the fleet at a glance, and what in it needs somebody.",
+    "server": "Show how the fleet server stands: its certificates, its broker, its settings.",
     "status": "Say whether the fleet server answers, and what this user's workspace holds.",
     "keys": "Make the offline signing keys, see how they stand, renew and replace them.",
     "teams": "Add and list the teams that may publish modules.",

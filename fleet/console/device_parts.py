@@ -130,8 +130,8 @@ def _options() -> dict[str, Any]:
     }
 
 
-def facts(found: dict[str, Any] | None) -> None:
-    """What it says of its hardware."""
+def facts(found: dict[str, Any] | None, report: dict[str, Any] | None) -> None:
+    """What it says of its hardware, and what of it computes for which slot."""
     if not found:
         parts.nothing("It has not said what it is.")
         return
@@ -148,10 +148,23 @@ def facts(found: dict[str, Any] | None) -> None:
             ("Memory", f"{host['memory_mb']} MiB"),
             ("Disk", f"{host['disk_free_mb']} MiB free"),
             *(("Accelerator", one) for one in accelerators or ["none: models run on the processor"]),
+            *(("In use", one) for one in _in_use(host["accelerators"], report)),
             ("Engines", ", ".join(f"{one['name']} {one['version']}".strip() for one in host["engines"]) or "none"),
             ("Agent", found["agent"]),
         ]
     )
+
+
+def _in_use(accelerators: list[dict[str, Any]], report: dict[str, Any] | None) -> list[str]:
+    """Of each slot that serves: its provider, on what it computes, and the engine."""
+    found = []
+    for one in (report or {}).get("slots", []):
+        if serving := one["serving"]:
+            provider = serving["provider"]
+            where = next((each["name"] for each in accelerators if provider in each["providers"]), "the processor")
+            on = f"{provider} on {where}" if provider else "a provider that it does not name"
+            found.append(f"{one['slot']}: {on}" + (f", {serving['engine']}" if serving["engine"] else ""))
+    return found
 
 
 def happened(found: list[dict[str, Any]]) -> None:
@@ -159,7 +172,10 @@ def happened(found: list[dict[str, Any]]) -> None:
     for one in found:
         with ui.element("div").classes("ef-line"):
             parts.moment(one["at"]).classes("ef-soft")
-            ui.label(one["kind"]).classes("ef-strong")
+            if to := one.get("to"):
+                ui.link(one["kind"], to).classes("ef-strong")
+            else:
+                ui.label(one["kind"]).classes("ef-strong")
             ui.label(one["message"][: parts.WORDS]).classes("ef-words")
     if not found:
         parts.nothing("Nothing has happened to it.")

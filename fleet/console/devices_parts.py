@@ -1,6 +1,5 @@
-"""What the list of devices is made of: its filters as they stand in the address, its rows, and what is done to many."""
+"""What the list of devices is made of: its filters as they stand in the address, its rows, and who waits."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
@@ -8,8 +7,8 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from fleet.console import parts
-from fleet.console.frame import acting, asks, refused
-from fleet.console.visit import Said, Visit
+from fleet.console.frame import acting, asks
+from fleet.console.visit import Visit
 
 STATES: Final = ("online", "updating", "degraded", "offline", "revoked")
 LIMIT: Final = 50
@@ -28,12 +27,6 @@ SORTS: Final = {
     "-id": "by name, Z first",
     "-last_seen": "seen last first",
     "last_seen": "longest not seen",
-}
-# What many are told at once; the others ask for more than a click.
-MANY: Final = {
-    "ping": "asks whether they answer",
-    "collect-now": "has them send what they measured",
-    "restart-agent": "ends the agent, which systemd starts again; modules go on",
 }
 
 
@@ -93,111 +86,6 @@ def _phase(slot: dict[str, Any]) -> str:
 
 def _told(words: list[str], count: int) -> str:
     return ", ".join(words)[: parts.WORDS] + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
-
-
-class Bulk:
-    """What is done to the rows that are ticked: shown first, then done one by one."""
-
-    def __init__(self, visit: Visit, table: ui.table) -> None:
-        self._visit, self._table = visit, table
-        with ui.row().classes("ef-bulk") as self.bar:
-            self.said = ui.label().classes("ef-strong")
-            if visit.may("group:write"):
-                ui.button("Label", icon="sell", on_click=self._label).props("no-caps outline")
-            if visit.may("command:write"):
-                ui.button("Command", icon="terminal", on_click=self._command).props("no-caps outline")
-            ui.button("None", on_click=self.none).props("no-caps flat")
-        self.show()
-
-    def show(self) -> None:
-        count = len(self._table.selected)
-        self.bar.set_visibility(bool(count))
-        self.said.set_text(f"{count} device{'s' if count != 1 else ''} chosen")
-
-    def none(self) -> None:
-        self._table.selected.clear()
-        self._table.update()
-        self.show()
-
-    @property
-    def chosen(self) -> list[str]:
-        return sorted(str(one["id"]) for one in self._table.selected)
-
-    async def _label(self) -> None:
-        chosen = self.chosen
-        with ui.dialog() as dialog, ui.card().classes("ef-ask"):
-            ui.label(f"Label {len(chosen)} devices").classes("ef-title")
-            given = ui.input("key=value to set, key= to take away").props("outlined dense autofocus").classes("ef-wide")
-            shown = ui.column().classes("ef-rows ef-preview")
-            with ui.row():
-                ui.button("Label them", on_click=lambda: dialog.submit(given.value)).props("no-caps")
-                ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat")
-        try:
-            now = await asyncio.gather(*(self._visit.get(f"devices/{one}") for one in chosen))
-        except Said as said:
-            refused(said)
-            return
-
-        def preview() -> None:
-            shown.clear()
-            with shown:
-                for one in now:
-                    after = labelled(one["labels"], given.value or "")
-                    ui.label(f"{one['id']}: {_words(one['labels'])} → {_words(after)}").classes("ef-mono")
-
-        given.on_value_change(preview)
-        preview()
-        if not (change := await dialog):
-            return
-        for one in now:
-            body = {"labels": labelled(one["labels"], change)}
-            if not await acting(self._visit.ask("PATCH", f"devices/{one['id']}", json=body)):
-                break  # what is wrong with one is wrong with all
-        else:
-            ui.notify(f"{len(now)} devices are labelled", type="positive")
-            self.none()
-
-    async def _command(self) -> None:
-        chosen = self.chosen
-        with ui.dialog() as dialog, ui.card().classes("ef-ask"):
-            ui.label(f"A command to {len(chosen)} devices").classes("ef-title")
-            ui.label(", ".join(chosen)).classes("ef-mono ef-preview")
-            for name, what in MANY.items():
-                with ui.row().classes("ef-line"):
-                    ui.button(name, on_click=lambda name=name: dialog.submit(name)).props("no-caps outline")
-                    ui.label(what).classes("ef-soft")
-            ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat")
-        if name := await dialog:
-            await give(self._visit, name, f"id in ({','.join(chosen)})")
-            self.none()
-
-
-async def give(visit: Visit, name: str, selector: str) -> None:
-    """Give a command to all that a selector means, and say how many took it and who did not."""
-    try:
-        given = await visit.ask("POST", "commands", json={"name": name, "selector": selector})
-    except Said as said:
-        refused(said)
-        return
-    ui.notify(f"{name} was given to {len(given['commands'])} devices", type="positive")
-    for one in given["misfits"][:_SHOWN]:
-        ui.notify(f"{one['device']}: {'; '.join(one['reasons'])}"[: parts.WORDS], type="warning", timeout=12)
-
-
-def labelled(labels: dict[str, str], change: str) -> dict[str, str]:
-    """The labels after ``key=value`` or ``key=``, several with spaces or commas between; the API judges them."""
-    after = dict(labels)
-    for word in change.replace(",", " ").split():
-        key, _, value = word.partition("=")
-        if value:
-            after[key] = value
-        else:
-            after.pop(key, None)
-    return after
-
-
-def _words(labels: dict[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
 
 
 def waiting(visit: Visit, found: Sequence[dict[str, Any]], done: Callable[[], Awaitable[None]]) -> None:

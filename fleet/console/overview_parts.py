@@ -106,7 +106,8 @@ def answered(counts: dict[str, Any] | None) -> None:
     ui.label(f"{share:.1f} %" if 0 < share < _ROUNDED else f"{share:.0f} %").classes("ef-figure-value")
     ui.label("of requests were answered by the cloud").classes("ef-soft")
     parts.bar([(name, int(counts[key]), kind) for name, key, kind in by])
-    ui.label(f"As {counts['devices']} devices counted last").classes("ef-soft")
+    who = "one device" if counts["devices"] == 1 else f"{counts['devices']} devices"
+    ui.label(f"As {who} counted last").classes("ef-soft")
 
 
 def events(found: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import insert
 
-from fleet import endings, events, revocation
+from fleet import endings, events, health_counts, revocation
 from fleet.authority import SERVER_LIFE, Authority
 from fleet.broker_config import render
 from fleet.db import Database
@@ -308,3 +308,21 @@ def test_devices_are_counted_by_what_is_left(tmp_path, database):
         assert endings.buckets(connection, later)["ended"] == 1
         (first,) = (one for one in endings.found(connection, kept.data, later) if one.device)
         assert first.device == "dev-b"
+
+
+def test_the_fleets_health_is_counted_four_times_an_hour(tmp_path, one_database):
+    """By the server that leads, however often it looks; another leaves it to that one."""
+    kept = Kept(tmp_path, one_database, now=1_000_000 * health_counts.QUARTER_S + 60.0)
+
+    def counted():
+        with one_database.read() as connection:
+            return len(health_counts.since(connection, 0))
+
+    for later in (0, 60, 900):
+        kept.now += later
+        kept.upkeep.step()
+    assert counted() == 2
+    kept.upkeep._leads = lambda: False
+    kept.now += 900
+    kept.upkeep.step()
+    assert counted() == 2

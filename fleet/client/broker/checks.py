@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from fleet.client.broker.doors import enters, enters_plain
 from fleet.client.broker.probes import Probes
 from fleet.client.broker.session import Session, Will, session
+from fleet.doors import enters, enters_plain
 from modules.errors import LinkLost
 
 # A block with its frame, and an order with its envelope: the largest messages in each direction.

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from fleet.client.broker.session import Place
+from fleet.doors import Place
 from modules.bounds import Line, Time
 from modules.canonical import UNREADABLE
 from modules.errors import BadSettings

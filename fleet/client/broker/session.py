@@ -9,23 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from fleet.doors import WITHIN_S, Place
 from modules.errors import LinkLost
-
-WITHIN_S: Final = 10.0
-
-
-class Place(NamedTuple):
-    """A listener, and the PEM file of who certifies it."""
-
-    host: str
-    port: int
-    ca: Path
 
 
 class Will(NamedTuple):

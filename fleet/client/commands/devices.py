@@ -9,7 +9,7 @@ import typer
 from fleet.client import arguments, config
 from fleet.client.answers import Device
 from fleet.client.api import Fleet
-from fleet.client.commands import device_commands, joining
+from fleet.client.commands import device_commands, device_past, device_views, joining
 from fleet.client.rollout_view import health, running
 from fleet.client.screen import Json, Screen, when
 from modules.names import device_id, slot_name
@@ -23,6 +23,11 @@ app.command("command")(device_commands.command)
 app.command("logs")(device_commands.logs)
 app.command("diagnose")(device_commands.diagnose)
 app.command("decommission")(device_commands.decommission)
+app.command("certificates")(device_past.certificates)
+app.command("history")(device_past.history)
+app.command("sites")(device_views.sites)
+app.command("health")(device_views.health)
+app.add_typer(device_views.selectors, name="selectors")
 _ASK_AGAIN_S: Final = 1.0
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -19,7 +20,7 @@ from fleet.client.workspace import Workspace
 from modules import manifest as manifests
 from modules.digests import sha256
 from modules.errors import Invalid, Untrusted
-from modules.names import ModuleRef
+from modules.names import ModuleRef, device_id
 from modules.trust import team_files
 
 app = typer.Typer(no_args_is_help=True, help="Sign, check, list, rebase and remove modules; raise their floors.")
@@ -86,6 +87,33 @@ def devices(module: Ref, *, as_json: Json = False) -> None:
             empty="It is ordered to no device: edgefleet rollouts start MODULE --slot SLOT",
         ),
     )
+
+
+@app.command()
+def fits(
+    module: Ref,
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+    *,
+    slot: Annotated[str, typer.Option(help="A slot, whose secrets count, too.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say whether a module fits a device, as a rollout would decide it, or every reason why not."""
+    asked = {"module": str(arguments.module_ref(module))} | ({"slot": slot} if slot else {})
+    with Fleet(config.load()) as fleet:
+        found = fleet.answer("GET", f"devices/{device_id(device)}/fits?{urlencode(asked)}")
+    Screen(as_json=as_json).show(
+        found,
+        lambda it: it.table(
+            ("ENGINE", "FITS", "HARDWARE OR WHY NOT"),
+            (
+                (one["engine"], "yes" if one["fits"] else "no", one["hardware"] or "; ".join(one["reasons"]))
+                for one in found["engines"]
+            ),
+            empty="",
+        ),
+    )
+    if not found["fits"]:
+        raise typer.Exit(1)
 
 
 @app.command()

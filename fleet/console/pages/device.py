@@ -6,9 +6,10 @@ from typing import Any, Final
 from httpx import codes
 from nicegui import ui
 
-from fleet.console import device_parts, parts
+from fleet.console import device_fit, device_parts, parts
 from fleet.console.device_commands import Commands, LogTail
-from fleet.console.devices_parts import labelled
+from fleet.console.device_fit import DeviceFit
+from fleet.console.devices_bulk import labelled
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
@@ -19,7 +20,7 @@ _SELDOM: Final = 10
 
 
 @page("/devices/{device}")
-async def device(visit: Visit, device: str) -> None:
+async def device(visit: Visit, device: str, fits: str = "") -> None:
     try:
         first = await visit.get(f"devices/{device}")
     except Said as said:
@@ -31,14 +32,14 @@ async def device(visit: Visit, device: str) -> None:
         return
     name = first["id"]
     with frame(visit, name, at="/devices", command=f"edgefleet devices show {name}"):
-        sheet = _Sheet(visit, name)
+        sheet = _Sheet(visit, name, fits[:200])
     await live(sheet.refresh)
 
 
 class _Sheet:
     """All panels of the page, as far as its person may see them, and how they are filled."""
 
-    def __init__(self, visit: Visit, name: str) -> None:
+    def __init__(self, visit: Visit, name: str, fits: str) -> None:
         self._visit, self._name, self._looks = visit, name, 0
         self._header = Redrawn(lambda found: _header(visit, found, self.refresh))
         self._followed: list[Commands | LogTail] = []
@@ -55,9 +56,13 @@ class _Sheet:
                 with parts.panel("Log of a module"):
                     self._followed.append(LogTail(visit, name))
             with parts.panel("Hardware"):
-                self._facts = Redrawn(device_parts.facts)
-            with parts.panel("Certificate"):
+                self._facts = Redrawn(lambda found: device_parts.facts(*found))
+            if visit.may("module:read"):
+                with parts.panel("Does a module fit?"):
+                    DeviceFit(visit, name, fits)
+            with parts.panel("Certificates"):
                 self._certificate = Redrawn(_certificate)
+                self._given = Redrawn(device_fit.given)
             if visit.may("device:write"):
                 _parting(visit, name)
             if visit.may("event:read"):
@@ -69,7 +74,7 @@ class _Sheet:
         shown = ("id", "state", "last_seen", "labels", "removed", "removed_by")
         self._header.show({key: found.get(key) for key in shown})
         self._slots.show(found["report"])
-        self._facts.show(found["facts"])
+        self._facts.show((found["facts"], found["report"]))
         self._certificate.show({key: found[key] for key in ("certificate", "revoked", "enrolled")})
         names = [one["slot"] for one in (found["report"] or {}).get("slots", [])]
         for panel in self._followed:
@@ -84,18 +89,28 @@ class _Sheet:
             since = time.time() - _DAY_S
             told = await self._visit.get(f"devices/{self._name}/telemetry", unattended=True, since=since)
             self._charts.show(told["history"])
+            self._given.show(await self._visit.get(f"devices/{self._name}/certificates", unattended=True))
         if self._happened:
             self._happened.show(await _history(self._visit, self._name, found["report"]))
 
 
 async def _history(visit: Visit, name: str, report: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Events of the device, and what it says that it refused."""
+    """Events of the device, what was decided for its slots, and what it says that it refused."""
     events = await visit.get("events", device=name, limit=30, unattended=True)
+    decided = [
+        {
+            "at": one["at"],
+            "kind": "decided",
+            "message": f"{one['slot']}: {one['module'] or 'emptied'}, by {one['by'] or 'the server'}",
+            "to": f"/rollouts/{one['rollout']}" if one["rollout"] else "",
+        }
+        for one in await visit.get(f"devices/{name}/decisions", limit=30, unattended=True)
+    ]
     refusals = [
         {"at": one["at"], "kind": f"refused {one['what']}"[:100], "message": one["reason"]["message"]}
         for one in (report or {}).get("refusals", [])
     ]
-    return sorted([*events, *refusals], key=lambda one: -one["at"])[:40]
+    return sorted([*events, *decided, *refusals], key=lambda one: -one["at"])[:40]
 
 
 def _header(visit: Visit, found: dict[str, Any], done: Any) -> None:

@@ -8,12 +8,16 @@ from fastapi import Query
 from nicegui import ui
 
 from fleet.console import parts
-from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Bulk, Filters, row, waiting
+from fleet.console.devices_bulk import Bulk
+from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Filters, row, waiting
 from fleet.console.frame import frame, live
 from fleet.console.redrawn import Redrawn
+from fleet.console.saved import Saved
 from fleet.console.visit import Visit, page
 
 _TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
+# Who may do any of it sees boxes to tick.
+_CHANGES = ("group:write", "command:write", "rollout:write", "device:write")
 _NARROW = {"labels", "computes", "runs"}
 
 
@@ -36,10 +40,11 @@ async def devices(
             with ui.element("section").classes("ef-panel").props("id=waiting") as joining:
                 ui.label("Waiting to join").classes("ef-panel-title").props('role="heading" aria-level="2"')
                 pending = Redrawn(lambda found: waiting(visit, found, refresh))
-        _filters(at, go)
+        _filters(visit, at, go)
         with ui.row().classes("ef-line"):
             total = ui.label().classes("ef-strong")
             ui.space()
+            ui.link("Map of sites", "/sites")
             ui.select(SORTS, value=at.sort if at.sort in SORTS else "id", on_change=lambda e: go(sort=e.value)).props(
                 'dense outlined options-dense aria-label="Order"'
             )
@@ -48,12 +53,12 @@ async def devices(
             column["sortable"] = False  # the server sorts
             if column["name"] in _NARROW:
                 column |= {"classes": "ef-broad", "headerClasses": "ef-broad"}
-        if visit.may("group:write") or visit.may("command:write"):
+        if any(visit.may(one) for one in _CHANGES):
             table.selection = "multiple"
             table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))
             table.add_slot("body-selection", _TICK.replace("NAME", "`Choose ${props.row.id}`"))
-            bulk = Bulk(visit, table)
-            table.on_select(lambda _: bulk.show())
+            bulk = Bulk(visit, table, at)
+            table.on_select(lambda _: bulk.ticked())
         none = ui.column()
         with none:
             if at._replace(sort="id") == Filters():
@@ -83,7 +88,7 @@ async def devices(
     await live(refresh)
 
 
-def _filters(at: Filters, go: Callable[..., None]) -> None:
+def _filters(visit: Visit, at: Filters, go: Callable[..., None]) -> None:
     with ui.row().classes("ef-filters"):
         search = ui.input("Search", value=at.search, placeholder="part of a name or label")
         selector = ui.input("Selector", value=at.selector, placeholder="site=berlin")
@@ -94,6 +99,7 @@ def _filters(at: Filters, go: Callable[..., None]) -> None:
         for one in (search, selector):
             one.props("dense outlined clearable").on("keydown.enter", filtered).on("clear", filtered)
         ui.button("Filter", on_click=filtered).props("no-caps outline")
+        Saved(visit, at.selector, lambda chosen: go(selector=chosen))
         for state in STATES:
             chosen = state in at.state
             others = tuple(one for one in at.state if one != state)

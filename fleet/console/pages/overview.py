@@ -1,11 +1,18 @@
 """The fleet at a glance: what is wrong, why, and what to do."""
 
+import itertools
+from typing import Final
+
 from nicegui import ui
 
 from fleet.console import overview_parts, parts
 from fleet.console.frame import frame, live
+from fleet.console.health_chart import HealthChart
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Visit, page
+
+# What is counted in quarters of an hour is asked for every so many looks.
+_SELDOM: Final = 20
 
 
 @page("/")
@@ -20,6 +27,8 @@ async def overview(visit: Visit) -> None:
             with ui.element("div").classes("ef-grid"):
                 with parts.panel("Running rollouts", wide=True):
                     rollouts = Redrawn(overview_parts.rollouts)
+                with parts.panel("Devices by health", wide=True):
+                    health = HealthChart(visit)
                 with parts.panel("Modules by version"):
                     modules = Redrawn(overview_parts.modules)
                 with parts.panel("Answered by the cloud"):
@@ -27,8 +36,12 @@ async def overview(visit: Visit) -> None:
                 with parts.panel("Security events"):
                     events = Redrawn(overview_parts.events)
 
+    looks = itertools.count()
+
     async def refresh() -> None:
         found = await visit.get("overview", unattended=True)
+        if next(looks) % _SELDOM == 0:
+            await health.refresh()
         # Who sees a part of the fleet alone is told no steps: for them it may only look empty.
         empty = not found["devices"]["all"] and bool(found["steps"])
         steps.set_visibility(empty)

@@ -1,12 +1,14 @@
-"""Who may use the server, tokens, join bundles, and what ends soon."""
+"""How the server stands, who may use it, tokens and join bundles."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import parts, settings_parts
 from fleet.console.frame import acting, asks, frame, live, refused
+from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _PEOPLE = (
@@ -23,64 +25,116 @@ _TOKENS = (
     parts.Column("expires", "Ends", "time"),
     parts.Column("last_used", "Last used", "time"),
 )
+_BUNDLES = (
+    parts.Column("id", "Number"),
+    parts.Column("kind", "Kind"),
+    parts.Column("standing", "Standing", "state"),
+    parts.Column("left", "May still join"),
+    parts.Column("labels", "Labels"),
+    parts.Column("by", "Made by"),
+    parts.Column("expires", "Ends", "time"),
+)
 
 
 @page("/settings")
 async def settings(visit: Visit) -> None:
-    async def revoke() -> None:
-        if not tokens.selected:
-            ui.notify("Choose a token first")
-            return
-        chosen = tokens.selected[0]
-        said = "What uses it is refused at once; tokens that were made with it go too."
-        if await asks(f"Revoke the token {chosen['name']}?", said, "Revoke"):
-            await acting(visit.ask("DELETE", f"tokens/{chosen['id']}"), "It is revoked")
-
-    with frame(visit, "Settings", at="/settings", command="edgefleet tokens list"):
+    with frame(visit, "Settings", at="/settings", command="edgefleet status"), ui.element("div").classes("ef-grid"):
         with parts.panel("This server", wide=True):
-            server = ui.column().classes("ef-rows")
-        tables: list[tuple[str, ui.table, Callable[[dict[str, Any]], dict[str, Any]]]] = []
-        if visit.may("user:read"):
-            with parts.panel("People", wide=True):
-                tables.append(("operators", parts.table(_PEOPLE, "name"), _person))
-                parts.command("edgefleet operators add NAME --role operator")
-        if visit.may("token:read"):
-            with parts.panel("Tokens", wide=True):
-                tokens = parts.choosing(parts.table(_TOKENS, "id"), "single")
-                tables.append(("tokens", tokens, _token))
-                if visit.may("token:write"):
-                    with ui.row():
-                        ui.button("New token", icon="add", on_click=lambda: _new_token(visit)).props("flat no-caps")
-                        ui.button("Revoke", icon="block", on_click=revoke).props("flat no-caps")
-        if visit.may("device:enrol"):
-            with parts.panel("Join bundles", wide=True):
-                ui.label("A bundle lets devices join. It is a secret; it is made and kept on the command line.")
-                parts.command("edgefleet devices join --uses 10 --out bundle.json")
+            server = Redrawn(settings_parts.warned)
+        stands, lists = _Standing(visit), _Lists(visit)
 
     async def refresh() -> None:
-        told = await visit.get("/healthz", unattended=True)
-        server.clear()
-        with server:
-            _server(told)
-        for path, table, shown in tables:
-            parts.fill(table, [shown(one) for one in await visit.get(path, unattended=True)])
+        server.show(await visit.get("/healthz", unattended=True))
+        await stands.refresh()
+        await lists.refresh()
 
     await live(refresh, every_s=10)
 
 
-def _server(told: dict[str, Any]) -> None:
-    with ui.row().classes("ef-line"):
-        ui.label(f"edgefleet {told['version']}")
-        parts.state("ok" if told["status"] == "ok" else "failed")
-        ui.label(f"broker: {told['broker']}").classes("ef-soft")
-    warnings = told["warnings"]
-    for one in warnings if isinstance(warnings, list) else [f"{name}: {count}" for name, count in warnings.items()]:
-        ui.label(str(one)[: parts.WORDS]).classes("ef-state ef-warn")
-    for one in told["notes"]:
-        ui.label(str(one)[: parts.WORDS]).classes("ef-state ef-warn")
-    if told["mishaps"]:
-        said = ", ".join(f"{name}: {count}" for name, count in sorted(told["mishaps"].items()))
-        ui.label(f"Failed alone since the start, while all else went on: {said}").classes("ef-soft")
+class _Lists:
+    """People, tokens and bundles, as far as its person may see each, and what is taken back of them."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._tables: list[tuple[str, ui.table, Callable[[dict[str, Any]], dict[str, Any]]]] = []
+        if visit.may("user:read"):
+            with parts.panel("People", wide=True):
+                self._tables.append(("operators", parts.table(_PEOPLE, "name"), _person))
+                parts.command("edgefleet operators add NAME --role operator")
+        if visit.may("token:read"):
+            with parts.panel("Tokens", wide=True):
+                self._tokens()
+        if visit.may("device:enrol"):
+            with parts.panel("Join bundles", wide=True):
+                self._bundles()
+
+    async def refresh(self) -> None:
+        for path, table, shown in self._tables:
+            parts.fill(table, [shown(one) for one in await self._visit.get(path, unattended=True)])
+
+    def _tokens(self) -> None:
+        table = parts.choosing(parts.table(_TOKENS, "id"), "single")
+        self._tables.append(("tokens", table, _token))
+
+        async def revoke() -> None:
+            if not table.selected:
+                ui.notify("Choose a token first")
+                return
+            chosen = table.selected[0]
+            said = "What uses it is refused at once; tokens that were made with it go too."
+            if await asks(f"Revoke the token {chosen['name']}?", said, "Revoke"):
+                await acting(self._visit.ask("DELETE", f"tokens/{chosen['id']}"), "It is revoked")
+
+        with ui.row():
+            if self._visit.may("token:write"):
+                ui.button("New token", icon="add", on_click=lambda: _new_token(self._visit)).props("flat no-caps")
+                ui.button("Revoke", icon="block", on_click=revoke).props("flat no-caps")
+            parts.command("edgefleet tokens list")
+
+    def _bundles(self) -> None:
+        ui.label("A bundle lets devices join. It is a secret; it is made and kept on the command line.")
+        table = parts.choosing(parts.table(_BUNDLES, "id", empty="No bundle was made yet"), "single")
+        self._tables.append(("joins", table, _bundle))
+
+        async def take_back() -> None:
+            if not table.selected:
+                ui.notify("Choose a bundle first")
+                return
+            chosen = table.selected[0]
+            said = "Nobody joins with it any more; who has joined stays."
+            if await asks(f"Take the {chosen['kind']} {chosen['id']} back?", said, "Take it back"):
+                await acting(self._visit.ask("DELETE", f"joins/{chosen['id']}"), "It is taken back")
+
+        with ui.row():
+            ui.button("Take it back", icon="undo", on_click=take_back).props("flat no-caps")
+            parts.command("edgefleet devices join --uses 10 --out bundle.json")
+
+
+class _Standing:
+    """Keys, certificates, broker and settings, as far as its person may see each."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._filled: list[tuple[str, Callable[[Any], None]]] = []
+        if visit.may("trust:read"):
+            with parts.panel("Signing keys", wide=True):
+                self._filled.append(("trust-roles", settings_parts.Keys().show))
+                parts.command("edgefleet keys status")
+        if visit.may("device:read"):
+            with parts.panel("Certificates", wide=True):
+                self._filled.append(("certificates?limit=5", Redrawn(settings_parts.certificates).show))
+                parts.command("edgefleet server certificates")
+        if visit.may("setting:read"):
+            with parts.panel("Broker", wide=True):
+                broker = settings_parts.Broker(visit)
+                ui.timer(0.1, broker.look, once=True)
+            with parts.panel("What is kept, and how long", wide=True):
+                kept, every = Redrawn(settings_parts.kept), settings_parts.Settings()
+                self._filled += [("settings", kept.show), ("settings", every.show)]
+
+    async def refresh(self) -> None:
+        for path, show in self._filled:
+            show(await self._visit.get(path, unattended=True))
 
 
 async def _new_token(visit: Visit) -> None:
@@ -112,6 +166,16 @@ def _person(one: dict[str, Any]) -> dict[str, Any]:
 def _token(one: dict[str, Any]) -> dict[str, Any]:
     kept = {name: one[name] for name in ("id", "name", "operator", "expires", "last_used")}
     return kept | {"roles": _roles(one["roles"])} | _looks("revoked" if one["revoked"] else "ok")
+
+
+def _bundle(one: dict[str, Any]) -> dict[str, Any]:
+    over = one["expires"] is not None and one["expires"] <= time.time()
+    spent = one["uses_left"] is not None and one["uses_left"] < 1
+    standing = "revoked" if one["revoked"] else "ended" if over else "used" if spent else "ready"
+    left = "any number" if one["uses_left"] is None else f"{one['uses_left']} of {one['uses']}"
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(one["labels"].items()))
+    kept = {name: one[name] for name in ("id", "kind", "by", "expires")}
+    return kept | {"left": left, "labels": labels} | _looks(standing)
 
 
 def _looks(standing: str) -> dict[str, str]:

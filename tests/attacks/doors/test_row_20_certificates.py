@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tuf.api.metadata import Metadata, Targets
 
 from fleet.authority import Authority
-from fleet.client.broker.doors import enters, enters_plain
-from fleet.client.broker.session import Place
+from fleet.doors import Place, enters, enters_plain
 from fleet.folder import Folder
 from modules.names import DeviceId
 from tests.doubles.device import Device, join

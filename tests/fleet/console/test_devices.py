@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 
 from fleet.command_tables import commands
 from fleet.tables import devices
+from modules.manifest import Needs
 from tests.fleet.console.conftest import PASSWORD, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts import console_fleet
@@ -102,6 +103,22 @@ def test_a_command_and_a_log_are_followed_live(server, fleet, chromium):
             page.get_by_role("log").get_by_text(line.decode().strip()).wait_for()
         fleet.ingest.commit([fleet.answer(command, 3, content="text/plain", data=HOSTILE.encode())])
         page.get_by_role("log").get_by_text(HOSTILE).wait_for()
+
+
+def test_a_module_is_tried_against_a_device_and_its_past_is_told(server, fleet, chromium):
+    """Fits or why not, from an address that can be sent; what was decided for it stands in its history."""
+    fits = fleet.add_module("tiny", sign_it=False)
+    giant = fleet.add_module("giant", needs=Needs(memory_mb=1 << 20))
+    with opened(chromium, server.url) as page:
+        log_in(page, "admin", PASSWORD, at=f"/console/devices/press-03?fits={fits}")
+        page.get_by_text("fits", exact=True).wait_for()
+        page.get_by_text(f"edgefleet modules fits {fits} press-03").wait_for()
+        page.get_by_label("Module", exact=True).fill(str(giant))
+        page.get_by_role("option", name=str(giant)).click()
+        page.get_by_text("does not fit", exact=True).wait_for()
+        page.get_by_text("MiB of memory, has 7620").first.wait_for()
+        page.get_by_text("camera: acme/defects:1, by", exact=False).first.wait_for()
+        page.get_by_text("camera: TensorrtExecutionProvider on Orin, docker").wait_for()
 
 
 def test_words_of_a_device_are_shown_and_never_run(server, fleet, chromium):

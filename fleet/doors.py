@@ -5,11 +5,18 @@ import ssl
 import struct
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from fleet.client.broker.session import WITHIN_S, Place
-
+WITHIN_S: Final = 10.0
 _CONNACK_ACCEPTED: Final = b"\x20\x02\x00\x00"
+
+
+class Place(NamedTuple):
+    """A listener, and the PEM file of who certifies it."""
+
+    host: str
+    port: int
+    ca: Path
 
 
 def enters(
