@@ -35,6 +35,7 @@ from fleet.targets.content import Contents
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.jobs import BatchJobs
 from fleet.upkeep import Upkeep
+from fleet.uploads.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Services:
     database: Database
     blobs: Blobs
     registry: Registry
+    uploads: Uploads
     metadata: Metadata
     bundles: Bundles
     enrolment: Enrolment
