@@ -64,6 +64,7 @@ from fleet.fallbacks.answering import Completing
 from fleet.fallbacks.duty import Meeting
 from fleet.fixed_headers import FixedHeaders
 from fleet.folder import Folder
+from fleet.graphs.graphs import Graphs
 from fleet.ingest import Ingest
 from fleet.leader import lead
 from fleet.limits import Limits
@@ -337,6 +338,7 @@ def _build(
         blobs=blobs,
         registry=registry,
         uploads=uploads,
+        graphs=Graphs(),
         metadata=metadata,
         bundles=bundles,
         enrolment=enrolment,

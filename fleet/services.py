@@ -16,6 +16,7 @@ from fleet.commands.following import Followers
 from fleet.commands.given import Commands
 from fleet.db import Database
 from fleet.enrolment import Enrolment
+from fleet.graphs.graphs import Graphs
 from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
@@ -54,6 +55,7 @@ class Services:
     blobs: Blobs
     registry: Registry
     uploads: Uploads
+    graphs: Graphs
     metadata: Metadata
     bundles: Bundles
     enrolment: Enrolment

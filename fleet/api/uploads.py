@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet.api.blobs import CHUNK
 from fleet.api.document import CREATED, answers, takes
+from fleet.api.graphs import face
 from fleet.api.paths import DigestPath, TeamPath
 from fleet.auth import By, In, need
 from fleet.services import Use
@@ -56,7 +57,11 @@ async def put_upload(
 
 @router.get("/{team}/{name}", dependencies=[Depends(need("module:read"))])
 def show_upload(team: TeamPath, name: DigestPath, use: Use) -> dict[str, Any]:
-    return use.uploads.view(team, name)
+    """With what the server read in the file, and the team's uploads that the graph's weights may be in."""
+    shown = use.uploads.view(team, name)
+    graph = use.graphs.of(name, use.uploads.path(name))
+    others = use.uploads.named(team, graph.external)
+    return shown | {"graph": face(graph), "external": {one: others.get(one, "") for one in graph.external}}
 
 
 @router.get("/{team}/{name}/file", dependencies=[Depends(need("blob:read"))], **answers(_BYTES))

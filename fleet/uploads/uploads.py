@@ -6,7 +6,7 @@ upload by its digest, and registers it like any other file.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -122,6 +122,13 @@ class Uploads:
         with self._database.read() as connection:
             rows = connection.execute(select(uploads).where(*mine).order_by(uploads.c.created.desc())).all()
         return [_shown(row) for row in rows]
+
+    def named(self, team: Slug, names: Collection[str]) -> dict[str, Digest]:
+        """The newest upload of each of these names, by name."""
+        mine = (uploads.c.team == team) & uploads.c.name.in_(names) & (uploads.c.expires > self._clock())
+        with self._database.read() as connection:
+            rows = connection.execute(select(uploads.c.name, uploads.c.digest).where(mine).order_by(uploads.c.created))
+            return {row.name: Digest(row.digest) for row in rows}
 
     def path(self, name: Digest) -> Path:
         return self._files.path(name)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import arguments, config, module_places
+from fleet.client import arguments, config, graphs, module_places
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
@@ -86,6 +86,21 @@ def devices(module: Ref, *, as_json: Json = False) -> None:
             empty="It is ordered to no device: edgefleet rollouts start MODULE --slot SLOT",
         ),
     )
+
+
+@app.command()
+def graph(
+    module: Ref,
+    *,
+    path: Annotated[str, typer.Option(help="Another graph of the module than its main one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what a module's graph takes and gives, and of which operators it is made."""
+    ref = arguments.module_ref(module)
+    with Fleet(config.load()) as fleet:
+        found = fleet.ask(dict[str, Any], "GET", graphs.place(ref), params={"path": path})
+    shown = graphs.expect_one(found, ref)
+    Screen(as_json=as_json).show(found, lambda it: graphs.show(it, shown))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.client import config
+from fleet.client import config, graphs
 from fleet.client.api import Fleet
 from fleet.client.publishing import uploads
 from fleet.client.screen import Json, Screen, size, when
@@ -86,6 +86,10 @@ def _show(screen: Screen, upload: uploads.Upload) -> None:
             ("kept until", when(upload.expires)),
         ]
     )
+    if upload.graph is not None:
+        graphs.show(screen, upload.graph)
+    for name, where in upload.external.items():
+        screen.say(f"Its weights are in {name}" + (f": {where}" if where else ", which was not uploaded"))
     screen.say(
         f"Sign it: edgefleet models register --upload {upload.digest} --name NAME --team {upload.team} --keys FOLDER"
     )

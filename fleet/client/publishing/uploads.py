@@ -29,6 +29,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     by: str
     graph: dict[str, Any] | None = None
+    external: dict[str, str] = {}
 
 
 class Uploads(msgspec.Struct, frozen=True, kw_only=True):
