@@ -26,7 +26,10 @@ _LARGEST: Final = 2 << 20
 @page("/modules")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+        with ui.element("div").classes("ef-line"):
+            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+            ui.space()
+            ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")
         rows = Redrawn(_draw_models, "ef-column")
 
     async def refresh(*, unattended: bool = True) -> None:
