@@ -4,6 +4,6 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from fleet.api import graphs, modules, uploads
+from fleet.api import graphs, modules, profiles, uploads
 
-ROUTERS: Final[tuple[APIRouter, ...]] = (modules.router, graphs.router, uploads.router)
+ROUTERS: Final[tuple[APIRouter, ...]] = (modules.router, graphs.router, profiles.router, uploads.router)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import arguments, config, graphs, module_places
+from fleet.client import arguments, config, graphs, module_places, profiles
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
 from fleet.client.publishing.rebase import rebase as rebase_module
@@ -101,6 +101,15 @@ def graph(
         found = fleet.ask(dict[str, Any], "GET", graphs.place(ref), params={"path": path})
     shown = graphs.expect_one(found, ref)
     Screen(as_json=as_json).show(found, lambda it: graphs.show(it, shown))
+
+
+@app.command("profiles")
+def list_profiles(module: Ref, *, as_json: Json = False) -> None:
+    """Show what publishers measured of a module, by kind of hardware."""
+    ref = arguments.module_ref(module)
+    with Fleet(config.load()) as fleet:
+        found = profiles.ask(fleet, ref)
+    Screen(as_json=as_json).show(found, lambda it: profiles.show(it, found, ref))
 
 
 @app.command()

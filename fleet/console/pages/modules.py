@@ -8,6 +8,7 @@ from nicegui import ui
 from fleet.console import module_parts, parts
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.graph_parts import GraphPanel
+from fleet.console.profile_parts import draw_profiles
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 from modules import samples
@@ -114,6 +115,8 @@ class _One:
                     self._serves = Redrawn(module_parts.draw_serves)
             with parts.panel("Graph"):
                 self._graph = GraphPanel(self._visit, f"{self._path}/graph", f"{self._path}/graph/nodes")
+            with parts.panel("Measured"):
+                self._profiles = Redrawn(draw_profiles)
             with parts.panel("Samples"):
                 self._samples = Redrawn(self._draw_samples)
             await live(self._refresh, _LIVE_S)
@@ -129,6 +132,7 @@ class _One:
         self._places.show(await self._where())
         for part in (self._files, self._needs, self._serves, self._samples):
             part.show(manifest)
+        self._profiles.show((self._ref, await visit.get(f"{self._path}/profiles", unattended=True)))
         await self._graph.refresh()
 
     async def _where(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _LIVE_S: Final = 15.0
-_DAY_S: Final = 86400
 _SHOWN: Final = 200
 
 
@@ -23,7 +22,7 @@ async def every(visit: Visit) -> None:
         if visit.may("module:write"):
             with parts.panel("Bring a model"):
                 form = await _form(visit)
-        with parts.panel("Waiting to be signed"):
+        with parts.panel("Uploaded"):
             rows = Redrawn(_draw_rows)
 
     async def refresh() -> None:
@@ -103,7 +102,8 @@ async def _draw(visit: Visit, place: str, found: dict[str, Any]) -> None:
         graph = GraphPanel(visit, place, f"{place}/nodes")
         await graph.show(found["graph"], "", [])
     if visit.may("module:write"):
-        remove = ui.button("Remove", on_click=lambda: _remove(visit, place, found["name"]))
+        with ui.element("div").classes("ef-line"):
+            remove = ui.button("Remove", on_click=lambda: _remove(visit, place, found["name"]))
         remove.props("outline no-caps color=negative")
 
 
@@ -122,9 +122,8 @@ def _draw_signing(found: dict[str, Any]) -> None:
         ui.label(f"Its weights are in {name}, which was not uploaded for this team: bring it, too.").classes(
             "ef-reason"
         )
-    days = max(0, (found["expires"] - found["created"]) / _DAY_S)
     with ui.element("div").classes("ef-line"):
-        ui.label(f"What nobody signs is forgotten after {days:.0f} days:")
+        ui.label("It is kept here until it is removed, or forgotten")
         parts.moment(found["expires"]).classes("ef-strong")
 
 

@@ -91,7 +91,7 @@ def test_who_may_not_bring_models_has_no_form(server, chromium):
     person(server.data, "looks", "viewer")
     with opened(chromium, server.url) as page:
         log_in(page, "looks", PASSWORD, at="/console/uploads")
-        page.get_by_text("Waiting to be signed").wait_for()
+        page.get_by_role("heading", name="Uploaded").wait_for()
         assert page.get_by_role("button", name="Upload").count() == 0
         page.goto(f"/console/uploads/acme/sha256:{'0' * 64}")
         page.get_by_text("there is no such upload").wait_for()
