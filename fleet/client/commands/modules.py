@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.client import arguments, config, graphs, module_places, profiles
+from fleet.client import arguments, config, graphs, module_places
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
+from fleet.client.local import kept_profiles
 from fleet.client.publishing.rebase import rebase as rebase_module
 from fleet.client.screen import Json, Screen, size, when
 from fleet.client.signing.offline_keys import KEYS, team_signers
@@ -108,8 +109,8 @@ def list_profiles(module: Ref, *, as_json: Json = False) -> None:
     """Show what publishers measured of a module, by kind of hardware."""
     ref = arguments.module_ref(module)
     with Fleet(config.load()) as fleet:
-        found = profiles.ask(fleet, ref)
-    Screen(as_json=as_json).show(found, lambda it: profiles.show(it, found, ref))
+        found = kept_profiles.ask(fleet, ref)
+    Screen(as_json=as_json).show(found, lambda it: kept_profiles.show(it, found, ref))
 
 
 @app.command()

@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from fleet.client import arguments, config, profiles
+from fleet.client import arguments, config
 from fleet.client.api import Fleet
+from fleet.client.local import kept_profiles
 from fleet.client.local.profile import CONNECTIONS, Profile, Run, profile_module
 from fleet.client.models.sample_requests import Request, read_request
 from fleet.client.publishing.register import Model, prepare
@@ -78,7 +79,7 @@ def profile(
         )  # fmt: skip
         if keep:
             fleet = stack.enter_context(Fleet(config.load()))
-            profiles.send(fleet, arguments.module_ref(model), hardware or profiles.here(), found)
+            kept_profiles.send(fleet, arguments.module_ref(model), hardware or kept_profiles.here(), found)
     screen.show(found, lambda it: _show(it, found))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.client import profiles
+from fleet.client.local import kept_profiles
 from fleet.client.local.profile import Profile, Run
 from modules.errors import EdgefleetError
 from modules.names import ModuleRef
@@ -21,7 +21,7 @@ def test_the_newest_of_each_hardware_is_kept(run, draft, fleet):
     ref = ModuleRef.parse(draft("measured"))
     assert run("modules", "profiles", ref) == []
     for hardware, rate in (("board a", 100.0), ("board b", 50.0), ("board a", 120.0)):
-        profiles.send(fleet, ref, hardware, measured(rate))
+        kept_profiles.send(fleet, ref, hardware, measured(rate))
     found = run("modules", "profiles", ref)
     assert [(one["hardware"], one["runs"][0]["per_second"]) for one in found] == [("board a", 120.0), ("board b", 50.0)]
     assert found[0]["runs"][1]["problem"] == "out of memory"
@@ -30,11 +30,11 @@ def test_the_newest_of_each_hardware_is_kept(run, draft, fleet):
 
 def test_only_a_module_that_is_there_has_measurements(fleet, draft):
     with pytest.raises(EdgefleetError, match="no such module"):
-        profiles.send(fleet, ModuleRef.parse("acme/none:1"), "board", measured())
+        kept_profiles.send(fleet, ModuleRef.parse("acme/none:1"), "board", measured())
     with pytest.raises(EdgefleetError):
-        profiles.send(fleet, ModuleRef.parse(draft("bounded")), "x" * 101, measured())
+        kept_profiles.send(fleet, ModuleRef.parse(draft("bounded")), "x" * 101, measured())
 
 
 def test_this_machine_has_a_name_that_the_server_takes():
-    assert 1 <= len(profiles.here()) <= 100
-    assert "cores" in profiles.here()
+    assert 1 <= len(kept_profiles.here()) <= 100
+    assert "cores" in kept_profiles.here()
