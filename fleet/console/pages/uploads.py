@@ -45,9 +45,8 @@ async def _form(visit: Visit) -> ui.element:
     with ui.element("form").props("data-upload").classes("ef-upload") as form:
         with ui.element("label").classes("ef-field"):
             ui.label("Team that will sign it")
-            team = ui.element("input").props("name=team required maxlength=63 list=teams autocomplete=off")
-            if len(teams) == 1:
-                team.props["value"] = teams[0]
+            # Without a value of ours, which the library would put back over what somebody types.
+            ui.element("input").props("name=team required maxlength=63 list=teams autocomplete=off")
         with ui.element("datalist").props("id=teams"):
             for one in teams[:_SHOWN]:
                 ui.element("option").props["value"] = one
