@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from fleet import errors
 from fleet.api import (
+    about_models,
     audit,
     auto_rollouts,
     batch_jobs,
@@ -32,7 +33,6 @@ from fleet.api import (
     joins,
     looks,
     metrics,
-    modules,
     oidc,
     operators,
     overview,
@@ -68,6 +68,7 @@ from fleet.fallbacks.answering import Completing
 from fleet.fallbacks.duty import Meeting
 from fleet.fixed_headers import FixedHeaders
 from fleet.folder import Folder
+from fleet.graphs.graphs import Graphs
 from fleet.ingest import Ingest
 from fleet.leader import lead
 from fleet.limits import Limits
@@ -105,6 +106,7 @@ from fleet.targets.kinds import Parts
 from fleet.targets.secrets import Sealer
 from fleet.targets.sweeping import Sweeping
 from fleet.upkeep import Upkeep
+from fleet.uploads.uploads import Uploads
 from modules import __version__
 from modules.protocol.enrollment import SYSTEM, Broker
 from modules.protocol.topics import Topics
@@ -151,10 +153,12 @@ def create_app(
     app.add_middleware(Audited, services=lambda: app.state.services)
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens, overview, standing, device_looks, looks)
-    fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
+    fleet = (devices, blobs_api, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud, fallbacks):
         app.include_router(room.router)
+    for router in about_models.ROUTERS:
+        app.include_router(router)
     return app
 
 
@@ -202,6 +206,7 @@ def _build(
     revocations = Revocations(authority, folder)
     blobs = Blobs(folder.blobs)
     registry = Registry(blobs)
+    uploads = Uploads(database, folder.uploads, clock, settings)
     metadata = Metadata(database, blobs, registry, folder, clock)
     wished = Endpoints(registry, Sealer(folder), HostCertificates(authority))
     orders = Orders(
@@ -225,11 +230,9 @@ def _build(
         identifier=SERVICE,
     )
     limits = Limits(
-        total=settings.pull_bytes_s,
-        device=settings.device_bytes_s,
-        by_label=settings.label_limits,
+        total=settings.pull_bytes_s, device=settings.device_bytes_s, by_label=settings.label_limits,
         labels_of=partial(labels_of, database),
-    )
+    )  # fmt: skip
     rights = Rights(database, blobs, clock, mishaps, meters, grace_s=settings.replaced_order_s)
     broadcasts = Broadcaster(
         topics=topics,
@@ -268,11 +271,9 @@ def _build(
     )
     upkeep.watch(service, lambda: link.use(make_tls()))
     broker = Broker(
-        host=settings.broker_host,
-        port=settings.broker_port,
-        prefix=topics.prefix,
+        host=settings.broker_host, port=settings.broker_port, prefix=topics.prefix,
         ca=read_authorities(settings.broker_ca) if settings.broker_ca else "",
-    )
+    )  # fmt: skip
     bundles = Bundles(
         authority,
         fleet=settings.url,
@@ -317,7 +318,7 @@ def _build(
         metadata=metadata,
         mishaps=mishaps,
         meters=meters,
-        retention=Retention(database, clock, meters, settings),
+        retention=Retention(database, clock, meters, settings, more=(uploads.forget_old,)),
         heads=heads,
         renewals=Renewals(
             database=database,
@@ -343,6 +344,8 @@ def _build(
         database=database,
         blobs=blobs,
         registry=registry,
+        uploads=uploads,
+        graphs=Graphs(),
         metadata=metadata,
         bundles=bundles,
         enrolment=enrolment,

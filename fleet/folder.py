@@ -29,6 +29,10 @@ class Folder:
         return self.root / "blobs"
 
     @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    @property
     def operator_token(self) -> Path:
         return self.root / "operator-token"
 

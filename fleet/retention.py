@@ -11,6 +11,7 @@
   rollout refer to, and what stood before that, to which a revert goes back.
 - Devices and history of a rollout: after nothing has happened to it for ``keep_rollouts_s``, if it has ended and no
   slot, no open step and no late joiner needs it. The rollout itself stays, and says that they are gone.
+- Whatever else keeps files or rows brings its own step (``more``): uploads (fleet/uploads/uploads.py).
 """
 
 from collections.abc import Callable
@@ -61,7 +62,15 @@ _START: Final = ("", "", 0)
 class Retention:
     """One pass after the other; ``step`` runs in a worker thread."""
 
-    def __init__(self, database: Database, clock: Clock, meters: Meters, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        meters: Meters,
+        settings: Settings,
+        *,
+        more: tuple[Callable[[], bool], ...] = (),
+    ) -> None:
         self._database, self._clock, self._meters, self._settings = database, clock, meters, settings
         self._work: tuple[Callable[[], bool], ...] = (
             self._events,
@@ -73,6 +82,7 @@ class Retention:
             self._rollouts,
             self._sweep,
             self._revisions,
+            *more,
         )
         self._now_at = 0
         self._rollouts_after = 0

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Integer, MetaData
 
 _MODULES: Final = (
     *("fleet.tables", "fleet.command_tables", "fleet.secret_tables", "fleet.target_tables", "fleet.look_tables"),
-    "fleet.fallback_tables",
+    *("fleet.fallback_tables", "fleet.upload_tables"),
 )
 
 # Named constraints, so that a later migration can change them on every database.

@@ -16,6 +16,7 @@ from fleet.commands.following import Followers
 from fleet.commands.given import Commands
 from fleet.db import Database
 from fleet.enrolment import Enrolment
+from fleet.graphs.graphs import Graphs
 from fleet.limits import Limits
 from fleet.metadata import Metadata
 from fleet.meters import Meters
@@ -35,6 +36,7 @@ from fleet.targets.content import Contents
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.jobs import BatchJobs
 from fleet.upkeep import Upkeep
+from fleet.uploads.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Services:
     database: Database
     blobs: Blobs
     registry: Registry
+    uploads: Uploads
+    graphs: Graphs
     metadata: Metadata
     bundles: Bundles
     enrolment: Enrolment

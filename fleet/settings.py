@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     oidc_roles: Annotated[str, AfterValidator(_readable_roles)] = "{}"
     #: largest upload
     max_blob_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 30
+    #: largest sum of uploads that nobody has signed
+    max_uploads_bytes: Annotated[int, Field(ge=0)] = 64 << 30
+    #: how long an upload is kept
+    keep_uploads_s: Annotated[int, Field(ge=60, le=365 * DAY_S)] = 14 * DAY_S
     #: how often rollouts are looked at when nothing happens
     tick_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     #: how long events are kept; the newest thousand stay

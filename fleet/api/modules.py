@@ -17,7 +17,7 @@ from modules.names import ModuleRef, Version, slug
 router = APIRouter(prefix="/api/v1")
 
 
-def _ref(team: str, name: str, version: str) -> ModuleRef:
+def module_ref(team: str, name: str, version: str) -> ModuleRef:
     return ModuleRef(slug(team, what="team"), slug(name, what="module name"), Version.parse(version))
 
 
@@ -35,7 +35,7 @@ def reserve_version(team: TeamPath, name: ModelPath, use: Use) -> dict[str, str]
     **takes("application/json"),
 )
 async def put_module(
-    ref: Annotated[ModuleRef, Depends(_ref)], request: Request, response: Response, use: Use
+    ref: Annotated[ModuleRef, Depends(module_ref)], request: Request, response: Response, use: Use
 ) -> dict[str, Any]:
     data = await request.body()
     new, shown = await run_in_threadpool(_draft, use, ref, data)
@@ -50,7 +50,7 @@ def list_modules(use: Use, scope: In) -> list[dict[str, Any]]:
 
 
 @router.get("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:read"))])
-def show_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> dict[str, Any]:
+def show_module(ref: Annotated[ModuleRef, Depends(module_ref)], use: Use) -> dict[str, Any]:
     """With its manifest, and the ids of the team's keys that have signed it."""
     with use.database.read() as connection:
         signers = metadata_files.signers(connection, ref.team, ref.target)
@@ -66,7 +66,7 @@ def count_devices(use: Use, scope: In) -> dict[str, Any]:
 
 @router.get("/modules/{team}/{name}/{version}/devices", dependencies=[Depends(need("device:read"))])
 def list_module_devices(
-    ref: Annotated[ModuleRef, Depends(_ref)],
+    ref: Annotated[ModuleRef, Depends(module_ref)],
     use: Use,
     scope: In,
     after: str = "",
@@ -78,13 +78,13 @@ def list_module_devices(
 
 
 @router.get("/modules/{team}/{name}/{version}/manifest", dependencies=[Depends(need("module:read"))])
-def manifest(ref: Annotated[ModuleRef, Depends(_ref)], use: Use) -> Response:
+def manifest(ref: Annotated[ModuleRef, Depends(module_ref)], use: Use) -> Response:
     with use.database.read() as connection:
         return Response(use.registry.manifest_bytes(connection, ref), media_type="application/json")
 
 
 @router.delete("/modules/{team}/{name}/{version}", dependencies=[Depends(need("module:write"))])
-def remove_module(ref: Annotated[ModuleRef, Depends(_ref)], use: Use, by: By, scope: In) -> dict[str, str]:
+def remove_module(ref: Annotated[ModuleRef, Depends(module_ref)], use: Use, by: By, scope: In) -> dict[str, str]:
     with use.database.write() as connection:
         digest = use.registry.digest(connection, ref)
         removal.remove_module(connection, use.clock(), use.registry, ref, scope, by=by)

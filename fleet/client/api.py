@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import httpx
 import msgspec
 
 from fleet.audit.chain import Entry
@@ -24,12 +23,11 @@ from fleet.client.answers import (
     RolloutPlan,
     Telemetry,
 )
-from fleet.client.exchange import NOT_FOUND, Exchange, problem
+from fleet.client.exchange import NOT_FOUND, Exchange
 from modules.names import Digest, ModuleRef
 from modules.protocol.enrollment import ClaimBundle, JoinBundle
 
 _V1: Final = "/api/v1"
-_CHUNK: Final = 1 << 20
 _PAGE: Final = 1000
 
 
@@ -71,15 +69,7 @@ class Fleet(Exchange):
 
     def get_blob(self, digest: Digest) -> Iterator[bytes]:
         """A blob's bytes as they arrive; whoever keeps them must hash them."""
-        path = f"{_V1}/blobs/{digest}"
-        try:
-            with self._http.stream("GET", path) as answer:
-                if answer.is_error:
-                    answer.read()
-                    raise problem(answer, path)
-                yield from answer.iter_bytes(_CHUNK)
-        except httpx.HTTPError as error:
-            raise self._lost(error) from error
+        return self.get_bytes(f"{_V1}/blobs/{digest}")
 
     def put_draft(self, ref: ModuleRef, manifest: bytes) -> Module:
         """Register a manifest, all of whose blobs the server has; the same bytes again change nothing."""

@@ -27,6 +27,7 @@ NOUNS: Final = {
     "images": "Build, add, list and save the container images that modules run in.",
     "environments": "Build, list, show and save what entry scripts run in.",
     "models": "Register models as modules; list, show and download them.",
+    "uploads": "Bring models to the server for others to sign; list, fetch, remove them.",
     "serve-local": "Serve a model, a script or a module on this machine, and again when its files change.",
     "modules": "Sign, check, list and rebase modules.",
     "devices": "Let devices join; list, show, label, empty, command and remove them.",

@@ -1,7 +1,7 @@
 """One exchange with the fleet server: the connection, and what its refusals become."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Self, TypeVar
 
 import httpx
@@ -12,6 +12,7 @@ from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refus
 
 T = TypeVar("T")
 
+_CHUNK: Final = 1 << 20
 NOT_FOUND: Final = 404
 # Reading is slow where the server hashes a whole blob before it answers.
 _TIMEOUT: Final = httpx.Timeout(10.0, read=120.0, write=120.0)
@@ -52,6 +53,17 @@ class Exchange:
         answer = self._call(method, path, **content)
         self._http.cookies.clear()
         return self._decode(answer, kind), dict(answer.cookies)
+
+    def get_bytes(self, path: str) -> Iterator[bytes]:
+        """What an address answers, as it arrives; whoever keeps the bytes must hash them."""
+        try:
+            with self._http.stream("GET", path) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise problem(answer, path)
+                yield from answer.iter_bytes(_CHUNK)
+        except httpx.HTTPError as error:
+            raise self._lost(error) from error
 
     def _call(self, method: str, path: str, *, absent: bool = False, **content: Any) -> httpx.Response:
         """One exchange; with ``absent`` a 404 is an answer like any other."""

@@ -18,6 +18,20 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/attacks/rows/test_rows_07_to_11_and_18_delivery.py::test_row_09_other_teams_path",
         "tests/attacks/mutations/test_mutations.py::test_no_change_gets_an_unverified_file_opened",
     ),
+    "Devices from what was only uploaded": (
+        "tests/fleet/test_uploads_over_http.py::test_an_upload_is_no_blob_and_no_manifest_can_name_it",
+        "tests/fleet/test_uploads_over_http.py::test_nothing_of_an_upload_that_was_cut_off_is_kept",
+        "tests/fleet/test_uploads.py::test_all_together_are_bounded_while_they_come_and_when_they_are_kept",
+        "tests/fleet/test_uploads.py::test_what_nobody_signed_in_time_is_forgotten_with_its_file",
+        "tests/fleet/client/test_uploads.py::test_an_upload_becomes_a_signed_module_of_the_same_bytes",
+        "tests/fleet/client/test_uploads.py::test_other_bytes_than_were_uploaded_are_neither_kept_nor_signed",
+        "tests/fleet/client/test_uploads.py::test_a_module_without_the_uploaded_bytes_is_not_signed",
+    ),
+    "The server from models' files": (
+        "tests/fleet/test_graphs.py::test_what_is_no_graph_says_so_soon",
+        "tests/fleet/test_graphs.py::test_a_damaged_file_is_an_answer_like_any_other",
+        "tests/fleet/console/test_uploads.py::test_an_upload_ends_at_the_command_that_signs_it",
+    ),
     "Which module should run on a device": (
         "tests/modules/test_order_rules.py::test_objections",
         "tests/agent/test_verify.py::test_an_order_of_a_stranger_is_refused",

@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 import typer
 
-from fleet.client import arguments, config, module_places
+from fleet.client import arguments, config, graphs, module_places
 from fleet.client.api import Fleet
 from fleet.client.commands.models import Ref, show_module
+from fleet.client.local import kept_profiles
 from fleet.client.publishing.rebase import rebase as rebase_module
 from fleet.client.screen import Json, Screen, size, when
 from fleet.client.signing.offline_keys import KEYS, team_signers
@@ -114,6 +115,30 @@ def fits(
     )
     if not found["fits"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def graph(
+    module: Ref,
+    *,
+    path: Annotated[str, typer.Option(help="Another graph of the module than its main one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what a module's graph takes and gives, and of which operators it is made."""
+    ref = arguments.module_ref(module)
+    with Fleet(config.load()) as fleet:
+        found = fleet.ask(dict[str, Any], "GET", graphs.place(ref), params={"path": path})
+    shown = graphs.expect_one(found, ref)
+    Screen(as_json=as_json).show(found, lambda it: graphs.show(it, shown))
+
+
+@app.command("profiles")
+def list_profiles(module: Ref, *, as_json: Json = False) -> None:
+    """Show what publishers measured of a module, by kind of hardware."""
+    ref = arguments.module_ref(module)
+    with Fleet(config.load()) as fleet:
+        found = kept_profiles.ask(fleet, ref)
+    Screen(as_json=as_json).show(found, lambda it: kept_profiles.show(it, found, ref))
 
 
 @app.command()

@@ -8,6 +8,8 @@ import msgspec
 import typer
 
 from fleet.client import arguments, config
+from fleet.client.api import Fleet
+from fleet.client.local import kept_profiles
 from fleet.client.local.profile import CONNECTIONS, Profile, Run, profile_module
 from fleet.client.models.sample_requests import Request, read_request
 from fleet.client.publishing.register import Model, prepare
@@ -42,12 +44,20 @@ def profile(
         list[float] | None, typer.Option(help="A number of cores to try; may be repeated (default: 0.25 to all).")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.2, help="How long each measurement lasts, twice.")] = 2.0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the result on the server, for a registered module.")
+    ] = False,
+    hardware: Annotated[
+        str, typer.Option(help="What it is measured on, in your words (default: this machine's processor).")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Run a model in containers under a range of limits, and recommend processor and memory."""
     screen = Screen(as_json=as_json)
     workspace = Workspace(config.home() / "workspace")
     requests = tuple(read_request(file) for file in request or ())
+    if keep and Path(model).exists():
+        raise Invalid("a file has no version to keep it for", element="--keep", remedy="register it first")
     with ExitStack() as stack:
         step = stack.enter_context(screen.progress())
         if Path(model).exists():
@@ -67,6 +77,9 @@ def profile(
             folder, chosen, workspace.blobs, requests or _samples(manifest, folder), seconds=seconds,
             latency_ms=latency_ms, cores=tuple(cores or ()), step=step, told=lambda run: screen.remark(_line(run)),
         )  # fmt: skip
+        if keep:
+            fleet = stack.enter_context(Fleet(config.load()))
+            kept_profiles.send(fleet, arguments.module_ref(model), hardware or kept_profiles.here(), found)
     screen.show(found, lambda it: _show(it, found))
 
 

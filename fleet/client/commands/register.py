@@ -1,6 +1,6 @@
 """``edgefleet models register``: a model of any kind becomes a module's draft; its many options are read here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +19,7 @@ from fleet.client.models.failed_answers import reads_like_failure
 from fleet.client.publishing.publish import Registered
 from fleet.client.publishing.register import CONVERTED_FROM, LARGEST_DIFFERENCE, Model
 from fleet.client.publishing.register import register as register_model
+from fleet.client.publishing.uploads import expect_in, fetched
 from fleet.client.screen import Json, Screen, Step, size
 from fleet.client.signing.offline_keys import KEYS, team_signers
 from fleet.client.signing.sign import sign
@@ -27,7 +28,7 @@ from fleet.client.workspace import FILES, Workspace
 from modules import samples as samples_file
 from modules.errors import Invalid
 from modules.manifest import EntryScript
-from modules.names import slug
+from modules.names import Digest, digest, slug
 from modules.samples import Sample
 
 # Of a request and an answer, on a terminal.
@@ -95,6 +96,10 @@ def register(
     prove: Annotated[
         Literal["samples", "ready-only"], typer.Option(help="ready-only: go without samples; reports say unproved.")
     ] = "samples",
+    upload: Annotated[
+        list[str] | None,
+        typer.Option(help="Digest of a file that was uploaded to the server, instead of PATH; may be repeated."),
+    ] = None,
     path_option: Annotated[Path | None, typer.Option("--path", "-p", help="PATH, as az ml names it.")] = None,
     asset_path: Annotated[str, typer.Option(help="Of az ml: only says what to do instead.", hidden=True)] = "",
     run_id: Annotated[str, typer.Option(help="Of az ml: only says what to do instead.", hidden=True)] = "",
@@ -135,8 +140,9 @@ def register(
 ) -> None:
     """Check a model, compute its reference answers, pack it, and send it as a draft."""
     screen = Screen(as_json=as_json)
+    uploaded = [digest(one) for one in upload or ()]
     model = Model(
-        path=_path(path or path_option, asset_path or run_id), team=slug(team, what="team"),
+        path=_path(path or path_option, asset_path or run_id, uploaded), team=slug(team, what="team"),
         name=arguments.model_name(name), engine=engine, image=image,
         interpreter=interpreter, entry_script=entry_script, source_dir=source_dir, serve=serve,
         samples=tuple(sample or ()), prove=prove,
@@ -167,7 +173,7 @@ def register(
             screen.remark(f"{name} is called {model.name} here")
         if environment is not None:
             model = _with_environment(model, environment, workspace, screen, step, upgrade=upgrade)
-        done = register_model(model, fleet, workspace, step)
+        done = _register(model, uploaded, fleet, workspace, step)
         module = done.module
         if signers:
             module = sign(
@@ -191,7 +197,18 @@ def register(
         )
 
 
-def _path(path: Path | None, of_a_run: str) -> Path:
+def _register(model: Model, uploaded: Sequence[Digest], fleet: Fleet, workspace: Workspace, step: Step) -> Registered:
+    """As :func:`register_model`, for what was uploaded, too: then the module has these very bytes, or no signature."""
+    if not uploaded:
+        return register_model(model, fleet, workspace, step)
+    with fetched(fleet, model.team, uploaded, step) as path:
+        done = register_model(msgspec.structs.replace(model, path=path), fleet, workspace, step)
+    if CONVERTED_FROM not in done.manifest.properties:
+        expect_in(done.manifest, uploaded)
+    return done
+
+
+def _path(path: Path | None, of_a_run: str, uploaded: Sequence[Digest]) -> Path:
     """The model's file or folder; what only Azure ML has is told how it gets here."""
     if of_a_run:
         raise Invalid(
@@ -199,9 +216,11 @@ def _path(path: Path | None, of_a_run: str) -> Path:
             element="--asset-path and --run-id",
             remedy="fetch them (az ml job download, or run.download_file), then register the file: --path FILE",
         )
-    if path is None:
-        raise typer.BadParameter("name the model's file or folder: PATH, or --path PATH")
-    return path
+    if path is not None and uploaded:
+        raise Invalid("a file here, and one that was uploaded", element="--upload", remedy="leave one of the two out")
+    if path is None and not uploaded:
+        raise typer.BadParameter("name the model's file or folder: PATH, or --path PATH, or --upload DIGEST")
+    return path or Path()
 
 
 def _configured(model: Model, file: Path) -> tuple[Model, Environment | None]:

@@ -7,6 +7,8 @@ from nicegui import ui
 
 from fleet.console import module_parts, parts
 from fleet.console.frame import acting, asks, frame, live, refused
+from fleet.console.graph_parts import GraphPanel
+from fleet.console.profile_parts import draw_profiles
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 from modules import samples
@@ -25,7 +27,10 @@ _LARGEST: Final = 2 << 20
 @page("/modules")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+        with ui.element("div").classes("ef-line"):
+            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+            ui.space()
+            ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")
         rows = Redrawn(_draw_models, "ef-column")
 
     async def refresh(*, unattended: bool = True) -> None:
@@ -108,6 +113,10 @@ class _One:
                     self._needs = Redrawn(module_parts.draw_needs)
                 with parts.panel("Serves"):
                     self._serves = Redrawn(module_parts.draw_serves)
+            with parts.panel("Graph"):
+                self._graph = GraphPanel(self._visit, f"{self._path}/graph", f"{self._path}/graph/nodes")
+            with parts.panel("Measured"):
+                self._profiles = Redrawn(draw_profiles)
             with parts.panel("Samples"):
                 self._samples = Redrawn(self._draw_samples)
             await live(self._refresh, _LIVE_S)
@@ -123,6 +132,8 @@ class _One:
         self._places.show(await self._where())
         for part in (self._files, self._needs, self._serves, self._samples):
             part.show(manifest)
+        self._profiles.show((self._ref, await visit.get(f"{self._path}/profiles", unattended=True)))
+        await self._graph.refresh()
 
     async def _where(self) -> dict[str, Any]:
         """Devices and endpoints, as far as this person may see either."""

@@ -5,7 +5,7 @@ import pytest
 from fleet.console import module_parts
 from modules.manifest import Proof
 from modules.samples import Sample, Samples, encode
-from tests.doubles.publisher import Publisher
+from tests.doubles.publisher import Publisher, checked
 from tests.fleet.console.conftest import PASSWORD, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts.browser import log_in, opened
@@ -25,6 +25,8 @@ def published(server):
         for graph, words in ((b"one", "plain"), (b"another one", HOSTILE)):
             files = {"model.onnx": graph, "samples.json": SAMPLES}
             owner.sign(owner.upload("digits", files, proof=Proof(), description=words, tags={"stage": words}))
+        measured = {"hardware": HOSTILE[:60], "cpu": 2, "memory_gb": 0.5, "runs": [{"cpu": 2, "problem": HOSTILE}]}
+        checked(http.put("/api/v1/modules/acme/digits/2/profiles", json=measured))
         owner.upload("faces", {"model.onnx": b"faces"})
     return server, owner
 
@@ -41,6 +43,8 @@ def test_versions_are_listed_with_their_state_and_compared(published, chromium):
         page.get_by_text("acme/faces").wait_for(state="hidden")
         page.get_by_role("link", name="version 2").click()
         page.get_by_text(owner.team_signer.public_key.keyid).wait_for()
+        page.get_by_text("is not an ONNX graph").wait_for()
+        page.get_by_text("2 cores and 0.5 GB are enough").wait_for()
         page.get_by_role("button", name="Show the samples").click()
         page.get_by_text('{"data": [1]}').wait_for()
         assert page.get_by_text(HOSTILE).count() >= 3

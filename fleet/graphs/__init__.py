@@ -1,0 +1,1 @@
+"""What a model's graph takes, gives and is made of, read from files that anybody may have made."""
