@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 4 << 20
     #: bytes of telemetry that are sent in a day at most
     telemetry_day_bytes: Annotated[int, msgspec.Meta(ge=64 << 10)] = 2 << 20
+    #: whether the fleet's operators may ask what serves here from afar (edgefleet try)
+    try_module: bool = True
     #: debug, info, warning or error
     log_level: Level = "info"
 

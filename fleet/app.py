@@ -37,6 +37,7 @@ from fleet.api import (
     rollouts,
     session,
     tokens,
+    tries,
     tuf,
 )
 from fleet.api import blobs as blobs_api
@@ -89,6 +90,7 @@ from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
+from fleet.targets.asking import Asking
 from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.duty import Bringing
@@ -147,7 +149,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens, overview)
     fleet = (devices, blobs_api, modules, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks)
+    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_secrets, content, batch_jobs, fallbacks, tries)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud):
         app.include_router(room.router)
     return app
@@ -359,6 +361,7 @@ def _build(
         heads=heads,
         targets=targets,
         endpoints=wished,
+        asking=Asking(),
         contents=contents,
         jobs=asked,
         notes=(DEMO,) if settings.insecure_demo_keys else (),
