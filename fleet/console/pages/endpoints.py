@@ -69,7 +69,10 @@ class _One:
     async def show(self) -> None:
         may = self._visit.may
         with frame(self._visit, self._name, at="/endpoints", command=f"edgefleet endpoints show {self._name}"):
-            self._places[_state] = ui.row().classes("ef-line")
+            with ui.row().classes("ef-line"):
+                self._places[_state] = ui.row().classes("ef-line")
+                if may("endpoint:try"):
+                    ui.link("Try it", f"/try?endpoint={quote(self._name)}").classes("ef-go")
             for title, write in (("Requests go to", _shares), ("Address", _address), ("Settings", _settings)):
                 with parts.panel(title, wide=True):
                     self._places[write] = ui.column().classes("ef-rows")
