@@ -7,6 +7,7 @@ HTTP/1.1 with one clear length is no answer. A library (h11) would add more memo
 import asyncio
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from agent.module_socket import connect
@@ -20,10 +21,11 @@ _WITHOUT_BODY: Final = {204, 304}
 
 
 class Answer(NamedTuple):
-    """Status and body of a module's answer."""
+    """Status, body and head of a module's answer; fields by their names in small letters, the first of each."""
 
     status: int
     body: bytes
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 class BadAnswer(Exception):
@@ -66,12 +68,14 @@ async def exchange(
 ) -> Answer:
     """The same over a connection that is open, which it closes; the reader was opened with ``HEAD_LIMIT``.
 
+    ``fields`` are those of the request's head, ``Host`` among them where a module is not asked by its socket.
+
     Raises:
         BadAnswer, OSError: as :func:`request`.
     """
     try:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        head = f"{method} {target} HTTP/1.1\r\nHost: module\r\nConnection: close\r\n{lines}"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "module", **fields}.items())
+        head = f"{method} {target} HTTP/1.1\r\nConnection: close\r\n{lines}"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
         # Not drained: a module that answers before it has read all, and then hangs up, has answered.
         return await _answer(reader, limit)
@@ -89,29 +93,30 @@ async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
     status = int(first[1])
     if status < 200:  # noqa: PLR2004 - an interim answer, which nobody asked for
         raise BadAnswer(f"it answered {status}, which was not asked for")
-    lengths, codings = _lengths(lines[1:])
+    fields = _fields(lines[1:])
+    lengths = [value for name, value in fields if name == b"content-length"]
+    codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
+    said = {name.decode(): value.decode("latin-1") for name, value in reversed(fields)}
     if status in _WITHOUT_BODY:
-        return Answer(status, b"")
+        return Answer(status, b"", said)
     if codings and (lengths or codings != [b"chunked"]):
         raise BadAnswer("the length of its answer is not clear")
     if codings:
-        return Answer(status, await _chunked(reader, limit))
+        return Answer(status, await _chunked(reader, limit), said)
     if lengths:
-        return Answer(status, await _exactly(reader, lengths, limit))
-    return Answer(status, await _to_the_end(reader, limit))
+        return Answer(status, await _exactly(reader, lengths, limit), said)
+    return Answer(status, await _to_the_end(reader, limit), said)
 
 
-def _lengths(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """What the head says of the body's length: Content-Length and Transfer-Encoding."""
-    lengths, codings = [], []
+def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """The fields of a head, with names in small letters."""
+    found = []
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise BadAnswer(f"a line of its head is not a field: {line[:80]!r}")
-        name = field[1].lower()
-        lengths += [field[2]] if name == b"content-length" else []
-        codings += [field[2].lower()] if name == b"transfer-encoding" else []
-    return lengths, codings
+        found.append((field[1].lower(), field[2]))
+    return found
 
 
 async def _exactly(reader: asyncio.StreamReader, lengths: list[bytes], limit: int) -> bytes:

@@ -49,13 +49,14 @@ class Outbox:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         sealing: bytes = b"",
+        reads: tuple[str, ...] = READS,
     ) -> None:
         self._device = device
         self._store = store
         self._link = link
         self._signer = signer
         self._now, self._monotonic = now, monotonic
-        self._sealing = sealing
+        self._sealing, self._reads = sealing, reads
         self._wait_s = AGAIN_S
         self._put_off()
         self._facts: HostFacts | None = None
@@ -145,7 +146,7 @@ class Outbox:
             issued=self._now(),
             agent=__version__,
             host=host,
-            formats=READS,
+            formats=self._reads,
             epoch=self._store.epoch,
             sealing=self._sealing,
         )

@@ -96,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_others_cpu: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     #: and only at this time of day, as 22:00-06:00; empty: at any
     batch_hours: Hours = ""
+    #: whether the fleet's operators may ask what serves here from afar (edgefleet try)
+    try_module: bool = True
     #: debug, info, warning or error
     log_level: Level = "info"
 

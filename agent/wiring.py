@@ -32,7 +32,7 @@ from agent.launch import Launcher
 from agent.link import Link
 from agent.loop import Loop, Measurer
 from agent.observe import Observer
-from agent.outbox import Outbox
+from agent.outbox import READS, Outbox
 from agent.own_key import OwnKey
 from agent.renewal_due import RenewalDue
 from agent.router import Router
@@ -45,6 +45,7 @@ from agent.supply import Supply
 from agent.verify import LEARNED, Verifier
 from modules.errors import BadSettings, NeedsOperator
 from modules.protocol.batch import BatchOrder
+from modules.protocol.facts import TRIES
 from modules.protocol.topics import Parsed
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         now=clock.now,
         monotonic=clock.monotonic,
         sealing=sealing_key.ensure(settings.identity),
+        reads=(*READS, TRIES) if settings.try_module else READS,
     )
     supply = Supply(blobs=blobs, shelf=shelf, puller=puller, reserve=settings.disk_reserve, budget=settings.blob_budget)
     launcher = Launcher(

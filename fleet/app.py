@@ -94,6 +94,7 @@ from fleet.rollouts.engine import Engine
 from fleet.services import Services
 from fleet.settings import Settings
 from fleet.setup import SERVICE, opened
+from fleet.targets.asking import Asking
 from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.device_jobs import DeviceJobs
@@ -155,10 +156,8 @@ def create_app(
     people = (session, oidc, operators, tokens, overview, standing, device_looks, looks)
     fleet = (devices, blobs_api, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
     cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batch_jobs)
-    for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *cloud, fallbacks):
+    for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *about_models.ROOMS, *cloud, fallbacks):
         app.include_router(room.router)
-    for router in about_models.ROUTERS:
-        app.include_router(router)
     return app
 
 
@@ -369,6 +368,7 @@ def _build(
         heads=heads,
         targets=targets,
         endpoints=wished,
+        asking=Asking(),
         contents=contents,
         jobs=asked,
         notes=(DEMO,) if settings.insecure_demo_keys else (),

@@ -1,9 +1,12 @@
 """The tables of commands to devices (fleet/commands/), and of what was taken of their answers; as fleet/tables.py."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
+from typing import Final
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, case, text
 
 from fleet.schema import Large, metadata
 from fleet.tables import devices
+from modules.protocol.commands import TRY
 
 # Commands that are not over.
 _OPEN = text("look_at IS NOT NULL")
@@ -42,6 +45,9 @@ commands = Table(
     # Counts are read from this index alone.
     Index("ix_commands_counts", "name", "state", "device"),
 )
+
+# The envelope of a command that is over: what somebody asked a module is kept no longer than it has to be sent.
+LET_GO: Final = case((commands.c.name == TRY, b""), else_=commands.c.envelope)
 
 command_parts = Table(
     "command_parts",

@@ -31,6 +31,7 @@ from fleet.registry import Registry
 from fleet.revocation import Revocations
 from fleet.rights import Rights
 from fleet.settings import Settings
+from fleet.targets.asking import Asking
 from fleet.targets.attached import Targets
 from fleet.targets.content import Contents
 from fleet.targets.endpoints import Endpoints
@@ -80,6 +81,7 @@ class Services:
     upkeep: Upkeep
     targets: Targets
     endpoints: Endpoints
+    asking: Asking
     contents: Contents
     jobs: BatchJobs
     notes: tuple[str, ...]

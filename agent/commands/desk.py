@@ -27,11 +27,13 @@ from modules.errors import EdgefleetError, Invalid, NeedsOperator, Refused, Tran
 from modules.names import DeviceField
 from modules.order_rules import accept
 from modules.protocol import commands
-from modules.protocol.commands import COMMANDS, LIMIT, Command, CommandId
+from modules.protocol.commands import COMMANDS, LIMIT, Command, CommandId, limit_of
 from modules.protocol.report import Reason
 
 #: Messages that wait to be looked at.
 WAITING: Final = 8
+#: Of these, such as bring bytes for a module along.
+WAITING_LARGE: Final = 2
 #: Looks at once, and until there is another one.
 BUDGET: Final = 10
 LOOK_EVERY_S: Final = 6.0
@@ -64,6 +66,16 @@ class _Came(NamedTuple):
         named = bool(self.levels) and self.levels[0] in COMMANDS
         return f"command {self.levels[0]}" if named else "command"
 
+    @property
+    def limit(self) -> int:
+        """The most bytes of what is signed, by what its topic says that it is."""
+        return limit_of(self.levels[0] if self.levels else "")
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes more memory than a command does that brings nothing along."""
+        return len(self.envelope) > signing.envelope_limit(LIMIT)
+
 
 class Desk:
     """``take`` is called for each message, ``on_connect`` for each session; ``close`` ends what is under way."""
@@ -90,11 +102,13 @@ class Desk:
         """A message at ``down/cmd`` and these further levels. An empty one clears the topic and says nothing."""
         if not envelope:
             return
-        most = signing.envelope_limit(LIMIT)
-        came = _Came(levels, envelope) if len(envelope) <= most else _Came(levels, b"", len(envelope))
+        came = _Came(levels, envelope)
+        if len(envelope) > signing.envelope_limit(came.limit):
+            came = _Came(levels, b"", len(envelope))
         if came in self._queue:
             return
-        if len(self._queue) >= WAITING:
+        large = sum(one.large for one in self._queue) + came.large
+        if len(self._queue) >= WAITING or large > WAITING_LARGE:
             if not self._dropping:
                 _log.warning("more commands come than are looked at: some are dropped, and have to be said again")
             self._dropping = True
@@ -174,7 +188,7 @@ class Desk:
         known = self._kept.known(ident)
         payload, digest = b"", ""
         try:
-            payload = signing.unverified(came.envelope, limit=LIMIT)
+            payload = signing.unverified(came.envelope, limit=came.limit)
             digest = sha256(payload)
             if known is not None and (known.digest, known.name) == (digest, name):
                 self._answers.again(known)
@@ -203,7 +217,7 @@ class Desk:
         Raises:
             Untrusted, Invalid: it is not; the message has every reason.
         """
-        found = await self._parts.verifier.command(came.envelope, limit=LIMIT, ask=self._may_ask)
+        found = await self._parts.verifier.command(came.envelope, limit=came.limit, ask=self._may_ask)
         command = commands.decode(found.payload)
         accept(
             objections(
@@ -227,7 +241,7 @@ class Desk:
     def _answer_refused(self, payload: bytes, digest: str, topic: tuple[str, str], error: Refused) -> None:
         """Where it can be read whose command it is. From then on it is refused for good, for the answer says so."""
         try:
-            head = canonical.decode(payload, _Head, limit=LIMIT, what="command")
+            head = canonical.decode(payload, _Head, limit=limit_of(topic[0]), what="command")
         except Invalid:
             return
         if (head.name, head.id) != topic:

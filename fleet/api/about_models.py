@@ -1,9 +1,8 @@
-"""The rooms of the API that are about models: what is signed, and what is not yet."""
+"""The rooms of the API that are about models: what is signed, what is not yet, and how each answers where it serves."""
 
+from types import ModuleType
 from typing import Final
 
-from fastapi import APIRouter
+from fleet.api import graphs, modules, profiles, tries, uploads
 
-from fleet.api import graphs, modules, profiles, uploads
-
-ROUTERS: Final[tuple[APIRouter, ...]] = (modules.router, graphs.router, profiles.router, uploads.router)
+ROOMS: Final[tuple[ModuleType, ...]] = (modules, graphs, profiles, tries, uploads)

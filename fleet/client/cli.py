@@ -34,6 +34,7 @@ NOUNS: Final = {
     "commands": "List, show and cancel commands that devices were given.",
     "broker": "Try what a broker enforces.",
     "secrets": "Give modules tokens and certificates that only their devices can open.",
+    "try": "Ask a module on a device or at an endpoint, as somebody who tries it out.",
     "telemetry": "Show what a device measured of itself.",
     "events": "Show what happened that somebody should look at.",
     "audit": "Show, check and export who did what.",

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 
 from fleet import events
-from fleet.command_tables import commands
+from fleet.command_tables import LET_GO, commands
 from fleet.commands.states import AGAIN_S, OFFLINE_S, State, next_look, over_at
 from fleet.tables import devices
 from modules.names import DeviceId
@@ -26,7 +26,9 @@ _SENT: Final = (
     )
 )
 _LATER: Final = update(commands).where(_MINE).values(look_at=bindparam("next"))
-_OVER: Final = update(commands).where(_MINE).values(look_at=None, state=State.EXPIRED, ended=bindparam("now"))
+_OVER: Final = (
+    update(commands).where(_MINE).values(look_at=None, state=State.EXPIRED, ended=bindparam("now"), envelope=LET_GO)
+)
 
 
 def due(connection: Connection, now: float, *, limit: int) -> list[Row[Any]]:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from msgspec import UNSET, UnsetType
 from securesystemslib.signer import Signer
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from fleet import devices as known
 from fleet import events
 from fleet.clock import Clock
-from fleet.command_tables import commands
+from fleet.command_tables import LET_GO, commands
 from fleet.commands.states import OPEN, State
 from fleet.db import Database
 from fleet.gathered import TOGETHER, pieces
@@ -22,8 +23,8 @@ from modules.errors import Invalid, Unfit
 from modules.names import DeviceId, slot_name
 from modules.protocol import commands as wire
 from modules.protocol.batch import BatchOrder
-from modules.protocol.commands import Command
-from modules.protocol.facts import Facts
+from modules.protocol.commands import Command, Trial
+from modules.protocol.facts import TRIES, Facts
 from modules.signing import COMMAND_TYPE, sign, signed_again
 
 # Wipes a device: one at a time, and by whoever may also take devices out of the fleet.
@@ -36,7 +37,10 @@ _ENVELOPE: Final = update(commands).where(commands.c.number == bindparam("of")).
 
 
 class Wish(NamedTuple):
-    """What an operator asks for: of one device, or of those that a selector means."""
+    """What an operator asks for: of one device, or of those that a selector means.
+
+    ``trial`` is what a module is to be asked.
+    """
 
     name: str
     device: DeviceId | None = None
@@ -45,6 +49,7 @@ class Wish(NamedTuple):
     arguments: Mapping[str, float] = MappingProxyType({})
     expires_s: int = 3600
     batch: BatchOrder | None = None
+    trial: Trial | UnsetType = UNSET
 
 
 class Misfit(NamedTuple):
@@ -118,7 +123,7 @@ class Commands:
         if row.state not in OPEN:
             raise Conflict(f"it is over: {row.state}", element=f"command {ident}", remedy="there is nothing to cancel")
         now = self._clock()
-        over = {"state": State.CANCELLED, "look_at": None, "ended": now}
+        over = {"state": State.CANCELLED, "look_at": None, "ended": now, "envelope": LET_GO}
         connection.execute(update(commands).where(commands.c.number == row.number).values(**over))
         events.record(connection, now, "command-cancelled", f"{row.name} {row.id}", device=row.device, by=by)
 
@@ -127,7 +132,7 @@ def depart(connection: Connection, now: float, device: DeviceId) -> None:
     """A device leaves the fleet: it is sent nothing any more."""
     mine = (commands.c.device == device) & commands.c.look_at.is_not(None)
     over = {"state": State.CANCELLED, "look_at": None, "ended": now, "note": "the device was removed from the fleet"}
-    connection.execute(update(commands).where(mine).values(**over))
+    connection.execute(update(commands).where(mine).values(**over, envelope=LET_GO))
 
 
 def renew_all(connection: Connection, signer: Signer) -> None:
@@ -156,6 +161,7 @@ def _model(wish: Wish, now: int) -> Command:
         slot=None if wish.slot is None else slot_name(wish.slot),
         arguments=dict(wish.arguments),
         batch=wish.batch,
+        trial=wish.trial,
     )
     wire.check(command)
     return command
@@ -197,6 +203,7 @@ def _for(model: Command, device: DeviceId, ident: str) -> Command:
         slot=model.slot,
         arguments=model.arguments,
         batch=model.batch,
+        trial=model.trial,
     )
 
 
@@ -214,21 +221,23 @@ def _who(connection: Connection, wish: Wish, scope: Scope) -> tuple[list[DeviceI
     has_slot = {device for device, _ in meant} if wish.slot is None else _with_slot(connection, meant, wish.slot)
     fitting, misfits = [], []
     for device, facts in meant:
-        if reasons := _reasons(facts, wish.slot, device in has_slot):
+        if reasons := _reasons(facts, wish, device in has_slot):
             misfits.append(Misfit(device, reasons))
         else:
             fitting.append(device)
     return fitting, misfits
 
 
-def _reasons(facts: Facts | None, slot: str | None, has_slot: bool) -> tuple[str, ...]:  # noqa: FBT001 - as it is found
+def _reasons(facts: Facts | None, wish: Wish, has_slot: bool) -> tuple[str, ...]:  # noqa: FBT001 - as it is found
     if facts is None:
         return ("it has not said yet what it is: it has to be online once",)
     reasons = []
     if _READS not in facts.formats:
         reasons.append(f"its agent {facts.agent} knows no commands: update it")
+    elif wish.name == wire.TRY and TRIES not in facts.formats:
+        reasons.append("nobody may ask its modules from afar: its setting try_module says so, or its agent is older")
     if not has_slot:
-        reasons.append(f"it has no slot {slot}")
+        reasons.append(f"it has no slot {wish.slot}")
     return tuple(reasons)
 
 
@@ -260,5 +269,6 @@ def _said(model: Command) -> str:
     """The command in words, for the history."""
     slot = f" of slot {model.slot}" if model.slot else ""
     given = "".join(f", {name} {value:g}" for name, value in sorted(model.arguments.items()))
+    given += f", {model.trial.path} with {len(model.trial.body)} bytes" if isinstance(model.trial, Trial) else ""
     job = f" {model.batch.name}" if model.batch else ""
     return f"{model.name}{job}{slot}{given}"

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select, tuple_, update
 
-from fleet.command_tables import command_parts, commands
+from fleet.command_tables import LET_GO, command_parts, commands
 from fleet.commands.states import AGAIN_S, OPEN, State, next_look
 from fleet.gathered import TOGETHER, pieces
 from fleet.tables import devices
@@ -32,6 +32,7 @@ _UPDATE: Final = (
     .where(commands.c.number == bindparam("of"))
     .values({name: bindparam(f"new_{name}") for name in _CHANGED})
 )
+_LET_GO: Final = update(commands).where(commands.c.number == bindparam("of")).values(envelope=LET_GO)
 _BAD_ENDS: Final = (State.FAILED, State.REFUSED)
 _NOTE: Final = 2000
 _WORD: Final = 100
@@ -85,6 +86,8 @@ def take(
         connection.execute(insert(command_parts), parts)
         moved = [(command, command.last) for command in standing.values() if command.last is not None]
         connection.execute(_UPDATE, [_values(command, last, now) for command, last in moved])
+        if over := [{"of": command.row.number} for command, _ in moved if command.state not in OPEN]:
+            connection.execute(_LET_GO, over)
         for some in pieces({command.row.device for command, _ in moved}, TOGETHER):
             connection.execute(update(devices).where(devices.c.id.in_(some)).values(last_seen=now))
         told += [_ended_badly(command, last) for command, last in moved if command.state in _BAD_ENDS]

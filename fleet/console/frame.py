@@ -115,6 +115,7 @@ async def acting(work: Awaitable[object], done: str = "") -> bool:
 async def asks(question: str, consequence: str, yes: str) -> bool:
     """Whether somebody wants it, now that they know what will happen."""
     with ui.dialog() as dialog, ui.card():
+        dialog.props["aria-label"] = question
         ui.label(question).classes("ef-title")
         ui.label(consequence)
         with ui.row():

@@ -24,10 +24,12 @@ PERMISSIONS: Final = frozenset(
         "device:approve",
         "device:enrol",
         "device:read",
+        "device:try",
         "device:write",
         "endpoint:key",
         "endpoint:log",
         "endpoint:read",
+        "endpoint:try",
         "endpoint:write",
         "event:read",
         "fallback:read",
@@ -65,7 +67,7 @@ NO_TEAMS: Final = frozenset({"secret:read", "secret:write"})
 NO_DEVICES: Final = frozenset(
     {
         *("batch:log", "batch:read", "batch:write"),
-        *("endpoint:key", "endpoint:log", "endpoint:read", "endpoint:write", "target:read"),
+        *("endpoint:key", "endpoint:log", "endpoint:read", "endpoint:try", "endpoint:write", "target:read"),
     }
 )
 _OWN_TOKENS: Final = frozenset({"token:read", "token:write"})
@@ -81,10 +83,12 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     "installer": _VIEWER | {"device:approve", "device:enrol", "device:write"},
     # What Prometheus is given.
     "metrics": frozenset({"metrics:read"}),
-    "operator": _VIEWER | {"batch:log", "group:write", "command:write", "endpoint:log", "log:read"},
+    "operator": _VIEWER
+    | {"batch:log", "command:write", "device:try", "endpoint:log", "endpoint:try", "group:write", "log:read"},
     "releaser": _OWN_TOKENS | {"blob:read", "blob:write", "module:read", "module:write", "trust:read"},
     "rollout-manager": _VIEWER
-    | {"batch:log", "batch:write", "endpoint:key", "endpoint:log", "endpoint:write", "fallback:write", "rollout:write"},
+    | {"batch:log", "batch:write", "endpoint:key", "endpoint:log", "endpoint:try", "endpoint:write", "fallback:write"}
+    | {"rollout:write"},
     "viewer": _VIEWER,
 }
 MOST: Final = 20

@@ -246,6 +246,16 @@ def host_name(connection: Connection, name: str) -> str:
     return str(decoded(row(connection, name)).name)
 
 
+def is_here(connection: Connection, name: str) -> bool:
+    """Whether a target is this server's own machine, so that what listens on its loopback is reached.
+
+    Raises:
+        Missing: there is none.
+    """
+    found = row(connection, name)
+    return kind_of(found.kind).at(decoded(found)).startswith("unix://")
+
+
 def region(connection: Connection, name: str) -> str:
     """In which region a target is, as whoever attached it said; empty: nobody did.
 

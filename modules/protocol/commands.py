@@ -3,6 +3,8 @@
 A command comes at ``down/cmd/<name>/<id>`` and its answers go to ``up/cmd`` (both QoS 1, not retained). The
 server publishes a command again, unchanged, until it has the last answer; a device that knows the id says what it
 answered before, and does nothing twice. Only names of :data:`COMMANDS` exist.
+
+``try-module`` alone brings bytes along, which a person wants a module to be asked, and is larger for them.
 """
 
 from collections.abc import Mapping
@@ -12,13 +14,19 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 
 from modules import canonical
-from modules.bounds import Number, Real, Sentence, Share, WholeTime, Word
+from modules.bounds import MAX_REAL, Line, Number, Real, Sentence, Share, WholeTime, Word
 from modules.errors import Invalid
 from modules.names import DeviceField, SlugField
 from modules.protocol.batch import BatchOrder
 from modules.protocol.report import Reason
 
 LIMIT: Final = 16 << 10
+# Of what a module is asked: as much as is left, encoded twice, of the 384 KiB that the broker takes in a message.
+TRIAL_BODY: Final = 192 << 10
+_TRIAL_LIMIT: Final = 260 << 10
+# Of what a module answers to it, and of a document that says so.
+TRIED_BODY: Final = 1 << 20
+TRIED_LIMIT: Final = 2 << 20
 # One piece of a result, and all pieces of one together.
 PIECE: Final = 64 << 10
 RESULT_LIMIT: Final = 4 << 20
@@ -39,13 +47,16 @@ class Kind(NamedTuple):
     """What a command takes: whether it names a slot, its arguments, each a number with its least and its most.
 
     ``batch``: whether it carries a batch job; such a one is given by starting or cancelling the job, and not otherwise.
+    ``trial``: whether it says what a module is asked.
     """
 
     slot: bool = False
     arguments: Mapping[str, tuple[float, float]] = MappingProxyType({})
     batch: bool = False
+    trial: bool = False
 
 
+TRY: Final = "try-module"
 # The closed list. Bounds are inclusive; times in seconds.
 COMMANDS: Final[dict[str, Kind]] = {
     "ping": Kind(),
@@ -61,9 +72,41 @@ COMMANDS: Final[dict[str, Kind]] = {
     # A batch job for when the device is idle; the same job again changes nothing.
     "batch-start": Kind(batch=True),
     "batch-cancel": Kind(batch=True),
+    # Asks what serves in a slot, as an application there would; ``seconds``: for how long an answer is waited for.
+    TRY: Kind(slot=True, arguments={"seconds": (1, 60)}, trial=True),
     # Stops and removes everything of edgefleet on the device, its identity last.
     "decommission": Kind(),
 }
+
+
+# A media type, as a header has it: nothing that could begin another header.
+MediaType = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,100}\Z")]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What a module is asked: ``/score`` with a body, or for the OpenAPI document that says what it takes."""
+
+    path: Literal["score", "swagger.json"] = "score"
+    content_type: MediaType = "application/json"
+    accept: MediaType = ""
+    body: Annotated[bytes, msgspec.Meta(max_length=TRIAL_BODY)] = b""
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it, and who answered, by the marks of the gateway; the result of the command, as JSON.
+
+    ``ms``: from the question to the last byte of the answer.
+    """
+
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    ms: Annotated[float, msgspec.Meta(ge=0, le=MAX_REAL)]
+    content_type: Line = ""
+    body: Annotated[bytes, msgspec.Meta(max_length=TRIED_BODY)] = b""
+    module: Line = ""
+    served_by: Word = ""
+    provider: Word = ""
+    version: Word = ""
+    request_id: Line = ""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +121,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     slot: SlugField | None = None
     arguments: Annotated[dict[Word, Real], msgspec.Meta(max_length=MAX_ARGUMENTS)] = {}
     batch: BatchOrder | None = None
+    trial: Trial | msgspec.UnsetType = msgspec.UNSET
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +163,12 @@ def check(command: Command) -> Kind:
     if kind.batch != (command.batch is not None):
         why = "a batch job is started and cancelled as such" if kind.batch else "this command takes no batch job"
         raise Invalid(why, element=command.name, remedy="see: edgefleet batch start, edgefleet batch cancel")
+    if kind.trial != isinstance(command.trial, Trial):
+        raise Invalid(
+            "this command says what a module is asked, and no other does",
+            element=command.name,
+            remedy="use: edgefleet try",
+        )
     for name, value in command.arguments.items():
         allowed = kind.arguments.get(name)
         element = f"{command.name} {name}"
@@ -143,9 +193,15 @@ def encode(command: Command) -> bytes:
     """
     check(command)
     data = canonical.encode(command)
-    if len(data) > LIMIT:
-        raise Invalid(f"{len(data)} bytes is more than the {LIMIT} allowed", element=command.name)
+    if len(data) > (most := limit_of(command.name)):
+        raise Invalid(f"{len(data)} bytes is more than the {most} allowed", element=command.name)
     return data
+
+
+def limit_of(name: str) -> int:
+    """The most bytes of a command of this name."""
+    kind = COMMANDS.get(name)
+    return _TRIAL_LIMIT if kind and kind.trial else LIMIT
 
 
 def decode(data: bytes) -> Command:
@@ -154,6 +210,8 @@ def decode(data: bytes) -> Command:
     Raises:
         Invalid: too large, not a command, something in it out of bounds, or as :func:`check`.
     """
-    command = canonical.decode(data, Command, limit=LIMIT, what="command")
+    command = canonical.decode(data, Command, limit=_TRIAL_LIMIT, what="command")
+    if len(data) > limit_of(command.name):
+        raise Invalid(f"{len(data)} bytes is more than the {LIMIT} allowed", element=command.name[:60])
     check(command)
     return command

@@ -11,6 +11,8 @@ from modules.needs import HostFacts
 LIMIT: Final = 64 << 10
 # Among the formats of a device that follows the terms of a fallback.
 FALLBACKS: Final = "edgefleet.fallback/1"
+# And of one whose owner lets operators ask its modules from afar.
+TRIES: Final = "edgefleet.try-module/1"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -170,7 +170,7 @@ class Device:
     def command(self, keys: Iterable[Key], arrived: tuple[str, str, bytes]) -> Command:
         """A command that arrived, verified."""
         name, ident, envelope = arrived
-        payload = verify(envelope, payload_type=COMMAND_TYPE, keys=keys, limit=command_wire.LIMIT)
+        payload = verify(envelope, payload_type=COMMAND_TYPE, keys=keys, limit=command_wire.limit_of(name))
         command = command_wire.decode(payload)
         assert (command.device, command.name, command.id) == (self.name, name, ident)
         return command

@@ -350,6 +350,18 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/commands/test_command_flow.py::test_a_forged_answer_changes_nothing",
         "tests/fleet/commands/test_command_api.py::test_what_a_device_sends_is_no_page",
     ),
+    "Who sends data to a device's or an endpoint's model": (
+        "tests/agent/commands/test_try_module.py::test_the_owner_of_the_device_has_the_last_word",
+        "tests/agent/commands/test_try_module.py::test_an_answer_that_cannot_be_used_is_none",
+        "tests/agent/commands/test_try_module.py::test_few_large_commands_wait_at_a_time",
+        "tests/fleet/commands/test_try_flow.py::test_who_may_not_ask_sends_nothing",
+        "tests/fleet/commands/test_try_flow.py::test_what_is_sent_arrives_and_the_answer_comes_back",
+        "tests/fleet/targets/test_asking.py::test_nobody_is_sent_elsewhere",
+        "tests/fleet/targets/test_asking.py::test_the_servers_own_loopback_is_not_another_machines",
+        "tests/fleet/targets/test_asking.py::test_an_answer_is_bounded",
+        "tests/fleet/targets/test_asking.py::test_who_may_ask_an_endpoint",
+        "tests/fleet/console/test_try.py::test_who_may_not_send_anything_sees_nothing_to_send_with",
+    ),
     "One group of devices from who works on another": (
         "tests/fleet/people/test_scopes.py::test_no_answer_of_any_route_names_what_lies_outside",
         "tests/fleet/people/test_scopes.py::test_what_lies_outside_is_answered_as_what_does_not_exist",

@@ -122,6 +122,8 @@ def _header(visit: Visit, found: dict[str, Any], done: Any) -> None:
             ui.link(f"{key}={value}", f"/devices?selector={key}%3D{value}").classes("ef-label")
         if not found["labels"]:
             ui.label("no labels").classes("ef-soft")
+        if visit.may("device:try") and not found["removed"]:
+            ui.link("Try a module", f"/try?device={found['id']}")
         if visit.may("group:write") and not found["removed"]:
             ui.button("Labels", icon="edit", on_click=lambda: _label(visit, found, done)).props("flat dense no-caps")
     if found["removed"]:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import endpoint_parts, parts
 from fleet.console.frame import acting, asks, frame, live, refused
+from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _EVERY = (
@@ -63,33 +64,61 @@ class _One:
         self._visit, self._name = visit, name
         self._path = f"endpoints/{quote(name, safe='')}"
         self._found: dict[str, Any] = {}
+        self._split: endpoint_parts.Split | None = None
         # What is written anew when the endpoint has changed, by what writes it.
         self._places: dict[Callable[[dict[str, Any]], None], ui.element] = {}
 
     async def show(self) -> None:
         may = self._visit.may
         with frame(self._visit, self._name, at="/endpoints", command=f"edgefleet endpoints show {self._name}"):
-            self._places[_state] = ui.row().classes("ef-line")
-            for title, write in (("Requests go to", _shares), ("Address", _address), ("Settings", _settings)):
+            with ui.row().classes("ef-line"):
+                self._places[_state] = ui.row().classes("ef-line")
+                if may("endpoint:try"):
+                    ui.link("Try it", f"/try?endpoint={quote(self._name)}").classes("ef-go")
+            for title, write in (("Requests go to", _shares), ("Address", _address)):
                 with parts.panel(title, wide=True):
                     self._places[write] = ui.column().classes("ef-rows")
+                    if write is _shares and may("endpoint:write"):
+                        self._split = endpoint_parts.Split(self._visit, self._path, self._refresh)
+            with ui.element("div").classes("ef-grid"):
+                with parts.panel("Cost"):
+                    self._costs = Redrawn(endpoint_parts.costs)
+                if may("fallback:read"):
+                    with parts.panel("Devices that fall back to it"):
+                        self._fallbacks = Redrawn(
+                            lambda shown: endpoint_parts.fallbacks(shown, self._name, self._take_back)
+                        )
             if may("endpoint:key"):
                 _keys(self._visit, self._path)
             if may("endpoint:log"):
                 _logs(self._visit, self._path)
+            with parts.panel("Settings", wide=True):
+                self._places[_settings] = ui.column().classes("ef-rows")
             if may("endpoint:write"):
                 ui.button("Remove", icon="delete", on_click=self._remove).props("outline no-caps color=negative")
         await live(self._refresh)
 
     async def _refresh(self) -> None:
         found = await self._visit.get(self._path, unattended=True)
+        self._costs.show({name: found[name] for name in ("costs", "target", "demand")})
+        if self._visit.may("fallback:read"):
+            every = await self._visit.get("fallbacks", unattended=True)
+            mine = [one for one in every if one["endpoint"] == self._name]
+            self._fallbacks.show((mine, self._visit.may("fallback:write")))
+        found = {name: value for name, value in found.items() if name not in {"costs", "demand"}}
         if found == self._found:
             return
         self._found = found
+        if self._split is not None:
+            self._split.show(found)
         for write, place in self._places.items():
             place.clear()
             with place:
                 write(found)
+
+    async def _take_back(self, one: dict[str, Any]) -> None:
+        if await endpoint_parts.take_back(self._visit, one):
+            await acting(self._refresh())
 
     async def _remove(self) -> None:
         said = f"Nobody answers at {self._name} any more. Devices that fall back to it are alone."
@@ -123,10 +152,8 @@ def _place(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shares(found: dict[str, Any]) -> None:
-    looks = ("good", "calm", "warn")
-    ordered = sorted(found["versions"].items(), key=lambda one: -one[1]["weight"])
-    parts.bar([(f"% {name}", one["weight"], looks[at % 3]) for at, (name, one) in enumerate(ordered)])
-    for name, one in ordered:
+    endpoint_parts.bar({name: one["weight"] for name, one in found["versions"].items()})
+    for name, one in sorted(found["versions"].items(), key=lambda one: -one[1]["weight"]):
         with ui.row().classes("ef-line"):
             ui.label(name + (" (default)" if name == found["default"] else ""))
             ui.label(one["module"]).classes("ef-mono")
@@ -154,7 +181,8 @@ def _keys(visit: Visit, endpoint: str) -> None:
             refused(said)
 
     async def change(which: str) -> None:
-        told = f"Who comes with the {which} key is let in no more. The other key stays."
+        other = "secondary" if which == "primary" else "primary"
+        told = f"Who comes with the {which} key is let in no more; the {other} key goes on. Have they moved to it?"
         if await asks(f"Make a new {which} key?", told, "Make a new key"):
             try:
                 _told(await visit.ask("POST", path, json={"which": which}))
@@ -170,6 +198,9 @@ def _keys(visit: Visit, endpoint: str) -> None:
                     ui.label(key).classes("ef-mono")
 
     with parts.panel("Keys", wide=True):
+        said = "To change both without a gap: give clients the secondary, make a new primary, give them that one, and"
+        ui.label(f"{said} make a new secondary.").classes("ef-soft")
+        parts.command(f"edgefleet endpoints keys {endpoint.rpartition('/')[2]} --regenerate primary")
         shown = ui.column().classes("ef-rows")
         with ui.row():
             ui.button("Show", on_click=show).props("flat no-caps")

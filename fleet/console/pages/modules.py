@@ -169,6 +169,8 @@ class _One:
         visit = self._visit
         if self._found["state"] == "signed" and visit.may("rollout:write"):
             ui.link("Roll out", f"/rollouts/new?module={quote(self._ref)}").classes("ef-go")
+        if self._found["state"] == "signed" and (visit.may("device:try") or visit.may("endpoint:try")):
+            ui.link("Try it", f"/try?module={quote(self._ref)}")
         if others:
             here = module_parts.link_of(self._ref)
             versions = [one.rpartition(":")[2] for one in others]

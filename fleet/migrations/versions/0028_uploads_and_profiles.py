@@ -6,7 +6,7 @@ from alembic import op
 from fleet.schema import Large
 
 revision = "0028"
-down_revision = "0027_what_endpoints_serve"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0030"
-down_revision = "0028_uploads_and_profiles"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

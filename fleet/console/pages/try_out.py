@@ -1,0 +1,309 @@
+"""A module is tried out where it serves: what is sent, where to, and what comes back."""
+
+import base64
+import shlex
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from nicegui import events, ui
+
+from fleet.console import parts, try_answer, try_form
+from fleet.console.frame import acting, frame, refused
+from fleet.console.module_parts import link_of
+from fleet.console.visit import Said, Visit, page
+from modules.errors import Invalid
+from modules.protocol.commands import TRIAL_BODY
+
+_DEVICES: Final = 100
+# Of what a browser sends to an endpoint by way of this page.
+_AT_ENDPOINT: Final = 8 << 20
+_LABELS: Final = 64 << 10
+_EMPTY: Final = '{"data": []}'
+
+
+class Place(NamedTuple):
+    """Where a module serves: how it is called, what is asked for it, and the same on the command line."""
+
+    name: str
+    module: str
+    path: str
+    version: str
+    command: str
+    most: int
+
+
+@page("/try")
+async def try_out(visit: Visit, module: str = "", device: str = "", slot: str = "", endpoint: str = "") -> None:
+    """``module`` and where: a device, perhaps with a slot, or an endpoint; what is left out is chosen here."""
+    if not (visit.may("device:try") or visit.may("endpoint:try")):
+        with frame(visit, "Try a module", at="/modules"):
+            parts.nothing("Your roles send nothing to modules (device:try, endpoint:try).")
+        return
+    found: list[Place] = []
+    with frame(visit, "Try a module", at="/modules"):
+        if await acting(_find(found, visit, module[:300], device[:63], endpoint[:63])):
+            _Bench(visit, found, slot)
+
+
+async def _find(found: list[Place], visit: Visit, module: str, device: str, endpoint: str) -> None:
+    """Where this person may ask: as the address says, else wherever the module is."""
+    if device:
+        shown = await visit.get(f"devices/{quote(device, safe='')}")
+        serving = [one for one in (shown["report"] or {}).get("slots", []) if one["serving"]]
+        found += [_on_device(device, one["slot"], one["serving"]["module"], shown["online"]) for one in serving]
+    elif module and visit.may("device:try") and visit.may("device:read"):
+        path = "modules/" + "/".join(quote(one, safe="") for one in module.replace(":", "/").split("/"))
+        for place in await visit.get(f"{path}/devices", limit=_DEVICES):
+            found += [_on_device(place["device"], one, module, place["online"]) for one in place["slots"]]
+    if visit.may("endpoint:try") and not device:
+        for one in await visit.get("endpoints"):
+            if not endpoint or one["name"] == endpoint:
+                found += [_at_endpoint(one, name) for name in one["versions"]]
+    if module:
+        found[:] = [one for one in found if one.module == module]
+
+
+def _on_device(device: str, slot: str, module: str, online: bool) -> Place:  # noqa: FBT001 - as the API says it
+    path = f"devices/{quote(device, safe='')}/slots/{quote(slot, safe='')}/try"
+    name = f"device {device}, slot {slot}: {module}" + ("" if online else " (offline)")
+    command = f"edgefleet try {module} --device {device} --slot {slot}"
+    return Place(name, module, path, "", command, TRIAL_BODY)
+
+
+def _at_endpoint(one: dict[str, Any], version: str) -> Place:
+    module, name = one["versions"][version]["module"], one["name"]
+    path, command = f"endpoints/{quote(name, safe='')}/try", f"edgefleet try {module} --endpoint {name}"
+    return Place(f"endpoint {name}, version {version}: {module}", module, path, version, command, _AT_ENDPOINT)
+
+
+class _Bench:
+    """The page once it is known where one may ask."""
+
+    def __init__(self, visit: Visit, places: list[Place], slot: str) -> None:
+        self._visit, self._places = visit, places
+        self._form: try_form.Form | None = None
+        self._fields: dict[str, Any] = {}
+        self._file: tuple[str, str, bytes] | None = None
+        self._labels: dict[str, list[str]] = {}
+        if not places:
+            parts.nothing("Nobody serves it where you may ask: roll it out, or open this from a device or an endpoint.")
+            ui.link("Modules", "/modules")
+            return
+        first = next((at for at, one in enumerate(places) if slot and f"slot {slot}:" in one.name), 0)
+        with ui.element("div").classes("ef-try"):
+            with parts.panel("Ask"):
+                names = {at: one.name[: parts.WORDS] for at, one in enumerate(places)}
+                self._where = (
+                    ui.select(names, value=first, label="Where").props("outlined dense").classes("ef-wide-field")
+                )
+                self._where.on_value_change(self._moved)
+                with ui.tabs().props("dense no-caps align=left") as tabs:
+                    for name in ("JSON", "Picture or file", "Form"):
+                        ui.tab(name)
+                self._tabs = tabs
+                with ui.tab_panels(tabs, value="JSON").classes("ef-wide-field ef-tabs"):
+                    with ui.tab_panel("JSON"):
+                        self._json = (
+                            ui.textarea("JSON to send", value=_EMPTY).props("outlined").classes("ef-wide-field ef-mono")
+                        )
+                    with ui.tab_panel("Picture or file"):
+                        self._draw_upload()
+                    with ui.tab_panel("Form"):
+                        self._draw_fetch()
+                with ui.row().classes("ef-line"):
+                    self._send = ui.button("Send", icon="send", on_click=self._sent).props("no-caps")
+                    ui.label(
+                        "It is asked as any client's request is: it counts, and may cost what an answer costs."
+                    ).classes("ef-soft")
+                self._command = ui.element("div").classes("ef-wide-field")
+            with parts.panel("Answer"):
+                self._answer = ui.column().classes("ef-rows").props('aria-live="polite"')
+                with self._answer:
+                    ui.label("Nothing was sent yet.").classes("ef-soft")
+        for one in (tabs, self._json):
+            one.on_value_change(self._tell)
+        self._tell()
+
+    @property
+    def _place(self) -> Place:
+        return self._places[int(self._where.value)]
+
+    def _moved(self) -> None:
+        """Another module may take something else."""
+        self._form = None
+        self._draw_fields()
+        self._tell()
+
+    def _draw_upload(self) -> None:
+        upload = ui.upload(auto_upload=True, max_files=1, on_upload=self._dropped)
+        upload.props('flat bordered accept="*/*"').classes("ef-wide-field")
+        upload.add_slot("header", _CHOOSE)
+        self._upload = upload
+        self._seen = ui.element("img").classes("ef-dropped").props('alt="What is sent"')
+        self._seen.set_visibility(False)
+        self._about = ui.label("It is sent as it is, with its media type.").classes("ef-soft")
+        self._kind = ui.input("Media type", value="image/jpeg").props("outlined dense").classes("ef-wide-field")
+        self._kind.on_value_change(self._tell)
+
+    async def _dropped(self, event: events.UploadEventArguments) -> None:
+        data = await event.file.read()
+        self._file = (event.file.name[:200], event.file.content_type or "application/octet-stream", data)
+        self._kind.set_value(self._file[1])
+        self._about.set_text(f"{self._file[0]}: {parts.size(len(data))}")
+        self._upload.reset()
+        if picture := self._file[1] in try_answer.PICTURES:
+            self._seen.props["src"] = f"data:{self._file[1]};base64,{base64.b64encode(data).decode()}"
+            self._seen.update()
+        self._seen.set_visibility(picture)
+        self._tell()
+
+    def _draw_fetch(self) -> None:
+        self._form_place = ui.column().classes("ef-rows")
+        self._draw_fields()
+
+    def _draw_fields(self) -> None:
+        self._form_place.clear()
+        self._fields = {}
+        with self._form_place:
+            if self._form is None:
+                ui.label(
+                    "The module itself says what it takes; to know it, it is asked for its OpenAPI document."
+                ).classes("ef-soft")
+                ui.button("Fetch the form", icon="list_alt", on_click=self._fetched).props("no-caps outline")
+                return
+            if self._form.kinds:
+                ui.label(f"It takes files, too: {', '.join(self._form.kinds)[: parts.WORDS]}").classes("ef-soft")
+            if not self._form.fields:
+                ui.label("It takes any JSON: its document names no fields. An example stands under JSON.")
+            for one in self._form.fields:
+                self._fields[one.name] = _widget(one)
+                self._fields[one.name].on_value_change(self._tell)
+
+    async def _fetched(self) -> None:
+        outcome = await self._ask(b"", "", path="swagger.json")
+        if outcome is None:
+            return
+        answer = outcome["answer"]
+        if answer is None or answer["status"] != 200:  # noqa: PLR2004 - HTTP's OK
+            self._show(outcome)
+            return
+        try:
+            self._form = try_form.read(try_answer.bytes_of(answer))
+        except Invalid as error:
+            ui.notify(str(error)[: parts.WORDS], type="warning")
+            return
+        self._json.set_value(self._form.example)
+        self._draw_fields()
+        self._tell()
+
+    def _body(self) -> tuple[bytes, str]:
+        """What is sent, and its media type.
+
+        Raises:
+            Invalid: there is nothing yet, or a field has no JSON.
+        """
+        if self._tabs.value == "JSON":
+            return (self._json.value or "").encode(), try_form.JSON
+        if self._tabs.value == "Form":
+            if self._form is None or not self._form.fields:
+                raise Invalid("there is no form yet", element="Form", remedy="fetch it, or write JSON")
+            return try_form.body(
+                self._form.fields, {name: one.value for name, one in self._fields.items()}
+            ), try_form.JSON
+        if self._file is None:
+            raise Invalid("there is no file yet", element="Picture or file", remedy="drop one")
+        return self._file[2], self._kind.value or self._file[1]
+
+    async def _sent(self) -> None:
+        try:
+            data, kind = self._body()
+        except Invalid as error:
+            ui.notify(str(error)[: parts.WORDS], type="negative")
+            return
+        if len(data) > self._place.most:
+            size = f"{parts.size(len(data))} is more than the {parts.size(self._place.most)} that can be sent there"
+            ui.notify(f"{size}; ask it on the spot, or send something smaller", type="negative")
+            return
+        if (outcome := await self._ask(data, kind)) is not None:
+            labels = await self._names(self._place.module)
+            self._show(outcome, labels)
+
+    async def _ask(self, data: bytes, kind: str, path: str = "score") -> dict[str, Any] | None:
+        place, asked = self._place, {"path": path}
+        asked |= {"version": place.version} if place.version else {}
+        headers = {"Content-Type": kind} if kind else {}
+        self._send.props("loading")
+        try:
+            found: dict[str, Any] = await self._visit.ask(
+                "POST", place.path, content=data, headers=headers, params=asked
+            )
+        except Said as said:
+            refused(said)
+            return None
+        finally:
+            self._send.props(remove="loading")
+        return found
+
+    def _show(self, outcome: dict[str, Any], labels: list[str] | None = None) -> None:
+        self._answer.clear()
+        with self._answer:
+            try_answer.draw(outcome, self._place.module, labels or [])
+
+    async def _names(self, module: str) -> list[str]:
+        """The names of its classes, a line each, where the module has a file labels.txt and this person reads files."""
+        if module in self._labels or not self._visit.may("blob:read"):
+            return self._labels.get(module, [])
+        try:
+            found = await self._visit.get(link_of(module).removeprefix("/"))
+            file = next(
+                (one for one in found["manifest"]["files"] if one["path"].rpartition("/")[2] == "labels.txt"), None
+            )
+            read = file is not None and file["length"] <= _LABELS
+            data = await self._visit.get(f"blobs/{quote(file['sha256'])}") if file and read else b""
+        except Said:
+            data = b""  # without names the numbers stand there
+        self._labels[module] = data.decode(errors="replace").splitlines() if isinstance(data, bytes) else []
+        return self._labels[module]
+
+    def _tell(self) -> None:
+        """The same on the command line."""
+        self._command.clear()
+        words = self._place.command
+        try:
+            if self._tabs.value == "Picture or file":
+                name = self._file[0] if self._file else "FILE"
+                words += f" --input {shlex.quote(name)} --content-type {shlex.quote(self._kind.value or '')}"
+            else:
+                words += f" --data {shlex.quote(self._body()[0].decode())}"
+        except Invalid:
+            words += " --openapi"
+        with self._command:
+            parts.command(words if len(words) < _SHOWN else f"{self._place.command} --input FILE")
+
+
+def _widget(field: try_form.Field) -> Any:
+    label = field.name if not field.about else f"{field.name}: {field.about}"
+    match field.kind:
+        case "text":
+            made: Any = ui.input(label, value=field.given).props("outlined dense")
+        case "number" | "whole":
+            made = ui.number(label, value=field.given, step=1 if field.kind == "whole" else None).props(
+                "outlined dense"
+            )
+        case "switch":
+            made = ui.switch(label, value=field.given)
+        case "choice":
+            made = ui.select(list(field.options), value=field.given, label=label).props("outlined dense")
+        case _:
+            made = ui.textarea(label, value=field.given).props("outlined").classes("ef-mono")
+    return made.classes("ef-wide-field")
+
+
+_SHOWN: Final = 4000
+# Instead of the library's own, whose button has no name.
+_CHOOSE: Final = """
+<div class="row no-wrap items-center q-pa-sm">
+  <q-btn flat no-caps icon="add" label="Choose a file" @click="props.pickFiles" />
+  <label class="ef-unseen">File<q-uploader-add-trigger /></label>
+  <span class="q-ml-sm">or drop it here</span>
+</div>"""

@@ -1,0 +1,215 @@
+"""A picture is sent to a module on a real device and at an endpoint, through the page and the command line."""
+
+import io
+import json
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from sqlalchemy import insert, update
+
+from fleet.console import try_form
+from fleet.settings import Settings
+from fleet.setup import opened as database_of
+from fleet.target_tables import endpoints, targets
+from fleet.targets.contract import Standing
+from modules.errors import Invalid
+from tests.fleet.console.conftest import PASSWORD, person
+from tests.fleet.console.test_accessible import faults
+from tests.parts import docker as docker_parts
+from tests.parts.browser import log_in, opened
+from tests.parts.on_device import OnDevice
+from tests.parts.system import System
+
+SLOT = "camera"
+RED = (250, 10, 20)
+
+
+def picture(colour=RED):
+    written = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(written, "PNG")
+    return written.getvalue()
+
+
+def published(system, folder):
+    """A graph that says how much of each colour is in a picture; its page is the module's own document's."""
+    taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 2, 2])
+    given = helper.make_tensor_value_info("colours", TensorProto.FLOAT, [1, 3])
+    node = helper.make_node("ReduceMean", ["pixels"], ["colours"], axes=[2, 3], keepdims=0)
+    made = helper.make_model(
+        helper.make_graph([node], "colours", [taken], [given]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    (folder / "model").mkdir()
+    onnx.save(made, folder / "model" / "colours.onnx")
+    serve = {"kind": "onnx", "file": "colours.onnx", "image": {"width": 2, "height": 2, "layout": "NCHW"}}
+    (folder / "serve.json").write_text(json.dumps(serve))
+    (folder / "sample.json").write_text(json.dumps({"data": np.ones((1, 3, 2, 2)).tolist()}))
+    (folder / "red.png").write_bytes(picture())
+    more = ("--serve", folder / "serve.json", "--sample", folder / "sample.json")
+    return system.sign(system.register(folder / "model", "colours", *more))
+
+
+@pytest.fixture(scope="module")
+def site():
+    """A server with its console, and a device on which the module is committed; its gateway is an endpoint as well."""
+    with (
+        tempfile.TemporaryDirectory(prefix="eft-") as place,
+        docker_parts.engine(),
+        closing(docker_parts.client()) as engine,
+    ):
+        folder = Path(place)
+        folder.chmod(0o755)
+        system = System(folder, console="true")
+        with closing(system):
+            system.found(docker_parts.scoring_image(engine))
+            system.ref = published(system, folder)
+            person(system.data, "worker", "operator")
+            person(system.data, "watcher", "viewer")
+            with closing(OnDevice(system, "press-7")) as device:
+                device.enroll()
+                device.start()
+                system.ended(system.start_rollout(system.ref, device.name, slot=SLOT), said=device.said)
+                _as_endpoint(system, f"http://127.0.0.1:{device.port}")
+                system.device = device
+                yield system
+
+
+def _as_endpoint(system, url):
+    """An endpoint of the slot's name that answers where the device's gateway does."""
+    database = database_of(Settings(data=system.data.root))
+    digest = system.api(f"modules/{system.ref.replace(':', '/')}")["digest"]
+    wish = {"versions": {"v1": {"module": system.ref, "digest": digest, "weight": 100, "replicas": 1}}, "default": "v1"}
+    wish["settings"] = {"auth": "none"}
+    target = {"name": "lab", "kind": "container", "attached": '{"docker": "unix:///nonexistent.sock"}', "created": 0.0}
+    row = {"name": SLOT, "target": "lab", "team": "acme", "generation": 1, "state": "updating", "since": time.time()}
+    row |= {"wish": json.dumps(wish), "secrets": b"", "created": time.time()}
+    standing = msgspec.json.encode(Standing(state="ready", url=url)).decode()
+    with database.write() as connection:
+        connection.execute(insert(targets).values(**target))
+        connection.execute(insert(endpoints).values(**row, standing=standing))
+        connection.execute(update(endpoints).values(standing=standing))
+    database.close()
+
+
+@contextmanager
+def page_of(site, chromium, name, at, **context):
+    with opened(chromium, site.server.url, **context) as page:
+        log_in(page, name, PASSWORD, at=at)
+        yield page
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_picture_is_dropped_and_the_device_answers(site, chromium, theme):
+    """From the device's page: the picture goes as it is, the answer says what is in it and who said so."""
+    with page_of(site, chromium, "worker", "/console/devices/press-7", color_scheme=theme) as page:
+        page.get_by_role("link", name="Try a module").click()
+        page.wait_for_url("**/try?device=press-7")
+        page.get_by_role("tab", name="Picture or file").click()
+        page.locator("input[type=file]").set_input_files(
+            {"name": "red.png", "mimeType": "image/png", "buffer": picture()}
+        )
+        page.get_by_text("red.png: ").wait_for()
+        page.get_by_text("--input red.png --content-type image/png").wait_for()
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("the module itself").wait_for()
+        page.get_by_text("class 0").wait_for()
+        page.get_by_text("0.980392", exact=True).wait_for()
+        page.locator("dd", has_text=site.ref).wait_for()
+        page.locator("dd", has_text="CPUExecutionProvider").wait_for()
+        assert not faults(page)
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
+def test_a_form_is_made_of_what_the_module_says_and_an_endpoint_answers(site, chromium):
+    """Its OpenAPI document names the tensor; what is filled in there is sent; what is wrong is the module's word."""
+    with page_of(site, chromium, "worker", f"/console/endpoints/{SLOT}") as page:
+        page.get_by_role("link", name="Try it").click()
+        page.get_by_role("tab", name="Form").click()
+        page.get_by_role("button", name="Fetch the form").click()
+        field = page.get_by_label("pixels: shape 1 x 3 x 2 x 2")
+        field.fill(json.dumps(np.full((1, 3, 2, 2), 5.0).tolist()))
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("class 2").wait_for()
+        assert page.get_by_text("5", exact=True).count() == 3
+        assert not faults(page)
+        field.fill("[[")
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("this is no JSON").wait_for()
+        page.get_by_role("tab", name="JSON").click()
+        page.get_by_label("JSON to send").fill('{"data": "<script>alert(1)</script>"}')
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("Refused: 400").wait_for()
+        assert page.locator("main script").count() == 0
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
+def test_who_may_not_send_anything_sees_nothing_to_send_with(site, chromium):
+    with page_of(site, chromium, "watcher", "/console/devices/press-7") as page:
+        page.get_by_text(f"Answers: {site.ref}").wait_for()
+        assert page.get_by_role("link", name="Try").count() == 0
+        page.goto("/console/try?device=press-7")
+        page.get_by_text("Your roles send nothing to modules").wait_for()
+        assert page.get_by_role("button", name="Send").count() == 0
+
+
+@pytest.mark.needs("docker", "mosquitto")
+@pytest.mark.timeout(400)
+def test_the_same_on_the_command_line(site):
+    """The slot is found by the module; the answer says who gave it; and the document of what it takes can be had."""
+    found = site.cli("try", site.ref, "--device", "press-7", "--input", site.folder / "red.png")
+    answer = found["answer"]
+    assert (answer["status"], answer["module"], answer["served_by"]) == (200, site.ref, "local")
+    assert answer["request_id"] == found["command"]
+    colours = json.loads(msgspec.json.decode(msgspec.json.encode(answer["body"]), type=bytes))["colours"]
+    assert np.allclose(colours, [[one / 255 for one in RED]])
+    told = site.cli("try", site.ref, "--endpoint", SLOT, "--openapi")
+    document = msgspec.json.decode(msgspec.json.encode(told["answer"]["body"]), type=bytes)
+    assert json.loads(document)["openapi"].startswith("3")
+
+
+def test_a_form_is_bounded_whatever_a_document_says():
+    """Too deep, turned in on itself, or no document at all: it is refused, or left to be written as JSON."""
+    loops = {"$ref": "#/components/x"}
+    content = {"application/json": {"schema": loops}, "image/png": {}}
+    document = {"paths": {"/score": {"post": {"requestBody": {"content": content}}}}, "components": {"x": loops}}
+    found = try_form.read(json.dumps(document).encode())
+    assert (found.fields, found.kinds) == ((), ("image/png",))
+    large = {
+        "type": "array",
+        "minItems": 10**9,
+        "items": {"type": "array", "minItems": 10**9, "items": {"type": "number"}},
+    }
+    document["components"]["x"] = {"properties": {"many": large} | {f"f{at}": {"type": "string"} for at in range(99)}}
+    found = try_form.read(json.dumps(document).encode())
+    assert len(found.fields) == 40
+    assert len(found.example) < 100_000
+    for nothing in (b"", b"[]", b"{}", b'{"paths": {"/score": {"post": 1}}}', b"[" * 100_000):
+        with pytest.raises(Invalid, match="does not say"):
+            try_form.read(nothing)
+
+
+def test_a_form_sends_what_was_filled_in():
+    fields = (
+        try_form.Field("text", "text", "", ""),
+        try_form.Field("count", "whole", "", 0),
+        try_form.Field("pixels", "json", "", "[]"),
+        try_form.Field("left", "number", "", None),
+    )
+    assert json.loads(try_form.body(fields, {"text": "", "count": 3.0, "pixels": "[[1]]", "left": None})) == {
+        "text": "", "count": 3, "pixels": [[1]],
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="no JSON"):
+        try_form.body(fields, {"pixels": "[["})
