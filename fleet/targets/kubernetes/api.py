@@ -241,7 +241,7 @@ class Api:
 
     def _exchange(
         self, method: str, path: str, *, headers: dict[str, str], query: dict[str, str] | None = None, body: Any = None,
-        silent_s: float = _READ_S, most: int = _MOST,
+        silent_s: float = 0.0, most: int = _MOST,
     ) -> tuple[int, bytes, dict[str, str]]:  # fmt: skip
         """One request and its whole answer, whatever it is: status, body and headers."""
         with self._translated():
@@ -250,7 +250,7 @@ class Api:
                 method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"],
             )  # fmt: skip
-            answer = self._client.call_api(*asked, _request_timeout=(_CONNECT_S, silent_s)).response
+            answer = self._client.call_api(*asked, _request_timeout=(_CONNECT_S, silent_s or _READ_S)).response
             data = bytearray()
             for chunk in answer.stream(_CHUNK):
                 data += chunk
