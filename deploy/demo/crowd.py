@@ -62,7 +62,9 @@ def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
             console.print(f"    {event.what}", markup=False)
 
         console.print(f"\n  {devices - touched} of {devices} devices have never seen it")
-        waits = _until_it_waits(fleet, _roll_out(demo, next_one, "--approval"))
+        waits = _roll_out(demo, next_one, "--approval")
+        demo.cli("rollouts", "approve", waits)  # the first wave; the second is for whoever looks
+        _until_it_waits(fleet, waits)
         console.print(
             f"\n  [bold]{next_one}[/] is on its first devices: rollout {waits} waits for you to approve the next wave"
         )
@@ -94,14 +96,13 @@ def _roll_out(demo: Demo, ref: str, *more: str) -> str:
     return str(demo.cli(*command, "--on-failure", "revert", *more)["id"])
 
 
-def _until_it_waits(fleet: Fleet, rollout: str) -> str:
+def _until_it_waits(fleet: Fleet, rollout: str) -> None:
     """Until the first wave is complete, and somebody is asked."""
     ends = time.monotonic() + _WITHIN_S
-    while "approv" not in (shown := fleet.rollout(rollout)).waits_for or shown.counts.get("working"):
+    while "approv" not in (shown := fleet.rollout(rollout)).waits_for or not shown.counts.get("succeeded"):
         if shown.state != "running" or time.monotonic() > ends:
             raise Failed(f"step failed: rollout {rollout} is {shown.state}: {shown.waits_for}")
         time.sleep(_LOOK_S)
-    return rollout
 
 
 def _watched(fleet: Fleet, rollout: str) -> Rollout:
