@@ -43,6 +43,8 @@ _TICK: Final = os.sysconf("SC_CLK_TCK")
 # What people have open all day, so many of each; of more browsers than these the same again.
 _OPEN: Final = ("/", "/devices", "/rollouts/{rollout}", "/devices/{device}", "/", "/devices?state=offline", "/rollouts")
 _TIMES: Final = 3
+# There is no such thing in this fleet; and who has logged in sees no form for it.
+_LEFT_OUT: Final = frozenset({"endpoints-name", "uploads-team-digest", "login"})
 _INTERACTIVE: Final = "() => window.did_handshake && document.querySelector('main [role=heading]')"
 _SETTLES_S: Final = 180.0
 _LOOK_S: Final = 2.0
@@ -77,7 +79,7 @@ def main() -> int:
         plan = _plan(grown, data.root, given.rate)
         named = Named(
             device=grown.names[0], rollout=str(grown.rollout), endpoint="", team=grown.new.team, name=grown.new.name,
-            version=grown.new.version, to=grown.old.version,
+            version=grown.new.version, to=grown.old.version, digest="",
         )  # fmt: skip
         grown.rows.database.close()
         running = parts.enter_context(broker(folder / "broker", data, connections=100, memory_mb=1024))
@@ -95,7 +97,7 @@ def main() -> int:
         _say(f"{given.browsers} pages are open")
         phases.append(_lasting(loaded, "with pages open", given.seconds))
         with _profile(chromium, server) as other:
-            wanted = [one for one in sights(named) if one.name not in {"endpoints-name", "login"}]
+            wanted = [one for one in sights(named) if one.name not in _LEFT_OUT]
             phases.append(_timing(loaded, other, wanted, timed, 2 * given.seconds))
         polite.close()
         phases.append(_lasting(loaded, "alone", given.seconds))
