@@ -29,10 +29,14 @@ from tests.parts.application import application
 # In the name of everything that is planted outside, and nowhere else.
 FOREIGN = "quagga"
 # Blobs have no owner but their digest, trust metadata names all teams (docs/operate.md), there is no provider here, and
-# pods have tokens of their own (tests/fleet/targets/test_content.py).
-ELSEWHERE = ("/blobs/", "/tuf", "/oidc/", "/content/", "/batch-content/", "/fallbacks/{team}/")
+# pods have tokens of their own (tests/fleet/targets/test_content.py). An upload is named by its digest.
+ELSEWHERE = ("/blobs/", "/tuf", "/oidc/", "/content/", "/batch-content/", "/fallbacks/{team}/", "/uploads/{team}/")
 # Options that show more.
-MORE = {"/metrics": "?devices=true&telemetry=true", "/api/v1/devices/{device}/telemetry": "?since=0"}
+MORE = {
+    "/metrics": "?devices=true&telemetry=true",
+    "/api/v1/devices/{device}/telemetry": "?since=0",
+    "/api/v1/devices/{device}/fits": "?module=acme/linear:1",
+}
 DEVICE, MINE, ABSENT = f"{FOREIGN}-1", "berlin-1", "nobody-1"
 
 
