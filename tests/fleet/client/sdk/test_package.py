@@ -94,6 +94,7 @@ def test_what_cannot_be_is_said_at_once(ws, model, script):
         (([model, model],), "inference_config"),
         ((["pickled:1"], script), "models"),
         (([model], script, False, "Not A Name"), "image_name"),
+        (([model], script, False, "name and more"), "image_name"),
         (([model], script, False, "name", "not a label"), "image_label"),
         (([model], InferenceConfig("lost.py")), "InferenceConfig: entryScript"),
     ):

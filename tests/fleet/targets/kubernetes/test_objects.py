@@ -262,3 +262,22 @@ def test_an_ingress_speaks_tls_and_the_gateway_behind_it_does_not():
     assert front.secure(attached(), wish.settings)
     args = pods.gateway(attached(), secret="s", secure=True)["spec"]["containers"][0]["args"]
     assert "--tls-certificate" in args
+
+
+@pytest.mark.parametrize(("cores", "cpu"), [(0.25, "250m"), (0.01, "10m"), (2.0, "2000m")])
+def test_a_replica_has_the_share_of_a_processor_that_was_asked_for(cores, cpu):
+    """Asked for and bounded alike, to the thousandth."""
+    ((_, one),) = [each for each in containers(wanted(cpu_cores=cores)) if each[1]["name"] == "scoring"]
+    assert (one["resources"]["requests"]["cpu"], one["resources"]["limits"]["cpu"]) == (cpu, cpu)
+
+
+@pytest.mark.parametrize(
+    ("generation", "observed", "updated", "available", "ready"),
+    [(3, 3, 2, 2, True), (4, 3, 2, 2, False), (3, 3, 1, 2, False), (3, 3, 2, 1, False)],
+)
+def test_a_deployment_is_ready_once_the_cluster_speaks_of_its_newest_form(
+    generation, observed, updated, available, ready
+):
+    """What it says of the form before is no news of this one."""
+    status = {"observedGeneration": observed, "updatedReplicas": updated, "availableReplicas": available}
+    assert replicas.ready({"metadata": {"generation": generation}, "status": status}, 2) is ready
