@@ -85,9 +85,9 @@ def test_it_runs_while_nobody_asks(system, edge, slow):
     assert mounts["/inputs"] == (str(edge.pictures), False)
     assert mounts["/outputs"] == (str(edge.answers / name), True)
     assert set(mounts) == {"/inputs", "/outputs", "/module"}
+    job(system, edge, name, lambda one: one["state"] == "running")
     assert edge.score(SLOT, b'"y"').document == "y!"
-    paused = job(system, edge, name, lambda one: one["state"] == "paused")
-    assert "applications have asked" in paused["why"]
+    job(system, edge, name, lambda one: one["state"] == "paused" and "applications have asked" in one["why"])
     edge.until(lambda: not containers(edge), "its container has gone")
     done = system.cli("batch", "show", name, "--wait")
     assert (done["state"], done["answered"], done["set_aside"]) == ("done", 119, 1), done

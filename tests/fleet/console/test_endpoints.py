@@ -78,6 +78,7 @@ def test_shares_are_previewed_before_they_are_changed(endpoint, chromium):
         page.get_by_text("edgefleet endpoints split digits v2=40").wait_for()
         assert shares(endpoint) == {"v1": 90, "v2": 10}
         page.get_by_role("button", name="Change them").click()
+        page.get_by_text("The shares are changed").wait_for()
         page.get_by_text("60 % v1").first.wait_for()
     assert shares(endpoint) == {"v1": 60, "v2": 40}
 
