@@ -15,9 +15,9 @@ COVERAGE ?= 80
 ARGS ?=
 # Each program that a test starts would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Three files at a time: much of the suite waits for containers and brokers. A file's tests share what they start. In
+# Four files at a time: much of the suite waits for containers and brokers. A file's tests share what they start. In
 # the order of their names, for xdist would take those with the most tests first, and so the longest last.
-TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder tests
+TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder tests
 # What `make coverage` asks of pytest besides.
 MEASURE :=
 # Many clients at once, and memory under their load: it runs alone.
@@ -67,6 +67,7 @@ coverage: ## make test, and how much of the code its tests run
 
 test-long: .venv/.stamp ## the tests that no other verb runs: further journeys, attacks and variants, in about two hours
 	$(if $(ARGS),,$(BIN)/python -m pytest -m long $(LOAD))
+	$(if $(ARGS),,$(BIN)/python -m pytest -m "hypothesis and not long" --hypothesis-profile=default)
 	$(BIN)/python -m pytest -m long --ignore=tests/benchmarks --ignore=$(LOAD) -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.stamp ## ruff: rules and format

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.parts.again import remember
 from tests.parts.left_running import LeftRunning
@@ -20,6 +21,9 @@ _REQUIRE = "EDGEFLEET_REQUIRE"
 _LEFT_OVER_S = 5.0
 # Says to a Python that starts what coverage it is to measure, if any.
 _MEASURED = "COVERAGE_PROCESS_CONFIG"
+# The same examples in each run, or a run would fail by chance for what was there before; test-long draws others.
+settings.register_profile("alike", derandomize=True, deadline=None)
+settings.load_profile("alike")
 _WHOLE_SYSTEMS = [Path(__file__).parent / name for name in ("attacks", "journeys")]
 
 

@@ -247,6 +247,7 @@ def unreachable(device):
     device.bundle.write_text(json.dumps(document | {"fleet": "https://127.0.0.1:1"}))
 
 
+@pytest.mark.long
 def test_a_device_joins_over_mqtt_alone(system, machine):
     """Its claim gets it a certificate, is then refused by the broker, and lets no second device in."""
     device = machine("mqtt")
@@ -268,6 +269,7 @@ def test_a_device_joins_over_mqtt_alone(system, machine):
     assert {one["id"] for one in system.cli("devices", "list")}.isdisjoint({second.name})
 
 
+@pytest.mark.long
 def test_a_device_that_joins_over_mqtt_can_wait_for_approval(system, machine):
     """It shows the fingerprint, asks again and again, and comes in once it is approved."""
     device = machine("mqtt")

@@ -210,6 +210,7 @@ def test_a_page_is_read_by_the_index(tmp_path):
     made.close()
 
 
+@pytest.mark.long
 def test_a_page_of_the_largest_reports_stays_within_memory(busy, database):
     """Every device says as much as it may: the server holds a page of them, and no more."""
     with database.read() as connection:

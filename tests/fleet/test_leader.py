@@ -94,7 +94,7 @@ async def committed(http, device, rollout, manifest, order):
 
 
 @pytest.mark.needs("mosquitto")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), KINDS[1]])
 async def test_a_second_server_takes_over_from_one_that_was_killed(request, tmp_path, kind):
     """Both answer; what the second is asked for the first one does; killed, it is followed within seconds."""
     url = request.getfixturevalue("cluster").new() if kind == "postgresql" else ""

@@ -68,6 +68,7 @@ async def test_orders_reports_and_acknowledgements_survive_broker_and_server(tmp
         assert "no session with the broker" in server.log()
 
 
+@pytest.mark.long
 async def test_a_flood_of_one_device_does_not_keep_another_waiting(fleet, tmp_path):
     """A thousand forged messages of one device are refused, and the other's report is acknowledged all the same."""
     _, http, _ = fleet

@@ -209,6 +209,7 @@ def test_young_decisions_stay(database, old, forget):
     assert len(revisions(database)) == 33
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_rows_go_in_small_transactions(database, old, forget):
     """No transaction deletes more than some hundred rows or holds the database long, and none is left over."""
     many = 100_000

@@ -26,6 +26,11 @@ def test_names_say_what_is_inside(room):
     ] == []
 
 
-def test_tests_are_no_packages():
-    """Test folders have no __init__.py: they are found by path, and never imported by an installed name."""
-    assert [path for path in sources("tests") if path.endswith("__init__.py")] == []
+def test_tests_are_packages_where_they_share_and_nowhere_else():
+    """What a folder's tests share ends after the last of them; without an __init__.py, pytest keeps it to the very end."""
+    sharing = [path for path in sources("tests") if path.endswith("conftest.py")]
+    sharing = [path for path in sharing if 'fixture(scope="package")' in (ROOT / path).read_text(encoding="utf-8")]
+
+    assert {PurePosixPath(path).parent for path in sharing} == {
+        PurePosixPath(path).parent for path in sources("tests") if path.endswith("__init__.py")
+    }

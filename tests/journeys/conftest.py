@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.timeout(400))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system():
     """Broker, server, keys, and the scoring image in the publisher's workspace."""
     # Short, because sockets lie below it; and gone at the end, because images do too.
@@ -70,7 +70,7 @@ def shared_device(system):
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def digits_module(system, tmp_path_factory):
     """The digits example, registered and signed; an order may set its probation, from 1 to 60 seconds."""
     options = digits.samples(tmp_path_factory.mktemp("samples"))

@@ -17,6 +17,8 @@ from modules.manifest import (
     Runtime,
 )
 
+# As long as a document may have them.
+WORDS, LINES, TEXTS = (st.text(max_size=longest) for longest in (100, 500, 64 << 10))
 SLUGS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 DEVICES = st.from_regex(r"[a-z0-9][a-z0-9-]{2,62}", fullmatch=True)
 DIGESTS = st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True)
@@ -27,12 +29,12 @@ POSITIVE = st.floats(min_value=0.001, max_value=600_000)
 # Distinct and never one below another: all in one folder, each with its own number.
 PATHS = st.integers(0, 20).map(lambda n: [f"model/file {i}.bin" for i in range(n)])
 
-IMAGES = st.builds(Image, name=st.text(), manifest=BLOBS, config=BLOBS, layers=st.lists(BLOBS, max_size=3).map(tuple))
+IMAGES = st.builds(Image, name=LINES, manifest=BLOBS, config=BLOBS, layers=st.lists(BLOBS, max_size=3).map(tuple))
 RUNTIMES = st.builds(
     Runtime,
     platform=st.sampled_from(["linux/amd64", "linux/arm64"]),
     accelerator=st.sampled_from(["cpu", "cuda", "openvino"]),
-    providers=st.lists(st.text(), max_size=2).map(tuple),
+    providers=st.lists(WORDS, max_size=2).map(tuple),
     image=st.none() | IMAGES,
 )
 ADJUSTABLES = st.fixed_dictionaries(
@@ -71,8 +73,8 @@ def manifests(draw):
         ),
         adjustable=draw(ADJUSTABLES),
         opaque_files=tuple(names[3:]),
-        description=draw(st.text()),
-        tags=draw(st.dictionaries(st.text(), st.text(), max_size=3)),
+        description=draw(TEXTS),
+        tags=draw(st.dictionaries(LINES, TEXTS, max_size=3)),
     )
 
 
@@ -86,8 +88,8 @@ SAMPLES = st.builds(
     st.lists(
         st.builds(
             samples.Sample,
-            name=st.text(),
-            content_type=st.text(st.characters(min_codepoint=32, max_codepoint=126)),
+            name=WORDS,
+            content_type=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=100),
             body=st.binary(max_size=50),
             status=st.integers(100, 599),
             answer=st.binary(max_size=50),

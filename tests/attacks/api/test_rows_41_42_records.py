@@ -164,8 +164,12 @@ def entries(thief):
 
 @pytest.mark.parametrize(
     ("attack", "code"),
-    [(edits, "edited"), (deletes, "missing"), (truncates, "cut"), (chains_anew, "re-chained")],
-    ids=["edit", "delete", "truncate", "re-chain"],
+    [
+        pytest.param(edits, "edited", id="edit", marks=pytest.mark.long),
+        pytest.param(deletes, "missing", id="delete", marks=pytest.mark.long),
+        pytest.param(truncates, "cut", id="truncate"),
+        pytest.param(chains_anew, "re-chained", id="re-chain"),
+    ],
 )
 def test_row_42_audit_log(site, edge, kept, attack, code):
     """Somebody writes into the database file of the server that runs: ``edgefleet audit verify`` finds each of the

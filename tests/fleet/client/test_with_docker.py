@@ -239,6 +239,7 @@ def test_a_module_is_measured_in_its_own_container(engine, image, workspace, lin
     assert found.memory_gb <= 0.5
 
 
+@pytest.mark.long
 def test_what_a_model_needs_is_what_its_container_took(image, workspace, linear_file, tmp_path, silent):
     """A script that holds much memory gets a need above the usual one, so that its limit on a device is no trap."""
     (tmp_path / "score.py").write_text(

@@ -79,6 +79,7 @@ def test_a_selector_is_kept_shared_and_chosen_again(server, fleet, chromium):
         page.get_by_text("4 devices", exact=True).wait_for()
 
 
+@pytest.mark.long
 def test_all_that_fit_are_rolled_out_to_or_revoked_after_a_look(server, fleet, chromium):
     """The form is filled in with them; whoever is revoked is shown first."""
     with opened(chromium, server.url, viewport=WIDE) as page:

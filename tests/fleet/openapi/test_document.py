@@ -21,9 +21,7 @@ CHECKS = [not_a_server_error, content_type_conformance, response_headers_conform
 REFUSALS = {401, 403, 404, 405, 409, 413, 415, 422, 429}
 FEW, MANY = 3, 200
 # Between them they may see and change most; the others take as long again each.
-SOME = [
-    role if role in {"analyst", "operator"} else pytest.param(role, marks=pytest.mark.long) for role in sorted(ROLES)
-]
+SOME = [role if role == "operator" else pytest.param(role, marks=pytest.mark.long) for role in sorted(ROLES)]
 # The server draws delays in its own thread while hypothesis draws requests.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 PERMISSIONS = {(method, path): permission for method, path, permission in asked()}

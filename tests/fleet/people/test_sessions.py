@@ -178,6 +178,7 @@ async def test_a_password_that_was_given_has_to_be_changed_before_anything_else(
 
 
 @pytest.mark.parametrize("passwords", [passwords.Passwords()], ids=["at full cost"])
+@pytest.mark.long
 async def test_of_many_log_ins_at_once_few_wait_and_the_others_are_told_to_come_again(house):
     """Two hashes at a time, eight that wait: the rest is 503 with Retry-After, and other requests go on."""
     house.add("bert")

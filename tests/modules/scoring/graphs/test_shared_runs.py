@@ -94,7 +94,7 @@ def some_rows(generator):
 @pytest.mark.parametrize(
     ("build", "operator"),
     [
-        (rows_kept_by_non_zero, "NonZero"),
+        pytest.param(rows_kept_by_non_zero, "NonZero", marks=pytest.mark.long),
         (boxes_kept_by_suppression, "NonMaxSuppression"),
         pytest.param(recurrent_tagger, "RNN", marks=pytest.mark.long),
         pytest.param(each_by_itself, None, marks=pytest.mark.long),
