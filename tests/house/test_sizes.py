@@ -27,7 +27,7 @@ def test_names_say_what_is_inside(room):
 
 
 def test_tests_are_packages_where_they_share_and_nowhere_else():
-    """What a folder's tests share ends after the last of them; without an __init__.py, pytest keeps it to the very end."""
+    """What a folder shares ends after its last test; without an __init__.py, pytest would keep it to the very end."""
     sharing = [path for path in sources("tests") if path.endswith("conftest.py")]
     sharing = [path for path in sharing if 'fixture(scope="package")' in (ROOT / path).read_text(encoding="utf-8")]
 
