@@ -1,17 +1,15 @@
 """A module in the cloud, on whatever cluster KUBECONFIG names: a plain one will do.
 
 It needs no registry and no load balancer. ``python -m tests.parts.side_loaded FOLDER`` writes the two images that each
-node has to have (``ctr -n k8s.io images import``), nodes are reached at a NodePort of their internal address, and pods
-reach this machine at the address that it has on the way to the cluster.
+node has to have, nodes are reached at a NodePort of their internal address, and pods reach this machine at the address
+that it has on the way to the cluster. CONTRIBUTING.md says it step by step.
 """
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import secrets
-import socket
 import tempfile
 import urllib.error
 import urllib.request
@@ -24,8 +22,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from modules.images import archive_tag
 from tests.house.tree import ROOT
-from tests.parts import digits, halves, side_loaded, slow_script
+from tests.parts import cluster, digits, halves, side_loaded, slow_script
 from tests.parts import docker as docker_parts
 from tests.parts.programs import CommandFailed, until
 from tests.parts.system import System
@@ -37,6 +36,8 @@ STEADY = 50
 _READY_S = 300
 # Five pods of a replica at a time, gateways and the cluster's own pods have to find room on one node of two cores.
 _CPU = "cpu_cores=0.2"
+# A node is asked itself, whatever proxy leads out of here.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,14 @@ def api():
 
 
 @pytest.fixture(scope="module")
-def own_address(api):
-    """This machine's address as pods reach it: the one on the way to the cluster, or to anywhere."""
-    host = urlsplit(api.api_client.configuration.host).hostname
-    for there in (host, "192.0.2.1"):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect((there, 9))
-            if not probe.getsockname()[0].startswith("127."):
-                return probe.getsockname()[0]
-    raise AssertionError("this machine has no address that pods could reach")
+def nodes(api):
+    """Where pods may run; nothing is made for a cluster that has no such node."""
+    return cluster.nodes(api)
+
+
+@pytest.fixture(scope="module")
+def own_address(api, nodes):
+    return cluster.own_address(api, nodes)
 
 
 @pytest.fixture(scope="module")
@@ -77,54 +77,48 @@ def system(own_address):
 
 @pytest.fixture(scope="module")
 def namespace(api):
-    """A namespace of its own, held to the restricted pod security standard; gone at the end."""
-    name = f"edgefleet-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    api.create_namespace({"metadata": {"name": name, "labels": labels}})
-    yield name
-    api.delete_namespace(name)
+    """Where the fleet server may make things: held to the restricted pod security standard."""
+    with cluster.namespace(api, standard="restricted") as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def beside(api):
+    """Where the tests run what looks at nodes, which no restricted pod may."""
+    with cluster.namespace(api, standard="privileged") as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def loaded(system, api, nodes, beside):
+    """The images are on each node: said before anything waits for a pod that will never start."""
+    (scoring,) = system.workspace.images()
+    cluster.check_images(api, nodes, beside, [archive_tag(scoring), side_loaded.GATEWAY_NAME])
 
 
 @pytest.fixture(scope="module")
 def kubeconfig(api, namespace, tmp_path_factory):
     """What the fleet server has: a service account with the rights of deploy/kubernetes/rbac.yaml, and no more."""
     kubernetes = pytest.importorskip("kubernetes")
-    text = (ROOT / "deploy/kubernetes/rbac.yaml").read_text().replace("edgefleet-endpoints", namespace)
-    for one in yaml.safe_load_all(text):
-        kubernetes.utils.create_from_dict(api.api_client, one)
+    for name in ("rbac.yaml", "rbac-gateway.yaml"):
+        text = (ROOT / "deploy/kubernetes" / name).read_text().replace("edgefleet-endpoints", namespace)
+        for one in yaml.safe_load_all(text):
+            kubernetes.utils.create_from_dict(api.api_client, one)
     token = api.create_namespaced_service_account_token("edgefleet", namespace, {"spec": {"expirationSeconds": 7200}})
-    known = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-    chosen = {one["name"]: one["context"] for one in known["contexts"]}[known["current-context"]]
-    cluster = {one["name"]: one["cluster"] for one in known["clusters"]}[chosen["cluster"]]
-    if "certificate-authority" in cluster:  # relative to its own file
-        cluster["certificate-authority"] = str(Path(os.environ["KUBECONFIG"]).parent / cluster["certificate-authority"])
-    file = tmp_path_factory.mktemp("kubeconfig") / "config"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "it",
-        "clusters": [{"name": "it", "cluster": cluster}],
-        "users": [{"name": "it", "user": {"token": token.status.token}}],
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-    }
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(document))
-    return file
+    return cluster.kubeconfig(api, token.status.token, tmp_path_factory.mktemp("kubeconfig") / "config")
 
 
 @pytest.fixture(scope="module")
-def attached(system, api, namespace, kubeconfig, own_address):
+def attached(system, nodes, loaded, namespace, kubeconfig, own_address):
     """Attaches the namespace under a name; endpoints are reached at a node's own address."""
-    (node, *_) = api.list_node().items
-    address = next(one.address for one in node.status.addresses if one.type == "InternalIP")
-    machine = node.status.node_info.architecture
     port = urlsplit(system.server.url).port
+    tolerated = [word for one in nodes.tolerated for word in ("--tolerate", one)]
 
     def attach(name, *more):
         said = system.cli(
-            "targets", "attach", name, "--kubeconfig", kubeconfig, "--namespace", namespace, "--expose", "NodePort",
-            "--address", address, "--content-url", f"https://{own_address}:{port}", "--platform", f"linux/{machine}",
-            "--gateway-image", side_loaded.GATEWAY_NAME, *more,
+            "targets", "attach", name, "--kubeconfig", kubeconfig, "--namespace", namespace, "--content-url",
+            f"https://{own_address}:{port}", "--platform", f"linux/{nodes.machine}", "--gateway-image",
+            side_loaded.GATEWAY_NAME, *tolerated, *(more or ("--expose", "NodePort", "--address", nodes.address)),
         )  # fmt: skip
         assert said["is"]["engine"].startswith("Kubernetes v")
         return name
@@ -178,7 +172,7 @@ def ask(url, bearer="", body=digits.QUESTIONS[0].body):
     auth = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | auth)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with _DIRECTLY.open(request, timeout=30) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -311,10 +305,10 @@ def test_removal_leaves_nothing(system, endpoint, api, namespace):
 class Disk:
     """A folder of one node's own disk as a claim of the namespace, and what its node's root sees there."""
 
-    def __init__(self, api, namespace):
-        self.api, self.namespace = api, namespace
+    def __init__(self, api, nodes, namespace, beside):
+        self.api, self.namespace, self.beside = api, namespace, beside
         self.name = f"edgefleet-{secrets.token_hex(4)}"
-        (node, *_) = api.list_node().items
+        node = nodes.every[0]
         self.node = node.metadata.name
         host = {
             "key": "kubernetes.io/hostname",
@@ -340,21 +334,8 @@ class Disk:
             "command": ["python", "-c", program, f"/host/{self.name}", *words], "securityContext": {"runAsUser": 0},
             "volumeMounts": [{"name": "host", "mountPath": "/host"}],
         }  # fmt: skip
-        spec = {
-            "restartPolicy": "Never", "nodeName": self.node, "tolerations": [{"operator": "Exists"}],
-            "containers": [container], "volumes": [{"name": "host", "hostPath": {"path": "/tmp"}}],
-        }  # fmt: skip
-        made = self.api.create_namespaced_pod("default", {"metadata": {"generateName": "edgefleet-"}, "spec": spec})
-        name = made.metadata.name
-
-        def phase():
-            return self.api.read_namespaced_pod(name, "default").status.phase
-
-        until(lambda: phase() in {"Succeeded", "Failed"}, "a program on the node", within_s=60, said=phase)
-        said, how = self.api.read_namespaced_pod_log(name, "default"), phase()
-        self.api.delete_namespaced_pod(name, "default", _preload_content=False)
-        assert how == "Succeeded", said
-        return said
+        volume = {"name": "host", "hostPath": {"path": "/tmp"}}
+        return cluster.run(self.api, self.beside, self.node, container, [volume])
 
     def remove(self):
         self.run("import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)")
@@ -373,8 +354,8 @@ READ = "import pathlib, sys; print(pathlib.Path(sys.argv[1], sys.argv[2]).read_t
 
 
 @pytest.fixture(scope="module")
-def disk(api, namespace):
-    found = Disk(api, namespace)
+def disk(api, nodes, namespace, beside):
+    found = Disk(api, nodes, namespace, beside)
     yield found
     found.remove()
 

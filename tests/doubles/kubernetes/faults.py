@@ -22,12 +22,14 @@ class Fault(msgspec.Struct):
 
 
 class Faults:
-    """The first that fits a request is taken. ``after`` does what was asked, and then breaks off."""
+    """The first that fits a request is taken; ``met`` is how many requests were. ``after`` does what was asked, and
+    then breaks off."""
 
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
         self._lock = threading.Lock()
         self.over = threading.Event()
+        self.met = 0
 
     def fail(self, code: int = 500, **chosen: Any) -> None:
         """An answer with this code: 500, 502, 503, 504."""
@@ -65,6 +67,7 @@ class Faults:
         with self._lock:
             for fault in self._waiting:
                 if fault.method in {"", method} and fault.path in path:
+                    self.met += 1
                     fault.times -= 1
                     if not fault.times:
                         self._waiting.remove(fault)

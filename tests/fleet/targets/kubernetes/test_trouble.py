@@ -1,7 +1,6 @@
 """What goes wrong in a cluster, and how an endpoint says it: in one sentence, within a bounded time."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -69,22 +68,23 @@ def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "words", "silent_s"),
     [
-        (lambda faults: faults.throttle(7, times=-1), "7 s of peace"),
-        (lambda faults: faults.fail(500, times=-1), "in trouble itself"),
-        (lambda faults: faults.reset(times=-1), "does not answer"),
-        (lambda faults: faults.hang(times=-1), "does not answer"),
+        (lambda faults: faults.throttle(7, times=-1), "7 s of peace", api._READ_S),
+        (lambda faults: faults.fail(500, times=-1), "in trouble itself", api._READ_S),
+        (lambda faults: faults.reset(times=-1), "does not answer", api._READ_S),
+        (lambda faults: faults.hang(times=-1), "does not answer", 0.3),
     ],
 )
-def test_trouble_of_the_cluster_is_said_at_once(place, fault, words, monkeypatch):
-    """Nothing else is asked for in that pass, and no call waits for ever."""
-    monkeypatch.setattr(api, "_READ_S", 0.3)
+def test_trouble_of_the_cluster_is_said_at_once(place, fault, words, silent_s, monkeypatch):
+    """One request meets it, and is asked once more where nobody answered: nothing else is asked for in that pass."""
     fault(place.cluster.faults)
-    began = time.monotonic()
-    with pytest.raises(TargetTrouble, match=words):
-        place.target.bring(wanted())
-    assert time.monotonic() - began < 10
+    # Less time is given only where all of it passes: who answers may be a busy machine.
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "_READ_S", silent_s)
+        with pytest.raises(TargetTrouble, match=words):
+            place.target.bring(wanted())
+    assert place.cluster.faults.met <= 2
     place.cluster.faults.clear()
     place.target.bring(wanted())
 
