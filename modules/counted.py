@@ -30,3 +30,10 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     nan: Count = 0
     empty: Count = 0
     values: Annotated[tuple[Count, ...], msgspec.Meta(max_length=BINS)] = ()
+
+
+class OfReplica(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica says of itself: of its answers, and the memory of its container in MiB; None: it does not say."""
+
+    answers: Looked | None = None
+    memory_mb: Annotated[float, msgspec.Meta(ge=0, le=1 << 33)] | None = None

@@ -7,6 +7,7 @@ from typing import Any, Final
 from agent import module_socket
 from agent.gateway.choice import choose
 from agent.gateway.counts import Counts
+from agent.gateway.each import told
 from agent.gateway.losses import Losses
 from agent.gateway.pools import Peer
 from modules.protocol.routing import Fallback, Route, Upstream, Version
@@ -21,9 +22,9 @@ def instances(route: Route) -> list[str]:
 
 
 async def described(
-    slot: str, route: Route, losses: Losses, counts: Counts, users: Callable[[Peer], int]
+    slot: str, route: Route, losses: Losses, counts: Counts, users: Callable[[Peer], int], *, each: bool = False
 ) -> dict[str, Any]:
-    """Who answers for a slot; a socket that nobody listens at is not named."""
+    """Who answers for a slot; a socket that nobody listens at is not named. ``each`` asks every replica, too."""
     silent: set[Peer] = set()
     while (choice := choose(route, silent)) is not None and isinstance(choice.peer, Upstream):
         if await _listens(choice.peer):
@@ -44,6 +45,7 @@ async def described(
         **({"lost": lost} if lost else {}),
         # And what they saw of each instance, by its name.
         **({"counts": counted} if counted else {}),
+        **({"each": {one.name: await told(one) for one in route.versions if one.each}} if each else {}),
         # What they wait for now, so that the agent knows when nobody does.
         **({"in_flight": in_flight} if in_flight else {}),
     }

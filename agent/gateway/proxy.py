@@ -29,7 +29,7 @@ from agent.gateway.routes import Destination, destination
 from agent.gateway.settings import Settings
 from agent.gateway.shares import Asking, Shares
 from agent.gateway.spent import Spent
-from modules.endpoint.looks import INDEX
+from modules.endpoint.looks import EACH, INDEX
 from modules.errors import BadSettings
 from modules.protocol.routing import Bounds, Fallback, Replica, Route, Table, Upstream
 
@@ -352,13 +352,13 @@ class Gateway:
         if request.method not in {"GET", "HEAD"}:
             names = ", ".join(f"/{slot}/score" for slot in sorted(table.slots)) or "no slot yet"
             raise refusal(web.HTTPNotFound, f"/ only lists the slots; post to {names}")
-        ordered = sorted(table.slots.items())
-        shown = await asyncio.gather(*(self._described(slot, route) for slot, route in ordered))
+        ordered, each = sorted(table.slots.items()), self._door is not None and EACH in request.query
+        shown = await asyncio.gather(*(self._described(slot, route, each=each) for slot, route in ordered))
         headers = {GENERATION: str(table.generation)}
         return web.Response(body=msgspec.json.encode(shown), content_type="application/json", headers=headers)
 
-    async def _described(self, slot: str, route: Route) -> dict[str, Any]:
-        shown = await described(slot, route, self._losses, self._counts, self._pools.users)
+    async def _described(self, slot: str, route: Route, *, each: bool) -> dict[str, Any]:
+        shown = await described(slot, route, self._losses, self._counts, self._pools.users, each=each)
         more = {
             "refused": self._table.refused.get(slot),
             "answered": self._answered.get(slot),

@@ -38,6 +38,8 @@ Measure = Literal[
 
 #: what those who ask see of the answers
 OF_CLIENTS: Final = frozenset({"p50_ms", "p95_ms", "error_percent"})
+#: what is known of an endpoint's version while requests go over to it
+OF_VERSIONS: Final = OF_CLIENTS | {"restarts", "provider", "nan_percent", "empty_percent", "drift", "memory_mb"}
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -232,11 +232,6 @@ def suits(found: Any, settings: Settings) -> None:
     kind_of(found.kind).suits(decoded(found), settings)
 
 
-def measures(found: Any) -> frozenset[str]:
-    """What is measured of versions on the target of a row, by the names of gates (fleet/rollouts/gates.py)."""
-    return kind_of(found.kind).measures
-
-
 def host_name(connection: Connection, name: str) -> str:
     """Under which name clients find what lives on a target.
 

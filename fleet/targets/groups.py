@@ -29,7 +29,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 class SeenReplica(msgspec.Struct, frozen=True, kw_only=True):
     """A container of a group. ``name`` is of this one alone, and under it the gateway reaches it.
 
-    Where the replicas of a group stand behind one address, ``host`` is that, and a name is a way to it.
+    Where the replicas of a group stand behind one address, ``host`` is that, and a name is a way to it; under ``each``
+    they are found one by one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SeenReplica(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     running: bool
     host: str = ""
+    each: str = ""
     # The engine starts it again by itself, after a pause.
     restarting: bool = False
     restarts: int = 0
@@ -135,6 +137,7 @@ def _version(group: Group, fit: Sequence[SeenReplica], said: Said, terms: Terms)
             )
             for one in fit
         ),
+        each=next((f"http://{one.each}:{PORT}" for one in fit if one.each), ""),
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from fleet.blobs import Blobs
-from fleet.rollouts.gates import OF_CLIENTS
 from fleet.targets.container import host
 from fleet.targets.container.engine import check_address
 from fleet.targets.contract import Target
@@ -32,7 +31,7 @@ class Kind(NamedTuple):
     """``attached`` is the form of how one is reached, and the others take such a value.
 
     ``check`` and ``suits`` raise ``Invalid``: it cannot be reached so, or an endpoint cannot have these settings there.
-    ``at`` says where it is, for people. ``measures`` are what can be asked of a version while requests go over to it.
+    ``at`` says where it is, for people.
     """
 
     attached: type[Any]
@@ -40,7 +39,6 @@ class Kind(NamedTuple):
     suits: Callable[[Any, Settings], None]
     at: Callable[[Any], str]
     make: Callable[[Any, Parts], Target]
-    measures: frozenset[str]
 
 
 def _check_container(attached: host.Attached) -> None:
@@ -82,8 +80,6 @@ def _suits_container(_: host.Attached, settings: Settings) -> None:
         )
 
 
-_OF_STARTS: Final = frozenset({"restarts", "provider"})
-_OF_ANSWERS: Final = frozenset({"nan_percent", "empty_percent", "drift"})
 KINDS: Final = {
     "container": Kind(
         attached=host.Attached,
@@ -91,7 +87,6 @@ KINDS: Final = {
         suits=_suits_container,
         at=lambda it: str(it.docker),
         make=lambda it, parts: host.ContainerHost(it, fleet=parts.fleet, blobs=parts.blobs),
-        measures=_OF_STARTS | OF_CLIENTS | _OF_ANSWERS | {"memory_mb"},
     ),
     "kubernetes": Kind(
         attached=reached.Attached,
@@ -99,8 +94,6 @@ KINDS: Final = {
         suits=reached.suits,
         at=reached.at,
         make=lambda it, parts: cluster.Namespace(it, fleet=parts.fleet, contents=parts.contents),
-        # Its replicas are reached by their gateways alone, and what a pod uses only a metrics server would say.
-        measures=_OF_STARTS | OF_CLIENTS,
     ),
 }
 

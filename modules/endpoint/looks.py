@@ -13,6 +13,8 @@ from modules import access_tokens
 HEADER: Final = "x-edgefleet-look"
 #: what an operator's program asks: the index of routes and counts, for a key, even where scoring needs none
 INDEX: Final = "/edgefleet/endpoint"
+#: the query with which it is asked for what each replica says of itself, too
+EACH: Final = "each"
 
 
 def make(keys: Sequence[str], *, expires: int) -> str:

@@ -90,11 +90,15 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a module behind an endpoint: its share of the requests, in percent, and its replicas."""
+    """One version of a module behind an endpoint: its share of the requests, in percent, and its replicas.
+
+    Where these are ways to one address for all, ``each`` is another, under whose name every one of them is found.
+    """
 
     name: SlugField
     weight: Annotated[int, msgspec.Meta(ge=0, le=100)]
     replicas: Annotated[tuple[Replica, ...], msgspec.Meta(max_length=256)] = ()
+    each: Annotated[str, msgspec.Meta(pattern=r"^(http://[^/?#@]+)?\Z", max_length=1000)] = ""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

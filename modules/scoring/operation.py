@@ -5,6 +5,7 @@ import time
 from modules.scoring.answers import total
 from modules.scoring.http.admission import Admission
 from modules.scoring.http.replies import Handler, Reply, allow, document
+from modules.scoring.memory import CGROUP, used_mb
 from modules.scoring.metrics import CONTENT_TYPE, Figures, Metrics
 from modules.scoring.models import Models
 from modules.scoring.runtime import Request
@@ -50,6 +51,7 @@ class Operation:
             "batch_reason": metadata.batch_reason,
             "load_seconds": self.load_seconds,
             "cores": self._settings.cores,
+            "memory_mb": used_mb(CGROUP),
             "answers": total(
                 figures.answers
                 for entry in self._models

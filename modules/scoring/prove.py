@@ -27,11 +27,11 @@ from modules import program, samples
 from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, EdgefleetError, NotReady, OverLimit, WrongAnswer
 from modules.manifest import Limits, Manifest
+from modules.scoring.memory import CGROUP, used_mb
 from modules.words import printable
 
 _HOST: Final = "127.0.0.1"
-_CGROUP: Final = Path("/sys/fs/cgroup")
-_MIB: Final = 1 << 20
+_KIB_OF_MIB: Final = 1 << 10
 _PROVIDERS: Final = "EDGEFLEET_PROVIDERS"
 _STATUS_LIMIT: Final = 64 << 10
 _ANSWER_LIMIT: Final = 32 << 20
@@ -111,24 +111,14 @@ def _check_ready(answer: tuple[int, bytes], provider: str) -> None:
 def _check_limits(limits: Limits, times: list[float]) -> None:
     if limits.latency_ms is not None and times and (took := median(times)) > limits.latency_ms:
         raise OverLimit(f"the samples' median took {took:.1f} ms of {limits.latency_ms:g} allowed", element="latency")
-    if limits.memory_mb is not None and (uses := _memory_mb(_CGROUP)) > limits.memory_mb:
+    if limits.memory_mb is not None and (uses := _memory_mb(CGROUP)) > limits.memory_mb:
         raise OverLimit(f"it uses {uses:.0f} MiB of {limits.memory_mb} allowed", element="memory")
 
 
 def _memory_mb(cgroup: Path) -> float:
-    """What the container uses beside this program, without files that are only kept in memory, as an engine counts it.
-
-    0 where it cannot be read: then the kernel's limit is the only one.
-    """
-    for usage, folder in (("memory.current", cgroup), ("memory.usage_in_bytes", cgroup / "memory")):
-        try:
-            used = int((folder / usage).read_text())
-            kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        return max(0, used - own - int(kept.get("total_inactive_file", kept.get("inactive_file", 0)))) / _MIB
-    return 0.0
+    """What the container uses beside this program; 0 where it cannot be read: then only the kernel holds it to it."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_OF_MIB
+    return max(0.0, (used_mb(cgroup) or 0.0) - own)
 
 
 def _ask(

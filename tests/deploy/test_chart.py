@@ -226,6 +226,29 @@ def test_what_devices_are_told_is_in_the_certificates(tmp_path):
         assert re.search(rf" --broker-name {re.escape(host)}\b", said)
 
 
+def test_without_a_load_balancer_devices_are_told_the_nodes_ports(tmp_path):
+    """Those that were chosen, on each Service; where none was, and behind an Ingress, the Service's own."""
+    values = copy.deepcopy(LEAST)
+    for number, part in enumerate(("server", "blobs", "broker")):
+        values.setdefault(part, {})["service"] = {"type": "NodePort", "nodePort": 30443 + number}
+    objects = rendered(values, tmp_path)
+    _, given = server(objects)
+    assert given["EDGEFLEET_FLEET_PUBLIC_URL"] == "https://fleet.example.org:30443"
+    assert given["EDGEFLEET_FLEET_BLOB_URL"] == "https://fleet.example.org:30444"
+    assert given["EDGEFLEET_FLEET_BROKER_PORT"] == "30445"
+    ports = [one["spec"]["ports"][0] for one in of_kind(objects, "Service")]
+    assert [(one["port"], one.get("nodePort")) for one in ports] == [
+        (443, 30443), (8445, 30444), (8883, 30445), (8884, None),
+    ]  # fmt: skip
+    values["ingress"] = {"enabled": True, "annotations": {"backend": "HTTPS"}}
+    values["blobs"]["service"] = {"type": "LoadBalancer", "nodePort": 30444}
+    objects = rendered(values, tmp_path)
+    _, given = server(objects)
+    assert given["EDGEFLEET_FLEET_PUBLIC_URL"] == "https://fleet.example.org"
+    assert given["EDGEFLEET_FLEET_BLOB_URL"] == "https://fleet.example.org:8445"
+    assert [one["spec"]["ports"][0].get("nodePort") for one in of_kind(objects, "Service")][:2] == [None, 30444]
+
+
 def test_the_broker_sees_its_own_folder_alone(tmp_path):
     """The program that strangers speak with has no way to the fleet's keys, which lie on the same volume."""
     broker = next(one for name, one in containers(rendered(LARGE, tmp_path)) if name.endswith("/mosquitto"))
@@ -248,10 +271,15 @@ def test_rights_are_in_the_endpoints_namespaces_alone(tmp_path):
     where none was."""
     written = yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac.yaml").read_text())
     (wanted,) = of_kind([one for one in written if one], "Role")
-    objects = rendered(LARGE, tmp_path)
-    assert [one["metadata"]["namespace"] for one in of_kind(objects, "Role")] == ["models", "more-models"]
-    for one in of_kind(objects, "Role"):
-        assert sorted(map(json.dumps, one["rules"])) == sorted(map(json.dumps, wanted["rules"]))
+    routes = yaml.safe_load_all((ROOT / "deploy/kubernetes/rbac-gateway.yaml").read_text())
+    (more,) = of_kind([one for one in routes if one], "Role")
+    behind = copy.deepcopy(LARGE)
+    behind["cloudEndpoints"]["gateway"] = True
+    for values, rules in ((LARGE, wanted["rules"]), (behind, wanted["rules"] + more["rules"])):
+        objects = rendered(values, tmp_path)
+        assert [one["metadata"]["namespace"] for one in of_kind(objects, "Role")] == ["models", "more-models"]
+        for one in of_kind(objects, "Role"):
+            assert sorted(map(json.dumps, one["rules"])) == sorted(map(json.dumps, rules))
     for one in of_kind(objects, "RoleBinding"):
         assert one["subjects"] == [{"kind": "ServiceAccount", "name": "fleet-edgefleet-server", "namespace": NAMESPACE}]
     assert of_kind(rendered(LEAST, tmp_path), "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding") == []

@@ -118,7 +118,8 @@ def attached(system, nodes, loaded, namespace, kubeconfig, own_address):
         said = system.cli(
             "targets", "attach", name, "--kubeconfig", kubeconfig, "--namespace", namespace, "--content-url",
             f"https://{own_address}:{port}", "--platform", f"linux/{nodes.machine}", "--gateway-image",
-            side_loaded.GATEWAY_NAME, *tolerated, *(more or ("--expose", "NodePort", "--address", nodes.address)),
+            side_loaded.GATEWAY_NAME, *tolerated, *more,
+            *(() if "--gateway" in more else ("--expose", "NodePort", "--address", nodes.address)),
         )  # fmt: skip
         assert said["is"]["engine"].startswith("Kubernetes v")
         return name
@@ -259,6 +260,27 @@ def test_what_somebody_took_away_comes_back(system, endpoint, api, namespace):
     until(lambda: ask(endpoint["url"], bearer)[0] == 200, "it answers again", within_s=120)
 
 
+def test_an_autoscaler_is_taken(system, endpoint, api, namespace):
+    """It, budgets and policies are there by the stable API; without a metrics server the endpoint serves on."""
+    kubernetes = pytest.importorskip("kubernetes").client
+    chosen = {"label_selector": f"edgefleet.cloud.endpoint={NAME}"}
+    client, scaling = api.api_client, kubernetes.AutoscalingV2Api(api.api_client)
+
+    def scalers():
+        return scaling.list_namespaced_horizontal_pod_autoscaler(namespace, **chosen).items
+
+    system.cli("endpoints", "set", NAME, "autoscale_max=2")
+    settled(system)
+    (one,) = {each.spec.max_replicas for each in scalers()}
+    assert one == 2
+    assert len(kubernetes.PolicyV1Api(client).list_namespaced_pod_disruption_budget(namespace, **chosen).items) >= 2
+    assert len(kubernetes.NetworkingV1Api(client).list_namespaced_network_policy(namespace, **chosen).items) == 2
+    assert ask(endpoint["url"], key(system))[0] == 200
+    system.cli("endpoints", "set", NAME, "autoscale_max=0")
+    settled(system)
+    until(lambda: not scalers(), "it has gone again", within_s=60)
+
+
 def test_logs_are_shown(system, endpoint, api, namespace):
     """Each pod has its last lines, by its name; one that has just begun may have none yet."""
     found = {}
@@ -302,47 +324,6 @@ def test_removal_leaves_nothing(system, endpoint, api, namespace):
     assert "edgefleet" in {one.metadata.name for one in api.list_namespaced_service_account(namespace).items}
 
 
-class Disk:
-    """A folder of one node's own disk as a claim of the namespace, and what its node's root sees there."""
-
-    def __init__(self, api, nodes, namespace, beside):
-        self.api, self.namespace, self.beside = api, namespace, beside
-        self.name = f"edgefleet-{secrets.token_hex(4)}"
-        node = nodes.every[0]
-        self.node = node.metadata.name
-        host = {
-            "key": "kubernetes.io/hostname",
-            "operator": "In",
-            "values": [node.metadata.labels["kubernetes.io/hostname"]],
-        }
-        common = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
-        api.create_persistent_volume({
-            "metadata": {"name": self.name},
-            "spec": common | {
-                "capacity": {"storage": "1Gi"}, "hostPath": {"path": f"/tmp/{self.name}"},
-                "claimRef": {"namespace": namespace, "name": "share"}, "persistentVolumeReclaimPolicy": "Retain",
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}},
-            },
-        })  # fmt: skip
-        claim = common | {"volumeName": self.name, "resources": {"requests": {"storage": "1Gi"}}}
-        api.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "share"}, "spec": claim})
-
-    def run(self, program, *words):
-        """What a program of Python prints there, as root; ``/host`` is the node's ``/tmp``."""
-        container = {
-            "name": "it", "image": side_loaded.GATEWAY_NAME, "imagePullPolicy": "Never",
-            "command": ["python", "-c", program, f"/host/{self.name}", *words], "securityContext": {"runAsUser": 0},
-            "volumeMounts": [{"name": "host", "mountPath": "/host"}],
-        }  # fmt: skip
-        volume = {"name": "host", "hostPath": {"path": "/tmp"}}
-        return cluster.run(self.api, self.beside, self.node, container, [volume])
-
-    def remove(self):
-        self.run("import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)")
-        self.api.delete_namespaced_persistent_volume_claim("share", self.namespace, _preload_content=False)
-        self.api.delete_persistent_volume(self.name, _preload_content=False)
-
-
 PREPARE = """
 import pathlib, sys
 for name in ("in", "out"):
@@ -355,7 +336,7 @@ READ = "import pathlib, sys; print(pathlib.Path(sys.argv[1], sys.argv[2]).read_t
 
 @pytest.fixture(scope="module")
 def disk(api, nodes, namespace, beside):
-    found = Disk(api, nodes, namespace, beside)
+    found = cluster.Disk(api, nodes.every[0], namespace, beside, image=side_loaded.GATEWAY_NAME)
     yield found
     found.remove()
 
@@ -446,6 +427,9 @@ def test_requests_go_over_share_by_share_and_a_version_with_errors_goes_back(sys
     assert traffic.failed == []
     assert [(one["percent"], one["standing"]) for one in shown["shares"]] == [(10, "succeeded"), (100, "succeeded")]
     assert all(one["measured"]["requests"] >= 100 for one in shown["shares"]), shown["shares"]
+    # What the replicas alone know, through a gateway.
+    told = [(one["measured"]["answers"], one["measured"]["memory_mb"]) for one in shown["shares"]]
+    assert all(answers and memory > 1 for answers, memory in told), told
 
     with asking(at) as traffic:
         until(lambda: len(traffic.answers) > STEADY, "answers come", within_s=60)
@@ -523,3 +507,45 @@ def test_a_modules_secret_reaches_its_pods_and_no_other_place(system, target, ap
     assert [value for value in values if value in pods_now + logs + answers] == []
     system.cli("endpoints", "remove", "keeper")
     until(lambda: not api.list_namespaced_secret(namespace, **chosen).items, "nothing is left of it", within_s=180)
+
+
+@pytest.fixture(scope="module")
+def routes(api):
+    with cluster.routes(api):
+        yield pytest.importorskip("kubernetes").client.CustomObjectsApi(api.api_client)
+
+
+def test_an_endpoint_behind_a_gateway_is_one_route(system, attached, module, routes, namespace):
+    """The cluster takes it as it is; what its Gateway says of it is said, and let in it has an address."""
+    attached("behind", "--gateway", "nowhere/public", "--gateway-plain", "--address", "{endpoint}.models.example")
+    system.cli("endpoints", "deploy", "routed", "--target", "behind", "--module", module, "--set", _CPU)
+
+    def shown():
+        return system.api("endpoints/routed")
+
+    until(lambda: "no address yet" in shown()["why"], "it waits for its Gateway", within_s=_READY_S,
+          said=lambda: json.dumps(shown()))  # fmt: skip
+    there = ("gateway.networking.k8s.io", "v1", namespace, "httproutes")
+
+    def found():
+        return routes.list_namespaced_custom_object(*there, label_selector="edgefleet.cloud.endpoint=routed")["items"]
+
+    (route,) = found()
+    assert route["spec"]["hostnames"] == ["routed.models.example"]
+    assert {one["manager"] for one in route["metadata"]["managedFields"]} == {"edgefleet"}
+
+    def says(status, reason):
+        """As the Gateway's controller would."""
+        one = {"type": "Accepted", "status": status, "reason": reason, "message": "so it is"}
+        one |= {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": route["metadata"]["generation"]}
+        parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "example.com/it", "conditions": [one]}
+        body = {"status": {"parents": [parent]}}
+        routes.patch_namespaced_custom_object_status(*there, route["metadata"]["name"], body)
+
+    says("False", "NotAllowedByListeners")
+    until(lambda: "NotAllowedByListeners: so it is" in shown()["why"], "the refusal is said", within_s=60)
+    says("True", "Accepted")
+    assert settled(system, "routed")["url"] == "http://routed.models.example"
+    assert found()[0]["metadata"]["generation"] == route["metadata"]["generation"]
+    system.cli("endpoints", "remove", "routed")
+    until(lambda: not found(), "nothing is left of it", within_s=180)

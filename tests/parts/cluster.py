@@ -5,6 +5,7 @@ CONTRIBUTING.md says what they need of it. All that they make lies in namespaces
 
 import base64
 import contextlib
+import importlib
 import json
 import platform
 import secrets
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from tests.doubles.kubernetes import gateway_api
 from tests.parts.programs import until
 
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -153,21 +155,6 @@ def _said(state: Any) -> str:
     return waiting if waiting and waiting.startswith("Err") else ""
 
 
-def run(api: Any, space: str, node: str, container: dict[str, Any], volumes: Sequence[dict[str, Any]]) -> str:
-    """What a container prints that runs once on one node."""
-    made = api.create_namespaced_pod(space, _pod(node, [container], volumes))
-    name = made.metadata.name
-
-    def phase() -> str:
-        return str(api.read_namespaced_pod(name, space).status.phase)
-
-    until(lambda: phase() in {"Succeeded", "Failed"}, "a program on the node", within_s=_STARTS_S, said=phase)
-    said, how = str(api.read_namespaced_pod_log(name, space)), phase()
-    api.delete_namespaced_pod(name, space, _preload_content=False)
-    assert how == "Succeeded", said
-    return said
-
-
 def _pod(node: str, containers: list[dict[str, Any]], volumes: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     spec = {
         "restartPolicy": "Never",
@@ -178,3 +165,100 @@ def _pod(node: str, containers: list[dict[str, Any]], volumes: Sequence[dict[str
         "volumes": list(volumes),
     }
     return {"metadata": {"generateName": "edgefleet-"}, "spec": spec}
+
+
+class Disk:
+    """A folder of one node's own disk as the claim ``share`` of a namespace, and what that node's root sees there.
+
+    Programs run in the namespace ``beside``, in an image that the node has.
+    """
+
+    def __init__(self, api: Any, node: Any, space: str, beside: str, *, image: str) -> None:
+        self._api, self._space, self._beside, self._image = api, space, beside, image
+        self._node, self._name = node.metadata.name, f"edgefleet-{secrets.token_hex(4)}"
+        host = {
+            "key": "kubernetes.io/hostname",
+            "operator": "In",
+            "values": [node.metadata.labels["kubernetes.io/hostname"]],
+        }
+        common = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
+        api.create_persistent_volume({
+            "metadata": {"name": self._name},
+            "spec": common | {
+                "capacity": {"storage": "1Gi"}, "hostPath": {"path": f"/tmp/{self._name}"},
+                "claimRef": {"namespace": space, "name": "share"}, "persistentVolumeReclaimPolicy": "Retain",
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}},
+            },
+        })  # fmt: skip
+        claim = common | {"volumeName": self._name, "resources": {"requests": {"storage": "1Gi"}}}
+        api.create_namespaced_persistent_volume_claim(space, {"metadata": {"name": "share"}, "spec": claim})
+
+    def run(self, program: str, *words: str) -> str:
+        """What a program of Python prints there, as root; ``/host`` is the node's ``/tmp``."""
+        container = {
+            "name": "it", "image": self._image, "imagePullPolicy": "Never",
+            "command": ["python", "-c", program, f"/host/{self._name}", *words], "securityContext": {"runAsUser": 0},
+            "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+        }  # fmt: skip
+        volume = {"name": "host", "hostPath": {"path": "/tmp"}}
+        made = self._api.create_namespaced_pod(self._beside, _pod(self._node, [container], [volume]))
+        name = made.metadata.name
+
+        def phase() -> str:
+            return str(self._api.read_namespaced_pod(name, self._beside).status.phase)
+
+        until(lambda: phase() in {"Succeeded", "Failed"}, "a program on the node", within_s=_STARTS_S, said=phase)
+        said, how = str(self._api.read_namespaced_pod_log(name, self._beside)), phase()
+        self._api.delete_namespaced_pod(name, self._beside, _preload_content=False)
+        assert how == "Succeeded", said
+        return said
+
+    def remove(self) -> None:
+        self.run("import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)")
+        self._api.delete_namespaced_persistent_volume_claim("share", self._space, _preload_content=False)
+        self._api.delete_persistent_volume(self._name, _preload_content=False)
+
+
+@contextmanager
+def routes(api: Any) -> Iterator[None]:
+    """The Gateway API's HTTPRoute; where the cluster has none, the double's excerpt of it as long as this lasts."""
+    definitions = importlib.import_module("kubernetes.client").ApiextensionsV1Api(api.api_client)
+    name = "httproutes.gateway.networking.k8s.io"
+    if name in {one.metadata.name for one in definitions.list_custom_resource_definition().items}:
+        yield
+        return
+    group = name.partition(".")[2]
+    names = {"plural": "httproutes", "singular": "httproute", "kind": "HTTPRoute", "listKind": "HTTPRouteList"}
+    schema = structural(gateway_api.DEFINITIONS[gateway_api.ROUTE])
+    version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}}
+    version["schema"] = {"openAPIV3Schema": schema}
+    # Groups of k8s.io ask who has approved of it.
+    notes = {"api-approved.kubernetes.io": "unapproved, an excerpt for tests"}
+    definitions.create_custom_resource_definition({
+        "metadata": {"name": name, "annotations": notes},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    })  # fmt: skip
+
+    def taken() -> bool:
+        said = definitions.read_custom_resource_definition(name).status.conditions or ()
+        return any(one.type == "Established" and one.status == "True" for one in said)
+
+    try:
+        until(taken, "the cluster knows HTTPRoute", within_s=60)
+        yield
+    finally:
+        definitions.delete_custom_resource_definition(name, _preload_content=False)
+
+
+def structural(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema as a CustomResourceDefinition takes it: metadata is the API server's, and objects are open or listed."""
+    if "$ref" in schema:
+        return {"type": "object"}
+    found = {name: one for name, one in schema.items() if name != "additionalProperties"}
+    if "properties" in found:
+        found["properties"] = {name: structural(one) for name, one in found["properties"].items()}
+    elif found.get("type") == "object":
+        found["x-kubernetes-preserve-unknown-fields"] = True
+    if "items" in found:
+        found["items"] = structural(found["items"])
+    return found

@@ -198,7 +198,9 @@ class Api:
             raise
         return "\n".join(map(printable, data[-most:].decode(errors="replace").split("\n")))
 
-    def of_pod(self, pod: str, port: int, path: str, *, secure: bool, headers: dict[str, str]) -> tuple[int, bytes]:
+    def of_pod(
+        self, pod: str, port: int, path: str, *, secure: bool, headers: dict[str, str], query: dict[str, str]
+    ) -> tuple[int, bytes]:
         """The status and the body with which a program in a pod answers, asked by the API server.
 
         Raises:
@@ -207,8 +209,9 @@ class Api:
         """
         named = f"{'https:' if secure else ''}{quote(pod, safe='')}:{port}"
         status, data, _ = self._exchange(
-            "GET", f"{self._path('Pod')}/{named}/proxy{path}", headers=headers, silent_s=_POD_S, most=_POD_MOST
-        )
+            "GET", f"{self._path('Pod')}/{named}/proxy{path}", query=query, headers=headers, silent_s=_POD_S,
+            most=_POD_MOST,
+        )  # fmt: skip
         if status in _OK or (said := _status_said(data)) is None:
             return status, data
         raise ApiRefusal(f"the cluster says ({status}): {printable(said, _WORDS)}", element=self._where, status=status)

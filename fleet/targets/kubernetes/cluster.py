@@ -93,8 +93,7 @@ class Namespace:
             return stands
         secure = front.secure(self._attached, wanted.settings)
         heard = counts.ask(self._api, found, door.keys(wanted), secure=secure)
-        ways = {str(one.group.version): observed.ways(names, one.group.name) for one in made}
-        return counts.noted(stands, heard, ways)
+        return counts.noted(stands, heard, names, made, found)
 
     def logs(self, endpoint: Slug, *, lines: int) -> dict[str, str]:
         names = Names(self._fleet, endpoint)

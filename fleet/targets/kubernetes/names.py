@@ -39,6 +39,10 @@ class Names:
     def group(self, group: str) -> str:
         return f"{self.whole}-{group}"
 
+    def each(self, group: str) -> str:
+        """The Service under whose name the pods of a group are found one by one."""
+        return f"{self.whole}-{group}-e"
+
     def content(self, group: str) -> str:
         """The Secret that tells a group's pods of their module."""
         return f"{self.whole}-{group}-c"

@@ -56,7 +56,14 @@ def seen(names: Names, found: Look) -> Seen:
     return Seen(
         begun=frozenset(others),
         replicas=tuple(
-            SeenReplica(name=way(names, group, at), group=group, number=at, running=True, host=names.group(group))
+            SeenReplica(
+                name=way(names, group, at),
+                group=group,
+                number=at,
+                running=True,
+                host=names.group(group),
+                each=names.each(group),
+            )
             for group in sorted(groups)
             for at in range(WAYS)
         ),

@@ -72,7 +72,9 @@ def objects(names: Names, one: Made, settings: Settings, *, seen: Mapping[str, A
     labels = names.of("replica", group)
     name = names.group(group)
     found = [
-        _service(name, labels),
+        _service(name, labels, labels),
+        # Not for clients' requests: a gateway asks there what each pod says of itself.
+        _service(names.each(group), names.of("each", group), labels, clusterIP="None"),
         _deployment(names, one, labels, _count(one, settings, seen)),
         budget(name, labels),
     ]
@@ -131,15 +133,16 @@ def _deployment(names: Names, one: Made, labels: dict[str, str], count: int | No
     }
 
 
-def _service(name: str, labels: dict[str, str]) -> dict[str, Any]:
+def _service(name: str, labels: dict[str, str], to: dict[str, str], **more: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "labels": labels},
         "spec": {
             "type": "ClusterIP",
-            "selector": labels,
+            "selector": to,
             "ports": [{"name": "score", "port": PORT, "targetPort": PORT, "protocol": "TCP"}],
+            **more,
         },
     }
 

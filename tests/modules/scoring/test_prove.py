@@ -123,7 +123,7 @@ def test_what_a_container_uses_is_read_as_an_engine_counts_it(tmp_path, files, u
         (tmp_path / name).write_text(str(text))
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     assert prove._memory_mb(tmp_path) == pytest.approx(max(0, uses - own), abs=50)
-    monkeypatch.setattr(prove, "_CGROUP", tmp_path)
+    monkeypatch.setattr(prove, "CGROUP", tmp_path)
     prove._check_limits(manifest.Limits(memory_mb=9000), [])
     if uses:
         with pytest.raises(OverLimit, match="MiB of 1 allowed"):

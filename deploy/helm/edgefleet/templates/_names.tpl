@@ -31,8 +31,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.broker.host | default .Values.server.host }}
 {{- end }}
 
+{{/* The port of a Service that devices are told: that of its nodes, where one is chosen. */}}
+{{- define "edgefleet.told" -}}
+{{ ternary .nodePort .port (and (eq .type "NodePort") (gt (int .nodePort) 0)) }}
+{{- end }}
+
+{{- define "edgefleet.nodePort" -}}
+{{- if and (ne .type "ClusterIP") (gt (int .nodePort) 0) }}, nodePort: {{ .nodePort }}{{ end }}
+{{- end }}
+
 {{- define "edgefleet.publicUrl" -}}
-{{- $port := ternary 443 (int .Values.server.service.port) .Values.ingress.enabled -}}
+{{- $port := ternary 443 (include "edgefleet.told" .Values.server.service | int) .Values.ingress.enabled -}}
 https://{{ ternary (printf "[%s]" .Values.server.host) .Values.server.host (contains ":" .Values.server.host) }}{{ if ne $port 443 }}:{{ $port }}{{ end }}
 {{- end }}
 

@@ -22,6 +22,13 @@ PORT = 8700
 class Replica(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self):
+        said = json.dumps(self.server.says).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(self.server.status)
@@ -40,10 +47,10 @@ class Gateways:
         self.place, self.folder, self.programs, self._replicas = place, folder, {}, {}
 
     def replica(self, version):
-        """What stands for a version's replicas; ``status`` is what it answers."""
+        """What stands for a version's replicas; ``status`` is what it answers, ``says`` what it says of itself."""
         if version not in self._replicas:
             server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Replica)
-            server.status, server.daemon_threads = 200, True
+            server.status, server.says, server.daemon_threads = 200, {"ready": True}, True
             thread = threading.Thread(target=server.serve_forever, args=(0.05,))
             thread.start()
             self._replicas[version] = server, thread
@@ -106,6 +113,8 @@ class Gateways:
     def _led(self, table):
         told = json.loads(table)
         for version in told["slots"]["digits"]["versions"]:
+            at = f"127.0.0.1:{self.replica(version['name']).server_address[1]}"
             for one in version["replicas"]:
-                one["url"] = f"http://127.0.0.1:{self.replica(version['name']).server_address[1]}"
+                one["url"] = f"http://{at}"
+            version["each"] = f"http://{at}"
         return json.dumps(told).encode()

@@ -9,6 +9,7 @@ import pytest
 from fleet.rollouts import windows
 from fleet.rollouts.windows import Window
 from fleet.targets.kubernetes import rights
+from modules.counted import Looked
 from tests.doubles.kubernetes import kinds
 from tests.doubles.wishes import version, wanted
 from tests.fleet.targets.kubernetes.gateways import PORT, Gateways
@@ -69,6 +70,45 @@ def test_what_clients_saw_of_each_version_is_told(place, gateways):
     new, old = (each.window for each in both)
     assert [(each.requests, each.errors, each.told) for each in (new, old)] == [(15, 15, True), (15, 0, True)]
     assert sum(old.latencies.values()) == 15
+
+
+def told(place, gateways, version, pod, **says):
+    """What the pod of a version says of itself, where the gateways find it."""
+    gateways.replica(version).says = {"ready": True} | says
+    place.cluster.world.status(kinds.POD, pod, pod["status"] | {"podIP": "127.0.0.1"})
+
+
+def pod_of(place, version):
+    """The only pod of a version."""
+    pods = place.of("Pod", "replica")
+    (pod,) = (one for one in pods if one["metadata"]["labels"]["edgefleet.cloud.group"].startswith(f"{version}-"))
+    return pod
+
+
+def test_what_each_replica_says_of_itself_is_told(place, gateways):
+    """Its answers and its memory, each version's its own, heard by one gateway alone; restarts are told beside them."""
+    wish = split()
+    settled(place, gateways, wish)
+    pods = {name: pod_of(place, name) for name in ("v1", "next")}
+    told(place, gateways, "v1", pods["v1"], memory_mb=100.0, answers={"looked": 5})
+    told(place, gateways, "next", pods["next"], memory_mb=900.5, answers={"looked": 9, "nan": 4, "empty": 1})
+    with place.asked() as requests:
+        found = place.target.bring(wish).versions
+    assert len([one for one in requests if "each=true" in one.address]) == 1
+    assert (found["v1"].memory_mb, found["next"].memory_mb) == (100.0, 900.5)
+    life = found["next"].lives[pods["next"]["metadata"]["name"]]
+    assert (life.answers, life.restarts) == (Looked(looked=9, nan=4, empty=1), 0)
+    assert found["v1"].lives[pods["v1"]["metadata"]["name"]].answers == Looked(looked=5)
+
+
+def test_what_comes_from_an_address_of_no_pod_of_the_version_is_nobodys(place, gateways):
+    """A pod that has gone, or one of the group before: nothing is said of the version by it."""
+    wish = measured(wanted())
+    settled(place, gateways, wish)
+    gateways.replica("v1").says = {"memory_mb": 900.0, "answers": {"looked": 9, "nan": 9}}
+    found = place.target.bring(wish)
+    assert (found.uncounted, found.versions["v1"].memory_mb) == ("", None)
+    assert [one for one in found.versions["v1"].lives.values() if one.answers] == []
 
 
 def test_nobody_is_asked_while_nothing_is_measured(place):

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from modules.examples import digits
+from modules.scoring.memory import CGROUP, used_mb
 
 DIGITS = Path(digits.__file__).parent
 SAMPLES = json.loads((DIGITS / "digit.json").read_text())
@@ -92,6 +93,7 @@ def test_status(server):
     assert status["provider_in_use"] == "CPUExecutionProvider"
     assert status["onnxruntime"].count(".") == 2
     assert status["load_seconds"] > 0
+    assert (status["memory_mb"] is None) == (used_mb(CGROUP) is None)
 
 
 @pytest.mark.parametrize("version", ["2", "3", "3.1"])
