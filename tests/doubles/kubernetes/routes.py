@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 import yaml
@@ -121,7 +121,8 @@ class Routes:
 
     def _get(self, request: Request, where: Place, _: User) -> Answer:
         if where.subresource == "proxy":
-            passed = self._proxying.get(where.namespace, where.name, where.beyond, request.headers)
+            beyond = f"{where.beyond}?{urlencode(request.query)}" if request.query else where.beyond
+            passed = self._proxying.get(where.namespace, where.name, beyond, request.headers)
             return Answer(passed.code, passed.body, {"Content-Type": passed.headers.get("Content-Type", "")})
         if where.subresource == "log":
             return Answer(200, self._logs.read(self.api.get(where.kind, where.namespace, where.name), request.query))
