@@ -20,12 +20,15 @@ _WORDS: Final = 300
 
 
 def route(names: Names, attached: Attached, host: str) -> dict[str, Any]:
-    """The way from the Gateway's host to the endpoint's own gateway. Lists are one value to the cluster: said whole."""
+    """The way from the Gateway's host to the endpoint's own gateway. Lists are one value to the cluster: said whole.
+
+    But for the backend's group, which is empty: some API servers of old take an empty text for none, and refuse it.
+    """
     namespace, _, name = attached.gateway.partition("/")
     parent = {"group": _GROUP, "kind": "Gateway", "namespace": namespace, "name": name}
     if attached.gateway_listener:
         parent["sectionName"] = attached.gateway_listener
-    backend = {"group": "", "kind": "Service", "name": names.gateway, "port": _HTTP, "weight": 1}
+    backend = {"kind": "Service", "name": names.gateway, "port": _HTTP, "weight": 1}
     match = {"path": {"type": "PathPrefix", "value": "/"}}
     return {
         "apiVersion": KINDS[ROUTE].api,
