@@ -545,7 +545,7 @@ def test_an_endpoint_behind_a_gateway_is_one_route(system, attached, module, rou
     says("False", "NotAllowedByListeners")
     until(lambda: "NotAllowedByListeners: so it is" in shown()["why"], "the refusal is said", within_s=60)
     says("True", "Accepted")
-    assert settled(system, "routed")["url"] == "http://routed.models.example"
+    assert settled(system, "routed")["url"] == "http://routed.models.example/routed/score"
     assert found()[0]["metadata"]["generation"] == route["metadata"]["generation"]
     system.cli("endpoints", "remove", "routed")
     until(lambda: not found(), "nothing is left of it", within_s=180)
