@@ -70,14 +70,14 @@ def test_a_node_that_has_another_image_under_the_name_serves_nobody(place):
 @pytest.mark.parametrize(
     ("fault", "words", "silent_s"),
     [
-        (lambda faults: faults.throttle(7, times=-1), "7 s of peace", api._READ_S),
-        (lambda faults: faults.fail(500, times=-1), "in trouble itself", api._READ_S),
-        (lambda faults: faults.reset(times=-1), "does not answer", api._READ_S),
-        (lambda faults: faults.hang(times=-1), "does not answer", 0.3),
+        (lambda faults: faults.throttle(7, times=-1, method="PATCH"), "7 s of peace", api._READ_S),
+        (lambda faults: faults.fail(500, times=-1, method="PATCH"), "in trouble itself", api._READ_S),
+        (lambda faults: faults.reset(times=-1, method="PATCH"), "does not answer", api._READ_S),
+        (lambda faults: faults.hang(times=-1, method="PATCH"), "does not answer", 0.3),
     ],
 )
 def test_trouble_of_the_cluster_is_said_at_once(place, fault, words, silent_s, monkeypatch):
-    """One request meets it, and is asked once more where nobody answered: nothing else is asked for in that pass."""
+    """In the middle of a pass one request meets it, and is sent once more where nobody answered; then nothing is."""
     fault(place.cluster.faults)
     # Less time is given only where all of it passes: who answers may be a busy machine.
     with monkeypatch.context() as patched:
