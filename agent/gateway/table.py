@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 from modules.names import Slug, slug
 from modules.protocol.routing import Route, Table
@@ -78,7 +79,7 @@ def parse(content: bytes, *, element: str) -> Parsed:
         return Parsed(_decoder.decode(content), {})
     except msgspec.ValidationError:
         pass  # looked at route by route
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _not_a_table(element, error) from error
     try:
         rough = _rough.decode(content)

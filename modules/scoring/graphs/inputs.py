@@ -4,6 +4,7 @@ A sequence is a list of tensors of any shape, a map an object: its keys are word
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from modules.scoring.runtime import BadInput, Tensor
 MAPS: Final = {"map(string,tensor(float))": str, "map(int64,tensor(float))": int}
 _SEQUENCES: Final = {f"seq({name})": dtype for name, dtype in DTYPES.items() if dtype != bfloat16.NAME}
 _MAX_EXAMPLE: Final = 1 << 24
+_KEY: Final = re.compile(r"-?[0-9]{1,100}").fullmatch
 _LARGEST_KEY: Final = (1 << 63) - 1
 
 Container = list[Array] | dict[str, float] | dict[int, float]
@@ -108,7 +110,7 @@ def _map(value: Any, tensor: Tensor) -> Container:
 
 
 def _whole(key: str, tensor: Tensor) -> int:
-    if not key.removeprefix("-").isdecimal() or not key.isascii() or abs(int(key)) > _LARGEST_KEY:
+    if not _KEY(key) or abs(int(key)) > _LARGEST_KEY:
         raise BadInput(f"expected keys that are whole numbers of 64 bits, got {key!r:.40}", element=tensor.name)
     return int(key)
 

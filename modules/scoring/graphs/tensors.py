@@ -70,6 +70,18 @@ def shaped(found: Array, tensor: Tensor) -> Array:
     raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
 
 
+def folded(found: Array, shape: tuple[int, ...], tensor: Tensor) -> Array:
+    """The same values in a shape that somebody sent; their number has been compared with it.
+
+    Raises:
+        BadInput: no array can have it: too many dimensions, or beside an empty one a length beyond all bounds.
+    """
+    try:
+        return found.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"no array has {len(shape)} dimensions {list(shape)!s:.80}", element=tensor.name) from error
+
+
 def _fits(have: tuple[int, ...], want: tuple[Dimension, ...]) -> bool:
     if len(have) != len(want):
         return False

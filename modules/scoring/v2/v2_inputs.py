@@ -92,4 +92,4 @@ def _listed(data: Any, tensor: Tensor, shape: tuple[int, ...]) -> tensors.Array:
     if len(flat) != math.prod(shape):
         wanted = f"{math.prod(shape)} values for shape {list(shape)}"
         raise BadInput(f"expected {wanted}, got {len(flat)}", element=tensor.name)
-    return tensors.shaped(flat.reshape(shape), tensor)
+    return tensors.shaped(tensors.folded(flat, shape, tensor), tensor)

@@ -5,6 +5,7 @@ input that has ``binary_data_size`` in its parameters, in their order. A length 
 the only input. Outputs are bytes where ``binary_data`` (of one output) or ``binary_data_output`` (of all) asks for it.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from modules.scoring.v2 import v2_inputs
 from modules.scoring.v2.v2_inputs import DATATYPES, Given
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -42,9 +44,9 @@ def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > length:
+        if not _LENGTH(header_length) or int(header_length) > length:
             raise BadInput(
-                f"expected at most {length}, the body's length, got {header_length.decode('latin-1')}",
+                f"expected at most {length}, the body's length, got {header_length[:40].decode('latin-1')}",
                 element="Inference-Header-Content-Length",
             )
         length = int(header_length)
@@ -90,7 +92,7 @@ def _given(asked: Asked) -> Iterator[Given]:
         if size is None:
             yield Given(name, one.get("datatype"), shape, one.get("data"))
             continue
-        if not isinstance(size, int) or not 0 <= size <= len(rest):
+        if type(size) is not int or not 0 <= size <= len(rest):
             raise BadInput(f"expected at most the {len(rest)} bytes that are left, got {size!r}", element=f"{name}")
         yield Given(name, one.get("datatype"), shape, rest[:size])
         rest = rest[size:]

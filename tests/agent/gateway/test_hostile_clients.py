@@ -176,10 +176,14 @@ async def test_a_fallback_that_leads_into_the_device_is_not_asked(folder):
     port = runner.addresses[0][1]
     async with Stage(folder) as stage:
         gateway = await stage.gateway(private_fallbacks=())
-        for number, host in enumerate(("127.0.0.1", "localhost")):
+        here = ("127.0.0.1", "localhost", "localhost.", "127.1", "2130706433", "017700000001", "0177.0.0.1", "0x7f.1")
+        more = ("127.0.0.1.", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]")
+        # As a device reads digits and dots of other scripts.
+        other = ("\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021", "\u246027.0.0.1", "a@127.0.0.1", "[::1%25lo]")
+        for number, host in enumerate((*here, *more, *other)):
             stage.route(digits=Route(fallback=Fallback(url=f"http://{host}:{port}", module=str(number))))
             async with gateway.post() as answer:
-                assert answer.status == 503
+                assert (host, answer.status) == (host, 503)
     await runner.cleanup()
     assert asked == []
 
