@@ -27,13 +27,17 @@ _JSON: Final = (b"content-type", b"application/json")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request's head: its JSON, the bytes behind it, and for each wanted output whether it is to be bytes."""
+    """A request's head: its JSON, the bytes behind it, and for each wanted output whether it is to be bytes.
+
+    ``truths``: there are booleans in the JSON.
+    """
 
     document: dict[str, Any]
     rest: memoryview
     raw: bool
     outputs: tuple[tuple[str, bool], ...]
     id: str
+    truths: bool = True
 
 
 def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -> Asked:
@@ -64,7 +68,8 @@ def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -
     if not isinstance(given, str | None):
         raise BadInput("expected a string", element="id")
     wanted = _wanted(document, outputs, everything=parameters.get("binary_data_output") is True)
-    return Asked(document, view[length:], False, wanted, given or "")  # noqa: FBT003 - not raw
+    truths = large_json.says_truth(body, length)
+    return Asked(document, view[length:], False, wanted, given or "", truths)  # noqa: FBT003 - not raw
 
 
 def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
@@ -77,7 +82,7 @@ def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
         if len(inputs) != 1:
             raise BadInput(f"expected {len(inputs)} inputs, got the bytes of one", element="body")
         return {inputs[0].name: raw_tensors.only(asked.rest, inputs[0])}
-    return v2_inputs.feeds(_given(asked), inputs)
+    return v2_inputs.feeds(_given(asked), inputs, truths=asked.truths)
 
 
 def _given(asked: Asked) -> Iterator[Given]:
