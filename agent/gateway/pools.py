@@ -98,8 +98,17 @@ class Pool:
 
 
 def _check_address(url: str, private: Collection[str]) -> None:
-    """An address instead of a name is never resolved, so it is looked at here."""
-    host = URL(url).host or ""
+    """An address instead of a name is never resolved, so it is looked at here; and what is neither is no host.
+
+    Raises:
+        BadSettings: it is not to be asked, or cannot be.
+    """
+    try:
+        host = URL(url).host or ""
+        if ":" not in host:
+            host.encode("idna")  # as whoever looks it up does
+    except ValueError as error:
+        raise BadSettings(f"this address cannot be used: {error}", element=url, remedy="order another one") from error
     try:
         public = is_public(host)
     except ValueError:

@@ -188,6 +188,19 @@ async def test_a_fallback_that_leads_into_the_device_is_not_asked(folder):
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    "host", ["a..b", "x" * 64, "[1.2.3.4]", "[:::::]", "[::1", "a:b:c", "a:99999", "xn--a", "exa\u00admple", "\u2024"]
+)
+async def test_a_fallback_that_is_no_host_is_nobody(folder, host):
+    """A table of an older agent's, say, with an address that no program can look up: its clients hear that, in JSON."""
+    async with Stage(folder) as stage:
+        gateway = await stage.gateway()
+        stage.route(digits=Route(fallback=Fallback(url=f"https://{host}/x", module="1")))
+        async with gateway.post() as answer:
+            assert answer.status == 503
+            assert "has nobody who can answer now (" in (await answer.json())["message"]
+
+
 async def test_the_list_of_slots_names_nobody_who_does_not_listen(folder):
     """A module whose socket is dead is not called local, and the table's generation is told."""
     async with Stage(folder) as stage:
