@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -213,6 +214,32 @@ async def test_the_list_of_slots_names_nobody_who_does_not_listen(folder):
         await double.stop()
         async with gateway.get("/") as answer:
             assert (await answer.json())[0]["served_by"] is None
+
+
+async def test_a_length_of_thousands_of_zeros_is_none(folder, caplog):
+    """HTTP's parsers take it and Python does not read it: a 400 for the client that sends it, a 502 for the module."""
+    zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}"
+
+    async def evil(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + zeros)
+        writer.close()
+
+    async with Stage(folder) as stage, await asyncio.start_unix_server(evil, folder / "evil.sock"):
+        gateway = await stage.gateway()
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        stage.serve(await stage.scoring("s"))
+        writer.write(b"POST /digits/score HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + zeros)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+        at = msgspec.structs.replace((await stage.scoring("t")).upstream, socket=str(folder / "evil.sock"))
+        stage.route(digits=Route(current=at))
+        async with gateway.get("/digits/score") as answer:
+            assert answer.status == 502
+            assert "Content-Length" in (await answer.json())["message"]
+    assert "Traceback" not in caplog.text
 
 
 async def test_what_is_not_http_leaves_no_traceback(folder, caplog):
