@@ -50,7 +50,9 @@ async def put_upload(
     """The file as it is; what comes whole is kept, and answered with its digest."""
     called = file_name(name)
     said = request.headers.get("content-length", "")
-    with await run_in_threadpool(use.uploads.incoming, int(said) if said.isdecimal() and len(said) <= _DIGITS else 0) as incoming:
+    with await run_in_threadpool(
+        use.uploads.incoming, int(said) if said.isdecimal() and len(said) <= _DIGITS else 0
+    ) as incoming:
         received = await _receive(request, incoming)
     new, shown = await run_in_threadpool(use.uploads.keep, team, called, received, by=by)
     response.status_code = http.HTTPStatus.CREATED if new else http.HTTPStatus.OK
