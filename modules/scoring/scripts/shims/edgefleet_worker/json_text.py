@@ -40,16 +40,13 @@ def encode(value: Any) -> bytes:
         TypeError: JSON has no form for it; says what to return instead.
         ValueError: it contains itself.
     """
-    if orjson is not None:
-        try:
-            return orjson.dumps(value, default=_quick, option=_OPTIONS)
-        except TypeError:
-            pass  # integers beyond 64 bits, lone surrogates, keys that are no text, deep nesting
-    else:
-        try:
-            return _written(value)
-        except (TypeError, ValueError, RecursionError):
-            pass  # NaN, NumPy's numbers as keys, what fails again: step by step
+    quick = orjson is not None
+    try:
+        return orjson.dumps(value, default=_quick, option=_OPTIONS) if quick else _written(value)
+    except TypeError:
+        pass  # integers beyond 64 bits, lone surrogates, keys that are no text, deep nesting: step by step
+    except (ValueError, RecursionError):
+        pass  # of the standard library: NaN, or deep nesting
     try:
         return json.dumps(_tree(value), allow_nan=False).encode()
     except RecursionError:
