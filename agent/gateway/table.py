@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 from modules.names import Slug, slug
 from modules.protocol.routing import Route, Table
@@ -79,7 +78,7 @@ def parse(content: bytes, *, element: str) -> Parsed:
         return Parsed(_decoder.decode(content), {})
     except msgspec.ValidationError:
         pass  # looked at route by route
-    except UNREADABLE as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_a_table(element, error) from error
     try:
         rough = _rough.decode(content)
