@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -103,11 +103,13 @@ class Shelf:
         home = self.path(digest) / "files"
         return tuple(entry for entry in manifest.files if not _is_there(home / entry.path, entry, read=read))
 
-    def lay_out(self, digest: Digest, manifest: Manifest, blobs: BlobStore, *, read: bool = False) -> None:
-        """Make the module's folder from whole blobs, or put back what it lacks. Idempotent."""
+    def lay_out(
+        self, digest: Digest, manifest: Manifest, blobs: BlobStore, lacking: Sequence[File] | None = None
+    ) -> None:
+        """Make the module's folder from whole blobs, or put back what it lacks; None: look first. Idempotent."""
         home = self.path(digest)
         if home.is_dir():
-            self._put_back(digest, manifest, blobs, read=read)
+            self._put_back(digest, self.lacking(digest, manifest) if lacking is None else lacking, blobs)
             return
         draft = home.with_suffix(".draft")
         shutil.rmtree(draft, ignore_errors=True)
@@ -119,10 +121,10 @@ class Shelf:
         draft.replace(home)
         sync_folder(self.folder)
 
-    def _put_back(self, digest: Digest, manifest: Manifest, blobs: BlobStore, *, read: bool) -> None:
+    def _put_back(self, digest: Digest, lacking: Sequence[File], blobs: BlobStore) -> None:
         """Each file in its place, for whoever runs from this folder has it mounted."""
         home = self.path(digest)
-        lacking, named = self.lacking(digest, manifest, read=read), (home / _WITHIN).is_file()
+        named = (home / _WITHIN).is_file()
         for entry in lacking:
             _put_back(blobs.path(entry.sha256), home / "files" / entry.path)
         if not named:

@@ -114,8 +114,9 @@ class Supply:
         Raises:
             FileNotFoundError: a file is not here, or not with the bytes that came; fetch again.
         """
-        self._require(self._shelf.lacking(digest, manifest, read=read))
-        self._shelf.lay_out(digest, manifest, self._blobs, read=read)
+        lacking = self._shelf.lacking(digest, manifest, read=read)
+        self._require(lacking)
+        self._shelf.lay_out(digest, manifest, self._blobs, lacking)
 
     async def mend(self, digest: Digest, manifest: Manifest, *, read: bool) -> None:
         """See that the files of a module that ran here are all there: from the blobs here, else from the server.

@@ -156,7 +156,7 @@ async def test_something_else_in_a_files_place_is_named_and_nobody_is_blamed(dev
     await device.order(main=FIRST)
     await device.until(lambda: device.row().reason is not None)
     assert device.row().phase is Phase.VERIFIED
-    assert home(device, FIRST).name in f"{device.reported().reason.message}"
+    assert home(device, FIRST).name in device.row().reason.message
 
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     await device.phase(Phase.PROBATION, flowing=1.0)
