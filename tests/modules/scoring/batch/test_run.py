@@ -40,7 +40,9 @@ STRANGE = """
 from azureml.contrib.services.aml_response import AMLResponse
 def run(data):
     body = b'"\\xff"' if "bytes" in data else b"[" * 20_000 + b"]" * 20_000
-    return AMLResponse(body, 200, headers={"content-type": "application/json"})
+    answer = AMLResponse(body, 200)
+    answer.headers["content-type"] = "application/json"
+    return answer
 """
 
 
