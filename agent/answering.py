@@ -55,7 +55,7 @@ def gateway(address: str, *, timeout_s: float = _TIMEOUT_S) -> Told:
         if (generation := response.headers.get("x-edgefleet-table")) is None:
             raise OSError(None, "what listens there is not the gateway: it names no routing table")
         return Told(int(generation), msgspec.json.decode(data, type=list[dict[str, Any]]))
-    except (http.client.HTTPException, msgspec.DecodeError, ValueError) as error:
+    except (http.client.HTTPException, ValueError, RecursionError) as error:
         raise OSError(f"what listens there is not the gateway: {error}") from error
     finally:
         connection.close()

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from agent import folders
 from agent import identity as identities
 from agent import installation as installations
 from agent.answering import answering, gateway
@@ -85,7 +86,9 @@ def _disk(settings: Settings) -> Finding:
     folder = Path(settings.state)
     if not folder.is_dir():
         return Finding("disk", ok=False, found=f"{folder} does not exist (create it, or set state)")
-    if problem := _unwritable(folder):
+    below = folders.of_state(settings)
+    problems = (folders.not_one(below), *(_unwritable(one) for one in (folder, *below) if one.is_dir()))
+    if problem := next(filter(None, problems), ""):
         return Finding("disk", ok=False, found=problem)
     if strange := foreign(folder):
         found = f"{strange} is not of the user that {folder} belongs to, which the agent runs as"
@@ -103,7 +106,9 @@ def _runtime(settings: Settings) -> Finding:
         check_socket(settings.instances / LONGEST_SOCKET)
     except BadSettings as error:
         return Finding("runtime folder", ok=False, found=str(error))
-    if folder.is_dir() and (problem := _unwritable(folder)):
+    below = folders.of_runtime(settings)
+    problems = (folders.not_one(below), *(_unwritable(one) for one in (folder, *below) if one.is_dir()))
+    if problem := next(filter(None, problems), ""):
         return Finding("runtime folder", ok=False, found=problem)
     return Finding("runtime folder", ok=True, found=str(folder))
 

@@ -251,7 +251,7 @@ class Executor:
         if candidate is None and bad is not None and previous is not None and bad.wanted == slot.wanted:
             manifest = self._hands.shelf.manifest(previous.wanted.digest)
             placed = self._hands.launcher.place(slot.slot, previous, manifest)
-            await self._hands.ensure_image(previous, manifest)
+            await self._hands.ensure(previous, manifest)
             placed = await self._hands.relaunch(placed, manifest)
             slot = self._hands.change(slot, lambda row: row.with_(current=placed, previous=None, upkeep=Upkeep()))
             self._hands.routed()

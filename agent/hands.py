@@ -1,6 +1,7 @@
 """What every step does with its hands: rows read and written, instances started and stopped, images made sure of."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from agent.clock import Clock
@@ -10,9 +11,11 @@ from agent.shelf import Shelf
 from agent.slots import Placed, Slot, Target
 from agent.store import Store
 from agent.supply import Supply
-from modules.errors import NoEngine, Unproved
+from modules.errors import EdgefleetError, NoEngine, Unproved
 from modules.manifest import Image, Manifest
 from modules.protocol.phases import Phase
+
+_log = logging.getLogger(__name__)
 
 
 class Hands:
@@ -50,8 +53,19 @@ class Hands:
         """The image of the runtime that was chosen; the process engine needs none."""
         return None if of.wanted.engine == "process" else self.launcher.runtime(of, manifest).image
 
-    async def ensure_image(self, placed: Placed, manifest: Manifest) -> None:
-        """Somebody may have removed the engine's images: they are made again from the layers that lie here."""
+    async def ensure(self, placed: Placed, manifest: Manifest, *, read: bool = False) -> None:
+        """Make again what was lost of what ran here: the module's files, the engine's image, from what lies here.
+
+        Somebody may have cleaned up, or the disk is bad; with ``read`` the files' bytes are looked at, too. A file that
+        is not to be had now may be one that it can do without, so it is tried with what is there.
+        """
+        digest = placed.wanted.digest
+        try:
+            await self.supply.mend(digest, manifest, read=read)
+        except (EdgefleetError, OSError) as error:
+            if not self.shelf.path(digest).is_dir():
+                raise
+            _log.warning("%s: not all of its files could be put back: %s", placed.wanted.module, error)
         if image := self.image(placed, manifest):
             await self.supply.ensure(manifest, image, self.engine(placed.wanted.engine))
 

@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 _GIVEN_AGAIN_S: Final = 5.0
 # What ends or falls silent so soon after the signal does so because of it.
 _DIES_OF_SIGNAL_S: Final = 30.0
+# The restart at which its files are read: before so many are enough to give it up, and not at each.
+_READ_AT: Final = 2
 
 
 class Keeper:
@@ -37,7 +39,7 @@ class Keeper:
         """
         _log.info("%s: restarting %s, as was asked", slot.slot, old.wanted.module)
         manifest = self._hands.shelf.manifest(old.wanted.digest)
-        await self._hands.ensure_image(old, manifest)
+        await self._hands.ensure(old, manifest)
         placed = self._hands.launcher.place(slot.slot, old, manifest)
         await asyncio.to_thread(self._hands.launcher.give, placed, manifest)
         if not self._succeeds(slot, old, placed):
@@ -122,7 +124,7 @@ class Keeper:
             _log.warning("%s: the restart cannot be written down, and is done all the same: %s", slot.slot, full)
         await self._hands.stop(old)
         manifest = self._hands.shelf.manifest(old.wanted.digest)
-        await self._hands.ensure_image(old, manifest)
+        await self._hands.ensure(old, manifest)
         await self._hands.relaunch(old, manifest)
 
     async def _restart_anew(self, slot: Slot, old: Placed, why: Reason, *, excused: bool) -> None:
@@ -135,7 +137,8 @@ class Keeper:
         if not self._succeeds(slot, old, placed):
             return
         await self._hands.stop(old)
-        await self._hands.ensure_image(old, manifest)
+        # What does not stay up may do so for its files: nothing is held against it that the disk has done.
+        await self._hands.ensure(old, manifest, read=tries == _READ_AT)
         started = await self._hands.relaunch(placed, manifest)
         if self._succeeds(slot, placed, started, trouble=None):
             self._hands.routed()

@@ -108,15 +108,29 @@ class Supply:
                     remedy="free disk space; the pull goes on by itself",
                 )
 
-    def lay_out(self, digest: Digest, manifest: Manifest) -> None:
-        """Make the module's folder. Blocking.
+    def lay_out(self, digest: Digest, manifest: Manifest, *, read: bool = False) -> None:
+        """Make the module's folder, or put back what it has lost; with ``read`` what was changed as well. Blocking.
 
         Raises:
             FileNotFoundError: a file is not here, or not with the bytes that came; fetch again.
         """
-        if not self._shelf.path(digest).exists():
-            self._require(manifest.files)
-        self._shelf.lay_out(digest, manifest, self._blobs)
+        lacking = self._shelf.lacking(digest, manifest, read=read)
+        self._require(lacking)
+        self._shelf.lay_out(digest, manifest, self._blobs, lacking)
+
+    async def mend(self, digest: Digest, manifest: Manifest, *, read: bool) -> None:
+        """See that the files of a module that ran here are all there: from the blobs here, else from the server.
+
+        Raises:
+            LinkLost, TransferStalled: one is neither here nor to be had now.
+            Invalid, NoSpace: as :meth:`fetch` says.
+            OSError: it cannot be put in its place.
+        """
+        try:
+            await asyncio.to_thread(self.lay_out, digest, manifest, read=read)
+        except FileNotFoundError:
+            await self.fetch(manifest, None, None, lambda _: None)
+            await asyncio.to_thread(self.lay_out, digest, manifest, read=read)
 
     async def load(self, image: Image, engine: ContainerEngine) -> None:
         """See that the engine holds the image.

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent import folders, sealing_key
 from agent import identity as identities
 from agent import installation as installations
-from agent import sealing_key
 from agent.batch.kept import JOBS
 from agent.blobs import BlobStore
 from agent.broadcast import Broadcasts
@@ -70,11 +70,13 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
     What serves goes on without it.
 
     Raises:
-        BadSettings: the device is not enrolled, its database is not usable, or the runtime folder's name is too long.
+        BadSettings: the device is not enrolled, its database or a folder of its own is not usable, or the runtime
+            folder's name is too long.
     """
     clock = clock or SystemClock()
     identity = identities.load(settings.identity)
-    _make_folders(settings)
+    check_socket(settings.instances / LONGEST_SOCKET)
+    folders.make(settings)
     store = Store(Path(settings.state))
     shelf = Shelf(settings.modules)
     blobs = BlobStore(settings.blobs)
@@ -265,12 +267,6 @@ def keep_refusal(store: Store, why: str) -> None:
             store.keep_text(REFUSAL, why)
         except NeedsOperator as error:
             _log.warning("that the broker refuses this device is not kept: %s", error)
-
-
-def _make_folders(settings: Settings) -> None:
-    check_socket(settings.instances / LONGEST_SOCKET)
-    for folder in (settings.blobs, settings.modules, settings.instances):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _lane(settings: Settings, identity: Identity, clock: Clock) -> Callable[[], Lane] | None:

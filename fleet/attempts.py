@@ -75,6 +75,7 @@ class Asked:
 
 
 def _full(counted: deque[float], now: float) -> bool:
-    while counted and counted[0] <= now - WINDOW_S:
+    # Either way: a clock that was ahead for a moment locks nobody out until it is that late again.
+    while counted and abs(now - counted[0]) >= WINDOW_S:
         counted.popleft()
     return len(counted) == counted.maxlen

@@ -3,6 +3,7 @@
 The fleet asks before it writes an order, the device before it follows one: both with these rules.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -53,6 +54,7 @@ _ADDRESS: Final = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
 )
 _LONGEST: Final = 2000
+_LONGEST_LABEL: Final = 63
 _LAST_PORT: Final = 65535
 
 
@@ -60,7 +62,18 @@ def is_fallback_pattern(text: str) -> bool:
     """Whether it is a host, lower-case and without port or path, or ``*.`` and a host's name."""
     host = text.removeprefix("*.")
     match = _ADDRESS.fullmatch(f"https://{host}") if text == text.lower() and "*.[" not in text else None
-    return match is not None and match["host"] == host
+    return match is not None and match["host"] == host and _is_host(host)
+
+
+def _is_host(host: str) -> bool:
+    """Whether programs can look it up: no empty or endless part of a name, and in brackets an address of IPv6."""
+    if not host.startswith("["):
+        return all(1 <= len(label) <= _LONGEST_LABEL for label in host.split("."))
+    try:
+        ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True
 
 
 def check_fallback(url: str | None, patterns: Sequence[str]) -> None:
@@ -72,7 +85,7 @@ def check_fallback(url: str | None, patterns: Sequence[str]) -> None:
     if url is None:
         return
     match = _ADDRESS.fullmatch(url) if len(url) <= _LONGEST else None
-    if match is None or not 1 <= int(match["port"] or 443) <= _LAST_PORT:
+    if match is None or not 1 <= int(match["port"] or 443) <= _LAST_PORT or not _is_host(match["host"]):
         raise Invalid(
             f"{url[:120]!r} is not a valid fallback address",
             element="fallback",

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from modules.bounds import Count
+from modules.canonical import UNREADABLE
 from modules.words import printable
 
 COMMAND: Final = ("python", "-m", "modules.scoring.batch")
@@ -63,7 +64,7 @@ def told(text: str | bytes) -> Progress | None:
     """How far it is, where a line says so; it may say anything."""
     try:
         return msgspec.json.decode(text, type=Progress)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

@@ -250,7 +250,7 @@ class Duty:
         if (free_mb := self._free_mb()) is not None and free_mb < launch.memory_mb:
             self._pause(job, f"it needs {launch.memory_mb} MiB of memory, and less is free")
             return
-        await hands.ensure_image(placed, manifest)
+        await hands.ensure(placed, manifest)
         _log.info("batch job %s goes on", job.order.name)
         began = {"further": job.dealt_with, "boot": self._clock.boot()}
         if not self._move(msgspec.structs.replace(job, state="running", why="", **began)):

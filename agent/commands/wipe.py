@@ -121,7 +121,7 @@ async def _wipe(settings: Settings, clock: Clock) -> None:
     _remove(settings.identity)
     words = f"this device was decommissioned on {time.strftime('%Y-%m-%d', time.gmtime(clock.now()))}"
     write_private(state / DECOMMISSIONED, f"{words}\n".encode())
-    (state / DECOMMISSION).unlink(missing_ok=True)
+    _remove(state / DECOMMISSION)
     sync_folder(state)
     _log.warning("%s", words)
 

@@ -25,6 +25,7 @@ import msgspec
 
 from agent.engines import processes
 from agent.engines.contract import SECRETS_VARIABLE, Instance, Launch, Usage
+from modules.canonical import UNREADABLE
 from modules.errors import EngineBusy, Invalid, NoEngine, NotReady
 from modules.manifest import Image
 from modules.names import Digest
@@ -291,7 +292,7 @@ class ProcessEngine:
     def _record(self, instance: str) -> _Record | None:
         try:
             record = msgspec.json.decode((self._folder(instance) / "record.json").read_bytes(), type=_Record)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, *UNREADABLE):
             return None
         # Somebody may have renamed the folder: it goes by the name that it has now, under which it can be stopped.
         record = msgspec.structs.replace(record, instance=instance)

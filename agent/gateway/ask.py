@@ -65,7 +65,7 @@ class _Proofs:
         self._path = folder / PROVED
         try:
             self._known = msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             self._known = {}  # then they prove themselves again
 
     def of(self, instance: str) -> int:
@@ -225,7 +225,7 @@ async def _told(folder: Path, port: int) -> Told | None:
             if answer.status != _OK:
                 return None
             return Told(int(answer.headers[GENERATION]), msgspec.json.decode(await answer.read()))
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+    except (aiohttp.ClientError, TimeoutError, *UNREADABLE):
         return None
 
 

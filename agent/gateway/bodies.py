@@ -6,6 +6,7 @@ from typing import Final, Self
 
 from aiohttp import hdrs, web
 
+from agent.gateway.headers import plain_length
 from agent.gateway.refusals import refusal, too_large
 from agent.gateway.settings import Settings
 from modules.bodies import Bearable, bearable
@@ -25,12 +26,17 @@ class Budget:
 class Body:
     """One request's body; a context manager, because what it keeps counts against the budget of all.
 
+    Raises:
+        web.HTTPError: 400, its length is none that can be read.
+
     Attributes:
         whole: all of it is here.
         failure: what to tell the client where reading went wrong while an upstream was already being sent the body.
     """
 
     def __init__(self, request: web.BaseRequest, settings: Settings, budget: Budget) -> None:
+        if not plain_length(request.headers):
+            raise refusal(web.HTTPBadRequest, "the request's Content-Length is no length")
         self._content = request.content
         self._request = request
         self._settings = settings

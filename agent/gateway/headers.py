@@ -35,6 +35,7 @@ _HOP_BY_HOP: Final = (
 # RFC 9110 sections 5.1 and 5.5.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _SHOWN: Final = 80
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -62,10 +63,17 @@ def ambiguous(headers: CIMultiDictProxy[str]) -> str | None:
     for name, value in headers.items():
         if not _NAME.fullmatch(name) or _CONTROL.search(value):
             return f"field {printable(name, _SHOWN)!r}"
+    if not plain_length(headers):
+        return "Content-Length"
     codings = headers.getall("Transfer-Encoding", None)
     if codings and [coding.lower() for coding in codings] != ["chunked"]:
         return "Transfer-Encoding"
     return None
+
+
+def plain_length(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the length, if there is one, is a number that Python reads: the parser takes thousands of zeros."""
+    return all(_LENGTH.fullmatch(value) for value in headers.getall("Content-Length", ()))
 
 
 def request_id(headers: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Kept-open connections, one pool for each upstream of the table, closed when the table forgets it."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ Peer = Upstream | Replica | Fallback
 
 # The gateway adds none of these: what the client did not say stays unsaid.
 _NEVER_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+_ENDS_IN_A_NUMBER: Final = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE | re.ASCII)
 
 
 class Pool:
@@ -94,12 +98,24 @@ class Pool:
 
 
 def _check_address(url: str, private: Collection[str]) -> None:
-    """An address instead of a name is never resolved, so it is looked at here."""
-    host = URL(url).host or ""
+    """An address instead of a name is never resolved, so it is looked at here; and what is neither is no host.
+
+    Raises:
+        BadSettings: it is not to be asked, or cannot be.
+    """
+    try:
+        host = URL(url).host or ""
+        if ":" not in host:
+            host.encode("idna")  # as whoever looks it up does
+    except ValueError as error:
+        raise BadSettings(f"this address cannot be used: {error}", element=url, remedy="order another one") from error
     try:
         public = is_public(host)
     except ValueError:
-        return  # a name
+        # As what ends like a number is read (inet(3)): 127.1, 2130706433, 0177.0.0.1 are all this device.
+        if not _ENDS_IN_A_NUMBER.fullmatch(host):
+            return  # a name
+        public = False
     if not public and host not in private:
         raise BadSettings(
             f"{host} is not a public address", element=url, remedy="list it in fallback_hosts of the agent's settings"

@@ -228,7 +228,6 @@ class Gateway:
         if not isinstance(peer, Fallback):
             body.check(peer.memory_mb)
         headers = headers_for(request, (REQUEST_ID, mark), length=body.length)
-        url = _addressed(peer, to, headers)
         marks = {REQUEST_ID: mark, **_marks(choice), **(self._door.shared(request) if self._door else {})}
         instance = "" if isinstance(peer, Fallback) else peer.instance
         attempt = self._counts.attempt(instance, to.path)
@@ -251,6 +250,7 @@ class Gateway:
         )
         try:
             with self._pools.lease(peer) as pool:
+                url = _addressed(peer, to, headers)
                 if pool.token:
                     headers[hdrs.AUTHORIZATION] = f"Bearer {pool.token}"
                 began = now()

@@ -15,6 +15,7 @@ import msgspec
 
 from agent.gateway.table import replace
 from modules.bounds import Count
+from modules.canonical import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,11 @@ class Spent:
         return _DAY_S - int(time.time()) % _DAY_S
 
     def _turn(self) -> None:
-        # A clock that went back begins no second day.
+        # A clock that went back begins no second day: what was counted is today's, and the next day is not far.
         if (today := _today()) > self._day:
-            self._day = today
             self._sent.clear()
             self._written.clear()
+        self._day = today
 
     def _read(self) -> None:
         try:
@@ -93,7 +94,7 @@ class Spent:
             return
         try:
             kept = msgspec.json.decode(data, type=_Kept) if data else _Kept(day=0)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._say(error)
             return
         # What a clock wrote that was ahead is counted as today's: it is not waited for.

@@ -1,7 +1,7 @@
 """Uploads: a model's file for who has the team's key to fetch and sign (fleet/uploads/)."""
 
 import http
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -17,6 +17,8 @@ from fleet.uploads.files import Incoming, Received
 from fleet.uploads.uploads import NAME, file_name
 from modules.digests import MAX_LENGTH
 
+# Of a length that Python reads; an HTTP parser takes thousands of zeros.
+_DIGITS: Final = 18
 router = APIRouter(prefix="/api/v1/uploads")
 _BYTES = "application/octet-stream"
 
@@ -48,7 +50,9 @@ async def put_upload(
     """The file as it is; what comes whole is kept, and answered with its digest."""
     called = file_name(name)
     said = request.headers.get("content-length", "")
-    with await run_in_threadpool(use.uploads.incoming, int(said) if said.isdecimal() else 0) as incoming:
+    with await run_in_threadpool(
+        use.uploads.incoming, int(said) if said.isdecimal() and len(said) <= _DIGITS else 0
+    ) as incoming:
         received = await _receive(request, incoming)
     new, shown = await run_in_threadpool(use.uploads.keep, team, called, received, by=by)
     response.status_code = http.HTTPStatus.CREATED if new else http.HTTPStatus.OK

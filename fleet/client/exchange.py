@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from fleet.client.config import Config
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost, Refused, Untrusted
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Exchange:
     def _read(self, answer: httpx.Response, read: Callable[[bytes], T]) -> T:
         try:
             return read(answer.content)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Invalid(
                 f"the server's answer cannot be read: {error}",
                 element=str(answer.request.url),
@@ -113,7 +114,7 @@ def problem(answer: httpx.Response, path: str) -> EdgefleetError:
     """The error that a problem document (RFC 9457) carries, of the class that the server raised."""
     try:
         body = msgspec.json.decode(answer.content)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         body = None
     fields: dict[str, Any] = body if isinstance(body, dict) else {}
     message = fields.get("detail") or fields.get("title") or f"the server answered {answer.status_code}"

@@ -27,6 +27,7 @@ from fleet.tables import (
     telemetry,
     telemetry_history,
 )
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 
 # The largest number of a row that any database of ours gives.
@@ -139,7 +140,7 @@ def page(connection: Connection, table: str, after: str | None, scope: Scope = E
 def _read(source: Source, after: str) -> list[Any]:
     try:
         given = msgspec.json.decode(after) if len(after) <= _LONGEST else None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         given = None
     kinds = [column.type.python_type for column in source.key]
     if not isinstance(given, list) or [type(one) for one in given] != kinds:

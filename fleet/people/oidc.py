@@ -27,6 +27,7 @@ from fleet.people import roles
 from fleet.people.roles import Grants
 from fleet.refusals import Busy, Forbidden, Unauthorised
 from fleet.settings import Settings
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid, LinkLost
 
 # Nothing with a shared secret, and not none: the provider's public key must never pass for a secret.
@@ -134,7 +135,7 @@ class Provider:
             answer = self._ask(self._found().token_endpoint, urlencode(form).encode())
             try:
                 text = msgspec.json.decode(answer, type=_Answer).id_token
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise _unbelieved("its answer has no ID token") from error
             return self._read(self.claims(text, attempt.nonce))
 
@@ -216,7 +217,7 @@ class Provider:
                 document = self._ask(f"{self._settings.oidc_issuer}/.well-known/openid-configuration")
                 try:
                     places = msgspec.json.decode(document, type=_Places)
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     raise self._lost(str(error)) from error
                 if places.issuer.rstrip("/") != self._settings.oidc_issuer:
                     raise self._lost("it says to be another one")
@@ -233,7 +234,7 @@ class Provider:
             if again or self._keys is None or age is None or not 0 <= age < _KEEP_S:
                 try:
                     self._keys = (self._clock(), KeySet.import_key_set(json.loads(self._ask(place))))
-                except (JoseError, ValueError, KeyError, TypeError) as error:
+                except (JoseError, ValueError, KeyError, TypeError, RecursionError) as error:
                     raise self._lost(str(error)) from error
             return self._keys[1]
 

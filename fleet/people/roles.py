@@ -8,6 +8,7 @@ import msgspec
 
 from fleet import selectors
 from fleet.people.scope import Area
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, Invalid
 from modules.names import slug
 
@@ -161,7 +162,7 @@ def read_mapping(text: str) -> dict[str, Grants]:
     try:
         found = msgspec.json.decode(text, type=dict[str, Grants])
         return {value: check(grants) for value, grants in found.items()}
-    except (msgspec.DecodeError, Invalid) as error:
+    except (*UNREADABLE, Invalid) as error:
         raise BadSettings(
             f"it cannot be read: {error}", element="oidc_roles", remedy='write {"group": [{"role": "operator"}]}'
         ) from error

@@ -2,7 +2,8 @@
 
 Whatever changes a member or a rollout sets ``look_at`` of the rollout, so that a tick in which nothing happened costs a
 few look-ups in an index, however large the fleet is. A tick does a bounded piece of work and says whether there is
-more. It remembers nothing between ticks, so that a server that was killed goes on where the database stands.
+more. It remembers nothing between ticks but what time it was, so that a server that was killed goes on where the
+database stands: moments that were set by a clock that was ahead are not waited for once that is put right.
 """
 
 import logging
@@ -65,11 +66,16 @@ class Engine:
         self._clock, self._mishaps = clock, mishaps
         # The setting four_eyes, of rollouts that rules start.
         self._needs_another = needs_another
+        # The first tick looks at everything once: whoever was here before may have had another time.
+        self._last = math.inf
 
     def tick(self) -> bool:
         """Do one piece of work; True if another tick has more to do."""
         with self._database.write() as connection:
             now = self._clock()
+            if now < self._last:
+                connection.execute(update(rollouts).where(rollouts.c.look_at > now).values(look_at=0))
+            self._last = now
             more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
             more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
             rules = partial(auto.some, limit=ORDERS_PER_TICK, needs_another=self._needs_another)

@@ -48,6 +48,11 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     complete_since: float | None = None
     approved: bool = False
 
+    @property
+    def since(self) -> float:
+        """The same where they are: now where they became so now, or by a clock that was ahead."""
+        return self.now if self.complete_since is None else min(self.complete_since, self.now)
+
 
 NEVER: Final = Moment()
 
@@ -154,7 +159,7 @@ def _incomplete(asked: Threshold, wave: Evidence, noun: Noun, *, last: bool) -> 
 
 
 def _soaked(asked: Threshold, number: int, moment: Moment) -> Verdict | None:
-    since = moment.now if moment.complete_since is None else moment.complete_since
+    since = moment.since
     if moment.now >= since + asked.soak_s:
         return None
     left = math.ceil(since + asked.soak_s - moment.now)

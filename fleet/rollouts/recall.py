@@ -58,10 +58,14 @@ def _give_back(connection: Connection, now: float, rollout: int, row: Any, count
     waited = mine & (rows.c.superseded_by == rollout) & (rows.c.standing == Standing.PLANNED)
     if members.change(connection, waited, current=True, superseded_by=None):
         return
-    content = select(slots.c.rollout).where(slots.c.device == row.device, slots.c.slot == row.slot)
+    here = (slots.c.device == row.device) & (slots.c.slot == row.slot)
+    content = connection.execute(select(slots.c.rollout, slots.c.revision).where(here)).one_or_none()
+    if content is None:
+        return
     due = case((rows.c.standing == Standing.WORKING, now + row.deadline_s), else_=rows.c.due)
-    owner = mine & (rows.c.rollout == content.scalar_subquery())
-    members.change(connection, owner, current=True, superseded_by=None, counter=counter, due=due)
+    # By its newest revision, so that it can be taken back in turn.
+    given = {"counter": counter, "revision": content.revision, "due": due}
+    members.change(connection, mine & (rows.c.rollout == content.rollout), current=True, superseded_by=None, **given)
 
 
 def unfinished(connection: Connection, rollout: int) -> bool:

@@ -66,7 +66,7 @@ def ask(connection: Connection, now: float, row: Row[Any]) -> Verdict:
 
 
 def _hold(connection: Connection, now: float, row: Row[Any], verdict: Verdict) -> None:
-    since = (row.complete_since if row.complete_since is not None else now) if verdict.complete else None
+    since = Moment(now=now, complete_since=row.complete_since).since if verdict.complete else None
     if (since, verdict.reason) != (row.complete_since, row.waits_for):
         values = {"complete_since": since, "waits_for": verdict.reason}
         connection.execute(update(rollouts).where(rollouts.c.id == row.id).values(**values))

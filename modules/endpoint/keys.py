@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from modules import access_tokens
+from modules.canonical import UNREADABLE
 from modules.endpoint import looks
 from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings, Untrusted
@@ -106,7 +107,7 @@ class EndpointKeys:
         try:
             seen = stamp(self._file)
             found = msgspec.json.decode(self._file.read_bytes(), type=_Keys)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise BadSettings(str(error), element=str(self._file), remedy='write {"keys": ["..."]}') from error
         if not found.keys and not found.token_secret:
             raise BadSettings("there is no key in it", element=str(self._file))

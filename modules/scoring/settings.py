@@ -13,6 +13,7 @@ import msgspec
 
 from modules import bodies, memory
 from modules import manifest as manifests
+from modules.canonical import UNREADABLE
 from modules.cores import granted, threads
 from modules.errors import BadSettings, Invalid
 from modules.manifest import Ensemble, EntryScript, ImageInput, Manifest, OnnxGraph, Pipeline
@@ -240,7 +241,7 @@ def _providers(environment: Mapping[str, str], default: tuple[str, ...]) -> tupl
         return tuple((name, {}) for name in default)
     try:
         entries = msgspec.json.decode(text, type=list[str | tuple[str, dict[str, str]]])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadSettings(
             str(error), element="EDGEFLEET_PROVIDERS", remedy='write a JSON list such as ["CPUExecutionProvider"]'
         ) from error
@@ -261,7 +262,7 @@ def _limits(environment: Mapping[str, str]) -> Limits:
     try:
         given = msgspec.json.decode(environment.get("EDGEFLEET_LIMITS") or "{}", type=dict[str, Any])
         return msgspec.convert({**msgspec.structs.asdict(fitting(memory.granted())), **given}, Limits)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE as error:
         names = ", ".join(Limits.__struct_fields__)
         raise BadSettings(
             str(error), element="EDGEFLEET_LIMITS", remedy=f"a JSON object with some of {names}"
@@ -309,7 +310,7 @@ def _adjusted(
         check_setting("batching", BATCHING, values["batching"])
         check_setting("log_level", LOG_LEVEL, values["log_level"])
         check_setting("score_timeout_ms", TIMEOUT_MS, values["score_timeout_ms"])
-    except (msgspec.DecodeError, ValueError, Invalid, KeyError) as error:
+    except (ValueError, RecursionError, Invalid, KeyError) as error:
         reason = f"{error} is not adjustable" if isinstance(error, KeyError) else str(error)
         raise BadSettings(
             reason, element="EDGEFLEET_SETTINGS", remedy="set only what the manifest declares adjustable"

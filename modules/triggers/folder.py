@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.triggers.inputs import Inputs, Poison
 from modules.triggers.paths import Paths
 from modules.triggers.receipts import write_whole
@@ -176,6 +177,6 @@ def _read(file: Path, version: str) -> bytes | None:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True

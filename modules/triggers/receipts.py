@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from modules.canonical import UNREADABLE
+
 
 class Receipt(msgspec.Struct, kw_only=True):
     """Of one input in one version; ``tries`` were begun and are not known to have ended."""
@@ -30,25 +32,26 @@ class Receipts:
         """What is known; nothing where the input has changed since."""
         try:
             found = msgspec.json.decode(self._file(name).read_bytes(), type=Receipt)
-        except (OSError, msgspec.DecodeError):
-            found = Receipt(name=name)
-        return found if (found.name, found.version) == (name, version) else Receipt(name=name, version=version)
+        except (OSError, *UNREADABLE):
+            found = None
+        known = Receipt(name=_told(name), version=version)
+        return found if found and (found.name, found.version) == (known.name, version) else known
 
     def begin(self, name: str, version: str) -> int:
         """Count a try before it begins; returns which it is."""
         known = self.of(name, version)
         known.tries += 1
-        self._keep(known)
+        self._keep(name, known)
         return known.tries
 
     def take_back(self, name: str, version: str) -> None:
         """That try says nothing of the input."""
         known = self.of(name, version)
         known.tries = max(0, known.tries - 1)
-        self._keep(known)
+        self._keep(name, known)
 
     def settle(self, name: str, version: str) -> None:
-        self._keep(Receipt(name=name, version=version, settled=True))
+        self._keep(name, Receipt(name=_told(name), version=version, settled=True))
 
     def forget(self, name: str) -> None:
         self._file(name).unlink(missing_ok=True)
@@ -63,8 +66,13 @@ class Receipts:
     def _file(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.json"
 
-    def _keep(self, receipt: Receipt) -> None:
-        write_whole(self._file(receipt.name), msgspec.json.encode(receipt))
+    def _keep(self, name: str, receipt: Receipt) -> None:
+        write_whole(self._file(name), msgspec.json.encode(receipt))
+
+
+def _told(name: str) -> str:
+    """A file's name may be any bytes, and JSON is UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def write_whole(file: Path, data: bytes, *, partial: Path | None = None) -> None:

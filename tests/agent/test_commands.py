@@ -1,5 +1,6 @@
 """What the operator sees on the device: status, doctor, settings, and errors that say what to do."""
 
+import errno
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from socketserver import ThreadingMixIn
 import msgspec
 import pytest
 
-from agent import doctor, identity
+from agent import doctor, folders, identity, settings
 from agent.__main__ import main
 from agent.occupied import occupied
 from agent.slots import Placed
@@ -213,6 +214,44 @@ def test_doctor_finds_what_belongs_to_another_user(state, capsys):
     assert not found["disk"]["ok"]
     assert found["disk"]["found"].startswith(f"{state}/blobs/0123 is not of the user")
     assert f"chown -R --reference={state} {state}" in found["disk"]["found"]
+
+
+@pytest.mark.parametrize("name", ["blobs", "modules", "trust", "run/i", "run/gateway"])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_in_a_folders_place_is_named(state, capsys, name, link):
+    """By the agent, which does not start, in one sentence, and by doctor; moved away, the folder is made anew."""
+    place = state / name
+    place.parent.mkdir(exist_ok=True)
+    if link:
+        place.symlink_to(state / "nowhere")
+    else:
+        place.write_bytes(b"")
+    assert main(["run"]) != 0
+    said = capsys.readouterr().err
+    assert f"{place}: this is no folder (move it away" in said
+    assert "Traceback" not in said
+    main(["doctor"])
+    assert f"{place} is no folder (move it away" in capsys.readouterr().out
+
+    place.unlink()
+    folders.make(settings.load())
+    assert place.is_dir()
+
+
+@pytest.mark.parametrize("name", ["blobs", "modules", "trust", "run/i", "run/gateway"])
+def test_a_folder_that_cannot_be_written_is_told_by_doctor(state, capsys, monkeypatch, name):
+    """The state folder alone says little: what is pulled goes to one below it."""
+    (state / name).mkdir(parents=True)
+    real = doctor.tempfile.TemporaryFile
+
+    def refuses(*, dir):  # noqa: A002 - as tempfile calls it
+        if dir == state / name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(dir=dir)
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuses)
+    assert main(["doctor"]) == 1
+    assert f"{state / name} cannot be written: Permission denied" in capsys.readouterr().out
 
 
 def test_a_runtime_folder_too_long_for_sockets_is_refused_at_the_start(state, capsys, monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet.client.deployments.configuration import Aci, Aks, Configuration, Local, configured, unknown
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 
 LIMIT: Final = 1 << 20
@@ -115,7 +116,7 @@ def _decode(file: Path) -> dict[str, Any]:
         return msgspec.json.decode(data, type=dict[str, Any])
     except OSError as error:
         raise Invalid(f"cannot be read: {error.strerror}", element=str(file)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid(
             f"this is not a deploymentconfig.json: {error}",
             element=str(file),

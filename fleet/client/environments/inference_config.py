@@ -8,6 +8,7 @@ import msgspec
 from fleet.client.environments.definition import FILE, read_definition, registry
 from fleet.client.environments.docker_steps import read_steps
 from fleet.client.environments.environment import DESCRIPTION, Environment
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 
 _LIMIT = 4 << 20
@@ -91,7 +92,7 @@ def _decode(file: Path) -> Keys:
         return msgspec.json.decode(data, type=Keys)
     except OSError as error:
         raise Invalid(f"cannot be read: {error.strerror}", element=str(file)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid(
             f"this is not an inferenceconfig.json: {error}",
             element=str(file),
@@ -151,7 +152,7 @@ def from_folder(folder: Path) -> Environment | None:
         return None
     try:
         document = msgspec.json.decode(theirs.read_bytes(), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Invalid(f"this is not an environment: {error}", element=str(theirs)) from error
     return read_definition(document, where=str(theirs), folder=folder)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet.client.images.pip import Inside
+from modules.canonical import UNREADABLE
 from modules.errors import NeedsOperator
 
 BASE: Final = "python:3.11-slim"
@@ -83,7 +84,7 @@ def ask(client: Any, base: str, name: str) -> Inside:
     try:
         answer = client.containers.run(base, ["python", "-c", _ASK], entrypoint=[], remove=True, network_mode="none")
         inside = msgspec.json.decode(answer, type=Inside)
-    except (DockerException, msgspec.DecodeError) as error:
+    except (DockerException, *UNREADABLE) as error:
         raise NeedsOperator(
             f"its Python does not run: {error}", element=name, remedy="use another base image"
         ) from error

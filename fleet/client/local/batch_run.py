@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet.client.local.containers import MODULE_MOUNT, NO_TELEMETRY, hardened
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, EdgefleetError, Invalid, NotReady, OverLimit
 
 #: what a second start goes on from, beside the answers
@@ -63,7 +64,7 @@ def done_before(outputs: Path) -> Progress | None:
     """How far an earlier run with these outputs has come; None: there was none."""
     try:
         return msgspec.json.decode((outputs / STATE / "progress.json").read_bytes(), type=Progress)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

@@ -4,6 +4,7 @@ Whether it runs is for the scoring server to say, which every model is tried in:
 checker refuses. The checker is asked only where the server fails, for it often says more clearly why.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -26,10 +27,12 @@ _SIGNATURES: Final = (
     (b"version https://git-lfs", "a Git LFS pointer; the model itself was not downloaded"),
 )
 # Every ModelProto that ONNX has written begins with its field 1, the IR version.
+_SHOWN: Final = 200
 _IR_VERSION_TAG: Final = b"\x08"
 # ONNX Runtime's own format says so in its fifth to eighth byte.
 _ORT_FORMAT: Final = b"ORTM"
 EXPORT: Final = "export it to ONNX, for instance with torch.onnx, tf2onnx or skl2onnx"
+_BYTES: Final = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
 _WHOLE: Final = "copy or export it again; it is probably cut off"
 
 
@@ -112,13 +115,19 @@ def _external(model: Any, file: Path) -> Iterator[tuple[str, Path]]:
         path = PurePosixPath(location.replace("\\", "/"))
         if not location or "\0" in location or path.is_absolute() or ".." in path.parts:
             raise _outside(location, where)
-        # A model that is a link itself may have its weights beside the link, or beside the file.
-        folder = file.parent if (file.parent / path).exists() else file.resolve().parent
-        inside = folder / path
-        if not followed(inside, folder):
+        try:
+            # A model that is a link itself may have its weights beside the link, or beside the file.
+            folder = file.parent if (file.parent / path).exists() else file.resolve().parent
+            inside = folder / path
+            allowed = followed(inside, folder)
+            there = inside.is_file()
+        except (OSError, RuntimeError):  # a name that is too long; links in a circle
+            allowed, there = True, False
+        if not allowed:
             raise _outside(location, where)
-        if not inside.is_file():
-            raise Invalid(f"its data file {location!r} is missing", element=where, remedy=f"put it into {file.parent}")
+        if not there:
+            what = f"its data file {location[:_SHOWN]!r} is missing"
+            raise Invalid(what, element=where, remedy=f"put it into {file.parent}")
         end = sum(_bytes(entries, key, where) for key in ("offset", "length"))
         if inside.stat().st_size < end:
             raise Invalid(f"its data file {location!r} is shorter than {end} bytes", element=where, remedy=_WHOLE)
@@ -127,14 +136,14 @@ def _external(model: Any, file: Path) -> Iterator[tuple[str, Path]]:
 
 def _bytes(entries: dict[str, str], key: str, where: str) -> int:
     said = entries.get(key) or "0"
-    if not said.isdecimal():
-        raise Invalid(f"the {key} of its data is not a number of bytes: {said!r}", element=where, remedy=_WHOLE)
+    if not _BYTES(said):
+        raise Invalid(f"the {key} of its data is not a number of bytes: {said[:40]!r}", element=where, remedy=_WHOLE)
     return int(said)
 
 
 def _outside(location: str, where: str) -> Invalid:
     return Invalid(
-        f"its data is outside the model's folder, at {location!r}",
+        f"its data is outside the model's folder, at {location[:_SHOWN]!r}",
         element=where,
         remedy="put it beside the model: copy a linked file itself (cp -L), or save the model again with "
         "onnx.save_model",

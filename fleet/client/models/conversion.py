@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from fleet.client.models.sample_requests import Request
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, Invalid, NeedsOperator, WrongAnswer
 from modules.samples import Sample, Samples
 
@@ -176,7 +177,7 @@ def _difference(found: list[Any], reference: list[Any]) -> float:
 def _document(request: Request) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(request.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = None
     if not isinstance(found, dict) or not found:
         raise Invalid(

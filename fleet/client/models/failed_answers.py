@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
+
 _KEYS: Final = frozenset({"error", "errors", "errormessage", "exception", "traceback"})
 _FAILED: Final = frozenset({"error", "failed", "failure"})
 _STATUS: Final = frozenset({"status", "state", "result"})
@@ -23,7 +25,7 @@ def reads_like_failure(answer: bytes) -> bool:
     """Whether an answer says that something went wrong, as JSON, as JSON within a string, or in words."""
     try:
         return _failed(msgspec.json.decode(answer))
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return bool(_TEXT.search(answer.decode("utf-8", "replace")))
 
 
@@ -42,6 +44,6 @@ def _failed(value: Any) -> bool:
         return False
     try:
         inner = msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return bool(_TEXT.search(value))
     return not isinstance(inner, str) and _failed(inner)

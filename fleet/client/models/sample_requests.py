@@ -7,6 +7,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 from modules.samples import Comparison, Exact, MediaType, Method, Numeric, Target
 
@@ -109,7 +110,7 @@ def read_request(file: Path) -> Request:
             return Request(name=name, body=data)
         described = msgspec.convert(document, _SampleFile)
         return _described(name, described)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid(
             f"this is not a sample: {error}",
             element=str(file),
@@ -193,7 +194,7 @@ def _declared(http: httpx.Client) -> Any:
     answer = http.get("/swagger.json", params={"version": "3"})
     try:
         return msgspec.json.decode(answer.content, type=_OpenApi).example() if answer.is_success else msgspec.UNSET
-    except (msgspec.DecodeError, KeyError):
+    except (*UNREADABLE, KeyError):
         return msgspec.UNSET
 
 

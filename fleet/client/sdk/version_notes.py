@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 
 # Properties of an endpoint that are the SDK's own, and that no script sees.
@@ -37,7 +38,7 @@ def noted(properties: Mapping[str, Any], version: str) -> Note:
     """What is known of a version; nothing where somebody else has made it."""
     try:
         return msgspec.json.decode(properties.get(_VERSION + version, "{}"), type=Note)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return Note()
 
 

@@ -14,6 +14,7 @@ import msgspec
 from fleet.client import config
 from fleet.client.config import Config
 from modules import canonical
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, Invalid
 
 NAMES: Final = ("config.json", "ws_config.json")
@@ -98,7 +99,7 @@ def _places(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 def _is_ours(file: Path) -> bool:
     try:
         keys = msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return False
     return bool({"url", "workspace_name"} & keys.keys())
 

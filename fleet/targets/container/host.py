@@ -29,6 +29,7 @@ from fleet.targets.groups import Group
 from fleet.targets.present import named_by
 from modules import manifest as manifests
 from modules.bounds import Region
+from modules.canonical import UNREADABLE
 from modules.digests import sha256
 from modules.errors import EdgefleetError, NotReady
 from modules.images import GATEWAY_IMAGE
@@ -314,7 +315,7 @@ class ContainerHost:
             raise NotReady(f"its gateway cannot be asked: {wrong}", element=f"endpoint {endpoint}")
         try:
             said = msgspec.json.decode(out or b"", type=Said)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise NotReady(f"its gateway answers nonsense: {error}", element=f"endpoint {endpoint}") from error
         self._files[endpoint] = dict(said.files)
         return said

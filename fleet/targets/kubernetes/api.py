@@ -16,6 +16,7 @@ from fleet.refusals import TargetTrouble
 from fleet.targets.kubernetes import client
 from fleet.targets.kubernetes.attached import Attached
 from fleet.targets.kubernetes.names import MANAGER
+from modules.canonical import UNREADABLE
 from modules.errors import EdgefleetError
 from modules.words import printable
 
@@ -228,7 +229,7 @@ class Api:
         data = self._ask(method, path, **more)
         try:
             return msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise TargetTrouble(f"the cluster answers nonsense: {error}", element=self._where) from error
 
     def _ask(
@@ -269,7 +270,7 @@ class Api:
         """A refusal in our words."""
         try:
             said = str(msgspec.json.decode(data, type=dict[str, Any]).get("message", ""))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             said = data.decode(errors="replace")
         words, remedy = printable(said.strip(), _WORDS), "see what the cluster says"
         match status:
@@ -306,6 +307,6 @@ def _status_said(data: bytes) -> str | None:
     """What the API server itself says in a Status; None: it is somebody else's answer."""
     try:
         said = msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return str(said.get("message", "")) if said.get("kind") == "Status" else None

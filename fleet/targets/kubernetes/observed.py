@@ -122,7 +122,7 @@ def in_force(names: Names, found: Look) -> Table | None:
     secret = found.find("Secret", secret_of_gateway(names, found))
     try:
         return None if secret is None else msgspec.json.decode(front.data(secret).get(TABLE, b""), type=Table)
-    except (msgspec.DecodeError, ValueError):
+    except (ValueError, RecursionError):
         return None
 
 

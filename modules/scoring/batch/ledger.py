@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, Invalid, NoSpace
 
 ANSWERED: Final = 1
@@ -177,7 +178,7 @@ class Ledger:
             return
         try:
             before = msgspec.json.decode(file.read_bytes(), type=Plan)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Invalid(f"it cannot be read: {error}", element=str(file), remedy="name another folder") from error
         for part, what in (("module", "another module"), ("inputs", "other inputs")):
             if getattr(before, part) != getattr(plan, part):
@@ -200,7 +201,7 @@ class Ledger:
             for text in file:
                 try:
                     line = msgspec.json.decode(text, type=_Line)
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     break
                 if not text.endswith(b"\n") or not self._take(worker, offset, line, asked):
                     break

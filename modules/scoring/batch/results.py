@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 from modules.scoring.batch.items import Item, Items
 from modules.scoring.batch.ledger import Ledger, full
@@ -80,7 +81,7 @@ def _json(body: bytes) -> bytes | None:
     try:
         msgspec.json.decode(body)
         return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

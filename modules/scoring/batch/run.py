@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import EdgefleetError, NotReady, OverLimit
 from modules.scoring.batch.child import Child, Lost, Reply
 from modules.scoring.batch.items import Item, Items
@@ -199,7 +201,8 @@ class Run:
         listed = []
         for item, body in bodies.items():
             found = self._items[item]
-            listed.append(msgspec.Raw(body) if found.line else str(found.path))
+            # A name that is no UTF-8 is told in JSON's own escapes, by which the script finds the file.
+            listed.append(msgspec.Raw(body if found.line else json.dumps(str(found.path)).encode()))
         body = msgspec.json.encode(listed)
         reply = await self._one(child, self._items[next(iter(bodies))], body, _JSON)
         if isinstance(reply, Lost) or reply.status not in _SUCCESS:
@@ -288,7 +291,7 @@ class Run:
 def _listed(body: bytes) -> list[msgspec.Raw] | None:
     try:
         return msgspec.json.decode(body, type=list[msgspec.Raw])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 
@@ -296,7 +299,7 @@ def _message(body: bytes) -> str:
     """What the server says of a failure."""
     try:
         found: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = None
     text = found.get("message") if isinstance(found, dict) else None
     return str(text if text is not None else body.decode("utf-8", "replace"))[:_SHOWN]

@@ -95,7 +95,7 @@ def _unranked(stream: BinaryIO, end: int) -> set[str]:
     name, shapeless = "", False
     for number, inner in _messages(stream, end):
         if number == _VALUE_NAME:
-            name = stream.read(inner - stream.tell()).decode()
+            name = stream.read(inner - stream.tell()).decode(errors="replace")
         elif number == _VALUE_TYPE:
             for kind, kind_end in _messages(stream, inner):
                 shapeless = kind == _TENSOR and all(one != _SHAPE for one, _ in _messages(stream, kind_end))
@@ -109,7 +109,7 @@ def _operators(stream: BinaryIO, end: int, inside: "_Inside", found: set[str]) -
         if below is not None:
             _operators(stream, inner, below, found)
         elif inside is _NODE and number == _OP_TYPE:
-            found.add(stream.read(inner - stream.tell()).decode())
+            found.add(stream.read(inner - stream.tell()).decode(errors="replace"))
 
 
 def _messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@ A sequence is a list of tensors of any shape, a map an object: its keys are word
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from modules.scoring.runtime import BadInput, Tensor
 MAPS: Final = {"map(string,tensor(float))": str, "map(int64,tensor(float))": int}
 _SEQUENCES: Final = {f"seq({name})": dtype for name, dtype in DTYPES.items() if dtype != bfloat16.NAME}
 _MAX_EXAMPLE: Final = 1 << 24
+_KEY: Final = re.compile(r"-?[0-9]{1,100}").fullmatch
 _LARGEST_KEY: Final = (1 << 63) - 1
 
 Container = list[Array] | dict[str, float] | dict[int, float]
@@ -40,19 +42,20 @@ def decode(body: bytes | bytearray, inputs: Sequence[Tensor]) -> dict[str, Any]:
         document = large_json.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadInput(f"the body is not valid JSON: {error}", element="body") from error
+    truths = large_json.says_truth(body)
     if isinstance(document, dict) and len(inputs) == 1 and len(document) == 1:
         (tensor,) = inputs
         if (value := document.get("data", document.get(tensor.name))) is not None:
-            return {tensor.name: read(value, tensor)}
+            return {tensor.name: read(value, tensor, truths=truths)}
     names = {tensor.name for tensor in inputs}
     if not isinstance(document, dict) or document.keys() != names:
         found = f"keys {', '.join(sorted(document)) or '(none)'}" if isinstance(document, dict) else "no object"
         raise BadInput(f"expected a JSON object with the keys {', '.join(sorted(names))}, got {found}", element="body")
-    return {tensor.name: read(document[tensor.name], tensor) for tensor in inputs}
+    return {tensor.name: read(document[tensor.name], tensor, truths=truths) for tensor in inputs}
 
 
-def read(value: Any, tensor: Tensor) -> Array | Container:
-    """One input's value as the graph takes it.
+def read(value: Any, tensor: Tensor, *, truths: bool = True) -> Array | Container:
+    """One input's value as the graph takes it; ``truths`` as in :func:`tensors.array`.
 
     Raises:
         BadInput: it has another type or shape.
@@ -61,7 +64,7 @@ def read(value: Any, tensor: Tensor) -> Array | Container:
         return _map(value, tensor)
     if tensor.dtype in _SEQUENCES:
         return _sequence(value, tensor)
-    return tensors.array(value, tensor)
+    return tensors.array(value, tensor, truths=truths)
 
 
 def example(inputs: Sequence[Tensor], size: int) -> dict[str, Any] | None:
@@ -104,11 +107,14 @@ def _map(value: Any, tensor: Tensor) -> Container:
     numbers = tensors.array(list(value.values()), Tensor(tensor.name, "float32", (None,))).tolist()
     if MAPS[tensor.dtype] is str:
         return dict(zip(value, numbers, strict=True))
-    return {_whole(key, tensor): number for key, number in zip(value, numbers, strict=True)}
+    found = {_whole(key, tensor): number for key, number in zip(value, numbers, strict=True)}
+    if len(found) < len(value):
+        raise BadInput("two of its keys are the same number", element=tensor.name)
+    return found
 
 
 def _whole(key: str, tensor: Tensor) -> int:
-    if not key.removeprefix("-").isdecimal() or not key.isascii() or abs(int(key)) > _LARGEST_KEY:
+    if not _KEY(key) or abs(int(key)) > _LARGEST_KEY:
         raise BadInput(f"expected keys that are whole numbers of 64 bits, got {key!r:.40}", element=tensor.name)
     return int(key)
 

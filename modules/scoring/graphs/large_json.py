@@ -49,6 +49,12 @@ def loads(body: Buffer) -> Any:
     return document if reader.lists == content.count(b"[") else _general(content)
 
 
+def says_truth(body: Buffer, length: int | None = None) -> bool:
+    """Whether ``true`` or ``false`` stands anywhere in so many bytes of it; quicker than a look at each value."""
+    text = bytes(body) if isinstance(body, memoryview) else body
+    return text.find(b"true", 0, length) >= 0 or text.find(b"false", 0, length) >= 0
+
+
 def _general(body: Buffer) -> Any:
     """Python's own parser stands in where the body has words for numbers that Python writes, such as ``NaN``."""
     try:

@@ -4,16 +4,19 @@ Numbers are neither copied on their way in (the array looks into the request's b
 """
 
 import math
+import re
 import struct
 from typing import Any, Final
 
 import numpy as np
 
 from modules.scoring.graphs import bfloat16
-from modules.scoring.graphs.tensors import NAMES, Array, shaped, shown
+from modules.scoring.graphs.tensors import NAMES, Array, folded, shaped, shown
 from modules.scoring.runtime import BadInput, Buffer, RunFailed, Tensor
 
 _LENGTH: Final = struct.Struct("<I")
+# Blanks and a sign are taken, as ever.
+_SIZES: Final = re.compile(r" *[+-]?[0-9]{1,18} *(, *[+-]?[0-9]{1,18} *)*", re.ASCII)
 _SMALL: Final = 4096
 
 
@@ -35,10 +38,9 @@ def only(body: Buffer, tensor: Tensor, shape: str = "") -> Array:
     """
     check(tensor)
     if shape:
-        try:
-            sizes = tuple(int(one) for one in shape.split(","))
-        except ValueError as error:
-            raise BadInput(f"{shape!r} is not a shape such as 2,64", element=tensor.name) from error
+        if not _SIZES.fullmatch(shape):
+            raise BadInput(f"{shape!r:.80} is not a shape such as 2,64", element=tensor.name)
+        sizes = tuple(map(int, shape.split(",")))
         return read(memoryview(body), tensor, sizes)
     if tensor.dtype == "string":
         found = _strings(memoryview(body), tensor)
@@ -60,7 +62,7 @@ def read(body: memoryview, tensor: Tensor, shape: tuple[int, ...]) -> Array:
         found = _strings(body, tensor)
         if min(shape, default=0) < 0 or len(found) != count:
             raise BadInput(f"expected {count} strings for shape {list(shape)}, got {len(found)}", element=tensor.name)
-        return shaped(found.reshape(shape), tensor)
+        return shaped(folded(found, shape, tensor), tensor)
     narrow = tensor.dtype == bfloat16.NAME
     dtype = np.dtype("u2" if narrow else tensor.dtype).newbyteorder("<")
     if min(shape, default=0) < 0 or len(body) != count * dtype.itemsize:
@@ -68,7 +70,7 @@ def read(body: memoryview, tensor: Tensor, shape: tuple[int, ...]) -> Array:
         raise BadInput(f"expected {wanted} of {shown(tensor)}, got {len(body)}", element=tensor.name)
     if dtype.kind == "b" and np.frombuffer(body, np.uint8).max(initial=0) > 1:
         raise BadInput("a boolean is the byte 0 or 1", element=tensor.name)
-    found = np.frombuffer(body, dtype).reshape(shape)
+    found = folded(np.frombuffer(body, dtype), shape, tensor)
     return shaped(bfloat16.widened(found) if narrow else found, tensor)
 
 

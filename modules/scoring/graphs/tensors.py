@@ -25,11 +25,15 @@ DTYPES: Final = {f"tensor({name})": name for name in _SAME.split()} | {
     "tensor(double)": "float64",
 }
 NAMES: Final = frozenset(DTYPES.values())
+_NUMBERS: Final = frozenset("iuf")
+_LOWEST: Final = -(2.0**63)
 _KINDS: Final = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
 
 
-def array(value: Any, tensor: Tensor) -> Array:
+def array(value: Any, tensor: Tensor, *, truths: bool = True) -> Array:
     """One nested list as the array that the input takes.
+
+    ``truths``: there may be booleans in it, which NumPy would take for 1 and 0 among numbers.
 
     Raises:
         BadInput: it has another type or shape.
@@ -46,6 +50,8 @@ def array(value: Any, tensor: Tensor) -> Array:
     found = shaped(found, tensor)
     if tensor.dtype == "string":
         return _strings(found, tensor)
+    if truths and found.dtype.kind in _NUMBERS and _holds_truth(value):
+        raise BadInput(f"expected {shown(tensor)}, got booleans among numbers", element=tensor.name)
     if "int" in tensor.dtype and found.dtype.kind == "f":
         return _whole(value, tensor).reshape(found.shape)
     return _numbers(found, tensor)
@@ -68,6 +74,18 @@ def shaped(found: Array, tensor: Tensor) -> Array:
         if found.shape[1] == math.prod(folded[1:]) and _fits(folded, tensor.shape):
             return found.reshape(folded)
     raise BadInput(f"expected {shown(tensor)}, got shape {list(found.shape)}", element=tensor.name)
+
+
+def folded(found: Array, shape: tuple[int, ...], tensor: Tensor) -> Array:
+    """The same values in a shape that somebody sent; their number has been compared with it.
+
+    Raises:
+        BadInput: no array can have it: too many dimensions, or beside an empty one a length beyond all bounds.
+    """
+    try:
+        return found.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"no array has {len(shape)} dimensions {list(shape)!s:.80}", element=tensor.name) from error
 
 
 def _fits(have: tuple[int, ...], want: tuple[Dimension, ...]) -> bool:
@@ -123,6 +141,13 @@ def _numbers(found: Array, tensor: Tensor) -> Array:
         raise BadInput(f"a value is too large for {tensor.dtype}", element=tensor.name) from error
 
 
+def _holds_truth(value: Any) -> bool:
+    if not isinstance(value, list):
+        return isinstance(value, bool)
+    kinds = set(map(type, value))
+    return bool in kinds or (list in kinds and any(map(_holds_truth, value)))
+
+
 def _whole(value: Any, tensor: Tensor) -> Array:
     """Whole floats as exact integers: NumPy makes floats of a list that holds one, or large and small integers."""
     found = np.array(value, dtype=object)
@@ -130,6 +155,9 @@ def _whole(value: Any, tensor: Tensor) -> Array:
         return found.astype(tensor.dtype)
     if not all(float(one).is_integer() for one in found.flat):
         raise BadInput(f"expected {shown(tensor)}, got fractions", element=tensor.name)
+    # JSON's reader makes a float of an integer beyond 64 bits: the lowest of them all may have been a lower one.
+    if any(isinstance(one, float) and one <= _LOWEST for one in found.flat):
+        raise BadInput(f"a value is not above {int(_LOWEST)}", element=tensor.name)
     exact = [int(one) for one in found.flat]
     _check_range(min(exact), max(exact), tensor)
     return np.array(exact, tensor.dtype).reshape(found.shape)

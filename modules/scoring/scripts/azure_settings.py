@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import BadSettings
 
 _NAMES: Final = {
@@ -118,5 +119,5 @@ def read(environment: Mapping[str, str], file: Path | None) -> tuple[AzureSettin
 def _file(path: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise BadSettings(str(error), element=str(path), remedy="name a JSON file with one object") from error

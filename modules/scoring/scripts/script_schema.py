@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from modules.canonical import UNREADABLE
 from modules.errors import Invalid
 from modules.scoring.runtime import Metadata
 
@@ -28,7 +29,7 @@ def own(folder: str | Path) -> dict[str, Any]:
             if version not in found and path.is_file():
                 try:
                     found[version] = msgspec.json.decode(path.read_bytes())
-                except msgspec.DecodeError as error:
+                except UNREADABLE as error:
                     raise Invalid(str(error), element=str(path), remedy="write JSON, or remove the file") from error
     return found
 

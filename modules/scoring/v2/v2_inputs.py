@@ -32,8 +32,8 @@ class Given(NamedTuple):
     data: Any
 
 
-def feeds(given: Iterable[Given], inputs: Sequence[Tensor]) -> Feeds:
-    """The arrays of a request.
+def feeds(given: Iterable[Given], inputs: Sequence[Tensor], *, truths: bool = True) -> Feeds:
+    """The arrays of a request; ``truths`` as in :func:`tensors.array`.
 
     Raises:
         BadInput: names, types, shapes or lengths that the graph does not have; says what was expected and found.
@@ -48,8 +48,10 @@ def feeds(given: Iterable[Given], inputs: Sequence[Tensor]) -> Feeds:
         expected = DATATYPES[tensor.dtype]
         if datatype != expected:
             raise BadInput(f"expected {expected}, got {datatype!r}", element=f"{name}.datatype")
-        read = raw_tensors.read if isinstance(data, memoryview) else _listed
-        found[name] = read(data, tensor, shape)
+        if isinstance(data, memoryview):
+            found[name] = raw_tensors.read(data, tensor, shape)
+        else:
+            found[name] = _listed(data, tensor, shape, truths=truths)
     if found.keys() != known.keys():
         missing = ", ".join(name for name in known if name not in found)
         raise BadInput(f"expected the inputs {', '.join(known)}, got none called {missing}", element="inputs")
@@ -74,7 +76,7 @@ def texts(value: Any) -> list[str]:
     return [orjson.dumps(one, option=_TEXT).decode() for one in several]
 
 
-def _listed(data: Any, tensor: Tensor, shape: tuple[int, ...]) -> tensors.Array:
+def _listed(data: Any, tensor: Tensor, shape: tuple[int, ...], *, truths: bool) -> tensors.Array:
     """Values in a list, flat or nested, as the array that the input takes."""
     if not isinstance(data, list | np.ndarray):
         raise BadInput(f"expected a list called data, or binary_data_size, got {data!r:.40}", element=tensor.name)
@@ -84,12 +86,12 @@ def _listed(data: Any, tensor: Tensor, shape: tuple[int, ...]) -> tensors.Array:
         and (data.ndim > 1 if isinstance(data, np.ndarray) else isinstance(data[0], list))
     )
     if nested:
-        found = tensors.array(data, tensor)
+        found = tensors.array(data, tensor, truths=truths)
         if found.shape != shape:
             raise BadInput(f"expected shape {list(shape)}, got {list(found.shape)}", element=tensor.name)
         return found
-    flat = tensors.array(data, Tensor(tensor.name, tensor.dtype, (None,)))
+    flat = tensors.array(data, Tensor(tensor.name, tensor.dtype, (None,)), truths=truths)
     if len(flat) != math.prod(shape):
         wanted = f"{math.prod(shape)} values for shape {list(shape)}"
         raise BadInput(f"expected {wanted}, got {len(flat)}", element=tensor.name)
-    return tensors.shaped(flat.reshape(shape), tensor)
+    return tensors.shaped(tensors.folded(flat, shape, tensor), tensor)

@@ -5,6 +5,7 @@ input that has ``binary_data_size`` in its parameters, in their order. A length 
 the only input. Outputs are bytes where ``binary_data`` (of one output) or ``binary_data_output`` (of all) asks for it.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -20,18 +21,23 @@ from modules.scoring.v2 import v2_inputs
 from modules.scoring.v2.v2_inputs import DATATYPES, Given
 
 HEADER_LENGTH: Final = b"inference-header-content-length"
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 _BINARY: Final = (b"content-type", b"application/octet-stream")
 _JSON: Final = (b"content-type", b"application/json")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request's head: its JSON, the bytes behind it, and for each wanted output whether it is to be bytes."""
+    """A request's head: its JSON, the bytes behind it, and for each wanted output whether it is to be bytes.
+
+    ``truths``: there are booleans in the JSON.
+    """
 
     document: dict[str, Any]
     rest: memoryview
     raw: bool
     outputs: tuple[tuple[str, bool], ...]
     id: str
+    truths: bool = True
 
 
 def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -> Asked:
@@ -42,9 +48,9 @@ def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isdigit() or int(header_length) > length:
+        if not _LENGTH(header_length) or int(header_length) > length:
             raise BadInput(
-                f"expected at most {length}, the body's length, got {header_length.decode('latin-1')}",
+                f"expected at most {length}, the body's length, got {header_length[:40].decode('latin-1')}",
                 element="Inference-Header-Content-Length",
             )
         length = int(header_length)
@@ -62,7 +68,8 @@ def read(body: Buffer, header_length: bytes | None, outputs: Sequence[Tensor]) -
     if not isinstance(given, str | None):
         raise BadInput("expected a string", element="id")
     wanted = _wanted(document, outputs, everything=parameters.get("binary_data_output") is True)
-    return Asked(document, view[length:], False, wanted, given or "")  # noqa: FBT003 - not raw
+    truths = large_json.says_truth(body, length)
+    return Asked(document, view[length:], False, wanted, given or "", truths)  # noqa: FBT003 - not raw
 
 
 def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
@@ -75,7 +82,7 @@ def feeds(asked: Asked, inputs: Sequence[Tensor]) -> Feeds:
         if len(inputs) != 1:
             raise BadInput(f"expected {len(inputs)} inputs, got the bytes of one", element="body")
         return {inputs[0].name: raw_tensors.only(asked.rest, inputs[0])}
-    return v2_inputs.feeds(_given(asked), inputs)
+    return v2_inputs.feeds(_given(asked), inputs, truths=asked.truths)
 
 
 def _given(asked: Asked) -> Iterator[Given]:
@@ -90,7 +97,7 @@ def _given(asked: Asked) -> Iterator[Given]:
         if size is None:
             yield Given(name, one.get("datatype"), shape, one.get("data"))
             continue
-        if not isinstance(size, int) or not 0 <= size <= len(rest):
+        if type(size) is not int or not 0 <= size <= len(rest):
             raise BadInput(f"expected at most the {len(rest)} bytes that are left, got {size!r}", element=f"{name}")
         yield Given(name, one.get("datatype"), shape, rest[:size])
         rest = rest[size:]

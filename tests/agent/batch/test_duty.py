@@ -66,6 +66,23 @@ async def test_the_loop_leaves_jobs_alone(site):
     assert site.runs()
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_no_line_of_its_log_ends_the_duty(site, ended):
+    """Brackets without end, half characters and endless numbers are no progress; the job goes on, and ends."""
+    await site.duty.take(site.order)
+    await site.quiet()
+    deep = '{"items":4,"answered":3,"set_aside":1,"x":' + "[" * 60_000
+    lines = f'{HALF}{deep}\n{{"items":{"9" * 5000}}}\n"\\ud800\n'
+    if ended:
+        site.ends(lines)
+        await site.turns()
+        assert (site.job.state, site.job.answered) == ("done", 2)
+        return
+    site.device.engine.said[INSTANCE] = lines
+    await site.turns()
+    assert (site.job.state, site.runs()) == ("running", True)
+
+
 async def test_how_far_it_is_stands_in_the_report(site):
     """Now and then while it runs, and at its end."""
     await site.duty.take(site.order)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -176,12 +177,29 @@ async def test_a_fallback_that_leads_into_the_device_is_not_asked(folder):
     port = runner.addresses[0][1]
     async with Stage(folder) as stage:
         gateway = await stage.gateway(private_fallbacks=())
-        for number, host in enumerate(("127.0.0.1", "localhost")):
+        here = ("127.0.0.1", "localhost", "localhost.", "127.1", "2130706433", "017700000001", "0177.0.0.1", "0x7f.1")
+        more = ("127.0.0.1.", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]")
+        # As a device reads digits and dots of other scripts.
+        other = ("\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021", "\u246027.0.0.1", "a@127.0.0.1", "[::1%25lo]")
+        for number, host in enumerate((*here, *more, *other)):
             stage.route(digits=Route(fallback=Fallback(url=f"http://{host}:{port}", module=str(number))))
             async with gateway.post() as answer:
-                assert answer.status == 503
+                assert (host, answer.status) == (host, 503)
     await runner.cleanup()
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", "x" * 64, "[1.2.3.4]", "[:::::]", "[::1", "a:b:c", "a:99999", "xn--a", "exa\u00admple", "\u2024"]
+)
+async def test_a_fallback_that_is_no_host_is_nobody(folder, host):
+    """A table of an older agent's, say, with an address that no program can look up: its clients hear that, in JSON."""
+    async with Stage(folder) as stage:
+        gateway = await stage.gateway()
+        stage.route(digits=Route(fallback=Fallback(url=f"https://{host}/x", module="1")))
+        async with gateway.post() as answer:
+            assert answer.status == 503
+            assert "has nobody who can answer now (" in (await answer.json())["message"]
 
 
 async def test_the_list_of_slots_names_nobody_who_does_not_listen(folder):
@@ -196,6 +214,32 @@ async def test_the_list_of_slots_names_nobody_who_does_not_listen(folder):
         await double.stop()
         async with gateway.get("/") as answer:
             assert (await answer.json())[0]["served_by"] is None
+
+
+async def test_a_length_of_thousands_of_zeros_is_none(folder, caplog):
+    """HTTP's parsers take it and Python does not read it: a 400 for the client that sends it, a 502 for the module."""
+    zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}"
+
+    async def evil(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + zeros)
+        writer.close()
+
+    async with Stage(folder) as stage, await asyncio.start_unix_server(evil, folder / "evil.sock"):
+        gateway = await stage.gateway()
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        stage.serve(await stage.scoring("s"))
+        writer.write(b"POST /digits/score HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + zeros)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+        at = msgspec.structs.replace((await stage.scoring("t")).upstream, socket=str(folder / "evil.sock"))
+        stage.route(digits=Route(current=at))
+        async with gateway.get("/digits/score") as answer:
+            assert answer.status == 502
+            assert "Content-Length" in (await answer.json())["message"]
+    assert "Traceback" not in caplog.text
 
 
 async def test_what_is_not_http_leaves_no_traceback(folder, caplog):

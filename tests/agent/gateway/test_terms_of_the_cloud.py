@@ -227,7 +227,22 @@ def test_the_next_day_begins_anew_and_yesterdays_file_counts_nothing(tmp_path, m
     assert not Spent(tmp_path / "spent.json").is_over("digits", 1)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b'{"day": -1}'])
+def test_a_clock_that_was_ahead_for_a_moment_makes_no_day_of_ten(tmp_path, monkeypatch):
+    """What was sent counts until the next midnight, and not until the clock is that late again."""
+    day = [20_000]
+    monkeypatch.setattr("agent.gateway.spent._today", lambda: day[0])
+    spent = Spent(tmp_path / "spent.json")
+    day[0] += 10
+    spent.take("digits", 1)
+    day[0] -= 10
+    assert spent.is_over("digits", 1)
+    day[0] += 1
+    assert not spent.is_over("digits", 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b'{"day": -1}', b'{"day": 1, "slots": {"\xff": 1}}', b'{"x": ' + b"[" * 100_000]
+)
 def test_a_file_that_says_nothing_costs_no_answers(tmp_path, content, caplog):
     """It is said, and the day counts from there on."""
     (tmp_path / "spent.json").write_bytes(content)

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from fleet.refusals import Conflict
 from fleet.removal import remove_device
 from fleet.rollouts import joining, view
+from fleet.rollouts.engine import Engine
 from fleet.rollouts.model import Budget, Policy, Wave
 from fleet.rollouts.start import Wish, prepare
 from fleet.tables import devices, members
@@ -65,6 +66,24 @@ def test_a_soak_holds_the_next_wave_and_ends_by_itself(fleet):
     assert fleet.order("dev-b") is None
     later(fleet, 1)
     assert fleet.order("dev-b") is not None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_soak_that_began_while_the_clock_was_ahead_is_no_longer_for_it(fleet, restarted):
+    """Ten days ahead when the wave was complete: put right, it is watched for its ten minutes, and not for ten days;
+    by another server, too."""
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=CANARY, soak="10m"))
+    fleet.now += 864_000
+    fleet.report("dev-a", "committed")
+    later(fleet, 1)
+    fleet.now -= 864_000
+    if restarted:
+        fleet.engine = Engine(fleet.database, fleet.registry, fleet.orders, fleet.clock, fleet.mishaps)
+    later(fleet, 1)
+    later(fleet, 598)
+    assert standings(fleet, rollout)["dev-b"] == "planned"
+    later(fleet, 2)
+    assert standings(fleet, rollout)["dev-b"] == "working"
 
 
 def test_a_soak_begins_anew_where_a_device_wavered(fleet):

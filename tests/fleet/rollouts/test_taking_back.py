@@ -104,6 +104,24 @@ def test_a_device_goes_back_to_what_it_runs_though_a_gate_did_not_like_it(fleet)
     assert manifest_of(fleet, "dev-a") == two.target
 
 
+def test_a_revert_after_a_revert_goes_further_back(fleet):
+    """Version 3 is taken back, then version 2, which had come again, then version 1: each time the orders say what was
+    before, and a rollout that says reverted has been."""
+    refs = [fleet.add_module("digits") for _ in range(3)]
+    rollouts = [committed_everywhere(fleet, ref) for ref in refs]
+    for rollout, before in zip(reversed(rollouts), (refs[1], refs[0], None), strict=True):
+        fleet.act(rollout, "revert")
+        assert [manifest_of(fleet, name) for name in THREE] == [before.target if before else None] * 3
+        assert set(standings(fleet, rollout).values()) == {"returning"}
+        for name in THREE:
+            if before:
+                fleet.report(name, "committed")
+            else:
+                fleet.send(name, [], order=fleet.order(name).counter)
+        assert fleet.view(rollout)["state"] == "reverted"
+    assert [set(standings(fleet, one).values()) for one in rollouts] == [{"returned"}] * 3
+
+
 def online(fleet, name):
     with fleet.database.write() as connection:
         connection.execute(update(devices).where(devices.c.id == name).values(online=True))

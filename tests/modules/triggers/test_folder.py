@@ -57,6 +57,25 @@ def test_each_file_has_its_answer_once(data, watching, counts):
     assert sorted(one.name for one in (data / "output").iterdir()) == ["first_out.json", "last_out.json"]
 
 
+def test_no_file_ends_the_program(data, watching, counts):
+    """Brackets without end, bytes that are no UTF-8 and a name that is none are set aside or answered; the others are
+    answered meanwhile, also by the next program that looks there."""
+    unnamed = os.fsdecode(b"n\xffme")
+    for name, content in {
+        "deep": b"[" * 200_000 + b"]" * 200_000,
+        "bytes": b'["\xff"]',
+        unnamed: b"[1]",
+        "good": b"[2]",
+    }.items():
+        (data / f"input/{name}.json").write_bytes(content)
+    for name in ("output/good_out.json", f"output/{unnamed}_out.json"):
+        come(data / name, watching)
+    for name in ("deep", "bytes"):
+        come(data / f"poison/input/{name}.json", watching)
+
+    assert {"[1]", "[2]"} <= set(counts())
+
+
 def test_a_half_written_file_is_not_read(data, watching, counts):
     """Not while it grows, and not while it is no JSON yet, though nobody writes for longer than it takes to settle."""
     with (data / "input/slow.json").open("w") as file:

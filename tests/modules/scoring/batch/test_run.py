@@ -1,6 +1,7 @@
 """Whole runs, as processes: what they answer and set aside, and that no end of them loses or doubles anything."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -34,6 +35,14 @@ def run(mini_batch):
     texts = [pathlib.Path(one).read_text() if isinstance(one, str) else one["x"] for one in mini_batch]
     if "wrong" in texts: raise ValueError("one of them is wrong")
     return [f"{one} of {len(mini_batch)}" for one in texts if one != "none"]
+"""
+STRANGE = """
+from azureml.contrib.services.aml_response import AMLResponse
+def run(data):
+    body = b'"\\xff"' if "bytes" in data else b"[" * 20_000 + b"]" * 20_000
+    answer = AMLResponse(body, 200)
+    answer.headers["content-type"] = "application/json"
+    return answer
 """
 
 
@@ -94,6 +103,23 @@ def test_a_script_of_azures_parallel_runs_gets_lists(batch, script):
     answers = {one["input"]: one["answer"] for one in batch.answers()}
     assert answers == {"0.txt": "p of 2", "1.txt": "q of 2", "4.txt": "r of 2", "9.jsonl": "s of 2"}
     assert {one["input"]: one["kind"] for one in batch.aside()} == {"2.txt": "failed", "3.txt": "failed"}
+
+
+def test_no_answer_and_no_name_ends_a_run(batch, script):
+    """What is called JSON and is no UTF-8, or is nested without end, is kept as text; a file whose name is no text is
+    found by the script."""
+    (batch.inputs / "0.json").write_bytes(b'"bytes"')
+    (batch.inputs / "1.json").write_bytes(b'"deep"')
+    batch.run("--script", script(STRANGE))
+    deep = "[" * 20_000 + "]" * 20_000
+    assert [one["text"] for one in batch.answers()] == ['"\N{REPLACEMENT CHARACTER}"', deep]
+
+
+def test_a_name_that_is_no_text_reaches_the_script(batch, script):
+    """It opens the file by what it was given."""
+    (batch.inputs / os.fsdecode(b"n\xffme.txt")).write_bytes(b"p")
+    batch.run("--script", script(LISTED))
+    assert [one["answer"] for one in batch.answers()] == ["p of 1"]
 
 
 def test_where_kubernetes_reads_how_it_ended(batch, relu, tmp_path):

@@ -43,6 +43,10 @@ def test_answer_in_bytes(server):
         pytest.param(b"\0" * 16, "2,4", "expected 32 bytes for shape [2, 4]", id="when the shape asks for more"),
         pytest.param(b"\0" * 16, "2,2", "got shape [2, 2]", id="when the graph does not take the shape"),
         pytest.param(b"\0" * 16, "-1,4", "expected", id="when a length is negative"),
+        pytest.param(b"\0" * 4, ",".join(["1"] * 65), "65 dimensions", id="when there are too many dimensions"),
+        pytest.param(b"\0" * 16, "1" * 5000, "is not a shape", id="when a length has no end"),
+        pytest.param(b"\0" * 16, "\u00b9,4", "is not a shape", id="when the digits are others"),
+        pytest.param(b"\0" * 16, "0_1,4", "is not a shape", id="when it is Python's"),
         pytest.param(b"\0" * 16, "one", "is not a shape", id="when the shape is none"),
     ],
 )

@@ -61,6 +61,42 @@ def test_no_integer_wraps_around(dtype, value):
             tensors.array([value], tensor)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8"])
+@pytest.mark.parametrize("sent", [[1, True], [True, 2.5], [[1], [False]], [[1, 2], [True, False]], [2**63, True]])
+@pytest.mark.parametrize("much", [1, 10_000])
+def test_a_boolean_is_no_number(dtype, sent, much):
+    """Neither alone nor among numbers, in bodies of any size."""
+    tensor = Tensor("x", dtype, (None,) * np.ndim(sent))
+    with pytest.raises(BadInput, match="boolean"):
+        inputs.decode(json.dumps({"x": sent * much}).encode(), [tensor])
+
+
+def test_a_word_for_a_boolean_elsewhere_changes_nothing():
+    """It may be part of a text, or another input's."""
+    tensors_ = [Tensor("x", "float32", (None,)), Tensor("y", "bool", (None,)), Tensor("z", "string", (None,))]
+    found = inputs.decode(b'{"x": [1, 0], "y": [true], "z": ["false"]}', tensors_)
+    assert (found["x"].tolist(), found["y"].tolist(), found["z"].tolist()) == ([1.0, 0.0], [True], ["false"])
+
+
+@pytest.mark.parametrize("sent", [-(2**63) - 1, -(2**63) - 1000, 2**64, 2**64 + 1000, 2**63])
+def test_no_integer_is_moved_into_bounds(sent):
+    """One that JSON's reader makes a float of may be the next one's float: it is refused, alone and among others."""
+    for body in ([sent], [sent, 1], [1.0, sent]):
+        with pytest.raises(BadInput):
+            inputs.decode(json.dumps({"x": body}).encode(), [Tensor("x", "int64", (None,))])
+    assert inputs.decode(json.dumps({"x": [-(2**63)]}).encode(), [Tensor("x", "int64", (None,))])["x"] == [-(2**63)]
+
+
+@pytest.mark.parametrize("keys", [("1", "01"), ("-0", "0"), ("7", "007")])
+def test_two_keys_of_one_number_lose_no_value(keys):
+    """A map whose keys are numbers has one value for each."""
+    tensor = Tensor("x", "map(int64,tensor(float))", ())
+    with pytest.raises(BadInput, match="the same number"):
+        inputs.decode(json.dumps({"data": dict.fromkeys(keys, 1.0)}).encode(), [tensor])
+    with pytest.raises(BadInput, match="whole numbers"):
+        inputs.decode(json.dumps({"data": {"1" * 5000: 1.0}}).encode(), [tensor])
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

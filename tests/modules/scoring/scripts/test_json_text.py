@@ -1,6 +1,7 @@
 """What scripts return as JSON, with orjson in their environment and without: missing values, keys, circles."""
 
 import collections
+import dataclasses
 import datetime as dt
 import decimal
 import importlib.util
@@ -19,12 +20,18 @@ UNITS = ["D", "h", "m", "s", "ms", "us", "ns"]
 DAY = "2021-02-03T00:00:00"
 
 
-@pytest.fixture(params=["orjson", "json"])
-def written(request):
-    """Write a value with either library, and read it again."""
+def json_text():
+    """The file as a worker loads it, which is in no package of ours."""
     spec = importlib.util.spec_from_file_location("json_text", PLACE)
     text = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(text)
+    return text
+
+
+@pytest.fixture(params=["orjson", "json"])
+def written(request):
+    """Write a value with either library, and read it again."""
+    text = json_text()
     if request.param == "json":
         text.orjson = None
     return lambda value: json.loads(text.encode(value), parse_constant=pytest.fail)
@@ -143,8 +150,45 @@ def test_nothing_is_lost_by_names(written):
     """Columns of one name, and keys that become one text, are an error: the answer would lack a value."""
     with pytest.raises(TypeError, match="two columns of one name"):
         written(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    for keys in ({np.int64(1): 1, "1": 2}, {math.nan: 1, None: 2}):
+        with pytest.raises(TypeError, match="two keys become the same text"):
+            written(keys)
+
+
+@pytest.mark.parametrize("keys", [{1: 1, "1": 2}, {True: 1, "true": 2}, {0.5: 1, "0.5": 2}, {None: 1, "null": 2}])
+def test_no_key_is_written_twice(keys):
+    """What a reader would take the last of is an error, where orjson writes it."""
     with pytest.raises(TypeError, match="two keys become the same text"):
-        written({np.int64(1): 1, "1": 2})
+        json_text().encode([keys])
+
+
+def test_a_dataclass_has_all_its_fields(written):
+    """Those that begin with an underscore, too, as without orjson."""
+    inner = dataclasses.make_dataclass("Inner", [("_n", object)], slots=True)
+    outer = dataclasses.make_dataclass("Outer", ["a", ("_b", object)])
+    assert written([outer(1, inner(np.float32(0.5)))]) == [{"a": 1, "_b": {"_n": 0.5}}]
+
+
+def test_no_time_turns_into_another(written):
+    """Dates and durations beyond what microseconds can count are told as they are, or refused, alone and in arrays."""
+    far = 2**64 // 10**6 + 100  # which NumPy makes some seconds after 1970 of
+    assert written(np.datetime64(far, "s")).startswith("586524-")
+    assert written(np.array([far, "NaT", 0], "M8[s]")) == [str(np.datetime64(far, "s")), None, "1970-01-01T00:00:00"]
+    for value in (np.timedelta64(far, "s"), np.array([1, 2**62], "m8[D]")):
+        with pytest.raises(TypeError, match="292 thousand years"):
+            written(value)
+    assert written(np.array([1, "NaT"], "m8[25s]")) == ["P0DT0H0M25S", None]
+
+
+def test_decimals_of_every_kind(written):
+    """A signalling NaN is missing like any other, and a number without end is no reason to compute for ever."""
+    assert written([decimal.Decimal("sNaN"), decimal.Decimal("-Infinity"), decimal.Decimal("1E+30")]) == [
+        None,
+        None,
+        10**30,
+    ]
+    with pytest.raises(TypeError, match="more than 4000 digits"):
+        written(decimal.Decimal("1E+999999999"))
 
 
 def test_bytes_in_any_form(written):

@@ -172,6 +172,7 @@ def test_large_body(line):
 
 
 GOOD = tensor("x", [0, 0, 0, 0], shape=[1, 4])
+EMPTY = tensor("x", [], shape=[0, 4])
 SHORT = {"name": "x", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 12}}
 
 
@@ -189,6 +190,21 @@ SHORT = {"name": "x", "shape": [1, 4], "datatype": "FP32", "parameters": {"binar
             {"inputs": [GOOD | {"shape": [2, 2]}]}, (), "expected float32[N, 4], got shape [2, 2]", id="shape"
         ),
         pytest.param({"inputs": [GOOD | {"shape": [-1, 4]}]}, (), "a list of lengths", id="when a length is negative"),
+        pytest.param({"inputs": [GOOD | {"shape": [1] * 65, "data": [1]}]}, (), "65 dimensions", id="of 65 dimensions"),
+        pytest.param({"inputs": [EMPTY | {"shape": [0, 2**62]}]}, (), "2 dimensions", id="beside nothing too long"),
+        pytest.param({"inputs": [EMPTY | {"shape": [0, 2**63]}]}, (), "2 dimensions", id="beside nothing far too long"),
+        pytest.param(
+            {"inputs": [SHORT | {"shape": [1] * 65, "parameters": {"binary_data_size": 4}}]},
+            (b"\0" * 4,),
+            "65 dimensions",
+            id="when bytes have 65 dimensions",
+        ),
+        pytest.param(
+            {"inputs": [SHORT | {"parameters": {"binary_data_size": True}}]},
+            (b"\0",),
+            "got True",
+            id="when the size is no number",
+        ),
         pytest.param({"inputs": [GOOD | {"shape": "1"}]}, (), "a list of lengths", id="when the shape is no list"),
         pytest.param({"inputs": [GOOD | {"data": 5}]}, (), "a list called data", id="when the data is no list"),
         pytest.param({"inputs": [GOOD | {"data": ["1"] * 4}]}, (), "got strings", id="when numbers are in quotes"),
@@ -210,7 +226,7 @@ def test_bad_request(line, document, parts, said):
     assert said in reply.json["error"]
 
 
-@pytest.mark.parametrize("length", ["-1", "many", "99999999"])
+@pytest.mark.parametrize("length", ["-1", "many", "99999999", "0" * 5000 + "2", "9" * 5000, "\u00b2", "1_0"])
 def test_bad_header_length(line, length):
     """A header length that is none, or leads out of the body, is refused."""
     reply = line.ask("/v2/models/graph/infer", b"{}", headers={"Inference-Header-Content-Length": length})

@@ -17,12 +17,17 @@ except ImportError:  # the script's environment may go without: it is quicker, n
     orjson = None  # type: ignore[assignment]
 
 if orjson is not None:
-    # A subclass of dict may show other items than it stores, as werkzeug's do.
-    _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+    # A subclass of dict may show other items than it stores, as werkzeug's do; of a dataclass it would leave out what
+    # begins with an underscore; and of two keys that become one text it would write both.
+    _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 # pandas' own words for a missing value, whose isoformat() and comparisons are of no use.
 _MISSING = frozenset({"NAType", "NaTType"})
 _NUMBERS = frozenset("fiub")
+# More are of no use to JSON's readers, and Python writes none.
+_DIGITS = 4000
 _TIMES = {"M": "datetime64[us]", "m": "timedelta64[us]"}
+# NumPy's units above microseconds.
+_COARSE = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms"})
 # Values of pandas that have no form but their text: "2021-02", "(0, 1]".
 _TEXTS = frozenset({"Interval", "Period"})
 _BYTES = bytes | bytearray | memoryview
@@ -35,19 +40,25 @@ def encode(value: Any) -> bytes:
         TypeError: JSON has no form for it; says what to return instead.
         ValueError: it contains itself.
     """
-    if orjson is not None:
-        try:
-            return orjson.dumps(value, default=_quick, option=_OPTIONS)
-        except TypeError:
-            pass  # integers beyond 64 bits, lone surrogates, deep nesting: the standard library
+    quick = orjson is not None
     try:
-        return json.dumps(value, default=_plain, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError):
-        pass  # NaN, NumPy's numbers as keys, what fails again: step by step
+        return orjson.dumps(value, default=_quick, option=_OPTIONS) if quick else _written(value)
+    except TypeError:
+        pass  # integers beyond 64 bits, lone surrogates, keys that are no text, deep nesting: step by step
+    except (ValueError, RecursionError):
+        pass  # of the standard library: NaN, or deep nesting
     try:
         return json.dumps(_tree(value), allow_nan=False).encode()
     except RecursionError:
+        pass  # deeper than we go step by step
+    try:
+        return _written(value)
+    except (ValueError, RecursionError):
         raise ValueError("run() returned a value that contains itself, or is nested too deeply for JSON") from None
+
+
+def _written(value: Any) -> bytes:
+    return json.dumps(value, default=_plain, allow_nan=False).encode()
 
 
 def _quick(value: Any) -> Any:
@@ -72,12 +83,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum | uuid.UUID):
         return value.value if isinstance(value, enum.Enum) else str(value)
     if isinstance(value, decimal.Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        return _of_decimal(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return dump()  # pydantic's
     return _of_a_package(value)
+
+
+def _of_decimal(value: decimal.Decimal) -> Any:
+    if value.is_nan():
+        return None
+    if value.is_finite() and value.adjusted() >= _DIGITS:
+        raise TypeError(f"run() returned a number of more than {_DIGITS} digits; return text")
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
 
 
 def _of_a_package(value: Any) -> Any:
@@ -100,8 +119,19 @@ def _of_numpy(value: Any) -> Any:
     kind = value.dtype.kind
     if value.dtype.names:
         return list(value) if value.ndim else [value[name] for name in value.dtype.names]
-    found = (value.astype(_TIMES[kind]) if kind in _TIMES else value).tolist()
-    if kind == "M" and not _dates(found):
+    times = value.astype(_TIMES[kind]) if kind in _TIMES else value
+    # What is too large for microseconds NumPy turns into some other time.
+    turned = (
+        kind in _TIMES
+        and value.dtype.str[4:-1].lstrip("0123456789") in _COARSE
+        and bool(
+            ((times.astype(value.dtype) != value) & (value == value)).any()  # noqa: PLR0124 - NaT is not itself
+        )
+    )
+    if turned and kind == "m":
+        raise TypeError("run() returned a duration of more than 292 thousand years; return a number")
+    found = times.tolist()
+    if kind == "M" and (turned or not _dates(found)):
         # Of years that Python's dates do not have NumPy gives numbers.
         texts: Any = value.astype(str)
         if not value.ndim:
