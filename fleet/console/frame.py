@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import assets, parts
 from fleet.console.visit import Said, Visit
 
 # How often a page that stays open asks again.
@@ -41,8 +41,8 @@ PLACES: Final = (
 def head(title: str) -> None:
     """The title of the window, our styles, and the script that writes times in the viewer's zone."""
     ui.page_title(f"{title} · edgefleet")
-    ui.add_head_html(f'<link rel="stylesheet" href="{parts.ROOT}/static/console.css">')
-    ui.add_body_html(f'<script src="{parts.ROOT}/static/console.js"></script>')
+    ui.add_head_html(assets.style("console.css"))
+    ui.add_body_html(assets.script("console.js"))
 
 
 @contextmanager
