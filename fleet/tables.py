@@ -208,6 +208,8 @@ slots = Table(
     Column("revision", Integer, nullable=False, server_default="0"),
     # A waiver that the device has not answered yet: the counter of the order that carries it, 0 before there is one.
     Column("waiver", Large),
+    # Who is ordered to run what is counted in it alone.
+    Index("ix_slots_rollout_device", "rollout", "device"),
 )
 
 # What was ever decided for a slot, in order. Rows are only added.

@@ -58,7 +58,9 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
     head(title)
     ui.link("Skip to content", "#content").classes("ef-skip")
     palette = _palette(visit)
-    with ui.left_drawer().props('breakpoint=900 width=208 role="navigation"').classes("ef-side") as drawer:
+    # It opens by itself where there is room. Without a value, the library asks each browser, and waits, whether it has.
+    with ui.left_drawer(value=False).classes("ef-side") as drawer:
+        drawer.props('show-if-above breakpoint=900 width=208 role="navigation"')
         for place in PLACES:
             if visit.may(place.permission):
                 with ui.link(target=place.path).classes("ef-place" + (" ef-here" if place.path == at else "")):
