@@ -1,10 +1,12 @@
-"""Scripts, styles and fonts of the console: answered from memory, and kept by browsers.
+"""Scripts, styles and fonts of the console: answered from memory, compressed once, and kept by browsers.
 
 A page loads some twenty of them, and the library would read and compress each anew for every request, beside all else
 that the server does. What is at an address never changes, since its version is a part of it: the library's own, or a
 digest of our files. (The library says so to browsers only where it is mounted at the root.)
 """
 
+import asyncio
+import gzip
 import hashlib
 import http
 from pathlib import Path
@@ -26,8 +28,11 @@ _PLACES: Final = (
     *(f"{ROOT}{_LIBRARY}/{one}/" for one in ("static", "libraries", "components", "resources", "esm")),
     f"{ROOT}{OURS}/",
 )
-# All that the library has is less.
+# Of what is kept; all that the library has is less.
 _MOST_BYTES: Final = 32 << 20
+# Fonts and pictures are compressed as they are, and it is not worth it for a few lines.
+_SHRINKS: Final = ("text/", "application/json", "application/javascript", "image/svg")
+_SMALL: Final = 500
 
 
 def style(name: str) -> str:
@@ -73,14 +78,23 @@ class Assets:
         start, *parts = said
         answer = _Answer(start, b"".join(part.get("body", b"") for part in parts))
         if start["status"] == http.HTTPStatus.OK:
-            headers = MutableHeaders(scope=start)
-            headers["Cache-Control"] = KEPT
-            # The library sends what it compresses in pieces.
-            headers["Content-Length"] = str(len(answer.body))
+            answer = await asyncio.to_thread(_kept, answer)
             if self._bytes + len(answer.body) <= _MOST_BYTES:
                 self._answers[scope["path"]] = answer
                 self._bytes += len(answer.body)
         return answer
+
+
+def _kept(answer: _Answer) -> _Answer:
+    """As it is sent from now on."""
+    headers, body = MutableHeaders(raw=list(answer.start["headers"])), answer.body
+    headers["Cache-Control"] = KEPT
+    headers["Vary"] = "Accept-Encoding"
+    if len(body) > _SMALL and headers.get("content-type", "").startswith(_SHRINKS):
+        body = gzip.compress(body)
+        headers["Content-Encoding"] = "gzip"
+        headers["Content-Length"] = str(len(body))
+    return _Answer(answer.start | {"headers": headers.raw}, body)
 
 
 def _is_asset(scope: Scope) -> bool:

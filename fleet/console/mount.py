@@ -35,6 +35,8 @@ def mount(app: FastAPI) -> None:
         mount_path=PATH,
         reconnect_timeout=_AWAY_S,
         binding_refresh_interval=None,
+        # Pages get their nonce, and files are compressed once (assets.py).
+        gzip_middleware_factory=None,
         tailwind=False,
         show_welcome_message=False,
     )

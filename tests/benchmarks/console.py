@@ -5,7 +5,7 @@ and 20 pages of the console open as tabs of one Chromium, each live. First every
 nothing else to do; then the load alone, then the same load with the tabs open, then while every page is opened in a
 second Chromium and timed until it is drawn and a click would be answered, then alone again. The first Chromium stands
 back behind all other programs (nice 19): people look on machines of their own. What an opening takes is told apart by
-its stages (tests/benchmarks/page_stages.py), and what CPU it costs. ``ingest_slowdown`` is of the reports that are
+its stages (tests/parts/page_stages.py), and what CPU it costs. ``ingest_slowdown`` is of the reports that are
 acknowledged within the phase. ``--devices``, ``--rate``, ``--browsers`` and ``--seconds`` make it smaller. The last
 line of the output is one JSON object.
 """
@@ -30,14 +30,14 @@ from playwright.sync_api import Browser, BrowserContext
 from sqlalchemy import select
 
 from fleet.tables import devices
-from tests.benchmarks import page_stages
-from tests.benchmarks.page_stages import Stages
 from tests.benchmarks.steady_load import Plan
 from tests.fleet.console.conftest import PASSWORD, person
+from tests.parts import page_stages
 from tests.parts.browser import browser, log_in
 from tests.parts.fleet_server import ROOT, FleetServer, fleet_server, initialise
 from tests.parts.large_fleet import SITES, Grown, grow
 from tests.parts.mosquitto import Broker, broker
+from tests.parts.page_stages import Stages
 from tests.parts.presence import program
 from tests.screenshots.__main__ import Sight, sights
 from tests.screenshots.showcase import Named
