@@ -94,7 +94,7 @@ def _kept(answer: _Answer) -> _Answer:
         body = gzip.compress(body)
         headers["Content-Encoding"] = "gzip"
         headers["Content-Length"] = str(len(body))
-    return _Answer(answer.start | {"headers": headers.raw}, body)
+    return _Answer({**answer.start, "headers": headers.raw}, body)
 
 
 def _is_asset(scope: Scope) -> bool:
