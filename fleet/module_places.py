@@ -1,4 +1,7 @@
-"""Which devices a module version is ordered to: what the newest word about each of their slots brings there."""
+"""Which devices a module version is ordered to: what the newest word about each of their slots brings there.
+
+A device that was taken out of the fleet has no slots, so that none is looked at to count them.
+"""
 
 from typing import Any, Final
 
@@ -18,8 +21,8 @@ def counted(connection: Connection, scope: Scope) -> dict[str, Any]:
     """How many devices of a scope each module is ordered to, and how many devices there are."""
     module = rollouts.c.module
     number = func.count(distinct(slots.c.device))
-    ordered = select(module, number).select_from(slots.join(rollouts).join(devices, devices.c.id == slots.c.device))
-    found = connection.execute(ordered.where(LIVE, _mine(scope)).group_by(module)).all()
+    ordered = select(module, number).select_from(slots.join(rollouts)).where(_mine(scope))
+    found = connection.execute(ordered.group_by(module)).all()
     every = select(func.count()).select_from(devices).where(LIVE, scope.live_devices())
     return {"devices": connection.scalar(every), "modules": {row[0]: row[1] for row in found}}
 
@@ -33,13 +36,13 @@ def some(
         Missing: there is no such module.
     """
     registry.digest(connection, ref)
-    joined = slots.join(rollouts).join(devices, devices.c.id == slots.c.device)
-    ordered = LIVE & _mine(scope) & (rollouts.c.module == str(ref))
+    joined = slots.join(rollouts)
+    ordered = _mine(scope) & (rollouts.c.module == str(ref))
     page = select(slots.c.device).select_from(joined).where(ordered, slots.c.device > after).distinct()
     named = list(connection.scalars(page.order_by(slots.c.device).limit(limit)))
     found: dict[str, dict[str, Any]] = {}
     for begin in range(0, len(named), _TOGETHER):
-        chosen = select(slots.c.device, slots.c.slot, devices.c.online).select_from(joined)
+        chosen = select(slots.c.device, slots.c.slot, devices.c.online).select_from(joined.join(devices))
         mine = ordered & slots.c.device.in_(named[begin : begin + _TOGETHER])
         for row in connection.execute(chosen.where(mine).order_by(slots.c.device, slots.c.slot)):
             one = found.setdefault(row.device, {"device": row.device, "online": bool(row.online), "slots": []})

@@ -110,10 +110,11 @@ def _modules(connection: Connection, sight: Sight) -> list[dict[str, Any]]:
     if not sight.rollouts.areas:
         return []
     counted = (Standing.SUCCEEDED, Standing.WORKING)
-    mine = members.c.current & members.c.standing.in_(counted) & sight.rollouts.some_members()
-    grouped = select(members.c.rollout, members.c.standing, func.count().label("devices")).where(mine)
+    # Grouped as the judge's index has them, which is then read from end to end, and no member.
+    columns = (members.c.rollout, members.c.wave, members.c.hardware, members.c.standing, members.c.current)
+    grouped = select(*columns, func.count().label("devices")).where(sight.rollouts.some_members()).group_by(*columns)
     found: dict[str, dict[str, int]] = {}
-    rows = connection.execute(grouped.group_by(members.c.rollout, members.c.standing)).all()
+    rows = [row for row in connection.execute(grouped) if row.current and row.standing in counted]
     theirs = select(rollouts.c.id, rollouts.c.module).where(rollouts.c.id.in_(sorted({row.rollout for row in rows})))
     named: dict[int, str] = {row.id: row.module for row in connection.execute(theirs)}
     for row in rows:

@@ -84,7 +84,7 @@ devices = Table(
     Column("report", LargeBinary),
     Column("order_counter", Large, nullable=False),
     Column("order_expires", Large),
-    Column("order_due", Float),  # when it is to be made anew; None: it could not be, and waits for a change
+    Column("order_due", Float, index=True),  # when it is to be made anew; None: it could not be, and waits for a change
     Column("order_envelope", LargeBinary),
     Column("order_published", Large, nullable=False),  # highest counter that the broker took
     # The numbers above begin anew where a device has lost its database. Earlier epochs, with the last number of each.
@@ -107,7 +107,6 @@ devices = Table(
     # What its newest report makes of it: "degraded", "updating", or nothing to say (fleet/device_list.py).
     Column("health", String(16), nullable=False, server_default=""),
     # So that a tick in which nothing happened reads no device.
-    Index("ix_devices_order_due", "order_due"),
     Index("ix_devices_unpublished", "id", sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED),
     # Lists are filtered and sorted in it alone. PostgreSQL keeps large columns apart, and has no order for JSON.
     Index("ix_devices_listed", *_LISTED).ddl_if(dialect="sqlite"),
@@ -208,6 +207,7 @@ slots = Table(
     Column("revision", Integer, nullable=False, server_default="0"),
     # A waiver that the device has not answered yet: the counter of the order that carries it, 0 before there is one.
     Column("waiver", Large),
+    Index("ix_slots_rollout_device", "rollout", "device"),  # who is to run what is counted in it alone
 )
 
 # What was ever decided for a slot, in order. Rows are only added.

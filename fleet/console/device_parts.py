@@ -5,6 +5,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.chart import Chart
 
 _CHARTS: Final = (
     # Heading, stream, figures, unit.
@@ -78,13 +79,12 @@ class Charts:
         self._none = ui.column()
         with self._none:
             parts.nothing("It has sent no telemetry yet; it sends some every few minutes.")
-        self._panels: list[tuple[ui.element, ui.echart, str, tuple[str, ...]]] = []
+        self._panels: list[tuple[ui.element, Chart, str, tuple[str, ...]]] = []
         with ui.element("div").classes("ef-charts"):
             for heading, stream, figures, unit in _CHARTS:
                 with ui.element("div") as panel:
                     ui.label(f"{heading} ({unit})").classes("ef-soft")
-                    chart = ui.echart(_options()).classes("ef-chart")
-                    chart.props["role"], chart.props["aria-label"] = "img", f"{heading} of the last day, in {unit}"
+                    chart = Chart(_options(), f"{heading} of the last day, in {unit}")
                 panel.set_visibility(False)
                 self._panels.append((panel, chart, stream, figures))
 

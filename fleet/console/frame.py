@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import assets, parts
 from fleet.console.visit import Said, Visit
 
 # How often a page that stays open asks again.
@@ -41,8 +41,8 @@ PLACES: Final = (
 def head(title: str) -> None:
     """The title of the window, our styles, and the script that writes times in the viewer's zone."""
     ui.page_title(f"{title} · edgefleet")
-    ui.add_head_html(f'<link rel="stylesheet" href="{parts.ROOT}/static/console.css">')
-    ui.add_body_html(f'<script src="{parts.ROOT}/static/console.js"></script>')
+    ui.add_head_html(assets.style("console.css"))
+    ui.add_body_html(assets.script("console.js"))
 
 
 @contextmanager
@@ -58,7 +58,9 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
     head(title)
     ui.link("Skip to content", "#content").classes("ef-skip")
     palette = _palette(visit)
-    with ui.left_drawer().props('breakpoint=900 width=208 role="navigation"').classes("ef-side") as drawer:
+    # It opens by itself where there is room. Without a value, the library asks each browser, and waits, whether it has.
+    with ui.left_drawer(value=False).classes("ef-side") as drawer:
+        drawer.props('show-if-above breakpoint=900 width=208 role="navigation"')
         for place in PLACES:
             if visit.may(place.permission):
                 with ui.link(target=place.path).classes("ef-place" + (" ef-here" if place.path == at else "")):

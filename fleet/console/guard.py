@@ -30,14 +30,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        page = _Page(send)
-        # Compressed, it could not be given its nonce.
-        scope["headers"] = [one for one in scope["headers"] if one[0] != b"accept-encoding" or not _for_page(scope)]
-        await self._app(scope, receive, page)
-
-
-def _for_page(scope: Scope) -> bool:
-    return "text/html" in Headers(scope=scope).get("accept", "")
+        await self._app(scope, receive, _Page(send))
 
 
 class _Page:

@@ -5,6 +5,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.chart import Chart
 from fleet.console.visit import Visit
 
 # The worst at the bottom, where a change of few is seen.
@@ -33,8 +34,7 @@ class HealthChart:
             self._hours.props["aria-label"] = "How far back"
             parts.command("edgefleet devices health")
         self._none = ui.label("It is counted four times an hour; the first hours are still to come.").classes("ef-soft")
-        self._chart = ui.echart(_options()).classes("ef-chart")
-        self._chart.props["role"], self._chart.props["aria-label"] = "img", "Devices by state over time"
+        self._chart = Chart(_options(), "Devices by state over time")
 
     async def refresh(self) -> None:
         """Ask for what was counted, and draw it where it is other than before."""

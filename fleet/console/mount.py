@@ -3,7 +3,6 @@
 import http
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
@@ -13,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fleet.console import pages, visit
+from fleet.console.assets import OURS, STATIC, Assets
 from fleet.console.guard import Guard
 
 PATH: Final = "/console"
-STATIC: Final = Path(__file__).parent / "static"
 # A page whose browser is away for so long is built anew when it comes back.
 _AWAY_S: Final = 30.0
 
@@ -25,7 +24,7 @@ def mount(app: FastAPI) -> None:
     """Add the console's pages, once in a process: the library has one application."""
     visit.serve(app)
     load()
-    console.add_static_files("/static", STATIC, max_cache_age=0)
+    console.add_static_files(OURS, STATIC)
     # Pages of other sites are refused for the whole server (fleet/origin.py).
     core.sio.eio.cors_allowed_origins = []
     ui.run_with(
@@ -36,10 +35,12 @@ def mount(app: FastAPI) -> None:
         mount_path=PATH,
         reconnect_timeout=_AWAY_S,
         binding_refresh_interval=None,
+        # Pages get their nonce, and files are compressed once (assets.py).
+        gzip_middleware_factory=None,
         tailwind=False,
         show_welcome_message=False,
     )
-    app.router.routes[-1].app = Guard(app.router.routes[-1].app)  # type: ignore[attr-defined]
+    app.router.routes[-1].app = Assets(Guard(app.router.routes[-1].app))  # type: ignore[attr-defined]
     app.add_route("/", _to_console)
     app.add_route("/favicon.ico", _no_icon)
 

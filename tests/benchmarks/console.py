@@ -1,11 +1,13 @@
 """``make bench NAME=console``: what the web console costs a server that has a large fleet and much to do.
 
 100 000 devices as rows of SQLite's, 1 000 reports a second through a real mosquitto, signed and acknowledged as ever,
-and 20 pages of the console open as tabs of one Chromium, each live. First the load alone, then the same load with the
-pages open, then while every page of the console is opened in a second Chromium and timed until it is drawn and a click
-would be answered, then alone again. The first Chromium stands back behind all other programs (nice 19): people look on
-machines of their own. ``ingest_slowdown`` is of the reports that are acknowledged within the phase. ``--devices``,
-``--rate``, ``--browsers`` and ``--seconds`` make it smaller. The last line of the output is one JSON object.
+and 20 pages of the console open as tabs of one Chromium, each live. First every page of the console is opened with
+nothing else to do; then the load alone, then the same load with the tabs open, then while every page is opened in a
+second Chromium and timed until it is drawn and a click would be answered, then alone again. The first Chromium stands
+back behind all other programs (nice 19): people look on machines of their own. What an opening takes is told apart by
+its stages (tests/parts/page_stages.py), and what CPU it costs. ``ingest_slowdown`` is of the reports that are
+acknowledged within the phase. ``--devices``, ``--rate``, ``--browsers`` and ``--seconds`` make it smaller. The last
+line of the output is one JSON object.
 """
 
 import argparse
@@ -24,16 +26,18 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives import serialization
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext
 from sqlalchemy import select
 
 from fleet.tables import devices
 from tests.benchmarks.steady_load import Plan
 from tests.fleet.console.conftest import PASSWORD, person
+from tests.parts import page_stages
 from tests.parts.browser import browser, log_in
 from tests.parts.fleet_server import ROOT, FleetServer, fleet_server, initialise
 from tests.parts.large_fleet import SITES, Grown, grow
 from tests.parts.mosquitto import Broker, broker
+from tests.parts.page_stages import Stages
 from tests.parts.presence import program
 from tests.screenshots.__main__ import Sight, sights
 from tests.screenshots.showcase import Named
@@ -45,7 +49,6 @@ _OPEN: Final = ("/", "/devices", "/rollouts/{rollout}", "/devices/{device}", "/"
 _TIMES: Final = 3
 # There is no such thing in this fleet; and who has logged in sees no form for it.
 _LEFT_OUT: Final = frozenset({"endpoints-name", "uploads-team-digest", "login"})
-_INTERACTIVE: Final = "() => window.did_handshake && document.querySelector('main [role=heading]')"
 _SETTLES_S: Final = 180.0
 _LOOK_S: Final = 2.0
 # Of a core: what a server that has nothing to do takes at most.
@@ -54,6 +57,8 @@ _PAGE_MS: Final = 30_000
 
 
 Load = Callable[["Phase", float], AbstractContextManager[None]]
+# What was found each time, by the page's name.
+Timed = dict[str, list[Stages]]
 
 
 class Phase(msgspec.Struct):
@@ -87,21 +92,29 @@ def main() -> int:
         _say(f"{given.devices} devices are in the database, {running.process.pid} is the broker")
         _settled(server)
         loaded = partial(_loaded, folder, plan, running, server)
-        phases, timed = [_lasting(loaded, "alone", given.seconds)], dict[str, list[float]]()
-        chromium = parts.enter_context(browser())
+        trusting = page_stages.trusting(data.server)
+        chromium = parts.enter_context(browser(trusting))
+        wanted = [one for one in sights(named) if one.name not in _LEFT_OUT]
+        quiet, timed = Timed(), Timed()
+        spent, began = _cpu(server.process.pid), time.monotonic()
+        with _profile(chromium, server) as one_person:
+            _open_each(one_person, wanted, quiet, _TIMES)
+        openings = sum(map(len, quiet.values()))
+        server_cpu = (_cpu(server.process.pid) - spent) / openings
+        _say(f"nothing else to do: {openings} pages opened in {time.monotonic() - began:.0f} s")
+        phases = [_lasting(loaded, "alone", given.seconds)]
         # Who looks has a machine of their own: here theirs get what the server and the broker leave over.
-        polite = chromium.browser_type.launch(executable_path=_polite(folder), args=["--no-sandbox"])
+        polite = chromium.browser_type.launch(executable_path=_polite(folder), args=["--no-sandbox", trusting])
         made = parts.enter_context(_profile(polite, server))
         for at in range(given.browsers):
-            _visit(made.new_page(), _OPEN[at % len(_OPEN)].format_map(named._asdict()))
+            _open(made, _OPEN[at % len(_OPEN)].format_map(named._asdict()))
         _say(f"{given.browsers} pages are open")
         phases.append(_lasting(loaded, "with pages open", given.seconds))
         with _profile(chromium, server) as other:
-            wanted = [one for one in sights(named) if one.name not in _LEFT_OUT]
             phases.append(_timing(loaded, other, wanted, timed, 2 * given.seconds))
         polite.close()
         phases.append(_lasting(loaded, "alone", given.seconds))
-    return _end(given, phases, timed)
+    return _end(given, phases, timed, quiet, server_cpu)
 
 
 def _plan(grown: Grown, data: Path, rate: int) -> Plan:
@@ -123,7 +136,7 @@ def _plan(grown: Grown, data: Path, rate: int) -> Plan:
 @contextmanager
 def _profile(chromium: Browser, server: FleetServer) -> Iterator[BrowserContext]:
     """Somebody who has logged in, with as many tabs as they like."""
-    made = chromium.new_context(base_url=server.url, ignore_https_errors=True, viewport={"width": 1440, "height": 900})
+    made = chromium.new_context(base_url=server.url, viewport={"width": 1440, "height": 900})
     made.set_default_timeout(_PAGE_MS)
     page = made.new_page()
     log_in(page, "admin", PASSWORD)
@@ -132,12 +145,22 @@ def _profile(chromium: Browser, server: FleetServer) -> Iterator[BrowserContext]
     made.close()
 
 
-def _visit(page: Page, address: str) -> float:
-    """Seconds from the click on a link to a page that is drawn and answers."""
-    began = time.perf_counter()
-    page.goto(f"/console{address}", wait_until="commit")
-    page.wait_for_function(_INTERACTIVE, polling=25)
-    return time.perf_counter() - began
+def _open(made: BrowserContext, address: str, *, leave: bool = False) -> Stages:
+    """An address in a tab of its own."""
+    page = made.new_page()
+    page_stages.watch(page)
+    found = page_stages.visit(page, address)
+    if leave:
+        page.close()
+    return found
+
+
+def _open_each(made: BrowserContext, wanted: list[Sight], found: Timed, times: int, ends: float = float("inf")) -> None:
+    """Every page so many times, or until then, though each once."""
+    for _ in range(times):
+        for one in wanted:
+            if time.monotonic() < ends or one.name not in found:
+                found.setdefault(one.name, []).append(_open(made, one.address, leave=True))
 
 
 @contextmanager
@@ -170,20 +193,11 @@ def _lasting(loaded: Load, name: str, seconds: float) -> Phase:
     return phase
 
 
-def _timing(
-    loaded: Load, made: BrowserContext, wanted: list[Sight], timed: dict[str, list[float]], seconds: float
-) -> Phase:
+def _timing(loaded: Load, made: BrowserContext, wanted: list[Sight], timed: Timed, seconds: float) -> Phase:
     """Every page is opened some times, as long as the load lasts."""
     phase = Phase("with pages open, and more being opened")
     with loaded(phase, seconds):
-        ends = time.monotonic() + seconds
-        for _ in range(_TIMES):
-            for one in wanted:
-                if time.monotonic() > ends and one.name in timed:
-                    continue
-                page = made.new_page()
-                timed.setdefault(one.name, []).append(_visit(page, one.address))
-                page.close()
+        _open_each(made, wanted, timed, _TIMES, time.monotonic() + seconds)
     return phase
 
 
@@ -207,16 +221,21 @@ def _settled(server: FleetServer) -> None:
     raise AssertionError("the server does not come to rest")
 
 
-def _end(given: argparse.Namespace, phases: list[Phase], timed: dict[str, list[float]]) -> int:
-    medians = {name: round(statistics.median(took), 3) for name, took in timed.items()}
-    print("\nseconds until a page is interactive, under load, with the other pages open:")
-    for name, seconds in sorted(medians.items(), key=lambda item: -item[1]):
-        print(f"  {name:36} {seconds:6.3f}   of {len(timed[name])}")
+def _end(given: argparse.Namespace, phases: list[Phase], timed: Timed, quiet: Timed, server_cpu: float) -> int:
+    busy, calm = ({name: page_stages.middle(took) for name, took in found.items()} for found in (timed, quiet))
+    _table("under load, with the other pages open", busy)
+    _table("with nothing else to do", calm)
     alone = [one for one in phases if one.name == "alone"]
     browsed = phases[1]
     figures = {
-        "slowest_page_s": max(medians.values()),
-        f"devices_page_s_{given.devices}": medians["devices"],
+        "slowest_page_s": max(one.whole_s for one in busy.values()),
+        f"devices_page_s_{given.devices}": busy["devices"].whole_s,
+        "slowest_page_s_quiet": max(one.whole_s for one in calm.values()),
+        "devices_page_s_quiet": calm["devices"].whole_s,
+        **_shares(busy, ""),
+        **_shares(calm, "_quiet"),
+        "server_cpu_s_of_a_page": round(server_cpu, 3),
+        "browser_cpu_s_of_a_page": _typical(calm, "cpu_s"),
         "ingest_slowdown": round(max(0.0, 1 - browsed.load["per_s"] / _mean(alone, "per_s")), 3),
         "lost_reports": sum(one.load["lost"] for one in phases),
         "lag_p50_s_alone": _mean(alone, "lag_p50_s"),
@@ -229,6 +248,26 @@ def _end(given: argparse.Namespace, phases: list[Phase], timed: dict[str, list[f
         print(f"  {'met' if found['met'] else 'MISSED'}: {name} {figures[name]}, at most {found['at_most']}")
     print(json.dumps({"benchmark": "console", "figures": figures, "targets": targets}))
     return 0 if all(one["met"] for one in targets.values()) else 1
+
+
+def _shares(found: dict[str, Stages], when: str) -> dict[str, float]:
+    """Of the middle page: what it waits for the server, and what the browser does."""
+    return {
+        f"server_share_s{when}": round(statistics.median(one.server for one in found.values()), 3),
+        f"browser_share_s{when}": round(statistics.median(one.browser for one in found.values()), 3),
+    }
+
+
+def _typical(found: dict[str, Stages], stage: str) -> float:
+    return round(statistics.median(getattr(one, stage) for one in found.values()), 3)
+
+
+def _table(when: str, found: dict[str, Stages]) -> None:
+    print(f"\nseconds until a page can be used, {when}:")
+    print(f"  {'':32} {'whole':>7} {'server':>7} {'browser':>7}   {' '.join(f'{one:>9}' for one in page_stages.SHOWN)}")
+    for name, one in sorted(found.items(), key=lambda item: -item[1].whole_s):
+        stages = " ".join(f"{getattr(one, stage):9.3f}" for stage in page_stages.SHOWN)
+        print(f"  {name:32} {one.whole_s:7.3f} {one.server:7.3f} {one.browser:7.3f}   {stages}")
 
 
 def _mean(phases: list[Phase], figure: str) -> float:

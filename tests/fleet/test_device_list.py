@@ -5,7 +5,7 @@ import time
 
 import msgspec
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import insert, update
 
 from fleet import device_list, devices, selectors
 from fleet.db import Database
@@ -19,6 +19,7 @@ from modules.protocol.facts import Facts
 from modules.protocol.report import Health, Report
 from tests.doubles.device import HOST_FACTS
 from tests.doubles.fleet_rows import SmallFleet
+from tests.parts import query_plans
 from tests.parts.pace import stretched
 
 MANY = 100_000
@@ -126,19 +127,10 @@ def test_the_state_follows_what_a_device_reports(fleet):
 @pytest.mark.parametrize("wish", QUICK)
 def test_a_page_is_read_from_one_index(tmp_path, newest, wish):
     """SQLite's plan: whatever is sought and sorted, no row of the table is read before it is known to be shown."""
-    (tmp_path / "fleet.sqlite").write_bytes(newest.read_bytes())
-    database = Database.at(tmp_path / "fleet.sqlite")
-    plans = []
-
-    def explained(connection, _cursor, statement, parameters, _context, _many):
-        if not statement.startswith("EXPLAIN"):
-            plans.extend(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters))
-
-    with database.read() as connection:
-        event.listen(connection, "before_cursor_execute", explained)
-        device_list.page(connection, wish)
-        device_list.counts(connection)
-    database.close()
+    with query_plans.empty(tmp_path, newest) as database:
+        plans = query_plans.plans(
+            database, lambda connection: (device_list.page(connection, wish), device_list.counts(connection))
+        )
     looks = [one for one in plans if "devices" in one]
     assert len(looks) >= 2
     assert all("COVERING INDEX ix_devices_listed" in one for one in looks), looks

@@ -2,11 +2,12 @@
 
 import pytest
 
-from fleet import module_places
+from fleet import module_places, removal
 from fleet.people.scope import EVERYTHING, Area, Scope
 from fleet.refusals import Missing
 from fleet.selectors import parse
-from modules.names import ModuleRef, Slug
+from modules.names import DeviceId, ModuleRef, Slug
+from tests.parts import query_plans
 
 BERLIN = Scope((Area(parse("site=berlin"), None),))
 OTHERS = Scope((Area(parse("*"), frozenset({"zebra"})),))
@@ -52,6 +53,22 @@ def test_the_devices_of_a_module_come_page_by_page(two):
     two.start(two.refs[1], slot=Slug("right"))
     assert [one["device"] for one in places(two, two.refs[1], limit=1)] == ["dev-a"]
     assert [one["device"] for one in places(two, two.refs[1], after="dev-a")] == ["dev-b"]
+
+
+def test_a_device_that_was_taken_out_runs_nothing(two):
+    """Nothing of it is left to be counted."""
+    with two.database.write() as connection:
+        removal.remove_device(connection, two.now, DeviceId("dev-a"))
+    assert counted(two) == {"devices": 1, "modules": {str(two.refs[1]): 1}}
+    assert places(two, two.refs[0]) == []
+
+
+def test_devices_of_modules_are_counted_in_one_index(tmp_path, newest):
+    """SQLite's plan: of 100 000 slots, which have their orders in them, none is read."""
+    with query_plans.empty(tmp_path, newest) as database:
+        steps = query_plans.plans(database, lambda connection: module_places.counted(connection, EVERYTHING))
+    assert "SCAN slots USING COVERING INDEX ix_slots_rollout_device" in steps
+    assert [one for one in steps if "slots" in one and "COVERING" not in one] == []
 
 
 def test_what_lies_outside_of_somebody_s_rights_is_not_counted(two):

@@ -14,6 +14,7 @@ from fleet.target_tables import targets
 from modules.names import Slug
 from modules.protocol.report import Health
 from tests.doubles.fleet_rows import SmallFleet
+from tests.parts import query_plans
 
 DAY = 86_400
 WELL = Server(broker="", trouble="", warnings=())
@@ -45,6 +46,15 @@ def seen(fleet, sight=ALL, server=WELL):
 
 def needs(found):
     return {one["kind"]: one for one in found["attention"]}
+
+
+def test_the_fleet_is_counted_in_indexes(tmp_path, newest):
+    """SQLite's plan: of 100 000 devices, each in a rollout, no row is read."""
+    with query_plans.empty(tmp_path, newest) as database:
+        steps = query_plans.plans(database, lambda connection: overview(connection, 0.0, ALL, WELL))
+    looks = [one for one in steps if " members" in one or " devices" in one]
+    assert "SCAN members USING COVERING INDEX ix_members_counts" in looks
+    assert [one for one in looks if "COVERING" not in one] == []
 
 
 def test_a_fleet_that_is_well_needs_nobody(fleet):

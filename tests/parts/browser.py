@@ -13,11 +13,11 @@ WITHIN_MS = stretched(15) * 1000
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
+def browser(*arguments: str) -> Iterator[Browser]:
     """Chromium without a window, until the end of the context."""
     with sync_playwright() as playwright:
         # As root it cannot have its sandbox.
-        started = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox", *arguments])
         try:
             yield started
         finally:

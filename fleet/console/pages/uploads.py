@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import assets, parts
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.graph_parts import GraphPanel
 from fleet.console.redrawn import Redrawn
@@ -40,7 +40,7 @@ async def _form(visit: Visit) -> ui.element:
         "It is kept here for whoever has the team's key to fetch, try and sign. Nothing of it runs on the server, and "
         "no device can get it before that."
     ).classes("ef-soft")
-    ui.add_body_html(f'<script src="{parts.ROOT}/static/upload.js"></script>')
+    ui.add_body_html(assets.script("upload.js"))
     teams = sorted({one["ref"].partition("/")[0] for one in await visit.get("modules", unattended=True)})
     with ui.element("form").props("data-upload").classes("ef-upload") as form:
         with ui.element("label").classes("ef-field"):
