@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-Layout = Literal["NCHW", "NHWC", "CHW", "HWC", "NHW", "HW", "row"]
+Layout = Literal["NCHW", "NHWC", "CHW", "HWC", "NHW", "row"]
 Channels = Literal["RGB", "BGR", "grey"]
 #: How a graph may take its pictures, in words; a row is flat, the channels of a pixel side by side.
 LAYOUTS: Final[dict[Layout, str]] = {
@@ -18,7 +18,6 @@ LAYOUTS: Final[dict[Layout, str]] = {
     "CHW": "C x H x W: planes, one picture alone",
     "HWC": "H x W x C: colours side by side, one picture alone",
     "NHW": "N x H x W: one value a pixel",
-    "HW": "H x W: one value a pixel, one picture alone",
     "row": "N x (H * W * C): one flat row",
 }
 #: How values are scaled: their names, and of each channel what is multiplied and what is added.

@@ -8,7 +8,7 @@ from fleet.fallbacks import costs
 from fleet.tables import events
 from tests.fleet.fallbacks.conftest import URL
 
-# 2026-11-30 00:00 UTC; the price is 3.6 an hour, a thousandth a second.
+# 2026-12-01 00:00 UTC; the price is 3.6 an hour, a thousandth a second.
 MIDNIGHT = 1_796_083_200.0
 EVERY = ("dev-a", "dev-b", "dev-c")
 A_SECOND = 0.001
@@ -162,7 +162,7 @@ def test_the_days_before_are_told_with_those_on_which_nothing_ran(fleet):
     with fleet.database.write() as connection:
         costs.add(connection, "digits", fleet.now, cost=0.5, replica_s=7200.0, requests=40)
         found = costs.by_days(connection, fleet.now, "digits", 3)
-        assert [one["day"] for one in found] == ["2026-11-30", "2026-12-01", "2026-12-02"]
+        assert [one["day"] for one in found] == ["2026-12-01", "2026-12-02", "2026-12-03"]
         assert [one["cost"] for one in found] == [pytest.approx(100 * A_SECOND), 0.0, 0.5]
         assert [(one["replica_hours"], one["requests"]) for one in found[1:]] == [(0.0, 0), (2.0, 40)]
         assert [one["cost"] for one in costs.by_days(connection, fleet.now, "digits", 1)] == [0.5]
