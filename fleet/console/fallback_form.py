@@ -42,7 +42,7 @@ class FallbackForm:
             dialog.props["aria-label"] = title
             ui.label(title).classes("ef-title")
             self._draw_fields()
-            self._told = ui.column().classes("ef-rows ef-preview").props('role="status"')
+            self._told = ui.column().classes("ef-rows").props('role="status"').style("flex: none")
             with ui.row():
                 ui.button("Preview", on_click=self._preview).props("no-caps outline")
                 self._yes = ui.button("Set it", on_click=lambda: self._set(dialog)).props("no-caps")
@@ -58,16 +58,17 @@ class FallbackForm:
         if self._policy:
             self._group.props("readonly")
         who = {"endpoint": f"Endpoint {self._endpoint} answers", "never": "Nobody answers, ever"}
-        self._who = ui.toggle(who, value="endpoint").props("no-caps unelevated padding='4px 14px'")
+        self._who = ui.radio(who, value="endpoint").props("inline")
         self._who.props["aria-label"] = "Who answers instead of them"
         when = given.get("when", ["unplaceable", "unhealthy"])
         with ui.column().classes("ef-rows") as self._terms:
             self._when = {case: ui.checkbox(f"when {said}", value=case in when) for case, said in CASES.items()}
+            ui.label("What is left empty has no bound; overloaded is then from 16 waiting requests on.").classes("ef-soft")
             with ui.element("div").classes("ef-fields"):
-                self._requests = _number("Requests of each device a day (none: no bound)", terms.get("requests_a_day"))
-                self._money = _number("Money a day, by the price of the target", given.get("money_a_day") or None)
-                self._waiting = _number("Overloaded from so many waiting requests on", terms.get("waiting"))
-                self._latency = _number("Overloaded when answers take so many ms", terms.get("latency_ms"))
+                self._requests = _number("Requests a day, each device", terms.get("requests_a_day"))
+                self._money = _number("Money a day", given.get("money_a_day") or None)
+                self._waiting = _number("Overloaded: so many requests wait", terms.get("waiting"))
+                self._latency = _number("Overloaded: an answer takes ms", terms.get("latency_ms"))
                 self._on_demand = ui.switch("Runs only while a device needs it", value=given.get("on_demand", False))
                 self._linger = _number("and so many minutes longer", given.get("linger_s", 900) / _MINUTE_S)
         for one in (self._group, self._who, *self._when.values(), self._requests, self._money, self._waiting,

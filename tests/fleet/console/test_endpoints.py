@@ -52,8 +52,8 @@ def endpoint(server):
         for name, site in (("press-1", "berlin"), ("press-2", "lyon")):
             rows.add_device(name, labels={"site": site})
         rollout = {"module": "acme/digits:1", "slot": "main", "engine": "process", "devices": ["press-1", "press-2"]}
-        checked(http.post("/api/v1/rollouts", json=rollout))
-        until(lambda: preview(http, group="*")["unchanged"] == 1)
+        checked(http.post("/api/v1/rollouts", json=rollout | {"policy": {"preset": "all-at-once"}}))
+        until(lambda: preview(http, group="*")["unchanged"] == 2)
     with database.write() as connection:
         standing = msgspec.json.encode(Standing(state="ready", url="https://lab.example:8700")).decode()
         connection.execute(update(endpoints).values(standing=standing))
@@ -179,10 +179,10 @@ def test_a_policy_is_made_after_a_look_at_whose_orders_change(endpoint, chromium
         asked.get_by_text("press-2, main").wait_for()
         asked.get_by_text("endpoint digits when unhealthy, unplaceable").wait_for()
         assert not faults(page)
-        asked.get_by_label("Requests of each device a day").fill("40")
+        asked.get_by_label("Requests a day, each device").fill("40")
         asked.get_by_text("Nothing is set before").wait_for()
         assert setting.is_disabled()
-        asked.get_by_label("it has more to do than it can").click()
+        asked.get_by_role("checkbox", name="it has more to do than it can").click()
         asked.get_by_role("button", name="Preview").click()
         words = "edgefleet fallback set acme/digits --group site=lyon --endpoint digits --when"
         asked.get_by_text(f"{words} unplaceable,unhealthy,overloaded --requests-a-day 40").wait_for()
@@ -205,7 +205,7 @@ def test_a_policy_is_changed_and_keeps_what_the_form_does_not_know(endpoint, chr
         asked = page.get_by_role("dialog", name="Change fallback of acme/digits")
         assert asked.get_by_label("Devices, by label").get_attribute("readonly") is not None
         assert asked.get_by_label("and so many minutes longer").input_value() == "30"
-        asked.get_by_label("Requests of each device a day").fill("9")
+        asked.get_by_label("Requests a day, each device").fill("9")
         asked.get_by_role("button", name="Preview").click()
         asked.get_by_text("region eu-west; requests_a_day 9; waiting 7").wait_for()
         asked.get_by_role("button", name="Set it").click()
@@ -214,7 +214,7 @@ def test_a_policy_is_changed_and_keeps_what_the_form_does_not_know(endpoint, chr
         assert made["terms"] == {"region": "eu-west", "waiting": 7, "requests_a_day": 9}
         assert (made["on_demand"], made["linger_s"]) == (True, 1800)
         page.get_by_role("button", name="Change it").click()
-        asked.get_by_role("button", name="Nobody answers, ever").click()
+        asked.get_by_role("radio", name="Nobody answers, ever").click()
         asked.get_by_role("button", name="Preview").click()
         asked.get_by_text("nobody, ever").wait_for()
         asked.get_by_role("button", name="Set it").click()
