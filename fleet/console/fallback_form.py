@@ -63,7 +63,9 @@ class FallbackForm:
         when = given.get("when", ["unplaceable", "unhealthy"])
         with ui.column().classes("ef-rows") as self._terms:
             self._when = {case: ui.checkbox(f"when {said}", value=case in when) for case, said in CASES.items()}
-            ui.label("What is left empty has no bound; overloaded is then from 16 waiting requests on.").classes("ef-soft")
+            ui.label("What is left empty has no bound; overloaded is then from 16 waiting requests on.").classes(
+                "ef-soft"
+            )
             with ui.element("div").classes("ef-fields"):
                 self._requests = _number("Requests a day, each device", terms.get("requests_a_day"))
                 self._money = _number("Money a day", given.get("money_a_day") or None)

@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from modules.canonical import UNREADABLE
+from modules.class_files import LIMIT, NAMES
 from modules.manifest import File
 from modules.words import printable
 
 MOST: Final = 10_000
 LONGEST: Final = 100
-#: bytes of a file or an entry
-LIMIT: Final = 512 << 10
 #: Keys of a graph's metadata, the first that names something.
 KEYS: Final = ("names", "classes", "class_names", "labels", "id2label")
-_FILES: Final = (
-    *("labels.txt", "classes.txt", "names.txt", "labels.json", "classes.json", "id2label.json"),
-    "config.json",
-)
 # What Python writes of a dictionary: read by hand, for nothing of a model is evaluated.
 _ENTRY: Final = re.compile(r"(\d{1,6})\s*:\s*(?:'([^'\\]*)'|\"([^\"\\]*)\")")
 
@@ -29,7 +24,7 @@ _ENTRY: Final = re.compile(r"(\d{1,6})\s*:\s*(?:'([^'\\]*)'|\"([^\"\\]*)\")")
 def file_of(files: tuple[File, ...]) -> File | None:
     """Which file of a module may have the names; None: none has a name for that."""
     named = {one.path.rpartition("/")[2].lower(): one for one in reversed(files) if one.length <= LIMIT}
-    return next((named[one] for one in _FILES if one in named), None)
+    return next((named[one] for one in NAMES if one in named), None)
 
 
 def of_file(path: str, data: bytes) -> list[str]:

@@ -15,6 +15,7 @@ import msgspec
 from fleet.graphs import class_names
 from fleet.graphs.fields import BYTES, VARINT, Field, Fields
 from fleet.graphs.graph import Graph, Node, Value
+from modules.class_files import LIMIT
 from modules.errors import Invalid
 
 #: Graphs of up to so many nodes are drawn.
@@ -203,7 +204,7 @@ class _Reader:
         entry = dict(self._named(field, _ENTRY))
         if "key" not in entry or "value" not in entry or (key := self._text(entry["key"])) not in class_names.KEYS:
             return {}
-        return {key: self._fields.text(entry["value"], class_names.LIMIT)}
+        return {key: self._fields.text(entry["value"], LIMIT)}
 
     def _opset(self, field: Field) -> tuple[str, int]:
         found = dict(self._named(field, _OPSET))

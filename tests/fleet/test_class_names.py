@@ -5,6 +5,7 @@ import pytest
 
 from fleet.graphs import class_names
 from fleet.graphs.onnx_file import read
+from modules.class_files import LIMIT
 from modules.manifest import File
 from tests.fleet.test_graphs import helper, saved, tensor
 
@@ -54,7 +55,7 @@ def test_of_a_modules_files_the_one_with_the_usual_name_counts():
 
     some = (file("a/model.onnx"), file("config.json"), file("a/Labels.txt"))
     assert class_names.file_of(some).path == "a/Labels.txt"
-    assert class_names.file_of((file("labels.txt", class_names.LIMIT + 1),)) is None
+    assert class_names.file_of((file("labels.txt", LIMIT + 1),)) is None
     assert class_names.file_of((file("other.txt"),)) is None
 
 
