@@ -66,7 +66,7 @@ class Picture:
         with ui.column().classes("ef-rows") as self._as_numbers:
             self._hint = ui.label(_UNKNOWN).classes("ef-soft")
             self._draw_fields()
-            with ui.row().classes("ef-line"):
+            with ui.row().classes("ef-line").style("flex-wrap: nowrap"):
                 self._canvas = ui.element("canvas").classes("ef-pixels").props("role=img")
                 self._canvas.props["aria-label"] = "The picture as it is sent"
                 with ui.column().classes("ef-rows ef-words"):
