@@ -55,6 +55,14 @@ def test_a_more_specific_policy_and_a_rollouts_own_word_stay(rolled):
     assert found["unchanged"] == 2
 
 
+def test_of_two_equals_the_new_one_holds(rolled):
+    """As it will once it is set: a device in both groups goes over, and a changed one keeps its place."""
+    rolled.put("site=berlin", OTHER)
+    assert changes(look(rolled, "id=dev-a")) == {"dev-a": (f"{OTHER} {USUAL}", f"endpoint digits {USUAL}")}
+    rolled.put("id=dev-a")
+    assert set(changes(look(rolled, "site=berlin", terms={"when": ["overloaded"]}))) == {"dev-b"}
+
+
 def test_a_changed_policy_and_one_that_is_removed(rolled):
     """The same terms change nothing; others do, and so does never; without it a less specific one holds again."""
     rolled.put(fallback=OTHER)

@@ -21,12 +21,13 @@ def fleet(fleet):
     return fleet
 
 
-def tell(fleet, device, *counts, at=None, stream=GATEWAY, slot="digits"):
+def tell(fleet, device, *counts, at=None, received=None, stream=GATEWAY, slot="digits"):
     """The device says what its gateway sent to the cloud, one sample for each count."""
     at = fleet.now - 60 if at is None else at
     samples = tuple(Sample(at=at, slot=slot, figures={"requests": 50.0, "fallback": float(one)}) for one in counts)
     said = Telemetry(device=device, stream=stream, number=1, issued=fleet.now, samples=samples)
-    row = {"device": device, "stream": stream, "received": at or fleet.now, "document": canonical.encode(said)}
+    received = received or at or fleet.now
+    row = {"device": device, "stream": stream, "received": received, "document": canonical.encode(said)}
     with fleet.database.write() as connection:
         connection.execute(insert(telemetry_history).values(**row))
 
@@ -57,7 +58,8 @@ def test_what_devices_told_today_is_added_up_by_policy(fleet):
 def test_what_is_not_of_today_or_of_the_slot_is_not_counted(fleet):
     """Yesterday's, another stream's and another slot's are not; nor those of a device with no word are zero told."""
     fleet.put()
-    tell(fleet, "dev-a", 9, at=MIDNIGHT - 60)
+    tell(fleet, "dev-b", 9, at=MIDNIGHT - 60)
+    tell(fleet, "dev-a", 9, at=MIDNIGHT - 60, received=MIDNIGHT + 60)
     tell(fleet, "dev-a", 9, slot="other")
     tell(fleet, "dev-b", 9, stream="host")
     tell(fleet, "dev-c", 1, at=0.0)  # its clock is not set: it came today
