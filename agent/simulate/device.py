@@ -271,8 +271,8 @@ class Device:
                 else:
                     done["acks"] += 1
         elif rest.startswith("cmd/"):
-            doing = Doing(self._collect, self._say_answer, self._remember_refusal, self._pulling)
-            self._spawn(self._commands.take(rest, payload, doing))
+            does = (self._collect, self._say_answer, self._remember_refusal, self._pulling)
+            self._spawn(self._commands.take(rest, payload, Doing(*does, self.places, self.part)))
         elif self._puller is not None and rest.startswith("blob/"):
             done["blocks"] += 1
             self._puller.on_block(payload)

@@ -7,7 +7,7 @@ from modules import __version__
 from modules.names import DeviceId
 from modules.needs import HostFacts
 from modules.protocol.batch import BATCH
-from modules.protocol.facts import Facts
+from modules.protocol.facts import TRIES, Facts
 from modules.protocol.report import Refusal, Report, SlotReport
 
 
@@ -28,5 +28,5 @@ def report(
 
 def facts(name: DeviceId, number: int, host: HostFacts) -> Facts:
     """What it is, as of now."""
-    reads = tuple(one for one in READS if one != BATCH)
+    reads = (*(one for one in READS if one != BATCH), TRIES)
     return Facts(device=name, number=number, issued=time.time(), agent=__version__, host=host, formats=reads)

@@ -100,19 +100,20 @@ class SharedTrust:
 
     async def command(self, device: DeviceId, topic: tuple[str, str], envelope: bytes, *, puller: Puller) -> Command:
         """The command, if the device may follow it, as it came at a topic's name and id; raises as :meth:`accept`."""
+        limit = commands.limit_of(topic[0])
         try:
-            payload = self._of_director(envelope)
+            payload = self._of_director(envelope, limit)
         except Untrusted:
             await self._refresh(puller)
-            payload = self._of_director(envelope)
+            payload = self._of_director(envelope, limit)
         command = commands.decode(payload)
         now = max(datetime.now(UTC), BUILT)
         accept(against_command(command, own=device, topic=topic, now=now, floor=0))
         return command
 
-    def _of_director(self, envelope: bytes) -> bytes:
+    def _of_director(self, envelope: bytes, limit: int) -> bytes:
         keys = self._keys.values()
-        return signing.verify(envelope, payload_type=signing.COMMAND_TYPE, keys=keys, limit=commands.LIMIT)
+        return signing.verify(envelope, payload_type=signing.COMMAND_TYPE, keys=keys, limit=limit)
 
     def length(self, manifest: str) -> int:
         """Bytes of a published manifest, by its path."""

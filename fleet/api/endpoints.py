@@ -95,6 +95,17 @@ def show_endpoint(endpoint: EndpointPath, use: Use) -> dict[str, Any]:
         return view(row) | {"costs": costs.view(connection, use.clock(), row)}
 
 
+@router.get("/{endpoint}/costs", dependencies=[Depends(need("endpoint:read"))])
+def show_endpoint_costs(
+    endpoint: EndpointPath, use: Use, days: Annotated[int, Query(ge=1, le=costs.KEEP_DAYS)] = 30
+) -> dict[str, Any]:
+    """What it has cost on each of the last days (UTC), by its target's prices at the time; today's so far."""
+    with use.database.read() as connection:
+        row = use.endpoints.row(connection, endpoint)
+        now = use.clock()
+        return costs.view(connection, now, row) | {"days": costs.by_days(connection, now, endpoint, days)}
+
+
 @router.patch("/{endpoint}", dependencies=[Depends(need("endpoint:write"))])
 def change_endpoint(endpoint: EndpointPath, body: ChangedEndpoint, use: Use, by: By, scope: In) -> dict[str, Any]:
     with use.database.write() as connection:

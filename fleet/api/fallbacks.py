@@ -1,5 +1,6 @@
 """Policies of fallbacks: who answers instead of which devices; set, look, remove."""
 
+import http
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 from fleet.api.bodies import Body
 from fleet.api.paths import ModelPath, TeamPath
 from fleet.auth import By, In, need
-from fleet.fallbacks import policies, shown
+from fleet.fallbacks import policies, preview, sent, shown
 from fleet.people.reach import cut
 from fleet.people.scope import Scope
 from fleet.selectors import LIMIT
@@ -35,11 +36,17 @@ class NewPolicy(Body):
     money_a_day: float = 0.0
 
     def policy(self) -> policies.Policy:
-        said = self.model_dump(exclude={"group"})
+        said = self.model_dump(exclude={"group", "remove"})
         try:
             return msgspec.convert(said, policies.Policy)
         except msgspec.ValidationError as error:
             raise Invalid(str(error), element="policy") from error
+
+
+class PolicyToLookAt(NewPolicy):
+    """A policy that is not set yet; ``remove``: what if the one for this group were removed."""
+
+    remove: bool = False
 
 
 @router.get("", dependencies=[Depends(need("fallback:read"))])
@@ -67,6 +74,32 @@ def show_fallback(
     """One policy, with how its endpoint stands, what it has cost, and for which versions it says nothing, and why."""
     with use.database.read() as connection:
         return _shown(connection, use, scope, team, name, group)
+
+
+@router.post("/{team}/{name}/preview", status_code=http.HTTPStatus.OK, dependencies=[Depends(need("fallback:write"))])
+def preview_fallback(team: TeamPath, name: ModelPath, body: PolicyToLookAt, use: Use, scope: In) -> dict[str, Any]:
+    """Whose orders would name somebody else, who answers for them now and who would then; nothing is changed."""
+    with use.database.read() as connection:
+        if body.remove:
+            row = policies.one(connection, team, name, body.group)
+            if row is None or not policies.lies_in(scope, team, body.group):
+                raise policies.none_such(team, name, body.group)
+            return preview.of(connection, use.registry, team, name, row.selector, None, scope)
+        group = cut(scope.of_team(team), body.group, "a policy")
+        group = policies.checked(connection, team, name, group, body.policy(), scope)
+        return preview.of(connection, use.registry, team, name, group, body.policy(), scope)
+
+
+@router.get("/{team}/{name}/requests", dependencies=[Depends(need("fallback:read"))])
+def show_fallback_requests(
+    team: TeamPath, name: ModelPath, use: Use, scope: In, group: Group = policies.EVERYWHERE
+) -> dict[str, Any]:
+    """How many requests the devices that a policy holds for have sent to the cloud today (UTC), and may send."""
+    with use.database.read() as connection:
+        row = policies.one(connection, team, name, group) if policies.lies_in(scope, team, group) else None
+        if row is None:
+            raise policies.none_such(team, name, group)
+        return sent.today(connection, use.clock(), row)
 
 
 @router.delete("/{team}/{name}", dependencies=[Depends(need("fallback:write"))])

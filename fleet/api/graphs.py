@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from fleet.api.modules import module_ref
 from fleet.api.paths import DigestPath, TeamPath
 from fleet.auth import need
+from fleet.graphs import class_names
 from fleet.graphs.graph import Graph
 from fleet.refusals import Missing
 from fleet.services import Services, Use
@@ -37,6 +38,20 @@ def show_graph_nodes(ref: Annotated[ModuleRef, Depends(module_ref)], use: Use, p
     return {"path": chosen, "nodes": None if graph is None else nodes(graph)}
 
 
+@router.get("/modules/{team}/{name}/{version}/classes", dependencies=[Depends(need("module:read"))])
+def show_class_names(ref: Annotated[ModuleRef, Depends(module_ref)], use: Use) -> dict[str, Any]:
+    """The names of what a module tells apart, in order; ``source`` is the file that has them, empty where none does."""
+    with use.database.read() as connection:
+        manifest = use.registry.manifest(use.registry.digest(connection, ref))
+    if (file := class_names.file_of(manifest.files)) is not None:
+        found = class_names.read(use.blobs.path(file.sha256), file.path)
+        if found:
+            return {"source": file.path, "names": found}
+    _, chosen, graph = _of_module(use, ref, "")
+    names = [] if graph is None else list(graph.classes)
+    return {"source": chosen if names else "", "names": names}
+
+
 @router.get("/uploads/{team}/{name}/nodes", dependencies=[Depends(need("blob:read"))])
 def show_upload_nodes(team: TeamPath, name: DigestPath, use: Use) -> dict[str, Any]:
     """The nodes of the graph that was uploaded; none where there are more than are drawn."""
@@ -46,8 +61,8 @@ def show_upload_nodes(team: TeamPath, name: DigestPath, use: Use) -> dict[str, A
 
 def face(graph: Graph) -> dict[str, Any]:
     """A graph without its nodes; ``drawn`` says whether it is small enough for them."""
-    shown: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(graph, nodes=None))
-    del shown["nodes"]
+    shown: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(graph, nodes=None, classes=()))
+    del shown["nodes"], shown["classes"]
     return shown | {"drawn": graph.nodes is not None}
 
 

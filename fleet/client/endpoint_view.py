@@ -3,10 +3,11 @@
 import time
 from typing import Final
 
+import msgspec
 from rich.live import Live
 from rich.text import Text
 
-from fleet.client.answers import Endpoint
+from fleet.client.answers import Costs, Endpoint
 from fleet.client.api import Fleet
 from fleet.client.screen import Screen, when
 from modules.errors import Transient
@@ -14,6 +15,22 @@ from modules.words import printable
 
 ENDED: Final = frozenset({"ready", "failed", "gone", "stopped"})
 _ASK_AGAIN_S: Final = 1.0
+_NO_PRICE: Final = "Nobody has said what it costs there: edgefleet targets set TARGET --price-per-hour PRICE"
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint has cost on one day of UTC."""
+
+    day: str
+    cost: float
+    replica_hours: float
+    requests: int
+
+
+class CostsByDay(Costs, frozen=True, kw_only=True):
+    """Today's costs, and those of some days."""
+
+    days: tuple[Day, ...]
 
 
 def watch(fleet: Fleet, name: str, screen: Screen) -> Endpoint | None:
@@ -67,6 +84,19 @@ def show_endpoint(screen: Screen, endpoint: Endpoint) -> None:
         ),
         empty="no version",
     )
+
+
+def show_costs(screen: Screen, found: CostsByDay) -> None:
+    """A line for each day on which there was something to pay or to count, and the sum."""
+    busy = [one for one in found.days if one.replica_hours or one.requests or one.cost]
+    screen.table(
+        ("DAY (UTC)", "COST", "REPLICA HOURS", "REQUESTS"),
+        [(one.day, f"{one.cost:.2f}", f"{one.replica_hours:.2f}", one.requests) for one in busy],
+        empty=f"nothing in the last {len(found.days)} days",
+    )
+    if busy:
+        whole = f"{sum(one.cost for one in busy):.2f} in {len(found.days)} days"
+        screen.remark(f"{whole}, by your price ({found.prices})" if found.prices else _NO_PRICE)
 
 
 def ready_of(endpoint: Endpoint) -> str:

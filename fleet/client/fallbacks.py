@@ -45,6 +45,52 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.costs.today:.2f}{bound}" if self.costs and (self.costs.prices or bound) else ""
 
 
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot whose order would name another; who answers for it now and then, in words."""
+
+    device: str
+    slot: str
+    module: str
+    before: str
+    after: str
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy would change: of some ``slots`` of ``devices`` the first are ``named``.
+
+    ``refused`` says of versions why the policy would say nothing for them.
+    """
+
+    group: str
+    devices: int
+    slots: int
+    unchanged: int
+    refused: dict[str, str]
+    named: tuple[Changed, ...]
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one slot has sent today."""
+
+    device: str
+    slot: str
+    sent: int
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """What the devices of a policy have sent to the cloud today; ``a_day``: what each slot may send, 0: no bound."""
+
+    since: float
+    devices: int
+    told: int
+    slots: int
+    sent: int
+    a_day: int
+    spent: int
+    whole: bool
+    most: tuple[Sent, ...]
+
+
 def put(fleet: Fleet, module: str, request: dict[str, Any]) -> Fallback:
     return msgspec.convert(fleet.answer("PUT", f"fallbacks/{module}", request), Fallback)
 
@@ -59,6 +105,14 @@ def one(fleet: Fleet, module: str, group: str) -> Fallback:
 
 def remove(fleet: Fleet, module: str, group: str) -> dict[str, str]:
     return msgspec.convert(fleet.answer("DELETE", _path(module, group)), dict[str, str])
+
+
+def preview(fleet: Fleet, module: str, request: dict[str, Any]) -> Preview:
+    return msgspec.convert(fleet.answer("POST", f"fallbacks/{module}/preview", request), Preview)
+
+
+def requests(fleet: Fleet, module: str, group: str) -> Requests:
+    return msgspec.convert(fleet.answer("GET", f"fallbacks/{module}/requests?group={quote(group, safe='')}"), Requests)
 
 
 def _path(module: str, group: str) -> str:

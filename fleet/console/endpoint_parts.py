@@ -1,14 +1,12 @@
-"""Of an endpoint's page: its shares as somebody changes them, what it costs, and which devices fall back to it."""
+"""Of an endpoint's page: its shares, as somebody changes them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
 
 from nicegui import ui
 
 from fleet.console import parts
-from fleet.console.frame import acting, asks
+from fleet.console.frame import acting
 from fleet.console.visit import Visit
 
 _WHOLE: Final = 100
@@ -93,57 +91,3 @@ def _shares(fields: dict[str, ui.number], default: str) -> dict[str, int]:
     whole = {name: int(one) for name, one in values.items()}
     left = _WHOLE - sum(whole.values())
     return whole | {default: left} if left >= 0 else {}
-
-
-def costs(found: dict[str, Any]) -> None:
-    """What it has cost today, by the price that somebody set; and why it runs or stands still, where devices decide."""
-    cost = found["costs"]
-    with ui.element("div").classes("ef-figures"):
-        if cost["price_per_hour"]:
-            parts.figure(f"{cost['today']:.2f}", "today, in your money (an estimate)")
-        parts.figure(f"{cost['replica_hours_today']:.2f}", "replica hours today (UTC)")
-        if cost["price_per_hour"]:
-            parts.figure(f"{cost['price_per_hour']:g}", "a replica an hour")
-    if not cost["price_per_hour"]:
-        ui.label("Nobody has said what a replica costs there:").classes("ef-soft")
-        parts.command(f"edgefleet targets set {found['target']} --price-per-hour PRICE")
-    if found["demand"] and (why := found["demand"].get("why")):
-        ui.label(why[: parts.WORDS])
-
-
-def fallbacks(shown: tuple[list[dict[str, Any]], bool], endpoint: str, remove: Callable[[dict[str, Any]], Any]) -> None:
-    """Which devices it answers for, on which terms, and how much of a day's money is gone."""
-    policies, may = shown
-    for one in policies:
-        with ui.element("div").classes("ef-slot"):
-            with ui.element("div").classes("ef-line"):
-                ui.label(one["module"]).classes("ef-strong")
-                ui.label("all devices" if one["group"] == "*" else one["group"]).classes("ef-label")
-                if one["on_demand"]:
-                    ui.label("on demand").classes("ef-label")
-                if one["spent"]:
-                    ui.label("today's money is spent: nobody is asked").classes("ef-state ef-bad")
-                if may:
-                    ui.button("Remove it", on_click=partial(remove, one)).props("flat dense no-caps color=negative")
-            when = [f"when {', '.join(one['when'])}"] if one["when"] else []
-            terms = when + [f"{name} {value}" for name, value in sorted(one["terms"].items())]
-            ui.label("; ".join(terms)[: parts.WORDS]).classes("ef-soft")
-            if most := one["money_a_day"]:
-                spent = (one.get("costs") or {}).get("today", 0.0)
-                left = max(most - spent, 0.0)
-                gone = round(_WHOLE * min(spent / most, 1))
-                parts.bar([("% of today's money", gone, "warn"), ("% left", round(_WHOLE * left / most), "left")])
-                ui.label(f"{spent:.2f} of {most:g} today").classes("ef-soft")
-    if not policies:
-        parts.nothing("No device falls back to it.", f"edgefleet fallback set TEAM/NAME --endpoint {endpoint}")
-
-
-async def take_back(visit: Visit, one: dict[str, Any]) -> bool:
-    """Remove a policy, once somebody knows what that means."""
-    group = "all devices" if one["group"] == "*" else f"devices with {one['group']}"
-    said = f"Orders of {group} are made anew: what is less specific holds again, or nobody answers for {one['module']}."
-    if not await asks(f"Remove the fallback of {one['module']}?", said, "Remove it"):
-        return False
-    team, _, name = one["module"].partition("/")
-    path = f"fallbacks/{quote(team, safe='')}/{quote(name, safe='')}"
-    return await acting(visit.ask("DELETE", path, params={"group": one["group"]}), "It is removed")

@@ -5,6 +5,7 @@ and is moved in one transaction with the sum: a server that was away goes on whe
 Requests are those that its gateway counted (``tallies.py``).
 """
 
+import datetime as dt
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -71,6 +72,25 @@ def view(connection: Connection, now: float, row: Any) -> dict[str, Any]:
         "replica_hours_today": round(found.replica_s / _HOUR_S, 6) if found else 0.0,
         "requests_today": found.requests if found else 0,
     }
+
+
+def by_days(connection: Connection, now: float, endpoint: str, days: int) -> list[dict[str, Any]]:
+    """What an endpoint has cost on each of the last days of UTC, today's so far; the oldest first."""
+    last = day_of(now)
+    mine = (costs.c.endpoint == endpoint) & (costs.c.day > last - days) & (costs.c.day <= last)
+    found = {row.day: row for row in connection.execute(select(costs).where(mine))}
+    listed = []
+    for day in range(last - days + 1, last + 1):
+        row = found.get(day)
+        listed.append(
+            {
+                "day": dt.datetime.fromtimestamp(day * _DAY_S, dt.UTC).date().isoformat(),
+                "cost": round(row.cost, 6) if row else 0.0,
+                "replica_hours": round(row.replica_s / _HOUR_S, 6) if row else 0.0,
+                "requests": row.requests if row else 0,
+            }
+        )
+    return listed
 
 
 def add(

@@ -5,7 +5,7 @@ changed one needs new orders and no new proof. What a rollout says itself wins o
 the module's. Of two groups that a device is in, the one with more conditions wins, and of equals the newer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -76,6 +76,15 @@ class Known(NamedTuple):
         return self.spent_on == day_of(now)
 
 
+class Ordered(NamedTuple):
+    """A slot whose module a policy may be about: ``document`` is what its order says, ``labels`` are the device's."""
+
+    device: DeviceId
+    slot: str
+    document: bytes
+    labels: Labels
+
+
 def day_of(now: float) -> int:
     """The day of UTC, since 1970."""
     return int(now // _DAY_S)
@@ -92,9 +101,7 @@ def put(
         Missing: there is no such endpoint.
         Conflict: devices cannot ask it, it serves another model, or there are too many policies.
     """
-    selector = str(selectors.parse(selector))
-    Area(selectors.parse(selector), None).check()
-    _check(connection, team, model, policy, scope)
+    selector = checked(connection, team, model, selector, policy, scope)
     mine = _of(team, model, selector)
     values: dict[str, Any] = {
         "fallback": policy.fallback,
@@ -115,6 +122,20 @@ def put(
     message = f"{team}/{model} where {selector}: {who}"
     events.record(connection, now, "fallback-set", message, by=by)
     renew(connection, team, model, selector)
+
+
+def checked(
+    connection: Connection, team: Slug, model: Slug, selector: str, policy: Policy, scope: Scope = EVERYTHING
+) -> str:
+    """The selector as it is kept, of a policy that can be.
+
+    Raises:
+        Invalid, Missing, Conflict: as :func:`put`.
+    """
+    group = selectors.parse(selector)
+    Area(group, None).check()
+    _check(connection, team, model, policy, scope)
+    return str(group)
 
 
 def remove(connection: Connection, now: float, team: Slug, model: Slug, selector: str, *, by: str) -> None:
@@ -147,6 +168,16 @@ def winner(every: Sequence[Known], module: ModuleRef, labels: Labels) -> Known |
     fitting = (one for one in every if (one.team, one.model) == (module.team, module.name))
     matching = (one for one in fitting if one.selector.matches(labels))
     return max(matching, key=lambda one: (len(one.selector.terms), one.id), default=None)
+
+
+def ordered(connection: Connection, team: str, model: str) -> Iterator[Ordered]:
+    """What the devices of the fleet are ordered of a model, by device and slot."""
+    mine = rollouts.c.module.startswith(f"{team}/{model}:", autoescape=True)
+    live = devices.c.removed.is_(None) & devices.c.order_envelope.is_not(None)
+    chosen = select(slots.c.device, slots.c.slot, slots.c.document, devices.c.labels)
+    chosen = chosen.join(rollouts, rollouts.c.id == slots.c.rollout).join(devices, devices.c.id == slots.c.device)
+    for row in connection.execute(chosen.where(mine, live).order_by(slots.c.device, slots.c.slot)):
+        yield Ordered(DeviceId(row.device), row.slot, row.document, row.labels | {"id": row.device})
 
 
 def rows(connection: Connection, scope: Scope = EVERYTHING) -> list[Any]:

@@ -37,4 +37,4 @@ def whole(connection: Connection, now: float, registry: Registry, row: Any) -> d
                 continue
             if why := why_not(connection, one, manifest):
                 refused[str(module)] = why
-    return in_short(connection, now, row) | {"refused": refused}
+    return in_short(connection, now, row) | {"refused": refused, "ca": one.policy.terms.get("ca", "")}

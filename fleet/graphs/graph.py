@@ -26,7 +26,8 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
 
     ``format`` is ``onnx``, ``ort`` (ONNX Runtime's own, which is not read here) or ``unreadable``, and ``problem``
     says why. ``operators`` counts nodes by operator, the most frequent first; ``nodes`` is None where there are more
-    than are drawn. ``external`` names the files that its weights are in.
+    than are drawn. ``external`` names the files that its weights are in. ``classes`` are the names of what it tells
+    apart, where its metadata has them.
     """
 
     format: str
@@ -41,3 +42,4 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int = 0
     external: tuple[str, ...] = ()
     nodes: tuple[Node, ...] | None = None
+    classes: tuple[str, ...] = ()

@@ -10,8 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from fleet.graphs import class_names
 from fleet.graphs.fields import BYTES, VARINT, Field, Fields
 from fleet.graphs.graph import Graph, Node, Value
+from modules.class_files import LIMIT
 from modules.errors import Invalid
 
 #: Graphs of up to so many nodes are drawn.
@@ -41,6 +45,7 @@ _MODEL: Final[_Names] = {
     (3, BYTES): "producer",
     (7, BYTES): "graph",
     (8, BYTES): "opset",
+    (14, BYTES): "metadata",
 }
 _OPSET: Final[_Names] = {(1, BYTES): "domain", (2, VARINT): "version"}
 _GRAPH: Final[_Names] = {
@@ -103,6 +108,7 @@ class _Reader:
 
     def model(self) -> Graph:
         producer, opsets, graph, seen = "", dict[str, int](), None, False
+        said = dict[str, str]()
         try:
             for name, one in self._named(self._whole, _MODEL):
                 seen = True
@@ -113,12 +119,16 @@ class _Reader:
                 elif name == "opset" and len(opsets) < _ENDS:
                     domain, version = self._opset(one)
                     opsets[domain or "ai.onnx"] = version
+                elif name == "metadata" and len(said) < len(class_names.KEYS):
+                    said |= self._metadata(one)
         except Invalid:
             if seen:
                 raise
         if graph is None:
             raise Invalid("this is not an ONNX graph", element="graph")
-        return self._graph(graph, producer, opsets)
+        named = (class_names.of_metadata(said[key]) for key in class_names.KEYS if key in said)
+        classes = tuple(next(filter(None, named), ()))
+        return msgspec.structs.replace(self._graph(graph, producer, opsets), classes=classes)
 
     def _graph(self, field: Field, producer: str, opsets: dict[str, int]) -> Graph:
         title, inputs, outputs = "", list[Value](), list[Value]()
@@ -188,6 +198,13 @@ class _Reader:
     def _location(self, field: Field) -> str:
         entry = {name: self._text(one) for name, one in self._named(field, _ENTRY)}
         return entry.get("value", "") if entry.get("key") == "location" else ""
+
+    def _metadata(self, field: Field) -> dict[str, str]:
+        """An entry that may name classes."""
+        entry = dict(self._named(field, _ENTRY))
+        if "key" not in entry or "value" not in entry or (key := self._text(entry["key"])) not in class_names.KEYS:
+            return {}
+        return {key: self._fields.text(entry["value"], LIMIT)}
 
     def _opset(self, field: Field) -> tuple[str, int]:
         found = dict(self._named(field, _OPSET))

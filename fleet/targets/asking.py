@@ -99,6 +99,17 @@ class Asking:
             said = f"no whole answer came within {within_s:g} s"
             raise TargetTrouble(said, element=f"endpoint {where.name}", remedy="wait longer") from error
         except (httpx.HTTPError, OSError) as error:
+            if (why := _not_believed(error)) is not None:
+                believed = (
+                    "the fleet's own authority" if where.authority else "those that this server's system believes"
+                )
+                believed += ", and the endpoint's own certificate" if where.own else ""
+                raise TargetTrouble(
+                    f"whoever answers at {where.url} has a certificate that is not believed, so it was asked nothing: "
+                    f"{why}; believed is {believed}",
+                    element=f"endpoint {where.name}",
+                    remedy="see who answers there; what the endpoint is to show: edgefleet endpoints set --certificate",
+                ) from error
             raise TargetTrouble(
                 f"it cannot be asked: {printable(str(error) or type(error).__name__, _LINE)}",
                 element=f"endpoint {where.name}",
@@ -106,6 +117,16 @@ class Asking:
             ) from error
         finally:
             self._asking -= 1
+
+
+def _not_believed(error: BaseException) -> str | None:
+    """Why a certificate is not believed, where that is what went wrong."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return printable(found.verify_message, _LINE)
+        found = found.__cause__ or found.__context__
+    return None
 
 
 async def _asked(where: Place, trial: Trial, body: bytes, version: str) -> Tried:

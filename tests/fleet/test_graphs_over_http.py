@@ -46,3 +46,23 @@ def test_an_upload_s_graph_names_the_upload_that_its_weights_are_in(fleet):
     assert [one["operator"] for one in checked(client.get(f"{place}/nodes")).json()["nodes"]] == ["Relu"]
     odd = checked(client.get(f"/api/v1/uploads/acme/{weights['digest']}")).json()["graph"]
     assert "not an ONNX graph" in odd["problem"]
+
+
+def test_what_a_module_tells_apart_is_told_to_who_sees_it(fleet):
+    """A file beside the graph before the graph's own metadata; nobody needs rights for files to read the names."""
+    server, client, owner = fleet
+    model = onnx.load_model_from_string(graph())
+    model.metadata_props.add(key="names", value="{0: 'one', 1: 'two', 2: 'three'}")
+    inside = owner.upload("inside", {"model.onnx": model.SerializeToString()}).ref
+    files = {"model.onnx": model.SerializeToString(), "labels.txt": b"red\ngreen\nblue\n"}
+    beside = owner.upload("beside", files).ref
+    silent = owner.upload("silent", {"model.onnx": graph(), "labels.json": b"{}"}).ref
+    viewer = checked(client.post("/api/v1/tokens", json={"name": "names", "roles": [{"role": "viewer"}]})).json()
+    with server.client(viewer["token"]) as watcher:
+
+        def told(ref):
+            return checked(watcher.get(f"/api/v1/modules/acme/{ref.name}/{ref.version}/classes")).json()
+
+        assert told(inside) == {"source": "model.onnx", "names": ["one", "two", "three"]}
+        assert told(beside) == {"source": "labels.txt", "names": ["red", "green", "blue"]}
+        assert told(silent) == {"source": "", "names": []}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from fleet.client import arguments, config
@@ -10,7 +11,7 @@ from fleet.client.answers import Endpoint
 from fleet.client.api import Fleet
 from fleet.client.deployments.configuration_file import read_deployment_configuration
 from fleet.client.deployments.endpoint_wish import EndpointWish, elsewhere, wished
-from fleet.client.endpoint_view import ready_of, show_endpoint, watch
+from fleet.client.endpoint_view import CostsByDay, ready_of, show_costs, show_endpoint, watch
 from fleet.client.screen import Json, Screen, when
 from modules.errors import BadSettings, Invalid
 from modules.names import slot_name, slug
@@ -233,6 +234,19 @@ def logs(
             screen.line(line)
 
     Screen(as_json=as_json).show(found, show_lines)
+
+
+@app.command()
+def costs(
+    name: Name,
+    days: Annotated[int, typer.Option(min=1, max=100, help="So many days back, by UTC.")] = 30,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show what an endpoint has cost day by day, by its target's prices."""
+    with Fleet(config.load()) as fleet:
+        found = msgspec.convert(fleet.answer("GET", f"endpoints/{slot_name(name)}/costs?days={days}"), CostsByDay)
+    Screen(as_json=as_json).show(found, lambda it: show_costs(it, found))
 
 
 @app.command()

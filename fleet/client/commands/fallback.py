@@ -8,13 +8,14 @@ import typer
 from fleet.client import arguments, config, fallbacks
 from fleet.client.api import Fleet
 from fleet.client.commands import fallback_options
-from fleet.client.fallbacks import Fallback
+from fleet.client.fallbacks import Fallback, Preview
 from fleet.client.screen import Json, Screen, when
 from modules.errors import Invalid
 from modules.names import slot_name, slug
 
 app = typer.Typer(no_args_is_help=True, help="Say who answers instead of devices, until when, and for how much money.")
 Module = Annotated[str, typer.Argument(help="team/name: of all its versions.")]
+Look = Annotated[bool, typer.Option("--preview", help="Change nothing; show whose orders would change, and how.")]
 Group = Annotated[str, typer.Option(help="Which devices by label: site=berlin; without it, all that have no other.")]
 
 
@@ -44,6 +45,7 @@ def put(
     on_demand: Annotated[
         bool, typer.Option("--on-demand", help="The endpoint runs only while a device needs it.")
     ] = False,
+    preview: Look = False,
     as_json: Json = False,
 ) -> None:
     """Say who answers where devices cannot; orders are made anew, and no module is started or proved again."""
@@ -62,6 +64,9 @@ def put(
         "money_a_day": money_a_day,
     }
     with Fleet(config.load()) as fleet:
+        if preview:
+            _preview(fallbacks.preview(fleet, _model(module), request), as_json=as_json)
+            return
         done = fallbacks.put(fleet, _model(module), request)
     Screen(as_json=as_json).show(done, lambda it: _show(it, done))
 
@@ -94,11 +99,49 @@ def show(module: Module, group: Group = "*", *, as_json: Json = False) -> None:
 
 
 @app.command()
-def remove(module: Module, group: Group = "*", *, as_json: Json = False) -> None:
+def requests(module: Module, group: Group = "*", *, as_json: Json = False) -> None:
+    """Show how many requests the devices of a policy have sent to the cloud today (UTC), and which the most."""
+    with Fleet(config.load()) as fleet:
+        found = fallbacks.requests(fleet, _model(module), group)
+    at_least = "" if found.whole else "at least "
+    bound = f", of {found.a_day * found.slots} ({found.a_day} each)" if found.a_day else ", without a bound"
+    fields = [
+        ("devices", f"{found.devices}, of which {found.told} have told today"),
+        ("requests", f"{at_least}{found.sent}{bound}"),
+        *([("nothing left", f"{found.spent} of {found.slots} slots, until 00:00 UTC")] if found.a_day else []),
+    ]
+    rows = [(one.device, one.slot, one.sent) for one in found.most]
+
+    def show_them(screen: Screen) -> None:
+        screen.fields(fields)
+        screen.table(("DEVICE", "SLOT", "REQUESTS"), rows, empty="Nobody has sent any today.")
+
+    Screen(as_json=as_json).show(found, show_them)
+
+
+@app.command()
+def remove(module: Module, group: Group = "*", *, preview: Look = False, as_json: Json = False) -> None:
     """Remove a policy; a less specific one holds again."""
     with Fleet(config.load()) as fleet:
+        if preview:
+            asked = {"group": group, "remove": True}
+            _preview(fallbacks.preview(fleet, _model(module), asked), as_json=as_json)
+            return
         done = fallbacks.remove(fleet, _model(module), group)
     Screen(as_json=as_json).show(done, lambda it: it.say(f"the policy of {module} for {group} is removed"))
+
+
+def _preview(found: Preview, *, as_json: bool) -> None:
+    rows = [(one.device, one.slot, one.module, one.before, one.after) for one in found.named]
+
+    def show_it(screen: Screen) -> None:
+        screen.table(("DEVICE", "SLOT", "MODULE", "ANSWERS NOW", "WOULD ANSWER"), rows, empty="No order would change.")
+        for version, why in found.refused.items():
+            screen.remark(f"Not for {version}: {why}")
+        if found.slots > len(rows):
+            screen.remark(f"... of {found.slots} slots on {found.devices} devices.")
+
+    Screen(as_json=as_json).show(found, show_it)
 
 
 def _show(screen: Screen, one: Fallback) -> None:

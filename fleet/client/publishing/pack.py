@@ -11,6 +11,7 @@ from fleet.client.models.check_model import OnnxModel
 from fleet.client.models.links import followed
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, MANIFEST
+from modules import class_files
 from modules import manifest as manifests
 from modules.digests import measure_file
 from modules.errors import Invalid
@@ -35,6 +36,14 @@ def graph_sources(model: OnnxModel) -> Sources:
         Invalid: as :func:`weights_sources`.
     """
     return {graph_path(model.file.name): model.file} | weights_sources(model, MODEL)
+
+
+def class_sources(path: Path) -> Sources:
+    """In a folder of a graph the file that names its classes, for people; none where the graph itself was named."""
+    found = (path / name for name in class_files.NAMES) if path.is_dir() else ()
+    plain = (one for one in found if one.is_file() and not one.is_symlink())
+    file = next((one for one in plain if one.stat().st_size <= class_files.LIMIT), None)
+    return {} if file is None else {f"{MODEL}/{file.name}": file}
 
 
 def graph_path(name: str) -> str:

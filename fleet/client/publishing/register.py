@@ -255,14 +255,16 @@ def _sources(model: Model) -> tuple[Serve, pack.Sources]:
                 "an entry script, and a declaration of graphs", element="--serve", remedy="keep one of the two"
             )
         declared = read_serve(model.serve, model.path)
-        return declared.serve, declared.sources
+        return declared.serve, pack.class_sources(model.path) | declared.sources
     if model.entry_script is None:
         if model.source_dir is not None:
             raise Invalid(
                 "a source folder without an entry script", element="--source-dir", remedy="add --entry-script"
             )
         graph = check_onnx(_onnx_file(model.path))
-        return OnnxGraph(file=pack.graph_path(graph.file.name)), pack.graph_sources(graph)
+        return OnnxGraph(file=pack.graph_path(graph.file.name)), pack.class_sources(model.path) | pack.graph_sources(
+            graph
+        )
     folder = model.source_dir or model.entry_script.parent
     script = model.entry_script if model.source_dir is None else folder / model.entry_script
     if not script.is_file() or not script.resolve().is_relative_to(folder.resolve()):

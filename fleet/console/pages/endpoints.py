@@ -7,8 +7,9 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import endpoint_parts, parts
+from fleet.console.endpoint_costs import DAYS, Costs
+from fleet.console.endpoint_fallbacks import Fallbacks
 from fleet.console.frame import acting, asks, frame, live, refused
-from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _EVERY = (
@@ -25,6 +26,7 @@ _TARGETS = (
     parts.Column("endpoints", "Endpoints"),
 )
 _LINES = 200
+_SELDOM_S = 60.0
 
 
 @page("/endpoints")
@@ -82,12 +84,10 @@ class _One:
                         self._split = endpoint_parts.Split(self._visit, self._path, self._refresh)
             with ui.element("div").classes("ef-grid"):
                 with parts.panel("Cost"):
-                    self._costs = Redrawn(endpoint_parts.costs)
+                    self._costs = Costs(self._name)
                 if may("fallback:read"):
                     with parts.panel("Devices that fall back to it"):
-                        self._fallbacks = Redrawn(
-                            lambda shown: endpoint_parts.fallbacks(shown, self._name, self._take_back)
-                        )
+                        self._fallbacks = Fallbacks(self._visit, self._name, self._refresh)
             if may("endpoint:key"):
                 _keys(self._visit, self._path)
             if may("endpoint:log"):
@@ -97,14 +97,19 @@ class _One:
             if may("endpoint:write"):
                 ui.button("Remove", icon="delete", on_click=self._remove).props("outline no-caps color=negative")
         await live(self._refresh)
+        await live(self._look_back, _SELDOM_S)
+
+    async def _look_back(self) -> None:
+        """What is added up over a day changes slowly, and is asked for seldom."""
+        self._costs.show_days(await self._visit.get(f"{self._path}/costs", unattended=True, days=DAYS))
+        if self._visit.may("fallback:read"):
+            await self._fallbacks.count()
 
     async def _refresh(self) -> None:
         found = await self._visit.get(self._path, unattended=True)
-        self._costs.show({name: found[name] for name in ("costs", "target", "demand")})
+        self._costs.show(found)
         if self._visit.may("fallback:read"):
-            every = await self._visit.get("fallbacks", unattended=True)
-            mine = [one for one in every if one["endpoint"] == self._name]
-            self._fallbacks.show((mine, self._visit.may("fallback:write")))
+            await self._fallbacks.refresh(found["versions"][found["default"]]["module"].partition(":")[0])
         found = {name: value for name, value in found.items() if name not in {"costs", "demand"}}
         if found == self._found:
             return
@@ -115,10 +120,6 @@ class _One:
             place.clear()
             with place:
                 write(found)
-
-    async def _take_back(self, one: dict[str, Any]) -> None:
-        if await endpoint_parts.take_back(self._visit, one):
-            await acting(self._refresh())
 
     async def _remove(self) -> None:
         said = f"Nobody answers at {self._name} any more. Devices that fall back to it are alone."

@@ -1,15 +1,15 @@
 """A module is tried out where it serves: what is sent, where to, and what comes back."""
 
-import base64
 import shlex
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from nicegui import events, ui
+from nicegui import ui
 
 from fleet.console import parts, try_answer, try_form
 from fleet.console.frame import acting, frame, refused
 from fleet.console.module_parts import link_of
+from fleet.console.try_picture import Picture
 from fleet.console.visit import Said, Visit, page
 from modules.errors import Invalid
 from modules.protocol.commands import TRIAL_BODY
@@ -17,7 +17,6 @@ from modules.protocol.commands import TRIAL_BODY
 _DEVICES: Final = 100
 # Of what a browser sends to an endpoint by way of this page.
 _AT_ENDPOINT: Final = 8 << 20
-_LABELS: Final = 64 << 10
 _EMPTY: Final = '{"data": []}'
 
 
@@ -42,7 +41,7 @@ async def try_out(visit: Visit, module: str = "", device: str = "", slot: str = 
     found: list[Place] = []
     with frame(visit, "Try a module", at="/modules"):
         if await acting(_find(found, visit, module[:300], device[:63], endpoint[:63])):
-            _Bench(visit, found, slot)
+            await _Bench(visit, found, slot).begin()
 
 
 async def _find(found: list[Place], visit: Visit, module: str, device: str, endpoint: str) -> None:
@@ -83,8 +82,7 @@ class _Bench:
         self._visit, self._places = visit, places
         self._form: try_form.Form | None = None
         self._fields: dict[str, Any] = {}
-        self._file: tuple[str, str, bytes] | None = None
-        self._labels: dict[str, list[str]] = {}
+        self._names: dict[str, list[str]] = {}
         if not places:
             parts.nothing("Nobody serves it where you may ask: roll it out, or open this from a device or an endpoint.")
             ui.link("Modules", "/modules")
@@ -107,7 +105,7 @@ class _Bench:
                             ui.textarea("JSON to send", value=_EMPTY).props("outlined").classes("ef-wide-field ef-mono")
                         )
                     with ui.tab_panel("Picture or file"):
-                        self._draw_upload()
+                        self._picture = Picture(visit, self._tell)
                     with ui.tab_panel("Form"):
                         self._draw_fetch()
                 with ui.row().classes("ef-line"):
@@ -122,40 +120,21 @@ class _Bench:
                     ui.label("Nothing was sent yet.").classes("ef-soft")
         for one in (tabs, self._json):
             one.on_value_change(self._tell)
-        self._tell()
+
+    async def begin(self) -> None:
+        """Learn how the module that is chosen first takes pictures."""
+        if self._places:
+            await self._picture.aim(self._place.module, self._place.most)
 
     @property
     def _place(self) -> Place:
         return self._places[int(self._where.value)]
 
-    def _moved(self) -> None:
+    async def _moved(self) -> None:
         """Another module may take something else."""
         self._form = None
         self._draw_fields()
-        self._tell()
-
-    def _draw_upload(self) -> None:
-        upload = ui.upload(auto_upload=True, max_files=1, on_upload=self._dropped)
-        upload.props('flat bordered accept="*/*"').classes("ef-wide-field")
-        upload.add_slot("header", _CHOOSE)
-        self._upload = upload
-        self._seen = ui.element("img").classes("ef-dropped").props('alt="What is sent"')
-        self._seen.set_visibility(False)
-        self._about = ui.label("It is sent as it is, with its media type.").classes("ef-soft")
-        self._kind = ui.input("Media type", value="image/jpeg").props("outlined dense").classes("ef-wide-field")
-        self._kind.on_value_change(self._tell)
-
-    async def _dropped(self, event: events.UploadEventArguments) -> None:
-        data = await event.file.read()
-        self._file = (event.file.name[:200], event.file.content_type or "application/octet-stream", data)
-        self._kind.set_value(self._file[1])
-        self._about.set_text(f"{self._file[0]}: {parts.size(len(data))}")
-        self._upload.reset()
-        if picture := self._file[1] in try_answer.PICTURES:
-            self._seen.props["src"] = f"data:{self._file[1]};base64,{base64.b64encode(data).decode()}"
-            self._seen.update()
-        self._seen.set_visibility(picture)
-        self._tell()
+        await self.begin()
 
     def _draw_fetch(self) -> None:
         self._form_place = ui.column().classes("ef-rows")
@@ -210,9 +189,7 @@ class _Bench:
             return try_form.body(
                 self._form.fields, {name: one.value for name, one in self._fields.items()}
             ), try_form.JSON
-        if self._file is None:
-            raise Invalid("there is no file yet", element="Picture or file", remedy="drop one")
-        return self._file[2], self._kind.value or self._file[1]
+        return self._picture.body()
 
     async def _sent(self) -> None:
         try:
@@ -225,8 +202,7 @@ class _Bench:
             ui.notify(f"{size}; ask it on the spot, or send something smaller", type="negative")
             return
         if (outcome := await self._ask(data, kind)) is not None:
-            labels = await self._names(self._place.module)
-            self._show(outcome, labels)
+            self._show(outcome, await self._names_of(self._place.module))
 
     async def _ask(self, data: bytes, kind: str, path: str = "score") -> dict[str, Any] | None:
         place, asked = self._place, {"path": path}
@@ -249,21 +225,15 @@ class _Bench:
         with self._answer:
             try_answer.draw(outcome, self._place.module, labels or [])
 
-    async def _names(self, module: str) -> list[str]:
-        """The names of its classes, a line each, where the module has a file labels.txt and this person reads files."""
-        if module in self._labels or not self._visit.may("blob:read"):
-            return self._labels.get(module, [])
-        try:
-            found = await self._visit.get(link_of(module).removeprefix("/"))
-            file = next(
-                (one for one in found["manifest"]["files"] if one["path"].rpartition("/")[2] == "labels.txt"), None
-            )
-            read = file is not None and file["length"] <= _LABELS
-            data = await self._visit.get(f"blobs/{quote(file['sha256'])}") if file and read else b""
-        except Said:
-            data = b""  # without names the numbers stand there
-        self._labels[module] = data.decode(errors="replace").splitlines() if isinstance(data, bytes) else []
-        return self._labels[module]
+    async def _names_of(self, module: str) -> list[str]:
+        """The names of what the module tells apart, where it brings them and this person may see modules."""
+        if module not in self._names and self._visit.may("module:read"):
+            try:
+                found = await self._visit.get(f"{link_of(module).removeprefix('/')}/classes")
+            except Said:
+                return []  # without names the numbers stand there
+            self._names[module] = found["names"]
+        return self._names.get(module, [])
 
     def _tell(self) -> None:
         """The same on the command line."""
@@ -271,8 +241,7 @@ class _Bench:
         words = self._place.command
         try:
             if self._tabs.value == "Picture or file":
-                name = self._file[0] if self._file else "FILE"
-                words += f" --input {shlex.quote(name)} --content-type {shlex.quote(self._kind.value or '')}"
+                words += self._picture.command
             else:
                 words += f" --data {shlex.quote(self._body()[0].decode())}"
         except Invalid:
@@ -300,10 +269,3 @@ def _widget(field: try_form.Field) -> Any:
 
 
 _SHOWN: Final = 4000
-# Instead of the library's own, whose button has no name.
-_CHOOSE: Final = """
-<div class="row no-wrap items-center q-pa-sm">
-  <q-btn flat no-caps icon="add" label="Choose a file" @click="props.pickFiles" />
-  <label class="ef-unseen">File<q-uploader-add-trigger /></label>
-  <span class="q-ml-sm">or drop it here</span>
-</div>"""

@@ -1,6 +1,8 @@
 """Commands to simulated devices: what they can do honestly they do once, all else they refuse and say so."""
 
 import asyncio
+import base64
+import json
 import secrets
 import time
 
@@ -8,13 +10,15 @@ import aiomqtt
 import pytest
 
 from fleet.broker import tls_context
+from fleet.console import try_form
 from modules import canonical, signing
 from modules.protocol.commands import ANSWER_LIMIT, Answer, Command
 from modules.protocol.topics import Topics
 from modules.signing import COMMAND_TYPE, signer_from_pem
-from tests.agent.simulate.rolling import QUICK, WITHIN_S
+from tests.agent.simulate.rolling import QUICK, WITHIN_S, published, roll_out, until
 from tests.doubles.device import join
 from tests.doubles.keys import signer
+from tests.doubles.publisher import checked
 from tests.parts.simulator import enroll, simulator
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -69,3 +73,33 @@ async def test_they_ping_and_refuse_the_rest(system, tmp_path):
     assert again[collect.id] == ["done"]
     assert (running.summary["done"]["commands"], running.summary["done"]["refused commands"]) == (2, 1)
     assert "defects" not in running.summary["done"]
+
+
+async def test_a_module_of_a_simulated_device_is_tried(fleet, tmp_path):
+    """Over the API as on any device: who answered is its module, and the numbers say that they are made up."""
+    _, http, owner = fleet
+    await asyncio.to_thread(enroll, tmp_path, join(http, uses=1), 1, "--prefix", "tried")
+    module = published(owner, "tried")
+    with simulator(tmp_path, 1, "--prefix", "tried", *QUICK):
+        rollout = roll_out(http, module, ["tried-00001"])
+        await asyncio.to_thread(until, http, rollout, lambda shown: shown["state"] == "done")
+
+        def ask(body, slot="s", **params):
+            place = f"/api/v1/devices/tried-00001/slots/{slot}/try"
+            headers = {"Content-Type": "application/octet-stream"}
+            return http.post(place, content=body, headers=headers, params=params)
+
+        large = b"x" * (100 << 10)
+        first, again, other = [await asyncio.to_thread(ask, one) for one in (large, large, b"y")]
+        document = await asyncio.to_thread(ask, b"", path="swagger.json")
+        nowhere = await asyncio.to_thread(ask, b"", slot="other")
+    found = checked(first).json()
+    answer = found["answer"]
+    assert (answer["status"], answer["module"], answer["served_by"]) == (200, module, "local")
+    assert (answer["provider"], answer["request_id"]) == ("CPUExecutionProvider", found["command"])
+    said = [json.loads(base64.b64decode(one.json()["answer"]["body"])) for one in (first, again, other)]
+    assert "a simulated device computes nothing" in said[0]["simulated"]
+    assert said[0]["made_up"] == said[1]["made_up"] != said[2]["made_up"]
+    assert sum(said[0]["made_up"][0]) == pytest.approx(1, abs=0.01)
+    assert try_form.read(base64.b64decode(document.json()["answer"]["body"])).fields[0].name == "data"
+    assert nowhere.status_code == 404

@@ -38,8 +38,9 @@ def picture(colour=RED):
     return written.getvalue()
 
 
-def published(system, folder):
-    """A graph that says how much of each colour is in a picture; its page is the module's own document's."""
+def published(system, folder, name="colours", *, image=True):
+    """A graph that says how much of each colour is in a picture, and that takes files where ``image`` is declared."""
+    folder = folder / name
     taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 2, 2])
     given = helper.make_tensor_value_info("colours", TensorProto.FLOAT, [1, 3])
     node = helper.make_node("ReduceMean", ["pixels"], ["colours"], axes=[2, 3], keepdims=0)
@@ -48,14 +49,15 @@ def published(system, folder):
         opset_imports=[helper.make_opsetid("", 13)],
         ir_version=8,
     )
-    (folder / "model").mkdir()
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "labels.txt").write_text("red\ngreen\nblue\n")
     onnx.save(made, folder / "model" / "colours.onnx")
-    serve = {"kind": "onnx", "file": "colours.onnx", "image": {"width": 2, "height": 2, "layout": "NCHW"}}
+    serve = {"kind": "onnx", "file": "colours.onnx"}
+    serve |= {"image": {"width": 2, "height": 2, "layout": "NCHW"}} if image else {}
     (folder / "serve.json").write_text(json.dumps(serve))
     (folder / "sample.json").write_text(json.dumps({"data": np.ones((1, 3, 2, 2)).tolist()}))
-    (folder / "red.png").write_bytes(picture())
     more = ("--serve", folder / "serve.json", "--sample", folder / "sample.json")
-    return system.sign(system.register(folder / "model", "colours", *more))
+    return system.sign(system.register(folder / "model", name, *more))
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +73,16 @@ def site():
         system = System(folder, console="true")
         with closing(system):
             system.found(docker_parts.scoring_image(engine))
+            (folder / "red.png").write_bytes(picture())
             system.ref = published(system, folder)
+            system.plain = published(system, folder, "plain", image=False)
             person(system.data, "worker", "operator")
             person(system.data, "watcher", "viewer")
             with closing(OnDevice(system, "press-7")) as device:
                 device.enroll()
                 device.start()
-                system.ended(system.start_rollout(system.ref, device.name, slot=SLOT), said=device.said)
+                for ref, slot in ((system.ref, SLOT), (system.plain, "plain")):
+                    system.ended(system.start_rollout(ref, device.name, slot=slot), said=device.said)
                 _as_endpoint(system, f"http://127.0.0.1:{device.port}")
                 system.device = device
                 yield system
@@ -100,6 +105,14 @@ def _as_endpoint(system, url):
     database.close()
 
 
+def drop(page, data=None):
+    """A file into the page, as if it were dropped there."""
+    page.get_by_role("tab", name="Picture or file").click()
+    file = {"name": "red.png", "mimeType": "image/png", "buffer": picture() if data is None else data}
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_text("red.png: ").wait_for()
+
+
 @contextmanager
 def page_of(site, chromium, name, at, **context):
     with opened(chromium, site.server.url, **context) as page:
@@ -115,19 +128,65 @@ def test_a_picture_is_dropped_and_the_device_answers(site, chromium, theme):
     with page_of(site, chromium, "worker", "/console/devices/press-7", color_scheme=theme) as page:
         page.get_by_role("link", name="Try a module").click()
         page.wait_for_url("**/try?device=press-7")
-        page.get_by_role("tab", name="Picture or file").click()
-        page.locator("input[type=file]").set_input_files(
-            {"name": "red.png", "mimeType": "image/png", "buffer": picture()}
-        )
-        page.get_by_text("red.png: ").wait_for()
+        drop(page)
         page.get_by_text("--input red.png --content-type image/png").wait_for()
         page.get_by_role("button", name="Send").click()
         page.get_by_text("the module itself").wait_for()
-        page.get_by_text("class 0").wait_for()
-        page.get_by_text("0.980392", exact=True).wait_for()
+        assert page.locator(".ef-share-row").first.inner_text().split() == ["red", "0.980392"]
         page.locator("dd", has_text=site.ref).wait_for()
         page.locator("dd", has_text="CPUExecutionProvider").wait_for()
         assert not faults(page)
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
+def test_a_picture_becomes_the_numbers_that_a_graph_takes(site, chromium, tmp_path):
+    """Its shape suggests the form; what is sent is seen first, can be changed and saved, and is the same elsewhere."""
+    with page_of(site, chromium, "worker", "/console/try?device=press-7&slot=plain") as page:
+        drop(page)
+        page.get_by_text("Its graph takes numbers, and no files.").wait_for()
+        page.get_by_text("1 x 3 x 2 x 2 float32, from 0.0392 to 0.98, 0.366 on average. Sent as bytes: 48").wait_for()
+        seen = page.get_by_role("img", name="The picture as it is sent")
+        drawn = "one => [one.width, one.height, ...one.getContext('2d').getImageData(1, 1, 1, 1).data]"
+        assert seen.evaluate(drawn) == [2, 2, *RED, 255]
+        assert not faults(page)
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("the module itself").wait_for()
+        assert page.locator(".ef-share-row").first.inner_text().split() == ["red", "0.980392"]
+        page.get_by_label("Colours").click()
+        page.get_by_role("option", name="BGR").click()
+        page.get_by_label("Values").click()
+        page.get_by_role("option", name="0 to 255").click()
+        page.get_by_text("from 10 to 250").wait_for()
+        page.get_by_role("button", name="Send").click()
+        page.locator(".ef-share-row").first.filter(has_text="250").wait_for()
+        assert page.locator(".ef-share-row").first.inner_text().split() == ["blue", "250"]
+        page.get_by_text("--input picture.bin --content-type application/octet-stream").wait_for()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save what is sent").click()
+        saved.value.save_as(tmp_path / "picture.bin")
+        page.get_by_role("button", name="The file as it is").click()
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("Refused: 400").wait_for()
+    given = ("--input", tmp_path / "picture.bin", "--content-type", "application/octet-stream")
+    body = site.cli("try", site.plain, "--device", "press-7", *given)["answer"]["body"]
+    colours = json.loads(msgspec.json.decode(msgspec.json.encode(body), type=bytes))["colours"]
+    assert np.allclose(colours, [RED[::-1]])
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
+def test_a_small_file_with_a_huge_picture_in_it_is_not_read(site, chromium):
+    """Nor is what only calls itself a picture; either is said, and nothing can be sent."""
+    written = io.BytesIO()
+    Image.new("1", (8001, 8000)).save(written, "PNG")
+    with page_of(site, chromium, "worker", "/console/try?device=press-7&slot=plain") as page:
+        drop(page, written.getvalue())
+        page.get_by_text("8001 x 8000 pixels are more than the 64 million that are read").wait_for()
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("the numbers are not there yet").wait_for()
+        drop(page, b"no picture")
+        page.get_by_text("this is no picture that this browser can read").wait_for()
 
 
 @pytest.mark.needs("docker", "mosquitto", "chromium")
@@ -141,7 +200,7 @@ def test_a_form_is_made_of_what_the_module_says_and_an_endpoint_answers(site, ch
         field = page.get_by_label("pixels: shape 1 x 3 x 2 x 2")
         field.fill(json.dumps(np.full((1, 3, 2, 2), 5.0).tolist()))
         page.get_by_role("button", name="Send").click()
-        page.get_by_text("class 2").wait_for()
+        page.get_by_text("blue", exact=True).wait_for()
         assert page.get_by_text("5", exact=True).count() == 3
         assert not faults(page)
         field.fill("[[")

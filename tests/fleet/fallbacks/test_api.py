@@ -124,3 +124,41 @@ async def test_a_price_is_the_operators(cloud, refused):
     assert (await cloud.ask("GET", "/api/v1/targets")).json()[0]["price_per_hour"] == 2.5
     refused(await cloud.ask("PATCH", path, json={"price_per_hour": -1}), 422, "invalid")
     refused(await cloud.ask("PATCH", f"{path}x", json={"price_per_hour": 1}), 404, "missing")
+
+
+async def test_a_policy_is_looked_at_before_it_is_set(cloud, refused):
+    """What would change is told as for setting it, with the same refusals; nothing is set."""
+    cloud.fleet.add_device("dev-a", labels={"site": "berlin"})
+    cloud.fleet.start(cloud.fleet.add_module("digits", fallback_hosts=("other.example",)), devices=("dev-a",))
+    cloud.fleet.publish()
+    path = f"{MINE}/preview"
+    found = (await cloud.ask("POST", path, json={"fallback": URL, "group": "site=berlin"})).json()
+    assert [(one["device"], one["before"]) for one in found["named"]] == [("dev-a", "nobody")]
+    assert (await cloud.ask("GET", PATH)).json() == []
+    assert "nobody is named" in str(refused(await cloud.ask("POST", path, json={"fallback": ""}), 422, "invalid"))
+    refused(await cloud.ask("POST", path, json={"remove": True}), 404, "missing")
+    await put(cloud)
+    gone = (await cloud.ask("POST", path, json={"remove": True})).json()
+    assert [(one["device"], one["after"]) for one in gone["named"]] == [("dev-a", "nobody")]
+    refused(await cloud.ask("POST", path, token(cloud, Grant("viewer")), json={"fallback": URL}), 403, "forbidden")
+    some = token(cloud, Grant("rollout-manager", "site=lyon"))
+    assert (await cloud.ask("POST", path, some, json={"fallback": URL})).json()["named"] == []
+    refused(await cloud.ask("POST", path, some, json={"remove": True}), 404, "missing")
+
+
+async def test_who_may_see_a_policy_sees_what_was_sent(cloud, refused):
+    await put(cloud, terms={"requests_a_day": 5})
+    found = (await cloud.ask("GET", f"{MINE}/requests", token(cloud, Grant("viewer")))).json()
+    assert (found["sent"], found["a_day"], found["devices"]) == (0, 5, 0)
+    refused(await cloud.ask("GET", f"{MINE}/requests?group=site%3Dlyon"), 404, "missing")
+    some = token(cloud, Grant("viewer", "site=berlin"))
+    refused(await cloud.ask("GET", f"{MINE}/requests", some), 404, "missing")
+
+
+async def test_an_endpoints_costs_are_told_by_the_day(cloud, refused):
+    await create(cloud)
+    found = (await cloud.ask("GET", "/api/v1/endpoints/digits/costs?days=7")).json()
+    assert (len(found["days"]), found["price_per_hour"]) == (7, 0.0)
+    assert {one["cost"] for one in found["days"]} == {0.0}
+    refused(await cloud.ask("GET", "/api/v1/endpoints/digits/costs?days=0"), 422, "invalid")
+    refused(await cloud.ask("GET", "/api/v1/endpoints/none/costs"), 404, "missing")

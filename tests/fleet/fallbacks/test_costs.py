@@ -8,7 +8,7 @@ from fleet.fallbacks import costs
 from fleet.tables import events
 from tests.fleet.fallbacks.conftest import URL
 
-# 2026-11-30 00:00 UTC; the price is 3.6 an hour, a thousandth a second.
+# 2026-12-01 00:00 UTC; the price is 3.6 an hour, a thousandth a second.
 MIDNIGHT = 1_796_083_200.0
 EVERY = ("dev-a", "dev-b", "dev-c")
 A_SECOND = 0.001
@@ -150,3 +150,19 @@ def test_a_server_that_was_killed_does_not_begin_the_day_anew(needed):
     needed.now += 3600
     assert needed.look() == (False, False)
     assert (needed.row().scale, bool(needed.cloud("dev-a").closed)) == (0, True)
+
+
+def test_the_days_before_are_told_with_those_on_which_nothing_ran(fleet):
+    """One for each day of UTC, the oldest first, today's so far last; what is older is left out."""
+    fleet.endpoint(fleet.module())
+    count(fleet)
+    fleet.now += 100
+    count(fleet)
+    fleet.now += 2 * 86400
+    with fleet.database.write() as connection:
+        costs.add(connection, "digits", fleet.now, cost=0.5, replica_s=7200.0, requests=40)
+        found = costs.by_days(connection, fleet.now, "digits", 3)
+        assert [one["day"] for one in found] == ["2026-12-01", "2026-12-02", "2026-12-03"]
+        assert [one["cost"] for one in found] == [pytest.approx(100 * A_SECOND), 0.0, 0.5]
+        assert [(one["replica_hours"], one["requests"]) for one in found[1:]] == [(0.0, 0), (2.0, 40)]
+        assert [one["cost"] for one in costs.by_days(connection, fleet.now, "digits", 1)] == [0.5]

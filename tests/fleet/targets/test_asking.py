@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -12,19 +13,25 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
+from fleet.authority import Authority
 from fleet.people.roles import Grant
 from fleet.target_tables import endpoints, targets
 from fleet.targets.contract import Standing
 from modules.protocol.commands import TRIED_BODY
 from tests.fleet.targets.test_endpoints import create, token
+from tests.parts.certificates import self_signed
 
 PATH = "/api/v1/endpoints/digits/try"
 KEY = "k" * 20
+_NAMES = {"another name": "elsewhere.example", "another host": "127.0.0.2"}
 
 
 @contextmanager
-def listening(answer):
-    """An HTTP server; ``answer`` gets the handler. Yields its address, and what it was asked."""
+def listening(answer, chain=None):
+    """An HTTP server; ``answer`` gets the handler. Yields its address, and what it was asked.
+
+    With ``chain``, a file of certificate and key, it speaks TLS as localhost.
+    """
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,10 +48,14 @@ def listening(answer):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if chain is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(chain)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"{'https://localhost' if chain else 'http://127.0.0.1'}:{server.server_port}", asked
     finally:
         server.shutdown()
         server.server_close()
@@ -70,14 +81,33 @@ def at(cloud, url, docker="unix:///nonexistent.sock"):
         connection.execute(update(targets).values(attached=json.dumps({"docker": docker})))
 
 
-@pytest.fixture
-async def endpoint(cloud):
-    await create(cloud, primary_key=KEY)
+def named(folder, authority, name="localhost"):
+    """A file with a server's certificate by this authority, and its key."""
+    made = authority.server([name])
+    file = folder / f"{name}.pem"
+    file.write_bytes(made.certificate + made.key)
+    return file
+
+
+async def looked_at(cloud):
     async with asyncio.timeout(20):
         # Another task looks at it, in vain, and keeps the address afterwards.
         while (await cloud.ask("GET", "/api/v1/endpoints/digits")).json()["state"] != "failed":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return cloud
+
+
+@pytest.fixture
+async def endpoint(cloud):
+    await create(cloud, primary_key=KEY)
+    return await looked_at(cloud)
+
+
+@pytest.fixture
+async def for_devices(cloud):
+    """An endpoint that devices ask, too: the fleet's own authority names it, and nobody else may."""
+    await create(cloud, primary_key=KEY, settings={"devices": True, "host_name": "localhost"})
+    return await looked_at(cloud)
 
 
 async def test_an_endpoint_is_asked_with_its_key_and_answers(endpoint):
@@ -140,6 +170,53 @@ async def test_the_servers_own_loopback_is_not_another_machines(endpoint, refuse
     at(endpoint, "")
     refused(await endpoint.ask("POST", PATH, content=b"{}"), 409, "conflict")
     assert not asked
+
+
+async def test_an_endpoint_is_asked_over_tls_by_the_fleets_own_authority(for_devices, tmp_path):
+    """The fleet has named it: it is believed without a word from anybody else, and comes to see the key."""
+    ours = Authority.load(for_devices.folder.ca, for_devices.clock)
+    with listening(said(b"[7]"), named(tmp_path, ours)) as (url, asked):
+        at(for_devices, url)
+        answer = await for_devices.ask("POST", PATH, content=b"{}")
+    assert answer.status_code == 200, answer.text
+    assert base64.b64decode(answer.json()["answer"]["body"]) == b"[7]"
+    assert asked[0][1]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("wrong", ["another authority", "another name", "another host"])
+async def test_who_is_not_believed_is_asked_nothing_and_it_is_said_why(for_devices, tmp_path, refused, wrong):
+    """A certificate of another authority, or for another name: neither the body nor the key goes there."""
+    ours = Authority.load(for_devices.folder.ca, for_devices.clock)
+    other = Authority.create("somebody else", for_devices.clock)
+    chain = named(tmp_path, other if wrong == "another authority" else ours, _NAMES.get(wrong, "localhost"))
+    with listening(said(b"[7]"), chain) as (url, asked):
+        at(for_devices, url)
+        told = refused(await for_devices.ask("POST", PATH, content=b"{}"), 503, "target-trouble")
+    assert not asked
+    assert "has a certificate that is not believed, so it was asked nothing" in told["detail"]
+    assert "believed is the fleet's own authority" in told["detail"]
+    assert ("issuer" in told["detail"], "not valid for" in told["detail"]) == (wrong not in _NAMES, wrong in _NAMES)
+
+
+async def test_an_endpoint_with_a_certificate_of_its_own_is_believed_by_that(cloud, tmp_path, refused):
+    """Pinned at the endpoint it is enough; the fleet's authority is then nobody."""
+    pinned = tmp_path / "own.pem"
+    self_signed(pinned, tmp_path / "own.key", "localhost")
+    key = (tmp_path / "own.key").read_text()
+    settings = {"certificate": pinned.read_text(), "host_name": "localhost"}
+    await create(cloud, primary_key=KEY, settings=settings, certificate_key=key)
+    await looked_at(cloud)
+    both = tmp_path / "both.pem"
+    both.write_text(pinned.read_text() + key)
+    with listening(said(b"[7]"), both) as (url, _):
+        at(cloud, url)
+        assert (await cloud.ask("POST", PATH, content=b"{}")).status_code == 200
+    ours = Authority.load(cloud.folder.ca, cloud.clock)
+    with listening(said(b"[7]"), named(tmp_path, ours)) as (url, asked):
+        at(cloud, url)
+        told = refused(await cloud.ask("POST", PATH, content=b"{}"), 503, "target-trouble")
+    assert not asked
+    assert "the endpoint's own certificate" in told["detail"]
 
 
 async def test_who_may_ask_an_endpoint(endpoint, refused):

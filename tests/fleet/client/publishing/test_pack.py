@@ -3,6 +3,7 @@
 import pytest
 
 from fleet.client.publishing import pack
+from modules import class_files
 from modules.errors import Invalid
 from modules.manifest import Manifest, OnnxGraph, Proof, Runtime
 
@@ -39,6 +40,20 @@ def test_plain_files_go_in_and_left_overs_stay_out(folder):
 def test_a_single_file_keeps_its_name(folder):
     """A registered file is found under its own name."""
     assert list(pack.model_sources(folder / "weights.pkl")) == ["model/weights.pkl"]
+
+
+def test_a_folder_of_a_graph_brings_the_names_of_its_classes(tmp_path):
+    """One file, by its usual name, for people who look at answers; none where the graph itself was named."""
+    assert pack.class_sources(tmp_path) == {}
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "classes.txt").symlink_to(tmp_path / "notes.txt")
+    assert pack.class_sources(tmp_path) == {"model/config.json": tmp_path / "config.json"}
+    (tmp_path / "labels.txt").write_text("cat")
+    assert pack.class_sources(tmp_path) == {"model/labels.txt": tmp_path / "labels.txt"}
+    assert pack.class_sources(tmp_path / "labels.txt") == {}
+    (tmp_path / "labels.txt").write_bytes(b"x" * (class_files.LIMIT + 1))
+    assert list(pack.class_sources(tmp_path)) == ["model/config.json"]
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])

@@ -71,6 +71,14 @@ def test_a_bare_graph_gets_random_samples_with_the_servers_answers(pack, linear_
     assert json.loads(first.answer)["y"][0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_folder_brings_the_names_of_its_classes(pack, linear_file):
+    """Beside the graph, as a file that nothing serves."""
+    (linear_file.parent / "labels.txt").write_text("cat\ndog\n")
+    manifest, _ = pack(graph(linear_file.parent))
+    assert [entry.path for entry in manifest.files] == ["model/labels.txt", "model/linear.onnx", "samples.json"]
+    assert manifest.opaque_files == ()
+
+
 def served(linear, change):
     """A graph that ONNX's own exporters would not write, and that the scoring server serves all the same."""
     model = linear()
