@@ -16,9 +16,9 @@ from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble, told
 from fleet.targets import door, runtimes, secret_files
 from fleet.targets import groups as rules
-from fleet.targets.container import content, folder, observed, plan, secrets, specs
+from fleet.targets.container import content, folder, limits, observed, plan, secrets, specs
 from fleet.targets.container import front as fronts
-from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again
+from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again, take_away
 from fleet.targets.container.engine import HOST, connect, run, translated
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
@@ -152,7 +152,7 @@ class ContainerHost:
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
-                self._api.remove_network(network)
+                take_away(self._api, network)
             self._forget_images()
         self._files.pop(endpoint, None)
         return True
@@ -226,6 +226,8 @@ class ContainerHost:
                         self._make_front(step, wanted, names, front, seen, image=image)
                     elif isinstance(step, plan.StartAgain):
                         start_again(self._api, step.name, observed.networks(self._api, names))
+                    elif isinstance(step, plan.PutBack):
+                        limits.put_back(self._api, step.name)
                     elif isinstance(step, plan.Fill):
                         self._fill(wanted, names, *of[group])
                     elif isinstance(step, plan.Keep):
@@ -233,7 +235,7 @@ class ContainerHost:
                     elif isinstance(step, plan.MakeReplica):
                         self._replica(wanted, names, *of[group], number=step.number)
             except EdgefleetError as error:
-                failed.add(group)
+                failed |= {group} - {""}
                 trouble.append(told(error))
         return trouble
 
@@ -247,7 +249,7 @@ class ContainerHost:
             case plan.MakeKeeper():
                 fronts.make_keeper(self._api, names, front, seen, image=image, bind=self._attached.bind)
             case plan.MakeGateway():
-                fronts.make_gateway(self._api, names, front, wanted, image=image)
+                fronts.make_gateway(self._api, names, front, wanted, seen, image=image)
 
     def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
         assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
@@ -281,7 +283,8 @@ class ContainerHost:
             providers=runtime.providers, volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
             secrets=any(one.name == group.version and one.secrets for one in wanted.versions),
         )  # fmt: skip
-        created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
+        named = names.replica(group.name, number)
+        created = self._api.create_container_from_config(limits.labelled(body), name=named)
         self._api.start(created["Id"])
 
     def _arrange(self, wanted: Wanted, gateway: str, groups: list[Group], seen: Seen) -> Said:
@@ -296,7 +299,8 @@ class ContainerHost:
             wait_s=wanted.settings.wait_s,
         )
         keys = {one.name: door.key(wanted, one.name) for one in groups}
-        route = rules.route(wanted.name, groups, seen, said, rules.Terms(bounds, wanted.settings.answer_s, keys))
+        terms = rules.Terms(bounds, wanted.settings.answer_s, keys, wanted.settings.silent_s)
+        route = rules.route(wanted.name, groups, seen, said, terms)
         if said.table is not None and said.table.slots == {wanted.name: route}:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)
