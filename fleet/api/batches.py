@@ -1,4 +1,4 @@
-"""Batch jobs on many devices: start, look, cancel, each by one name."""
+"""Batch jobs on many devices: start, look, cancel, each by one name. ``router`` has those in one place as well."""
 
 import http
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
+from fleet.api import batch_jobs
 from fleet.api.bodies import Body
 from fleet.api.paths import BatchPath
 from fleet.auth import By, In, need, scope_of
@@ -16,7 +17,7 @@ from fleet.targets.jobs import Asked
 from fleet.targets.settings import batch_settings
 from modules.names import ModuleRef, device_id
 
-router = APIRouter(prefix="/api/v1/batches")
+_many = APIRouter(prefix="/api/v1/batches")
 _also_commands = need("command:write")
 
 
@@ -32,7 +33,7 @@ class NewBatch(Body):
     settings: dict[str, Any] = Field(default_factory=dict, max_length=64)
 
 
-@router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("batch:write"))])
+@_many.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("batch:write"))])
 def start_batch(body: NewBatch, use: Use, by: By, scope: In, request: Request) -> dict[str, Any]:
     """A job on each device that takes it; each is a command, so it takes command:write for the devices besides."""
     _also_commands(request, use, request.headers.get("Authorization"))
@@ -55,22 +56,27 @@ def start_batch(body: NewBatch, use: Use, by: By, scope: In, request: Request) -
     return found | {"misfits": [{"device": one.device, "why": one.why} for one in misfits]}
 
 
-@router.get("", dependencies=[Depends(need("batch:read"))])
+@_many.get("", dependencies=[Depends(need("batch:read"))])
 def list_batches(use: Use, scope: In) -> list[dict[str, Any]]:
     with use.database.read() as connection:
         return batches.every(connection, scope)
 
 
-@router.get("/{batch}", dependencies=[Depends(need("batch:read"))])
+@_many.get("/{batch}", dependencies=[Depends(need("batch:read"))])
 def show_batch(batch: BatchPath, use: Use) -> dict[str, Any]:
     """How far it is on each device, and together."""
     with use.database.read() as connection:
         return batches.show(connection, batch)
 
 
-@router.post("/{batch}/cancel", dependencies=[Depends(need("batch:write"))])
+@_many.post("/{batch}/cancel", dependencies=[Depends(need("batch:write"))])
 def cancel_batch(batch: BatchPath, use: Use, by: By) -> dict[str, Any]:
     """End what of it has not ended; what was answered stays on the devices."""
     with use.database.write() as connection:
         batches.cancel(connection, use.clock(), batch, by=by)
         return batches.show(connection, batch)
+
+
+router = APIRouter()
+router.include_router(batch_jobs.router)
+router.include_router(_many)

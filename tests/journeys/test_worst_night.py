@@ -33,27 +33,35 @@ def engine():
 
 
 @pytest.fixture(scope="module")
-def port(system, engine, digits_module):
-    """Of an endpoint with two replicas, that lets everybody in."""
+def door(system, engine, digits_module):
+    """Port and secondary key of an endpoint with two replicas."""
     image = docker_parts.gateway_image(engine)
     system.cli("targets", "attach", "nighthost", "--docker", f"unix://{engine_socket()}", "--gateway-image", image)
     system.cli("endpoints", "deploy", NAME, "--target", "nighthost", "--module", digits_module, "--replicas", "2")
-    found = system.cli("endpoints", "set", NAME, "auth=none", f"silent_s={SILENT_S}", "--wait")
-    yield int(found["url"].split(":")[2].split("/")[0])
+    found = system.cli("endpoints", "set", NAME, f"silent_s={SILENT_S}", "--wait")
+    yield int(found["url"].split(":")[2].split("/")[0]), system.cli("endpoints", "keys", NAME)["secondary"]
     system.cli("endpoints", "remove", NAME, "--wait")
     system.cli("targets", "detach", "nighthost")
 
 
 @pytest.fixture
-def whole(system, port, engine):
+def whole(system, door, engine):
     """Each night begins with two replicas that answer."""
     quiet(system)
     return parts(engine, "replica")
 
 
-def parts(engine, part):
+@pytest.fixture(scope="module")
+def successor(system, digits_module, tmp_path_factory):
+    """A second version, whose answers are as right."""
+    folder = tmp_path_factory.mktemp("successor")
+    return system.sign(system.register(digits.trained_on(folder), "digits", *digits.samples(folder)))
+
+
+def parts(engine, part, **more):
     labels = [f"edgefleet.cloud.part={part}", f"edgefleet.cloud.endpoint={NAME}"]
-    return sorted(engine.containers.list(filters={"label": labels}, ignore_removed=True), key=lambda one: one.name)
+    found = engine.containers.list(filters={"label": labels}, ignore_removed=True, **more)
+    return sorted(found, key=lambda one: one.name)
 
 
 def network(engine):
@@ -85,8 +93,9 @@ def pause(container):
 class Clients:
     """Some that ask all the time, each over its own connection; of every request the status, and how long it took."""
 
-    def __init__(self, port, count=6):
-        self._port, self._over = port, threading.Event()
+    def __init__(self, door, count=6):
+        self._port, self._key = door
+        self._over = threading.Event()
         self.answers = []
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(count)]
 
@@ -107,7 +116,8 @@ class Clients:
             began = time.monotonic()
             try:
                 body = digits.QUESTIONS[0].body
-                connection.request("POST", f"/{NAME}/score", body, {"Content-Type": "application/json"})
+                headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+                connection.request("POST", f"/{NAME}/score", body, headers)
                 answer = connection.getresponse()
                 answer.read()
                 self.answers.append((answer.status, time.monotonic() - began))
@@ -122,10 +132,28 @@ class Clients:
         return {status for status, _ in some}, max(took for _, took in some)
 
 
+def test_a_change_in_the_middle_of_a_change(system, engine, door, whole, successor, digits_module):
+    """An update, a limit, a key and the way back before any is done: the last wish holds, and no answer fails."""
+    default = system.api(f"endpoints/{NAME}")["default"]
+    with Clients(door, 2) as clients:
+        count = len(clients.answers)
+        system.cli("endpoints", "version", NAME, default, "--module", successor)
+        until(lambda: len(parts(engine, "replica")) > 2, "the update is under way", within_s=60)
+        system.cli("endpoints", "set", NAME, "memory_mb=300")
+        system.cli("endpoints", "keys", NAME, "--regenerate", "primary")
+        system.cli("endpoints", "version", NAME, default, "--module", digits_module)
+        system.cli("endpoints", "set", NAME, "memory_mb=0")
+        quiet(system)
+        # Of what was made on the way, nothing is left.
+        until(lambda: len(parts(engine, "replica")) == 2, "the others have ended", within_s=120)
+        until(lambda: len(parts(engine, "content", all=True)) == 1, "and their files have gone", within_s=60)
+    assert clients.since(count)[0] == {200}
+
+
 @pytest.mark.parametrize("how", ["paused", "cut off"])
-def test_a_replica_that_is_silent_costs_no_answer(system, engine, port, whole, how):
+def test_a_replica_that_is_silent_costs_no_answer(system, engine, door, whole, how):
     """Who waits there has its answer from the other one, in a bounded time; it comes back by itself."""
-    with Clients(port) as clients:
+    with Clients(door) as clients:
         one = whole[0]
         count = len(clients.answers)
         if how == "paused":
@@ -144,9 +172,9 @@ def test_a_replica_that_is_silent_costs_no_answer(system, engine, port, whole, h
     assert (statuses, longest < BOUND_S) == ({200}, True), (statuses, longest)
 
 
-def test_where_all_are_silent_clients_hear_so(system, engine, port, whole):
+def test_where_all_are_silent_clients_hear_so(system, engine, door, whole):
     """With 503, in a bounded time, until somebody has them go on: then they are answered again."""
-    with Clients(port) as clients:
+    with Clients(door) as clients:
         count = len(clients.answers)
         for one in whole:
             pause(one)
@@ -163,9 +191,9 @@ def running(engine):
     return [one.status for one in parts(engine, "replica")] == ["running"] * 2
 
 
-def test_a_paused_gateway_goes_on_with_all_that_wait(system, engine, port, whole):
+def test_a_paused_gateway_goes_on_with_all_that_wait(system, engine, door, whole):
     """Nobody else could answer: they wait until the server has looked, and each has its answer."""
-    with Clients(port) as clients:
+    with Clients(door) as clients:
         count = len(clients.answers)
         (gateway,) = parts(engine, "gateway")
         pause(gateway)
@@ -175,9 +203,9 @@ def test_a_paused_gateway_goes_on_with_all_that_wait(system, engine, port, whole
     assert (statuses, longest < LOOKS_S) == ({200}, True), (statuses, longest)
 
 
-def test_a_gateway_that_is_cut_off_is_replaced(system, engine, port, whole):
+def test_a_gateway_that_is_cut_off_is_replaced(system, engine, door, whole):
     """Its clients hear 503 in a bounded time until another one is there."""
-    with Clients(port) as clients:
+    with Clients(door) as clients:
         count = len(clients.answers)
         (gateway,) = parts(engine, "gateway")
         network(engine).disconnect(gateway, force=True)

@@ -20,6 +20,7 @@ from fleet.targets.container import content, folder, limits, observed, plan, sec
 from fleet.targets.container import front as fronts
 from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again, take_away
 from fleet.targets.container.engine import HOST, connect, run, translated
+from fleet.targets.container.holder import Holder
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
@@ -70,10 +71,11 @@ class ContainerHost:
         attached: how it is reached.
         fleet: the fleet's mark.
         blobs: where modules' files and images are.
+        holder: this server's mark on hosts.
     """
 
-    def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs) -> None:
-        self._attached, self._fleet, self._blobs = attached, fleet, blobs
+    def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs, holder: Holder | None = None) -> None:
+        self._attached, self._fleet, self._blobs, self._holder = attached, fleet, blobs, holder or Holder()
         self._client: docker.APIClient | None = None
         self._tunnel: Tunnel | None = None
         self._connecting = threading.Lock()
@@ -179,7 +181,7 @@ class ContainerHost:
 
     def present(self) -> frozenset[Found]:
         with self._translated():
-            self._info()
+            self._info(looks_only=True)
             return named_by(observed.labels_of_fleet(self._api, self._fleet))
 
     def close(self) -> None:
@@ -347,6 +349,8 @@ class ContainerHost:
                     # Somebody else's container may use it; then it stays, and goes with the next look.
                     with contextlib.suppress(docker.errors.APIError):
                         self._api.remove_image(tag)
+        if not needed:
+            self._holder.leave(self._api, self._fleet, str(self._api.info().get("ID")))
 
     @property
     def _repository(self) -> str:
@@ -372,11 +376,11 @@ class ContainerHost:
                 remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
             ) from error
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, *, looks_only: bool = False) -> dict[str, Any]:
         """What the engine says of itself.
 
         Raises:
-            TargetTrouble: it is another one than was attached.
+            TargetTrouble: it is another one than was attached, or another fleet server has begun to work there.
         """
         found: dict[str, Any] = self._api.info()
         if self._attached.engine and found.get("ID") != self._attached.engine:
@@ -385,6 +389,7 @@ class ContainerHost:
                 element=HOST,
                 remedy="attach it under another name, or bring the old one back",
             )
+        self._holder.check(self._api, self._fleet, str(found.get("ID")), looks_only=looks_only)
         return found
 
     @staticmethod

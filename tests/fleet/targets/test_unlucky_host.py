@@ -16,6 +16,7 @@ from fleet.targets.container import front as fronts
 from fleet.targets.container import limits, observed, plan, specs
 from fleet.targets.container.endings import clear, end, start_again
 from fleet.targets.container.engine import run
+from fleet.targets.container.holder import Holder
 from fleet.targets.container.host import Attached, ContainerHost
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
@@ -400,3 +401,31 @@ def test_a_job_that_somebody_had_a_hand_in_goes_on(engine, how):
     Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
     with pytest.raises(docker.errors.NotFound):
         made.reload()
+
+
+def test_two_servers_of_one_mark_do_not_undo_each_other(engine, host, limited):
+    """A copy that begins is the one that works there; the other says so, and touches nothing, until it begins anew."""
+    mark = {"label": [f"{LABEL}fleet={FLEET}", f"{LABEL}server"]}
+    mine, theirs = Holder(), Holder()
+    at = Attached(docker=f"unix://{engine_socket()}")
+    hosts = [ContainerHost(at, fleet=FLEET, blobs=None, holder=one) for one in (mine, mine, theirs)]
+    try:
+        first, again, copy = hosts
+        # Another target's name for the same engine is no other server; and who only looks leaves no mark.
+        assert first.present() == {Found("endpoint", Slug("digits"))}
+        assert engine.volumes.list(filters=mark) == []
+        for one in (first, again, first):
+            one._info()
+        copy._info()
+        assert len(engine.volumes.list(filters=mark)) == 1
+        for asked in (first.present, lambda: first.remove(Slug("digits"))):
+            with pytest.raises(TargetTrouble, match="another fleet server with this fleet's mark"):
+                asked()
+        limited.reload()
+        assert limited.status == "running"
+        mine.begin()
+        assert first.remove(Slug("digits"))
+        assert engine.volumes.list(filters=mark) == []
+    finally:
+        for one in hosts:
+            one.close()
