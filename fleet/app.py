@@ -16,7 +16,7 @@ from fleet.api import (
     about_models,
     audit,
     auto_rollouts,
-    batches,
+    batch_jobs,
     commands,
     content,
     device_looks,
@@ -155,7 +155,7 @@ def create_app(
     app.add_middleware(FixedHeaders)
     people = (session, oidc, operators, tokens, overview, standing, device_looks, looks)
     fleet = (devices, blobs_api, tuf, rollouts, auto_rollouts, commands, events, audit, export, secrets_api)
-    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batches)
+    cloud = (targets_api, endpoints, endpoint_rollouts, endpoint_auto_rollouts, endpoint_secrets, content, batch_jobs)
     for room in (health, metrics, enrol, joins, revoked, *people, *fleet, *about_models.ROOMS, *cloud, fallbacks):
         app.include_router(room.router)
     return app
