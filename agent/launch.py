@@ -149,7 +149,7 @@ class Launcher:
         return of.chosen or choose(manifest, self._facts(), of.wanted)
 
     def for_task(self, placed: Placed, manifest: Manifest, instance: str, task: Task, *, more_mb: int) -> Launch:
-        """A batch job beside an instance: its module, its way of running and its limits, without socket and secrets.
+        """A batch job beside an instance: its module, its way of running, its limits and its secrets, without socket.
 
         ``more_mb`` is what the program that asks needs besides.
 
@@ -160,9 +160,7 @@ class Launcher:
         check_there(chosen, manifest, self._facts())
         launch = self._described(placed, manifest, chosen)
         memory_mb = launch.memory_mb + more_mb
-        return msgspec.structs.replace(
-            launch, instance=instance, socket_dir="", secrets_dir="", task=task, memory_mb=memory_mb
-        )
+        return msgspec.structs.replace(launch, instance=instance, socket_dir="", task=task, memory_mb=memory_mb)
 
     @property
     def group(self) -> int:

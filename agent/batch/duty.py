@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -144,38 +144,71 @@ class Duty:
 
     async def turn(self) -> float | None:
         """One look, and what follows from it; in how many seconds to look again, None: once there is a job."""
-        job = next((one for one in kept.read(self._hands.store) if not one.is_over), None)
-        instance = await self._instance(job)
-        if job is None:
+        waiting = [one for one in kept.read(self._hands.store) if not one.is_over]
+        job, instance = await self._instance(waiting)
+        if not waiting:
             return None
-        if instance is not None and instance.state == "exited":
-            await self._ended(job, instance)
-            return 0.0
-        runs = instance is not None and instance.state == "running"
-        if runs:
-            job = await self._further(job)
-        found = await self._ready(job, runs=runs)
+        if job is not None and instance is not None:
+            if instance.state == "exited":
+                await self._ended(job, instance)
+                return 0.0
+            if instance.state == "running":
+                await self._goes_on(await self._further(job))
+                return LOOK_S
+        # Asked at each look, whatever else is in the way: what it has measured must not grow old.
+        busy = await self._idle.why_not(self._hands.store.slots(), None)
+        return await self._next(waiting, busy)
+
+    async def _next(self, waiting: Sequence[Job], busy: str) -> float:
+        """Begin the first that can; what holds one up, its folder for one, holds up no other behind it."""
+        again_s = LOOK_S
+        for job in waiting:
+            try:
+                found = await self._ready(job)
+                if isinstance(found, _Ready):
+                    if busy:
+                        self._pause(job, busy)
+                        return LOOK_S
+                    if await self._start(job, found):
+                        return LOOK_S
+                elif found.ever:
+                    self._move(msgspec.structs.replace(job, state="failed", why=found.why))
+                else:
+                    self._pause(job, found.why)
+            except (EdgefleetError, OSError) as error:
+                _log.warning("batch job %s does not begin, and is tried again: %s", job.order.name, error)
+                self._pause(job, reason(error).message)
+                again_s = AGAIN_S
+        return again_s
+
+    async def _goes_on(self, job: Job) -> None:
+        """The one that runs: whether it still may."""
+        usage = await self._hands.engine(_ENGINE).usage(_name(job))
+        busy = await self._idle.why_not(self._hands.store.slots(), usage.cpu_s if usage else None)
+        found = await self._ready(job)
         if isinstance(found, _Ready):
-            if not runs:
-                await self._start(job, found)
-            return LOOK_S
+            why = busy or ("" if job.beside == _beside(found.placed) else "it begins anew with the secrets of now")
+            if not why:
+                return
+            found = _No(why)
         if found.ever:
             # Its container is ended by the next look, as any of a job that is over.
             self._move(msgspec.structs.replace(job, state="failed", why=found.why))
-            return 0.0
+            self._news.set()
+            return
         self._pause(job, found.why)
-        if runs:
-            _log.info("batch job %s pauses: %s", job.order.name, found.why)
-            await self._stop(_name(job))
-        return LOOK_S
+        _log.info("batch job %s pauses: %s", job.order.name, found.why)
+        await self._stop(_name(job))
 
-    async def _instance(self, job: Job | None) -> Instance | None:
-        """The container of a job; those of others, which have ended or were cancelled, are ended."""
+    async def _instance(self, waiting: Sequence[Job]) -> tuple[Job | None, Instance | None]:
+        """The job whose container is there, and that; those of jobs that are over are ended."""
         found = [one for one in await self._hands.engine(_ENGINE).list() if one.instance.startswith(BATCH)]
-        mine = None
+        by_name = {_name(job): job for job in waiting}
+        mine: tuple[Job | None, Instance | None] = (None, None)
         for one in found:
-            if job is not None and one.instance == _name(job):
-                mine = one
+            job = by_name.get(one.instance)
+            if job is not None and mine[0] is None:
+                mine = (job, one)
             else:
                 await self._stop(one.instance)
         return mine
@@ -195,8 +228,8 @@ class Duty:
             return job
         return msgspec.structs.replace(job, items=said.items, answered=said.answered, set_aside=said.set_aside)
 
-    async def _ready(self, job: Job, *, runs: bool) -> _Ready | _No:
-        """Whether it may run now."""
+    async def _ready(self, job: Job) -> _Ready | _No:
+        """Whether it may run now, as far as that is its own affair."""
         order = job.order
         try:
             placed = self._serving(order)
@@ -209,10 +242,6 @@ class Duty:
         if await asyncio.to_thread(places.taken, folder, self._settings.batch_bytes):
             most = self._settings.batch_bytes
             return _No(f"its folder of answers has more in it than {most} bytes (batch_bytes) of answers", ever=True)
-        usage = await self._hands.engine(_ENGINE).usage(_name(job)) if runs else None
-        # Asked at each look, whatever else is in the way: what it has measured must not grow old.
-        if why := await self._idle.why_not(self._hands.store.slots(), usage.cpu_s if usage else None):
-            return _No(why)
         if await asyncio.to_thread(lambda: shutil.disk_usage(place).free) < self._settings.disk_reserve:
             return _No("the disk of the answers has no more than the reserve (disk_reserve) left")
         return _Ready(placed, inputs, folder)
@@ -232,7 +261,8 @@ class Duty:
             "no slot of this device serves the job's module", element=order.name, remedy="start a job for what serves"
         )
 
-    async def _start(self, job: Job, ready: _Ready) -> None:
+    async def _start(self, job: Job, ready: _Ready) -> bool:
+        """Begin it, or go on; False: there is not the memory for it."""
         placed, hands = ready.placed, self._hands
         manifest = hands.shelf.manifest(placed.wanted.digest)
         launcher = hands.launcher
@@ -249,13 +279,13 @@ class Duty:
         launch = launcher.for_task(placed, manifest, _name(job), task, more_mb=ASKING_MB)
         if (free_mb := self._free_mb()) is not None and free_mb < launch.memory_mb:
             self._pause(job, f"it needs {launch.memory_mb} MiB of memory, and less is free")
-            return
+            return False
         await hands.ensure(placed, manifest)
         _log.info("batch job %s goes on", job.order.name)
-        began = {"further": job.dealt_with, "boot": self._clock.boot()}
-        if not self._move(msgspec.structs.replace(job, state="running", why="", **began)):
-            return  # it was cancelled meanwhile
-        await hands.engine(_ENGINE).start(launch)
+        began = {"further": job.dealt_with, "boot": self._clock.boot(), "beside": _beside(placed)}
+        if self._move(msgspec.structs.replace(job, state="running", why="", **began)):
+            await hands.engine(_ENGINE).start(launch)
+        return True  # or it was cancelled meanwhile
 
     async def _ended(self, job: Job, instance: Instance) -> None:
         """Its program has ended by itself, or was ended: what that means for it is written down first."""
@@ -283,7 +313,7 @@ class Duty:
 
     async def _end_all(self) -> None:
         with contextlib.suppress(EdgefleetError, OSError):
-            await self._instance(None)
+            await self._instance(())
 
     def _free_mb(self) -> int | None:
         """Memory that a program could have now; None where the kernel does not say."""
@@ -322,3 +352,9 @@ class Duty:
 
 def _name(job: Job) -> str:
     return f"{BATCH}{job.order.mark}"
+
+
+def _beside(placed: Placed) -> str:
+    """Whose secrets a job has, and which: their files go with the instance; empty: there are none."""
+    versions = ",".join(f"{name}={version}" for name, version in sorted(placed.given.items()))
+    return f"{placed.instance}:{versions}" if versions else ""

@@ -21,7 +21,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One job; ``why`` it is where it is.
 
     ``starts`` are those since it last came further, which it was at ``further``: that many inputs were dealt with.
-    ``boot`` is the boot in which it was started last: with the next one its container has ended, for no fault of its.
+    ``boot`` is the boot in which it was started last: with the next one its container has ended, for no fault of its;
+    ``beside`` says whose secrets it was given, and which.
     """
 
     order: BatchOrder
@@ -33,6 +34,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     starts: Count = 0
     further: Count = 0
     boot: str = ""
+    beside: str = ""
 
     @property
     def is_over(self) -> bool:

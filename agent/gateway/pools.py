@@ -15,6 +15,7 @@ from agent.gateway.bounded_answers import bounded
 from agent.gateway.module_connector import ModuleConnector
 from agent.gateway.public_only import PublicOnly, is_public
 from agent.gateway.settings import Settings
+from agent.gateway.watch import Watch
 from modules.endpoint.stamp import Stamp, stamp
 from modules.errors import BadSettings
 from modules.protocol.routing import Fallback, Replica, Table, Upstream
@@ -35,8 +36,9 @@ class Pool:
     connection turned out to be dead.
     """
 
-    def __init__(self, peer: Peer, settings: Settings) -> None:
+    def __init__(self, peer: Peer, settings: Settings, silent: set[Replica]) -> None:
         self._peer = peer
+        self.watch = Watch(peer, lambda: self.fresh, silent) if isinstance(peer, Replica) and peer.silent_s else None
         self._settings = settings
         self._tls = _tls(peer)
         self.token = _token(peer)
@@ -60,6 +62,8 @@ class Pool:
         return self._stamps != _stamps(self._peer)
 
     async def close(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
         await self.session.close()
         if self._fresh is not None:
             await self._fresh.close()
@@ -168,6 +172,8 @@ class Pools:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pools: dict[Peer, Pool] = {}
+        #: those that give no sign of life (agent/gateway/watch.py): nobody is to ask them
+        self.silent: set[Replica] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     @contextmanager
@@ -179,7 +185,7 @@ class Pools:
         """
         pool = self._pools.get(peer)
         if pool is None:
-            pool = self._pools[peer] = Pool(peer, self._settings)
+            pool = self._pools[peer] = Pool(peer, self._settings, self.silent)
         pool.users += 1
         try:
             yield pool

@@ -134,7 +134,7 @@ class Gateway:
         # A request is sent a second time only where no byte of an answer had come. Even a POST: scoring has no effect
         # that anybody keeps, so working on it twice harms nobody, while failing it during a swap breaks a promise.
         silent: set[Peer] = set()
-        reason = "nothing is running for it"
+        reason = "its replicas give no sign of life" if self._pools.silent else "nothing is running for it"
         may_hold, broken = True, 0
         places = self._places_of(to.slot, self._route(to).bounds or self._bounds)
         load = self._loads.setdefault(to.slot, Load())
@@ -153,7 +153,7 @@ class Gateway:
                     # Looked up again for each try, and after waiting: the table may have moved on meanwhile.
                     route = self._route(to)
                     held = route.hold and may_hold
-                    choice = None if held else next_choice(route, silent, asking)
+                    choice = None if held else next_choice(route, silent | self._pools.silent, asking)
                     if choice is not None and not isinstance(choice.peer, Fallback) and body.replayable:
                         spare = isinstance(choice.peer, Upstream) and choose(route, {*silent, choice.peer}) is not None
                         outcome = await self._ask(request, choice, to, body, mark, spare=spare)
@@ -254,13 +254,13 @@ class Gateway:
                 if pool.token:
                     headers[hdrs.AUTHORIZATION] = f"Bearer {pool.token}"
                 began = now()
-                outcome = await relay(errand, pool.session, url)
+                outcome = await relay(errand, pool.session, url, pool.watch)
                 again = isinstance(outcome, Silence) and not (outcome.absent or outcome.final or once)
                 if again and body.replayable:
                     # Most likely a kept connection that the server was just closing.
                     began = now()
                     attempt.begin()
-                    outcome = await relay(errand, pool.fresh, url)
+                    outcome = await relay(errand, pool.fresh, url, pool.watch)
                     if isinstance(outcome, Silence) and not outcome.final:
                         outcome = _BROKE_OFF
                 if not isinstance(outcome, Silence):

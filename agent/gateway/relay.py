@@ -13,6 +13,7 @@ from yarl import URL
 from agent.gateway.bodies import Body
 from agent.gateway.headers import ambiguous, passed_on
 from agent.gateway.refusals import refusal
+from agent.gateway.watch import NoSign, Watch
 from modules.words import printable
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,10 @@ class Errand(NamedTuple):
     spare: bool = False
 
 
-async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web.StreamResponse | Silence:
-    """Ask and pass the answer on.
+async def relay(
+    errand: Errand, session: aiohttp.ClientSession, url: URL, watch: Watch | None = None
+) -> web.StreamResponse | Silence:
+    """Ask and pass the answer on; with a ``watch`` over the peer only as long as that gives signs of life.
 
     Raises:
         web.HTTPError: the client's body failed, or the peer answered nonsense (502) or too late (504).
@@ -68,9 +71,13 @@ async def relay(errand: Errand, session: aiohttp.ClientSession, url: URL) -> web
     """
     body = errand.body
     try:
-        answer = await session.request(
+        asked = session.request(
             errand.request.method, url, headers=errand.headers, data=body.data(), allow_redirects=False
         )
+        answer = await (asked if watch is None else watch.over(asked))
+    except NoSign as error:
+        errand.lost()
+        return Silence(str(error), absent=False, final=True)
     except (aiohttp.ClientError, OSError) as error:
         return _without_answer(errand, error)
     except asyncio.CancelledError:

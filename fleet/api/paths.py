@@ -43,6 +43,10 @@ def _job(job: str) -> Slug:
     return slot_name(job)
 
 
+def _batch(batch: str) -> Slug:
+    return slot_name(batch)
+
+
 def _digest(name: str) -> Digest:
     return digest(name)
 
@@ -75,5 +79,6 @@ TargetPath = Annotated[Slug, Depends(_target)]
 EndpointPath = Annotated[Slug, Depends(_endpoint)]
 ModulePath = Annotated[Digest, Depends(_module)]
 JobPath = Annotated[Slug, Depends(_job)]
+BatchPath = Annotated[Slug, Depends(_batch)]
 RolloutPath = Annotated[int, Depends(_rollout)]
 JoinPath = Annotated[int, Depends(_join)]

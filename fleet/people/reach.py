@@ -46,6 +46,8 @@ def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *
         _check_endpoint(connection, scope, named["endpoint"])
     if "job" in named:
         _check_job(connection, scope, named["job"])
+    if "batch" in named:
+        _check_batch(connection, scope, named["batch"])
     if "team" in named and not scope.has_team(named["team"]):
         raise Missing("there is no such team", element=named["team"][:63])
     if "rollout" in named:
@@ -175,6 +177,12 @@ def _check_endpoint(connection: Connection, scope: Scope, named: str) -> None:
 def _check_job(connection: Connection, scope: Scope, named: str) -> None:
     mine = (jobs.c.name == named) & scope.of_team_column(jobs.c.team)
     if connection.execute(select(jobs.c.name).where(mine)).one_or_none() is None:
+        raise Missing("there is no such batch job", element=named[:63], remedy="see: edgefleet batch list")
+
+
+def _check_batch(connection: Connection, scope: Scope, named: str) -> None:
+    mine = (jobs.c.batch == named) & scope.of_team_column(jobs.c.team)
+    if connection.execute(select(jobs.c.name).where(mine)).first() is None:
         raise Missing("there is no such batch job", element=named[:63], remedy="see: edgefleet batch list")
 
 

@@ -86,6 +86,10 @@ class Targets:
             known.close()
         return fresh
 
+    def begin(self) -> None:
+        """This server leads from now on."""
+        self._parts.holder.begin()
+
     def made(self, kind: str, attached: Any) -> Target:
         """A target that nobody knows yet, to be tried."""
         return kind_of(kind).make(attached, self._parts)

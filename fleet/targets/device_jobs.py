@@ -167,7 +167,7 @@ def _order(row: Any) -> BatchOrder:
     values = {name: getattr(asked.settings, name) for name in Asking.__struct_fields__}
     return BatchOrder(
         mark=row.mark,
-        name=Slug(row.name),
+        name=Slug(row.batch or row.name),
         module=Digest(row.digest),
         inputs=Slug(asked.inputs),
         outputs=Slug(asked.outputs),

@@ -77,6 +77,7 @@ class Bringing:
 
         ``moved``: something was seen that the rollout engine should see now.
         """
+        self._targets.begin()
         try:
             while True:
                 with self._mishaps.alone("endpoints", "what is wished for in the cloud"):

@@ -43,6 +43,8 @@ class SeenReplica(msgspec.Struct, frozen=True, kw_only=True):
     restarting: bool = False
     restarts: int = 0
     why: str = ""
+    # Somebody changed its limits by hand.
+    changed: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +75,15 @@ class Empty(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a route has beside its versions: its bounds, how long an answer may take, and each group's key."""
+    """What a route has beside its versions: its bounds, how long an answer may take, and each group's key.
+
+    ``silent_s``: how long a replica may give no sign of life; 0: it is not asked for one.
+    """
 
     bounds: Bounds
     answer_s: float
     keys: Mapping[str, str]
+    silent_s: float = 0
 
 
 def route(endpoint: Slug, groups: Sequence[Group], seen: Seen, said: Said, terms: Terms) -> Route:
@@ -134,6 +140,7 @@ def _version(group: Group, fit: Sequence[SeenReplica], said: Said, terms: Terms)
                 memory_mb=group.memory_mb,
                 key=terms.keys[group.name],
                 answer_s=terms.answer_s,
+                silent_s=terms.silent_s,
             )
             for one in fit
         ),

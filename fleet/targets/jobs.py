@@ -1,12 +1,14 @@
 """Batch jobs as rows: asked for, shown and cancelled. ``job_duty.py`` brings them about."""
 
 import secrets
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 
 from fleet import events
+from fleet.gathered import TOGETHER, pieces
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
@@ -16,7 +18,7 @@ from fleet.targets.contract import Job, JobStanding, Module
 from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
 from modules.manifest import Manifest
-from modules.names import DeviceId, ModuleRef, slot_name
+from modules.names import DeviceId, Digest, ModuleRef, slot_name
 
 STARTING: Final = "starting"
 CANCELLED: Final = "cancelled"
@@ -29,6 +31,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     inputs: str
     outputs: str
     settings: BatchSettings = BatchSettings()
+    # Of those that were asked for together: which devices were meant.
+    selector: str = ""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,35 +82,29 @@ class BatchJobs:
         if where.target is not None:
             attached.check_places(connection, where.target, asked.inputs, asked.outputs)
         slot_name(name)
-        if not scope.has_team(module.team):
-            raise Missing("there is no such module", element=str(module))
-        before = connection.execute(select(jobs).where(jobs.c.name == name)).one_or_none()
-        if before is not None and not scope.has_team(before.team):
-            raise Conflict("the name is taken", element=f"batch job {name}", remedy="choose another")
-        if before is not None and before.on_target:
-            raise Conflict("a job of this name has not ended", element=f"batch job {name}", remedy="choose another")
-        manifest, digest = self._registry.signed(connection, module)
-        if required := [secret.name for secret in manifest.declared.values() if secret.required]:
-            raise Invalid(
-                f"the module requires secrets, which a batch job cannot be given yet: {', '.join(required)}",
-                element=str(module),
-                remedy="declare them as not required",
-            )
+        manifest, digest = self.signed(connection, module, scope)
+        free_names(connection, name, (name,), scope)
         if where.target is not None:
+            check_secrets(manifest)
             check_data(manifest, attached.region(connection, where.target))
             asks = quotas.of_job(self._registry, asked.settings, digest)
             quotas.hold(connection, self._registry, where.target, module.team, name, asks)
         if where.device is not None:
             on_devices.check(connection, where.device, digest, asked)
-        connection.execute(delete(jobs).where(jobs.c.name == name))
-        values = {
-            "name": name, "target": where.target, "device": where.device, "team": module.team,
-            "module": str(module), "digest": digest,
-            "mark": secrets.token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
-            "standing": _json(JobStanding()), "on_target": 1, "created": now, "by": by,
-        }  # fmt: skip
-        connection.execute(insert(jobs).values(**values))
+        place = {"target": where.target, "device": where.device}
+        connection.execute(insert(jobs).values(**values(name, module, digest, asked, now, by=by), **place))
         events.record(connection, now, "batch-started", f"batch job {name} on {where}: {module}", by=by)
+
+    def signed(self, connection: Connection, module: ModuleRef, scope: Scope) -> tuple[Manifest, Digest]:
+        """A module that jobs may be asked about.
+
+        Raises:
+            Missing: there is none, in this scope.
+            Conflict: nobody signed it.
+        """
+        if not scope.has_team(module.team):
+            raise Missing("there is no such module", element=str(module))
+        return self._registry.signed(connection, module)
 
     def cancel(self, connection: Connection, now: float, name: str, *, by: str) -> None:
         """End a job; its answers so far stay where they are.
@@ -171,6 +169,47 @@ class BatchJobs:
             events.record(connection, now, f"batch-{standing.state}", words)
 
 
+def values(name: str, module: ModuleRef, digest: Digest, asked: Asked, now: float, *, by: str) -> dict[str, Any]:
+    """The row of a new job, but for where it runs."""
+    return {
+        "name": name, "team": module.team, "module": str(module), "digest": digest,
+        "mark": secrets.token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
+        "standing": _json(JobStanding()), "on_target": 1, "created": now, "by": by,
+    }  # fmt: skip
+
+
+def free_names(connection: Connection, common: str, names: Collection[str], scope: Scope) -> None:
+    """Make these names free; what had them and has ended is forgotten, all that had the common one among it.
+
+    Raises:
+        Conflict: something has not ended, or is another team's.
+    """
+    for some in pieces({common, *names}, TOGETHER):
+        mine = jobs.c.name.in_(some) | jobs.c.batch.in_(some)
+        for before in connection.execute(select(jobs.c.name, jobs.c.team, jobs.c.on_target).where(mine)):
+            if not scope.has_team(before.team):
+                raise Conflict("the name is taken", element=f"batch job {common}", remedy="choose another")
+            if before.on_target:
+                raise Conflict(
+                    "a job of this name has not ended", element=f"batch job {before.name}", remedy="choose another"
+                )
+        connection.execute(delete(jobs).where(mine))
+
+
+def check_secrets(manifest: Manifest) -> None:
+    """Let a module be asked on a target that does without secrets: only a device's slot has some for a job.
+
+    Raises:
+        Invalid: it requires one.
+    """
+    if required := [secret.name for secret in manifest.declared.values() if secret.required]:
+        raise Invalid(
+            f"the module requires secrets, which a batch job on a target is not given: {', '.join(required)}",
+            element=str(manifest.ref),
+            remedy="start it on devices whose slots have them, or declare them as not required",
+        )
+
+
 def check_data(manifest: Manifest, region: str) -> None:
     """Let a module be asked on a target in this region, where the data of its requests may go.
 
@@ -200,10 +239,11 @@ def view(row: Any) -> dict[str, Any]:
         "name": row.name,
         "target": row.target,
         "device": row.device,
+        "batch": row.batch,
         "team": row.team,
         "module": row.module,
         "inputs": asked.inputs,
-        "outputs": f"{asked.outputs}/{row.name}",
+        "outputs": f"{asked.outputs}/{row.batch or row.name}",
         "settings": msgspec.to_builtins(asked.settings),
         "state": row.state,
         "since": row.since,

@@ -9,6 +9,7 @@ import msgspec
 from fleet.blobs import Blobs
 from fleet.targets.container import host
 from fleet.targets.container.engine import check_address
+from fleet.targets.container.holder import Holder
 from fleet.targets.contract import Target
 from fleet.targets.kubernetes import attached as reached
 from fleet.targets.kubernetes import cluster
@@ -19,12 +20,16 @@ from modules.errors import Invalid
 _VOLUME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,200}")
 
 
-class Parts(NamedTuple):
-    """What targets are made of: the fleet's mark on what they make, modules' bytes, and what a pod is told of one."""
+class Parts(msgspec.Struct, frozen=True):
+    """What targets are made of: the fleet's mark on what they make, modules' bytes, and what a pod is told of one.
+
+    ``holder`` is this very server's mark on container hosts.
+    """
 
     fleet: str
     blobs: Blobs
     contents: Contents
+    holder: Holder = msgspec.field(default_factory=Holder)
 
 
 class Kind(NamedTuple):
@@ -86,7 +91,7 @@ KINDS: Final = {
         check=_check_container,
         suits=_suits_container,
         at=lambda it: str(it.docker),
-        make=lambda it, parts: host.ContainerHost(it, fleet=parts.fleet, blobs=parts.blobs),
+        make=lambda it, parts: host.ContainerHost(it, fleet=parts.fleet, blobs=parts.blobs, holder=parts.holder),
     ),
     "kubernetes": Kind(
         attached=reached.Attached,

@@ -24,6 +24,21 @@ def check(connection: Connection, device: DeviceId, digest: Digest, asked: Any) 
     Raises:
         Missing: there is no such device.
         Unfit: its agent knows no batch jobs, or none of its slots serves the module.
+        Invalid: as :func:`check_asked`.
+    """
+    check_asked(asked)
+    wanted = select(devices.c.facts, devices.c.report).where(devices.c.id == device, devices.c.removed.is_(None))
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
+        raise Missing("there is no such device", element=device, remedy="see edgefleet devices list")
+    if (unfit := why_not(device, row.facts, row.report, digest)) is not None:
+        raise unfit
+
+
+def check_asked(asked: Any) -> None:
+    """Let only be asked for what devices have.
+
+    Raises:
         Invalid: a place is no name, or both are the same; or a limit is asked for that only targets have.
     """
     for place in (asked.inputs, asked.outputs):
@@ -37,16 +52,17 @@ def check(connection: Connection, device: DeviceId, digest: Digest, asked: Any) 
             element=", ".join(own),
             remedy="leave it out",
         )
-    wanted = select(devices.c.facts, devices.c.report).where(devices.c.id == device, devices.c.removed.is_(None))
-    row = connection.execute(wanted).one_or_none()
-    if row is None:
-        raise Missing("there is no such device", element=device, remedy="see edgefleet devices list")
-    facts = msgspec.json.decode(row.facts, type=Facts) if row.facts else None
+
+
+def why_not(device: DeviceId, facts_said: bytes | None, report_said: bytes | None, digest: Digest) -> Unfit | None:
+    """Why a device that said this of itself takes no job for a module; None: it does."""
+    facts = msgspec.json.decode(facts_said, type=Facts) if facts_said else None
     if facts is None or BATCH not in facts.formats:
         why = f"its agent {facts.agent} knows no batch jobs" if facts else "it has not said yet what it is"
-        raise Unfit(why, element=device, remedy="update its agent" if facts else "bring it online once")
-    slots = msgspec.json.decode(row.report, type=Report).slots if row.report else ()
+        return Unfit(why, element=device, remedy="update its agent" if facts else "bring it online once")
+    slots = msgspec.json.decode(report_said, type=Report).slots if report_said else ()
     serving = [slot.serving for slot in slots if slot.serving is not None]
-    if digest not in {one.digest for one in serving}:
-        has = ", ".join(sorted(one.module for one in serving)) or "nothing"
-        raise Unfit(f"it does not serve this module; it serves {has}", element=device, remedy="choose what it serves")
+    if digest in {one.digest for one in serving}:
+        return None
+    has = ", ".join(sorted(one.module for one in serving)) or "nothing"
+    return Unfit(f"it does not serve this module; it serves {has}", element=device, remedy="choose what it serves")

@@ -44,11 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     works on ``concurrent`` requests at a time, ``waiting`` more wait for ``wait_s`` seconds, and an answer may take
     ``answer_s`` seconds. ``auth`` is what clients need: a key, a token that expires after ``token_life_s`` seconds, or
     nothing. With ``devices`` those of this fleet come in by their own certificates, over TLS. Pages of
-    ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free.
-    ``host_name`` stands in its address instead of the target's. Where it runs only while devices need it, there is a
-    replica of the default version for each ``devices_per_replica`` of them, and for each ``requests_per_replica``
-    requests a second (0: no matter): at least as many as that version says, and ``replicas_max`` at most (0: never more
-    than the version says).
+    ``cors_origins`` may read the answers. On a container host it listens at ``port``; 0: one that is free; and a
+    replica that keeps a request waiting and gives no sign of life for ``silent_s`` seconds is asked no more until it
+    gives one, what waits there goes to another. ``host_name`` stands in its address instead of the target's. Where it
+    runs only while devices need it, there is a replica of the default version for each ``devices_per_replica`` of them,
+    and for each ``requests_per_replica`` requests a second (0: no matter): at least as many as that version says, and
+    ``replicas_max`` at most (0: never more than the version says).
 
     The rest is for Kubernetes alone. With an ``autoscale_max`` the cluster keeps from ``autoscale_min`` to so many
     replicas of each version, as many as hold their use of CPU at ``autoscale_target`` percent, and changes their number
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     waiting: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 256
     wait_s: Seconds = 10.0
     answer_s: Seconds = 60.0
+    silent_s: Seconds = 10.0
     auth: Literal["key", "token", "none"] = "key"
     token_life_s: Annotated[int, msgspec.Meta(ge=60, le=30 * 86400)] = 12 * 3600
     devices: bool = False
@@ -126,6 +128,11 @@ def only_on_a_cluster(given: Settings) -> list[str]:
     """The settings that mean something on Kubernetes alone, and are not as they are without being said."""
     plain = Settings()
     return [name for name in _CLUSTER if getattr(given, name) != getattr(plain, name)]
+
+
+def only_on_a_host(given: Settings) -> list[str]:
+    """The settings that mean something on a container host alone, likewise."""
+    return ["silent_s"] if given.silent_s != Settings().silent_s else []
 
 
 def batch_settings(given: dict[str, Any]) -> BatchSettings:

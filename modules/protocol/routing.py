@@ -66,7 +66,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One scoring server of an endpoint, in a network that only its gateway reaches.
 
     ``url`` is its base address, ``key`` what it lets its gateway in by; empty: it asks for none. It may be silent for
-    ``answer_s`` seconds; 0: as long as the gateway's settings say. The others are as in :class:`Upstream`.
+    ``answer_s`` seconds; 0: as long as the gateway's settings say. One that keeps a request waiting and gives no sign
+    of life for ``silent_s`` seconds is asked by nobody until it gives one; 0: none is asked for, as where several stand
+    behind one address. The others are as in :class:`Upstream`.
     """
 
     url: Annotated[str, msgspec.Meta(pattern=r"^http://[^/?#@]+\Z", max_length=1000)]
@@ -76,6 +78,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 33)] = 0
     key: Line = ""
     answer_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0
+    silent_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,9 @@ def engine():
 def other_image(engine):
     """A gateway's image with another id, as a new release has one."""
     dockerfile = f"FROM {docker_parts.gateway_image(engine)}\nLABEL release=next\n"
-    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag="edgefleet-test/gateway-next:1")
+    image, _ = engine.images.build(
+        fileobj=io.BytesIO(dockerfile.encode()), tag="edgefleet-test/gateway-next:1", rm=True
+    )
     yield image.id
     engine.images.remove(image.id, force=True)
 

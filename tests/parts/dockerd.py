@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,10 +22,14 @@ address = "{root}/c"
 
 
 class Dockerd(NamedTuple):
-    """The engine's socket, and its program, which can be stopped, killed and started again with what it holds."""
+    """The engine's socket, and its program, which can be stopped, killed and started again with what it holds.
+
+    ``data`` is where that lies.
+    """
 
     socket: str
     program: Program
+    data: Path
 
     def start(self) -> None:
         self.program.start(ready=lambda: answers(self.socket))
@@ -41,13 +46,33 @@ def _end_shims(root: Path) -> None:
 
 
 @contextmanager
-def dockerd() -> Iterator[Dockerd]:
-    """An empty engine, which is stopped by its process id at the end, and its data removed."""
+def _disk(folder: Path, disk_mb: int) -> Iterator[None]:
+    """A disk of its own, in memory, that can be full; 0 MiB: the machine's."""
+    folder.mkdir()
+    if not disk_mb:
+        yield
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def dockerd(disk_mb: int = 0) -> Iterator[Dockerd]:
+    """An empty engine, which is stopped by its process id at the end, and its data removed.
+
+    ``disk_mb``: how large a disk it has for them; 0: the machine's.
+    """
     executable, beneath = program("dockerd"), program("containerd")
     assert executable is not None, "dockerd is not installed: mark the test with needs('dockerd')"
     assert beneath is not None, "containerd, which comes with dockerd, is not installed"
     # Short, because it makes sockets of its own below its folders.
-    with tempfile.TemporaryDirectory(prefix="efd-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="efd-", ignore_cleanup_errors=True) as folder,
+        _disk(Path(folder) / "data", disk_mb),
+    ):
         root = Path(folder)
         arguments = ("--bridge=none", "--iptables=false", "--data-root", root / "data", "--exec-root", root / "exec")
         sockets = ("-H", f"unix://{root / 's'}", "--containerd", root / "c")
@@ -57,7 +82,7 @@ def dockerd() -> Iterator[Dockerd]:
         (root / "c.toml").write_text(_CONTAINERD.format(root=root))
         # Its own, so that it outlives an engine that is killed, as it does where systemd runs both.
         containerd = Program("containerd", [beneath, "--config", root / "c.toml"], root / "c.log")
-        engine = Dockerd(str(root / "s"), Program("dockerd", command, root / "log"))
+        engine = Dockerd(str(root / "s"), Program("dockerd", command, root / "log"), root / "data")
         try:
             containerd.start(ready=(root / "c").exists)
             engine.start()

@@ -7,7 +7,7 @@ import typer
 
 from fleet.client import arguments, batch_jobs, config
 from fleet.client.api import Fleet
-from fleet.client.batch_jobs import BatchJob
+from fleet.client.batch_jobs import Batch, BatchJob, OfDevice
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.local import batch_run
 from fleet.client.local.batch_run import Progress, Wish
@@ -96,7 +96,12 @@ def start(
     outputs: Annotated[str, typer.Option(help="Another one; a folder of the job's name in it gets answers.jsonl.")],
     *,
     target: Annotated[str | None, typer.Option(help="Where: see edgefleet targets list.")] = None,
-    device: Annotated[str | None, typer.Option(help="Or on this device, while it is idle.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Or on this device, while it is idle; may be repeated.")
+    ] = None,
+    selector: Annotated[
+        str | None, typer.Option(help="Or on the devices with these labels: site=berlin,line=2; or * for all.")
+    ] = None,
     match: Match = "*",
     workers: Workers = 1,
     mini_batch: MiniBatch = 10,
@@ -108,9 +113,11 @@ def start(
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Start a job on a target or a device; under a name that it had before, it goes on from there."""
-    if (target is None) == (device is None):
-        raise Invalid("say either a target or a device", element="batch start", remedy="give --target or --device")
+    """Start a job on a target, a device, or many; under a name that it had before, it goes on from there."""
+    if [target is None, not device, selector is None].count(False) != 1:
+        raise Invalid(
+            "say either a target or devices", element="batch start", remedy="give --target, --device or --selector"
+        )
     settings = {
         "match": match, "workers": workers, "mini_batch": mini_batch, "retries": retries,
         "error_threshold": error_threshold, "timeout_s": timeout, "cpu_cores": cpus, "memory_mb": memory_mb,
@@ -119,9 +126,16 @@ def start(
         "name": slot_name(name), "module": str(arguments.module_ref(module)),
         "inputs": inputs, "outputs": outputs, "settings": settings,
     }  # fmt: skip
-    request |= {"device": device_id(device)} if device else {"target": slug(target or "", what="target")}
+    named = [device_id(one) for one in device or ()]
     with Fleet(config.load()) as fleet:
-        _show_job(fleet, batch_jobs.start(fleet, request), wait=wait, as_json=as_json)
+        started: BatchJob | Batch
+        if len(named) > 1 or selector is not None:
+            whom = {"devices": named} if named else {"selector": selector}
+            started = batch_jobs.start_on_many(fleet, request | whom)
+        else:
+            where = {"device": named[0]} if named else {"target": slug(target or "", what="target")}
+            started = batch_jobs.start(fleet, request | where)
+        _show_job(fleet, started, wait=wait, as_json=as_json)
 
 
 @app.command("list")
@@ -167,23 +181,34 @@ def cancel(name: Name, *, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is cancelled"))
 
 
-def _show_job(fleet: Fleet, job: BatchJob, *, wait: bool, as_json: bool) -> None:
+def _show_job(fleet: Fleet, job: BatchJob | Batch, *, wait: bool, as_json: bool) -> None:
     screen = Screen(as_json=as_json)
     found = job
     if wait:
+        for one in job.misfits if isinstance(job, Batch) else ():
+            screen.remark(f"not on {one.device}: {one.why}")
         with screen.progress() as step:
             found = batch_jobs.watch(fleet, job.name, step)
+    place = "selector" if isinstance(found, Batch) else "device" if found.device else "target"
     pairs = [
-        ("job", found.name), ("device" if found.device else "target", found.where), ("module", found.module),
-        ("state", f"{found.state} since {when(found.since)}"), ("why", found.why), ("inputs", _counts(found)),
-        ("answers", found.outputs),
+        ("job", found.name), (place, found.selector if isinstance(found, Batch) else found.where),
+        ("module", found.module), ("state", f"{found.state} since {when(found.since)}"), ("why", found.why),
+        ("inputs", _counts(found)), ("answers", found.outputs),
     ]  # fmt: skip
-    screen.show(found, lambda it: it.fields(pairs))
+
+    def human(it: Screen) -> None:
+        it.fields(pairs)
+        if isinstance(found, Batch):
+            rows = [(one.device, one.state, _counts(one), one.why) for one in found.jobs]
+            rows += [(one.device, "not started", "", one.why) for one in found.misfits]
+            it.table(("DEVICE", "STATE", "INPUTS", "WHY"), rows, empty="")
+
+    screen.show(found, human)
     if wait and found.state != "done":
         raise typer.Exit(1)
 
 
-def _counts(job: BatchJob) -> str:
+def _counts(job: BatchJob | Batch | OfDevice) -> str:
     aside = f", {job.set_aside} set aside" if job.set_aside else ""
     return f"{job.answered} of {job.items} answered{aside}" if job.items else ""
 

@@ -71,6 +71,14 @@ def is_cut_off(found: dict[str, Any], networks: Collection[str]) -> bool:
     return not any(one in networks or not one for one in here)
 
 
+def take_away(api: docker.APIClient, network: str) -> None:
+    """Remove a network of ours; whoever was brought into it by hand, to look around, goes on without it."""
+    for other in api.inspect_network(network).get("Containers") or ():
+        with contextlib.suppress(docker.errors.NotFound):
+            api.disconnect_container_from_network(other, network, force=True)
+    api.remove_network(network)
+
+
 class Endings:
     """What is ending now. Nothing is lost with it: whoever looks again and still sees it, ends it again."""
 

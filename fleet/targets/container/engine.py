@@ -4,6 +4,7 @@ import errno
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -29,6 +30,7 @@ _UNIX: Final = "unix://"
 HOST: Final = "container host"
 _WITHIN_S: Final = 60
 _RUNS_S: Final = 180.0
+_WATCH_S: Final = 2.0
 _SAID: Final = 8 << 20
 _WORDS: Final = 500
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -112,13 +114,14 @@ def translated(address: str, said: Callable[[], str] = str) -> Iterator[None]:
 def run(api: docker.APIClient, container: str, command: list[str]) -> tuple[bytes, str]:
     """What a program in a container printed, and the end of what it complained of where it failed.
 
-    The library waits for its end without a limit, so the connection is ended for it where that takes too long.
+    The library waits for its end without a limit, so the connection is ended for it where that takes too long, or the
+    container has been paused: then nothing is heard until somebody has it go on, and that may be whoever waits here.
     """
     made = api.exec_create(container, command)
     stream = api.exec_start(made["Id"], socket=True)
     beneath = getattr(stream, "_sock", stream)
-    ender = threading.Timer(_RUNS_S, _end, [beneath])
-    ender.start()
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(api, container, beneath, over), name="exec-watch", daemon=True).start()
     out, told = bytearray(), bytearray()
     try:
         for number, data in docker.utils.socket.frames_iter(stream, tty=False):
@@ -126,13 +129,29 @@ def run(api: docker.APIClient, container: str, command: list[str]) -> tuple[byte
             if len(out) + len(told) > _SAID:
                 break
     finally:
-        ender.cancel()
+        over.set()
         stream.close()
         # The library keeps the socket beneath, and with it the way to the engine.
         beneath.close()
     if api.exec_inspect(made["Id"])["ExitCode"] == 0:
         return bytes(out), ""
-    return b"", printable(told.decode(errors="replace").strip()[-_WORDS:]) or "it did not end in time"
+    return b"", printable(told.decode(errors="replace").strip()[-_WORDS:]) or "it did not end in time, or was paused"
+
+
+def _watch(api: docker.APIClient, container: str, beneath: Any, over: threading.Event) -> None:
+    ends = time.monotonic() + _RUNS_S
+    while not over.wait(_WATCH_S):
+        if time.monotonic() >= ends or not _runs(api, container):
+            _end(beneath)
+            return
+
+
+def _runs(api: docker.APIClient, container: str) -> bool:
+    try:
+        state = api.inspect_container(container)["State"]
+    except (docker.errors.DockerException, requests.RequestException, OSError):
+        return False
+    return bool(state["Running"]) and not state.get("Paused")
 
 
 def _end(beneath: Any) -> None:

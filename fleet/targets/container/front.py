@@ -6,7 +6,7 @@ from typing import Any, Final
 import docker
 
 from fleet.targets import door
-from fleet.targets.container import content, specs
+from fleet.targets.container import content, limits, specs
 from fleet.targets.container.endings import clear, end
 from fleet.targets.container.engine import HOST
 from fleet.targets.container.plan import Front, Seen
@@ -52,8 +52,11 @@ def make_keeper(api: docker.APIClient, names: Names, front: Front, seen: Seen, *
     started(port)
 
 
-def make_gateway(api: docker.APIClient, names: Names, front: Front, wanted: Wanted, *, image: str) -> None:
-    """A gateway beside those of before."""
+def make_gateway(api: docker.APIClient, names: Names, front: Front, wanted: Wanted, seen: Seen, *, image: str) -> None:
+    """A gateway beside those of before; one of its kind that ended goes, under whatever name somebody gave it."""
+    for one in seen.gateways:
+        if one.made == front.gateway and one.dead:
+            end(api, one.name)
     body = specs.gateway(names, image=image, made=front.gateway, tls=bool(wanted.settings.certificate))
     # It does not start without its keys.
     _started(api, names, names.gateway(front.gateway), body, content.packed(door.access(wanted), folder=""))
@@ -62,7 +65,7 @@ def make_gateway(api: docker.APIClient, names: Names, front: Front, wanted: Want
 def _started(api: docker.APIClient, names: Names, name: str, body: dict[str, Any], files: bytes = b"") -> str:
     """A container of this name, made anew."""
     clear(api, name, names.labels)
-    created = str(api.create_container_from_config(body, name=name)["Id"])
+    created = str(api.create_container_from_config(limits.labelled(body), name=name)["Id"])
     if files:
         api.put_archive(created, DOOR, files)
     api.start(created)

@@ -16,10 +16,11 @@ from fleet.blobs import Blobs
 from fleet.refusals import TargetTrouble, told
 from fleet.targets import door, runtimes, secret_files
 from fleet.targets import groups as rules
-from fleet.targets.container import content, folder, observed, plan, secrets, specs
+from fleet.targets.container import content, folder, limits, observed, plan, secrets, specs
 from fleet.targets.container import front as fronts
-from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again
+from fleet.targets.container.endings import STOP_S, Endings, clear, end, start_again, take_away
 from fleet.targets.container.engine import HOST, connect, run, translated
+from fleet.targets.container.holder import Holder
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import DOOR, Names
@@ -71,10 +72,11 @@ class ContainerHost:
         attached: how it is reached.
         fleet: the fleet's mark.
         blobs: where modules' files and images are.
+        holder: this server's mark on hosts.
     """
 
-    def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs) -> None:
-        self._attached, self._fleet, self._blobs = attached, fleet, blobs
+    def __init__(self, attached: Attached, *, fleet: str, blobs: Blobs, holder: Holder | None = None) -> None:
+        self._attached, self._fleet, self._blobs, self._holder = attached, fleet, blobs, holder or Holder()
         self._client: docker.APIClient | None = None
         self._tunnel: Tunnel | None = None
         self._connecting = threading.Lock()
@@ -153,7 +155,7 @@ class ContainerHost:
             for volume in observed.volumes(self._api, names):
                 self._api.remove_volume(volume, force=True)
             for network in observed.networks(self._api, names):
-                self._api.remove_network(network)
+                take_away(self._api, network)
             self._forget_images()
         self._files.pop(endpoint, None)
         return True
@@ -180,7 +182,7 @@ class ContainerHost:
 
     def present(self) -> frozenset[Found]:
         with self._translated():
-            self._info()
+            self._info(looks_only=True)
             return named_by(observed.labels_of_fleet(self._api, self._fleet))
 
     def close(self) -> None:
@@ -227,6 +229,8 @@ class ContainerHost:
                         self._make_front(step, wanted, names, front, seen, image=image)
                     elif isinstance(step, plan.StartAgain):
                         start_again(self._api, step.name, observed.networks(self._api, names))
+                    elif isinstance(step, plan.PutBack):
+                        limits.put_back(self._api, step.name)
                     elif isinstance(step, plan.Fill):
                         self._fill(wanted, names, *of[group])
                     elif isinstance(step, plan.Keep):
@@ -234,7 +238,7 @@ class ContainerHost:
                     elif isinstance(step, plan.MakeReplica):
                         self._replica(wanted, names, *of[group], number=step.number)
             except EdgefleetError as error:
-                failed.add(group)
+                failed |= {group} - {""}
                 trouble.append(told(error))
         return trouble
 
@@ -248,7 +252,7 @@ class ContainerHost:
             case plan.MakeKeeper():
                 fronts.make_keeper(self._api, names, front, seen, image=image, bind=self._attached.bind)
             case plan.MakeGateway():
-                fronts.make_gateway(self._api, names, front, wanted, image=image)
+                fronts.make_gateway(self._api, names, front, wanted, seen, image=image)
 
     def _fill(self, wanted: Wanted, names: Names, group: Group, module: Module, runtime: Runtime) -> None:
         assert runtime.image is not None  # noqa: S101 - for mypy: none is chosen without
@@ -282,7 +286,8 @@ class ContainerHost:
             providers=runtime.providers, volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
             secrets=any(one.name == group.version and one.secrets for one in wanted.versions),
         )  # fmt: skip
-        created = self._api.create_container_from_config(body, name=names.replica(group.name, number))
+        named = names.replica(group.name, number)
+        created = self._api.create_container_from_config(limits.labelled(body), name=named)
         self._api.start(created["Id"])
 
     def _arrange(self, wanted: Wanted, gateway: str, groups: list[Group], seen: Seen) -> Said:
@@ -297,7 +302,8 @@ class ContainerHost:
             wait_s=wanted.settings.wait_s,
         )
         keys = {one.name: door.key(wanted, one.name) for one in groups}
-        route = rules.route(wanted.name, groups, seen, said, rules.Terms(bounds, wanted.settings.answer_s, keys))
+        terms = rules.Terms(bounds, wanted.settings.answer_s, keys, wanted.settings.silent_s)
+        route = rules.route(wanted.name, groups, seen, said, terms)
         if said.table is not None and said.table.slots == {wanted.name: route}:
             return said
         newest = max(said.generation or 0, said.table.generation if said.table else 0)
@@ -344,6 +350,8 @@ class ContainerHost:
                     # Somebody else's container may use it; then it stays, and goes with the next look.
                     with contextlib.suppress(docker.errors.APIError):
                         self._api.remove_image(tag)
+        if not needed:
+            self._holder.leave(self._api, self._fleet, str(self._api.info().get("ID")))
 
     @property
     def _repository(self) -> str:
@@ -369,11 +377,11 @@ class ContainerHost:
                 remedy="run: edgefleet images build --gateway, with DOCKER_HOST naming this host",
             ) from error
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, *, looks_only: bool = False) -> dict[str, Any]:
         """What the engine says of itself.
 
         Raises:
-            TargetTrouble: it is another one than was attached.
+            TargetTrouble: it is another one than was attached, or another fleet server has begun to work there.
         """
         found: dict[str, Any] = self._api.info()
         if self._attached.engine and found.get("ID") != self._attached.engine:
@@ -382,6 +390,7 @@ class ContainerHost:
                 element=HOST,
                 remedy="attach it under another name, or bring the old one back",
             )
+        self._holder.check(self._api, self._fleet, str(found.get("ID")), looks_only=looks_only)
         return found
 
     @staticmethod

@@ -9,7 +9,7 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.targets import batch_program
-from fleet.targets.container import content, specs
+from fleet.targets.container import content, limits, observed, specs
 from fleet.targets.container.specs import LABEL, JobNames
 from fleet.targets.contract import Job, JobStanding
 from modules import manifest as manifests
@@ -52,7 +52,10 @@ class Jobs:
             self._make(names, job, runtime, tag)
             return self._begin(names, job)
         state = self._api.inspect_container(found[0]["Id"])["State"]
+        if state.get("Paused"):
+            self._api.unpause(found[0]["Id"])
         if state["Running"] or state["Restarting"]:
+            limits.put_back(self._api, found[0]["Id"])
             return self._standing(found[0]["Id"], JobStanding(state="running", starts=job.starts))
         if state["Status"] == "created":
             return self._begin(names, job)
@@ -94,7 +97,7 @@ class Jobs:
             volumes=tuple((image.get("Config") or {}).get("Volumes") or ()),
         )  # fmt: skip
         # It is made last: where it is, all that it needs is there.
-        self._api.create_container_from_config(body, name=names.job)
+        self._api.create_container_from_config(limits.labelled(body), name=names.job)
 
     def _begin(self, names: JobNames, job: Job) -> JobStanding:
         # Its folder among the answers, which it could not make in a volume that is root's.
@@ -128,7 +131,7 @@ class Jobs:
     def _containers(self, names: JobNames, part: str = "") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._api.containers(all=True, filters={"label": _filter(names)})
         # A copy of an image has its labels, but no name of ours.
-        mine = [one for one in found if any(f"{name}.".startswith(f"/{names.job}.") for name in one["Names"])]
+        mine = [one for one in found if observed.is_made_here(one, lambda name: f"{name}.".startswith(f"{names.job}."))]
         return [one for one in mine if not part or one["Labels"].get(f"{LABEL}part") == part]
 
 

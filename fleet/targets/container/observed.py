@@ -1,11 +1,12 @@
 """What a container host has of an endpoint, found by label and name, and how that is told to people."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import docker
 import docker.errors
 
+from fleet.targets.container import limits
 from fleet.targets.container.endings import is_cut_off
 from fleet.targets.container.plan import Front, Seen, SeenPart
 from fleet.targets.container.specs import GATEWAY_PORT, LABEL, Names
@@ -26,14 +27,14 @@ _MOST: Final = 64 << 10
 
 def containers(api: docker.APIClient, names: Names, *, all_parts: bool = False) -> list[dict[str, Any]]:
     """The containers of an endpoint, running or not; without those that only hold files, unless they are asked for."""
-    found = [one for one in _listed(api, names.labels) if any(_is_part(names, name) for name in one["Names"])]
+    found = [one for one in _listed(api, names.labels) if is_made_here(one, lambda name: _is_part(names, name))]
     return [one for one in found if all_parts or one["Labels"].get(f"{LABEL}part") not in {"content", "secrets"}]
 
 
 def containers_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, Any]]:
     """All containers of a fleet's endpoints and jobs."""
     found = _listed(api, {f"{LABEL}fleet": fleet})
-    return [one for one in found if any(is_of_fleet(fleet, name) for name in one["Names"])]
+    return [one for one in found if is_made_here(one, lambda name: is_of_fleet(fleet, name))]
 
 
 def labels_of_fleet(api: docker.APIClient, fleet: str) -> list[dict[str, str]]:
@@ -196,6 +197,7 @@ def _replica(
         running=running,
         restarting=bool(state["Restarting"]) and not cut_off,
         restarts=int(found.get("RestartCount", 0)),
+        changed=running and bool(limits.changed(api, found)),
         why="" if running and not found.get("RestartCount") else _CUT_OFF if cut_off else _why(api, found),
     )
 
@@ -216,6 +218,7 @@ def _part(api: docker.APIClient, container: str, made: str, nets: Collection[str
         paused=bool(state.get("Paused")) and not cut_off,
         # Any free port is tried for before one is kept.
         port=int(bound[0]["HostPort"] or 0) if bound else 0,
+        changed=running and bool(limits.changed(api, found)),
         why="" if running else _CUT_OFF if cut_off else _why(api, found),
     )
 
@@ -247,12 +250,21 @@ def _volumes(api: docker.APIClient, names: Names) -> list[dict[str, Any]]:
 
 def is_of_fleet(fleet: str, name: str) -> bool:
     """Whether something with a fleet's label was made by it: labels alone come with a copy of an image, too."""
-    return name.removeprefix("/").startswith(f"edgefleet.{fleet}.")
+    return name.startswith(f"edgefleet.{fleet}.")
+
+
+def is_made_here(listed: dict[str, Any], ours: Callable[[str], bool]) -> bool:
+    """Whether a container with our labels is ours: by its name, or, whatever it is called by now, by a volume of ours.
+
+    Labels alone come with a copy of an image, too, which has neither.
+    """
+    names = [name.removeprefix("/") for name in listed["Names"]]
+    volumes = [one.get("Name") or "" for one in listed.get("Mounts") or () if one.get("Type") == "volume"]
+    return any(map(ours, names + volumes))
 
 
 def _is_part(names: Names, name: str) -> bool:
-    part = name.removeprefix("/")
-    return part.startswith(f"{names.whole}.") and part.removeprefix(f"{names.whole}.").split(".")[0] != "job"
+    return name.startswith(f"{names.whole}.") and name.removeprefix(f"{names.whole}.").split(".")[0] != "job"
 
 
 def _lines(data: bytes) -> str:

@@ -21,6 +21,8 @@ class SeenPart(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
     port: int = 0
     why: str = ""
+    # Somebody changed its limits by hand.
+    changed: bool = False
 
     @property
     def dead(self) -> bool:
@@ -84,6 +86,12 @@ class StartAgain(NamedTuple):
     name: str
 
 
+class PutBack(NamedTuple):
+    """Give a container the limits again with which it was made."""
+
+    name: str
+
+
 class MakeKeeper(NamedTuple):
     pass
 
@@ -92,7 +100,7 @@ class MakeGateway(NamedTuple):
     pass
 
 
-Step = MakeNetwork | Fill | Keep | MakeReplica | StartAgain | MakeKeeper | MakeGateway | Stop | Empty
+Step = MakeNetwork | Fill | Keep | MakeReplica | StartAgain | PutBack | MakeKeeper | MakeGateway | Stop | Empty
 
 # So many gateways of before may still owe answers when another one is made.
 _OWING: Final = 3
@@ -120,6 +128,8 @@ def lacking(wanted: Sequence[Group], front: Front, seen: Seen, secretive: Collec
                 yield MakeReplica(group, number)
             elif not there[number].running and not there[number].restarting:
                 yield StartAgain(there[number].name)
+            elif there[number].changed:
+                yield PutBack(there[number].name)
     yield from _front_lacking(front, seen)
 
 
@@ -130,7 +140,9 @@ def _front_lacking(front: Front, seen: Seen) -> Iterator[Step]:
     mine = [one for one in seen.gateways if one.made == front.gateway]
     for paused in (one for one in (keeper, *mine) if one is not None and one.paused):
         yield StartAgain(paused.name)
-    if (mine and mine[0].dead) or (not mine and len(seen.gateways) <= _OWING):
+    for one in (one for one in (keeper, *mine) if one is not None and one.running and one.changed):
+        yield PutBack(one.name)
+    if (mine and all(one.dead for one in mine)) or (not mine and len(seen.gateways) <= _OWING):
         yield MakeGateway()
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fleet.targets.settings import Settings
+from fleet.targets.settings import Settings, only_on_a_host
 from modules.bounds import Region
 from modules.errors import Invalid
 from modules.images import GATEWAY_IMAGE
@@ -161,6 +161,12 @@ def suits(attached: Attached, settings: Settings) -> None:
             f"endpoints of this target live in the namespace {attached.namespace}",
             element="namespace",
             remedy="leave it out, or attach a target for that namespace",
+        )
+    if names := only_on_a_host(settings):
+        raise Invalid(
+            "only a container host does this; a cluster has probe_period_s, probe_timeout_s and probe_failures",
+            element=", ".join(names),
+            remedy="leave it out, or choose another target",
         )
     if settings.port and attached.expose != "NodePort":
         raise Invalid(

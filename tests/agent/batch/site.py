@@ -8,7 +8,8 @@ from agent.batch.duty import Duty
 from agent.settings import Settings
 from hardware.system import System
 from modules.protocol.batch import BatchOrder
-from tests.agent.workbench import bench
+from tests.agent.secret_bench import SecretBench
+from tests.agent.workbench import Bench, bench
 from tests.doubles.release import make
 
 MARK = "0f" * 8
@@ -87,10 +88,13 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(folder):
+async def serving(folder, module=None, **secrets):
     """Its loop stands still, so that nothing happens beside a test's own looks."""
-    async with bench(folder) as device:
-        module = make()
-        await device.committed(module)
+    async with bench(folder, SecretBench if secrets else Bench) as device:
+        wanted = module or make()
+        if secrets:
+            await device.settled(wanted, **{name: device.sealed(value, 1) for name, value in secrets.items()})
+        else:
+            await device.committed(wanted)
         await device.stop()
-        yield Site(device, module)
+        yield Site(device, wanted)

@@ -1,8 +1,11 @@
 """A container host on which somebody does things by hand: a real engine, and stand-ins for an endpoint's parts."""
 
 import contextlib
+import os
 import socket
+import subprocess
 import threading
+import time
 
 import docker
 import docker.errors
@@ -10,15 +13,20 @@ import pytest
 
 from fleet.refusals import Conflict, TargetTrouble
 from fleet.targets.container import front as fronts
-from fleet.targets.container import observed, specs
+from fleet.targets.container import limits, observed, plan, specs
 from fleet.targets.container.endings import clear, end, start_again
+from fleet.targets.container.engine import run
+from fleet.targets.container.holder import Holder
 from fleet.targets.container.host import Attached, ContainerHost
 from fleet.targets.container.jobs import Jobs
 from fleet.targets.container.plan import Front, Seen
 from fleet.targets.container.specs import LABEL, JobNames, Names
-from fleet.targets.contract import Found
+from fleet.targets.contract import Found, Job, Wanted
+from fleet.targets.groups import Group
+from fleet.targets.settings import BatchSettings, Settings
 from modules.names import Slug
 from tests.parts import docker as docker_parts
+from tests.parts.pace import stretched
 from tests.parts.presence import engine_socket
 
 pytestmark = pytest.mark.needs("docker")
@@ -234,3 +242,190 @@ def test_a_log_without_an_end_is_shown_in_part(engine, network):
     text = observed.logs(engine.api, NAMES, lines=2000)[f"{GROUP}.0"]
     assert len(text) <= 4 * observed._MOST
     assert "\x1b" not in text
+
+
+def confined(engine, body, name, **more):
+    """A container as the fleet makes it, that sleeps instead."""
+    sleeps = {"Entrypoint": None, "Cmd": SLEEPS, "StopSignal": "SIGKILL"} | more
+    made = engine.api.create_container_from_config(limits.labelled(body | sleeps), name=name)
+    engine.api.start(made["Id"])
+    return engine.containers.get(made["Id"])
+
+
+@pytest.fixture
+def limited(engine, network):
+    """A replica with the limits of one, and a volume of the fleet's."""
+    engine.volumes.create(NAMES.content(GROUP), labels=labels("content"))
+    group = Group(name=GROUP, version="v1", module="acme/digits:1", count=1, weight=100, memory_mb=64)
+    image = docker_parts.python_slim(engine)
+    body = specs.replica(NAMES, group, 0, image=image, cpu_cores=0.5, providers=(), volumes=())
+    return confined(engine, body, NAMES.replica(GROUP, 0))
+
+
+def host_config(container):
+    container.reload()
+    return container.attrs["HostConfig"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--memory=32m", "--memory-swap=32m"],
+        ["--memory=512m", "--memory-swap=1g"],
+        ["--memory-reservation=20m"],
+        ["--cpus=0.1"],
+        ["--cpu-shares=2"],
+        ["--cpuset-cpus=0"],
+        ["--pids-limit=9"],
+        ["--restart=no"],
+    ],
+    ids=lambda options: options[0].partition("=")[0].strip("-"),
+)
+def test_a_limit_that_somebody_changed_is_put_back(engine, limited, options):
+    """By `docker update`, while it runs on; what was without a limit is without one that matters."""
+    before = host_config(limited)
+    assert not seen(engine).replicas[0].changed
+    subprocess.run(["docker", "update", *options, limited.id], check=True, capture_output=True)
+    (one,) = seen(engine).replicas
+    assert (one.running, one.changed) == (True, True)
+    limits.put_back(engine.api, one.name)
+    assert not seen(engine).replicas[0].changed
+    after = host_config(limited)
+    for name in ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy"):
+        assert after[name] == before[name], name
+    assert after["CpuShares"] in {0, 1024}
+    assert after["CpusetCpus"] in {"", f"0-{os.cpu_count() - 1}"}
+    assert after["MemoryReservation"] in {0, after["Memory"]}
+    assert seen(engine).replicas[0].name == one.name
+
+
+def test_what_was_unlimited_is_so_again(engine, network):
+    """A gateway has all cores: its share is put back to them, and then nothing is left to do."""
+    body = specs.gateway(NAMES, image=docker_parts.python_slim(engine), made="12345678", tls=False)
+    gateway = confined(engine, body, NAMES.gateway("12345678"))
+    for option in ("--cpus=0.1", "--memory=128m"):
+        subprocess.run(["docker", "update", option, gateway.id], check=True, capture_output=True)
+        assert seen(engine).gateways[0].changed
+        limits.put_back(engine.api, gateway.id)
+        assert not seen(engine).gateways[0].changed
+    assert host_config(gateway)["NanoCpus"] >= os.cpu_count() * 10**9
+
+
+def test_a_replica_that_somebody_renamed_is_the_same_replica(engine, host, limited):
+    """It serves on, nothing is made beside it, and the endpoint's removal takes it away with all the rest."""
+    limited.rename("somebodys")
+    assert [one.name for one in seen(engine).replicas] == [limited.id[:12]]
+    assert host.present() == {Found("endpoint", Slug("digits"))}
+    assert host.remove(Slug("digits"))
+    with pytest.raises(docker.errors.NotFound):
+        limited.reload()
+    assert host.present() == frozenset()
+
+
+def test_a_gateway_that_somebody_renamed_goes_when_it_has_ended(engine, network):
+    """Another one is made once, and not at each look."""
+    image = docker_parts.gateway_image(engine)
+    wanted = Wanted(
+        name=Slug("digits"), versions=[], settings=Settings(), keys=("a" * 32, "b" * 32), token_secret=b"s" * 32
+    )
+    front = fronts.made(wanted, image=engine.images.get(image).id, bind="127.0.0.1")
+    body = specs.gateway(NAMES, image=image, made=front.gateway, tls=False)
+
+    def lacking():
+        return [type(step) for step in plan.lacking([], front, seen(engine))]
+
+    old = confined(engine, body, NAMES.gateway(front.gateway))
+    old.rename("somebodys")
+    old.stop(timeout=0)
+    assert plan.MakeGateway in lacking()
+    fronts.make_gateway(engine.api, NAMES, front, wanted, seen(engine), image=image)
+    (new,) = seen(engine).gateways
+    assert new.name != old.id[:12]
+    assert plan.MakeGateway not in lacking()
+
+
+def test_who_looks_around_in_the_network_keeps_no_removal_up(engine, host, network):
+    """Somebody's container that was brought into it runs on, without it."""
+    image = docker_parts.python_slim(engine)
+    theirs = engine.containers.run(image, SLEEPS, name="theirs", detach=True, stop_signal="SIGKILL")
+    try:
+        network.connect(theirs)
+        assert host.remove(Slug("digits"))
+        theirs.reload()
+        assert (theirs.status, NAMES.whole in theirs.attrs["NetworkSettings"]["Networks"]) == ("running", False)
+    finally:
+        theirs.remove(force=True)
+
+
+def test_a_paused_replica_is_removed_as_any(engine, host, limited):
+    """Nobody has to have it go on first."""
+    limited.pause()
+    assert host.remove(Slug("digits"))
+    assert host.present() == frozenset()
+
+
+def test_a_program_beside_a_gateway_that_is_paused_is_not_waited_for(engine, replica):
+    """It would answer once somebody has the container go on: that may be whoever waits for it here."""
+    timer = threading.Timer(1.0, replica.pause)
+    timer.start()
+    began = time.monotonic()
+    out, wrong = run(engine.api, replica.id, ["sleep", "60"])
+    assert (out, "was paused" in wrong) == (b"", True)
+    assert time.monotonic() - began < stretched(15)
+
+
+@pytest.mark.parametrize("how", ["paused", "renamed", "limited"])
+def test_a_job_that_somebody_had_a_hand_in_goes_on(engine, how):
+    """Paused, it would be at work for ever; renamed, it would be begun a second time over the same answers."""
+    engine.volumes.create(JOB.content, labels=labels("content", of=JOB))
+    image = docker_parts.python_slim(engine)
+    mounts = [{"Type": "volume", "Source": JOB.content, "Target": "/edgefleet"}]
+    body = {
+        "Image": image, "Labels": labels("job", of=JOB) | {f"{LABEL}made": "0f" * 8},
+        "HostConfig": {"Mounts": mounts, "Memory": 64 << 20, "MemorySwap": 64 << 20},
+    }  # fmt: skip
+    made = confined(engine, body, JOB.job)
+    if how == "paused":
+        made.pause()
+    elif how == "renamed":
+        made.rename("somebodys")
+    else:
+        subprocess.run(["docker", "update", "--memory=32m", made.id], check=True, capture_output=True)
+    job = Job(
+        name=Slug("digits"), mark="0f" * 8, module=None, inputs="in", outputs="out", settings=BatchSettings(), starts=1
+    )
+    standing = Jobs(engine.api, FLEET, None, ()).bring(job, None, str)
+    made.reload()
+    assert (standing.state, made.status) == ("running", "running")
+    assert made.attrs["HostConfig"]["Memory"] == 64 << 20
+    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    with pytest.raises(docker.errors.NotFound):
+        made.reload()
+
+
+def test_two_servers_of_one_mark_do_not_undo_each_other(engine, host, limited):
+    """A copy that begins is the one that works there; the other says so, and touches nothing, until it begins anew."""
+    mark = {"label": [f"{LABEL}fleet={FLEET}", f"{LABEL}server"]}
+    mine, theirs = Holder(), Holder()
+    at = Attached(docker=f"unix://{engine_socket()}")
+    hosts = [ContainerHost(at, fleet=FLEET, blobs=None, holder=one) for one in (mine, mine, theirs)]
+    try:
+        first, again, copy = hosts
+        # Another target's name for the same engine is no other server; and who only looks leaves no mark.
+        assert first.present() == {Found("endpoint", Slug("digits"))}
+        assert engine.volumes.list(filters=mark) == []
+        for one in (first, again, first):
+            one._info()
+        copy._info()
+        assert len(engine.volumes.list(filters=mark)) == 1
+        for asked in (first.present, lambda: first.remove(Slug("digits"))):
+            with pytest.raises(TargetTrouble, match="another fleet server with this fleet's mark"):
+                asked()
+        limited.reload()
+        assert limited.status == "running"
+        mine.begin()
+        assert first.remove(Slug("digits"))
+        assert engine.volumes.list(filters=mark) == []
+    finally:
+        for one in hosts:
+            one.close()
