@@ -10,18 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from fleet import events
-from fleet.authority import Authority
 from fleet.settings import Settings
 from fleet.setup import opened
 from fleet.tables import devices, modules, rollouts
-from fleet.target_tables import targets
-from fleet.targets.endpoints import Endpoints, VersionWish
-from fleet.targets.host_certificates import HostCertificates
-from fleet.targets.secrets import Sealer, made
-from fleet.targets.settings import Settings as EndpointSettings
 from modules.manifest import Proof, Runtime
 from modules.names import ModuleRef, Slug
 from modules.needs import Accelerator, Engine, HostFacts
@@ -32,6 +26,7 @@ from modules.samples import Sample as ModuleSample
 from modules.samples import Samples, encode
 from tests.doubles.fleet_rows import SmallFleet
 from tests.doubles.publisher import Publisher, checked
+from tests.doubles.release import make_image
 from tests.parts.console_fleet import ordered
 from tests.parts.digits import GRAPH
 from tests.parts.fleet_server import FleetServer
@@ -66,9 +61,9 @@ _HOSTS: Final = (
         engines=(Engine(name="docker", version="26.0"), Engine(name="process")),
     ),
 )
-_RUNTIMES: Final = tuple(Runtime(platform=one) for one in ("linux/arm64", "linux/amd64"))
 _ON_THE_WAY: Final = ("accepted", "fitted", "fetching", "verified", "staged", "starting", "probation", "committed")
 _WITHIN_S: Final = 30.0
+_LOOK_S: Final = 0.1
 
 
 class Named(NamedTuple):
@@ -87,8 +82,8 @@ class Named(NamedTuple):
 class Showcase:
     """The fleet while it is being made."""
 
-    def __init__(self, server: FleetServer, http: httpx.Client) -> None:
-        self._http, self._owner, self._data = http, Publisher(http), server.data
+    def __init__(self, server: FleetServer, http: httpx.Client, lab: dict[str, Any]) -> None:
+        self._http, self._owner, self._lab = http, Publisher(http), lab
         self.rows = SmallFleet(server.data.root, opened(Settings(data=server.data.root)))
         self.names = [f"{site}-press-{number:02}" for site, count in SITES.items() for number in range(1, count + 1)]
 
@@ -117,7 +112,10 @@ class Showcase:
         self._wave(running, 1, _CAMERA, defects[2])
         self._under_way(running, defects[2])
         self._trouble()
-        self._endpoint(defects[0])
+        shares = {"v1": (defects[0], 85, 2), "v3": (defects[2], 15, 1)}
+        self._endpoint(
+            {name: dict(zip(("module", "weight", "replicas"), one, strict=True)) for name, one in shares.items()}
+        )
         self._days_ago()
         self.rows.database.close()
         team, name, version = "acme", "defects", defects[2].rpartition(":")[2]
@@ -125,7 +123,11 @@ class Showcase:
         return Named("berlin-press-01", str(running), "defects", team, name, version, to, digest)
 
     def _module(self, name: str, description: str, words: str) -> str:
-        manifest = self._owner.upload(name, _files(words), proof=Proof(), description=description, runtimes=_RUNTIMES)
+        image, blobs = make_image(name)
+        for digest, data in blobs.items():
+            checked(self._http.put(f"/api/v1/blobs/{digest}", content=data))
+        runtimes = (Runtime(platform="linux/arm64"), Runtime(platform="linux/amd64", image=image))
+        manifest = self._owner.upload(name, _files(words), proof=Proof(), description=description, runtimes=runtimes)
         self._owner.sign(manifest)
         return str(manifest.ref)
 
@@ -222,19 +224,18 @@ class Showcase:
         for name in self.names[:8]:
             self._measured(name)
 
-    def _endpoint(self, module: str) -> None:
-        """Where nobody answers: a host that cannot be reached."""
-        row = {"name": "lab", "kind": "container", "attached": '{"docker": "unix:///nonexistent.sock"}'}
-        wished = Endpoints(
-            self.rows.registry, Sealer(self._data), HostCertificates(Authority.load(self._data.ca, self.rows.clock))
-        )
-        secrets = made(primary="", secondary="", certificate_key="")
-        with self.rows.database.write() as connection:
-            connection.execute(insert(targets).values(**row, created=self.rows.now))
-            versions = {Slug("v1"): VersionWish(ModuleRef.parse(module), 0, 2)}
-            wished.create(
-                connection, self.rows.now, "defects", "lab", versions, None, EndpointSettings(), secrets, by="maria"
-            )
+    def _endpoint(self, versions: dict[str, dict[str, Any]]) -> None:
+        """With two versions, in a cluster that is simulated; it is ready before anybody looks."""
+        checked(self._http.put("/api/v1/targets/lab", json=self._lab))
+        checked(self._http.patch("/api/v1/targets/lab", json={"price_per_hour": 0.14}))
+        body = {"name": "defects", "target": "lab", "versions": versions, "default": "v1"}
+        checked(self._http.post("/api/v1/endpoints", json=body | {"settings": {"devices": True}}))
+        policy = {"fallback": "endpoint:defects", "group": "site=oslo", "money_a_day": 4.0}
+        checked(self._http.put("/api/v1/fallbacks/acme/defects", json=policy))
+        ends = time.monotonic() + _WITHIN_S
+        while (found := checked(self._http.get("/api/v1/endpoints/defects")).json())["state"] != "ready":
+            assert time.monotonic() < ends, found["why"]
+            time.sleep(_LOOK_S)
 
     def _days_ago(self) -> None:
         """What was done first is some days old."""

@@ -7,6 +7,7 @@ from httpx import codes
 from nicegui import ui
 
 from fleet.console import device_fit, device_parts, parts
+from fleet.console.closed import needs
 from fleet.console.device_commands import Commands, LogTail
 from fleet.console.device_fit import DeviceFit
 from fleet.console.devices_bulk import labelled
@@ -20,6 +21,7 @@ _SELDOM: Final = 10
 
 
 @page("/devices/{device}")
+@needs("device:read")
 async def device(visit: Visit, device: str, fits: str = "") -> None:
     try:
         first = await visit.get(f"devices/{device}")
@@ -31,6 +33,7 @@ async def device(visit: Visit, device: str, fits: str = "") -> None:
             ui.link("All devices", "/devices")
         return
     name = first["id"]
+    await visit.about(device=name)
     with frame(visit, name, at="/devices", command=f"edgefleet devices show {name}"):
         sheet = _Sheet(visit, name, fits[:200])
     await live(sheet.refresh)

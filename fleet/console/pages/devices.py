@@ -8,6 +8,7 @@ from fastapi import Query
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.closed import needs
 from fleet.console.devices_bulk import Bulk
 from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Filters, row, waiting
 from fleet.console.frame import frame, live
@@ -22,6 +23,7 @@ _NARROW = {"labels", "computes", "runs"}
 
 
 @page("/devices")
+@needs("device:read")
 async def devices(
     visit: Visit,
     search: str = "",

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import endpoint_parts, parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
@@ -28,6 +29,7 @@ _LINES = 200
 
 
 @page("/endpoints")
+@needs("endpoint:read")
 async def every(visit: Visit) -> None:
     with frame(visit, "Endpoints", at="/endpoints", command="edgefleet endpoints list"):
         table = parts.table(_EVERY, "name").classes("ef-steady")
@@ -53,7 +55,9 @@ async def every(visit: Visit) -> None:
 
 
 @page("/endpoints/{name}")
+@needs("endpoint:read")
 async def one(visit: Visit, name: str) -> None:
+    await visit.about(endpoint=name[:100])
     await _One(visit, name).show()
 
 

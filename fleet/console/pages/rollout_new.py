@@ -6,6 +6,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.closed import needs
 from fleet.console.frame import frame, refused
 from fleet.console.policy_form import PolicyForm, Unreadable
 from fleet.console.redrawn import Redrawn
@@ -26,6 +27,7 @@ _PLACES: Final = {
 
 
 @page("/rollouts/new")
+@needs("rollout:write")
 async def new(visit: Visit, module: str = "", slot: str = "main", selector: str = "*") -> None:
     await _New(visit).show(module, slot[:63], selector[:2000])
 
@@ -41,9 +43,6 @@ class _New:
 
     async def show(self, module: str, slot: str, selector: str) -> None:
         with frame(self._visit, "Start a rollout", at="/rollouts", command="edgefleet rollouts start --help"):
-            if not self._visit.may("rollout:write"):
-                ui.label("Your roles start no rollouts (rollout:write).")
-                return
             signed = await self._signed()
             if not signed:
                 parts.nothing("No module is signed yet.", "edgefleet modules sign TEAM/MODULE:1 --keys FOLDER")

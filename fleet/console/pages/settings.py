@@ -7,6 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from fleet.console import parts, settings_parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
@@ -37,6 +38,7 @@ _BUNDLES = (
 
 
 @page("/settings")
+@needs("token:read")
 async def settings(visit: Visit) -> None:
     with frame(visit, "Settings", at="/settings", command="edgefleet status"), ui.element("div").classes("ef-grid"):
         with parts.panel("This server", wide=True):
