@@ -66,7 +66,8 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
                     ui.label(place.title)
     with ui.header().classes("ef-top"):
         ui.button(icon="menu", on_click=drawer.toggle).props('flat dense aria-label="Menu"').classes("ef-narrow")
-        ui.link("edgefleet", "/").classes("ef-name")
+        home = [one.path for one in PLACES if one.permission in visit.permissions]
+        (ui.link("edgefleet", home[0]) if home else ui.label("edgefleet")).classes("ef-name")
         ui.space()
         ui.button("Search", icon="search", on_click=palette).props('flat dense no-caps aria-label="Search, or press /"')
         ui.button(icon="contrast").props('flat dense aria-label="Light or dark" data-theme-switch')

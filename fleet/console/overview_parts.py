@@ -45,7 +45,8 @@ def devices(counts: dict[str, int]) -> None:
             parts.figure(_number(counts[name]), name, kind=look, to=f"/devices?state={name}")
         if counts["waiting"]:
             parts.figure(_number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")
-        parts.figure(_number(counts["all"]), "devices in all", to="/devices")
+        every = "device in all" if counts["all"] == 1 else "devices in all"
+        parts.figure(_number(counts["all"]), every, to="/devices")
 
 
 def rollouts(found: list[dict[str, Any]]) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
-from fleet import events
+from fleet import events, health_counts
+from fleet.look_tables import health_counts as counted
 from fleet.settings import Settings
 from fleet.setup import opened
 from fleet.tables import devices, modules, rollouts
@@ -32,6 +33,12 @@ from tests.parts.digits import GRAPH
 from tests.parts.fleet_server import FleetServer
 
 SITES: Final = {"berlin": 14, "lyon": 11, "porto": 9, "oslo": 6}
+_PLACES: Final = {
+    "berlin": ("52.52", "13.40"),
+    "lyon": ("45.76", "4.84"),
+    "porto": ("41.15", "-8.61"),
+    "oslo": ("59.91", "10.75"),
+}
 SOMEWHERE: Final = f"site in ({','.join(SITES)})"
 _CAMERA: Final = Slug("camera")
 _VOICE: Final = Slug("voice")
@@ -63,6 +70,8 @@ _HOSTS: Final = (
 )
 _ON_THE_WAY: Final = ("accepted", "fitted", "fetching", "verified", "staged", "starting", "probation", "committed")
 _WITHIN_S: Final = 30.0
+# A graph with these bytes behind it has a description, and is another one.
+_DOC: Final = b"\x32\x09scratches"
 _LOOK_S: Final = 0.1
 
 
@@ -117,6 +126,7 @@ class Showcase:
             {name: dict(zip(("module", "weight", "replicas"), one, strict=True)) for name, one in shares.items()}
         )
         self._days_ago()
+        self._counts()
         self.rows.database.close()
         team, name, version = "acme", "defects", defects[2].rpartition(":")[2]
         to, digest = defects[1].rpartition(":")[2], self._upload()
@@ -132,14 +142,18 @@ class Showcase:
         return str(manifest.ref)
 
     def _upload(self) -> str:
-        """A model that nobody has signed yet; its digest."""
-        sent = self._http.post("/api/v1/uploads/acme", params={"name": "scratches.onnx"}, content=GRAPH.read_bytes())
-        return str(checked(sent).json()["digest"])
+        """Two models, of which one is in signed modules by now; the digest of the other."""
+        graph = GRAPH.read_bytes()
+        for name, data in (("digits.onnx", graph), ("scratches.onnx", graph + _DOC)):
+            sent = checked(self._http.post("/api/v1/uploads/acme", params={"name": name}, content=data))
+        return str(sent.json()["digest"])
 
     def _devices(self) -> None:
         for number, name in enumerate(self.names):
             site = name.partition("-")[0]
             labels = {"site": site, "line": f"l{1 + number % 4}"} | ({"ring": "canary"} if number % 9 == 0 else {})
+            if name.endswith("-02"):
+                labels |= dict(zip(("site.lat", "site.lon"), _PLACES[site], strict=True))
             self.rows.add_device(name, host=_HOSTS[number % 5 == 4], labels=labels)
         with self.rows.database.write() as connection:
             connection.execute(update(devices).values(online=True, last_seen=self.rows.now, enrolled=1.75e9))
@@ -246,6 +260,18 @@ class Showcase:
             for number, days in ((1, 30.0), (2, 12.0), (3, 3.0)):
                 old = modules.c.version == str(number)
                 connection.execute(update(modules).where(old).values(created=self.rows.now - days * 86400))
+
+    def _counts(self) -> None:
+        """Devices by state, every quarter of an hour of a week."""
+        quarter = health_counts.QUARTER_S
+        begin, rows = int(self.rows.now // quarter) * quarter, []
+        for back in range(1, 7 * 96):
+            updating = 9 if back % 131 < 7 else 0
+            offline, degraded = (5 if 40 < back < 60 else 3 if back < 200 else 1), (1 if back % 97 < 30 else 0)
+            states = {"updating": updating, "offline": offline, "degraded": degraded, "revoked": 0}
+            rows.append({"at": begin - back * quarter, "online": 40 - sum(states.values())} | states)
+        with self.rows.database.write() as connection:
+            connection.execute(insert(counted), rows)
 
     def _measured(self, name: str, hours: int = 24) -> None:
         """Its figures of a day, every ten minutes."""

@@ -15,10 +15,10 @@ from fleet.console.visit import Said, Visit, page
 _EVERY = (
     parts.Column("name", "Name", "link"),
     parts.Column("state", "State", "state"),
-    parts.Column("why", "Why"),
-    parts.Column("modules", "Serves"),
+    parts.Column("why", "Why", "words"),
+    parts.Column("modules", "Serves", "words"),
     parts.Column("target", "Where"),
-    parts.Column("url", "Address"),
+    parts.Column("url", "Address", "words"),
 )
 _TARGETS = (
     parts.Column("name", "Name"),

@@ -16,16 +16,16 @@ _EVENTS = (
     parts.Column("at", "When", "time"),
     parts.Column("kind", "Kind", "state"),
     parts.Column("device", "Device", "link"),
-    parts.Column("message", "What happened"),
+    parts.Column("message", "What happened", "words"),
     parts.Column("by", "Who"),
 )
 _AUDIT = (
     parts.Column("at", "When", "time"),
     parts.Column("by", "Who"),
-    parts.Column("action", "What"),
-    parts.Column("target", "On what"),
+    parts.Column("action", "What", "words"),
+    parts.Column("target", "On what", "words"),
     parts.Column("outcome", "Answer", "state"),
-    parts.Column("origin", "From"),
+    parts.Column("origin", "From", "words"),
 )
 # Kinds that tell of an attack or of one that was stopped.
 _ALARMS = ("refused", "denied", "revoked", "cloned", "copy", "untrusted", "failed", "tampered", "forged")

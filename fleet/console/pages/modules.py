@@ -29,7 +29,7 @@ _LARGEST: Final = 2 << 20
 @needs("module:read")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        with ui.element("div").classes("ef-line"):
+        with ui.element("div").classes("ef-line ef-level"):
             wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
             ui.space()
             ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")

@@ -94,7 +94,7 @@ class _New:
 
     async def _chosen(self) -> None:
         """The settings that the module lets an order change."""
-        adjustable: dict[str, Any] = {}
+        adjustable: dict[str, Any] | None = None
         if self._module.value:
             team, _, rest = self._module.value.partition("/")
             name, _, version = rest.partition(":")
@@ -105,8 +105,11 @@ class _New:
                 refused(said)
         self._adjustable.show(adjustable)
 
-    def _draw_settings(self, adjustable: dict[str, Any]) -> None:
+    def _draw_settings(self, adjustable: dict[str, Any] | None) -> None:
         self._settings = {}
+        if adjustable is None:
+            ui.label("Choose a module: what it lets an order change appears here.").classes("ef-soft")
+            return
         if not adjustable:
             ui.label("The module lets an order change nothing.").classes("ef-soft")
         for name, one in adjustable.items():

@@ -20,7 +20,7 @@ _COLUMNS: Final = (
     parts.Column("wave", "Wave"),
     parts.Column("standing", "Stands", "state"),
     parts.Column("phase", "Phase"),
-    parts.Column("why", "Why, and what comes next"),
+    parts.Column("why", "Why, and what comes next", "words"),
 )
 # What stands at the head of a rollout's page.
 _HEAD: Final = (

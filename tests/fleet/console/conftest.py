@@ -67,7 +67,6 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def showcase(server):
-    """The same server with one of each thing in it; ``named`` says what stands in the addresses of pages."""
+    """The same server with one of each thing in it, and what of it stands in the addresses of pages."""
     with as_person(server, "admin") as http, cloud.cluster() as lab:
-        server.named = Showcase(server, http, lab).make()
-        yield server
+        yield server, Showcase(server, http, lab).make()

@@ -51,15 +51,16 @@ def test_no_page_has_a_grave_fault(server, chromium, theme):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_of_a_fleet_at_work_has_a_grave_fault(showcase, chromium, theme, size):
     """Every page that there is, on a desk and on a phone, and all that opens over one."""
-    with opened(chromium, showcase.url, color_scheme=theme, viewport=SIZES[size]) as page:
+    server, named = showcase
+    with opened(chromium, server.url, color_scheme=theme, viewport=SIZES[size]) as page:
         log_in(page, "admin", PASSWORD)
         found = []
-        for sight in sights(showcase.named):
+        for sight in sights(named):
             if not sight.address.startswith("/login"):
                 visit(page, sight.address)
                 found += faults(page)
         for what, (address, pressed) in OPENED.items():
-            visit(page, address.format_map(showcase.named._asdict()))
+            visit(page, address.format_map(named._asdict()))
             for name in pressed:
                 page.get_by_role("button", name=name, exact=True).or_(
                     page.get_by_role("checkbox", name=name, exact=True)
