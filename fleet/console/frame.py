@@ -74,9 +74,12 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
         who = ui.button(visit.name, icon="account_circle").props("flat dense no-caps").classes("ef-who")
         who.props["aria-label"] = visit.name
         with who, ui.menu():
-            ui.menu_item("Change password", lambda: ui.navigate.to("/login/password"))
-            ui.menu_item("Log out", lambda: _log_out(visit))
-    with ui.element("main").classes("ef-main").props('id=content tabindex="-1"'):
+            for words, act in (
+                ("Change password", lambda: ui.navigate.to("/login/password")),
+                ("Log out", lambda: _log_out(visit)),
+            ):
+                ui.menu_item(words, act).props("role=menuitem")
+    with ui.element("div").classes("ef-main").props('id=content tabindex="-1"'):
         with ui.row().classes("ef-head"):
             ui.label(title).classes("ef-title").props('role="heading" aria-level="1"')
             ui.space()

@@ -18,6 +18,7 @@ from modules.protocol.order import SlotOrder
 from modules.protocol.report import Health, Reason, Refusal, Running, SlotReport
 from modules.protocol.telemetry import Sample
 from modules.signing import FACTS_TYPE
+from tests.doubles.device import READS
 from tests.doubles.fleet_rows import SmallFleet
 
 SITES = ("berlin", "lyon", "porto")
@@ -114,7 +115,7 @@ def hostile(fleet, name):
         accelerators=(Accelerator(kind=WORD, name=LINE, providers=(WORD,), devices=(LINE,), driver=LINE),),
         engines=(Engine(name=WORD, version=LINE, detail=LINE),),
     )
-    said = Facts(device=name, number=9, issued=1.0, agent=WORD, host=host)
+    said = Facts(device=name, number=9, issued=1.0, agent=WORD, host=host, formats=READS)
     fleet.ingest.commit([fleet.said(name, "facts", said, FACTS_TYPE)])
     counter, wanted = ordered(fleet, name, "camera")
     reason = Reason(code=WORD, message=SENTENCE)
