@@ -19,7 +19,8 @@ from fleet.console.visit import Visit, page
 _TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
 # Who may do any of it sees boxes to tick.
 _CHANGES = ("group:write", "command:write", "rollout:write", "device:write")
-_NARROW = {"labels", "computes", "runs"}
+# Left out where there is no room for them: on a tablet, or on a phone alone.
+_NARROW = {"labels": "ef-broad", "computes": "ef-broad", "runs": "ef-roomy"}
 
 
 @page("/devices")
@@ -53,8 +54,8 @@ async def devices(
         table = parts.table(COLUMNS, "id").classes("ef-devices").props("hide-pagination")
         for column in table.columns:
             column["sortable"] = False  # the server sorts
-            if column["name"] in _NARROW:
-                column |= {"classes": "ef-broad", "headerClasses": "ef-broad"}
+            if kind := _NARROW.get(column["name"]):
+                column |= {"classes": kind, "headerClasses": kind}
         if any(visit.may(one) for one in _CHANGES):
             table.selection = "multiple"
             table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))
