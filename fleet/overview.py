@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, true
 
-from fleet import pending
+from fleet import pending, running
 from fleet.attention import Item, Server, Sight, items
 from fleet.clock import Clock
 from fleet.db import Database
@@ -69,7 +69,7 @@ def overview(connection: Connection, now: float, sight: Sight, server: Server) -
         "at": now,
         "devices": states | {"waiting": waiting, "all": sum(states.values())},
         "rollouts": _rollouts(connection, sight),
-        "modules": _modules(connection, sight),
+        "modules": running.counted(connection, sight.rollouts, most=MODULES) if sight.rollouts.areas else [],
         "answered": _answered(connection, now, sight.devices),
         "events": _events(connection, sight.events),
         "attention": [one._asdict() for one in needs],
@@ -103,27 +103,6 @@ def _waves(connection: Connection, rollout: int, module: str, scope: Scope) -> l
         counted, name = found.setdefault(row.wave, {}), "superseded" if lost else str(row.standing)
         counted[name] = counted.get(name, 0) + row.devices
     return [{"wave": wave, "counts": counted} for wave, counted in sorted(found.items())]
-
-
-def _modules(connection: Connection, sight: Sight) -> list[dict[str, Any]]:
-    """By version: on how many devices it is committed, and for how many it is on its way."""
-    if not sight.rollouts.areas:
-        return []
-    counted = (Standing.SUCCEEDED, Standing.WORKING)
-    # Grouped as the judge's index has them, which is then read from end to end, and no member.
-    columns = (members.c.rollout, members.c.wave, members.c.hardware, members.c.standing, members.c.current)
-    grouped = select(*columns, func.count().label("devices")).where(sight.rollouts.some_members()).group_by(*columns)
-    found: dict[str, dict[str, int]] = {}
-    rows = [row for row in connection.execute(grouped) if row.current and row.standing in counted]
-    theirs = select(rollouts.c.id, rollouts.c.module).where(rollouts.c.id.in_(sorted({row.rollout for row in rows})))
-    named: dict[int, str] = {row.id: row.module for row in connection.execute(theirs)}
-    for row in rows:
-        place = found.setdefault(named[row.rollout], dict.fromkeys(counted, 0))
-        place[row.standing] += row.devices
-    most = sorted(found.items(), key=lambda one: (-sum(one[1].values()), one[0]))[:MODULES]
-    return [
-        {"module": name, "devices": by[Standing.SUCCEEDED], "on_the_way": by[Standing.WORKING]} for name, by in most
-    ]
 
 
 def _answered(connection: Connection, now: float, scope: Scope) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ The server never changes a manifest's bytes; they are a blob like any other, and
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ class Registry:
         self._blobs = blobs
         self._declared: OrderedDict[Digest, dict[str, SecretFile]] = OrderedDict()
         self._lengths: dict[Digest, int] = {}
+        self._files: dict[Digest, frozenset[Digest]] = {}
 
     def reserve(self, connection: Connection, now: float, team: Slug, name: Slug) -> Version:
         """The next whole number above every version of this model, kept free for the caller."""
@@ -150,6 +151,17 @@ class Registry:
             if len(self._declared) > _DECLARED:
                 self._declared.popitem(last=False)
         return known
+
+    def signed_with(self, connection: Connection, team: Slug, files: Collection[Digest]) -> dict[Digest, list[str]]:
+        """Of each of these files the signed modules of a team that have it, the newest first."""
+        mine = (modules.c.team == team) & (modules.c.state == SIGNED)
+        found: dict[Digest, list[str]] = {}
+        for row in connection.execute(select(modules).where(mine).order_by(modules.c.id.desc())) if files else ():
+            if row.digest not in self._files:
+                self._files[row.digest] = frozenset(one.sha256 for one in self.manifest(row.digest).files)
+            for one in self._files[row.digest].intersection(files):
+                found.setdefault(one, []).append(f"{row.team}/{row.name}:{row.version}")
+        return found
 
     def samples(self, manifest: Manifest) -> int | None:
         """How many samples a module brings along; None where it is to be proved without."""

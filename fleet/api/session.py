@@ -3,7 +3,7 @@
 import http
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from fleet import events
@@ -13,6 +13,7 @@ from fleet.auth import Asker, own, public
 from fleet.people import operators, passwords, sessions
 from fleet.people.identify import COOKIE, csrf_of
 from fleet.people.principal import Principal
+from fleet.people.reach import permitted
 from fleet.people.roles import plain
 from fleet.refusals import Conflict, Forbidden, Unauthorised
 from fleet.services import Services, Use, address
@@ -21,6 +22,7 @@ from modules.errors import EdgefleetError
 router = APIRouter(prefix="/api/v1/session")
 # More than any password, so that one that is too long is told so.
 BODY_LIMIT = 16 << 10
+Named = Annotated[str, Query(max_length=100)]
 
 
 class Login(Body):
@@ -58,6 +60,16 @@ def log_in(body: Login, request: Request, response: Response, use: Use) -> dict[
 def who_am_i(request: Request, who: Asker) -> dict[str, Any]:
     """Name, roles and permissions; for a browser also what the header of its changing requests must say."""
     return _shown(who) | ({"csrf": csrf_of(request.cookies[COOKIE])} if who.session else {})
+
+
+@router.get("/permissions", dependencies=[Depends(own)])
+def what_i_may_do(
+    use: Use, who: Asker, device: Named = "", rollout: Named = "", team: Named = "", endpoint: Named = ""
+) -> list[str]:
+    """The permissions that hold for what is named here: fewer than there are at all where roles are bounded."""
+    named = {"device": device, "rollout": rollout, "team": team, "endpoint": endpoint}
+    with use.database.read() as connection:
+        return permitted(connection, who, {name: value for name, value in named.items() if value})
 
 
 @router.delete("", dependencies=[Depends(own)])

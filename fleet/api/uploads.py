@@ -12,10 +12,11 @@ from fleet.api.document import CREATED, answers, takes
 from fleet.api.graphs import face
 from fleet.api.paths import DigestPath, TeamPath
 from fleet.auth import By, In, need
-from fleet.services import Use
+from fleet.services import Services, Use
 from fleet.uploads.files import Incoming, Received
 from fleet.uploads.uploads import NAME, file_name
 from modules.digests import MAX_LENGTH
+from modules.names import Digest, Slug
 
 # Of a length that Python reads; an HTTP parser takes thousands of zeros.
 _DIGITS: Final = 18
@@ -25,10 +26,10 @@ _BYTES = "application/octet-stream"
 
 @router.get("", dependencies=[Depends(need("module:read"))])
 def list_uploads(use: Use, scope: In) -> dict[str, Any]:
-    """The newest first, with how many bytes more are taken, and how long what nobody signs is kept."""
+    """The newest first, with how many bytes more are taken, and how long each is kept; ``signed``: in which modules."""
     settings = use.settings
     bounds = {"room": use.uploads.room(), "largest": settings.max_blob_bytes, "keep_s": settings.keep_uploads_s}
-    return {"uploads": use.uploads.view_all(scope)} | bounds
+    return {"uploads": _signed(use, use.uploads.view_all(scope))} | bounds
 
 
 # The settings bound the size, as with blobs.
@@ -62,7 +63,7 @@ async def put_upload(
 @router.get("/{team}/{name}", dependencies=[Depends(need("module:read"))])
 def show_upload(team: TeamPath, name: DigestPath, use: Use) -> dict[str, Any]:
     """With what the server read in the file, and the team's uploads that the graph's weights may be in."""
-    shown = use.uploads.view(team, name)
+    [shown] = _signed(use, [use.uploads.view(team, name)])
     graph = use.graphs.of(name, use.uploads.path(name))
     others = use.uploads.named(team, graph.external)
     return shown | {"graph": face(graph), "external": {one: others.get(one, "") for one in graph.external}}
@@ -78,6 +79,16 @@ def get_upload(team: TeamPath, name: DigestPath, use: Use) -> FileResponse:
 def remove_upload(team: TeamPath, name: DigestPath, use: Use) -> dict[str, str]:
     use.uploads.remove(team, name)
     return {"digest": name, "state": "removed"}
+
+
+def _signed(use: Services, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each with the signed modules of its team that have these very bytes."""
+    theirs: dict[Slug, set[Digest]] = {}
+    for one in shown:
+        theirs.setdefault(one["team"], set()).add(one["digest"])
+    with use.database.read() as connection:
+        found = {team: use.registry.signed_with(connection, team, files) for team, files in theirs.items()}
+    return [one | {"signed": found[one["team"]].get(one["digest"], [])} for one in shown]
 
 
 async def _receive(request: Request, incoming: Incoming) -> Received:

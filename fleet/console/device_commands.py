@@ -148,9 +148,10 @@ class LogTail:
             self._slot = ui.select([], label="Slot").props("dense outlined options-dense").classes("ef-select")
             ui.button("Follow", icon="play_arrow", on_click=self._follow).props("no-caps")
             self._stop = ui.button("Stop", icon="stop", on_click=self._end).props("no-caps outline")
-            self._state = ui.label().classes("ef-soft")
+        self._state = ui.label("Its newest lines, and those that come within ten minutes.").classes("ef-soft")
         self._log = ui.log(max_lines=_KEPT).classes("ef-mono ef-tail").props('tabindex=0 role=log aria-label="Log"')
         self._stop.set_visibility(False)
+        self._log.set_visibility(False)
 
     def slots(self, found: list[str]) -> None:
         if found != self._known:
@@ -172,6 +173,7 @@ class LogTail:
             return
         self._command, self._part = given["id"], 1
         self._log.clear()
+        self._log.set_visibility(True)
         self._state.set_text("waits for the device")
         self._stop.set_visibility(True)
 

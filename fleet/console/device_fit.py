@@ -26,9 +26,9 @@ class DeviceFit:
             ).props("outlined dense clearable").classes("ef-wide-field")  # fmt: skip
             self._answer = Redrawn(lambda found: _fitting(visit, found))
             self._answer.show(None)
-        ui.timer(0.1, self._offer, once=True)
 
-    async def _offer(self) -> None:
+    async def offer(self) -> None:
+        """Modules to choose from, and the answer about one that the address names."""
         try:
             found = await self._visit.get("modules", unattended=True)
         except Said as said:

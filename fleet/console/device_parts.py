@@ -118,7 +118,10 @@ def _series(history: list[dict[str, Any]], stream: str, figures: tuple[str, ...]
 
 def _options() -> dict[str, Any]:
     grey = "#8592a3"
-    axis = {"axisLabel": {"color": grey}, "splitLine": {"lineStyle": {"color": "rgba(133,146,163,.25)"}}}
+    axis = {
+        "axisLabel": {"color": grey, "hideOverlap": True},
+        "splitLine": {"lineStyle": {"color": "rgba(133,146,163,.25)"}},
+    }
     return {
         "animation": False,
         "grid": {"left": 48, "right": 12, "top": 12, "bottom": 44},

@@ -48,8 +48,8 @@ class Bulk:
 
     def _leaving(self) -> None:
         with ui.button("More", icon="expand_more").props("no-caps outline"), ui.menu():
-            ui.menu_item("Revoke their certificates", self._revoke)
-            ui.menu_item("Take them out of the fleet", self._take_out)
+            ui.menu_item("Revoke their certificates", self._revoke).props("role=menuitem")
+            ui.menu_item("Take them out of the fleet", self._take_out).props("role=menuitem")
 
     def show(self) -> None:
         """Say how many are chosen; what was ticked since takes the place of all that fit."""

@@ -66,7 +66,7 @@ def row(one: dict[str, Any]) -> dict[str, Any]:
     """A device as a row: words only, and bounded."""
     slots = (one["report"] or {}).get("slots", [])
     host = (one["facts"] or {}).get("host") or {}
-    runs = [f"{slot['slot']}: {slot['module']}" + _phase(slot) for slot in slots[:_SHOWN]]
+    runs = [f"{slot['slot']}: {_runs(slot)}" for slot in slots[:_SHOWN]]
     labels = [f"{key}={value}" for key, value in sorted(one["labels"].items())[:_SHOWN]]
     return {
         "id": one["id"],
@@ -80,8 +80,14 @@ def row(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _phase(slot: dict[str, Any]) -> str:
-    return "" if slot["phase"] == "committed" else f" ({slot['phase']})"
+def _runs(slot: dict[str, Any]) -> str:
+    """What answers in a slot, and what it is on its way to, or did not take."""
+    wanted, serving = slot["module"], (slot["serving"] or {}).get("module", "")
+    if slot["phase"] == "committed" and serving in ("", wanted):
+        return str(wanted)
+    if serving in ("", wanted):
+        return f"{wanted} ({slot['phase']})"
+    return f"{serving} ({wanted}: {slot['phase']})"
 
 
 def _told(words: list[str], count: int) -> str:

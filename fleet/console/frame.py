@@ -62,22 +62,26 @@ def frame(visit: Visit, title: str, *, at: str, command: str = "") -> Iterator[N
     with ui.left_drawer(value=False).classes("ef-side") as drawer:
         drawer.props('show-if-above breakpoint=900 width=208 role="navigation"')
         for place in PLACES:
-            if visit.may(place.permission):
+            if place.permission in visit.permissions:
                 with ui.link(target=place.path).classes("ef-place" + (" ef-here" if place.path == at else "")):
                     ui.icon(place.icon).props("aria-hidden=true")
                     ui.label(place.title)
     with ui.header().classes("ef-top"):
         ui.button(icon="menu", on_click=drawer.toggle).props('flat dense aria-label="Menu"').classes("ef-narrow")
-        ui.link("edgefleet", "/").classes("ef-name")
+        home = [one.path for one in PLACES if one.permission in visit.permissions]
+        (ui.link("edgefleet", home[0]) if home else ui.label("edgefleet")).classes("ef-name")
         ui.space()
         ui.button("Search", icon="search", on_click=palette).props('flat dense no-caps aria-label="Search, or press /"')
         ui.button(icon="contrast").props('flat dense aria-label="Light or dark" data-theme-switch')
         who = ui.button(visit.name, icon="account_circle").props("flat dense no-caps").classes("ef-who")
         who.props["aria-label"] = visit.name
         with who, ui.menu():
-            ui.menu_item("Change password", lambda: ui.navigate.to("/login/password"))
-            ui.menu_item("Log out", lambda: _log_out(visit))
-    with ui.element("main").classes("ef-main").props('id=content tabindex="-1"'):
+            for words, act in (
+                ("Change password", lambda: ui.navigate.to("/login/password")),
+                ("Log out", lambda: _log_out(visit)),
+            ):
+                ui.menu_item(words, act).props("role=menuitem")
+    with ui.element("div").classes("ef-main").props('id=content tabindex="-1"'):
         with ui.row().classes("ef-head"):
             ui.label(title).classes("ef-title").props('role="heading" aria-level="1"')
             ui.space()
@@ -167,11 +171,11 @@ def _palette(visit: Visit) -> Callable[[], object]:
         found.clear()
         with found:
             for place in PLACES:
-                if visit.may(place.permission) and wanted in place.title.lower():
+                if place.permission in visit.permissions and wanted in place.title.lower():
                     ui.link(place.title, place.path)
-            if wanted and visit.may("device:read"):
+            if wanted and "device:read" in visit.permissions:
                 ui.link(f"Devices with “{wanted[:60]}”", f"/devices?search={quote(wanted[:60])}")
-            if wanted.isdigit() and visit.may("rollout:read"):
+            if wanted.isdigit() and "rollout:read" in visit.permissions:
                 ui.link(f"Rollout {wanted[:12]}", f"/rollouts/{wanted[:12]}")
 
     def first() -> None:

@@ -65,7 +65,7 @@ def draw(face: dict[str, Any], nodes: Sequence[dict[str, Any]]) -> None:
     with ui.element("div").classes("ef-line"):
         for kind in dict.fromkeys(one.kind for one in boxes):
             ui.label(_NAMES[kind]).classes(f"ef-node-key ef-node-{kind}")
-    bar = ui.element("div").classes("ef-line")
+    bar = ui.element("div").classes("ef-line ef-level")
     frame = ui.element("div").classes("ef-drawing").props("tabindex=0 role=region")
     frame.props["aria-label"] = "The graph; it scrolls"
     with frame:

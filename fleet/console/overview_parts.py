@@ -45,7 +45,8 @@ def devices(counts: dict[str, int]) -> None:
             parts.figure(_number(counts[name]), name, kind=look, to=f"/devices?state={name}")
         if counts["waiting"]:
             parts.figure(_number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")
-        parts.figure(_number(counts["all"]), "devices in all", to="/devices")
+        every = "device in all" if counts["all"] == 1 else "devices in all"
+        parts.figure(_number(counts["all"]), every, to="/devices")
 
 
 def rollouts(found: list[dict[str, Any]]) -> None:
@@ -101,12 +102,15 @@ def answered(counts: dict[str, Any] | None) -> None:
         parts.nothing("No gateway has counted requests in the last hour.", "edgefleet telemetry DEVICE")
         return
     by = (("by modules", "module", "good"), ("by the cloud", "cloud", "warn"), ("by nobody", "nobody", "bad"))
+    who = "one device" if counts["devices"] == 1 else f"{counts['devices']} devices"
     whole = sum(counts[key] for _, key, _ in by)
-    share = 100 * counts["cloud"] / whole if whole else 0
+    if not whole:
+        parts.nothing(f"No application asked for an answer, as {who} counted last.")
+        return
+    share = 100 * counts["cloud"] / whole
     ui.label(f"{share:.1f} %" if 0 < share < _ROUNDED else f"{share:.0f} %").classes("ef-figure-value")
     ui.label("of requests were answered by the cloud").classes("ef-soft")
     parts.bar([(name, int(counts[key]), kind) for name, key, kind in by])
-    who = "one device" if counts["devices"] == 1 else f"{counts['devices']} devices"
     ui.label(f"As {who} counted last").classes("ef-soft")
 
 

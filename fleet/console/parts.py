@@ -11,7 +11,10 @@ ROOT: Final = "/console"
 # States, by how they are shown: colour is never all that says it.
 LOOKS: Final = {
     "good": ("online", "up", "committed", "done", "running", "ready", "ok", "succeeded"),
-    "warn": ("degraded", "updating", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
+    "warn": (
+        *("degraded", "updating", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
+        "partial",
+    ),
     "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),
 }
 _STEP: Final = 1024
@@ -78,13 +81,13 @@ def command(words: str) -> None:
 class Column(NamedTuple):
     """Of a table: the field of its rows, its heading, and how it is shown.
 
-    *text* as it is, *time* in the viewer's zone (Unix seconds, None: never), *state* with its colour (the row's
-    ``FIELD_look``), *link* to the row's ``FIELD_to``, which is a path of the console.
+    *text* as it is, *words* too, which may break anywhere, *time* in the viewer's zone (Unix seconds, None: never),
+    *state* with its colour (the row's ``FIELD_look``), *link* to the row's ``FIELD_to``, a path of the console.
     """
 
     field: str
     heading: str
-    shown: Literal["text", "time", "state", "link"] = "text"
+    shown: Literal["text", "words", "time", "state", "link"] = "text"
 
 
 # What the browser fills in: fields are ours, values are never part of it.
@@ -101,12 +104,13 @@ def table(columns: Sequence[Column], key: str, *, empty: str = "Nothing here yet
     """An empty table, to be filled with :func:`fill`; ``empty`` is what it says until then."""
     described = [
         {"name": one.field, "field": one.field, "label": one.heading, "align": "left", "sortable": True}
+        | ({"classes": "ef-free"} if one.shown == "words" else {})
         for one in columns
     ]
     made = ui.table(columns=described, rows=[], row_key=key, pagination=_PAGE).classes("ef-table").props("flat dense")
     made.props["no-data-label"] = empty
     for one in columns:
-        if one.shown != "text":
+        if one.shown in _CELLS:
             made.add_slot(f"body-cell-{one.field}", _CELLS[one.shown].replace("FIELD", one.field))
     return made
 

@@ -133,15 +133,18 @@ def draw_waves(found: Mapping[str, Any]) -> None:
                 with ui.element("div").classes("ef-line"):
                     ui.label(f"Wave {number}").classes("ef-strong")
                     ui.label(_devices(devices))
-                    ui.label(_openness(opened, found["state"])).classes("ef-soft")
+                    ui.label(_openness(opened, found["state"], counts)).classes("ef-soft")
                 parts.bar(share(counts))
                 ui.label(_asked(one)).classes("ef-soft")
 
 
-def _openness(opened: bool, state: str) -> str:  # noqa: FBT001 - what the name asks
-    if state in _OPEN:
-        return "open" if opened else "not open yet"
-    return "" if opened else "never opened"
+def _openness(opened: bool, state: str, counts: Mapping[str, int]) -> str:  # noqa: FBT001 - what the name asks
+    if state not in _OPEN:
+        return "" if opened else "never opened"
+    if not opened:
+        return "not open yet"
+    under_way = any(counts.get(one) for one in ("planned", "working", "recalled", "returning"))
+    return "complete" if counts.get("succeeded") and not under_way else "open"
 
 
 def _devices(count: int) -> str:

@@ -15,7 +15,7 @@ class Saved:
 
     def __init__(self, visit: Visit, now: str, choose: Callable[[str], None]) -> None:
         self._visit, self._now, self._choose = visit, now, choose
-        with ui.button("Saved", icon="bookmarks").props("no-caps outline"), ui.menu() as self._menu:
+        with ui.button("Saved", icon="bookmarks").props("no-caps outline"), _menu() as self._menu:
             self._shown = ui.column().classes("ef-saved")
         self._menu.on("before-show", self._refresh)
         with self._shown:
@@ -70,3 +70,8 @@ class Saved:
         if await asks(f"Forget the selector {one['name']}?", who, "Forget it"):
             path = f"{'shared' if one['shared'] else 'saved'}-selectors/{one['name']}"
             await acting(self._visit.ask("DELETE", path), f"{one['name']} is forgotten")
+
+
+def _menu() -> ui.menu:
+    """It holds buttons and links, which no menu of a screen reader's has."""
+    return ui.menu().props('role=dialog aria-label="Saved selectors"')

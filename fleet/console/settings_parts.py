@@ -34,10 +34,10 @@ _NAMES: Final = {
 _ROLES: Final = (
     parts.Column("role", "Role"),
     parts.Column("state", "Standing", "state"),
-    parts.Column("expires", "Holds until", "time"),
+    parts.Column("expires", "Ends", "time"),
     parts.Column("sign", "Must sign"),
     parts.Column("held", "Held by"),
-    parts.Column("keys", "Keys"),
+    parts.Column("keys", "Keys", "words"),
 )
 _STATES: Final = {
     "ok": ("ok", "good"),
@@ -47,8 +47,8 @@ _STATES: Final = {
 }
 _SETTINGS: Final = (
     parts.Column("name", "Setting"),
-    parts.Column("value", "Is"),
-    parts.Column("default", "Default"),
+    parts.Column("value", "Is", "words"),
+    parts.Column("default", "Default", "words"),
     parts.Column("set", "Set here"),
 )
 _KEY: Final = 12

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.responses import RedirectResponse, Response
 
+from fleet.console.straight import straight
 from fleet.people.identify import COOKIE, CSRF, UNATTENDED, csrf_of
 
 LOGIN: Final = "/console/login"
@@ -67,6 +68,8 @@ class Visit:
         self._http = httpx.AsyncClient(transport=transport, base_url=f"https://{host}", timeout=_TIMEOUT_S)
         self.name = ""
         self.permissions: frozenset[str] = frozenset()
+        self._here: frozenset[str] | None = None
+        self._bounded = False
         self.must_change_password = False
 
     async def learn(self) -> None:
@@ -78,10 +81,20 @@ class Visit:
         me = await self.get("session")
         self.name, self.permissions = me["name"], frozenset(me["permissions"])
         self.must_change_password = me["must_change_password"]
+        self._bounded = any(one.get("teams") or one.get("selector") for grants in me["roles"] for one in grants)
+
+    async def about(self, **named: str) -> None:
+        """The page is about this device, rollout, team or endpoint: :meth:`may` says what is granted for it.
+
+        Raises:
+            Said: the API refused.
+        """
+        if self._bounded:
+            self._here = frozenset(await self.get("session/permissions", unattended=True, **named))
 
     def may(self, permission: str) -> bool:
-        """Whether it is granted at least somewhere: what is not leaves no button."""
-        return permission in self.permissions
+        """Whether it is granted, for what the page is about, or at least somewhere: what is not leaves no button."""
+        return permission in (self.permissions if self._here is None else self._here)
 
     async def get(self, path: str, *, unattended: bool = False, **query: Any) -> Any:
         """What the API answers; ``unattended`` where a page asks by itself.
@@ -125,7 +138,9 @@ def _is_json(answer: httpx.Response) -> bool:
 
 
 def _content(answer: httpx.Response) -> Any:
-    return msgspec.json.decode(answer.content) if _is_json(answer) and answer.content else answer.content
+    if _is_json(answer) and answer.content:
+        return msgspec.json.decode(straight(answer.content))
+    return straight(answer.content) if answer.headers.get("content-type", "").startswith("text/") else answer.content
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, func, not_, select
 
 from fleet import joins, pending, selectors
 from fleet.command_tables import commands
+from fleet.people.principal import Principal
 from fleet.people.scope import Area, Scope
 from fleet.refusals import Forbidden, Missing
 from fleet.rollouts.start import Wish
@@ -52,6 +53,28 @@ def check_path(connection: Connection, scope: Scope, named: Mapping[str, str], *
         raise Missing("there is no such team", element=named["team"][:63])
     if "rollout" in named:
         _check_rollout(connection, scope, named["rollout"], changes=changes)
+
+
+def permitted(connection: Connection, who: Principal, named: Mapping[str, str]) -> list[str]:
+    """What somebody may do with what is named as a path names it: the permissions that a route would find."""
+    answers: dict[tuple[Scope, bool], bool] = {}
+    found = []
+    for permission in who.permissions:
+        # Of what a path names, a rollout alone may be seen and not be changed.
+        asked = (who.scope(permission), not permission.endswith(":read"))
+        if asked not in answers:
+            answers[asked] = asked[0].unlimited or _passes(connection, asked[0], named, changes=asked[1])
+        if answers[asked]:
+            found.append(permission)
+    return found
+
+
+def _passes(connection: Connection, scope: Scope, named: Mapping[str, str], *, changes: bool) -> bool:
+    try:
+        check_path(connection, scope, named, changes=changes)
+    except (Missing, Forbidden):
+        return False
+    return True
 
 
 def check_devices(connection: Connection, scope: Scope, named: list[str]) -> None:

@@ -195,9 +195,8 @@ class SmallFleet:
 
     def send(self, name, slots, *, number=None, order=0, **more):
         number = self.numbers[name] = number or self.numbers.get(name, 0) + 1
-        report = Report(
-            device=DeviceId(name), number=number, issued=self.now, order=order, agent="0", slots=tuple(slots), **more
-        )
+        given = {"agent": "0"} | more
+        report = Report(device=DeviceId(name), number=number, issued=self.now, order=order, slots=tuple(slots), **given)
         receipts = self.ingest.commit([self.said(name, "report", report, REPORT_TYPE)])
         self.tick()
         return receipts

@@ -340,7 +340,9 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/console/test_pages.py::test_a_page_says_when_the_session_is_over",
         "tests/fleet/console/test_login.py::test_each_page_runs_its_own_scripts_alone",
         "tests/fleet/console/test_login.py::test_a_page_of_another_site_gets_no_connection",
-        "tests/fleet/console/test_devices.py::test_words_of_a_device_are_shown_and_never_run",
+        "tests/fleet/console/test_hostile.py::test_words_of_a_device_are_shown_and_never_run",
+        "tests/fleet/console/test_roles.py::test_no_page_shows_a_role_what_the_api_would_refuse",
+        "tests/fleet/console/test_roles.py::test_what_is_bounded_to_some_is_not_offered_for_others",
     ),
     "Commands and their answers": (
         "tests/fleet/commands/test_given_commands.py::test_each_device_gets_a_command_of_its_own",

@@ -12,17 +12,24 @@ from fleet.setup import opened
 from fleet.tables import devices, slots
 from modules.names import ModuleRef, Slug
 from modules.needs import Accelerator, Engine, HostFacts
+from modules.protocol.batch import JobReport
 from modules.protocol.facts import Facts
 from modules.protocol.order import SlotOrder
-from modules.protocol.report import Health, Reason, Running, SlotReport
+from modules.protocol.report import Health, Reason, Refusal, Running, SlotReport
 from modules.protocol.telemetry import Sample
 from modules.signing import FACTS_TYPE
+from tests.doubles.device import READS
 from tests.doubles.fleet_rows import SmallFleet
 
 SITES = ("berlin", "lyon", "porto")
 SOMEWHERE = f"site in ({','.join(SITES)})"
-# What a device says in each of its own words, where it means harm.
+# What a device says in each of its own words, where it means harm; then letters that turn what follows, and a word as
+# long as such a text may be.
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>{{constructor.constructor('alert(3)')()}}"
+TURNS = "\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
+LINE = (HOSTILE + TURNS + "W" * 500)[:500]
+SENTENCE = (HOSTILE + TURNS + "W" * 2000)[:2000]
+WORD = (HOSTILE[:60] + TURNS + "W" * 100)[:100]
 HOST = HostFacts(
     platform="linux/amd64",
     cpu_model="Cortex-A78AE",
@@ -103,25 +110,30 @@ def measured(fleet, name, *, hours=6):
 def hostile(fleet, name):
     """A device of which every word is an attack on whoever reads it."""
     host = HostFacts(
-        platform=HOSTILE[:60],
-        cpu_model=HOSTILE,
-        accelerators=(Accelerator(kind=HOSTILE[:60], name=HOSTILE, providers=(HOSTILE[:60],)),),
-        engines=(Engine(name=HOSTILE[:60], version=HOSTILE),),
+        platform=WORD,
+        cpu_model=LINE,
+        accelerators=(Accelerator(kind=WORD, name=LINE, providers=(WORD,), devices=(LINE,), driver=LINE),),
+        engines=(Engine(name=WORD, version=LINE, detail=LINE),),
     )
-    said = Facts(device=name, number=9, issued=1.0, agent=HOSTILE[:60], host=host)
+    said = Facts(device=name, number=9, issued=1.0, agent=WORD, host=host, formats=READS)
     fleet.ingest.commit([fleet.said(name, "facts", said, FACTS_TYPE)])
     counter, wanted = ordered(fleet, name, "camera")
-    reason = Reason(code=HOSTILE[:60], message=HOSTILE)
+    reason = Reason(code=WORD, message=SENTENCE)
     slot = SlotReport(
         slot=Slug("camera"),
-        phase=HOSTILE[:60],
-        module=HOSTILE,
+        phase=WORD,
+        module=LINE,
         digest=wanted.digest,
         reason=reason,
-        current=Health(state=HOSTILE[:60], reason=reason),
-        times=((HOSTILE[:60], 1.0),),
-        serving=Running(module=HOSTILE, digest=wanted.digest, provider=HOSTILE[:60], engine=HOSTILE[:60]),
+        current=Health(state=WORD, restarts=3, reason=reason),
+        times=((WORD, 1.0), ("fetching", 2.0)),
+        serving=Running(module=LINE, digest=wanted.digest, provider=WORD, engine=WORD),
     )
-    fleet.send(name, [slot], order=counter)
+    refusal = Refusal(what=LINE, reason=reason, at=1.0)
+    job = JobReport(mark="a" * 16, name=Slug("evening"), state=WORD, why=SENTENCE)
+    fleet.send(name, [slot], order=counter, agent=WORD, refusals=(refusal,), jobs=(job,))
+    given, _ = fleet.give("ping", device=name)
+    answer = fleet.answer(fleet.signed_command(given[name]), 1, "failed", note=SENTENCE, reason=reason)
+    fleet.ingest.commit([answer])
     with fleet.database.write() as connection:
-        events.record(connection, fleet.now, "device-refused", HOSTILE, device=name)
+        events.record(connection, fleet.now, "device-refused", SENTENCE, device=name)

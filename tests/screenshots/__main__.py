@@ -22,6 +22,7 @@ from tests.fleet.console.conftest import PASSWORD, as_person, person
 from tests.parts.browser import browser, log_in, opened
 from tests.parts.fleet_server import FleetServer, fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.screenshots import cloud
 from tests.screenshots.showcase import Named, Showcase
 
 FOLDER: Final = Path(__file__).parents[2] / ".screenshots"
@@ -75,7 +76,8 @@ def main() -> int:
         running = parts.enter_context(broker(folder / "broker", data))
         server = parts.enter_context(fleet_server(data, running, console="true"))
         _say("making a fleet")
-        named = Showcase(server, parts.enter_context(as_person(server, "maria"))).make()
+        lab = parts.enter_context(cloud.cluster())
+        named = Showcase(server, parts.enter_context(as_person(server, "maria")), lab).make()
         wanted = [one for one in sights(named) if given.only in one.name]
         chromium = parts.enter_context(browser())
         for theme in THEMES:

@@ -10,18 +10,13 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from fleet import events
-from fleet.authority import Authority
+from fleet import events, health_counts
+from fleet.look_tables import health_counts as counted
 from fleet.settings import Settings
 from fleet.setup import opened
 from fleet.tables import devices, modules, rollouts
-from fleet.target_tables import targets
-from fleet.targets.endpoints import Endpoints, VersionWish
-from fleet.targets.host_certificates import HostCertificates
-from fleet.targets.secrets import Sealer, made
-from fleet.targets.settings import Settings as EndpointSettings
 from modules.manifest import Proof, Runtime
 from modules.names import ModuleRef, Slug
 from modules.needs import Accelerator, Engine, HostFacts
@@ -32,11 +27,18 @@ from modules.samples import Sample as ModuleSample
 from modules.samples import Samples, encode
 from tests.doubles.fleet_rows import SmallFleet
 from tests.doubles.publisher import Publisher, checked
+from tests.doubles.release import make_image
 from tests.parts.console_fleet import ordered
 from tests.parts.digits import GRAPH
 from tests.parts.fleet_server import FleetServer
 
 SITES: Final = {"berlin": 14, "lyon": 11, "porto": 9, "oslo": 6}
+_PLACES: Final = {
+    "berlin": ("52.52", "13.40"),
+    "lyon": ("45.76", "4.84"),
+    "porto": ("41.15", "-8.61"),
+    "oslo": ("59.91", "10.75"),
+}
 SOMEWHERE: Final = f"site in ({','.join(SITES)})"
 _CAMERA: Final = Slug("camera")
 _VOICE: Final = Slug("voice")
@@ -66,9 +68,11 @@ _HOSTS: Final = (
         engines=(Engine(name="docker", version="26.0"), Engine(name="process")),
     ),
 )
-_RUNTIMES: Final = tuple(Runtime(platform=one) for one in ("linux/arm64", "linux/amd64"))
 _ON_THE_WAY: Final = ("accepted", "fitted", "fetching", "verified", "staged", "starting", "probation", "committed")
 _WITHIN_S: Final = 30.0
+# A graph with these bytes behind it has a description, and is another one.
+_DOC: Final = b"\x32\x09scratches"
+_LOOK_S: Final = 0.1
 
 
 class Named(NamedTuple):
@@ -87,8 +91,8 @@ class Named(NamedTuple):
 class Showcase:
     """The fleet while it is being made."""
 
-    def __init__(self, server: FleetServer, http: httpx.Client) -> None:
-        self._http, self._owner, self._data = http, Publisher(http), server.data
+    def __init__(self, server: FleetServer, http: httpx.Client, lab: dict[str, Any]) -> None:
+        self._http, self._owner, self._lab = http, Publisher(http), lab
         self.rows = SmallFleet(server.data.root, opened(Settings(data=server.data.root)))
         self.names = [f"{site}-press-{number:02}" for site, count in SITES.items() for number in range(1, count + 1)]
 
@@ -117,27 +121,39 @@ class Showcase:
         self._wave(running, 1, _CAMERA, defects[2])
         self._under_way(running, defects[2])
         self._trouble()
-        self._endpoint(defects[0])
+        shares = {"v1": (defects[0], 85, 2), "v3": (defects[2], 15, 1)}
+        self._endpoint(
+            {name: dict(zip(("module", "weight", "replicas"), one, strict=True)) for name, one in shares.items()}
+        )
         self._days_ago()
+        self._counts()
         self.rows.database.close()
         team, name, version = "acme", "defects", defects[2].rpartition(":")[2]
         to, digest = defects[1].rpartition(":")[2], self._upload()
         return Named("berlin-press-01", str(running), "defects", team, name, version, to, digest)
 
     def _module(self, name: str, description: str, words: str) -> str:
-        manifest = self._owner.upload(name, _files(words), proof=Proof(), description=description, runtimes=_RUNTIMES)
+        image, blobs = make_image(name)
+        for digest, data in blobs.items():
+            checked(self._http.put(f"/api/v1/blobs/{digest}", content=data))
+        runtimes = (Runtime(platform="linux/arm64"), Runtime(platform="linux/amd64", image=image))
+        manifest = self._owner.upload(name, _files(words), proof=Proof(), description=description, runtimes=runtimes)
         self._owner.sign(manifest)
         return str(manifest.ref)
 
     def _upload(self) -> str:
-        """A model that nobody has signed yet; its digest."""
-        sent = self._http.post("/api/v1/uploads/acme", params={"name": "scratches.onnx"}, content=GRAPH.read_bytes())
-        return str(checked(sent).json()["digest"])
+        """Two models, of which one is in signed modules by now; the digest of the other."""
+        graph = GRAPH.read_bytes()
+        for name, data in (("digits.onnx", graph), ("scratches.onnx", graph + _DOC)):
+            sent = checked(self._http.post("/api/v1/uploads/acme", params={"name": name}, content=data))
+        return str(sent.json()["digest"])
 
     def _devices(self) -> None:
         for number, name in enumerate(self.names):
             site = name.partition("-")[0]
             labels = {"site": site, "line": f"l{1 + number % 4}"} | ({"ring": "canary"} if number % 9 == 0 else {})
+            if name.endswith("-02"):
+                labels |= dict(zip(("site.lat", "site.lon"), _PLACES[site], strict=True))
             self.rows.add_device(name, host=_HOSTS[number % 5 == 4], labels=labels)
         with self.rows.database.write() as connection:
             connection.execute(update(devices).values(online=True, last_seen=self.rows.now, enrolled=1.75e9))
@@ -222,19 +238,18 @@ class Showcase:
         for name in self.names[:8]:
             self._measured(name)
 
-    def _endpoint(self, module: str) -> None:
-        """Where nobody answers: a host that cannot be reached."""
-        row = {"name": "lab", "kind": "container", "attached": '{"docker": "unix:///nonexistent.sock"}'}
-        wished = Endpoints(
-            self.rows.registry, Sealer(self._data), HostCertificates(Authority.load(self._data.ca, self.rows.clock))
-        )
-        secrets = made(primary="", secondary="", certificate_key="")
-        with self.rows.database.write() as connection:
-            connection.execute(insert(targets).values(**row, created=self.rows.now))
-            versions = {Slug("v1"): VersionWish(ModuleRef.parse(module), 0, 2)}
-            wished.create(
-                connection, self.rows.now, "defects", "lab", versions, None, EndpointSettings(), secrets, by="maria"
-            )
+    def _endpoint(self, versions: dict[str, dict[str, Any]]) -> None:
+        """With two versions, in a cluster that is simulated; it is ready before anybody looks."""
+        checked(self._http.put("/api/v1/targets/lab", json=self._lab))
+        checked(self._http.patch("/api/v1/targets/lab", json={"price_per_hour": 0.14}))
+        body = {"name": "defects", "target": "lab", "versions": versions, "default": "v1"}
+        checked(self._http.post("/api/v1/endpoints", json=body | {"settings": {"devices": True}}))
+        policy = {"fallback": "endpoint:defects", "group": "site=oslo", "money_a_day": 4.0}
+        checked(self._http.put("/api/v1/fallbacks/acme/defects", json=policy))
+        ends = time.monotonic() + _WITHIN_S
+        while (found := checked(self._http.get("/api/v1/endpoints/defects")).json())["state"] != "ready":
+            assert time.monotonic() < ends, found["why"]
+            time.sleep(_LOOK_S)
 
     def _days_ago(self) -> None:
         """What was done first is some days old."""
@@ -245,6 +260,19 @@ class Showcase:
             for number, days in ((1, 30.0), (2, 12.0), (3, 3.0)):
                 old = modules.c.version == str(number)
                 connection.execute(update(modules).where(old).values(created=self.rows.now - days * 86400))
+
+    def _counts(self) -> None:
+        """Devices by state, every quarter of an hour of a week."""
+        quarter = health_counts.QUARTER_S
+        begin, rows = int(self.rows.now // quarter) * quarter, []
+        for back in range(7 * 96):
+            updating = 9 if back % 131 < 7 else 0
+            offline, degraded = (5 if 40 < back < 60 else 3 if back < 200 else 1), (1 if back % 97 < 30 else 0)
+            states = {"updating": updating, "offline": offline, "degraded": degraded, "revoked": 0}
+            rows.append({"at": begin - back * quarter, "online": 40 - sum(states.values())} | states)
+        with self.rows.database.write() as connection:
+            connection.execute(delete(counted))  # the server counted, too, while nobody had joined
+            connection.execute(insert(counted), rows)
 
     def _measured(self, name: str, hours: int = 24) -> None:
         """Its figures of a day, every ten minutes."""

@@ -25,9 +25,12 @@ def list_uploads(*, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(
         found,
         lambda it: it.table(
-            ("TEAM", "FILE", "SIZE", "BROUGHT", "BY", "KEPT UNTIL", "DIGEST"),
+            ("TEAM", "FILE", "SIZE", "BROUGHT", "BY", "SIGNED IN", "KEPT UNTIL", "DIGEST"),
             (
-                (one.team, one.name, size(one.length), when(one.created), one.by, when(one.expires), one.digest)
+                (
+                    *(one.team, one.name, size(one.length), when(one.created), one.by),
+                    *(_signed(one), when(one.expires), one.digest),
+                )
                 for one in found.uploads
             ),
             empty="Nothing was uploaded: edgefleet uploads send FILE --team TEAM, or the console's page Modules",
@@ -75,6 +78,10 @@ def remove(digest: Name, *, team: Team, as_json: Json = False) -> None:
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{digest} is removed"))
 
 
+def _signed(upload: uploads.Upload) -> str:
+    return ", ".join(upload.signed[:3]) + ("…" if len(upload.signed) > 3 else "") or "nothing yet"  # noqa: PLR2004
+
+
 def _show(screen: Screen, upload: uploads.Upload) -> None:
     screen.fields(
         [
@@ -83,6 +90,7 @@ def _show(screen: Screen, upload: uploads.Upload) -> None:
             ("size", size(upload.length)),
             ("team", upload.team),
             ("brought", f"{when(upload.created)} by {upload.by}"),
+            ("signed in", _signed(upload)),
             ("kept until", when(upload.expires)),
         ]
     )

@@ -19,7 +19,10 @@ _CHUNK: Final = 1 << 20
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload as the server tells of it; ``graph`` is what it read in the file, where it was asked for."""
+    """An upload as the server tells of it.
+
+    ``signed`` names the signed modules that have it; ``graph`` is what the server read in it, where it was asked for.
+    """
 
     team: str
     digest: str
@@ -28,6 +31,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     expires: float
     by: str
+    signed: tuple[str, ...] = ()
     graph: dict[str, Any] | None = None
     external: dict[str, str] = {}
 

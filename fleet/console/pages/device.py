@@ -1,12 +1,14 @@
 """One device: how it is, what it runs, what it measured, what it is, and what it may be told."""
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from httpx import codes
 from nicegui import ui
 
 from fleet.console import device_fit, device_parts, parts
+from fleet.console.closed import needs
 from fleet.console.device_commands import Commands, LogTail
 from fleet.console.device_fit import DeviceFit
 from fleet.console.devices_bulk import labelled
@@ -20,6 +22,7 @@ _SELDOM: Final = 10
 
 
 @page("/devices/{device}")
+@needs("device:read")
 async def device(visit: Visit, device: str, fits: str = "") -> None:
     try:
         first = await visit.get(f"devices/{device}")
@@ -31,9 +34,11 @@ async def device(visit: Visit, device: str, fits: str = "") -> None:
             ui.link("All devices", "/devices")
         return
     name = first["id"]
+    await visit.about(device=name)
     with frame(visit, name, at="/devices", command=f"edgefleet devices show {name}"):
         sheet = _Sheet(visit, name, fits[:200])
     await live(sheet.refresh)
+    sheet.later()
 
 
 class _Sheet:
@@ -44,6 +49,7 @@ class _Sheet:
         self._header = Redrawn(lambda found: _header(visit, found, self.refresh))
         self._followed: list[Commands | LogTail] = []
         self._happened: Redrawn | None = None
+        self._later: list[Callable[[], Awaitable[None]]] = []
         with ui.element("div").classes("ef-grid"):
             with parts.panel("Modules", wide=True):
                 self._slots = Redrawn(device_parts.slots)
@@ -59,7 +65,7 @@ class _Sheet:
                 self._facts = Redrawn(lambda found: device_parts.facts(*found))
             if visit.may("module:read"):
                 with parts.panel("Does a module fit?"):
-                    DeviceFit(visit, name, fits)
+                    self._later.append(DeviceFit(visit, name, fits).offer)
             with parts.panel("Certificates"):
                 self._certificate = Redrawn(_certificate)
                 self._given = Redrawn(device_fit.given)
@@ -68,6 +74,11 @@ class _Sheet:
             if visit.may("event:read"):
                 with parts.panel("History", wide=True):
                     self._happened = Redrawn(device_parts.happened)
+
+    def later(self) -> None:
+        """Asks once the page is there: what waits for a browser before would have it shown half empty."""
+        for one in self._later:
+            ui.timer(0.1, one, once=True)
 
     async def refresh(self) -> None:
         found = await self._visit.get(f"devices/{self._name}", unattended=True)

@@ -8,6 +8,7 @@ from fastapi import Query
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.closed import needs
 from fleet.console.devices_bulk import Bulk
 from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Filters, row, waiting
 from fleet.console.frame import frame, live
@@ -18,10 +19,12 @@ from fleet.console.visit import Visit, page
 _TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
 # Who may do any of it sees boxes to tick.
 _CHANGES = ("group:write", "command:write", "rollout:write", "device:write")
-_NARROW = {"labels", "computes", "runs"}
+# Left out where there is no room for them: on a tablet, or on a phone alone.
+_NARROW = {"labels": "ef-broad", "computes": "ef-broad", "runs": "ef-roomy"}
 
 
 @page("/devices")
+@needs("device:read")
 async def devices(
     visit: Visit,
     search: str = "",
@@ -51,8 +54,8 @@ async def devices(
         table = parts.table(COLUMNS, "id").classes("ef-devices").props("hide-pagination")
         for column in table.columns:
             column["sortable"] = False  # the server sorts
-            if column["name"] in _NARROW:
-                column |= {"classes": "ef-broad", "headerClasses": "ef-broad"}
+            if kind := _NARROW.get(column["name"]):
+                column |= {"classes": kind, "headerClasses": kind}
         if any(visit.may(one) for one in _CHANGES):
             table.selection = "multiple"
             table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import endpoint_parts, parts
+from fleet.console.closed import needs
 from fleet.console.endpoint_costs import DAYS, Costs
 from fleet.console.endpoint_fallbacks import Fallbacks
 from fleet.console.frame import acting, asks, frame, live, refused
@@ -15,10 +16,10 @@ from fleet.console.visit import Said, Visit, page
 _EVERY = (
     parts.Column("name", "Name", "link"),
     parts.Column("state", "State", "state"),
-    parts.Column("why", "Why"),
-    parts.Column("modules", "Serves"),
+    parts.Column("why", "Why", "words"),
+    parts.Column("modules", "Serves", "words"),
     parts.Column("target", "Where"),
-    parts.Column("url", "Address"),
+    parts.Column("url", "Address", "words"),
 )
 _TARGETS = (
     parts.Column("name", "Name"),
@@ -30,6 +31,7 @@ _SELDOM_S = 60.0
 
 
 @page("/endpoints")
+@needs("endpoint:read")
 async def every(visit: Visit) -> None:
     with frame(visit, "Endpoints", at="/endpoints", command="edgefleet endpoints list"):
         table = parts.table(_EVERY, "name").classes("ef-steady")
@@ -55,7 +57,9 @@ async def every(visit: Visit) -> None:
 
 
 @page("/endpoints/{name}")
+@needs("endpoint:read")
 async def one(visit: Visit, name: str) -> None:
+    await visit.about(endpoint=name[:100])
     await _One(visit, name).show()
 
 

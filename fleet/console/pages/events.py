@@ -8,6 +8,7 @@ from httpx import codes
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.closed import needs
 from fleet.console.frame import frame, live
 from fleet.console.visit import Visit, page
 
@@ -15,16 +16,16 @@ _EVENTS = (
     parts.Column("at", "When", "time"),
     parts.Column("kind", "Kind", "state"),
     parts.Column("device", "Device", "link"),
-    parts.Column("message", "What happened"),
+    parts.Column("message", "What happened", "words"),
     parts.Column("by", "Who"),
 )
 _AUDIT = (
     parts.Column("at", "When", "time"),
     parts.Column("by", "Who"),
-    parts.Column("action", "What"),
-    parts.Column("target", "On what"),
+    parts.Column("action", "What", "words"),
+    parts.Column("target", "On what", "words"),
     parts.Column("outcome", "Answer", "state"),
-    parts.Column("origin", "From"),
+    parts.Column("origin", "From", "words"),
 )
 # Kinds that tell of an attack or of one that was stopped.
 _ALARMS = ("refused", "denied", "revoked", "cloned", "copy", "untrusted", "failed", "tampered", "forged")
@@ -32,6 +33,7 @@ _PAGE = 200
 
 
 @page("/events")
+@needs("event:read")
 async def events(visit: Visit, kind: str = "", device: str = "") -> None:
     """``kind`` and ``device`` are in the address, so that a link shows a colleague the same."""
     older_rows: list[dict[str, Any]] = []
@@ -71,6 +73,7 @@ async def events(visit: Visit, kind: str = "", device: str = "") -> None:
 
 
 @page("/events/audit")
+@needs("audit:read")
 async def audit(visit: Visit) -> None:
     with frame(visit, "Audit log", at="/events", command="edgefleet audit list"):
         ui.link("Events", "/events")

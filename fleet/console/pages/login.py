@@ -35,7 +35,7 @@ async def change_password(who: visit.Visit) -> None:
 
 
 def _card(title: str) -> ui.card:
-    with ui.element("main").classes("ef-login").props("id=content"):
+    with ui.element("div").classes("ef-login").props("id=content"):
         ui.label("edgefleet").classes("ef-name")
         ui.label(title).classes("ef-title").props('role="heading" aria-level="1"')
         return ui.card()

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import module_parts, parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.graph_parts import GraphPanel
 from fleet.console.profile_parts import draw_profiles
@@ -25,9 +26,10 @@ _LARGEST: Final = 2 << 20
 
 
 @page("/modules")
+@needs("module:read")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        with ui.element("div").classes("ef-line"):
+        with ui.element("div").classes("ef-line ef-level"):
             wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
             ui.space()
             ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")
@@ -88,7 +90,9 @@ def _draw_share(here: int, every_one: int) -> None:
 
 
 @page("/modules/{team}/{name}/{version}")
+@needs("module:read")
 async def one(visit: Visit, team: str, name: str, version: str, after: str = "") -> None:
+    await visit.about(team=team[:100])
     await _One(visit, f"{team}/{name}:{version}"[:200], after[:63]).show()
 
 
@@ -104,7 +108,7 @@ class _One:
         with frame(self._visit, self._ref, at="/modules", command=f"edgefleet modules show {self._ref}"):
             self._head = Redrawn(self._draw_head)
             self._acts = Redrawn(self._draw_acts, "ef-line")
-            with parts.panel("Where it runs"):
+            with parts.panel("Where it is to run"):
                 self._places = Redrawn(self._draw_places)
             with ui.element("div").classes("ef-grid"):
                 with parts.panel("Files"):
@@ -241,6 +245,7 @@ class _One:
 
 
 @page("/modules/{team}/{name}/{version}/compare")
+@needs("module:read")
 async def compare(visit: Visit, team: str, name: str, version: str, to: str) -> None:
     """What the second version has other than the first."""
     model = f"{team}/{name}"[:130]

@@ -6,6 +6,7 @@ from typing import Final
 from nicegui import ui
 
 from fleet.console import overview_parts, parts
+from fleet.console.closed import needs
 from fleet.console.frame import frame, live
 from fleet.console.health_chart import HealthChart
 from fleet.console.redrawn import Redrawn
@@ -16,6 +17,7 @@ _SELDOM: Final = 20
 
 
 @page("/")
+@needs("device:read")
 async def overview(visit: Visit) -> None:
     with frame(visit, "Overview", at="/", command="edgefleet overview"):
         steps = ui.element("section").classes("ef-panel ef-steps")

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.closed import needs
 from fleet.console.frame import frame, refused
 from fleet.console.policy_form import PolicyForm, Unreadable
 from fleet.console.redrawn import Redrawn
@@ -26,6 +27,7 @@ _PLACES: Final = {
 
 
 @page("/rollouts/new")
+@needs("rollout:write")
 async def new(visit: Visit, module: str = "", slot: str = "main", selector: str = "*") -> None:
     await _New(visit).show(module, slot[:63], selector[:2000])
 
@@ -41,9 +43,6 @@ class _New:
 
     async def show(self, module: str, slot: str, selector: str) -> None:
         with frame(self._visit, "Start a rollout", at="/rollouts", command="edgefleet rollouts start --help"):
-            if not self._visit.may("rollout:write"):
-                ui.label("Your roles start no rollouts (rollout:write).")
-                return
             signed = await self._signed()
             if not signed:
                 parts.nothing("No module is signed yet.", "edgefleet modules sign TEAM/MODULE:1 --keys FOLDER")
@@ -95,7 +94,7 @@ class _New:
 
     async def _chosen(self) -> None:
         """The settings that the module lets an order change."""
-        adjustable: dict[str, Any] = {}
+        adjustable: dict[str, Any] | None = None
         if self._module.value:
             team, _, rest = self._module.value.partition("/")
             name, _, version = rest.partition(":")
@@ -106,8 +105,11 @@ class _New:
                 refused(said)
         self._adjustable.show(adjustable)
 
-    def _draw_settings(self, adjustable: dict[str, Any]) -> None:
+    def _draw_settings(self, adjustable: dict[str, Any] | None) -> None:
         self._settings = {}
+        if adjustable is None:
+            ui.label("Choose a module: what it lets an order change appears here.").classes("ef-soft")
+            return
         if not adjustable:
             ui.label("The module lets an order change nothing.").classes("ef-soft")
         for name, one in adjustable.items():

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import parts, rollout_parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Visit, page
@@ -19,7 +20,7 @@ _COLUMNS: Final = (
     parts.Column("wave", "Wave"),
     parts.Column("standing", "Stands", "state"),
     parts.Column("phase", "Phase"),
-    parts.Column("why", "Why, and what comes next"),
+    parts.Column("why", "Why, and what comes next", "words"),
 )
 # What stands at the head of a rollout's page.
 _HEAD: Final = (
@@ -31,6 +32,7 @@ _SKIP: Final = """<q-td :props="props"><q-btn v-if="props.row.may_skip" flat den
 
 
 @page("/rollouts")
+@needs("rollout:read")
 async def every(visit: Visit, before: int | None = None) -> None:
     with frame(visit, "Rollouts", at="/rollouts", command="edgefleet rollouts list"):
         if visit.may("rollout:write"):
@@ -76,7 +78,9 @@ def _draw_every(found: list[dict[str, Any]]) -> None:
 
 
 @page("/rollouts/{rollout}")
+@needs("rollout:read")
 async def one(visit: Visit, rollout: str, standing: str = "", after: str = "") -> None:
+    await visit.about(rollout=rollout[:100])
     await _One(visit, rollout, standing, after).show()
 
 

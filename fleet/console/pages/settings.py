@@ -1,12 +1,13 @@
 """How the server stands, who may use it, tokens and join bundles."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nicegui import ui
 
 from fleet.console import parts, settings_parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
@@ -37,6 +38,7 @@ _BUNDLES = (
 
 
 @page("/settings")
+@needs("token:read")
 async def settings(visit: Visit) -> None:
     with frame(visit, "Settings", at="/settings", command="edgefleet status"), ui.element("div").classes("ef-grid"):
         with parts.panel("This server", wide=True):
@@ -49,6 +51,7 @@ async def settings(visit: Visit) -> None:
         await lists.refresh()
 
     await live(refresh, every_s=10)
+    stands.later()
 
 
 class _Lists:
@@ -116,6 +119,7 @@ class _Standing:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._filled: list[tuple[str, Callable[[Any], None]]] = []
+        self._later: list[Callable[[], Awaitable[None]]] = []
         if visit.may("trust:read"):
             with parts.panel("Signing keys", wide=True):
                 self._filled.append(("trust-roles", settings_parts.Keys().show))
@@ -127,10 +131,15 @@ class _Standing:
         if visit.may("setting:read"):
             with parts.panel("Broker", wide=True):
                 broker = settings_parts.Broker(visit)
-                ui.timer(0.1, broker.look, once=True)
+                self._later.append(broker.look)
             with parts.panel("What is kept, and how long", wide=True):
                 kept, every = Redrawn(settings_parts.kept), settings_parts.Settings()
                 self._filled += [("settings", kept.show), ("settings", every.show)]
+
+    def later(self) -> None:
+        """Looks that take seconds, once the page is there."""
+        for one in self._later:
+            ui.timer(0.1, one, once=True)
 
     async def refresh(self) -> None:
         for path, show in self._filled:
@@ -165,6 +174,8 @@ def _person(one: dict[str, Any]) -> dict[str, Any]:
 
 def _token(one: dict[str, Any]) -> dict[str, Any]:
     kept = {name: one[name] for name in ("id", "name", "operator", "expires", "last_used")}
+    if not one["operator"]:
+        kept["operator"] = "this server's machine"
     return kept | {"roles": _roles(one["roles"])} | _looks("revoked" if one["revoked"] else "ok")
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from fleet.console import parts, site_map
+from fleet.console.closed import needs
 from fleet.console.frame import frame, live
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Visit, page
@@ -16,6 +17,7 @@ _SHOWN: Final = 500
 
 
 @page("/sites")
+@needs("device:read")
 async def sites(visit: Visit, label: str = "site") -> None:
     key = label if _KEY.fullmatch(label) else "site"
     command = "edgefleet devices sites" + ("" if key == "site" else f" --label {key}")

@@ -7,16 +7,20 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import assets, parts
+from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.graph_parts import GraphPanel
+from fleet.console.module_parts import link_of
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
 
 _LIVE_S: Final = 15.0
 _SHOWN: Final = 200
+_NAMED: Final = 3
 
 
 @page("/uploads")
+@needs("module:read")
 async def every(visit: Visit) -> None:
     with frame(visit, "Uploads", at="/modules", command="edgefleet uploads list"):
         if visit.may("module:write"):
@@ -65,6 +69,7 @@ def _draw_rows(found: list[dict[str, Any]]) -> None:
     for one in found[:_SHOWN]:
         with ui.element("div").classes("ef-line"):
             ui.link(one["name"], f"/uploads/{one['team']}/{quote(one['digest'])}").classes("ef-strong ef-cell")
+            _draw_standing(one["signed"])
             ui.label(f"for {one['team']}")
             ui.label(parts.size(one["length"]))
             ui.label(f"by {one['by']}"[: parts.WORDS]).classes("ef-soft")
@@ -73,9 +78,23 @@ def _draw_rows(found: list[dict[str, Any]]) -> None:
         ui.label(f"and {len(found) - _SHOWN} older ones").classes("ef-soft")
 
 
+def _draw_standing(signed: list[str]) -> None:
+    """Whether somebody has signed these bytes since, and as what."""
+    if not signed:
+        ui.label("not signed").classes("ef-state ef-warn")
+        return
+    ui.label("signed in").classes("ef-state ef-good")
+    for ref in signed[:_NAMED]:
+        ui.link(ref, link_of(ref))
+    if len(signed) > _NAMED:
+        ui.label(f"and {len(signed) - _NAMED} older").classes("ef-soft")
+
+
 @page("/uploads/{team}/{digest}")
+@needs("module:read")
 async def one(visit: Visit, team: str, digest: str) -> None:
     place = f"uploads/{quote(team[:63], safe='')}/{quote(digest[:71], safe='')}"
+    await visit.about(team=team[:100])
     try:
         found = await visit.get(place, unattended=True)
     except Said as said:
@@ -90,12 +109,12 @@ async def one(visit: Visit, team: str, digest: str) -> None:
 
 async def _draw(visit: Visit, place: str, found: dict[str, Any]) -> None:
     with ui.element("div").classes("ef-line"):
-        ui.label("not signed").classes("ef-state ef-large ef-warn")
+        _draw_standing(found["signed"])
         ui.label(parts.size(found["length"])).classes("ef-lead")
         ui.label(f"brought by {found['by']}"[: parts.WORDS])
         parts.moment(found["created"]).classes("ef-soft")
     ui.label(found["digest"]).classes("ef-mono ef-soft")
-    with parts.panel("Sign it"):
+    with parts.panel("Sign it again" if found["signed"] else "Sign it"):
         _draw_signing(found)
     with parts.panel("Graph"):
         graph = GraphPanel(visit, place, f"{place}/nodes")

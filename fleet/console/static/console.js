@@ -26,7 +26,10 @@
 
   // What scrolls can be reached by the keyboard.
   function reachable() {
-    for (const one of document.querySelectorAll(".q-table__middle.scroll:not([tabindex])")) one.tabIndex = 0;
+    const scrolled = [".q-table__middle.scroll", ".ef-log", ".ef-preview"].map((one) => `${one}:not([tabindex])`);
+    for (const one of document.querySelectorAll(scrolled.join())) one.tabIndex = 0;
+    // A dialog is called what its heading says.
+    for (const one of document.querySelectorAll("[role=dialog]:not([aria-label])")) one.ariaLabel = one.querySelector(".ef-title")?.textContent ?? "Search";
     // The library gives the bar of what is being loaded no name.
     for (const bar of document.querySelectorAll(".q-loading-bar:not([aria-label])")) bar.ariaLabel = "Loading";
   }

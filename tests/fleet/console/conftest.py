@@ -13,16 +13,25 @@ from tests.doubles.publisher import checked
 from tests.parts.browser import browser
 from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
+from tests.screenshots import cloud
+from tests.screenshots.showcase import Showcase
 
 PASSWORD = "correct horse battery staple 9"
 
 
 def person(data, name, *roles):
-    """Add an operator to a server's data folder."""
+    """Add an operator to a server's data folder; each role by its name, or as a grant that is bounded."""
     database = opened(Settings(data=data.root))
     hashed = passwords.Passwords().hashed(PASSWORD)
     with database.write() as connection:
-        row = operators.add(connection, time.time(), name, [Grant(one) for one in roles], password=hashed, by="tests")
+        row = operators.add(
+            connection,
+            time.time(),
+            name,
+            [Grant(one) if isinstance(one, str) else one for one in roles],
+            password=hashed,
+            by="tests",
+        )
         operators.set_password(connection, time.time(), operators.get(connection, name), hashed, given=False, by=name)
     database.close()
     return row
@@ -54,3 +63,10 @@ def server(tmp_path_factory):
     person(data, "admin", "admin")
     with broker(folder / "broker", data) as running, fleet_server(data, running, console="true") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def showcase(server):
+    """The same server with one of each thing in it, and what of it stands in the addresses of pages."""
+    with as_person(server, "admin") as http, cloud.cluster() as lab:
+        yield server, Showcase(server, http, lab).make()

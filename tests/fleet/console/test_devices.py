@@ -121,23 +121,6 @@ def test_a_module_is_tried_against_a_device_and_its_past_is_told(server, fleet, 
         page.get_by_text("camera: TensorrtExecutionProvider on Orin, docker").wait_for()
 
 
-def test_words_of_a_device_are_shown_and_never_run(server, fleet, chromium):
-    """In its facts, reports, reasons and events: on its page, in the list and on the overview."""
-    console_fleet.hostile(fleet, "press-06")
-    with opened(chromium, server.url, viewport={"width": 1300, "height": 900}) as page:
-        asked = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
-        log_in(page, "admin", PASSWORD, at="/console/devices/press-06")
-        page.get_by_text(HOSTILE).first.wait_for()
-        page.locator(".ef-slot").filter(has_text=HOSTILE).wait_for()
-        page.locator(".ef-facts").filter(has_text=HOSTILE).wait_for()
-        for path in ("/console/devices?search=press-06", "/console/"):
-            page.goto(path)
-            page.get_by_text(HOSTILE[:40]).first.wait_for()
-            assert page.locator("main script, main img").count() == 0
-        assert asked == []
-
-
 def test_who_only_looks_sees_no_button_that_would_be_refused(server, fleet, chromium):
     """A viewer has the same pages, and nothing to press that changes anything."""
     person(server.data, "vera", "viewer")

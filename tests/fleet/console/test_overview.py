@@ -22,7 +22,7 @@ def test_an_empty_server_shows_the_first_steps_and_then_its_first_device(server,
         fleet.add_device("first-1")
         fleet.database.close()
         page.get_by_role("heading", name="Nothing needs you").wait_for()
-        page.get_by_role("link", name="1 devices in all").wait_for()
+        page.get_by_role("link", name="1 device in all").wait_for()
         assert not page.get_by_role("heading", name="Your fleet is empty").is_visible()
 
 

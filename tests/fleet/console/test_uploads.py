@@ -4,8 +4,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from fleet.people.roles import Grant
 from modules.digests import sha256
-from tests.fleet.console.conftest import PASSWORD, person
+from tests.doubles.publisher import Publisher, checked
+from tests.fleet.console.conftest import PASSWORD, as_person, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts.browser import log_in, opened
 
@@ -85,6 +87,42 @@ def test_what_is_refused_or_cut_says_so(server, chromium, model):
         page.evaluate("document.querySelector('[data-upload]').dataset.room = 10")
         page.get_by_role("button", name="Upload").click()
         page.get_by_text("the server takes 10 bytes more").wait_for()
+
+
+def test_another_team_s_uploads_are_not_on_the_page(server, chromium):
+    """Neither in the list nor at their address."""
+    person(server.data, "theirs", Grant("releaser", teams=("zebra",)))
+    with as_person(server, "admin") as http:
+        for team in ("acme", "zebra"):
+            checked(http.post(f"/api/v1/uploads/{team}", params={"name": f"{team}.onnx"}, content=team.encode()))
+    with opened(chromium, server.url) as page:
+        log_in(page, "theirs", PASSWORD, at="/console/uploads")
+        page.get_by_role("link", name="zebra.onnx").wait_for()
+        assert "acme" not in page.locator("main").inner_text()
+        page.goto(f"/console/uploads/acme/{sha256(b'acme')}")
+        page.get_by_text("there is no such team").wait_for()
+        assert page.get_by_role("button", name="Remove").count() == 0
+
+
+def test_what_was_signed_since_is_marked(server, chromium):
+    """With the module that has the very bytes; what nobody signed says so."""
+    with as_person(server, "admin") as http:
+        owner = Publisher(http)
+        owner.found()
+        for data in (b"signed since", b"not yet"):
+            checked(http.post("/api/v1/uploads/acme", params={"name": f"{data.decode()}.bin"}, content=data))
+        manifest = owner.upload("since", {"model.onnx": b"signed since"})
+        with opened(chromium, server.url) as page:
+            log_in(page, "admin", PASSWORD, at="/console/uploads")
+            row = page.locator(".ef-line").filter(has_text="signed since.bin")
+            row.get_by_text("not signed").wait_for()
+            owner.sign(manifest)
+            page.reload()
+            row.get_by_role("link", name=str(manifest.ref)).wait_for()
+            page.locator(".ef-line").filter(has_text="not yet.bin").get_by_text("not signed").wait_for()
+            page.get_by_role("link", name="signed since.bin").click()
+            page.get_by_role("heading", name="Sign it again").wait_for()
+            page.get_by_role("link", name=str(manifest.ref)).wait_for()
 
 
 def test_who_may_not_bring_models_has_no_form(server, chromium):

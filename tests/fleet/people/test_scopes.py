@@ -29,7 +29,7 @@ from tests.parts.application import application
 # In the name of everything that is planted outside, and nowhere else.
 FOREIGN = "quagga"
 # Blobs have no owner but their digest, trust metadata names all teams (docs/operate.md), there is no provider here, and
-# pods have tokens of their own (tests/fleet/targets/test_content.py). An upload is named by its digest.
+# pods have tokens of their own (tests/fleet/targets/test_content.py). Of uploads: test_scopes_of_uploads.py.
 ELSEWHERE = ("/blobs/", "/tuf", "/oidc/", "/content/", "/batch-content/", "/fallbacks/{team}/", "/uploads/{team}/")
 # Options that show more.
 MORE = {
@@ -208,6 +208,24 @@ async def test_rollouts_outside_do_not_exist_and_shared_ones_are_only_read(berli
     assert everything(berlin) == before
     pause = f"/api/v1/rollouts/{berlin.planted['mine']}/pause"
     assert (await berlin.ask("POST", pause, berlin.scoped)).status_code == 200
+
+
+async def test_what_one_may_do_with_a_thing_is_what_its_routes_let_one_do(berlin):
+    """What the server says of a device, rollout or team, tried on every route that names one; a page asks it."""
+    mine = (await berlin.ask("GET", f"/api/v1/session/permissions?device={MINE}&team=acme", berlin.scoped)).json()
+    assert {"device:read", "device:write", "command:write", "module:write"} <= set(mine)
+    wrong, things = [], {"device": (DEVICE,), "team": ("zebra",), "rollout": ("theirs", "both", "other")}
+    for kind, values in things.items():
+        for value in values:
+            thing = str(berlin.planted.get(value, value))
+            said = await berlin.ask("GET", f"/api/v1/session/permissions?{kind}={thing}", berlin.scoped)
+            for method, path, permission in asked():
+                if f"{{{kind}}}" in path:
+                    answer = await berlin.ask(method, named(path, **{"device": MINE} | {kind: thing}), berlin.scoped)
+                    outside = answer.status_code == 403 or f"no such {kind}" in answer.text
+                    if outside == (permission in said.json()):
+                        wrong.append((method, path, thing, answer.status_code, answer.text[:200]))
+    assert wrong == []
 
 
 async def test_one_s_own_is_there(berlin):
