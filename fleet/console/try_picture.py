@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from nicegui import events, run, ui
 
-from fleet.console import parts, picture_tensor
+from fleet.console import assets, parts, picture_tensor
 from fleet.console.module_parts import link_of
 from fleet.console.picture_tensor import LAYOUTS, MOST_SIDE, SCALES, TYPES, Form
 from fleet.console.try_answer import PICTURES
@@ -49,7 +49,7 @@ class Picture:
         self._input, self._raw, self._most = _NOT_GRAPH, False, 0
         self._made: bytes | None = None
         self._busy = self._stale = False
-        ui.add_body_html(f'<script src="{parts.ROOT}/static/picture.js"></script>')
+        ui.add_body_html(assets.script("picture.js"))
         upload = ui.upload(auto_upload=True, max_files=1, max_file_size=MOST, on_upload=self._dropped)
         upload.props('flat bordered accept="*/*"').classes("ef-wide-field")
         upload.add_slot("header", _CHOOSE)

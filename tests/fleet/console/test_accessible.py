@@ -72,7 +72,7 @@ def test_no_page_of_a_fleet_at_work_has_a_grave_fault(showcase, chromium, theme,
                 ).first.click()
             page.get_by_role("dialog").or_(page.locator(".q-menu")).first.wait_for()
             page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
-            found += [f"{what}: {one}" for one in faults(page) if _BUTTON not in one]
+            found += [f"{what}: {one}" for one in faults(page)]
     assert not found, "\n".join(found)
 
 
@@ -84,4 +84,6 @@ def visit(page, address):
 
 def faults(page):
     grave = (one for one in Axe().run(page).response["violations"] if one["impact"] in GRAVE)
-    return [f"{page.url}: {one['id']}: {node['html'][:200]}" for one in grave for node in one["nodes"]]
+    found = [f"{page.url}: {one['id']}: {node['html'][:200]}" for one in grave for node in one["nodes"]]
+    covered = page.locator(".q-dialog, .q-menu").count() > 0
+    return [one for one in found if not (covered and _BUTTON in one)]

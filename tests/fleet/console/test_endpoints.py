@@ -197,6 +197,8 @@ def test_a_policy_is_made_after_a_look_at_whose_orders_change(endpoint, chromium
 def test_a_policy_is_changed_and_keeps_what_the_form_does_not_know(endpoint, chromium):
     """Its group stays; of its terms those without a field are kept; and nobody, ever, is a policy, too."""
     with endpoint.client() as http:
+        for group in policies(endpoint):
+            checked(http.delete("/api/v1/fallbacks/acme/digits", params={"group": group}))
         body = {"fallback": "endpoint:digits", "group": "site=lyon", "terms": {"region": "eu-west", "waiting": 7}}
         checked(http.put("/api/v1/fallbacks/acme/digits", json=body | {"on_demand": True, "linger_s": 1800}))
     with opened(chromium, endpoint.url, viewport={"width": 1300, "height": 1000}) as page:

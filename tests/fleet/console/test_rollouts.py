@@ -151,7 +151,7 @@ def test_a_viewer_sees_everything_and_no_button_that_would_fail(rolling, chromiu
         for name in ("Approve", "Pause", "Cancel", "Revert", re.compile("^Skip ")):
             assert page.get_by_role("button", name=name).count() == 0
         page.goto("/console/rollouts/new")
-        page.get_by_text("Your roles start no rollouts").wait_for()
+        page.get_by_text("This page is for roles that have rollout:write").wait_for()
         page.goto("/console/rollouts?before=2")
         page.get_by_role("link", name=f"{refs[0]} in main").wait_for()
         assert page.get_by_role("link", name=re.compile(" in main$")).count() == 1
