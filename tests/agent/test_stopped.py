@@ -69,12 +69,14 @@ async def test_a_candidate_that_takes_the_agent_down_with_it_is_given_up(device)
 
 
 async def test_a_manifest_that_was_changed_once_it_was_staged_is_said_and_waited_with(device):
-    """Nothing has been started, so nothing is condemned; the committed module serves on."""
+    """In both places where it is. Nothing has been started, so nothing is condemned; the committed module serves on."""
     await device.committed(GOOD)
     device.engine.gates["load"] = asyncio.Event()
     await device.order(main=NEW)
     await device.until(lambda: device.engine.held("load"))
-    device.shelf._manifest(NEW.digest).write_bytes(b"{}")
+    for place in (device.shelf._manifest(NEW.digest), device.shelf.path(NEW.digest) / "manifest.json"):
+        place.unlink(missing_ok=True)
+        place.write_bytes(b"{}")
     device.engine.gates["load"].set()
     await device.until(lambda: device.row().reason is not None)
 
