@@ -64,17 +64,20 @@ class Assets:
             return
         answer = self._answers.get(scope["path"])
         if answer is None:
-            answer = await self._asked(scope, receive)
+            answer = await self._asked(scope)
         await send(answer.start)
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _asked(self, scope: Scope, receive: Receive) -> _Answer:
+    async def _asked(self, scope: Scope) -> _Answer:
+        """The whole of it, though whoever asked first may leave meanwhile: what hears of that stops in the middle."""
         said: list[Message] = []
+        asked = asyncio.Queue[Message]()
+        asked.put_nowait({"type": "http.request", "body": b"", "more_body": False})
 
         async def hear(message: Message) -> None:
             said.append(message)
 
-        await self._app(scope, receive, hear)
+        await self._app(scope, asked.get, hear)
         start, *parts = said
         answer = _Answer(start, b"".join(part.get("body", b"") for part in parts))
         if start["status"] == http.HTTPStatus.OK:

@@ -211,6 +211,7 @@ def test_a_policy_is_changed_and_keeps_what_the_form_does_not_know(endpoint, chr
         asked.get_by_role("button", name="Preview").click()
         asked.get_by_text("region eu-west; requests_a_day 9; waiting 7").wait_for()
         asked.get_by_role("button", name="Set it").click()
+        asked.wait_for(state="hidden")
         page.get_by_text("region eu-west; requests_a_day 9; waiting 7").wait_for()
         made = policies(endpoint)["site=lyon"]
         assert made["terms"] == {"region": "eu-west", "waiting": 7, "requests_a_day": 9}
