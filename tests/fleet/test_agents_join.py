@@ -178,6 +178,7 @@ def test_a_device_that_waits_comes_in_by_itself_though_the_server_was_away(syste
     assert f"enrolled as {name}" in device.ended()
 
 
+@pytest.mark.long
 def test_a_rejected_device_is_told_why_and_its_key_stays_out(system, machine):
     """The waiting command ends with the reason; the key is refused with another bundle, too."""
     device = machine().bundled("join", "--approve", "--uses", "2")

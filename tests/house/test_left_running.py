@@ -74,7 +74,7 @@ def two(leak):
     return f"def test_it():\n    {leak}\ndef test_after():\n    pass\n"
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.long), "2"])
 def test_what_is_left_running_is_named_and_ended(run, workers):
     """Children, orphans and what is in another session fail the last test of the file, by the name of who left them."""
     said, well = run({name: two(leak) for name, leak in LEAKS.items()}, "-n", workers, "--dist", "loadfile")

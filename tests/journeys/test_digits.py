@@ -114,6 +114,7 @@ def test_a_version_with_wrong_answers_never_serves(edge, second, third, wrong):
     assert traffic.modules() == ([second[0]], [second[0]])
 
 
+@pytest.mark.long
 def test_what_failed_here_is_not_tried_again(system, edge, second, third, wrong):
     """The bad bytes are refused at the next order, even after a good one; with a waiver they get another try."""
     back = system.ended(system.start_rollout(second[0], edge.name, slot=SLOT), said=edge.said)

@@ -170,6 +170,7 @@ def test_an_agent_that_dies_is_not_noticed(edge, serving):
     serving()
 
 
+@pytest.mark.long
 def test_renamed_containers_and_a_lost_id_are_not_noticed(system, edge, serving):
     """Somebody renames the containers, and the agent loses its installation's id: it knows them all the same."""
     kept = edge.state / "installation"
@@ -197,6 +198,7 @@ def test_a_broker_that_dies_is_not_noticed(system, edge, serving):
     serving()
 
 
+@pytest.mark.long
 def test_a_fleet_server_that_stops_is_not_noticed(system, edge, serving):
     """Applications are served while the fleet server is away, and it knows the device again when it is back."""
     system.stop_server()

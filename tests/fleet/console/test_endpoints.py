@@ -91,7 +91,7 @@ def shares(server):
     return {name: one["weight"] for name, one in found["versions"].items()}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_what_it_costs_and_who_falls_back_to_it_is_shown_to_everybody(endpoint, chromium, theme):
     """A viewer sees all of it, and no button that they would be refused."""
     with opened(chromium, endpoint.url, color_scheme=theme) as page:

@@ -65,6 +65,7 @@ def held(page, place):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
 
 
+@pytest.mark.long
 def test_what_a_command_brings_and_a_log_says_are_words(server, planted, chromium):
     """An answer in its dialog, and lines of a log as they come."""
     fleet, _ = planted

@@ -111,6 +111,7 @@ def test_what_is_not_there_is_kept_by_nobody(told):
         assert len(part.content) == 10
 
 
+@pytest.mark.long
 def test_a_browser_loads_the_files_of_a_page_once(told, tab):
     """Whoever opens it again gets the page alone from the server."""
     first = visit(tab, "/devices")

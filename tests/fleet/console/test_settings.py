@@ -23,7 +23,7 @@ def panel(page, name):
     return page.locator("section").filter(has=page.get_by_role("heading", name=name, exact=True))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_keys_broker_dates_and_what_is_kept_are_told(founded, chromium, theme):
     with opened(chromium, founded.url, color_scheme=theme) as page:
         log_in(page, "admin", PASSWORD, at="/console/settings")

@@ -378,6 +378,7 @@ def test_another_namespace_of_the_name_is_not_taken_for_it(place):
     assert place.everything() == set()
 
 
+@pytest.mark.long
 def test_what_stands_there_is_known_by_labels(place):
     """By this fleet's labels alone, whether a row speaks of it or not; removed, nothing of it is there."""
     place.settle(wanted(version()))

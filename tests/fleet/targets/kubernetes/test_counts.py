@@ -101,6 +101,7 @@ def test_what_each_replica_says_of_itself_is_told(place, gateways):
     assert found["v1"].lives[pods["v1"]["metadata"]["name"]].answers == Looked(looked=5)
 
 
+@pytest.mark.long
 def test_what_comes_from_an_address_of_no_pod_of_the_version_is_nobodys(place, gateways):
     """A pod that has gone, or one of the group before: nothing is said of the version by it."""
     wish = measured(wanted())
@@ -111,6 +112,7 @@ def test_what_comes_from_an_address_of_no_pod_of_the_version_is_nobodys(place, g
     assert [one for one in found.versions["v1"].lives.values() if one.answers] == []
 
 
+@pytest.mark.long
 def test_nobody_is_asked_while_nothing_is_measured(place):
     """An endpoint without a rollout costs its gateways nothing."""
     stands(place, wanted())
@@ -143,6 +145,7 @@ def test_a_gateway_that_starts_again_and_one_that_comes_are_counted_on(place, ga
     assert (watched.window.requests, watched.window.errors) == (17, 0)
 
 
+@pytest.mark.long
 def test_a_gateway_that_does_not_say_is_no_whole_evidence(place, gateways):
     """It is named, and what the other one says is told; heard for the first time, it counts from there on."""
     wish = measured(wanted())
@@ -174,6 +177,7 @@ def test_a_gateway_that_is_not_ready_is_not_waited_for(place, gateways):
     assert "none of its gateways is ready" in place.target.bring(wish).uncounted
 
 
+@pytest.mark.long
 def test_an_api_server_that_reaches_no_pod_is_no_evidence(place):
     """One silence is waited for, not each; the endpoint stands as before, and why nothing is known is told."""
     wish = measured(wanted())
