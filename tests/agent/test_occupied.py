@@ -14,7 +14,7 @@ from modules.errors import BadSettings
 from tests.agent.test_enroll import NAME, fleet  # noqa: F401 - a fixture
 from tests.modules.test_images import docker_before_25
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 NOBODY = pwd.getpwnam("nobody")
 

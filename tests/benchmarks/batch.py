@@ -20,7 +20,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.parts import digits
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 WIDTH, LAYERS = 1024, 4
 RECORDS = {"digits": 20_000, "wide": 1_500}

@@ -34,11 +34,12 @@ from tests.benchmarks.steady_load import Plan
 from tests.fleet.console.conftest import PASSWORD, person
 from tests.parts import page_stages
 from tests.parts.browser import browser, log_in
-from tests.parts.fleet_server import ROOT, FleetServer, fleet_server, initialise
+from tests.parts.fleet_server import FleetServer, fleet_server, initialise
 from tests.parts.large_fleet import SITES, Grown, grow
 from tests.parts.mosquitto import Broker, broker
 from tests.parts.page_stages import Stages
 from tests.parts.presence import program
+from tests.parts.warm import ROOT
 from tests.screenshots.__main__ import Sight, sights
 from tests.screenshots.showcase import Named
 

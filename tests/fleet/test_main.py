@@ -17,8 +17,8 @@ from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
 from modules.errors import BadSettings
-from tests.parts.fleet_server import ROOT
 from tests.parts.pace import stretched
+from tests.parts.warm import ROOT
 
 
 def test_init_makes_a_folder_that_only_its_owner_reads(tmp_path, capsys):

@@ -19,7 +19,7 @@ from fleet.setup import initialise
 from modules.names import Slug
 from modules.signing import signer_from_pem
 from tests.doubles.publisher import Publisher
-from tests.parts.fleet_server import ROOT
+from tests.parts.warm import ROOT
 
 
 def pem(passphrase=None):

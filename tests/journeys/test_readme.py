@@ -18,7 +18,8 @@ import pytest
 from tests.parts import docker as docker_parts
 from tests.parts.mosquitto import free_port
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT, until
+from tests.parts.programs import until
+from tests.parts.warm import ROOT
 
 pytestmark = pytest.mark.long
 

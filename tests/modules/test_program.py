@@ -10,7 +10,7 @@ import pytest
 
 from modules import __version__
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 PROGRAMS = {
     "edgefleet": ("edgefleet", "client"),

@@ -16,9 +16,9 @@ from fleet import setup
 from fleet.folder import Folder
 from tests.parts.mosquitto import HOST, Broker
 from tests.parts.pace import stretched
+from tests.parts.warm import Forked, start
 
 STARTS_WITHIN_S = stretched(30)
-ROOT = Path(__file__).parents[2]
 
 
 class FleetServer(NamedTuple):
@@ -27,7 +27,7 @@ class FleetServer(NamedTuple):
     url: str
     data: Folder
     token: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
 
     def client(self, token: str | None = None) -> httpx.Client:
         """An operator's HTTP client, which trusts the fleet's own CA alone."""
@@ -82,7 +82,7 @@ def fleet_server(data: Folder, broker: Broker, *, program: str = "fleet", **sett
     log_path = data.root.parent / "server.log"
     with (
         log_path.open("ab") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process,
+        start(command, environment, log, log) as process,
     ):
         try:
             deadline = time.monotonic() + STARTS_WITHIN_S

@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.parts import warm
+
 # What ends needs a moment for it: a killed group, a worker whose pipe was closed.
 GRACE_S: Final = 15.0
 # Folder in pytest's cache with one file for each process that found something: tests.parts.again reads it.
@@ -63,6 +65,9 @@ class _Process(NamedTuple):
         except OSError:
             return b""
 
+    def environment(self) -> bytes:
+        return warm.environment_of(self.pid) or self.read("environ")
+
     def runs(self) -> bool:
         now = running(self.pid)
         return now is not None and now.began == self.began
@@ -74,7 +79,7 @@ class _Process(NamedTuple):
 
     def __str__(self) -> str:
         """The test that started it, as far as that can be seen, and what it is."""
-        variables = dict(pair.partition(b"=")[::2] for pair in self.read("environ").split(b"\0"))
+        variables = dict(pair.partition(b"=")[::2] for pair in self.environment().split(b"\0"))
         test = variables.get(b"PYTEST_CURRENT_TEST", b"a test of this file").decode(errors="replace")
         command = self.read("cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
         return f"{test} left process {self.pid} running: {command[:200]}"
@@ -145,7 +150,7 @@ class LeftRunning:
         # Nothing that is older than this process was started by it: its environment need not be read.
         younger = {process.pid: process for process in _processes() if process.began >= self._began}
         younger.pop(os.getpid(), None)
-        environments = {process.pid: process.read("environ") for process in younger.values()}
+        environments = {process.pid: process.environment() for process in younger.values()}
         ours = _with_descendants({os.getpid()}, younger.values())
         whole = f"{self._token}{_WHOLE_SESSION}".encode()
         # Some write their title over their environment, as PostgreSQL's do: what they descend from says whose they are.
@@ -156,6 +161,8 @@ class LeftRunning:
             if process.pid not in ours and self._token.encode() not in environments[process.pid]:
                 continue
             if process.pid in lasting:
+                continue
+            if warm.keeps(process.pid):
                 continue
             if process.parent == os.getpid() and _ENDS_WITH_US in process.read("cmdline"):
                 continue

@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryFile
+from typing import IO, TypeVar
 
 from tests.parts.left_running import owner, started_for
 from tests.parts.pace import stretched
+from tests.parts.warm import Forked, start
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parents[2]
 READY_WITHIN_S = 60.0
 STOPS_WITHIN_S = stretched(30.0)
 _LOOK_S = 0.05
@@ -32,7 +33,7 @@ class Program:
         self.name, self._command, self._log = name, [str(part) for part in command], log
         self._environment = dict(environment or {})
         self._owner = owner()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def runs(self) -> bool:
@@ -47,9 +48,7 @@ class Program:
         """Start it, and return when it is ready."""
         assert not self.runs, f"{self.name} runs already"
         with self._log.open("ab") as log, started_for(self._owner):
-            self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env=os.environ | self._environment, stdout=log, stderr=log
-            )
+            self._process = start(self._command, os.environ | self._environment, log, log)
         until(lambda: ready() or not self.runs, f"{self.name} is ready", within_s=READY_WITHIN_S, said=self.said)
         assert self.runs, f"{self.name} ended with {self._process.returncode}:\n{self.said()}"
 
@@ -91,18 +90,21 @@ def run(*arguments: str | Path, environment: Mapping[str, str] | None = None, wi
         CommandFailed: it exited with an error.
     """
     command = [sys.executable, "-m", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | dict(environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=stretched(within_s),
-        check=False,
-    )
-    if done.returncode:
-        raise CommandFailed(command[2:], done.returncode, done.stdout, done.stderr)
-    return done.stdout
+    with TemporaryFile() as out, TemporaryFile() as err:
+        with start(command, os.environ | dict(environment or {}), out, err) as process:
+            try:
+                code = process.wait(stretched(within_s))
+            finally:
+                process.kill()
+        printed, errors = (_text(stream) for stream in (out, err))
+    if code:
+        raise CommandFailed(command[2:], code, printed, errors)
+    return printed
+
+
+def _text(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode()
 
 
 def until(look: Callable[[], T], what: str, *, within_s: float, said: Callable[[], str] = str) -> T:

@@ -22,7 +22,7 @@ from tests.doubles import keys
 from tests.doubles.content_door import KEY, ContentDoor, tampered
 from tests.doubles.release import make
 from tests.parts.connect_proxy import ConnectProxy
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 MODEL = b"".join(number.to_bytes(4, "big") for number in range(3 * BLOCK // 4)) + b"the rest"
 SOON_S = 30.0

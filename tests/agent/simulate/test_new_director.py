@@ -18,10 +18,10 @@ from modules.trust import drafts
 from tests.agent.simulate.rolling import QUICK, ended, names, published, roll_out, until
 from tests.doubles.device import join
 from tests.doubles.publisher import checked
-from tests.parts.fleet_server import ROOT
 from tests.parts.pace import stretched
 from tests.parts.programs import until as until_true
 from tests.parts.simulator import enroll, simulator
+from tests.parts.warm import ROOT
 
 pytestmark = pytest.mark.needs("mosquitto")
 

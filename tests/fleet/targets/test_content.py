@@ -31,7 +31,7 @@ from modules.trust import roles
 from tests.doubles import keys
 from tests.doubles.content_door import seen_roles
 from tests.doubles.publisher import checked
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 MODEL = b"".join(number.to_bytes(4, "big") for number in range(3 * BLOCK // 4)) + b"the rest"
 ENDPOINT = "digits"

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from onnx import TensorProto, helper
 
 from modules import manifest
 from modules.digests import measure_bytes
+from tests.parts import warm
 from tests.parts.pace import stretched
 
 ROOT = Path(__file__).parents[3]
@@ -55,13 +55,8 @@ class Server:
         listen = ["--host", "127.0.0.1", "--port", str(port)] if port else ["--unix", str(self.socket)]
         self.log_path = folder / "log.txt"
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*through, sys.executable, "-m", "modules.scoring", *map(str, arguments), *listen],
-                cwd=ROOT,
-                stderr=subprocess.STDOUT,
-                stdout=log,
-                env={**os.environ, **environment},
-            )
+            command = [*through, sys.executable, "-m", "modules.scoring", *map(str, arguments), *listen]
+            self.process = warm.start(command, {**os.environ, **environment}, log, log)
 
     @property
     def log(self):

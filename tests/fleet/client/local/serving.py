@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from modules.scoring.batch import place
 from modules.scoring.batch.place import SocketPlace
-from tests.parts.programs import ROOT
+from tests.parts.warm import ROOT
 
 KILLED = """
 import os
