@@ -60,6 +60,7 @@ _TRUST: Final = tuple(
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), _TRUST),
+    "modules/trust/succession.py": (*_TRUST, "tests/fleet/test_succession.py"),
     "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": (*_PASSES, *_GIVEN),
     "agent/keep.py": (*_PASSES, *_GIVEN),
@@ -99,11 +100,12 @@ TESTS: Final = {
     "fleet/people/principal.py": (f"{_PEOPLE}_areas.py", f"{_PEOPLE}_own_tokens.py"),
     "fleet/people/reach.py": (f"{_PEOPLE}_reach.py", f"{_PEOPLE}_scopes.py"),
     "fleet/people/roles.py": (f"{_PEOPLE}_areas.py", f"{_PEOPLE}_operators.py"),
-    "fleet/people/scope.py": (f"{_PEOPLE}_areas.py",),
+    "fleet/people/scope.py": tuple(f"{_PEOPLE}_{name}.py" for name in ("areas", "scopes_of_joining", "scopes")),
     "fleet/people/sessions.py": (f"{_PEOPLE}_sessions.py",),
     "fleet/rights.py": ("tests/fleet/test_rights.py",),
-    "fleet/rollouts/engine.py": tuple(
-        f"tests/fleet/rollouts/test_{name}.py" for name in ("engine", "taking_back", "pace", "auto")
+    "fleet/rollouts/engine.py": (
+        *(f"tests/fleet/rollouts/test_{name}.py" for name in ("engine", "taking_back", "pace", "auto")),
+        "tests/fleet/fallbacks/test_needs.py",
     ),
     "fleet/rollouts/judge.py": ("tests/fleet/rollouts/test_judge.py",),
     f"{_GRAPHS}/batch_axis.py": _BATCHES,

@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.fleet.console.conftest import PASSWORD
-from tests.parts.browser import log_in, opened
+from tests.parts.browser import log_in_by_form, opened
 from tests.parts.fleet_server import trusting
 
 pytestmark = pytest.mark.needs("mosquitto", "chromium")
@@ -19,7 +19,7 @@ def test_a_person_logs_in_and_out(server, chromium):
     with opened(chromium, server.url) as page:
         page.goto("/console/")
         page.wait_for_url(TO_LOG_IN)
-        log_in(page, "admin", PASSWORD)
+        log_in_by_form(page, "admin", PASSWORD)
         page.get_by_role("heading", name="Overview").wait_for()
         page.get_by_role("button", name="admin").click()
         page.get_by_text("Log out").click()
@@ -45,7 +45,7 @@ def test_a_log_in_leads_on_to_pages_of_the_console_alone(server, chromium):
             form = page.locator("[data-login]")
             form.wait_for()
             assert form.get_attribute("data-next") == "/console/"
-        log_in(page, "admin", PASSWORD, at="/console/events?kind=a&device=b")
+        log_in_by_form(page, "admin", PASSWORD, at="/console/events?kind=a&device=b")
 
 
 def test_a_page_of_another_site_gets_no_connection(server):
