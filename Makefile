@@ -26,7 +26,7 @@ LOAD := tests/modules/scoring/test_load.py
 NAME ?= journey
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock demo screenshots test coverage test-long lint types unit journeys bench mutants clean
+.PHONY: help venv lock demo screenshots test coverage test-long lint types collected unit journeys bench mutants clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -55,7 +55,8 @@ screenshots: .venv/.stamp ## every page of the console, in both themes and at th
 
 test: ## all checks: as root on Debian it installs what they need, elsewhere it says what is missing
 	@deploy/ci/packages
-	@$(MAKE) --no-print-directory lint types
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j 2 types collected
 	$(BIN)/python -m pytest $(LOAD) $(ARGS)
 	$(BIN)/python -m pytest --cache-clear $(TOGETHER) --ignore=tests/benchmarks --ignore=$(LOAD) $(MEASURE) $(ARGS) \
 		|| $(BIN)/python -m tests.parts.again $(MEASURE) $(if $(MEASURE),--cov-append)
@@ -76,6 +77,10 @@ lint: .venv/.stamp ## ruff: rules and format
 
 types: .venv/.stamp ## mypy, strict
 	$(BIN)/mypy
+
+# Each of the processes that run tests reads all of them: pytest compiles them once, here, and not once in each.
+collected: .venv/.stamp
+	@said=$$($(BIN)/python -m pytest --collect-only --quiet tests 2>&1) || { echo "$$said"; exit 1; }
 
 unit: .venv/.stamp ## the tests that start no whole system
 	$(BIN)/python -m pytest --ignore=tests/journeys --ignore=tests/benchmarks $(ARGS)

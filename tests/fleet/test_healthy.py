@@ -8,9 +8,10 @@ from threading import Thread
 
 import pytest
 
-from tests.parts.fleet_server import ROOT, fleet_server, initialise
+from tests.parts.fleet_server import fleet_server, initialise
 from tests.parts.mosquitto import broker
 from tests.parts.pace import stretched
+from tests.parts.warm import ROOT
 
 
 def asked(**settings):

@@ -21,7 +21,8 @@ from tests.parts.fleet_server import STARTS_WITHIN_S, fleet_server
 from tests.parts.fleet_server import initialise as fleet_init
 from tests.parts.mosquitto import HOST, Broker, free_port
 from tests.parts.postgres import PASSWORD, USER, postgres
-from tests.parts.programs import ROOT, CommandFailed, run
+from tests.parts.programs import CommandFailed, run
+from tests.parts.warm import ROOT
 
 pytestmark = pytest.mark.needs("postgres")
 

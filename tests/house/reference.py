@@ -198,16 +198,15 @@ def renewed(text: str) -> str:
     return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
 
 
-def pages() -> dict[str, tuple[str, str]]:
-    """Each page that has a made part: as it is, and as it should be."""
-    found = {}
-    for path in sorted((ROOT / "docs").glob("**/*.md")):
-        text = path.read_text(encoding="utf-8")
-        if _PART.search(text):
-            found[path.relative_to(ROOT).as_posix()] = (text, renewed(text))
-    return found
+def pages() -> dict[str, str]:
+    """Each page that has a made part, as it is."""
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "docs").glob("**/*.md"))
+    }
+    return {page: text for page, text in texts.items() if _PART.search(text)}
 
 
 if __name__ == "__main__":
-    for name, (_, text) in pages().items():
-        (ROOT / name).write_text(text, encoding="utf-8")
+    for name, text in pages().items():
+        (ROOT / name).write_text(renewed(text), encoding="utf-8")

@@ -66,7 +66,13 @@ class _Process(NamedTuple):
             return b""
 
     def environment(self) -> bytes:
-        return warm.environment_of(self.pid) or self.read("environ")
+        """As it was when its program began."""
+        forked = warm.forked(self.pid)
+        return (
+            "\0".join(f"{name}={value}" for name, value in forked.environment.items()).encode()
+            if forked
+            else (self.read("environ"))
+        )
 
     def runs(self) -> bool:
         now = running(self.pid)
@@ -81,7 +87,9 @@ class _Process(NamedTuple):
         """The test that started it, as far as that can be seen, and what it is."""
         variables = dict(pair.partition(b"=")[::2] for pair in self.environment().split(b"\0"))
         test = variables.get(b"PYTEST_CURRENT_TEST", b"a test of this file").decode(errors="replace")
-        command = self.read("cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        forked = warm.forked(self.pid)
+        shown = self.read("cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        command = " ".join(forked.args) if forked else shown
         return f"{test} left process {self.pid} running: {command[:200]}"
 
 

@@ -32,6 +32,7 @@ PROGRAMS: Final = {
         "fleet.client.commands.rollouts",
     ),
     "modules.scoring": (),
+    "agent.gateway": (),
 }
 # All that differs from one start to the next, and that nobody reads before a program's first line.
 _READ_LATER: Final = ("EDGEFLEET_", "AZUREML_", "STARTED_BY_TESTS", "PYTEST_", "DOCKER_", "PATH", "HOME", "TMPDIR")
@@ -44,8 +45,8 @@ _MESSAGE: Final = 1 << 17
 class Forked:
     """A process that a warm one forked, as ``subprocess.Popen`` shows one."""
 
-    def __init__(self, warm: "_Warm", pid: int, command: Sequence[str]) -> None:
-        self._warm, self.pid, self.args = warm, pid, list(command)
+    def __init__(self, warm: "_Warm", pid: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._warm, self.pid, self.args, self.environment = warm, pid, list(command), dict(environment)
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -99,14 +100,15 @@ class _Warm:
         self._ended: dict[int, int] = {}
         self.pid = self._process.pid
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], out: IO[bytes], err: IO[bytes]) -> Forked:
-        asked = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
+    def start(self, command: Sequence[str], environment: Mapping[str, str], out: IO[bytes], err: IO[bytes]) -> Forked:
+        asked = json.dumps({"arguments": command[3:], "environment": dict(environment)}).encode()
         with self._lock:
             socket.send_fds(self._socket, [asked], [out.fileno(), err.fileno()])
             while True:
                 said = self._read()
                 if "started" in said:
-                    return Forked(self, said["started"], arguments)
+                    process = Forked(self, said["started"], command, environment)
+                    return _forked.setdefault(process.pid, process)
 
     def ended(self, pid: int) -> int | None:
         """The exit status of a process that was forked; None while it runs."""
@@ -123,7 +125,7 @@ class _Warm:
         said: dict[str, int] = json.loads(data)
         if "ended" in said:
             self._ended[said["ended"]] = said["status"]
-            _environments.pop(said["ended"], None)
+            _forked.pop(said["ended"], None)
         return said
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ class _Warm:
 
 
 _warm: dict[str, _Warm] = {}
-_environments: dict[int, Mapping[str, str]] = {}
+_forked: dict[int, Forked] = {}
 
 
 def start(
@@ -141,9 +143,7 @@ def start(
     """Run this, as ``subprocess.Popen`` does, with nothing to read; ``python -m PROGRAM`` is forked where it can be."""
     given = [str(part) for part in command]
     if _can_be_forked(given, environment):
-        forked = _warm[given[2]].start(given[3:], environment, out, err)
-        _environments[forked.pid] = environment
-        return forked
+        return _warm[given[2]].start(given, environment, out, err)
     return subprocess.Popen(given, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
 
@@ -164,6 +164,6 @@ def keeps(pid: int) -> bool:
     return any(warm.pid == pid for warm in _warm.values())
 
 
-def environment_of(pid: int) -> bytes:
-    """What a process was given that was forked, as the kernel shows it of others; nothing for one that was not."""
-    return b"\0".join(f"{name}={value}".encode() for name, value in _environments.get(pid, {}).items())
+def forked(pid: int) -> Forked | None:
+    """What was forked with this process id and runs."""
+    return _forked.get(pid)

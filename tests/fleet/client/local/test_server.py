@@ -12,7 +12,8 @@ from fleet.client.local.server import seen, target_of
 from modules.errors import Invalid
 from tests.fleet.client.local.serving import served
 from tests.parts.pace import stretched
-from tests.parts.programs import ROOT, until
+from tests.parts.programs import until
+from tests.parts.warm import ROOT
 
 ANSWERS = "def init():\n    pass\n\n\ndef run(data):\n    return {answer!r}\n"
 

@@ -16,7 +16,8 @@ from tests.parts import docker as parts
 from tests.parts.pace import stretched
 from tests.parts.packed import pack
 from tests.parts.presence import engine_socket
-from tests.parts.programs import ROOT, until
+from tests.parts.programs import until
+from tests.parts.warm import ROOT
 
 # Wheels are kept between runs.
 WHEELS = ROOT / ".cache/wheels"
