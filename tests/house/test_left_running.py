@@ -92,6 +92,7 @@ def test_what_is_left_running_is_named_and_ended(run, workers):
         who = "a test of this file" if name == "no_environment" else rf"test_{name}.py::test_it \(call\)"
         assert re.search(rf"{who} left process \d+ running: .*600", said), said
     assert "12 passed, 6 errors" in said
+    assert "tests.parts.warm" not in said
     assert ended(said)
 
 
