@@ -22,7 +22,7 @@ LARGEST: Final = 4 << 20
 ROLES_OF_GROUPS: Final = {"berlin-operators": [{"role": "operator"}]}
 PASSWORD: Final = "turquoise walrus 7 lantern"
 # What somebody's mere asking changes: that it was asked, and when; and what a device at work says meanwhile.
-_TOLD: Final = frozenset({"audit", "audit_heads", "events", "telemetry", "telemetry_history"})
+_TOLD: Final = frozenset({"audit", "audit_heads", "events", "telemetry", "telemetry_history", "health_counts"})
 _SAID: Final = {"facts", "facts_number", "report", "report_number", "telemetry_number"}
 _COUNTED: Final = frozenset({"last_used", "last_seen", "used"} | _SAID)
 
@@ -81,7 +81,7 @@ class Site:
             operators.set_password(connection, time.time(), operators.get(connection, name), hashed, given=False)
 
     def everything(self) -> dict[str, list[Any]]:
-        """Every row of the database, but that somebody asked, and what devices say of themselves."""
+        """Every row of the database, but that somebody asked, what devices say of themselves, and what is counted."""
         found = {}
         with self.database.read() as connection:
             for table in metadata.sorted_tables:
