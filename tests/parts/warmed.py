@@ -1,4 +1,4 @@
-"""``python -m tests.parts.warm SOCKET PROGRAM MODULES``: import a program, and fork it whenever that is asked for."""
+"""``python -m tests.parts.warmed SOCKET PROGRAM MODULES``: import a program, and fork it whenever that is asked for."""
 
 import gc
 import importlib

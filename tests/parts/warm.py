@@ -1,7 +1,7 @@
 """The product's programs as processes of their own, without the seconds that their imports take each time.
 
 Of each program one process is kept that has imported what it needs, and nothing more; it forks whenever the program is
-started (``tests/parts/warm/__main__.py``). What is forked runs ``python -m PROGRAM`` from its first line, with its own
+started (``tests/parts/warmed.py``). What is forked runs ``python -m PROGRAM`` from its first line, with its own
 arguments, environment, streams and process id. Where that would not be the same, a new Python is started: for
 benchmarks, for coverage, and for an environment that a Python reads before its first line.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-ROOT: Final = Path(__file__).parents[3]
+ROOT: Final = Path(__file__).parents[2]
 # What each program imports by its first request, beside its ``__main__``.
 PROGRAMS: Final = {
     "fleet": ("fleet.console.mount",),
@@ -91,7 +91,7 @@ class _Warm:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # It lasts as long as this process, and is no test's: tests.parts.left_running asks ``keeps``.
         self.environment = {name: value for name, value in os.environ.items() if name != _TESTED}
-        command = [sys.executable, "-m", __name__, str(its.fileno()), program, *PROGRAMS[program]]
+        command = [sys.executable, "-m", "tests.parts.warmed", str(its.fileno()), program, *PROGRAMS[program]]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, pass_fds=[its.fileno()]
         )
