@@ -12,6 +12,8 @@ from fleet.client import sdk
 from fleet.client.deployments.configuration import Aci, Aks, AksVersions, Local
 from fleet.client.sdk.exceptions import AzureMLException, UserErrorException, WebserviceException
 from fleet.client.sdk.profile import requests_of
+from fleet.client.workspace import SCORING_IMAGE
+from fleet.client.workspace import Workspace as Packed
 
 # Class, method, its arguments. A method without arguments here may be a property.
 METHODS = {
@@ -185,7 +187,17 @@ def test_what_has_no_effect_says_what_to_do(ws, linear_file):
     assert "no datasets" in refused.value.remedy
 
 
-def test_a_model_is_told_and_found_again(ws, linear_file):
+@pytest.mark.long
+@pytest.mark.needs("docker")
+def test_the_image_that_proves_a_model_is_built_where_there_is_none(ws, linear_file, user):
+    packed = Packed(user.home / "workspace")
+    assert not packed.images()
+    sdk.Model.register(ws, linear_file, "unproved")
+    assert [one.name for one in packed.images()] == [SCORING_IMAGE]
+
+
+@pytest.mark.needs("docker")
+def test_a_model_is_told_and_found_again(ws, linear_file, image):
     """What ``serialize`` gives leads back to the very version; models are found by tag, and by name."""
     first = sdk.Model.register(ws, linear_file, "told", tags={"area": "x"}, properties={"p": "q"})
     second = sdk.Model.register(ws, linear_file, "told", tags={"area": "y"})
