@@ -72,6 +72,8 @@ class Gateway:
         """A look where it ``may_tell`` something that should not wait for the next one; else nothing."""
         reading, watched = await self._read(), self._watched
         self._watched = reading
+        if self._before is None:
+            self._before = reading  # it did not answer at the last look, as where it starts after the agent
         if reading is None or watched is None or self._before is None:
             self._from.clear()
             self._until.clear()

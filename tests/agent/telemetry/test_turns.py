@@ -198,7 +198,7 @@ async def test_a_look_tells_of_a_turn_at_once_too(busy):
 
 
 async def test_what_is_urgent_goes_whole(busy):
-    """Where one message does not hold what waits, of looks of before and of many slots, the newest goes all the same."""
+    """Where one message does not hold what waits, of earlier looks and many slots, the newest goes all the same."""
     names = [f"slot-{number:02}" for number in range(60)]
     slots = await busy(*names)
     await slots.device.minutes(2)
@@ -225,6 +225,17 @@ async def test_a_gateway_that_is_started_again_meanwhile_begins_anew(busy):
     assert slots.device.once() == []
     await slots.works(15, too_much=50)
     assert all(value >= 0 for figures in slots.said() for value in figures.values())
+    assert slots.said()[-1]["overloaded"] > 0
+
+
+async def test_a_gateway_that_starts_after_the_agent_is_watched_all_the_same(busy):
+    """It did not answer at the last look, and the next one is an hour away."""
+    slots = await busy()
+    slots.answers = False
+    await slots.device.step()
+    slots.answers = True
+    await slots.works(60)
+    await slots.works(15, too_much=50)
     assert slots.said()[-1]["overloaded"] > 0
 
 
