@@ -233,7 +233,7 @@ async def test_a_gateway_that_is_started_again_meanwhile_begins_anew(busy):
 
 
 async def test_a_gateway_that_starts_after_the_agent_is_watched_all_the_same(busy):
-    """It did not answer at the last look, and the next one is an hour away; what was told before that counts no more."""
+    """It did not answer at the last look, and the next is an hour away; what was told before that counts no more."""
     slots = await busy()
     await slots.works(15, too_much=50)
     slots.answers = False
