@@ -62,6 +62,11 @@ class Router:
         self._last = None
         self()
 
+    def relieves(self) -> bool:
+        """Whether the gateway was told of an endpoint that takes what is too much for a slot."""
+        routes = self._last.slots.values() if self._last is not None else ()
+        return any(route.fallback is not None and route.fallback.overload is not None for route in routes)
+
     async def untaken(self) -> str:
         """Why the gateway does not use yet what was written last; empty: it does."""
         try:

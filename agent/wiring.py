@@ -200,6 +200,7 @@ async def run(settings: Settings, clock: Clock | None = None) -> bool:  # noqa: 
         signer=signer,
         engines=known,
         told=router.told,
+        relieved=router.relieves,
     )
     inbox = Inbox(
         store=store,

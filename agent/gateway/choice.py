@@ -34,3 +34,8 @@ def next_choice(route: Route, silent: Collection[Peer], asking: Asking) -> Choic
     """
     turn = asking.turn(route.versions, silent) if route.versions else None
     return choose(route, silent) if turn is None else Choice("local", turn.replica, turn.version)
+
+
+def left_out(route: Route, asked: Collection[Peer], asking: Asking) -> bool:
+    """Whether there are replicas for a request that ``asked`` nobody: then each of them gives no sign of life."""
+    return not asked and next_choice(route, (), asking) is not None

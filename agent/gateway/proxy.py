@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent.gateway.bodies import Body, Budget
-from agent.gateway.choice import Choice, choose, next_choice
+from agent.gateway.choice import Choice, choose, left_out, next_choice
 from agent.gateway.cloud import Way
 from agent.gateway.counts import Counts
 from agent.gateway.current_table import CurrentTable
@@ -134,8 +134,7 @@ class Gateway:
         # A request is sent a second time only where no byte of an answer had come. Even a POST: scoring has no effect
         # that anybody keeps, so working on it twice harms nobody, while failing it during a swap breaks a promise.
         silent: set[Peer] = set()
-        reason = "its replicas give no sign of life" if self._pools.silent else "nothing is running for it"
-        may_hold, broken = True, 0
+        reason, may_hold, broken = "nothing is running for it", True, 0
         places = self._places_of(to.slot, self._route(to).bounds or self._bounds)
         load = self._loads.setdefault(to.slot, Load())
         relief = self._relief(to, load, places)
@@ -171,6 +170,7 @@ class Gateway:
                     break
                 may_hold = await self._hold(to)
                 reason = "the module is being replaced"
+        reason = "its replicas give no sign of life" if choice is None and left_out(route, silent, asking) else reason
         # The way to the cloud takes no place here.
         if choice is not None and isinstance(choice.peer, Fallback) and body.replayable:
             outcome = await self._ask_afar(request, choice.peer, to, body, mark, once=bool(broken), reason=reason)

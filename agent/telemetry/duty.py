@@ -17,17 +17,22 @@ from agent.link import Link
 from agent.settings import Settings
 from agent.slots import Slot
 from agent.store import Store
+from agent.telemetry.gateway import Gateway
 from agent.telemetry.kept import IMPORTANCE, Kept, Taken
-from agent.telemetry.looks import Gateway, Host, Look, Modules
+from agent.telemetry.looks import Host, Look, Modules
 from agent.telemetry.sender import Sender
 from hardware.system import System
 from modules.errors import EdgefleetError
-from modules.names import DeviceId, Slug
-from modules.protocol.telemetry import GATEWAY, HOST, PRESSED
+from modules.names import DeviceId
+from modules.protocol.telemetry import GATEWAY, HOST
 
 # After something went wrong, and between two looks at least.
 _LATER_S: Final = 60.0
 _OFTEN_S: Final = 0.1
+# Where an endpoint takes what is too much for a slot, the gateway is watched so often between two looks; and what
+# cannot wait is sent so far apart at least, so that whoever goes to and fro does not fill its day's bytes with that.
+_WATCH_S: Final = 5.0
+_APART_S: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -45,10 +50,11 @@ class Duty:
         signer: Signer,
         engines: Mapping[str, ContainerEngine],
         told: Callable[[], Awaitable[Told | None]],
+        relieved: Callable[[], bool],
         system: System | None = None,
     ) -> None:
         state = Path(settings.state)
-        self._clock, self._store = clock, store
+        self._clock, self._store, self._relieved = clock, store, relieved
         self._every_s = max(settings.telemetry_every_s, _OFTEN_S)
         self._streams = [stream for stream in IMPORTANCE if stream in settings.telemetry_streams]
         self._kept = Kept(state, epoch=store.epoch, most_bytes=settings.telemetry_bytes)
@@ -66,10 +72,12 @@ class Duty:
         self._gateway = Gateway(told, clock)
         self._modules = Modules(engines, clock)
         self._look_at = self._send_at = 0.0
+        self._watch_at = math.inf
+        # Whether something cannot wait, and when such may be sent.
+        self._is_urgent = False
+        self._urgent_at = 0.0
         self._looks, self._sends = asyncio.Event(), asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
-        # Slots that had more to do than they can at the last look.
-        self._pressed: set[Slug | None] = set()
         # Kinds of trouble that were told of since it last went well.
         self._told_of: set[str] = set()
 
@@ -97,9 +105,14 @@ class Duty:
 
     async def _look_for_ever(self) -> None:
         while True:
-            await self._guarded(self._look)
-            self._look_at = self._clock.monotonic() + self._every_s
-            await self._until(self._looks, lambda: self._look_at)
+            if self._clock.monotonic() >= self._look_at:
+                await self._guarded(self._look)
+                self._look_at = self._clock.monotonic() + self._every_s
+            else:
+                await self._guarded(self._watch)
+            if GATEWAY in self._streams:
+                self._watch_at = self._clock.monotonic() + _WATCH_S
+            await self._until(self._looks, lambda: min(self._look_at, self._watch_at))
 
     async def _send_for_ever(self) -> None:
         while True:
@@ -143,21 +156,37 @@ class Duty:
     async def _look(self) -> None:
         slots = self._store.slots()
         for stream in self._streams:
-            if found := await self._seen(stream, slots):
-                boot, at, wall = self._clock.boot(), self._clock.monotonic(), self._clock.now()
-                taken = [Taken(boot=boot, at=at, wall=wall, slot=slot, figures=figures) for slot, figures in found]
-                self._kept.add(stream, taken)
-            if stream == GATEWAY:
-                self._note_pressure(found)
+            self._keep(stream, await self._seen(stream, slots))
         self._told_of.clear()
+        self._hurry()
         self._send_now()
 
-    def _note_pressure(self, found: list[Look]) -> None:
-        """Whoever begins to have too much to do does not wait for other samples: somebody may have to be started."""
-        pressed = {slot for slot, figures in found if any(figures.get(name) for name in PRESSED)}
-        if pressed - self._pressed:
-            self._sender.hurry()
-        self._pressed = pressed
+    async def _watch(self) -> None:
+        """Between two looks: who begins to have too much to do waits for none, for somebody may have to be started."""
+        if self._relieved():
+            may_tell = self._clock.monotonic() >= self._urgent_at
+            self._keep(GATEWAY, await self._gateway.watch(may_tell=may_tell))
+        if self._hurry():
+            self._send_now()
+
+    def _keep(self, stream: str, found: list[Look]) -> None:
+        boot, now, wall = self._clock.boot(), self._clock.monotonic(), self._clock.now()
+        taken = []
+        for slot, figures, then in found:
+            at = now if then is None else then
+            taken.append(Taken(boot=boot, at=at, wall=wall - (now - at), slot=slot, figures=figures))
+        if taken:
+            self._kept.add(stream, taken)
+            self._is_urgent |= stream == GATEWAY and self._gateway.urgent
+
+    def _hurry(self) -> bool:
+        """Have what is urgent sent, if it is time to."""
+        now = self._clock.monotonic()
+        if not self._is_urgent or now < self._urgent_at:
+            return False
+        self._is_urgent, self._urgent_at = False, now + _APART_S
+        self._sender.hurry(GATEWAY)
+        return True
 
     async def _seen(self, stream: str, slots: tuple[Slot, ...]) -> list[Look]:
         if stream == HOST:

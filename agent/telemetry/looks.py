@@ -1,29 +1,25 @@
-"""Reads the figures: of the machine, of what the gateway saw, of the modules. Counts are those since the last look."""
+"""Reads the figures of the machine and of the modules. Counts are those since the last look."""
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from agent.answering import Told
 from agent.clock import Clock
 from agent.engines.contract import ContainerEngine
 from agent.health import ask
 from agent.slots import Placed, Slot
 from hardware.system import System
 from hardware.thermal import temperature
-from modules.bounds import MAX_REAL, Count, Word
+from modules.bounds import MAX_REAL
 from modules.canonical import UNREADABLE
-from modules.counted import Counted, Looked
+from modules.counted import Looked
 from modules.errors import EdgefleetError
-from modules.latencies import percentile_ms
-from modules.names import Slug, SlugField
-from modules.protocol.order import MAX_SLOTS
+from modules.names import Slug
 from modules.protocol.phases import Phase
-from modules.protocol.telemetry import PRESSED
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MIB: Final = 1 << 20
@@ -35,19 +31,11 @@ _CPU_FIELDS: Final = 8
 
 
 class Look(NamedTuple):
-    """Figures of a slot, or of the whole device (None)."""
+    """Figures of a slot, or of the whole device (None), taken at ``at`` seconds of the boot; None: just now."""
 
     slot: Slug | None
     figures: dict[str, float]
-
-
-class _Slot(msgspec.Struct, frozen=True):
-    """One slot as the gateway tells of it; what listens at its address may be anything, so all is bounded."""
-
-    slot: SlugField
-    counts: Annotated[dict[str, Counted], msgspec.Meta(max_length=16)] = {}
-    answered: Annotated[dict[Word, Count], msgspec.Meta(max_length=16)] = {}
-    pressed: Annotated[dict[Word, Count], msgspec.Meta(max_length=16)] = {}
+    at: float | None = None
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -73,7 +61,7 @@ class Host:
         statm = self._system.read("/proc/self/statm").split()
         if len(statm) > 1 and statm[1].isdecimal():
             figures["agent_memory_mb"] = int(statm[1]) * _PAGE / _MIB
-        return [Look(None, _rounded(figures))]
+        return [Look(None, rounded(figures))]
 
     def _busy(self) -> float | None:
         words = self._system.read("/proc/stat").partition("\n")[0].split()[1 : _CPU_FIELDS + 1]
@@ -99,26 +87,6 @@ class Host:
             return {}
         used = 100 * (1 - disk.free / disk.total) if disk.total else 100.0
         return {"disk_free_mb": disk.free / _MIB, "disk_used_percent": used}
-
-
-class Gateway:
-    """What applications saw, slot by slot; ``told`` is what the gateway says of itself (None: it does not)."""
-
-    def __init__(self, told: Callable[[], Awaitable[Told | None]], clock: Clock) -> None:
-        self._told, self._clock = told, clock
-        self._before: tuple[float, dict[Slug, _Slot]] | None = None
-
-    async def look(self) -> list[Look]:
-        """Counts since the last look; of the first one, nothing."""
-        told = await self._told()
-        if told is None:
-            self._before = None
-            return [Look(None, {"up": 0.0})]
-        now, found = self._clock.monotonic(), _slots(told)
-        before, self._before = self._before, (now, found)
-        if before is None:
-            return []
-        return [Look(name, _seen(before[1].get(name), slot, now - before[0])) for name, slot in sorted(found.items())]
 
 
 class Modules:
@@ -154,7 +122,7 @@ class Modules:
             if min(since.values()) >= 0:
                 figures |= {"answers": since["looked"], "nan": since["nan"], "empty": since["empty"]}
         self._before[placed.instance] = (now, usage.cpu_s if usage else None, answers)
-        return _rounded(figures)
+        return rounded(figures)
 
     async def _answers(self, placed: Placed) -> Looked | None:
         """What its server says of its answers: a module's word, bounded, and nothing is decided by it."""
@@ -165,49 +133,6 @@ class Modules:
             return None
 
 
-def _slots(told: Told) -> dict[Slug, _Slot]:
-    found: dict[Slug, _Slot] = {}
-    for one in told.slots[:MAX_SLOTS]:
-        try:
-            slot = msgspec.convert(one, _Slot)
-        except msgspec.ValidationError:
-            continue
-        found[slot.slot] = slot
-    return found
-
-
-def _seen(before: _Slot | None, now: _Slot, seconds: float) -> dict[str, float]:
-    """What one slot's applications saw between two looks: of the instances that are still there."""
-    latencies: dict[int, int] = {}
-    requests = errors = 0
-    for instance, counted in now.counts.items():
-        then = before.counts.get(instance, Counted()) if before else Counted()
-        if counted.requests < then.requests:
-            then = Counted()  # it was started again, and so counts anew
-        requests += counted.requests - then.requests
-        errors += max(counted.errors - then.errors, 0)
-        for number, count in counted.latencies:
-            latencies[number] = latencies.get(number, 0) + count
-        for number, count in then.latencies:
-            latencies[number] = latencies.get(number, 0) - count
-    figures = {"seconds": seconds, "requests": float(requests), "errors": float(errors)}
-    known = {number: count for number, count in latencies.items() if count > 0}
-    for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95)):
-        if (value := percentile_ms(known, share)) is not None:
-            figures[name] = value
-    for name, who in (("fallback", "fallback"), ("unanswered", "nobody")):
-        figures[name] = _since(before.answered if before else {}, now.answered, who)
-    for name in PRESSED:
-        figures[name] = _since(before.pressed if before else {}, now.pressed, name)
-    return _rounded(figures)
-
-
-def _since(before: Mapping[str, int], now: Mapping[str, int], name: str) -> float:
-    """How much was counted since; of counts that went back, for they begin anew, all."""
-    count, then = now.get(name, 0), before.get(name, 0)
-    return float(count - then if count >= then else count)
-
-
 def _first(text: str) -> float | None:
     """The number at the beginning of a text."""
     try:
@@ -216,7 +141,7 @@ def _first(text: str) -> float | None:
         return None
 
 
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
+def rounded(figures: dict[str, float]) -> dict[str, float]:
     """To four significant digits or to whole numbers, and only what a document may hold."""
     found = {}
     for name, value in figures.items():

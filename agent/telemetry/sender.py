@@ -61,9 +61,9 @@ class Sender:
         """There is a new session: what is under way may have been lost with the last one."""
         self._again_at = 0.0
 
-    def hurry(self) -> None:
-        """What waits for others is due now."""
-        self._begun.clear()
+    def hurry(self, stream: str = "") -> None:
+        """What waits for others is due now: of one stream, or of all."""
+        self._begun -= {stream} if stream else set(self._begun)
 
     def acknowledged(self, number: int, epoch: str) -> bool:
         """The server has committed all messages of this epoch up to this number; whether that is news.
@@ -152,7 +152,8 @@ class Sender:
             return document.number, canonical.encode(document)
 
         self._kept.send(stream, most_bytes=self._most, make=make)
-        self._begun.add(stream)
+        if all(one.stream != stream for one in self._kept.waiting()):
+            self._begun.add(stream)
         self._tries, self._again_at = 0, 0.0
         return self._kept.pending()
 

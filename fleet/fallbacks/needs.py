@@ -21,16 +21,13 @@ from modules.names import ModuleRef
 from modules.protocol.order import SlotOrder
 from modules.protocol.phases import Phase
 from modules.protocol.report import Report, SlotReport
-from modules.protocol.telemetry import GATEWAY, PRESSED, Telemetry
+from modules.protocol.telemetry import BY_CLOUD, GATEWAY, STARTS_AT, Telemetry, too_much
 
 # So old may a device's word be that the cloud has answered for it.
 RECENT_S: Final = 600.0
 _ENDED_WITHOUT: Final = (Phase.REJECTED, Phase.REVERTED)
 _ROLLING: Final = "a rollout has for it"
 _PRESSED: Final = "has too much to do"
-# An endpoint that stands still is started for a slot of whose requests so large a part finds it overloaded; one that
-# runs is kept for any. So it does not go to and fro, and a single burst starts nothing.
-_STARTS_AT: Final = 0.05
 _WORDS: Final = {
     "unplaceable": "that the module does not fit",
     "unhealthy": "where the module does not answer",
@@ -153,7 +150,7 @@ def _why(row: Any, document: SlotOrder, when: frozenset[str], now: float, *, sti
         if "unhealthy" in when and _dark(slot):
             return "unhealthy"
     figures = _figures(row, now)
-    if figures.get("fallback", 0.0) > 0:
+    if figures.get(BY_CLOUD, 0.0) > 0:
         return "overloaded"
     return _PRESSED if "overloaded" in when and _pressed(figures, still=still) else ""
 
@@ -180,7 +177,5 @@ def _figures(row: Any, now: float) -> Mapping[str, float]:
 
 def _pressed(figures: Mapping[str, float], *, still: bool) -> bool:
     """Whether the slot has more to do than it can: by its bounds, or since it turned requests away."""
-    overloaded, refused = (max(0.0, figures.get(name, 0.0)) for name in PRESSED)
-    too_much = max(overloaded, refused)
-    every = max(figures.get("requests", 0.0) + refused, too_much)
-    return too_much > 0 and (not still or too_much >= _STARTS_AT * every)
+    part = too_much(figures)
+    return part > 0 and (not still or part >= STARTS_AT)

@@ -5,6 +5,7 @@ deletes none before ``down/ack`` says that it is in the server's database. One m
 the highest number that was committed says it of all before.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -23,6 +24,11 @@ MODULES: Final = "modules"
 STREAMS: Final = (HOST, GATEWAY, MODULES)
 # Figures of the gateway: requests that came while a slot had more to do than it can, and those that were turned away.
 PRESSED: Final = ("overloaded", "refused")
+# And those that an endpoint in the cloud answered.
+BY_CLOUD: Final = "fallback"
+# An endpoint that stands still is started for a slot of whose requests so large a part finds it overloaded; one that
+# runs is kept for any. So it does not go to and fro.
+STARTS_AT: Final = 0.05
 
 # Of a stream or a figure; no label or column may be called otherwise.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
@@ -56,3 +62,10 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Epoch = ""
     dropped: Count = 0
     samples: Annotated[tuple[Sample, ...], msgspec.Meta(min_length=1, max_length=MAX_SAMPLES)]
+
+
+def too_much(figures: Mapping[str, float]) -> float:
+    """Which part of a slot's requests came while it had more to do than it can, or was turned away: 0 to 1."""
+    overloaded, refused = (max(0.0, figures.get(name, 0.0)) for name in PRESSED)
+    part = max(overloaded, refused)
+    return part / max(figures.get("requests", 0.0) + refused, part) if part else 0.0

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from agent import sealing_key
 from agent.gateway import table as gateway_table
@@ -132,6 +133,23 @@ def test_the_cloud_is_asked_when_the_order_says_so(tmp_path):
     relief = on_terms(tmp_path, "overloaded")
     assert (relief.stands_in, relief.overload, relief.requests_a_day) == (False, Overload(waiting=4, latency_ms=50), 9)
     assert on_terms(tmp_path, "overloaded", serves=False, phase=Phase.FETCHING) is None
+
+
+@pytest.mark.parametrize(("when", "watched"), [("overloaded", True), ("unhealthy", False), (None, False)])
+def test_an_overload_is_watched_for_where_an_endpoint_is_asked_for_it(tmp_path, when, watched):
+    """Not before the table says so, and where no order does, nobody asks the gateway all the time."""
+    store, path = Store(tmp_path), tmp_path / "gateway" / "table.json"
+    routing = Routing(cloud=Cloud(url=CLOUD, when=(when,))) if when else Routing()
+    identity = tmp_path / "identity"
+    identity.mkdir()
+    for name in ("certificate.pem", "key.pem"):
+        (identity / name).write_text(name)
+    router = Router(path, store, identity, device="dev-1")
+    assert not router.relieves()
+    store.save(slot_row(OLD, phase=Phase.COMMITTED, current=msgspec.structs.replace(CURRENT, routing=routing)))
+    router()
+    assert router.relieves() is watched
+    store.close()
 
 
 def test_the_gateway_gets_authorities_and_token_and_old_ones_go(tmp_path):

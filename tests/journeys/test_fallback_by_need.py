@@ -24,6 +24,8 @@ __all__ = ["edge", "huge", "small"]
 
 ENDPOINT, MODULE = "by-need", "acme/digits"
 TOKEN_LIFE_S = 60
+# An overload is noticed within a quarter of a minute, and its end after two minutes; the server takes seconds.
+SOON_S, CALM_S = 30, 120
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +117,27 @@ def test_it_is_started_for_a_device_that_has_too_much_to_do(system, device, endp
         told = [one["message"] for one in system.api("events?kind=endpoint-scaled")]
         assert any("more to do than it can" in one for one in told), told
         busy.until(lambda: answered(busy, "busy")["answered"].get("fallback"), "the cloud takes some")
+        until(
+            lambda: system.cli("fallback", "show", MODULE)["costs"]["requests_today"], "they are counted", within_s=60
+        )
     until(lambda: state(system) == "stopped", "nobody needs it any more", within_s=90)
-    assert system.cli("fallback", "show", MODULE)["costs"]["requests_today"] > 0
+
+
+def test_an_overload_waits_for_no_telemetry(system, device, endpoint, small):
+    """The device looks once an hour: the endpoint is asked for in seconds, while the overload lasts and no longer."""
+    wanted(system, "--when", "overloaded")
+    few = ("--concurrent", "1", "--waiting", "1", "--cloud-longest-pause-s", "2")
+    rare = device("dev-rare", fallback_hosts=HOST, telemetry_every_s="3600", telemetry_send_s="3600", gateway=few)
+    assert system.ended(system.start_rollout(small, rare.name, slot="rare"), said=rare.said)["state"] == "done"
+    rare.until(lambda: score(rare, "rare").status != 404, "the gateway knows the slot")
+    until(lambda: state(system) == "stopped", "nobody needs it", within_s=60)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(Traffic(rare.port, "/rare/score", digits.QUESTIONS))
+        until(lambda: state(system) != "stopped", "it is started", within_s=SOON_S)
+        until(lambda: state(system) == "ready", "it is ready", within_s=90)
+        rare.until(lambda: answered(rare, "rare")["answered"].get("fallback"), "the cloud takes some")
+    until(lambda: state(system) == "stopped", "the device says that it has caught up", within_s=CALM_S + SOON_S)
 
 
 def test_a_days_money_is_a_bound(system, edge, endpoint, huge):

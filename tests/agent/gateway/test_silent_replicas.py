@@ -116,6 +116,33 @@ async def test_where_all_are_silent_that_is_said_at_once(folder):
             assert "its replicas give no sign of life" in (await answer.json())["message"]
 
 
+async def test_of_a_version_without_replicas_nobody_is_silent(folder):
+    """Whoever looks into it is led to what has to be started, and not to another version's replica."""
+    async with Stalled(folder) as stage:
+        _, one = await stage.paused("one")
+        running = await stage.begin(one)
+        versions = (Version(name="v1", weight=100, replicas=(one,)), Version(name="v2", weight=0))
+        stage.route(digits=Route(versions=versions))
+        said = []
+        for named in ({}, {}, {"x-edgefleet-version": "v2"}, {"x-edgefleet-version": "v1"}):
+            async with running.post("/score", headers=ME | named) as answer:
+                said.append((answer.status, (await answer.json())["message"]))
+        assert [status for status, _ in said] == [503] * 4
+        assert "nothing is running for it" in said[2][1]
+        assert all("its replicas give no sign of life" in why for _, why in (said[1], said[3])), said
+
+
+async def test_where_one_is_silent_and_the_other_gone_it_is_said_what_was_met(folder):
+    """Of the one that was asked, for the other may come back by itself."""
+    async with Stalled(folder) as stage:
+        (_, one), (gone, two) = await stage.paused("one"), await stage.paused("two")
+        gone.listener.close()
+        running = await stage.begin(one, two)
+        await ask(running)
+        status, why, _ = await ask(running)
+        assert (status, "local: " in why, "give no sign of life" in why) == (503, True, False), why
+
+
 async def test_a_model_that_takes_its_time_is_waited_for(folder):
     """It gives signs meanwhile, however long it takes."""
     async with Stalled(folder) as stage:

@@ -40,7 +40,7 @@ class Stand:
         self.signer, self.key = signing.signer_from_pem(private), signing.key_from_pem(public)
         self.folder, self.clock, self.link = folder, VirtualClock(), RecordingLink(DEVICE)
         self.given = {"telemetry_every_s": 60.0, "telemetry_send_s": 600.0, "telemetry_streams": ("host",)} | settings
-        self.said = None
+        self.said, self.relieved = None, True
         self.store = Store(folder)
         self.again()
 
@@ -65,6 +65,7 @@ class Stand:
             signer=self.signer,
             engines={},
             told=self._told,
+            relieved=lambda: self.relieved,
         )
 
     async def _told(self):

@@ -9,7 +9,8 @@ from agent.answering import Told
 from agent.engines.contract import Usage
 from agent.slots import Placed, Upkeep
 from agent.telemetry import looks
-from agent.telemetry.looks import Gateway, Host, Modules
+from agent.telemetry.gateway import Gateway
+from agent.telemetry.looks import Host, Modules
 from hardware.system import System
 from modules.errors import NoEngine
 from modules.latencies import bin_of
@@ -26,9 +27,9 @@ WANTED = make().wanted()
 def test_the_host_tells_what_its_kernel_knows(tmp_path):
     """Processor since the last look, memory, disk, temperature, and what the agent itself takes."""
     host = Host(System(machine(tmp_path)), tmp_path, VirtualClock())
-    (_, first) = host.look()[0]
+    first = host.look()[0].figures
     machine(tmp_path, **{"proc/stat": "cpu 160 0 140 900 0 0 0 0"})
-    (_, second) = host.look()[0]
+    second = host.look()[0].figures
 
     assert "cpu_percent" not in first
     assert second["cpu_percent"] == 50.0
@@ -70,7 +71,7 @@ async def gateway(*readings):
     found = []
     for _ in readings:
         clock.advance(60.0)
-        found.append(dict(await one.look()))
+        found.append({seen.slot: seen.figures for seen in await one.look()})
     return found
 
 
@@ -169,7 +170,7 @@ async def test_a_module_is_told_of_by_its_engine_and_by_itself(asked):
     clock.advance(60.0)
     engine.used = Usage(memory_mb=80.0, cpu_s=130.0, tasks=5)
     asked["answers"] = {"looked": 30, "nan": 2, "empty": 1}
-    ((name, figures),) = await modules.look((committed(),))
+    ((name, figures, _),) = await modules.look((committed(),))
 
     assert name == "main"
     assert figures == {
@@ -191,7 +192,7 @@ async def test_a_module_that_is_down_or_lies_is_told_of_all_the_same(asked, raw)
     engine.used, asked["raw"] = None, raw
     modules = Modules({"docker": engine}, VirtualClock())
     down = committed(upkeep=Upkeep(restarts=7, trouble=Reason("not-ready", "it ended")))
-    ((_, figures),) = await modules.look((down,))
+    ((_, figures, _),) = await modules.look((down,))
 
     assert figures == {"up": 0.0, "restarts": 7.0}
 
@@ -204,7 +205,7 @@ async def test_a_count_that_went_back_is_no_count(asked):
     clock.advance(60.0)
     engine.used = Usage(memory_mb=80.0, cpu_s=1.0, tasks=5)
     asked["answers"] = {"looked": 3, "nan": 0, "empty": 0}
-    ((_, figures),) = await modules.look((committed(),))
+    ((_, figures, _),) = await modules.look((committed(),))
 
     assert not {"answers", "cpu_percent"} & set(figures)
 

@@ -200,19 +200,3 @@ async def test_a_document_stays_within_its_bounds(stand):
     assert len(envelope) <= 16 << 10
     assert len(message.samples) > 20
     assert signing.envelope_limit(64 << 10) > len(envelope)
-
-
-async def test_a_slot_that_begins_to_have_too_much_to_do_is_told_at_once(stand):
-    """Somebody may have to be started for it. While that lasts, samples wait for others as usual."""
-    device = stand(telemetry_streams=("gateway",))
-
-    def says(refused):
-        device.said = Told(1, [{"slot": "digits", "pressed": {"refused": refused}}])
-
-    says(0)
-    for sent, refused in ((0, 0), (1, 0), (1, 0), (2, 4), (2, 9), (2, 9), (3, 12)):
-        says(refused)
-        await device.minutes(1)
-        await device.drain()
-        assert len(device.once()) == sent, refused
-    assert device.once()[1].samples[-1].figures["refused"] == 4.0
