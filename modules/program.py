@@ -100,6 +100,8 @@ def run(name: str, main: Main) -> NoReturn:
         elif error is not out.failed and error is not err.failed:
             raise
         status = 1
+    # From here on Ctrl-C ends it at once, without a word of the interpreter's own way out.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _flush()
     for stream in (out, err):
         if stream.failed:
