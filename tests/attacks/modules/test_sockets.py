@@ -119,7 +119,7 @@ async def test_a_link_to_the_engines_socket_is_not_followed(device, caplog):
 
 @pytest.mark.parametrize("what", [pytest.param(one, marks=pytest.mark.long) for one in OTHERS])
 async def test_something_else_at_the_sockets_place_holds_up_nobody(device, what):
-    """A pipe, a folder, a file, a socket that nobody answers at: the module is not ready in its time, and that is all."""
+    """A pipe, a folder, a file, a socket that nobody answers at: the module is not ready, and that is all."""
     await device.attacked(OTHER.format(making=OTHERS[what]), ready_within_s=1.0)
     told = await device.ends(Phase.REVERTED, "not-ready", "not ready within 1 s")
 
