@@ -49,7 +49,9 @@ def run(settings: Settings) -> int:
     wiring = part("wiring", settings, make=True)
     state = Path(settings.state)
     if any((state / name).exists() for name in (DECOMMISSION, DECOMMISSIONED)):
-        return int(importlib.import_module("agent.commands.wipe").run(settings))
+        wipe = importlib.import_module("agent.commands.wipe")
+        if wipe.ordered(settings):
+            return int(wipe.run(settings))
     _log.info("edgefleet-agent %s, state in %s", __version__, settings.state)
     ours = occupied(Path(settings.runtime), make=True, otherwise="set a runtime folder of its own for each agent")
     with occupied(state), ours:

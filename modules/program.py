@@ -4,6 +4,7 @@
 - What is not installed is named, with the extra that brings it.
 - A reader that goes away (``| head``) ends a program without a word, by the signal that ends others then (status 141).
 - Output that cannot be written (a full disk, a closed descriptor) is an error in one line, and status 1.
+- Ctrl-C ends a program without a word, with the status that shells give for that (130), unless it has more to say.
 - A disk that takes no more, wherever a file is written, is an error with what to do, and status 1.
 
 That holds for what libraries print, too: argparse passes over an error in writing its help, and typer and rich end the
@@ -24,6 +25,7 @@ from modules import __version__
 
 _OURS: Final = frozenset({"agent", "fleet", "hardware", "modules"})
 _STDIN, _STDOUT, _STDERR = range(3)
+INTERRUPTED: Final = 128 + signal.SIGINT
 # What writing meets on a disk that is full, where its owner's share of it is, or where it takes no file so large.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -89,6 +91,8 @@ def run(name: str, main: Main) -> NoReturn:
         status = main() or 0
     except SystemExit as ended:
         status = ended.code
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     except OSError as error:
         if disk_takes_no_more(error):
             place = error.filename2 or error.filename
@@ -96,6 +100,8 @@ def run(name: str, main: Main) -> NoReturn:
         elif error is not out.failed and error is not err.failed:
             raise
         status = 1
+    # From here on Ctrl-C ends it at once, without a word of the interpreter's own way out.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _flush()
     for stream in (out, err):
         if stream.failed:

@@ -36,12 +36,12 @@ from agent.settings import Settings
 from agent.store import Store
 from modules import canonical, signing
 from modules.bounds import Count, Epoch, Number
-from modules.canonical import UNREADABLE
-from modules.errors import BadSettings, EdgefleetError, LinkLost
+from modules.errors import BadSettings, EdgefleetError, Invalid, LinkLost
 from modules.names import DeviceField
 from modules.protocol.commands import Answer, CommandId
 from modules.protocol.report import Reason
 from modules.protocol.routing import Table
+from modules.words import printable
 
 #: The exit code that tells systemd not to start the agent again (deploy/agent/edgefleet-agent.service): EX_CONFIG.
 EX_CONFIG: Final = 78
@@ -50,6 +50,10 @@ ENGINE_WITHIN_S: Final = 600.0
 BROKER_WITHIN_S: Final = 3600.0
 _AGAIN_S: Final = 2.0
 _NAME: Final = "decommission"
+#: A file that is no order to wipe this device, beside its own name.
+REFUSED: Final = f"{DECOMMISSION}.refused"
+_ORDER_BYTES: Final = 16 << 10
+_WORDS: Final = 200
 #: What an agent makes in its state folder, but for its identity, in the order in which it goes.
 OURS: Final = (
     "blobs",
@@ -83,6 +87,24 @@ def begin(state: Path, order: Order) -> None:
     write_private(state / DECOMMISSION, msgspec.json.encode(order))
 
 
+def ordered(settings: Settings) -> bool:
+    """Whether this device is to be wiped, or was; an order that is none, or another device's, is set aside.
+
+    Such a file was not written by this agent: it takes nothing away, and the device goes on as it was.
+    """
+    state = Path(settings.state)
+    if not (state / DECOMMISSION).exists():
+        return (state / DECOMMISSIONED).exists()
+    try:
+        _order(settings)
+    except (Invalid, OSError) as error:
+        _log.error("nothing is removed for %s: %s; it is set aside as %s", state / DECOMMISSION, error, REFUSED)
+        with contextlib.suppress(OSError):
+            (state / DECOMMISSION).replace(state / REFUSED)
+        return (state / DECOMMISSIONED).exists()
+    return True
+
+
 def run(settings: Settings) -> int:
     """Wipe the device, or say that this was done; the exit code."""
     state = Path(settings.state)
@@ -90,7 +112,7 @@ def run(settings: Settings) -> int:
         ours = occupied(Path(settings.runtime), make=True, otherwise="set a runtime folder of its own for each agent")
         with occupied(state), ours:
             asyncio.run(wipe(settings))
-    said = (state / DECOMMISSIONED).read_text().strip()
+    said = printable((state / DECOMMISSIONED).read_text(errors="replace").strip(), _WORDS)
     sys.stderr.write(f"edgefleet-agent: {state}: {said} (enrol it anew: edgefleet-agent enroll JOIN-BUNDLE)\n")
     return EX_CONFIG
 
@@ -124,6 +146,24 @@ async def _wipe(settings: Settings, clock: Clock) -> None:
     _remove(state / DECOMMISSION)
     sync_folder(state)
     _log.warning("%s", words)
+
+
+def _order(settings: Settings) -> Order:
+    """What the file says.
+
+    Raises:
+        Invalid: it is no such order, or not this device's.
+        OSError: it cannot be read.
+    """
+    path = Path(settings.state) / DECOMMISSION
+    if not path.is_file():
+        raise Invalid("not a file", element=path.name)
+    with path.open("rb") as stream:
+        order = canonical.decode(stream.read(_ORDER_BYTES + 1), Order, limit=_ORDER_BYTES, what=path.name)
+    identity = _identity(settings)
+    if identity is not None and identity.device != order.device:
+        raise Invalid(f"it is for the device {order.device}, and this is {identity.device}", element=path.name)
+    return order
 
 
 def _identity(settings: Settings) -> Identity | None:
@@ -217,9 +257,8 @@ def _remove(path: Path) -> None:
 async def _say(settings: Settings, identity: Identity, left: list[str], clock: Clock) -> None:
     """The last answer, as long as there is a key to sign it with. Where nobody can be told, the device goes silent."""
     try:
-        order = msgspec.json.decode((Path(settings.state) / DECOMMISSION).read_bytes(), type=Order)
-        signer = OwnKey(settings.identity)
-    except (OSError, BadSettings, *UNREADABLE) as error:
+        order, signer = _order(settings), OwnKey(settings.identity)
+    except (OSError, BadSettings, Invalid) as error:
         _log.error("nobody is told of it: %s", error)
         return
     state: Literal["done", "failed"] = "failed" if left else "done"

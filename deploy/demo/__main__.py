@@ -21,7 +21,7 @@ from deploy.demo import brokers, crowd, left
 from deploy.demo.picture import picture
 from deploy.demo.programs import HOST, Failed
 from deploy.demo.steps import IMAGE, Demo, console, digits
-from modules.program import run
+from modules.program import INTERRUPTED, run
 
 FOLDER: Final = Path(__file__).parents[2] / ".demo"
 # Which of the committed images is shown: a 7.
@@ -46,18 +46,21 @@ def main() -> int:
     demo = Demo(folder, gateway_port=arguments.gateway_port)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    staying = False
     try:
         result = _story(demo, arguments)
         if arguments.devices:
             result["simulated"] = crowd.story(demo, result["module"], arguments.devices)
-        if not arguments.once:
+        staying = not arguments.once
+        if staying:
             _stay(demo)
     except Failed as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         console.print()
-        return 0
+        # What only stayed has done all that it was asked for.
+        return 0 if staying else INTERRUPTED
     finally:
         demo.stop()
         os.close(lock)

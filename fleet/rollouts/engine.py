@@ -3,7 +3,7 @@
 Whatever changes a member or a rollout sets ``look_at`` of the rollout, so that a tick in which nothing happened costs a
 few look-ups in an index, however large the fleet is. A tick does a bounded piece of work and says whether there is
 more. It remembers nothing between ticks but what time it was, so that a server that was killed goes on where the
-database stands: moments that were set by a clock that was ahead are not waited for once that is put right.
+database stands: what is waited for follows a clock that is set (``set_clock``).
 """
 
 import logging
@@ -18,13 +18,26 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
 from fleet import orders, revisions
-from fleet.clock import Clock
+from fleet.clock import Clock, passing
 from fleet.db import Database
 from fleet.fallbacks import needs
 from fleet.mishaps import Mishaps
 from fleet.orders import Orders
 from fleet.registry import Registry
-from fleet.rollouts import auto, control, joining, members, ordering, overdue, parts, phases, recall, traffic, verdicts
+from fleet.rollouts import (
+    auto,
+    control,
+    joining,
+    members,
+    ordering,
+    overdue,
+    parts,
+    phases,
+    recall,
+    set_clock,
+    traffic,
+    verdicts,
+)
 from fleet.rollouts.candidates import ELSEWHERE
 from fleet.rollouts.model import Policy
 from fleet.rollouts.phases import Standing, State
@@ -61,33 +74,37 @@ class Engine:
         mishaps: Mishaps,
         *,
         needs_another: bool = False,
+        passed: Clock | None = None,
     ) -> None:
         self._database, self._registry, self._orders = database, registry, issuing
-        self._clock, self._mishaps = clock, mishaps
+        self._clock, self._passed, self._mishaps = clock, passed or passing(clock), mishaps
         # The setting four_eyes, of rollouts that rules start.
         self._needs_another = needs_another
-        # The first tick looks at everything once: whoever was here before may have had another time.
-        self._last = math.inf
+        self._last: set_clock.Look | None = None
 
     def tick(self) -> bool:
         """Do one piece of work; True if another tick has more to do."""
         with self._database.write() as connection:
-            now = self._clock()
-            if now < self._last:
-                connection.execute(update(rollouts).where(rollouts.c.look_at > now).values(look_at=0))
-            self._last = now
-            more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
-            more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
-            rules = partial(auto.some, limit=ORDERS_PER_TICK, needs_another=self._needs_another)
-            more = rules(connection, now, self._registry, self._alone) or more
-            due = select(*rollout_columns).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
-            for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
-                # Again after a while, should the look fail; it says itself when it is not needed any more.
-                _look_again(connection, row.id, now + AFTER_A_FAILURE_S)
-                with self._alone(connection, "judgement", f"rollout {row.id}"):
-                    self._look(connection, now, row)
-            more = self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
-            return more or connection.execute(due.with_only_columns(rollouts.c.id).limit(1)).first() is not None
+            look = set_clock.Look(self._clock(), self._passed())
+            set_clock.keep(connection, self._last, look)
+            more = self._work(connection, look.now)
+        # Not before all of it is kept: what was not is done by the next tick, with all the time since.
+        self._last = look
+        return more
+
+    def _work(self, connection: Connection, now: float) -> bool:
+        more = overdue.sweep(connection, now, limit=ORDERS_PER_TICK)
+        more = joining.some(connection, now, self._registry, self._alone, limit=ORDERS_PER_TICK) or more
+        rules = partial(auto.some, limit=ORDERS_PER_TICK, needs_another=self._needs_another)
+        more = rules(connection, now, self._registry, self._alone) or more
+        due = select(*rollout_columns).where(rollouts.c.look_at <= now).order_by(rollouts.c.look_at, rollouts.c.id)
+        for row in connection.execute(due.limit(ROLLOUTS_PER_TICK)).all():
+            # Again after a while, should the look fail; it says itself when it is not needed any more.
+            _look_again(connection, row.id, now + AFTER_A_FAILURE_S)
+            with self._alone(connection, "judgement", f"rollout {row.id}"):
+                self._look(connection, now, row)
+        more = self._orders.renew(connection, now, limit=ORDERS_PER_TICK) == ORDERS_PER_TICK or more
+        return more or connection.execute(due.with_only_columns(rollouts.c.id).limit(1)).first() is not None
 
     @contextmanager
     def _alone(self, connection: Connection, name: str, about: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from fleet.uploads.uploads import AT_ONCE, Uploads, file_name
 from modules.digests import sha256
 from modules.errors import Invalid
 from modules.names import Slug
+from tests.doubles.disk import Disk
 
 ACME, ZEBRA = Slug("acme"), Slug("zebra")
 DATA = b"a model" * 1000
@@ -56,6 +57,15 @@ def test_what_came_is_told_by_its_digest_and_lies_there_byte_for_byte(kept):
     assert not again
     assert later["expires"] == shown["expires"] + 30
     assert [one["name"] for one in kept.view_all(EVERYTHING)] == ["other.onnx"]
+
+
+def test_what_is_kept_outlives_a_power_cut(kept, monkeypatch):
+    """Its bytes and its name are on the disk before anybody is told of it."""
+    disk = Disk(monkeypatch)
+    _, shown = bring(kept)
+    path = kept.path(shown["digest"])
+    assert disk.synced(path)
+    assert disk.lasts(path)
 
 
 def test_who_is_bounded_to_a_team_sees_its_uploads_alone(kept):

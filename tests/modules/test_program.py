@@ -202,3 +202,24 @@ def test_a_disk_that_takes_no_more_is_told_with_what_to_do():
 
     assert (done.returncode, done.stdout) == (1, "begun\n")
     assert done.stderr.startswith("it: No space left on device\n  what to do: make room")
+
+
+@pytest.mark.parametrize(
+    ("main", "status"),
+    [
+        pytest.param("print('on', flush=True) or time.sleep(60)", 130, id="at work"),
+        pytest.param(
+            "atexit.register(lambda: print('on', flush=True) or time.sleep(60)) and 0", -2, id="on its way out"
+        ),
+    ],
+)
+def test_ctrl_c_ends_it_without_a_word(main, status):
+    """Wherever a program is, and whatever it does not catch itself: no traceback, and 130 for the shell."""
+    code = f"import atexit, time; from modules.program import run\nrun('it', lambda: {main})"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout.readline() == "on\n"
+        program.send_signal(signal.SIGINT)
+        said = program.stderr.read()
+
+    assert (program.returncode, said) == (status, "")

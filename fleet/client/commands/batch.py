@@ -1,7 +1,7 @@
 """``edgefleet batch``: one module over a folder of inputs, once, to the end."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,11 @@ from modules import manifest as manifests
 from modules.errors import Invalid
 from modules.manifest import Image, Manifest
 from modules.names import device_id, slot_name, slug
+from modules.program import INTERRUPTED
 from modules.scoring.batch.items import Items
 
 app = typer.Typer(no_args_is_help=True, help="Ask a module about a folder of inputs, once, to the end.")
 
-_INTERRUPTED: Final = 130
 Name = Annotated[str, typer.Argument(help="The job's name.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Watch until it has ended; exit code 1 unless it is done.")]
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Scoring servers side by side.")]
@@ -80,7 +80,7 @@ def run(
             done = batch_run.run(engine, held, wish, told)
         except KeyboardInterrupt:
             screen.remark("ended; the same command goes on where it was")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     document = {"answers": str(outputs / "answers.jsonl"), "items": done.items, "answered": done.answered}
     document |= {"set_aside": done.set_aside, "seconds": done.seconds}
     said = f"{done.answered} of {done.items} inputs are answered in {document['answers']}"

@@ -25,8 +25,8 @@ from fleet.client.new_file import check_new, write_new
 from fleet.client.screen import Json, Screen, size
 from modules.errors import BadSettings, Invalid, Refused
 from modules.names import DeviceId, device_id, slot_name
+from modules.program import INTERRUPTED
 
-_INTERRUPTED: Final = 130
 _ENDINGS: Final = {
     "application/zip": "zip",
     "application/gzip": "tar.gz",
@@ -209,7 +209,7 @@ def _carried_out(fleet: Fleet, request: dict[str, Any], screen: Screen, lines: L
             fleet.cancel_command(ident)
         else:
             still_there(screen, told)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def _left(screen: Screen, told: Given) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         still_there(screen, told)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _succeeded(found: Command) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from modules.scoring.graphs.batch_trial import independent, places_agree, varied
-from modules.scoring.graphs.shared_run import Feeds, Run, joined
+from modules.scoring.graphs.shared_run import Feeds, Run, joined, rows
 
 # A batch must save this share of a lone run, and at least what queueing and splitting cost.
 MIN_GAIN: Final = 0.15
@@ -23,7 +23,7 @@ BYTES_IN_JSON: Final = 6
 
 
 class Batches(msgspec.Struct, frozen=True):
-    """At most ``size`` requests together, of ``body_bytes`` in all; the first waits at most ``delay_s`` for the others.
+    """At most ``size`` requests together, of ``body_bytes`` and ``rows`` in all; the first waits at most ``delay_s``.
 
     What pays for small requests need not pay for large ones, as a longer text or a larger picture: more than was
     tried is never run together.
@@ -32,6 +32,7 @@ class Batches(msgspec.Struct, frozen=True):
     size: int = 1
     delay_s: float = 0.0
     body_bytes: float = math.inf
+    rows: float = math.inf
 
 
 def choose(
@@ -59,7 +60,7 @@ def choose(
         return Batches()
     text = any(value.dtype == object for value in single.values())  # its length was not tried
     tried = math.inf if text else best * sum(value.nbytes for value in single.values()) * BYTES_IN_JSON
-    return Batches(best, min(MAX_DELAY_S, 0.25 * single_s), tried)
+    return Batches(best, min(MAX_DELAY_S, 0.25 * single_s), tried, best * rows(single))
 
 
 def _seconds(run: Run, feeds: Feeds, clock: Callable[[], float]) -> float:

@@ -83,8 +83,8 @@ def unranked(path: Path) -> frozenset[str]:
         if stream.read(8)[4:] == _ORT_FORMAT:
             return frozenset()
         stream.seek(0)
-        for number, end in _messages(stream, path.stat().st_size):
-            for inner, inner_end in _messages(stream, end) if number == _GRAPH else ():
+        for number, end in messages(stream, path.stat().st_size):
+            for inner, inner_end in messages(stream, end) if number == _GRAPH else ():
                 if inner in _VALUES:
                     found |= _unranked(stream, inner_end)
     return frozenset(found)
@@ -93,18 +93,18 @@ def unranked(path: Path) -> frozenset[str]:
 def _unranked(stream: BinaryIO, end: int) -> set[str]:
     """The name of the value that ends at ``end``, if its type is a tensor's without a shape."""
     name, shapeless = "", False
-    for number, inner in _messages(stream, end):
+    for number, inner in messages(stream, end):
         if number == _VALUE_NAME:
             name = stream.read(inner - stream.tell()).decode(errors="replace")
         elif number == _VALUE_TYPE:
-            for kind, kind_end in _messages(stream, inner):
-                shapeless = kind == _TENSOR and all(one != _SHAPE for one, _ in _messages(stream, kind_end))
+            for kind, kind_end in messages(stream, inner):
+                shapeless = kind == _TENSOR and all(one != _SHAPE for one, _ in messages(stream, kind_end))
     return {name} if shapeless else set()
 
 
 def _operators(stream: BinaryIO, end: int, inside: "_Inside", found: set[str]) -> None:
     """Collect the operators of one message, which ends at ``end``; ``inside`` says in which of its fields to look."""
-    for number, inner in _messages(stream, end):
+    for number, inner in messages(stream, end):
         below = inside.get(number)
         if below is not None:
             _operators(stream, inner, below, found)
@@ -112,7 +112,7 @@ def _operators(stream: BinaryIO, end: int, inside: "_Inside", found: set[str]) -
             found.add(stream.read(inner - stream.tell()).decode(errors="replace"))
 
 
-def _messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+def messages(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
     """(field number, where it ends) of the length-delimited fields up to ``end``, each with the stream at its begin."""
     while stream.tell() < end:
         tag = _varint(stream) or 0

@@ -258,7 +258,8 @@ class Lanes:
     def _work(self, jobs: list[Job], options: Any) -> list[tuple[Job, Any]]:
         """Decode, run and encode in this thread; each job with its answer or its failure."""
         found: list[tuple[Job, Any]] = []
-        groups: dict[Any, list[Job]] = {}
+        groups: list[list[Job]] = []
+        open_groups: dict[Any, tuple[list[Job], float]] = {}
         begun = time.perf_counter()
         for job in jobs:
             try:
@@ -267,9 +268,15 @@ class Lanes:
                 found.append((job, _Failure(error)))
                 continue
             length = shared_run.rows(job.feeds) if len(jobs) > 1 else 0
-            groups.setdefault(shared_run.key(job.feeds) if length else id(job), []).append(job)
+            key = shared_run.key(job.feeds) if length else id(job)
+            group, room = open_groups.get(key, ([], 0.0))
+            if length > room or not length:
+                group, room = [], self._batches.rows
+                groups.append(group)
+            group.append(job)
+            open_groups[key] = group, room - length
         decoded = time.perf_counter()
-        for group in groups.values():
+        for group in groups:
             found += self._run_group(group, options, begun, decoded)
         return found
 

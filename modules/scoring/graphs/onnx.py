@@ -16,6 +16,7 @@ from modules.scoring.graphs import bodies, graph_file, image_input, inputs, outp
 from modules.scoring.graphs.batch_axis import why_alone
 from modules.scoring.graphs.batching import choose
 from modules.scoring.graphs.lanes import INLINE_S, Lanes
+from modules.scoring.graphs.over_rows import over_rows
 from modules.scoring.graphs.session import CPU, Session
 from modules.scoring.graphs.shared_run import Feeds, Values
 from modules.scoring.graphs.warm_up import WarmUp, longer_than, warm_up
@@ -82,6 +83,8 @@ class OnnxRuntime:
             lanes.run_alone("its setting batching is off")
         elif reason := why_alone(self.inputs, self.outputs, operators):
             lanes.run_alone(reason)
+        elif operator := await lanes.in_thread(lambda: over_rows(self._file)):
+            lanes.run_alone(f"its operator {operator} looks at all rows at once")
         elif self._example is None:
             lanes.run_alone("no example could be made to try it with")
         else:

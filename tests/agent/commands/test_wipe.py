@@ -284,3 +284,35 @@ def test_a_device_that_is_being_wiped_joins_no_fleet(tmp_path):
     begin(tmp_path, Order(id=ID, device="dev-1", part=2))
     with pytest.raises(BadSettings, match="is being decommissioned"):
         enroll(b"{}", tmp_path / "identity")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"{}", id="no order"),
+        pytest.param(json.dumps({"id": ID, "device": "dev-else", "part": 2}).encode(), id="another device's"),
+        pytest.param(json.dumps({"id": ID, "device": "dev-1", "part": 2}).encode() + b" " * 20_000, id="too long"),
+        pytest.param(b"\xff\xfe", id="no text"),
+        pytest.param(None, id="a folder"),
+    ],
+)
+async def test_what_is_no_order_to_wipe_this_device_takes_nothing(retired, monkeypatch, caplog, content):
+    """Such a file is refused, said and set aside, and the agent goes on with all that it has."""
+    monkeypatch.setattr(running, "act_as_owner", lambda *_, **__: None)
+    monkeypatch.setattr(wiring, "run", lambda _: asyncio.sleep(0, result=False))
+    monkeypatch.setattr(running.asyncio, "run", lambda going: going.close())
+    (retired.state / DECOMMISSION).unlink()
+    if content is None:
+        (retired.state / DECOMMISSION).mkdir()
+    else:
+        (retired.state / DECOMMISSION).write_bytes(content)
+    before = {path for path in retired.state.rglob("*") if path.name != DECOMMISSION}
+
+    assert running.run(retired.settings) == 0
+    assert f"nothing is removed for {retired.state / DECOMMISSION}" in caplog.text
+    after = set(retired.state.rglob("*"))
+    assert before <= after
+    assert not (retired.state / DECOMMISSION).exists()
+    assert (retired.state / wipe.REFUSED).exists()
+    assert retired.engine.running() == {GOOD.digest}

@@ -18,6 +18,29 @@ import os, signal
 os.symlink({target!r}, "/run/edgefleet/s.sock")
 signal.pause()
 """
+# What else can have the socket's name: made, and left there for whoever comes.
+OTHERS = {
+    "pipe": "os.mkfifo(place)",
+    "folder": "os.mkdir(place)",
+    "huge file": "os.truncate(os.open(place, os.O_CREAT | os.O_RDWR), 60 << 20)",
+    "setuid file": "os.close(os.open(place, os.O_CREAT)); os.chmod(place, 0o6777)",
+    "datagrams": "keep = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); keep.bind(place)",
+    "nobody listens": "keep = socket.socket(socket.AF_UNIX); keep.bind(place); keep.close()",
+    "nobody accepts": "keep = socket.socket(socket.AF_UNIX); keep.bind(place); keep.listen(0)",
+    "second name": "keep = socket.socket(socket.AF_UNIX); keep.bind(place + '2'); os.link(place + '2', place)",
+    "abstract": "keep = socket.socket(socket.AF_UNIX); keep.bind(chr(0) + place); keep.listen(9)",
+    "device": "os.mknod(place, 0o666 | stat.S_IFBLK, os.makedev(8, 0))",
+}
+OTHER = """
+import os, signal, socket, stat
+place = "/run/edgefleet/s.sock"
+os.umask(0)
+try:
+    {making}
+except OSError as error:
+    print(error.strerror, flush=True)
+signal.pause()
+"""
 # Honest up to its last word before the proof; the connection that it has lasts.
 SWAP = """
 import os, plain
@@ -92,6 +115,17 @@ async def test_a_link_to_the_engines_socket_is_not_followed(device, caplog):
         await device.others_answer()
     assert asked == []
     assert caplog.text.count("is not a socket") == 1
+
+
+@pytest.mark.parametrize("what", [pytest.param(one, marks=pytest.mark.long) for one in OTHERS])
+async def test_something_else_at_the_sockets_place_holds_up_nobody(device, what):
+    """A pipe, a folder, a file, a socket that nobody answers at: the module is not ready, and that is all."""
+    await device.attacked(OTHER.format(making=OTHERS[what]), ready_within_s=1.0)
+    told = await device.ends(Phase.REVERTED, "not-ready", "not ready within 1 s")
+
+    assert told.serving is None
+    assert (await device.ask()).status == 503
+    await device.others_answer()
 
 
 @pytest.mark.long

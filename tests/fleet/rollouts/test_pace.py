@@ -86,6 +86,66 @@ def test_a_soak_that_began_while_the_clock_was_ahead_is_no_longer_for_it(fleet, 
     assert standings(fleet, rollout)["dev-b"] == "working"
 
 
+class Passing:
+    """Two clocks of one server: what passes moves both, what somebody sets the wall's alone."""
+
+    def __init__(self, fleet):
+        self.fleet, self.seconds = fleet, 1000.0
+        fleet.engine = Engine(
+            fleet.database, fleet.registry, fleet.orders, fleet.clock, fleet.mishaps, passed=lambda: self.seconds
+        )
+        fleet.tick()
+
+    def later(self, seconds, *, clock=0.0):
+        self.seconds += seconds
+        later(self.fleet, seconds + clock)
+
+
+TEN_DAYS = 864_000
+
+
+@pytest.mark.parametrize("ahead", [TEN_DAYS, -TEN_DAYS, 1800])
+def test_a_deadline_is_of_the_time_that_passed(fleet, ahead):
+    """Set ahead, set back, and put right again: a device has its hour, no less and no more."""
+    passing = Passing(fleet)
+    online(fleet, "dev-a", value=True)
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=CANARY, deadline="1h"))
+    passing.later(600, clock=ahead)
+    passing.later(2999)
+    assert standings(fleet, rollout)["dev-a"] == "working"
+    passing.later(0, clock=-ahead)
+    assert standings(fleet, rollout)["dev-a"] == "working"
+    passing.later(1)
+    assert standings(fleet, rollout)["dev-a"] == "failed"
+
+
+@pytest.mark.parametrize("ahead", [TEN_DAYS, -TEN_DAYS])
+def test_a_soak_is_of_the_time_that_passed(fleet, ahead):
+    """A clock that is set in the middle of the ten minutes makes them neither shorter nor longer."""
+    passing = Passing(fleet)
+    fleet.start(fleet.add_module("digits"), policy=Policy(waves=CANARY, soak="10m"))
+    fleet.report("dev-a", "committed")
+    passing.later(300, clock=ahead)
+    passing.later(299)
+    assert fleet.order("dev-b") is None
+    passing.later(1)
+    assert fleet.order("dev-b") is not None
+
+
+def test_nobody_is_waited_for_longer_than_a_whole_deadline(fleet):
+    """The clock was ten days ahead when the order was made, and was put right while no server ran."""
+    online(fleet, "dev-a", value=True)
+    fleet.now += TEN_DAYS
+    rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=CANARY, deadline="1h"))
+    fleet.now -= TEN_DAYS
+    fleet.engine = Engine(fleet.database, fleet.registry, fleet.orders, fleet.clock, fleet.mishaps)
+    later(fleet, 1)
+    later(fleet, 3599)
+    assert standings(fleet, rollout)["dev-a"] == "working"
+    later(fleet, 1)
+    assert standings(fleet, rollout)["dev-a"] == "failed"
+
+
 def test_a_soak_begins_anew_where_a_device_wavered(fleet):
     """It restarted in the middle: the ten minutes count from when it was up again."""
     rollout = fleet.start(fleet.add_module("digits"), policy=Policy(waves=CANARY, soak="10m"))

@@ -9,7 +9,9 @@ from contextlib import closing
 import pytest
 
 from modules.errors import BadSettings, Invalid, NoSpace
+from modules.scoring.batch import results
 from modules.scoring.batch.ledger import ANSWERED, ASIDE, InUse, Ledger, Plan, Reason
+from tests.doubles.disk import Disk
 
 PLAN = Plan(module="m", inputs="i", items=6)
 WHY = Reason(kind="refused", reason="no")
@@ -33,6 +35,20 @@ def test_what_was_settled_stays_settled(tmp_path):
             assert list(ledger.aside()) == [(0, WHY)]
             assert list(ledger.open_items()) == [1, 3, 5]
             assert (ledger.suspects, ledger.deaths[3], ledger.counts) == ({1}, 1, {ANSWERED: 2, ASIDE: 1})
+
+
+def test_what_is_told_outlives_a_power_cut(tmp_path, monkeypatch):
+    """Each worker's journal where it is synced; plan, progress and answers before they have their names."""
+    disk = Disk(monkeypatch)
+    with opened(tmp_path, workers=2) as ledger:
+        ledger.answered(1, 4, b'{"a":4}')
+        ledger.sync()
+        assert {("sync", str(path)) for path in tmp_path.glob("worker-*.jsonl")} <= set(disk.happened)
+        ledger.replace("progress.json", {"items": 6})
+        results.write(tmp_path, PLAN, ledger)
+    for path in (tmp_path / "run.json", tmp_path / "progress.json", tmp_path / "answers.jsonl"):
+        assert disk.synced(path)
+    assert disk.lasts(tmp_path / "answers.jsonl")
 
 
 def test_the_first_answer_counts(tmp_path):

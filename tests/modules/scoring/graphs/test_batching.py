@@ -81,7 +81,7 @@ def test_a_batch_is_as_large_as_pays(graph, alone, together, size):
 def test_what_was_not_tried_is_not_run_together(graph, alone, wait):
     """Requests wait a quarter of a run for others, at most 2 ms; together they are no larger than what was tried."""
     run, example = lone(graph, {"x": FLOATS}, helper.make_node("Relu", ["x"], ["y"]))
-    assert choose(run, example, alone, free_batches()) == Batches(64, wait, 64 * 4 * 4 * 6)
+    assert choose(run, example, alone, free_batches()) == Batches(64, wait, 64 * 4 * 4 * 6, 64)
     assert Batches() == Batches(1, 0.0, math.inf)
 
 
@@ -268,6 +268,21 @@ async def test_large_requests_share_less(size, runs):
     assert await asyncio.gather(*asked) == [1] * 9
     assert [len(run) for run in session.runs] == runs
     await lanes.close()
+
+
+async def test_more_rows_than_were_tried_are_not_joined():
+    """Of requests of several rows no more share a run than rows were tried; who has more of them runs alone."""
+    session = Rows()
+    lanes = Lanes(session, threads=1, timeout_s=30, queue=100, figures=Figures())
+    lanes.run_batches(Batches(8, 0.001, rows=8))
+
+    def several(rows):
+        feeds = {"x": np.full([rows, 4], rows, np.float32)}
+        return lanes.submit(100, lambda: feeds, lambda values, _: len(values[0]))
+
+    requests = [several(rows) for rows in (1, 3, 3, 3, 9, 8)]
+    assert await answers(lanes, session, requests) == [1, 3, 3, 3, 9, 8]
+    assert [len(run) for run in session.runs] == [1, 6, 3, 9, 8]
 
 
 def test_what_was_tried_is_the_most_that_runs_together(graph):

@@ -156,10 +156,10 @@ def test_nothing_is_lost_by_names(written):
 
 
 @pytest.mark.parametrize("keys", [{1: 1, "1": 2}, {True: 1, "true": 2}, {0.5: 1, "0.5": 2}, {None: 1, "null": 2}])
-def test_no_key_is_written_twice(keys):
-    """What a reader would take the last of is an error, where orjson writes it."""
+def test_no_key_is_written_twice(written, keys):
+    """What a reader would take the last of is an error, as either library would write it."""
     with pytest.raises(TypeError, match="two keys become the same text"):
-        json_text().encode([keys])
+        written([keys])
 
 
 def test_a_dataclass_has_all_its_fields(written):

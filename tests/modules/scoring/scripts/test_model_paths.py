@@ -17,7 +17,9 @@ def run(data, request_headers):
         return open(os.path.join(os.environ["AZUREML_MODEL_DIR"], version)).read()
     if name == "construct":
         return Model(None, "oak")
-    return Model.get_model_path(name, version=int(version)) if version else Model.get_model_path(model_name=name)
+    if not version:
+        return Model.get_model_path(model_name=name)
+    return Model.get_model_path(name, version=int(version) if version.isdigit() else eval(version))
 """
 
 
@@ -69,6 +71,20 @@ def test_unknown(several, name):
     assert status == 500
     assert name.partition(":")[0] in text
     assert "there is elm, oak" in text
+
+
+@pytest.mark.parametrize("version", ["''", "'.'", "'../elm/3'", "'latest'", "True", "1.5e300", "b'2'", "'\\0'"])
+def test_a_version_that_is_none(several, version):
+    """What is no number is no version, and no path to another model."""
+    text, status = several[0](f"oak:{version}")
+    assert (status, "ModelNotFoundException" in text, "is not a model's version" in text) == (500, True, True), text
+
+
+@pytest.mark.parametrize("name", ["oak\0", "oak" * 2000])
+def test_a_name_that_no_file_has(several, name):
+    """It is a model that is not found, whatever the system says of such a path."""
+    text, status = several[0](name)
+    assert (status, "is not a model's name" in text, len(text) < 400) == (500, True, True), text
 
 
 def test_directory(several):

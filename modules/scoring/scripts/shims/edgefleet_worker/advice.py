@@ -36,10 +36,10 @@ _PACKAGES = {
 }  # fmt: skip
 
 
-def advice(error: BaseException) -> str:
-    """A sentence for the script's author, or nothing."""
+def advice(error: BaseException, said: str) -> str:
+    """A sentence for the script's author, or nothing; ``said`` is what the error says."""
     for pattern, sentence in _ADVICE:
-        if found := re.search(pattern, str(error)):
+        if found := re.search(pattern, said):
             return found.expand(sentence)
     if isinstance(error, ModuleNotFoundError) and error.name:
         name = error.name.partition(".")[0]

@@ -43,10 +43,12 @@ def outcome_of(result: Any, entry: Entry) -> Outcome:
     return Outcome(status, headers, data.encode() if isinstance(data, str) else bytes(data), failed=failed)
 
 
-def http_error(error: BaseException) -> Outcome | None:
+def http_error(error: BaseException, entry: Entry) -> Outcome | None:
     """What an HTTP exception asks for: werkzeug's and Flask's ``abort``, Starlette's and FastAPI's."""
     if not any(base.__name__ == "HTTPException" for base in type(error).__mro__):
         return None
+    if (own := getattr(error, "response", None)) is not None:
+        return outcome_of(own, entry)  # of abort(response)
     status = getattr(error, "code", None) or getattr(error, "status_code", None)
     text = getattr(error, "description", None) or getattr(error, "detail", None) or str(error)
     if isinstance(error, KeyError) and error.args:

@@ -1,6 +1,7 @@
 """The user's ``init()`` and ``run()``: imported, checked, initialised, and called."""
 
 import asyncio
+import contextlib
 import importlib.util
 import inspect
 import itertools
@@ -18,6 +19,9 @@ from edgefleet_worker.schema import Schema
 
 HEADERS = "request_headers"
 _SHOWN = 200
+# An error's own text may be of any length: so much of it is for people, and so much of its traceback for the log.
+_TOLD = 2000
+_TRACED = 64 << 10
 _OURS = str(pathlib.Path(__file__).parent)
 
 
@@ -81,7 +85,7 @@ def guarded(call: Callable[[], Any], what: str, path: str) -> None:
     try:
         call()
     except BaseException as error:
-        traceback.print_exc()
+        show(error)
         where = _blamed(traceback.extract_tb(error.__traceback__), path)
         if isinstance(error, SyntaxError):
             where = f"{error.filename}:{error.lineno}: "
@@ -101,10 +105,33 @@ def _show_models() -> None:
 def told(error: BaseException) -> str:
     """An error in one line, with what to write instead where that is known."""
     try:
-        hint, said = advice(error), " ".join(str(error).split())
-    except Exception as other:  # noqa: BLE001 - the script's own class, whose methods may raise anything
+        said = clipped(str(error), _TOLD)
+        hint, said = advice(error, said), " ".join(said.split())
+    except BaseException as other:  # noqa: BLE001 - the script's own class, whose methods may raise anything
         hint, said = "", f"it has no message, since its __str__ raised {type(other).__name__}"
     return f"{type(error).__name__}: {said}" + (f" ({hint})" if hint else "")
+
+
+def show(error: BaseException) -> None:
+    """Print an error with its traceback, as far as it lets itself be printed."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException as other:  # noqa: BLE001 - as above: of a SyntaxError even the line number may be anything
+        text = f"{told(error)} (its traceback cannot be written: {type(other).__name__})"
+    noted(clipped(text, _TRACED))
+
+
+def noted(text: str) -> None:
+    """Print for the log. Where the script has closed its own standard error nobody reads it, and nothing ends."""
+    with contextlib.suppress(BaseException):
+        print(text, file=sys.stderr)  # noqa: T201 - for the log of the script
+
+
+def clipped(text: str, length: int) -> str:
+    """The text, or its begin and its end."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]} [... {len(text) - length} characters ...] {text[-(length // 2) :]}"
 
 
 def _blamed(frames: traceback.StackSummary, path: str) -> str:

@@ -39,7 +39,8 @@ class Channel:
         return json.loads(self._incoming.read(head)), self._incoming.read(body) if body else b""
 
     def send(self, head: Head, body: bytes = b"") -> None:
-        text = json.dumps(head).encode()
+        # Names and words of the script's may have lone surrogates, which no other reader of JSON takes.
+        text = json.dumps(head, ensure_ascii=False).encode(errors="replace")
         self._outgoing.write(FRAME.pack(len(text), len(body)) + text)
         self._outgoing.write(body)
         self._outgoing.flush()

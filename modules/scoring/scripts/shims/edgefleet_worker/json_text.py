@@ -40,13 +40,11 @@ def encode(value: Any) -> bytes:
         TypeError: JSON has no form for it; says what to return instead.
         ValueError: it contains itself.
     """
-    quick = orjson is not None
-    try:
-        return orjson.dumps(value, default=_quick, option=_OPTIONS) if quick else _written(value)
-    except TypeError:
-        pass  # integers beyond 64 bits, lone surrogates, keys that are no text, deep nesting: step by step
-    except (ValueError, RecursionError):
-        pass  # of the standard library: NaN, or deep nesting
+    if orjson is not None:
+        try:
+            return orjson.dumps(value, default=_quick, option=_OPTIONS)
+        except TypeError:
+            pass  # integers beyond 64 bits, lone surrogates, keys that are no text, deep nesting: step by step
     try:
         return json.dumps(_tree(value), allow_nan=False).encode()
     except RecursionError:

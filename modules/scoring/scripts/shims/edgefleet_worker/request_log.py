@@ -120,6 +120,8 @@ class Streams:
     """The process's two streams and its root logger, from now on."""
 
     def __init__(self, *, level: str, structured: bool) -> None:
+        # What a script prints is for people: a character that no text has is no reason to end its request.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # of the process, not yet a script's
         self._output = RequestLog(sys.stdout, name="print", structured=structured)
         self._errors = RequestLog(sys.stderr, name="stderr", structured=structured)
         sys.stdout, sys.stderr = self._output, self._errors

@@ -4,7 +4,6 @@ import codecs
 import contextlib
 import importlib
 import json
-import sys
 import time
 import traceback
 import urllib.parse
@@ -12,7 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 from edgefleet_worker.answers import FAILURE, Outcome, http_error, message, outcome_of
-from edgefleet_worker.entry import Entry, told
+from edgefleet_worker.entry import Entry, noted, show, told
 from edgefleet_worker.flask_context import FlaskContext
 from edgefleet_worker.frames import Channel, Head
 from edgefleet_worker.imports import Sessions
@@ -22,6 +21,8 @@ from edgefleet_worker.schema import BadRequest, misfit, parsed
 # Bytes of a query that are no UTF-8 stay as they were written.
 codecs.register_error("percent", lambda error: (_escaped(error), error.end))  # type: ignore[attr-defined,arg-type] # of decoding
 _GZIP = b"\x1f\x8b"
+# Bytes of an HTTP exception's text that the log has.
+_NOTED = 2000
 
 
 class RequestHeaders(dict[str, str]):
@@ -103,14 +104,14 @@ class Service:
             return _with(message(400, reason))
         if asked := self._http_error(error):
             return _with(asked)
-        traceback.print_exc()
+        show(error)
         return {**_head(FAILURE), "message": f"run() failed: {told(error)}"}, Outcome(FAILURE, [])
 
     def _http_error(self, error: BaseException) -> Outcome | None:
         """What an HTTP exception asks for, with a line in the log that says where it came from."""
         try:
-            asked = http_error(error)
-        except Exception:  # noqa: BLE001 - its own text or status may raise anything
+            asked = http_error(error, self._entry)
+        except BaseException:  # noqa: BLE001 - its own text or status may raise anything
             return None
         if asked is not None:
             last = traceback.extract_tb(error.__traceback__)[-1:]
@@ -118,7 +119,7 @@ class Service:
                 one for one in traceback.extract_tb(error.__traceback__) if one.filename.startswith(self._entry.source)
             ]
             where = "".join(f"{one.filename}:{one.lineno}: " for one in (users or last)[-1:])
-            print(f"{where}run() ended with {asked.status}: {asked.body.decode()}", file=sys.stderr)  # noqa: T201 - for the log
+            noted(f"{where}run() ended with {asked.status}: {asked.body[:_NOTED].decode(errors='replace')}")
         return asked
 
     def _arguments(self, head: Head, body: bytes, context: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -156,7 +157,7 @@ class Service:
                     break
                 self._send({"kind": "part"}, part)
         except BaseException as error:  # noqa: BLE001 - the script's own code may raise anything
-            traceback.print_exc()
+            show(error)
             self._send({"kind": "broken", "message": f"the stream of run() ended early: {told(error)}"})
         else:
             self._send({"kind": "end"})

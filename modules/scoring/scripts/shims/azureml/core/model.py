@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-_VERSION = re.compile(r"\d+(\.\d+)*")
+_VERSION = re.compile(r"\d+(\.\d+)*", re.ASCII)
+# What a file system can have.
+_NAME = re.compile(r"(?s)[^\0\ud800-\udfff]{1,1000}")
 
 
 class ModelNotFoundException(Exception):
@@ -31,9 +33,12 @@ class Model:
         Raises:
             ModelNotFoundException: it is in none of these, or not in this version; the message names what there is.
         """
-        if not isinstance(model_name, str) or not model_name.strip("./"):
+        if not isinstance(model_name, str) or not model_name.strip("./") or not _NAME.fullmatch(model_name):
             # An empty name, from a setting that is missing, would be the folder of all models.
-            raise ModelNotFoundException(f"{model_name!r} is not a model's name")
+            raise ModelNotFoundException(f"{model_name!r:.200} is not a model's name")
+        if version is not None and not _VERSION.fullmatch(str(version)):
+            # As a path it would lead to whatever stands there.
+            raise ModelNotFoundException(f"{version!r:.200} is not a model's version, which is a number")
         given = Path(os.environ.get("AZUREML_MODEL_DIR", "."))
         roots = [Path(os.environ.get("AML_APP_ROOT", "."), "azureml-models"), given]
         for root in roots:

@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a namespace that other packages of the script's environment may share
 """What entry scripts import as ``azureml.contrib.services.aml_response``; ours, written against its documented use."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from typing import Any
 
 from edgefleet_worker.json_text import encode
@@ -14,9 +14,9 @@ _ONE_VALUE = frozenset({"date", "expires", "last-modified", "retry-after", "set-
 class AMLResponse(Response):
     """A response with its own status and headers.
 
-    With ``json_str`` the message is written as JSON; so are dictionaries, lists and numbers without it. Other messages
-    are text, bytes, a list of bytes, or a generator of either, which is sent as it goes. None is an empty object. A
-    header with commas becomes several.
+    With ``json_str`` the message is written as JSON; so are dictionaries, lists, arrays, frames, numbers and dates
+    without it. Other messages are text, bytes, a list of bytes, or a generator of either, which is sent as it goes.
+    None is an empty object. A header with commas becomes several.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class AMLResponse(Response):
         run_function_failed: bool = False,  # noqa: FBT001, FBT002 - the known signature
     ) -> None:
         message = {} if message is None else message
-        parts = isinstance(message, list | tuple) and message and all(isinstance(one, bytes) for one in message)
-        as_json = json_str or (isinstance(message, dict | list | tuple | int | float) and not parts)
+        message = bytes(message) if isinstance(message, memoryview) else message
+        as_json = json_str or not _is_body(message)
         self.run_function_failed = run_function_failed
         super().__init__(
             encode(message) if as_json else message,
@@ -40,3 +40,12 @@ class AMLResponse(Response):
             value = str(given)
             values = [value] if name.lower() in _ONE_VALUE else [one.strip() for one in value.split(",")]
             self.headers.setlist(name, values)
+
+
+def _is_body(message: Any) -> bool:
+    """Whether it is sent as it is, as text, bytes or parts of them; what is a value is written as JSON."""
+    if isinstance(message, str | bytes | bytearray):
+        return True
+    if isinstance(message, list | tuple) and message and all(isinstance(one, bytes) for one in message):
+        return True
+    return isinstance(message, Iterable | AsyncIterable) and not isinstance(message, Collection)
