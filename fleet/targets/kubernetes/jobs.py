@@ -105,7 +105,12 @@ class Jobs:
         """What its pods need, and the Job last; returns that as it is now."""
         at = self._attached
         told = self._contents.of_job(job, url=at.content_url, room_bytes=pods.room_bytes(job.module))
-        for one in (*_around(names, at, content.trusting(at, told)), body):
+        secrets = [content.files(names.secrets, names.of("secrets"), job.secrets)] if job.secrets else []
+        if secrets and (there := found.by_kind["Secret"].get(names.secrets)) and front.is_replaced(there, job.secrets):
+            # It cannot be changed: its own is made at the next look, and a pod waits for it.
+            self._api.delete(there, "Secret")
+            secrets = []
+        for one in (*_around(names, at, content.trusting(at, told)), *secrets, body):
             made = self._api.apply(one, ours=shown(one) in found.by_kind[one["kind"]])
         return made
 
@@ -185,10 +190,10 @@ class Jobs:
 def _job(names: JobNames, attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     template = pods.batch(attached, job, runtime)
     labels = names.of("job")
-    spec = template["spec"] | {
-        "serviceAccountName": names.whole,
-        "volumes": [pods.settings(names.content), *template["spec"]["volumes"]],
-    }
+    volumes = [pods.settings(names.content), *template["spec"]["volumes"]]
+    if job.secrets:
+        volumes.append(pods.secrets(names.secrets))
+    spec = template["spec"] | {"serviceAccountName": names.whole, "volumes": volumes}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -9,6 +9,7 @@ from fleet.tables import devices, events
 from fleet.target_tables import jobs
 from fleet.targets.device_jobs import REPORTS_S, DeviceJobs
 from fleet.targets.jobs import BatchJobs
+from fleet.targets.secrets import Sealer
 from modules import canonical, signing
 from modules.names import ModuleRef
 from modules.protocol.batch import BATCH, JobReport
@@ -35,7 +36,7 @@ class Site:
         self.duty = DeviceJobs(
             database=self.database,
             clock=self.fleet.clock,
-            wished=BatchJobs(self.fleet.registry),
+            wished=BatchJobs(self.fleet.registry, Sealer(cloud.folder)),
             commands=self.fleet.commands,
             mishaps=Mishaps(self.fleet.clock),
         )
