@@ -107,9 +107,7 @@ class Jobs:
         told = self._contents.of_job(job, url=at.content_url, room_bytes=pods.room_bytes(job.module))
         secrets = [content.files(names.secrets, names.of("secrets"), job.secrets)] if job.secrets else []
         if secrets and (there := found.by_kind["Secret"].get(names.secrets)) and front.is_replaced(there, job.secrets):
-            # It cannot be changed: its own is made at the next look, and a pod waits for it.
-            self._api.delete(there, "Secret")
-            secrets = []
+            self._api.delete(there, "Secret")  # it cannot be changed
         for one in (*_around(names, at, content.trusting(at, told)), *secrets, body):
             made = self._api.apply(one, ours=shown(one) in found.by_kind[one["kind"]])
         return made

@@ -74,7 +74,7 @@ async def test_a_job_on_a_device_has_those_of_its_slot(reader):
 
 
 async def test_nobody_reads_a_value_again(reader):
-    """Only what brings the job about does: it is in no answer, event, audit row or table, whatever way it is written."""
+    """Only what brings the job about does: it is in no answer, event, audit row or table, however it is written."""
     said = str(await started(reader, secrets=given(token=VALUE, key=b"k")))
     said += "".join([(await reader.ask("GET", path)).text for path in (PATH, f"{PATH}/night")])
     said += "".join([(await reader.ask("GET", f"/api/v1/{path}")).text for path in ("events", "audit")])
@@ -83,6 +83,7 @@ async def test_nobody_reads_a_value_again(reader):
             said += str(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
     for spelling in (VALUE.decode(), base64.b64encode(VALUE).decode(), VALUE.hex()):
         assert spelling not in said
+    assert VALUE not in msgspec.json.decode(row(reader).asked, type=Asked).secrets
     assert wished(reader).wanted(row(reader)).secrets == {"token": VALUE, "key": b"k"}
 
 
@@ -97,7 +98,7 @@ async def test_what_is_sealed_for_a_job_opens_for_no_other(reader):
 
 @pytest.mark.parametrize("how", ["cancelled", "done", "failed"])
 async def test_they_are_forgotten_once_it_is_over(reader, how):
-    """However it ends; as long as it goes on, each look gives its target the same ones, a server that began anew, too."""
+    """However it ends; as long as it goes on, each look, a new server's too, gives its target the same ones."""
     await started(reader, secrets=given(token=VALUE, key=b"k"))
     use = reader.http._transport.app.state.services
     duty = BringingJobs(

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from fleet.targets.contract import Module
+from fleet.targets.kubernetes import front
 from fleet.targets.secret_files import MOUNT
 from modules.manifest import SecretFile
 from tests.doubles import release
@@ -24,9 +25,7 @@ def secretive(**more):
 
 
 def held(batch):
-    return [
-        {name: base64.b64decode(text) for name, text in one["data"].items()} for one in batch.of("Secret", "secrets")
-    ]
+    return [front.data(one) for one in batch.of("Secret", "secrets")]
 
 
 def test_its_pods_have_them_as_files_and_nothing_else_does(batch):
