@@ -87,6 +87,7 @@ class BatchJobs:
         """
         if where.target is not None:
             attached.check_places(connection, where.target, asked.inputs, asked.outputs)
+            attached.check_pods(connection, where.target, asked.settings.pods)
         slot_name(name)
         manifest, digest = self.signed(connection, module, scope)
         free_names(connection, name, (name,), scope)

@@ -112,6 +112,9 @@ def start(
     timeout: Timeout = 0.0,
     cpus: Annotated[float, typer.Option(min=0.01, help="Cores for all workers together.")] = 1.0,
     memory_mb: Annotated[int, typer.Option(min=0, help="MiB for all workers (0: as the manifest says).")] = 0,
+    pods: Annotated[
+        int, typer.Option(min=1, max=32, help="On a cluster, so many pods, each with all of that and a share.")
+    ] = 1,
     secret: Annotated[
         list[str] | None, typer.Option(help="On a target, a secret of the module and the file with it: NAME=FILE.")
     ] = None,
@@ -127,6 +130,8 @@ def start(
         "match": match, "workers": workers, "mini_batch": mini_batch, "retries": retries,
         "error_threshold": error_threshold, "timeout_s": timeout, "cpu_cores": cpus, "memory_mb": memory_mb,
     }  # fmt: skip
+    if pods > 1:
+        settings["pods"] = pods
     request = {
         "name": slot_name(name), "module": str(arguments.module_ref(module)),
         "inputs": inputs, "outputs": outputs, "settings": settings,

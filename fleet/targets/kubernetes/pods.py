@@ -136,7 +136,12 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
         "image": image(attached, runtime),
         "imagePullPolicy": _policy(attached),
         "command": list(COMMAND),
-        "args": [*batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"), f"--patience={_PATIENCE_S}"],
+        "args": [
+            *batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"),
+            f"--patience={_PATIENCE_S}",
+            # Which of them a pod is, the cluster tells it.
+            *([f"--parts={job.settings.pods}"] if job.settings.pods > 1 else ()),
+        ],
         "env": [
             {"name": "EDGEFLEET_PROVIDERS", "value": json.dumps(runtime.providers)},
             {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},

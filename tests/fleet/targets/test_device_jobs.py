@@ -214,7 +214,12 @@ async def test_what_a_device_cannot_do_is_refused_at_once(site):
     assert "no such device" in (await site.start(code=404, device="cam-2"))["detail"]
     assert "either a target or a device" in (await site.start(code=422, target="lab"))["detail"]
     assert "either a target or a device" in (await site.start(code=422, device=None))["detail"]
-    for more in ({"inputs": "/etc"}, {"outputs": ".."}, {"inputs": "answers"}, {"settings": {"workers": 2}}):
+    for more in (
+        {"inputs": "/etc"},
+        {"outputs": ".."},
+        {"inputs": "answers"},
+        *({"settings": {one: 2}} for one in ("workers", "pods")),
+    ):
         await site.start(code=422, **more)
     site.report(digest="sha256:" + "b" * 64)
     assert "it does not serve this module" in (await site.start(code=422))["detail"]

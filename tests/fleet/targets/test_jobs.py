@@ -50,9 +50,9 @@ async def test_what_is_asked_for_is_shown(cloud):
 
 
 async def test_only_places_that_the_target_was_attached_with(cloud):
-    """No other volume or folder of the host, nor both the same; no setting that nobody knows."""
+    """No other volume or folder of the host, nor both the same; no setting that nobody knows, or a host has not."""
     elsewhere = ({"inputs": "/etc"}, {"outputs": "/var"}, {"inputs": "out"}, {"inputs": "in/../x"}, {"inputs": ""})
-    unknown = ({"nobody": 1}, {"workers": 0}, {"match": "a\n"})
+    unknown = ({"nobody": 1}, {"workers": 0}, {"match": "a\n"}, {"pods": 2})
     for more in (*elsewhere, *({"settings": one} for one in unknown)):
         assert (await start(cloud, code=422, **more))["code"] == "invalid"
     assert (await cloud.ask("GET", PATH)).json() == []
@@ -113,6 +113,8 @@ def test_who_says_nothing_of_how_far_it_is_is_as_far_as_before():
     )
     now = JobStanding(items=9, answered=5)
     assert _with_what_is_known(before, now) == now
+    fewer = JobStanding(items=9, answered=3)  # one of its pods has not said it yet
+    assert _with_what_is_known(before, fewer) == before
 
 
 @pytest.mark.parametrize("place", ["/claim", "Claim", "claim/", "claim/../x", "claim//x", "a,claim/.hidden", "-c"])
