@@ -56,8 +56,11 @@ class Part(NamedTuple):
         async with self._shared():
             if all((self._folder(number) / DONE).exists() for number in range(self.plan.parts)):
                 with contextlib.ExitStack() as held:
-                    every = [await self._of(number, 1) for number in range(self.plan.parts)]
-                    results.write(outputs, items, *(held.enter_context(contextlib.closing(one)) for one in every))
+                    every = [
+                        held.enter_context(contextlib.closing(await self._of(number, 1)))
+                        for number in range(self.plan.parts)
+                    ]
+                    results.write(outputs, items, *every)
 
     async def stop(self, ledger: Ledger, outputs: Path, items: Items) -> None:
         """Too many have failed: it is said which of its own have."""

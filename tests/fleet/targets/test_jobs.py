@@ -1,5 +1,7 @@
 """Batch jobs as they are asked for over the API: what is taken, what is refused, and who may."""
 
+import json
+
 import pytest
 from sqlalchemy import update
 
@@ -50,12 +52,26 @@ async def test_what_is_asked_for_is_shown(cloud):
 
 
 async def test_only_places_that_the_target_was_attached_with(cloud):
-    """No other volume or folder of the host, nor both the same; no setting that nobody knows, or a host has not."""
+    """No other volume or folder of the host, nor both the same; no setting that nobody knows."""
     elsewhere = ({"inputs": "/etc"}, {"outputs": "/var"}, {"inputs": "out"}, {"inputs": "in/../x"}, {"inputs": ""})
-    unknown = ({"nobody": 1}, {"workers": 0}, {"match": "a\n"}, {"pods": 2})
+    unknown = ({"nobody": 1}, {"workers": 0}, {"match": "a\n"})
     for more in (*elsewhere, *({"settings": one} for one in unknown)):
         assert (await start(cloud, code=422, **more))["code"] == "invalid"
     assert (await cloud.ask("GET", PATH)).json() == []
+
+
+async def test_several_pods_on_a_cluster_alone(cloud):
+    """A container host is one machine."""
+    assert (await start(cloud, code=422, settings={"pods": 2}))["element"] == "pods"
+    known = {
+        "namespace": "models",
+        "images": "present",
+        "content_url": "https://fleet.example",
+        "batch_places": "in,out",
+    }
+    with cloud.database.write() as connection:
+        connection.execute(update(targets).values(kind="kubernetes", attached=json.dumps(known)))
+    assert (await started(cloud, settings={"pods": 2}))["settings"]["pods"] == 2
 
 
 async def test_the_answers_are_not_among_the_inputs(cloud):
