@@ -70,7 +70,9 @@ async def test_several_pods_on_a_cluster_alone(cloud):
         "batch_places": "in,out",
     }
     with cloud.database.write() as connection:
-        connection.execute(update(targets).values(kind="kubernetes", attached=json.dumps(known)))
+        connection.execute(
+            update(targets).values(kind="kubernetes", attached=json.dumps(known | {"batch_places": "in,out"}))
+        )
     assert (await started(cloud, settings={"pods": 2}))["settings"]["pods"] == 2
 
 
