@@ -63,16 +63,10 @@ async def test_only_places_that_the_target_was_attached_with(cloud):
 async def test_several_pods_on_a_cluster_alone(cloud):
     """A container host is one machine."""
     assert (await start(cloud, code=422, settings={"pods": 2}))["element"] == "pods"
-    known = {
-        "namespace": "models",
-        "images": "present",
-        "content_url": "https://fleet.example",
-        "batch_places": "in,out",
-    }
+    known = {"namespace": "models", "images": "present", "content_url": "https://fleet.example"}
+    attached = json.dumps(known | {"batch_places": "in,out"})
     with cloud.database.write() as connection:
-        connection.execute(
-            update(targets).values(kind="kubernetes", attached=json.dumps(known | {"batch_places": "in,out"}))
-        )
+        connection.execute(update(targets).values(kind="kubernetes", attached=attached))
     assert (await started(cloud, settings={"pods": 2}))["settings"]["pods"] == 2
 
 
