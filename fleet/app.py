@@ -302,7 +302,7 @@ def _build(
         ca={"": authority.pem, SYSTEM: ""}.get(public := _public_ca(settings), public),
     )
     targets = Targets(Parts(fleet=authority.mark, blobs=blobs, contents=contents))
-    asked = BatchJobs(registry)
+    asked = BatchJobs(registry, Sealer(folder))
     commands = Commands(database, metadata.director_in, clock)
     background = Background(
         database=database,

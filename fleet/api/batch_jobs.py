@@ -4,9 +4,9 @@ import http
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from fleet.api.bodies import Body
+from fleet.api.bodies import Body, secret_bytes
 from fleet.api.paths import BatchPath, JobPath
 from fleet.auth import By, In, need, scope_of
 from fleet.devices import meant
@@ -17,6 +17,7 @@ from fleet.targets.batches import AT_MOST, Meant
 from fleet.targets.contract import RunsJobs, Target
 from fleet.targets.jobs import ACTIVE, Asked, Where, standing_of, view
 from fleet.targets.settings import batch_settings
+from modules.manifest import MAX_SECRETS
 from modules.names import ModuleRef, Slug, device_id, slug
 
 router = APIRouter(prefix="/api/v1")
@@ -25,7 +26,10 @@ _also_commands = need("command:write")
 
 
 class NewJob(Body):
-    """A module, a target or a device, the place of the inputs, and the one where a folder gets the answers."""
+    """A module, a target or a device, the place of the inputs, and the one where a folder gets the answers.
+
+    ``secrets`` are the module's on a target, each in base64. They are in no answer, event, error or log.
+    """
 
     name: str = Field(max_length=63)
     target: str | None = Field(default=None, max_length=63)
@@ -34,6 +38,7 @@ class NewJob(Body):
     inputs: str = Field(max_length=300)
     outputs: str = Field(max_length=300)
     settings: dict[str, Any] = Field(default_factory=dict, max_length=64)
+    secrets: dict[str, SecretStr] = Field(default_factory=dict, max_length=MAX_SECRETS)
 
 
 @router.post("/batch-jobs", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("batch:write"))])
@@ -43,6 +48,7 @@ def start_batch_job(body: NewJob, use: Use, by: By, scope: In, request: Request)
     if device is not None:
         _also_commands(request, use, request.headers.get("Authorization"))
     asked = Asked(inputs=body.inputs, outputs=body.outputs, settings=batch_settings(body.settings))
+    secrets = {name: secret_bytes(value, element=f"secret {name[:63]}") for name, value in body.secrets.items()}
     where = Where(target=None if body.target is None else slug(body.target, what="target"), device=device)
     with use.database.write() as connection:
         if device is not None:
@@ -54,6 +60,7 @@ def start_batch_job(body: NewJob, use: Use, by: By, scope: In, request: Request)
             where,
             ModuleRef.parse(body.module),
             asked,
+            secrets,
             by=by,
             scope=scope,
         )

@@ -1,9 +1,13 @@
 """What every JSON body of the API has in common."""
 
+import base64
+import binascii
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+
+from modules.errors import Invalid
 
 
 class Body(BaseModel):
@@ -28,3 +32,15 @@ class Body(BaseModel):
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
         return value
+
+
+def secret_bytes(value: SecretStr, *, element: str = "value") -> bytes:
+    """What was sent in base64, because it is not to be seen.
+
+    Raises:
+        Invalid: it is no base64. Nothing of it is in the message.
+    """
+    try:
+        return base64.b64decode(value.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("the value is not in base64", element=element) from None  # what it is stands in the cause

@@ -1,18 +1,15 @@
 """Secrets of modules at an endpoint: set, listed without their values, taken away. Nobody reads a value again."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import Field, SecretStr
 
-from fleet.api.bodies import Body
+from fleet.api.bodies import Body, secret_bytes
 from fleet.api.paths import EndpointPath
 from fleet.auth import By, need
 from fleet.services import Use
 from fleet.targets import module_secrets
-from modules.errors import Invalid
 
 router = APIRouter(prefix="/api/v1/endpoints/{endpoint}/secrets")
 
@@ -38,10 +35,7 @@ def list_endpoint_secrets(endpoint: EndpointPath, use: Use) -> list[dict[str, An
 
 @router.post("", dependencies=[Depends(need("endpoint:write"))])
 def set_endpoint_secret(endpoint: EndpointPath, body: NewSecretOfEndpoint, use: Use, by: By) -> dict[str, Any]:
-    try:
-        value = base64.b64decode(body.value.get_secret_value(), validate=True)
-    except (binascii.Error, ValueError):
-        raise Invalid("the value is not in base64", element="value") from None  # what it is stands in the cause
+    value = secret_bytes(body.value)
     with use.database.write() as connection:
         done = module_secrets.put(connection, use.clock(), use.endpoints, endpoint, body.name, value, by=by)
     use.endpoints_changed()

@@ -1,7 +1,5 @@
 """Secrets for modules: set, listed without their values, taken away. Nobody reads a value again, whatever the right."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -9,13 +7,12 @@ from pydantic import Field, SecretStr
 from sqlalchemy import Connection
 
 from fleet import sealed_secrets
-from fleet.api.bodies import Body
+from fleet.api.bodies import Body, secret_bytes
 from fleet.auth import By, In, need
 from fleet.people import reach
 from fleet.people.scope import Scope
 from fleet.sealed_secrets import Place
 from fleet.services import Use
-from modules.errors import Invalid
 from modules.names import device_id, slot_name
 
 router = APIRouter(prefix="/api/v1/secrets")
@@ -57,10 +54,7 @@ def list_secrets(use: Use, scope: In) -> list[dict[str, Any]]:
 
 @router.post("", dependencies=[Depends(need("secret:write"))])
 def set_secret(body: NewSecret, use: Use, by: By, scope: In) -> dict[str, Any]:
-    try:
-        value = base64.b64decode(body.value.get_secret_value(), validate=True)
-    except (binascii.Error, ValueError):
-        raise Invalid("the value is not in base64", element="value") from None  # what it is stands in the cause
+    value = secret_bytes(body.value)
     with use.database.write() as connection:
         chosen = body.chosen(connection, scope)
         done = sealed_secrets.set_secret(connection, use.clock(), body.place, value, **chosen, by=by)

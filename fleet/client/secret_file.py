@@ -39,3 +39,15 @@ def secret_file(out: Path) -> Iterator[Callable[[bytes], None]]:
             if not before:
                 out.unlink(missing_ok=True)
             raise
+
+
+def read_secret(file: Path) -> bytes:
+    """The bytes of a file as they are; a line's end belongs to them.
+
+    Raises:
+        BadSettings: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadSettings(f"cannot be read: {error.strerror}", element=str(file), remedy="name another file") from error

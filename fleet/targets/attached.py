@@ -171,6 +171,18 @@ def check_places(connection: Connection, name: str, inputs: str, outputs: str) -
         raise Invalid("the outputs lie in the inputs", element=outputs, remedy="name two places")
 
 
+def check_pods(connection: Connection, name: str, pods: int) -> None:
+    """Whether a batch job on a target may be so wide.
+
+    Raises:
+        Invalid: it is several pods, and the target is no cluster.
+    """
+    if pods > 1 and row(connection, name).kind != "kubernetes":
+        raise Invalid(
+            "a job has several pods on a cluster alone", element="pods", remedy="leave it out, or use workers"
+        )
+
+
 def _living_on(connection: Connection, target: str) -> list[str]:
     left = list(connection.scalars(select(endpoints.c.name).where(endpoints.c.target == target)))
     return left + list(connection.scalars(select(jobs.c.name).where(jobs.c.target == target, jobs.c.on_target == 1)))

@@ -139,7 +139,8 @@ class Target(Protocol):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A batch job as it should run, until it has ended by itself.
 
-    ``mark`` tells it from an earlier one of the same name; ``starts`` says how often it was started before.
+    ``mark`` tells it from an earlier one of the same name; ``starts`` says how often it was started before;
+    ``secrets`` are files for its module, the same as long as it lasts.
     """
 
     name: Slug
@@ -149,6 +150,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     outputs: str
     settings: BatchSettings
     starts: int = 0
+    secrets: Mapping[str, bytes] = {}
 
 
 # A job on a device is paused while its device is not idle.

@@ -104,7 +104,7 @@ class BringingJobs:
 
 
 def _with_what_is_known(before: JobStanding, now: JobStanding) -> JobStanding:
-    """A program that starts, or whose word nobody could find, says nothing of how far it is."""
-    if now.items:
+    """A program that starts, or whose word nobody could find, says nothing of how far it is; nor of its share."""
+    if now.items and now.answered + now.set_aside >= before.answered + before.set_aside:
         return now
     return msgspec.structs.replace(now, items=before.items, answered=before.answered, set_aside=before.set_aside)

@@ -1,7 +1,7 @@
 """Batch jobs as rows: asked for, shown and cancelled. ``job_duty.py`` brings them about."""
 
-import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
@@ -13,8 +13,9 @@ from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.target_tables import jobs
-from fleet.targets import attached, on_devices, quotas
+from fleet.targets import attached, job_secrets, on_devices, quotas
 from fleet.targets.contract import Job, JobStanding, Module
+from fleet.targets.secrets import Sealer
 from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
 from modules.manifest import Manifest
@@ -33,6 +34,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     settings: BatchSettings = BatchSettings()
     # Of those that were asked for together: which devices were meant.
     selector: str = ""
+    # The secrets of its module, sealed for this job alone until it is over.
+    secrets: bytes = b""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +57,11 @@ class BatchJobs:
 
     Args:
         registry: of signed modules.
+        sealer: for secrets of modules.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, sealer: Sealer) -> None:
+        self._registry, self._sealer = registry, sealer
 
     def start(
         self,
@@ -67,32 +71,39 @@ class BatchJobs:
         where: Where,
         module: ModuleRef,
         asked: Asked,
+        secrets: Mapping[str, bytes],
         *,
         by: str,
         scope: Scope = EVERYTHING,
     ) -> None:
-        """Ask for a job; one of the same name that has ended is forgotten.
+        """Ask for a job; one of the same name that has ended is forgotten. On a target it is given these ``secrets``.
 
         Raises:
             Missing: there is no such target, device or module.
             Conflict: a job of this name has not ended, or nobody signed the module.
-            Invalid: the places are not two, or the target lets no job use them; or the module's data may not go there.
+            Invalid: the places are not two, or the target lets no job use them; or the module's data may not go there;
+                or a secret that it requires is missing.
             Unfit: the device does not serve the module, or takes no jobs.
         """
         if where.target is not None:
             attached.check_places(connection, where.target, asked.inputs, asked.outputs)
+            attached.check_pods(connection, where.target, asked.settings.pods)
         slot_name(name)
         manifest, digest = self.signed(connection, module, scope)
         free_names(connection, name, (name,), scope)
         if where.target is not None:
-            check_secrets(manifest)
+            job_secrets.check(manifest, secrets, job=name)
             check_data(manifest, attached.region(connection, where.target))
             asks = quotas.of_job(self._registry, asked.settings, digest)
             quotas.hold(connection, self._registry, where.target, module.team, name, asks)
         if where.device is not None:
+            job_secrets.check_device(secrets)
             on_devices.check(connection, where.device, digest, asked)
-        place = {"target": where.target, "device": where.device}
-        connection.execute(insert(jobs).values(**values(name, module, digest, asked, now, by=by), **place))
+        row = values(name, module, digest, asked, now, by=by) | {"target": where.target, "device": where.device}
+        if secrets:
+            sealed = self._sealer.seal_for_job(row["mark"], secrets)
+            row["asked"] = _json(msgspec.structs.replace(asked, secrets=sealed))
+        connection.execute(insert(jobs).values(**row))
         events.record(connection, now, "batch-started", f"batch job {name} on {where}: {module}", by=by)
 
     def signed(self, connection: Connection, module: ModuleRef, scope: Scope) -> tuple[Manifest, Digest]:
@@ -116,12 +127,18 @@ class BatchJobs:
         row = self.row(connection, name)
         if row.state not in ACTIVE:
             raise Conflict(f"it has ended: {row.state}", element=f"batch job {name}")
-        connection.execute(update(jobs).where(jobs.c.name == name).values(state=CANCELLED, since=now))
+        over = {"state": CANCELLED, "since": now} | _forgetting(row)
+        connection.execute(update(jobs).where(jobs.c.name == name).values(**over))
         events.record(connection, now, "batch-cancelled", f"batch job {name} is cancelled", by=by)
 
     def wanted(self, row: Any) -> Job:
-        """A job as its target is to run it."""
+        """A job as its target is to run it.
+
+        Raises:
+            NeedsOperator: its secrets were encrypted by another fleet's server.
+        """
         asked = msgspec.json.decode(row.asked, type=Asked)
+        secrets = self._sealer.open_for_job(row.mark, asked.secrets, job=row.name) if asked.secrets else {}
         return Job(
             name=row.name,
             mark=row.mark,
@@ -130,6 +147,7 @@ class BatchJobs:
             outputs=asked.outputs,
             settings=asked.settings,
             starts=standing_of(row).starts,
+            secrets=secrets,
         )
 
     @staticmethod
@@ -161,6 +179,8 @@ class BatchJobs:
         values: dict[str, Any] = {"standing": _json(standing)}
         if standing.state != row.state:
             values |= {"state": standing.state, "since": now}
+        if standing.state not in ACTIVE:
+            values |= _forgetting(row)
         # One that was cancelled meanwhile stays so.
         done = connection.execute(update(jobs).where(mine, jobs.c.state.in_(ACTIVE)).values(**values))
         if done.rowcount and standing.state != row.state and standing.state not in ACTIVE:
@@ -173,7 +193,7 @@ def values(name: str, module: ModuleRef, digest: Digest, asked: Asked, now: floa
     """The row of a new job, but for where it runs."""
     return {
         "name": name, "team": module.team, "module": str(module), "digest": digest,
-        "mark": secrets.token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
+        "mark": token_hex(8), "asked": _json(asked), "state": STARTING, "since": now,
         "standing": _json(JobStanding()), "on_target": 1, "created": now, "by": by,
     }  # fmt: skip
 
@@ -196,20 +216,6 @@ def free_names(connection: Connection, common: str, names: Collection[str], scop
         connection.execute(delete(jobs).where(mine))
 
 
-def check_secrets(manifest: Manifest) -> None:
-    """Let a module be asked on a target that does without secrets: only a device's slot has some for a job.
-
-    Raises:
-        Invalid: it requires one.
-    """
-    if required := [secret.name for secret in manifest.declared.values() if secret.required]:
-        raise Invalid(
-            f"the module requires secrets, which a batch job on a target is not given: {', '.join(required)}",
-            element=str(manifest.ref),
-            remedy="start it on devices whose slots have them, or declare them as not required",
-        )
-
-
 def check_data(manifest: Manifest, region: str) -> None:
     """Let a module be asked on a target in this region, where the data of its requests may go.
 
@@ -225,6 +231,12 @@ def check_data(manifest: Manifest, region: str) -> None:
         element=str(manifest.ref),
         remedy="choose a target in one of these regions (edgefleet targets attach --region)",
     )
+
+
+def _forgetting(row: Any) -> dict[str, Any]:
+    """What is to be written of a job that is over: what was asked, without its secrets."""
+    asked = msgspec.json.decode(row.asked, type=Asked)
+    return {"asked": _json(msgspec.structs.replace(asked, secrets=b""))} if asked.secrets else {}
 
 
 def standing_of(row: Any) -> JobStanding:

@@ -12,10 +12,10 @@ from fleet import events
 from fleet.refusals import Conflict, Missing
 from fleet.registry import Registry
 from fleet.targets.endpoints import Endpoints, wish_of
+from fleet.targets.secret_files import check_length
 from fleet.targets.secrets import ModuleSecret
 from modules.errors import Invalid
 from modules.protocol.order import MAX_SECRETS
-from modules.sealing import LONGEST
 
 SET, NOT_SET = "set", "not set"
 
@@ -30,8 +30,7 @@ def put(
         Invalid: it is empty, too long, or one too many.
     """
     row = wished.row(connection, endpoint)
-    if not 0 < len(value) <= LONGEST:
-        raise Invalid(f"a secret has 1 to {LONGEST} bytes, and this one has {len(value)}", element=name)
+    check_length(name, value)
     opened = wished.opened(row)
     before = opened.modules.get(name)
     if before is None and len(opened.modules) >= MAX_SECRETS:

@@ -15,7 +15,7 @@ from modules.protocol.facts import Facts
 from modules.protocol.report import Report
 
 # What a job on a device has is what its slot has.
-_ITS_SLOTS = ("workers", "cpu_cores", "memory_mb")
+_ITS_SLOTS = ("workers", "cpu_cores", "memory_mb", "pods")
 
 
 def check(connection: Connection, device: DeviceId, digest: Digest, asked: Any) -> None:

@@ -117,9 +117,9 @@ def of_wish(registry: Registry, wish: Wish) -> Used:
 
 
 def of_job(registry: Registry, settings: BatchSettings, digest: Digest) -> Used:
-    """What a batch job may use; it is one replica, whatever its workers are."""
+    """What a batch job may use; each of its pods is one replica, whatever its workers are."""
     memory = settings.memory_mb or settings.workers * _memory_mb(registry, digest, Settings())
-    return Used(settings.cpu_cores, memory, 1)
+    return Used(settings.pods * settings.cpu_cores, settings.pods * memory, settings.pods)
 
 
 def _memory_mb(registry: Registry, digest: Digest, settings: Settings) -> int:

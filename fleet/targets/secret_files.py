@@ -1,4 +1,4 @@
-"""The secrets of an endpoint's replicas as files: at ``/run/secrets`` as on a device. Pure functions.
+"""The secrets of replicas and batch jobs as files: at ``/run/secrets`` as on a device. Pure functions.
 
 A new value makes new replicas beside the old ones, so no request fails for it.
 """
@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from fleet.targets.contract import Wanted, WantedVersion
-from modules.errors import NeedsOperator
+from modules.errors import Invalid, NeedsOperator
+from modules.manifest import Manifest
+from modules.sealing import LONGEST
 
 #: where a module finds them, as on a device
 MOUNT: Final = "/run/secrets"
@@ -26,14 +28,28 @@ def given(version: WantedVersion, endpoint: str) -> dict[str, bytes]:
     Raises:
         NeedsOperator: it requires one that is not set.
     """
-    for one in version.module.manifest.declared.values():
-        if one.required and one.name not in version.secrets:
-            raise NeedsOperator(
-                f"version {version.name} requires a secret that is not set",
-                element=f"secret {one.name}",
-                remedy=f"run: edgefleet secrets set {one.name} --endpoint {endpoint}",
-            )
+    for name in missing(version.module.manifest, version.secrets):
+        raise NeedsOperator(
+            f"version {version.name} requires a secret that is not set",
+            element=f"secret {name}",
+            remedy=f"run: edgefleet secrets set {name} --endpoint {endpoint}",
+        )
     return dict(version.secrets)
+
+
+def missing(manifest: Manifest, there: Collection[str]) -> list[str]:
+    """The secrets that a module requires and that are not among these."""
+    return [one.name for one in manifest.declared.values() if one.required and one.name not in there]
+
+
+def check_length(name: str, value: bytes) -> None:
+    """Let a value be of a length that every kind of place takes.
+
+    Raises:
+        Invalid: it is empty or too long. Nothing of it is in the message.
+    """
+    if not 0 < len(value) <= LONGEST:
+        raise Invalid(f"a secret has 1 to {LONGEST} bytes, and this one has {len(value)}", element=name)
 
 
 def mark(wanted: Wanted, version: WantedVersion) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import secrets
 import string
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -100,20 +101,40 @@ class Sealer:
     def seal(self, opened: Secrets) -> bytes:
         return self._box.encrypt(msgspec.msgpack.encode(opened))
 
+    def seal_for_job(self, mark: str, given: Mapping[str, bytes]) -> bytes:
+        """Secrets of a batch job's module, for this job alone."""
+        return self._box_of_job(mark).encrypt(msgspec.msgpack.encode(dict(given)))
+
+    def open_for_job(self, mark: str, sealed: bytes, *, job: str) -> dict[str, bytes]:
+        """What was sealed for it.
+
+        Raises:
+            NeedsOperator: by another fleet's server, or for another job.
+        """
+        plain = _decrypted(self._box_of_job(mark), sealed, f"batch job {job}")
+        return msgspec.msgpack.decode(plain, type=dict[str, bytes])
+
     def open(self, sealed: bytes, *, endpoint: str) -> Secrets:
         """What was sealed.
 
         Raises:
             NeedsOperator: by another fleet's server.
         """
-        try:
-            return msgspec.msgpack.decode(self._box.decrypt(sealed), type=Secrets)
-        except InvalidToken as error:
-            raise NeedsOperator(
-                "its keys were encrypted by a server with another authority's key",
-                element=f"endpoint {endpoint}",
-                remedy="give this server the data folder that belongs to its database",
-            ) from error
+        return msgspec.msgpack.decode(_decrypted(self._box, sealed, f"endpoint {endpoint}"), type=Secrets)
+
+    def _box_of_job(self, mark: str) -> Fernet:
+        return Fernet(base64.urlsafe_b64encode(hmac.digest(self.of_job(mark), b"module secrets 1", hashlib.sha256)))
+
+
+def _decrypted(box: Fernet, sealed: bytes, element: str) -> bytes:
+    try:
+        return box.decrypt(sealed)
+    except InvalidToken as error:
+        raise NeedsOperator(
+            "what it keeps was encrypted by a server with another authority's key",
+            element=element,
+            remedy="give this server the data folder that belongs to its database",
+        ) from error
 
 
 def _derived(key: bytes, info: bytes) -> bytes:

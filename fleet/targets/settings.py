@@ -93,10 +93,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class BatchSettings(Asking, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a batch job asks, and what bounds all its workers together."""
+    """How a batch job asks, and what bounds all its workers together; on a cluster those of each of its ``pods``."""
 
     cpu_cores: Cores = 1.0
     memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    pods: Annotated[int, msgspec.Meta(ge=1, le=32)] = 1
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -247,6 +247,14 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/fleet/targets/test_module_secrets.py::test_only_who_may_change_the_endpoint_sets_one",
         "tests/fleet/targets/kubernetes/test_secrets.py::test_pods_have_them_as_files_and_nothing_else_does",
     ),
+    "Secrets of a batch job's module on a target": (
+        "tests/fleet/targets/test_job_secrets.py::test_nobody_reads_a_value_again",
+        "tests/fleet/targets/test_job_secrets.py::test_what_is_sealed_for_a_job_opens_for_no_other",
+        "tests/fleet/targets/test_job_secrets.py::test_they_are_forgotten_once_it_is_over",
+        "tests/fleet/targets/test_host_job_secrets.py::test_they_are_there_whenever_it_goes_on_and_nowhere_else",
+        "tests/fleet/targets/kubernetes/test_job_secrets.py::test_its_pods_have_them_as_files_and_nothing_else_does",
+        "tests/journeys/test_batch_secrets.py::test_a_job_has_its_secret_whenever_it_runs_and_nothing_else_does",
+    ),
     "An endpoint's keys in a copy of the database": (
         "tests/fleet/targets/test_endpoints.py::test_a_copy_of_the_database_lets_nobody_in",
         "tests/fleet/targets/test_endpoints.py::test_what_is_asked_for_is_shown_without_its_keys",

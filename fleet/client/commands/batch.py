@@ -1,5 +1,6 @@
 """``edgefleet batch``: one module over a folder of inputs, once, to the end."""
 
+import base64
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fleet.client.local import batch_run
 from fleet.client.local.batch_run import Progress, Wish
 from fleet.client.local.containers import held_image
 from fleet.client.screen import Counted, Json, Screen, when
+from fleet.client.secret_file import read_secret
 from fleet.client.workspace import MANIFEST, Workspace
 from modules import manifest as manifests
 from modules.errors import Invalid
@@ -110,6 +112,12 @@ def start(
     timeout: Timeout = 0.0,
     cpus: Annotated[float, typer.Option(min=0.01, help="Cores for all workers together.")] = 1.0,
     memory_mb: Annotated[int, typer.Option(min=0, help="MiB for all workers (0: as the manifest says).")] = 0,
+    pods: Annotated[
+        int, typer.Option(min=1, max=32, help="On a cluster, so many pods, each with all of that and a share.")
+    ] = 1,
+    secret: Annotated[
+        list[str] | None, typer.Option(help="On a target, a secret of the module and the file with it: NAME=FILE.")
+    ] = None,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
@@ -122,10 +130,14 @@ def start(
         "match": match, "workers": workers, "mini_batch": mini_batch, "retries": retries,
         "error_threshold": error_threshold, "timeout_s": timeout, "cpu_cores": cpus, "memory_mb": memory_mb,
     }  # fmt: skip
+    if pods > 1:
+        settings["pods"] = pods
     request = {
         "name": slot_name(name), "module": str(arguments.module_ref(module)),
         "inputs": inputs, "outputs": outputs, "settings": settings,
     }  # fmt: skip
+    if secret:
+        request["secrets"] = _secrets(secret, on_target=target is not None)
     named = [device_id(one) for one in device or ()]
     with Fleet(config.load()) as fleet:
         started: BatchJob | Batch
@@ -179,6 +191,27 @@ def cancel(name: Name, *, as_json: Json = False) -> None:
     with Fleet(config.load()) as fleet:
         done = batch_jobs.cancel(fleet, slot_name(name))
     Screen(as_json=as_json).show(done, lambda it: it.say(f"{name} is cancelled"))
+
+
+def _secrets(words: list[str], *, on_target: bool) -> dict[str, str]:
+    """The values of ``NAME=FILE`` words, as the server takes them.
+
+    Raises:
+        Invalid: a word is none, or is given twice; or the job is on devices.
+    """
+    if not on_target:
+        raise Invalid(
+            "a job on a device has the secrets of the slot beside which it runs",
+            element="--secret",
+            remedy="leave it out; set those of the slot: edgefleet secrets set NAME --slot SLOT",
+        )
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, file = word.partition("=")
+        if not file or not name or name in found:
+            raise Invalid("name each secret once, with the file that has it", element="--secret", remedy="NAME=FILE")
+        found[name] = base64.b64encode(read_secret(Path(file))).decode()
+    return found
 
 
 def _show_job(fleet: Fleet, job: BatchJob | Batch, *, wait: bool, as_json: bool) -> None:

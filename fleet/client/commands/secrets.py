@@ -11,6 +11,7 @@ from fleet.client import config
 from fleet.client.api import Fleet
 from fleet.client.endpoint_secrets import change_secret, show_secrets
 from fleet.client.screen import Json, Screen, when
+from fleet.client.secret_file import read_secret
 from modules.errors import BadSettings
 from modules.names import device_id, slot_name
 
@@ -114,9 +115,4 @@ def _where(name: str, slot: str | None, devices: list[str] | None, selector: str
 
 def _value(file: Path | None) -> bytes:
     """The bytes as they are; a line's end belongs to them."""
-    if file is None:
-        return sys.stdin.buffer.read(_LONGEST)
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise BadSettings(f"cannot be read: {error.strerror}", element=str(file), remedy="name another file") from error
+    return sys.stdin.buffer.read(_LONGEST) if file is None else read_secret(file)

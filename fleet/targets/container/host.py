@@ -178,7 +178,8 @@ class ContainerHost:
 
     @property
     def _jobs(self) -> Jobs:
-        return Jobs(self._api, self._fleet, self._blobs, tuple(filter(None, self._attached.batch_places.split(","))))
+        places = tuple(filter(None, self._attached.batch_places.split(",")))
+        return Jobs(self._api, self._fleet, self._blobs, places, self._gateway_image)
 
     def present(self) -> frozenset[Found]:
         with self._translated():
@@ -269,9 +270,7 @@ class ContainerHost:
         self._api.rename(names.filling(group.name), names.content(group.name))
 
     def _keep(self, names: Names, group: str, given: Mapping[str, bytes], seen: Seen) -> None:
-        for container in (names.secrets(group), names.giving(group)):
-            clear(self._api, container, names.labels)
-        if secrets.keep(self._api, names, group, given, image=self._gateway_image()):
+        if secrets.keep(self._api, names.secrets(group), given, image=self._gateway_image()):
             for replica in (one.name for one in seen.replicas if one.group == group):
                 end(self._api, replica)
 
@@ -334,9 +333,10 @@ class ContainerHost:
 
     def _empty(self, names: Names, group: str) -> None:
         """Take a group's files away, the whole ones and those of which only some came."""
-        for container in (names.content(group), names.filling(group), names.secrets(group), names.giving(group)):
+        kept = names.secrets(group)
+        for container in (names.content(group), names.filling(group), kept.name, kept.giving):
             clear(self._api, container, names.labels)
-        for volume in (names.content(group), names.secrets(group)):
+        for volume in (names.content(group), kept.name):
             with contextlib.suppress(docker.errors.NotFound):
                 self._api.remove_volume(volume)
         self._forget_images()

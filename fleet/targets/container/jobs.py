@@ -9,7 +9,7 @@ import msgspec
 
 from fleet.blobs import Blobs
 from fleet.targets import batch_program
-from fleet.targets.container import content, limits, observed, specs
+from fleet.targets.container import content, limits, observed, secrets, specs
 from fleet.targets.container.specs import LABEL, JobNames
 from fleet.targets.contract import Job, JobStanding
 from modules import manifest as manifests
@@ -32,16 +32,20 @@ class Jobs:
         fleet: the fleet's mark.
         blobs: where modules' files and images are.
         places: folders and volumes of the host that jobs may use.
+        keeper: says the image of what keeps a job's secrets in memory.
     """
 
-    def __init__(self, api: docker.APIClient, fleet: str, blobs: Blobs, places: Sequence[str]) -> None:
-        self._api, self._fleet, self._blobs, self._places = api, fleet, blobs, places
+    def __init__(
+        self, api: docker.APIClient, fleet: str, blobs: Blobs, places: Sequence[str], keeper: Callable[[], str]
+    ) -> None:
+        self._api, self._fleet, self._blobs, self._places, self._keeper = api, fleet, blobs, places, keeper
 
     def bring(self, job: Job, runtime: Runtime, tag: Callable[[Runtime], str]) -> JobStanding:
         """Start it where it does not run and has not ended, and say how far it is.
 
         Raises:
             Invalid: its inputs or outputs are not among the places.
+            TargetTrouble: the image of what keeps its secrets is not on the host.
         """
         names = JobNames(self._fleet, job.name)
         found = self._containers(names, "job")
@@ -55,6 +59,9 @@ class Jobs:
         if state.get("Paused"):
             self._api.unpause(found[0]["Id"])
         if state["Running"] or state["Restarting"]:
+            if self._keep(names, job):
+                # Somebody started it by hand after a restart of the host: the next look has it go on, with them.
+                self._api.kill(found[0]["Id"])
             limits.put_back(self._api, found[0]["Id"])
             return self._standing(found[0]["Id"], JobStanding(state="running", starts=job.starts))
         if state["Status"] == "created":
@@ -99,7 +106,17 @@ class Jobs:
         # It is made last: where it is, all that it needs is there.
         self._api.create_container_from_config(limits.labelled(body), name=names.job)
 
+    def _keep(self, names: JobNames, job: Job) -> bool:
+        """Have its secrets, if it is given some, in the host's memory; whether they were not there."""
+        if not job.secrets:
+            return False
+        there = self._containers(names, "secrets")
+        if any(f"/{names.secrets.name}" in one["Names"] and one["State"] == "running" for one in there):
+            return False
+        return secrets.keep(self._api, names.secrets, job.secrets, image=self._keeper())
+
     def _begin(self, names: JobNames, job: Job) -> JobStanding:
+        self._keep(names, job)
         # Its folder among the answers, which it could not make in a volume that is root's.
         self._api.put_archive(names.job, OUTPUTS, content.packed({}, folder=job.name))
         self._api.start(names.job)

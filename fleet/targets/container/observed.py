@@ -69,7 +69,7 @@ def look(api: docker.APIClient, names: Names) -> Seen:
                 begun.add(group)
             case "secrets":
                 begun.add(group)
-                if f"/{names.secrets(group)}" in one["Names"] and one["State"] == "running":
+                if f"/{names.secrets(group).name}" in one["Names"] and one["State"] == "running":
                     kept.add(group)
             case "replica":
                 replicas.append(_replica(api, one["Id"], group, int(labels[f"{LABEL}number"]), nets))

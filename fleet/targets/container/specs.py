@@ -5,7 +5,7 @@ listens on TCP, because its gateway is in another container.
 """
 
 import json
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fleet.targets import batch_program
 from fleet.targets.contract import Job
@@ -39,6 +39,17 @@ _NANO: Final = 1_000_000_000
 _LOG: Final = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
 
 
+class Kept(NamedTuple):
+    """Secrets in memory: ``name`` is their volume, and the container that keeps it there once it has them.
+
+    Until then that is called ``giving``.
+    """
+
+    name: str
+    giving: str
+    labels: dict[str, str]
+
+
 class Names:
     """What the parts of one endpoint are called; dots separate, which no part has.
 
@@ -70,12 +81,10 @@ class Names:
     def filling(self, group: str) -> str:
         return f"{self.whole}.{group}.filling"
 
-    def secrets(self, group: str) -> str:
-        """The volume with a group's secrets, and the container that keeps it in memory once it has them."""
-        return f"{self.whole}.{group}.secrets"
-
-    def giving(self, group: str) -> str:
-        return f"{self.whole}.{group}.giving"
+    def secrets(self, group: str) -> Kept:
+        """A group's secrets."""
+        labels = self.labels | _part("secrets", group, 0)
+        return Kept(f"{self.whole}.{group}.secrets", f"{self.whole}.{group}.giving", labels)
 
 
 class JobNames:
@@ -86,6 +95,7 @@ class JobNames:
         self.content = f"{self.job}.content"
         self.filling = f"{self.job}.filling"
         self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}job": job}
+        self.secrets = Kept(f"{self.job}.secrets", f"{self.job}.giving", self.labels | _part("secrets", "", 0))
 
 
 def replica(
@@ -124,15 +134,15 @@ def replica(
             "RestartPolicy": {"Name": "unless-stopped"},
             "Mounts": [
                 {"Type": "volume", "Source": names.content(group.name), "Target": CONTENT, "ReadOnly": True},
-                *([_secrets(names, group.name) | {"ReadOnly": True}] if secrets else ()),
-                *_nothing_at(tuple(path for path in volumes if path != MOUNT)),
+                *_given(names.secrets(group.name) if secrets else None),
+                *_nothing_at(volumes, secrets=secrets),
             ],
         },
     }
 
 
-def secret_keeper(names: Names, group: str, *, image: str) -> dict[str, Any]:
-    """A container that does nothing but keep the memory in which a group's secrets lie, whatever its replicas do."""
+def secret_keeper(kept: Kept, *, image: str) -> dict[str, Any]:
+    """A container that does nothing but keep the memory in which secrets lie, whatever those do that read them."""
     return {
         "Image": image,
         "User": f"{USER}:{USER}",
@@ -140,23 +150,28 @@ def secret_keeper(names: Names, group: str, *, image: str) -> dict[str, Any]:
         "Cmd": [],
         # As the first of its container, it would not hear SIGTERM.
         "StopSignal": "SIGKILL",
-        "Labels": names.labels | _part("secrets", group, 0),
+        "Labels": kept.labels,
         "Healthcheck": {"Test": ["NONE"]},
         # Started again by the engine it would keep an empty folder, and look as if all were well.
-        "HostConfig": _confined(_KEEPER_MB) | {"NetworkMode": "none", "Mounts": [_secrets(names, group)]},
+        "HostConfig": _confined(_KEEPER_MB) | {"NetworkMode": "none", "Mounts": [_secrets(kept)]},
     }
 
 
-def _secrets(names: Names, group: str) -> dict[str, Any]:
+def _given(kept: Kept | None) -> list[dict[str, Any]]:
+    """Where a module reads its secrets, if it has some."""
+    return [] if kept is None else [_secrets(kept) | {"ReadOnly": True}]
+
+
+def _secrets(kept: Kept) -> dict[str, Any]:
     """A volume in the host's memory: it is empty again once no container uses it."""
     options = {"type": "tmpfs", "device": "tmpfs", "o": f"size=1m,nosuid,nodev,noexec,mode=0550,uid={USER},gid={USER}"}
     return {
         "Type": "volume",
-        "Source": names.secrets(group),
+        "Source": kept.name,
         "Target": MOUNT,
         "VolumeOptions": {
             "NoCopy": True,
-            "Labels": names.labels | _part("secrets", group, 0),
+            "Labels": kept.labels,
             "DriverConfig": {"Name": "local", "Options": options},
         },
     }
@@ -193,7 +208,8 @@ def job(
                 {"Type": "volume", "Source": names.content, "Target": CONTENT, "ReadOnly": True},
                 _place(wanted.inputs, INPUTS) | {"ReadOnly": True},
                 _place(wanted.outputs, OUTPUTS),
-                *_nothing_at(volumes),
+                *_given(names.secrets if wanted.secrets else None),
+                *_nothing_at(volumes, secrets=bool(wanted.secrets)),
             ],
         },
     }
@@ -206,10 +222,11 @@ def _place(name: str, target: str) -> dict[str, Any]:
     return {"Type": "volume", "Source": name, "Target": target, "VolumeOptions": {"NoCopy": True}}
 
 
-def _nothing_at(volumes: tuple[str, ...]) -> list[dict[str, Any]]:
+def _nothing_at(volumes: tuple[str, ...], *, secrets: bool) -> list[dict[str, Any]]:
     return [
         {"Type": "tmpfs", "Target": path, "ReadOnly": True, "TmpfsOptions": {"SizeBytes": 4096}}
         for path in sorted(volumes)
+        if not (secrets and path == MOUNT)
     ]
 
 

@@ -162,7 +162,8 @@ class Namespace:
             with _noting(trouble):
                 group = one.group.name
                 if secrets := secret_files.given(one.version, wanted.name):
-                    self._fixed(content.files(names, group, secrets), secrets, found)
+                    body = content.files(names.secrets(group), names.of("secrets", group), secrets)
+                    self._fixed(body, secrets, found)
                 told = content.secret(names.content(group), names.of("content", group), self._told(wanted, one))
                 self._apply(told, found)
                 seen = found.find("Deployment", names.group(group))
@@ -216,8 +217,8 @@ class Namespace:
     def _fixed(self, secret: dict[str, Any], files: Mapping[str, bytes], found: Look) -> bool:
         """Make a Secret that never changes; whether it is there now."""
         there = found.find("Secret", shown(secret))
-        if there is not None and (front.data(there) != files or not there.get("immutable")):
-            # Somebody put another one in its place. It cannot be changed, so it goes, and is made at the next look.
+        if there is not None and front.is_replaced(there, files):
+            # It cannot be changed, so it is made at the next look.
             self._api.delete(there, "Secret")
             return False
         self._apply(secret, found)

@@ -9,7 +9,6 @@ import msgspec
 
 from fleet.targets.contract import Job, Module
 from fleet.targets.kubernetes.attached import SYSTEM, Attached
-from fleet.targets.kubernetes.names import Names
 from modules.errors import BadSettings
 from modules.names import Slug
 from modules.protocol import content
@@ -27,12 +26,12 @@ class Contents(Protocol):
     def of_job(self, job: Job, *, url: str = "", room_bytes: int = 0) -> Content: ...
 
 
-def files(names: Names, group: str, secrets: Mapping[str, bytes]) -> dict[str, Any]:
-    """The Secret with the secrets of a group's module. It never changes: other values are another group's."""
+def files(name: str, labels: dict[str, str], secrets: Mapping[str, bytes]) -> dict[str, Any]:
+    """The Secret with the secrets of a group's or a job's module. It never changes: other values are another's."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": names.secrets(group), "labels": names.of("secrets", group)},
+        "metadata": {"name": name, "labels": labels},
         "type": "Opaque",
         "immutable": True,
         "data": {name: base64.b64encode(value).decode() for name, value in sorted(secrets.items())},

@@ -52,6 +52,11 @@ def data(found: Mapping[str, Any]) -> dict[str, bytes]:
     return {name: base64.b64decode(text) for name, text in (found.get("data") or {}).items()}
 
 
+def is_replaced(there: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+    """Whether somebody put another one in the place of a Secret that never changes: it goes, and is made anew."""
+    return data(there) != files or not there.get("immutable")
+
+
 def always(names: Names, attached: Attached) -> list[dict[str, Any]]:
     """What an endpoint has before its first pod."""
     return [

@@ -6,6 +6,7 @@ pod, ends before this one begins, because both would go on from the same state.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from fleet.targets.kubernetes.attached import Attached, places
 from fleet.targets.kubernetes.content import Contents
 from fleet.targets.kubernetes.names import JobNames, shown
 from fleet.targets.kubernetes.replicas import named
-from modules.batch_program import ITS_OWN, STARTS, told
+from modules.batch_program import ITS_OWN, STARTS, Progress, told
 from modules.errors import Invalid
 from modules.images import image_ids
 from modules.manifest import Runtime
@@ -31,6 +32,7 @@ _LINES: Final = 60
 _LOOKED_AT: Final = 300
 _MOST: Final = 64 << 10
 _WORDS: Final = 700
+_NUMBERED: Final = "batch.kubernetes.io/job-completion-index"
 _OVER: Final = frozenset({"Failed", "Succeeded"})
 
 
@@ -81,11 +83,12 @@ class Jobs:
         return self._standing(job, runtime, mine, _of(mine, found.pods))
 
     def logs(self, name: Slug, *, lines: int) -> dict[str, str]:
-        """The last lines of its newest pod, by that pod's name, without what it says of how far it is."""
+        """The last lines of each of its newest pods, by the pod's name, without what it says of how far it is."""
+        found: dict[str, tuple[str, str]] = {}
         for pod in reversed(self._look(JobNames(self._fleet, name)).pods):
-            if text := self._log(pod, lines):
-                return {shown(pod): text}
-        return {}
+            if _index(pod) not in found and (text := self._log(pod, lines)):
+                found[_index(pod)] = (shown(pod), text)
+        return dict(found[index] for index in sorted(found))
 
     def end(self, name: Slug) -> bool:
         """Take it away; True once nothing is left of it but its answers."""
@@ -105,7 +108,10 @@ class Jobs:
         """What its pods need, and the Job last; returns that as it is now."""
         at = self._attached
         told = self._contents.of_job(job, url=at.content_url, room_bytes=pods.room_bytes(job.module))
-        for one in (*_around(names, at, content.trusting(at, told)), body):
+        secrets = [content.files(names.secrets, names.of("secrets"), job.secrets)] if job.secrets else []
+        if secrets and (there := found.by_kind["Secret"].get(names.secrets)) and front.is_replaced(there, job.secrets):
+            self._api.delete(there, "Secret")  # it cannot be changed
+        for one in (*_around(names, at, content.trusting(at, told)), *secrets, body):
             made = self._api.apply(one, ours=shown(one) in found.by_kind[one["kind"]])
         return made
 
@@ -126,16 +132,15 @@ class Jobs:
         counted = sum(int(status.get(part) or 0) for part in ("active", "failed", "succeeded"))
         now = JobStanding(starts=max(job.starts, counted, len(seen)))
         if _condition(mine, "Complete"):
-            done = [one for one in seen if _phase(one) == "Succeeded"][-1:]
-            return _with(self._with_log(now, done), state="done")
+            return _with(self._with_log(now, [one for one in seen if _phase(one) == "Succeeded"]), state="done")
         if said := _own_end(seen) or _not_signed(runtime, seen):
-            return _with(self._with_log(now, seen[-1:]), state="failed", why=said)
+            return _with(self._with_log(now, seen), state="failed", why=said)
         said = self._trouble(mine, seen)
         if over := _condition(mine, "Failed"):
             said = f"{said or _words(over)}; it was started {now.starts} times"
-            return _with(self._with_log(now, seen[-1:]), state="failed", why=said)
-        if seen and _state(seen[-1], pods.BATCH).get("running"):
-            now = _with(self._counted(now, seen[-1]), state="running")
+            return _with(self._with_log(now, seen), state="failed", why=said)
+        if any(_state(one, pods.BATCH).get("running") for one in _newest(seen)):
+            now = _with(self._counted(now, seen), state="running")
         return _with(now, why=said)
 
     def _trouble(self, mine: dict[str, Any], seen: Sequence[dict[str, Any]]) -> str:
@@ -145,11 +150,17 @@ class Jobs:
         if not seen:
             failed = [one for one in self._events(mine) if one.get("reason") == "FailedCreate"]
             return f"the cluster takes no pod of it: {_words(failed[-1])}" if failed else ""
-        if found := why.of_pod(seen[-1], self._events(seen[-1]), lambda *_: self._log(seen[-1], _LINES)):
-            return f"{found.why}; it is started again" if _phase(seen[-1]) == "Failed" else found.why
-        if len(seen) > 1 and (found := why.of_pod(seen[-2], (), lambda *_: self._log(seen[-2], _LINES))):
+        newest = _newest(seen)
+        for pod in newest:
+            if found := why.of_pod(pod, self._events(pod), partial(self._log_of, pod)):
+                return f"{found.why}; it is started again" if _phase(pod) == "Failed" else found.why
+        before = [one for one in seen if one not in newest]
+        if before and (found := why.of_pod(before[-1], (), partial(self._log_of, before[-1]))):
             return f"{found.why}; it was started again, and goes on where it was"
         return ""
+
+    def _log_of(self, pod: dict[str, Any], *_: Any) -> str:
+        return self._log(pod, _LINES)
 
     def _events(self, about: dict[str, Any]) -> list[dict[str, Any]]:
         listed = self._api.listed("Event", fields=f"involvedObject.name={shown(about)}")
@@ -157,17 +168,26 @@ class Jobs:
         return sorted(mine, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
 
     def _with_log(self, standing: JobStanding, of: Sequence[dict[str, Any]]) -> JobStanding:
-        """With its counts and the end of its log, where there is a pod."""
-        for pod in of:
-            standing = _with(self._counted(standing, pod), log=self._log(pod, _LINES))
-        return standing
+        """With its counts and the end of its log, where there is a pod: of one that failed, if one has."""
+        if not of:
+            return standing
+        pod = ([one for one in of if _phase(one) == "Failed"] or of)[-1]
+        return _with(self._counted(standing, of), log=self._log(pod, _LINES))
 
-    def _counted(self, standing: JobStanding, pod: dict[str, Any]) -> JobStanding:
-        """With how far it is: by its last word, which the cluster keeps, or by the last line that says so."""
+    def _counted(self, standing: JobStanding, of: Sequence[dict[str, Any]]) -> JobStanding:
+        """With how far its newest pods are together: each knows all inputs, and answers its share of them."""
+        said = [one for one in map(self._told, _newest(of)) if one is not None]
+        if not said:
+            return standing
+        together = Progress(
+            max(one.items for one in said), sum(one.answered for one in said), sum(one.set_aside for one in said)
+        )
+        return batch_program.with_progress(standing, together)
+
+    def _told(self, pod: dict[str, Any]) -> Progress | None:
+        """How far a pod is: by its last word, which the cluster keeps, or by the last line that says so."""
         said = told(_end(pod, pods.BATCH).get("message") or "")
-        if said is None:
-            said = next(filter(None, map(told, reversed(self._lines(pod)))), None)
-        return batch_program.with_progress(standing, said)
+        return said or next(filter(None, map(told, reversed(self._lines(pod)))), None)
 
     def _log(self, pod: dict[str, Any], lines: int) -> str:
         found = [one for one in self._lines(pod, lines) if told(one) is None]
@@ -185,19 +205,23 @@ class Jobs:
 def _job(names: JobNames, attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
     template = pods.batch(attached, job, runtime)
     labels = names.of("job")
-    spec = template["spec"] | {
-        "serviceAccountName": names.whole,
-        "volumes": [pods.settings(names.content), *template["spec"]["volumes"]],
-    }
+    volumes = [pods.settings(names.content), *template["spec"]["volumes"]]
+    if job.secrets:
+        volumes.append(pods.secrets(names.secrets))
+    spec = template["spec"] | {"serviceAccountName": names.whole, "volumes": volumes}
+    wide = job.settings.pods > 1
+    if wide:
+        spec["topologySpreadConstraints"] = pods.spread(labels)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": names.job(job.mark, json.dumps(template, sort_keys=True)), "labels": labels},
         "spec": {
-            # One pod with all its workers: they share one state.
-            "parallelism": 1,
-            "completions": 1,
-            "backoffLimit": STARTS - 1,
+            # Each pod has a share of the inputs and a state of its own, which its workers have in common.
+            "parallelism": job.settings.pods,
+            "completions": job.settings.pods,
+            **({"completionMode": "Indexed"} if wide else {}),
+            "backoffLimit": STARTS * job.settings.pods - 1,
             "template": {"metadata": template["metadata"] | {"labels": labels}, "spec": spec},
         },
     }
@@ -210,6 +234,16 @@ def _around(names: JobNames, attached: Attached, told: Content) -> list[dict[str
         front.policy(names.whole, names.of("job"), egress=front.to_the_server(attached)),
         content.secret(names.content, names.of("content"), told),
     ]
+
+
+def _index(pod: Mapping[str, Any]) -> str:
+    """Which of its Job's pods it is; empty where a Job has one at a time."""
+    return str((pod["metadata"].get("annotations") or {}).get(_NUMBERED, ""))
+
+
+def _newest(seen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest pod of each share, of these, which are ordered."""
+    return list({_index(pod): pod for pod in seen}.values())
 
 
 def _of(job: Mapping[str, Any], every: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

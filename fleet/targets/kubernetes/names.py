@@ -63,6 +63,7 @@ class JobNames:
         mark = hashlib.sha256(f"{fleet}/job/{job}".encode()).hexdigest()[:_HASH]
         self.whole = f"ef-{job[:_ENDPOINT].strip('-')}-{mark}"
         self.content = f"{self.whole}-c"
+        self.secrets = f"{self.whole}-s"
         self.labels = {f"{LABEL}fleet": fleet, f"{LABEL}job": job}
 
     @property

@@ -78,7 +78,6 @@ def replica(
     often = {"periodSeconds": settings.probe_period_s, "timeoutSeconds": settings.probe_timeout_s}
     patience = {"failureThreshold": settings.probe_failures}
     proving_s = max(settings.probe_timeout_s, math.ceil(proof.ready_within_s))
-    files = [{"name": SECRETS, "mountPath": MOUNT, "readOnly": True}] if secrets else []
     prove = ["python", "-m", "modules.scoring.prove", f"{CONTENT}/{MODULE}"]
     container = {
         "name": REPLICA,
@@ -106,7 +105,9 @@ def replica(
         "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": PORT}}
         | often | patience | {"successThreshold": settings.probe_successes},
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": PORT}} | often | patience,
-        "volumeMounts": [{"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary(), *files],
+        "volumeMounts": [
+            {"name": "content", "mountPath": CONTENT, "readOnly": True}, _temporary(), *_secrets(there=bool(secrets))
+        ],
     }  # fmt: skip
     spec = _pod(attached) | {
         "initContainers": [_getting(attached, settings.cpu_cores)],
@@ -135,7 +136,12 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
         "image": image(attached, runtime),
         "imagePullPolicy": _policy(attached),
         "command": list(COMMAND),
-        "args": [*batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"), f"--patience={_PATIENCE_S}"],
+        "args": [
+            *batch_program.arguments(job, module=f"{CONTENT}/{MODULE}"),
+            f"--patience={_PATIENCE_S}",
+            # Which of them a pod is, the cluster tells it.
+            *([f"--parts={job.settings.pods}"] if job.settings.pods > 1 else ()),
+        ],
         "env": [
             {"name": "EDGEFLEET_PROVIDERS", "value": json.dumps(runtime.providers)},
             {"name": "ORT_DISABLE_TELEMETRY", "value": "1"},
@@ -147,6 +153,7 @@ def batch(attached: Attached, job: Job, runtime: Runtime) -> dict[str, Any]:
             {"name": read, "mountPath": INPUTS, "readOnly": True} | ({"subPath": inputs} if inputs else {}),
             {"name": "outputs", "mountPath": OUTPUTS} | ({"subPath": outputs} if outputs else {}),
             _temporary(),
+            *_secrets(there=bool(job.secrets)),
         ],
     }
     volumes = [_content(job.module), {"name": "outputs", "persistentVolumeClaim": {"claimName": written}}]
@@ -187,6 +194,16 @@ def _getting(attached: Attached, cores: float) -> dict[str, Any]:
 
 def _content(module: Module) -> dict[str, Any]:
     return {"name": "content", "emptyDir": {"sizeLimit": str(room_bytes(module) + _SPARE_BYTES)}}
+
+
+def _secrets(*, there: bool) -> list[dict[str, Any]]:
+    """Where a module reads its secrets, if it has some."""
+    return [{"name": SECRETS, "mountPath": MOUNT, "readOnly": True}] if there else []
+
+
+def secrets(secret: str) -> dict[str, Any]:
+    """The volume with a module's secrets."""
+    return {"name": SECRETS, "secret": {"secretName": secret, "defaultMode": 0o440}}
 
 
 def settings(secret: str) -> dict[str, Any]:

@@ -112,8 +112,7 @@ def _deployment(names: Names, one: Made, labels: dict[str, str], count: int | No
     settings = pods.settings(names.content(one.group.name))
     volumes = [settings, *template["spec"]["volumes"]]
     if one.version.secrets:
-        secrets = {"secretName": names.secrets(one.group.name), "defaultMode": 0o440}
-        volumes.append({"name": pods.SECRETS, "secret": secrets})
+        volumes.append(pods.secrets(names.secrets(one.group.name)))
     spec = template["spec"] | {
         "serviceAccountName": names.whole,
         "topologySpreadConstraints": pods.spread(labels),

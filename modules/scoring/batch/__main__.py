@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -25,7 +24,8 @@ from modules.errors import BadSettings, EdgefleetError, NotReady, OverLimit
 from modules.scoring import settings
 from modules.scoring.batch import results
 from modules.scoring.batch.items import Items
-from modules.scoring.batch.ledger import InUse, Ledger, Plan, begun
+from modules.scoring.batch.ledger import Plan, begun
+from modules.scoring.batch.parts import Part
 from modules.scoring.batch.run import Run, Told, Ways
 from modules.scoring.server import report
 from modules.scoring.settings import BadCommandLine, Script
@@ -42,8 +42,9 @@ PROGRESS: Final = "progress.json"
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 _KEPT: Final = 4096
 _FINISHED: Final = "finished"
-_LOOK_AGAIN_S: Final = 1.0
 _MOST: Final = 256
+# Kubernetes says it there, where a Job has several pods.
+_PART: Final = "JOB_COMPLETION_INDEX"
 # The memory of a machine that does not say what it has.
 _ANY: Final = 1 << 40
 _READY_S: Final = 600.0
@@ -87,11 +88,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--termination-log", type=Path, default=TERMINATION_LOG, metavar="FILE", help="where the last word goes besides"
     )
+    parser.add_argument("--parts", type=int, default=1, metavar="N", help="so many runs share the inputs (1)")
+    parser.add_argument(
+        "--part", type=int, default=os.environ.get(_PART, "0"), metavar="N", help=f"which it is, from 0 ({_PART})"
+    )
     parser.add_argument("--progress", type=int, default=100, metavar="N", help="a line of JSON each N inputs (100)")
     line = parser.parse_args(arguments)
     for name, least, most in (
         ("workers", 1, _MOST), ("mini_batch", 1, _MOST), ("retries", 0, 100), ("progress", 1, 1 << 40),
         ("error_threshold", -1, 1 << 60), ("timeout", 0, 1 << 30), ("patience", 0, 1 << 30),
+        ("parts", 1, _MOST), ("part", 0, line.parts - 1),
     ):  # fmt: skip
         if not least <= getattr(line, name) <= most:
             parser.error(f"--{name.replace('_', '-')} must be {least} to {most}")
@@ -112,12 +118,13 @@ async def run(line: argparse.Namespace) -> None:
     ]
     served = settings.read([*asked, "--unix", "never"], os.environ)
     items = Items(line.inputs.absolute(), line.match)
-    plan = Plan(module=_identity(line), inputs=items.digest, items=len(items))
+    plan = Plan(module=_identity(line), inputs=items.digest, items=len(items), parts=line.parts)
+    part = Part(line.part, plan, line.state, line.patience)
     for folder in (line.outputs, line.state):
         _made(folder)
     if not begun(line.state):
         results.check_fresh(line.outputs)
-    with contextlib.closing(await _owned(line, plan)) as ledger:
+    with contextlib.closing(await part.ledger(line.workers)) as ledger:
         as_list = isinstance(served.serves, Script) and takes_mini_batch(served.serves.file)
         environment = {"EDGEFLEET_MINI_BATCH": "1"} if as_list else {}
         if line.timeout:
@@ -139,30 +146,14 @@ async def run(line: argparse.Namespace) -> None:
         try:
             await running.run()
         except OverLimit:
-            results.write_aside(line.outputs, items, ledger)
+            await part.stop(ledger, line.outputs, items)
             running.tell("stopped")
             raise
         except asyncio.CancelledError:
             ledger.stopped()
             raise
-        results.write(line.outputs, items, ledger)
+        await part.finish(ledger, line.outputs, items)
         running.tell(_FINISHED)
-
-
-async def _owned(line: argparse.Namespace, plan: Plan) -> Ledger:
-    """The state, once no other run has it: one whose machine went away holds it until that is noticed."""
-    began = time.monotonic()
-    waits = False
-    while True:
-        try:
-            return Ledger(line.state, plan, line.workers)
-        except InUse as error:
-            if time.monotonic() - began >= line.patience:
-                raise
-            if not waits:
-                log.info("%s; it waits", error.message)
-            waits = True
-        await asyncio.sleep(_LOOK_AGAIN_S)  # a lock cannot be waited for and given up
 
 
 def _leave(file: Path, text: str) -> None:

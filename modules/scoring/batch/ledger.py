@@ -33,11 +33,12 @@ class InUse(Invalid):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which run the folder belongs to: digests of the module and of the list of inputs."""
+    """Which run the folder belongs to: digests of the module and of the list of inputs, and how many share them."""
 
     module: str
     inputs: str
     items: int
+    parts: int = 1
 
 
 def begun(folder: Path) -> bool:
@@ -78,6 +79,7 @@ class Ledger:
         folder: made where it is not there.
         plan: of the run.
         workers: how many journals are written.
+        part: whose share of the inputs this is, from 0.
 
     Raises:
         Invalid: the folder belongs to another run.
@@ -85,8 +87,8 @@ class Ledger:
         BadSettings: it cannot be locked there.
     """
 
-    def __init__(self, folder: Path, plan: Plan, workers: int) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, plan: Plan, workers: int, part: int = 0) -> None:
+        self._folder, self._part, self._parts = folder, part, plan.parts
         self.tries: Counter[int] = Counter()
         self.deaths: Counter[int] = Counter()
         self.ended_runs: Counter[int] = Counter()
@@ -94,11 +96,9 @@ class Ledger:
         self.status = bytearray(plan.items)
         self.counts: Counter[int] = Counter()
         self._where = array("Q", bytes(8 * plan.items))
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._locks = [own(folder, plan)]
         self._journals: list[int] = []
         try:
-            self._own(plan)
             found = len(list(folder.glob("worker-*.jsonl")))
             for number in range(max(found, workers)):
                 self._journals.append(self._opened(number))
@@ -135,8 +135,8 @@ class Ledger:
             os.fsync(journal)
 
     def open_items(self) -> Iterator[int]:
-        """The inputs that are neither answered nor set aside."""
-        return (item for item, status in enumerate(self.status) if not status)
+        """The inputs of its share that are neither answered nor set aside."""
+        return (item for item in range(self._part, len(self.status), self._parts) if not self.status[item])
 
     def answers(self) -> Iterator[tuple[int, bytes]]:
         """What was answered, by input."""
@@ -155,38 +155,10 @@ class Ledger:
         replace(self._folder / name, msgspec.json.encode(document) + b"\n")
 
     def close(self) -> None:
-        for descriptor in (*self._journals, self._lock):
+        for descriptor in (*self._journals, *self._locks):
             os.close(descriptor)
         self._journals.clear()
-
-    def _own(self, plan: Plan) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InUse(
-                "another run uses this folder now", element=str(self._folder), remedy="wait for it, or name another"
-            ) from error
-        except OSError as error:
-            raise BadSettings(
-                f"its file system keeps no two runs apart: {error.strerror}",
-                element=str(self._folder),
-                remedy="name a folder of a file system with locks, such as a local one or NFS 4",
-            ) from error
-        file = self._folder / _PLAN
-        if not file.exists():
-            replace(file, msgspec.json.encode(plan) + b"\n")
-            return
-        try:
-            before = msgspec.json.decode(file.read_bytes(), type=Plan)
-        except UNREADABLE as error:
-            raise Invalid(f"it cannot be read: {error}", element=str(file), remedy="name another folder") from error
-        for part, what in (("module", "another module"), ("inputs", "other inputs")):
-            if getattr(before, part) != getattr(plan, part):
-                raise Invalid(
-                    f"the run that was begun here has {what}",
-                    element=str(self._folder),
-                    remedy="name another folder for this one, or give it what it began with",
-                )
+        self._locks.clear()
 
     def _path(self, worker: int) -> Path:
         return self._folder / f"worker-{worker}.jsonl"
@@ -274,6 +246,58 @@ class Ledger:
                 raise full(error, self._folder) from error
             raise
         return offset
+
+
+def own(folder: Path, plan: Plan) -> int:
+    """The lock of a folder, which is made where it is not there, and belongs to this run.
+
+    Raises:
+        Invalid: it belongs to another run.
+        InUse: another process has it now.
+        BadSettings: it cannot be locked there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(lock, folder)
+        _check(folder, plan)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _lock(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InUse(
+            "another run uses this folder now", element=str(folder), remedy="wait for it, or name another"
+        ) from error
+    except OSError as error:
+        raise BadSettings(
+            f"its file system keeps no two runs apart: {error.strerror}",
+            element=str(folder),
+            remedy="name a folder of a file system with locks, such as a local one or NFS 4",
+        ) from error
+
+
+def _check(folder: Path, plan: Plan) -> None:
+    file = folder / _PLAN
+    if not file.exists():
+        replace(file, msgspec.json.encode(plan) + b"\n")
+        return
+    try:
+        before = msgspec.json.decode(file.read_bytes(), type=Plan)
+    except UNREADABLE as error:
+        raise Invalid(f"it cannot be read: {error}", element=str(file), remedy="name another folder") from error
+    for part, what in (("module", "another module"), ("inputs", "other inputs"), ("parts", "another number of parts")):
+        if getattr(before, part) != getattr(plan, part):
+            raise Invalid(
+                f"the run that was begun here has {what}",
+                element=str(folder),
+                remedy="name another folder for this one, or give it what it began with",
+            )
 
 
 def full(error: OSError, place: Path) -> NoSpace:

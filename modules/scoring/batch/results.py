@@ -6,6 +6,8 @@ Both are in the order of the inputs and come into being whole, by a rename.
 import base64
 import os
 from collections.abc import Iterable, Mapping
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,19 +49,21 @@ def check_fresh(outputs: Path) -> None:
             )
 
 
-def write(outputs: Path, items: Items, ledger: Ledger) -> None:
-    """Both files, as far as the run has come.
+def write(outputs: Path, items: Items, *ledgers: Ledger) -> None:
+    """Both files, as far as the run has come, of all that share it.
 
     Raises:
         NoSpace: the disk takes no more.
     """
-    _write(outputs / ANSWERS, (line for _, line in ledger.answers()))
-    write_aside(outputs, items, ledger)
+    answers = merge(*(one.answers() for one in ledgers), key=itemgetter(0))
+    _write(outputs / ANSWERS, (line for _, line in answers))
+    write_aside(outputs, items, *ledgers)
 
 
-def write_aside(outputs: Path, items: Items, ledger: Ledger) -> None:
+def write_aside(outputs: Path, items: Items, *ledgers: Ledger) -> None:
     """The inputs that are set aside, each with its reason; no file where there is none."""
-    lines = (msgspec.json.encode(_named(items[n]) | msgspec.to_builtins(why)) for n, why in ledger.aside())
+    aside = merge(*(one.aside() for one in ledgers), key=itemgetter(0))
+    lines = (msgspec.json.encode(_named(items[n]) | msgspec.to_builtins(why)) for n, why in aside)
     first = next(lines, None)
     if first is None:
         (outputs / ASIDE).unlink(missing_ok=True)

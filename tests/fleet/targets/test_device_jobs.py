@@ -9,6 +9,7 @@ from fleet.tables import devices, events
 from fleet.target_tables import jobs
 from fleet.targets.device_jobs import REPORTS_S, DeviceJobs
 from fleet.targets.jobs import BatchJobs
+from fleet.targets.secrets import Sealer
 from modules import canonical, signing
 from modules.names import ModuleRef
 from modules.protocol.batch import BATCH, JobReport
@@ -35,7 +36,7 @@ class Site:
         self.duty = DeviceJobs(
             database=self.database,
             clock=self.fleet.clock,
-            wished=BatchJobs(self.fleet.registry),
+            wished=BatchJobs(self.fleet.registry, Sealer(cloud.folder)),
             commands=self.fleet.commands,
             mishaps=Mishaps(self.fleet.clock),
         )
@@ -213,7 +214,12 @@ async def test_what_a_device_cannot_do_is_refused_at_once(site):
     assert "no such device" in (await site.start(code=404, device="cam-2"))["detail"]
     assert "either a target or a device" in (await site.start(code=422, target="lab"))["detail"]
     assert "either a target or a device" in (await site.start(code=422, device=None))["detail"]
-    for more in ({"inputs": "/etc"}, {"outputs": ".."}, {"inputs": "answers"}, {"settings": {"workers": 2}}):
+    for more in (
+        {"inputs": "/etc"},
+        {"outputs": ".."},
+        {"inputs": "answers"},
+        *({"settings": {one: 2}} for one in ("workers", "pods")),
+    ):
         await site.start(code=422, **more)
     site.report(digest="sha256:" + "b" * 64)
     assert "it does not serve this module" in (await site.start(code=422))["detail"]

@@ -32,7 +32,7 @@ def wanted(**settings):
         specs.replica(NAMES, GROUP, 0, image="i", cpu_cores=0.5, providers=(), volumes=("/data",)),
         specs.gateway(NAMES, image="i", made="m", tls=True),
         specs.keeper(NAMES, image="i", made="m", bind="127.0.0.1", port=0),
-        specs.secret_keeper(NAMES, GROUP.name, image="i"),
+        specs.secret_keeper(NAMES.secrets(GROUP.name), image="i"),
     ],
     ids=["replica", "gateway", "keeper", "secrets"],
 )

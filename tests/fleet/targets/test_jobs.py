@@ -1,5 +1,7 @@
 """Batch jobs as they are asked for over the API: what is taken, what is refused, and who may."""
 
+import json
+
 import pytest
 from sqlalchemy import update
 
@@ -58,6 +60,16 @@ async def test_only_places_that_the_target_was_attached_with(cloud):
     assert (await cloud.ask("GET", PATH)).json() == []
 
 
+async def test_several_pods_on_a_cluster_alone(cloud):
+    """A container host is one machine."""
+    assert (await start(cloud, code=422, settings={"pods": 2}))["element"] == "pods"
+    known = {"namespace": "models", "images": "present", "content_url": "https://fleet.example"}
+    attached = json.dumps(known | {"batch_places": "in,out"})
+    with cloud.database.write() as connection:
+        connection.execute(update(targets).values(kind="kubernetes", attached=attached))
+    assert (await started(cloud, settings={"pods": 2}))["settings"]["pods"] == 2
+
+
 async def test_the_answers_are_not_among_the_inputs(cloud):
     """Else each run would find more of them."""
     places(cloud, "in,in/out")
@@ -113,6 +125,8 @@ def test_who_says_nothing_of_how_far_it_is_is_as_far_as_before():
     )
     now = JobStanding(items=9, answered=5)
     assert _with_what_is_known(before, now) == now
+    fewer = JobStanding(items=9, answered=3)  # one of its pods has not said it yet
+    assert _with_what_is_known(before, fewer) == before
 
 
 @pytest.mark.parametrize("place", ["/claim", "Claim", "claim/", "claim/../x", "claim//x", "a,claim/.hidden", "-c"])

@@ -6,6 +6,9 @@ from typer.testing import CliRunner
 from fleet.client import arguments
 from fleet.client.cli import app
 from fleet.people.roles import Grant
+from fleet.targets import quotas
+from fleet.targets.quotas import Used
+from fleet.targets.settings import BatchSettings
 from modules.errors import Invalid
 from tests.fleet.targets.test_endpoints import PATH, create, token, wish
 from tests.fleet.targets.test_jobs import places, start
@@ -97,3 +100,9 @@ def test_the_command_takes_no_negative_bound():
     """Before anything is asked of a server."""
     done = CliRunner().invoke(app, ["targets", "set", "lab", "--team-replicas", "-1"])
     assert done.exit_code == 2
+
+
+def test_each_pod_of_a_batch_job_counts():
+    """As a replica, with its own cores and memory."""
+    wide = BatchSettings(pods=3, workers=2, cpu_cores=2.0, memory_mb=100)
+    assert quotas.of_job(None, wide, "sha256:" + "0" * 64) == Used(6.0, 300, 3)

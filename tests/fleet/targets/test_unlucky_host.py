@@ -116,13 +116,13 @@ def test_an_image_that_claims_to_be_a_job_is_none(engine, host, replica):
     made = engine.containers.run(
         image, SLEEPS, name=NAMES.replica(GROUP, 0), labels=claims, detach=True, stop_signal="SIGKILL"
     )
-    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    Jobs(engine.api, FLEET, None, (), str).end(Slug("digits"))
     made.reload()
     assert made.status == "running"
     job = engine.containers.create(image, SLEEPS, name=JOB.job, labels=labels("job", of=JOB) | NAMES.labels)
     assert host.remove(Slug("digits"))
     job.reload()
-    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    Jobs(engine.api, FLEET, None, (), str).end(Slug("digits"))
     with pytest.raises(docker.errors.NotFound):
         job.reload()
 
@@ -394,11 +394,11 @@ def test_a_job_that_somebody_had_a_hand_in_goes_on(engine, how):
     job = Job(
         name=Slug("digits"), mark="0f" * 8, module=None, inputs="in", outputs="out", settings=BatchSettings(), starts=1
     )
-    standing = Jobs(engine.api, FLEET, None, ()).bring(job, None, str)
+    standing = Jobs(engine.api, FLEET, None, (), str).bring(job, None, str)
     made.reload()
     assert (standing.state, made.status) == ("running", "running")
     assert made.attrs["HostConfig"]["Memory"] == 64 << 20
-    Jobs(engine.api, FLEET, None, ()).end(Slug("digits"))
+    Jobs(engine.api, FLEET, None, (), str).end(Slug("digits"))
     with pytest.raises(docker.errors.NotFound):
         made.reload()
 
