@@ -69,19 +69,19 @@ def own(request: Request, use: Use, authorization: Authorization = None) -> None
     principal_of(request, use, authorization)
 
 
-def public() -> None:
+async def public() -> None:
     """Marks a route that needs no token; the route says why."""
 
 
-def asker(request: Request) -> Principal:
+async def asker(request: Request) -> Principal:
     """Who asks: found by the route's own ``need`` or ``own``."""
     found: Principal = request.state.principal
     return found
 
 
-def principal(request: Request) -> str:
+async def principal(request: Request) -> str:
     """Who asks, for the history."""
-    return asker(request).name
+    return (await asker(request)).name
 
 
 def scope_of(request: Request) -> Scope:
@@ -90,9 +90,13 @@ def scope_of(request: Request) -> Scope:
     return found
 
 
+async def _scope(request: Request) -> Scope:
+    return scope_of(request)
+
+
 By = Annotated[str, Depends(principal)]
 Asker = Annotated[Principal, Depends(asker)]
-In = Annotated[Scope, Depends(scope_of)]
+In = Annotated[Scope, Depends(_scope)]
 
 
 def _denied(who: Principal, permission: str) -> Forbidden:

@@ -28,8 +28,9 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 PUBLISH_TIMEOUT_S: Final = 30.0
 PENDING: Final = 5000
-# Messages between two receipts that are waited for.
-TOGETHER: Final = 500
+# Messages between two receipts that are waited for: the event loop does nothing else while they are written, and the
+# library reads as many receipts at once as are on their way.
+TOGETHER: Final = 100
 
 
 def tls_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -95,7 +96,7 @@ class BrokerLink:
     async def publish_all(self, messages: Sequence[tuple[str, bytes]], *, retain: bool = False) -> None:
         """Hand many messages to the broker with QoS 1, and wait until it has all of them.
 
-        Its receipts come in order, so that the last of some hundreds is everyone's; then the next go out, and in
+        Its receipts come in order, so that the last of a hundred is everyone's; then the next go out, and in
         between what others have to say.
 
         Raises:

@@ -92,7 +92,7 @@ class Services:
     endpoints_changed: Callable[[], None]
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 

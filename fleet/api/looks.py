@@ -21,7 +21,7 @@ class Kept(Body):
     selector: Annotated[str, Field(max_length=selectors.LIMIT)]
 
 
-def _name(selector: str) -> Slug:
+async def _name(selector: str) -> Slug:
     return slug(selector, what="name of a selector")
 
 

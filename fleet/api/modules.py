@@ -17,7 +17,7 @@ from modules.names import ModuleRef, Version, slug
 router = APIRouter(prefix="/api/v1")
 
 
-def module_ref(team: str, name: str, version: str) -> ModuleRef:
+async def module_ref(team: str, name: str, version: str) -> ModuleRef:
     return ModuleRef(slug(team, what="team"), slug(name, what="module name"), Version.parse(version))
 
 

@@ -1,4 +1,8 @@
-"""Names in paths and bodies, checked once on the way in."""
+"""Names in paths and bodies, checked once on the way in.
+
+Whatever needs no database is a coroutine: the framework takes a thread for each other dependency of a request, and a
+busy server comes to each late.
+"""
 
 from typing import Annotated, Final
 
@@ -11,55 +15,55 @@ from modules.names import DeviceId, Digest, Slug, device_id, digest, slot_name, 
 MAX_ROW: Final = 10**9 - 1
 
 
-def _team(team: str) -> Slug:
+async def _team(team: str) -> Slug:
     return slug(team, what="team")
 
 
-def _model(name: str) -> Slug:
+async def _model(name: str) -> Slug:
     return slug(name, what="model")
 
 
-def _slot(slot: str) -> Slug:
+async def _slot(slot: str) -> Slug:
     return slot_name(slot)
 
 
-def _device(device: str) -> DeviceId:
+async def _device(device: str) -> DeviceId:
     return device_id(device)
 
 
-def _waiting(waiting: str) -> DeviceId:
+async def _waiting(waiting: str) -> DeviceId:
     return device_id(waiting)
 
 
-def _target(target: str) -> Slug:
+async def _target(target: str) -> Slug:
     return slug(target, what="target")
 
 
-def _endpoint(endpoint: str) -> Slug:
+async def _endpoint(endpoint: str) -> Slug:
     return slot_name(endpoint)
 
 
-def _job(job: str) -> Slug:
+async def _job(job: str) -> Slug:
     return slot_name(job)
 
 
-def _batch(batch: str) -> Slug:
+async def _batch(batch: str) -> Slug:
     return slot_name(batch)
 
 
-def _digest(name: str) -> Digest:
+async def _digest(name: str) -> Digest:
     return digest(name)
 
 
-def _module(module: str) -> Digest:
+async def _module(module: str) -> Digest:
     return digest(module)
 
 
-def _rollout(rollout: str) -> int:
+async def _rollout(rollout: str) -> int:
     return _row(rollout, "rollout")
 
 
-def _join(join: str) -> int:
+async def _join(join: str) -> int:
     return _row(join, "join bundle")
 
 

@@ -57,7 +57,7 @@ def log_in(body: Login, request: Request, response: Response, use: Use) -> dict[
 
 
 @router.get("", dependencies=[Depends(own)])
-def who_am_i(request: Request, who: Asker) -> dict[str, Any]:
+async def who_am_i(request: Request, who: Asker) -> dict[str, Any]:
     """Name, roles and permissions; for a browser also what the header of its changing requests must say."""
     return _shown(who) | ({"csrf": csrf_of(request.cookies[COOKIE])} if who.session else {})
 

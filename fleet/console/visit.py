@@ -5,6 +5,7 @@ audit and four eyes are the API's. What a page asks by itself, to stay live, is 
 nobody has touched the page for as long as the settings say.
 """
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -131,6 +132,19 @@ class Visit:
         if answer.is_error:
             raise Said(answer.status_code, _content(answer) if _is_json(answer) else {})
         return answer
+
+
+async def together(*asked: Awaitable[Any]) -> list[Any]:
+    """What each answers, asked at once: a busy server comes to each late, so that one after the other takes long.
+
+    Raises:
+        Said: the first of them that was refused, once all are answered.
+    """
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found
 
 
 def _is_json(answer: httpx.Response) -> bool:

@@ -1,6 +1,7 @@
 """The HTTP API on a real server: permissions, problems, and what the flows do not touch."""
 
 import base64
+import inspect
 import socket
 import ssl
 import time
@@ -45,6 +46,23 @@ def test_only_health_enrolment_and_log_in_are_public():
         "/api/v1/batch-content/{job}/{module}/metadata/{name}",
         "/api/v1/batch-content/{job}/{module}/blobs/{name}",
     }
+
+
+def test_only_who_asks_is_looked_up_in_a_thread_of_its_own():
+    """Each thread that a request needs has to wait for its turn; under load a page would wait for dozens of them."""
+
+    def below(dependant):
+        for one in dependant.dependencies:
+            yield one.call
+            yield from below(one)
+
+    blocking = {
+        one.__name__ if inspect.isfunction(one) else type(one).__name__
+        for route in api_routes()
+        for one in below(route.dependant)
+        if not inspect.iscoroutinefunction(one)
+    }
+    assert blocking == {"Need", "NeedUnlessOpen", "own", "_admitted", "_admitted_job"}
 
 
 def test_a_permission_that_does_not_exist_is_a_mistake_at_import():

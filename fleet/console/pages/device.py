@@ -1,7 +1,7 @@
 """One device: how it is, what it runs, what it measured, what it is, and what it may be told."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from httpx import codes
@@ -14,7 +14,7 @@ from fleet.console.device_fit import DeviceFit
 from fleet.console.devices_bulk import labelled
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.redrawn import Redrawn
-from fleet.console.visit import Said, Visit, page
+from fleet.console.visit import Said, Visit, page, together
 
 _DAY_S: Final = 86_400
 # Charts are drawn anew every so many looks: telemetry comes in minutes.
@@ -36,7 +36,7 @@ async def device(visit: Visit, device: str, fits: str = "") -> None:
     name = first["id"]
     await visit.about(device=name)
     with frame(visit, name, at="/devices", command=f"edgefleet devices show {name}"):
-        sheet = _Sheet(visit, name, fits[:200])
+        sheet = _Sheet(visit, name, fits[:200], first)
     await live(sheet.refresh)
     sheet.later()
 
@@ -44,8 +44,10 @@ async def device(visit: Visit, device: str, fits: str = "") -> None:
 class _Sheet:
     """All panels of the page, as far as its person may see them, and how they are filled."""
 
-    def __init__(self, visit: Visit, name: str, fits: str) -> None:
+    def __init__(self, visit: Visit, name: str, fits: str, first: dict[str, Any]) -> None:
         self._visit, self._name, self._looks = visit, name, 0
+        # What was asked to know whether there is such a device is the first that is shown.
+        self._first: dict[str, Any] | None = first
         self._header = Redrawn(lambda found: _header(visit, found, self.refresh))
         self._followed: list[Commands | LogTail] = []
         self._happened: Redrawn | None = None
@@ -81,7 +83,9 @@ class _Sheet:
             ui.timer(0.1, one, once=True)
 
     async def refresh(self) -> None:
-        found = await self._visit.get(f"devices/{self._name}", unattended=True)
+        found, self._first = self._first, None
+        if found is None:
+            found = await self._visit.get(f"devices/{self._name}", unattended=True)
         shown = ("id", "state", "last_seen", "labels", "removed", "removed_by")
         self._header.show({key: found.get(key) for key in shown})
         self._slots.show(found["report"])
@@ -90,24 +94,35 @@ class _Sheet:
         names = [one["slot"] for one in (found["report"] or {}).get("slots", [])]
         for panel in self._followed:
             panel.slots(names)
-            await panel.refresh()
-        if self._looks % _SELDOM == 0:
-            await self._seldom(found)
+        seldom = self._seldom(found) if self._looks % _SELDOM == 0 else ()
+        await together(*(panel.refresh() for panel in self._followed), *seldom)
         self._looks += 1
 
-    async def _seldom(self, found: dict[str, Any]) -> None:
+    def _seldom(self, found: dict[str, Any]) -> Iterator[Awaitable[None]]:
         if found.get("removed") is None:
-            since = time.time() - _DAY_S
-            told = await self._visit.get(f"devices/{self._name}/telemetry", unattended=True, since=since)
-            self._charts.show(told["history"])
-            self._given.show(await self._visit.get(f"devices/{self._name}/certificates", unattended=True))
+            yield self._measured()
+            yield self._certified()
         if self._happened:
-            self._happened.show(await _history(self._visit, self._name, found["report"]))
+            yield self._past(self._happened, found["report"])
+
+    async def _measured(self) -> None:
+        since = time.time() - _DAY_S
+        told = await self._visit.get(f"devices/{self._name}/telemetry", unattended=True, since=since)
+        self._charts.show(told["history"])
+
+    async def _certified(self) -> None:
+        self._given.show(await self._visit.get(f"devices/{self._name}/certificates", unattended=True))
+
+    async def _past(self, happened: Redrawn, report: dict[str, Any] | None) -> None:
+        happened.show(await _history(self._visit, self._name, report))
 
 
 async def _history(visit: Visit, name: str, report: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Events of the device, what was decided for its slots, and what it says that it refused."""
-    events = await visit.get("events", device=name, limit=30, unattended=True)
+    events, decisions = await together(
+        visit.get("events", device=name, limit=30, unattended=True),
+        visit.get(f"devices/{name}/decisions", limit=30, unattended=True),
+    )
     decided = [
         {
             "at": one["at"],
@@ -115,7 +130,7 @@ async def _history(visit: Visit, name: str, report: dict[str, Any] | None) -> li
             "message": f"{one['slot']}: {one['module'] or 'emptied'}, by {one['by'] or 'the server'}",
             "to": f"/rollouts/{one['rollout']}" if one["rollout"] else "",
         }
-        for one in await visit.get(f"devices/{name}/decisions", limit=30, unattended=True)
+        for one in decisions
     ]
     refusals = [
         {"at": one["at"], "kind": f"refused {one['what']}"[:100], "message": one["reason"]["message"]}

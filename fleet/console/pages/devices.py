@@ -14,7 +14,7 @@ from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Filters, row, wa
 from fleet.console.frame import frame, live
 from fleet.console.redrawn import Redrawn
 from fleet.console.saved import Saved
-from fleet.console.visit import Visit, page
+from fleet.console.visit import Visit, page, together
 
 _TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
 # Who may do any of it sees boxes to tick.
@@ -51,11 +51,7 @@ async def devices(
             ui.select(SORTS, value=at.sort if at.sort in SORTS else "id", on_change=lambda e: go(sort=e.value)).props(
                 'dense outlined options-dense aria-label="Order"'
             )
-        table = parts.table(COLUMNS, "id").classes("ef-devices").props("hide-pagination")
-        for column in table.columns:
-            column["sortable"] = False  # the server sorts
-            if kind := _NARROW.get(column["name"]):
-                column |= {"classes": kind, "headerClasses": kind}
+        table = _table()
         if any(visit.may(one) for one in _CHANGES):
             table.selection = "multiple"
             table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))
@@ -76,19 +72,30 @@ async def devices(
     further.on_click(lambda: go(after=place["after"]))
 
     async def refresh() -> None:
-        found = await visit.page("devices", unattended=True, **at.asked)
+        asked = [visit.page("devices", unattended=True, **at.asked)]
+        if visit.may("device:approve"):
+            asked.append(visit.get("pending", unattended=True))
+        found, *keys = await together(*asked)
         parts.fill(table, [row(one) for one in found.rows])
         place["after"] = found.after
         further.set_visibility(bool(found.after))
         none.set_visibility(not found.rows)
         table.set_visibility(bool(found.rows))
         total.set_text(f"{found.total} device{'s' if found.total != '1' else ''}" if found.total else "")
-        if visit.may("device:approve"):
-            keys = await visit.get("pending", unattended=True)
-            joining.set_visibility(bool(keys))
-            pending.show(keys)
+        for waits in keys:
+            joining.set_visibility(bool(waits))
+            pending.show(waits)
 
     await live(refresh)
+
+
+def _table() -> ui.table:
+    table = parts.table(COLUMNS, "id").classes("ef-devices").props("hide-pagination")
+    for column in table.columns:
+        column["sortable"] = False  # the server sorts
+        if kind := _NARROW.get(column["name"]):
+            column |= {"classes": kind, "headerClasses": kind}
+    return table
 
 
 def _filters(visit: Visit, at: Filters, go: Callable[..., None]) -> None:

@@ -11,7 +11,7 @@ from fleet.console.closed import needs
 from fleet.console.endpoint_costs import DAYS, Costs
 from fleet.console.endpoint_fallbacks import Fallbacks
 from fleet.console.frame import acting, asks, frame, live, refused
-from fleet.console.visit import Said, Visit, page
+from fleet.console.visit import Said, Visit, page, together
 
 _EVERY = (
     parts.Column("name", "Name", "link"),
@@ -46,12 +46,13 @@ async def every(visit: Visit) -> None:
                 places = parts.table(_TARGETS, "name", empty="No target yet: edgefleet targets attach")
 
     async def refresh() -> None:
-        found = await visit.get("endpoints", unattended=True)
+        paths = ("endpoints", "targets") if visit.may("target:read") else ("endpoints",)
+        found, *where = await together(*(visit.get(one, unattended=True) for one in paths))
         empty.set_visibility(not found)
         table.set_visibility(bool(found))
         parts.fill(table, [_row(one) for one in found])
-        if visit.may("target:read"):
-            parts.fill(places, [_place(one) for one in await visit.get("targets", unattended=True)])
+        for every_one in where:
+            parts.fill(places, [_place(one) for one in every_one])
 
     await live(refresh)
 

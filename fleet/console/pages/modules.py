@@ -11,7 +11,7 @@ from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.graph_parts import GraphPanel
 from fleet.console.profile_parts import draw_profiles
 from fleet.console.redrawn import Redrawn
-from fleet.console.visit import Said, Visit, page
+from fleet.console.visit import Said, Visit, page, together
 from modules import samples
 from modules.errors import EdgefleetError
 
@@ -36,10 +36,11 @@ async def every(visit: Visit, search: str = "") -> None:
         rows = Redrawn(_draw_models, "ef-column")
 
     async def refresh(*, unattended: bool = True) -> None:
-        found = await visit.get("modules", unattended=unattended)
-        where = await visit.get("module-devices", unattended=unattended) if visit.may("device:read") else None
+        paths = ("modules", "module-devices") if visit.may("device:read") else ("modules",)
+        found, *where = await together(*(visit.get(one, unattended=unattended) for one in paths))
         text = (wanted.value or "").strip().lower()
-        rows.show((bool(found), [one for one in found if text in one["ref"].lower()], where))
+        chosen = [one for one in found if text in one["ref"].lower()]
+        rows.show((bool(found), chosen, where[0] if where else None))
 
     async def filtered() -> None:
         ui.navigate.history.replace(f"/modules?search={quote(wanted.value or '')}")
@@ -127,27 +128,39 @@ class _One:
 
     async def _refresh(self) -> None:
         visit = self._visit
-        found = self._found = await visit.get(self._path, unattended=True)
-        others = [one["ref"] for one in await visit.get("modules", unattended=True)]
+        found, every_one, where, profiles, _ = await together(
+            visit.get(self._path, unattended=True),
+            visit.get("modules", unattended=True),
+            self._where(),
+            visit.get(f"{self._path}/profiles", unattended=True),
+            self._graph.refresh(),
+        )
+        self._found = found
+        others = [one["ref"] for one in every_one]
         model = self._ref.partition(":")[0]
         manifest = module_parts.whole(found["manifest"])
         self._head.show(found)
         self._acts.show([one for one in others if one.startswith(f"{model}:") and one != self._ref])
-        self._places.show(await self._where())
+        self._places.show(where)
         for part in (self._files, self._needs, self._serves, self._samples):
             part.show(manifest)
-        self._profiles.show((self._ref, await visit.get(f"{self._path}/profiles", unattended=True)))
-        await self._graph.refresh()
+        self._profiles.show((self._ref, profiles))
 
     async def _where(self) -> dict[str, Any]:
         """Devices and endpoints, as far as this person may see either."""
         visit, found = self._visit, dict[str, Any]()
+        asked = []
         if visit.may("device:read"):
-            found |= await visit.get("module-devices", unattended=True)
             more = {"after": self._after, "limit": _DEVICES}
-            found["places"] = await visit.get(f"{self._path}/devices", unattended=True, **more)
+            asked.append(visit.get("module-devices", unattended=True))
+            asked.append(visit.get(f"{self._path}/devices", unattended=True, **more))
         if visit.may("endpoint:read"):
-            every_one = await visit.get("endpoints", unattended=True)
+            asked.append(visit.get("endpoints", unattended=True))
+        answers = await together(*asked)
+        if visit.may("device:read"):
+            counted, places, *answers = answers
+            found |= counted | {"places": places}
+        for every_one in answers:
             serving = [(one["name"], one["versions"].values()) for one in every_one]
             found["endpoints"] = [name for name, all_ in serving if any(one["module"] == self._ref for one in all_)]
         return found

@@ -10,7 +10,7 @@ from fleet.console.closed import needs
 from fleet.console.frame import frame, live
 from fleet.console.health_chart import HealthChart
 from fleet.console.redrawn import Redrawn
-from fleet.console.visit import Visit, page
+from fleet.console.visit import Visit, page, together
 
 # What is counted in quarters of an hour is asked for every so many looks.
 _SELDOM: Final = 20
@@ -41,9 +41,8 @@ async def overview(visit: Visit) -> None:
     looks = itertools.count()
 
     async def refresh() -> None:
-        found = await visit.get("overview", unattended=True)
-        if next(looks) % _SELDOM == 0:
-            await health.refresh()
+        seldom = [health.refresh()] if next(looks) % _SELDOM == 0 else []
+        found, *_ = await together(visit.get("overview", unattended=True), *seldom)
         # Who sees a part of the fleet alone is told no steps: for them it may only look empty.
         empty = not found["devices"]["all"] and bool(found["steps"])
         steps.set_visibility(empty)

@@ -10,7 +10,7 @@ from fleet.console import parts, rollout_parts
 from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live
 from fleet.console.redrawn import Redrawn
-from fleet.console.visit import Visit, page
+from fleet.console.visit import Visit, page, together
 
 _PAGE: Final = 25
 _DEVICES: Final = 50
@@ -118,10 +118,12 @@ class _One:
             await live(self._refresh)
 
     async def _refresh(self) -> None:
-        found = await self._visit.get(self._path, devices=False, unattended=True)
-        gates = await self._visit.get(f"{self._path}/gates", unattended=True)
         more = {"standing": self._standing or None, "after": self._after, "limit": _DEVICES}
-        devices = await self._visit.get(f"{self._path}/devices", unattended=True, **more)
+        found, gates, devices = await together(
+            self._visit.get(self._path, devices=False, unattended=True),
+            self._visit.get(f"{self._path}/gates", unattended=True),
+            self._visit.get(f"{self._path}/devices", unattended=True, **more),
+        )
         self._head.show({name: found[name] for name in _HEAD} | rollout_parts.ending(found))
         self._acts.show(rollout_parts.possible(self._visit, found))
         self._waves.show({name: found[name] for name in ("plan", "wave", "state")})

@@ -10,7 +10,7 @@ from fleet.console import parts, settings_parts
 from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.redrawn import Redrawn
-from fleet.console.visit import Said, Visit, page
+from fleet.console.visit import Said, Visit, page, together
 
 _PEOPLE = (
     parts.Column("name", "Name"),
@@ -46,9 +46,8 @@ async def settings(visit: Visit) -> None:
         stands, lists = _Standing(visit), _Lists(visit)
 
     async def refresh() -> None:
-        server.show(await visit.get("/healthz", unattended=True))
-        await stands.refresh()
-        await lists.refresh()
+        told, *_ = await together(visit.get("/healthz", unattended=True), stands.refresh(), lists.refresh())
+        server.show(told)
 
     await live(refresh, every_s=10)
     stands.later()
@@ -72,8 +71,9 @@ class _Lists:
                 self._bundles()
 
     async def refresh(self) -> None:
-        for path, table, shown in self._tables:
-            parts.fill(table, [shown(one) for one in await self._visit.get(path, unattended=True)])
+        answers = await together(*(self._visit.get(path, unattended=True) for path, _, _ in self._tables))
+        for (_, table, shown), found in zip(self._tables, answers, strict=True):
+            parts.fill(table, [shown(one) for one in found])
 
     def _tokens(self) -> None:
         table = parts.choosing(parts.table(_TOKENS, "id"), "single")
@@ -118,15 +118,15 @@ class _Standing:
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._filled: list[tuple[str, Callable[[Any], None]]] = []
+        self._filled: list[tuple[str, list[Callable[[Any], None]]]] = []
         self._later: list[Callable[[], Awaitable[None]]] = []
         if visit.may("trust:read"):
             with parts.panel("Signing keys", wide=True):
-                self._filled.append(("trust-roles", settings_parts.Keys().show))
+                self._filled.append(("trust-roles", [settings_parts.Keys().show]))
                 parts.command("edgefleet keys status")
         if visit.may("device:read"):
             with parts.panel("Certificates", wide=True):
-                self._filled.append(("certificates?limit=5", Redrawn(settings_parts.certificates).show))
+                self._filled.append(("certificates?limit=5", [Redrawn(settings_parts.certificates).show]))
                 parts.command("edgefleet server certificates")
         if visit.may("setting:read"):
             with parts.panel("Broker", wide=True):
@@ -134,7 +134,7 @@ class _Standing:
                 self._later.append(broker.look)
             with parts.panel("What is kept, and how long", wide=True):
                 kept, every = Redrawn(settings_parts.kept), settings_parts.Settings()
-                self._filled += [("settings", kept.show), ("settings", every.show)]
+                self._filled.append(("settings", [kept.show, every.show]))
 
     def later(self) -> None:
         """Looks that take seconds, once the page is there."""
@@ -142,8 +142,10 @@ class _Standing:
             ui.timer(0.1, one, once=True)
 
     async def refresh(self) -> None:
-        for path, show in self._filled:
-            show(await self._visit.get(path, unattended=True))
+        answers = await together(*(self._visit.get(path, unattended=True) for path, _ in self._filled))
+        for (_, shows), found in zip(self._filled, answers, strict=True):
+            for show in shows:
+                show(found)
 
 
 async def _new_token(visit: Visit) -> None:

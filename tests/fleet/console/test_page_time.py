@@ -135,6 +135,14 @@ def test_a_browser_loads_the_files_of_a_page_once(told, tab):
         ("/events", ["events", "session"]),
         ("/sites", ["session", "sites"]),
         ("/endpoints", ["endpoints", "session", "targets"]),
+        (
+            "/devices/press-03",
+            [
+                *("commands", "devices/press-03", "devices/press-03/certificates", "devices/press-03/decisions"),
+                *("devices/press-03/telemetry", "events", "session"),
+            ],
+        ),
+        ("/settings", ["certificates", "joins", "operators", "session", "settings", "tokens", "trust-roles"]),
     ],
 )
 def test_a_page_asks_for_no_more_than_it_shows(told, path, wanted):
