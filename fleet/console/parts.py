@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from nicegui import ui
 
@@ -90,28 +91,28 @@ class Column(NamedTuple):
     shown: Literal["text", "words", "time", "state", "link"] = "text"
 
 
-# What the browser fills in: fields are ours, values are never part of it.
-_CELLS: Final = {
-    "time": '<q-td :props="props"><time :data-ts="props.value ?? 0"></time></q-td>',
-    "state": """<q-td :props="props">
-        <span :class="`ef-state ef-${props.row.FIELD_look}`">{{ props.value }}</span></q-td>""",
-    "link": f"""<q-td :props="props"><a v-if="props.value" :href="'{ROOT}' + props.row.FIELD_to">
-        {{{{ props.value }}}}</a></q-td>""",
-}
+# What the browser fills in: how is in static/rows.js, and values are never part of it.
+_FILLED: Final = ("time", "state", "link")
+_SCRIPT: Final = Path(__file__).parent / "static" / "rows.js"
 
 
-def table(columns: Sequence[Column], key: str, *, empty: str = "Nothing here yet") -> ui.table:
+class Table(ui.table, component=_SCRIPT):
+    """Which page of its rows is shown is the browser's alone: told of it, the server would send the table again."""
+
+    def on(self, *given: Any, **more: Any) -> Self:
+        return self if "update:pagination" in given else super().on(*given, **more)
+
+
+def table(columns: Sequence[Column], key: str, *, empty: str = "Nothing here yet") -> Table:
     """An empty table, to be filled with :func:`fill`; ``empty`` is what it says until then."""
     described = [
         {"name": one.field, "field": one.field, "label": one.heading, "align": "left", "sortable": True}
         | ({"classes": "ef-free"} if one.shown == "words" else {})
+        | ({"shown": one.shown} if one.shown in _FILLED else {})
         for one in columns
     ]
-    made = ui.table(columns=described, rows=[], row_key=key, pagination=_PAGE).classes("ef-table").props("flat dense")
-    made.props["no-data-label"] = empty
-    for one in columns:
-        if one.shown in _CELLS:
-            made.add_slot(f"body-cell-{one.field}", _CELLS[one.shown].replace("FIELD", one.field))
+    made = Table(columns=described, rows=[], row_key=key, pagination=_PAGE).classes("ef-table").props("flat dense")
+    made.props["no-data-label"], made.props["root"] = empty, ROOT
     return made
 
 

@@ -16,7 +16,6 @@ from fleet.console.redrawn import Redrawn
 from fleet.console.saved import Saved
 from fleet.console.visit import Visit, page, together
 
-_TICK = '<q-checkbox dense v-model="props.selected" :aria-label="NAME" />'
 # Who may do any of it sees boxes to tick.
 _CHANGES = ("group:write", "command:write", "rollout:write", "device:write")
 # Left out where there is no room for them: on a tablet, or on a phone alone.
@@ -54,8 +53,7 @@ async def devices(
         table = _table()
         if any(visit.may(one) for one in _CHANGES):
             table.selection = "multiple"
-            table.add_slot("header-selection", _TICK.replace("NAME", "'Choose all of this page'"))
-            table.add_slot("body-selection", _TICK.replace("NAME", "`Choose ${props.row.id}`"))
+            table.props["ticks"] = True
             bulk = Bulk(visit, table, at)
             table.on_select(lambda _: bulk.ticked())
         none = ui.column()
