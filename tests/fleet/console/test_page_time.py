@@ -22,6 +22,15 @@ _LIBRARY_OF_CHARTS = (
     "performance.getEntriesByType('resource').filter((one) => one.name.includes('/esm/')).map((one) => one.startTime)"
 )
 
+# How many times a cell with a time was put into the page.
+_COUNTS_CELLS = """(() => {
+  window.cells = 0;
+  const times = (one) => (one.matches?.("td time") ?? 0) + (one.querySelectorAll?.("td time").length ?? 0);
+  new MutationObserver((seen) => {
+    for (const { addedNodes } of seen) for (const one of addedNodes) window.cells += times(one);
+  }).observe(document, { childList: true, subtree: true });
+})()"""
+
 
 class Told:
     """A server that says what it is asked, a fleet in it, and a browser that takes its certificate for a good one."""
@@ -157,6 +166,18 @@ def test_a_page_asks_for_no_more_than_it_shows(told, path, wanted):
             assert "devices=false" in one
         elif one.startswith(("devices?", f"rollouts/{told.rollout}/devices")):
             assert re.search(r"\blimit=50\b", one)
+
+
+def test_a_table_is_sent_and_drawn_once(told, tab):
+    """Though the menu opens after it, and the browser tells the server what it shows."""
+    said = []
+    tab.on("websocket", lambda one: one.on("framereceived", lambda data: said.append(str(data))))
+    tab.add_init_script(_COUNTS_CELLS)
+    visit(tab, "/devices")
+    # What the browser was sent is told while somebody asks it something.
+    until(lambda: tab.evaluate("1") and any("q-drawer" in one for one in said), "the menu is open", within_s=20)
+    assert not any("press-03" in one for one in said)
+    assert tab.evaluate("window.cells") == tab.locator("td time").count() > 1
 
 
 def test_a_page_that_somebody_left_asks_nothing(told, tab):
