@@ -1,6 +1,5 @@
 """What in the fleet needs somebody: each in one sentence, with what it is about and where to go."""
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -138,9 +137,8 @@ def _offline(connection: Connection, now: float, scope: Scope) -> Iterator[Item]
     mine = LIVE & scope.live_devices() & (STATE == "offline") & (seen < now - DAY_S)
     if count := _count(connection, mine):
         rows = connection.execute(select(devices.c.id, seen).where(mine).order_by(seen).limit(_NAMED)).all()
-        day = f"{dt.datetime.fromtimestamp(rows[0].last_seen, dt.UTC):%Y-%m-%d}"
         who = _named([row.id for row in rows], count)
-        says = f"{who} {'has' if count == 1 else 'have'} been offline since {day}{'' if count == 1 else ' or later'}"
+        says = f"{who} {'has' if count == 1 else 'have'} been offline for more than a day"
         go = f"/devices/{rows[0].id}" if count == 1 else "/devices?state=offline&sort=last_seen"
         command = "edgefleet devices list --state offline --sort last_seen"
         yield Item("offline", "warn", "devices", says, go, command, rows[0].last_seen)

@@ -11,8 +11,10 @@ from fleet.api.bodies import Body
 from fleet.api.document import answers
 from fleet.auth import By, In, need, scope_of
 from fleet.commands import view
-from fleet.commands.given import DECOMMISSION, Wish
+from fleet.commands.given import DECOMMISSION
 from fleet.commands.states import State
+from fleet.commands.whom import Wish
+from fleet.people.scope import Scope
 from fleet.services import Use
 from modules.bounds import MAX_COUNT
 from modules.names import device_id
@@ -21,6 +23,8 @@ from modules.protocol.commands import LONGEST_LIFE_S, MAX_ARGUMENTS, MAX_PARTS
 router = APIRouter(prefix="/api/v1/commands")
 
 LONGEST_WAIT_S: Final = 30
+# Devices that a request names one by one.
+_TOGETHER: Final = 1000
 _Part = Annotated[int, Query(ge=1, le=MAX_PARTS + 1)]
 _FirstPart = Annotated[int, Query(alias="from", ge=1, le=MAX_PARTS + 1)]
 _Word = Annotated[str, Field(min_length=1, max_length=100)]
@@ -32,6 +36,7 @@ class Give(Body):
 
     name: _Word
     device: str | None = None
+    devices: Annotated[list[str], Field(max_length=_TOGETHER)] = Field(default_factory=list)
     selector: str | None = None
     slot: str | None = None
     arguments: Annotated[dict[_Word, float], Field(max_length=MAX_ARGUMENTS)] = Field(default_factory=dict)
@@ -41,6 +46,7 @@ class Give(Body):
         return Wish(
             name=self.name,
             device=None if self.device is None else device_id(self.device),
+            several=tuple(device_id(one) for one in self.devices),
             selector=self.selector,
             slot=self.slot,
             arguments=self.arguments,
@@ -51,16 +57,32 @@ class Give(Body):
 @router.post("", status_code=http.HTTPStatus.CREATED, dependencies=[Depends(need("command:write"))])
 def give_command(body: Give, use: Use, by: By, scope: In, request: Request) -> dict[str, Any]:
     """One command for each device that takes it; wiping a device takes device:write for it besides."""
-    if body.name == DECOMMISSION:
-        _also_writes_devices(request, use, request.headers.get("Authorization"))
-        scope &= scope_of(request)
-    given = use.commands.give(body.wish(), scope, by=by)
+    given = use.commands.give(body.wish(), _where(body, use, scope, request), by=by)
     use.commands_given()
     return {
         "batch": given.batch,
         "commands": [{"id": ident, "device": device} for device, ident in given.commands.items()],
         "misfits": [{"device": one.device, "reasons": one.reasons} for one in given.misfits],
     }
+
+
+@router.post("/preview", status_code=http.HTTPStatus.OK, dependencies=[Depends(need("command:write"))])
+def preview_command(body: Give, use: Use, scope: In, request: Request) -> dict[str, Any]:
+    """Who would get it now, who of them is offline and gets it when back in time, and who would not; gives nothing."""
+    found = use.commands.look(body.wish(), _where(body, use, scope, request))
+    return {"devices": found.devices, "offline": found.away, "misfits": [one._asdict() for one in found.misfits]}
+
+
+def _where(body: Give, use: Use, scope: Scope, request: Request) -> Scope:
+    """For which devices whoever asks may give it.
+
+    Raises:
+        Forbidden: it takes another right besides.
+    """
+    if body.name != DECOMMISSION:
+        return scope
+    _also_writes_devices(request, use, request.headers.get("Authorization"))
+    return scope & scope_of(request)
 
 
 @router.get("", dependencies=[Depends(need("command:read"))])

@@ -1,11 +1,9 @@
 """Commands as operators give them: who takes them is looked at first, then each is signed for its one device."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from msgspec import UNSET, UnsetType
 from securesystemslib.signer import Signer
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -14,49 +12,29 @@ from fleet import events
 from fleet.clock import Clock
 from fleet.command_tables import LET_GO, commands
 from fleet.commands.states import OPEN, State
+from fleet.commands.whom import Misfit, Wish, among, who
 from fleet.db import Database
-from fleet.gathered import TOGETHER, pieces
 from fleet.people.scope import EVERYTHING, Scope
 from fleet.refusals import Conflict, Missing
-from fleet.tables import devices, slots
+from fleet.tables import devices
 from modules.errors import Invalid, Unfit
 from modules.names import DeviceId, slot_name
 from modules.protocol import commands as wire
-from modules.protocol.batch import BatchOrder
 from modules.protocol.commands import Command, Trial
-from modules.protocol.facts import TRIES, Facts
 from modules.signing import COMMAND_TYPE, sign, signed_again
 
 # Wipes a device: one at a time, and by whoever may also take devices out of the fleet.
 DECOMMISSION: Final = "decommission"
-# Devices of one request.
-AT_MOST: Final = 10_000
 _SHOWN: Final = 3
-_READS: Final = "edgefleet.command/1"
 _ENVELOPE: Final = update(commands).where(commands.c.number == bindparam("of")).values(envelope=bindparam("fresh"))
 
 
-class Wish(NamedTuple):
-    """What an operator asks for: of one device, or of those that a selector means.
+class Taken(NamedTuple):
+    """Who would get a command, and of those who is away and gets it later, if at all; and who would get none."""
 
-    ``trial`` is what a module is to be asked.
-    """
-
-    name: str
-    device: DeviceId | None = None
-    selector: str | None = None
-    slot: str | None = None
-    arguments: Mapping[str, float] = MappingProxyType({})
-    expires_s: int = 3600
-    batch: BatchOrder | None = None
-    trial: Trial | UnsetType = UNSET
-
-
-class Misfit(NamedTuple):
-    """A device that is sent nothing, and why."""
-
-    device: str
-    reasons: tuple[str, ...]
+    devices: list[DeviceId]
+    away: list[DeviceId]
+    misfits: list[Misfit]
 
 
 class Given(NamedTuple):
@@ -83,14 +61,10 @@ class Commands:
             Missing: there is no such device, in this scope.
             Unfit: no device takes it; says why.
         """
-        if (wish.device is None) == (wish.selector is None):
-            raise Invalid("say either a device or a selector", element=wish.name[:60], remedy="give one of them")
-        if wish.name == DECOMMISSION and wish.device is None:
-            raise Invalid("a device is wiped by its own name alone", element=DECOMMISSION, remedy="name the device")
         now = int(self._clock())
         model = _model(wish, now)
         with self._database.read() as connection:
-            fitting, misfits = _who(connection, wish, scope)
+            fitting, misfits = who(connection, wish, scope)
             signer = self._director(connection)
         if not fitting:
             raise Unfit(_why_none(misfits), element=wish.name, remedy="see edgefleet devices show DEVICE")
@@ -100,7 +74,7 @@ class Commands:
         with self._database.write() as connection:
             if (now_named := self._director(connection)).public_key.keyid != signer.public_key.keyid:
                 rows = [row | {"envelope": signed_again(row["envelope"], signers=[now_named])} for row in rows]
-            still = _live(connection, fitting)
+            still = among(connection, fitting, known.LIVE)
             rows = [row for row in rows if row["device"] in still]
             misfits += [Misfit(one, ("it was just removed from the fleet",)) for one in fitting if one not in still]
             if rows:
@@ -109,6 +83,18 @@ class Commands:
             told = [(row["device"], f"{said}, {row['id']}") for row in rows]
             events.record_each(connection, now, "command-given", told, by=by)
         return Given(batch, {row["device"]: row["id"] for row in rows}, misfits)
+
+    def look(self, wish: Wish, scope: Scope = EVERYTHING) -> Taken:
+        """Who would get it, as things are now; nothing is given.
+
+        Raises:
+            Invalid, Missing: as :meth:`give`.
+        """
+        _model(wish, int(self._clock()))
+        with self._database.read() as connection:
+            fitting, misfits = who(connection, wish, scope)
+            away = among(connection, fitting, devices.c.online.is_(False))
+        return Taken(fitting, [one for one in fitting if one in away], misfits)
 
     def cancel(self, connection: Connection, ident: str, *, by: str) -> None:
         """Send a command no more, and take no more answers to it; what the device has begun it finishes.
@@ -150,8 +136,12 @@ def _model(wish: Wish, now: int) -> Command:
     """The command without its device.
 
     Raises:
-        Invalid: as modules/protocol/commands.py checks it.
+        Invalid: as modules/protocol/commands.py checks it, or it does not say for whom.
     """
+    if [wish.device is None, not wish.several, wish.selector is None].count(False) != 1:
+        raise Invalid("say either a device or a selector", element=wish.name[:60], remedy="give one of them")
+    if wish.name == DECOMMISSION and wish.device is None:
+        raise Invalid("a device is wiped by its own name alone", element=DECOMMISSION, remedy="name the device")
     command = Command(
         id="",
         device=DeviceId(""),
@@ -205,56 +195,6 @@ def _for(model: Command, device: DeviceId, ident: str) -> Command:
         batch=model.batch,
         trial=model.trial,
     )
-
-
-def _who(connection: Connection, wish: Wish, scope: Scope) -> tuple[list[DeviceId], list[Misfit]]:
-    """The devices that take the command, and those that are meant and do not."""
-    only = None if wish.device is None else [wish.device]
-    every = known.meant(connection, wish.selector if wish.selector is not None else "*", only, scope)
-    meant = [(one.device, one.facts) for one in every]
-    if len(meant) > AT_MOST:
-        raise Invalid(
-            f"{len(meant)} devices are more than the {AT_MOST} of one request",
-            element="selector",
-            remedy="select fewer, one group after the other",
-        )
-    has_slot = {device for device, _ in meant} if wish.slot is None else _with_slot(connection, meant, wish.slot)
-    fitting, misfits = [], []
-    for device, facts in meant:
-        if reasons := _reasons(facts, wish, device in has_slot):
-            misfits.append(Misfit(device, reasons))
-        else:
-            fitting.append(device)
-    return fitting, misfits
-
-
-def _reasons(facts: Facts | None, wish: Wish, has_slot: bool) -> tuple[str, ...]:  # noqa: FBT001 - as it is found
-    if facts is None:
-        return ("it has not said yet what it is: it has to be online once",)
-    reasons = []
-    if _READS not in facts.formats:
-        reasons.append(f"its agent {facts.agent} knows no commands: update it")
-    elif wish.name == wire.TRY and TRIES not in facts.formats:
-        reasons.append("nobody may ask its modules from afar: its setting try_module says so, or its agent is older")
-    if not has_slot:
-        reasons.append(f"it has no slot {wish.slot}")
-    return tuple(reasons)
-
-
-def _with_slot(connection: Connection, meant: Sequence[tuple[DeviceId, object]], slot: str) -> set[str]:
-    """Those that are ordered to run something in this slot."""
-    found: set[str] = set()
-    for some in pieces((device for device, _ in meant), TOGETHER):
-        wanted = select(slots.c.device).where(slots.c.slot == slot, slots.c.device.in_(some))
-        found.update(connection.scalars(wanted))
-    return found
-
-
-def _live(connection: Connection, fitting: Sequence[DeviceId]) -> set[str]:
-    found: set[str] = set()
-    for some in pieces(fitting, TOGETHER):
-        found.update(connection.scalars(select(devices.c.id).where(devices.c.id.in_(some), known.LIVE)))
-    return found
 
 
 def _why_none(misfits: Sequence[Misfit]) -> str:

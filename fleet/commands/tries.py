@@ -8,8 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet.commands import view
 from fleet.commands.following import Followers
-from fleet.commands.given import Wish
 from fleet.commands.states import LATE_S
+from fleet.commands.whom import Wish
 from fleet.db import Database
 from fleet.people.reach import check_devices
 from fleet.people.scope import Scope

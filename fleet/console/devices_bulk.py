@@ -1,6 +1,5 @@
 """What is done to many devices: chosen one by one or as all that fit, shown before anything happens, then done."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
@@ -8,6 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from fleet.console import parts
+from fleet.console.devices_able import Able, Unable, able, of, tell
 from fleet.console.devices_parts import Filters
 from fleet.console.frame import refused
 from fleet.console.visit import Said, Visit
@@ -84,61 +84,73 @@ class Bulk:
         if found.after:
             ui.notify(f"These are the first {MOST}; the next once these are done", type="warning")
 
-    async def _documents(self) -> list[dict[str, Any]]:
-        """As the API has each now.
-
-        Raises:
-            Said: it refused.
-        """
-        if self._every:
-            return self._every
-        return list(await asyncio.gather(*(self._visit.get(f"devices/{one}") for one in self.chosen)))
-
-    async def _label(self) -> None:
-        chosen = self.chosen
-        with ui.dialog() as dialog, ui.card().classes("ef-ask"):
-            ui.label(f"Label {len(chosen)} devices").classes("ef-title")
-            given = ui.input("key=value to set, key= to take away").props("outlined dense autofocus").classes("ef-wide")
-            shown = ui.column().classes("ef-rows ef-preview")
-            with ui.row():
-                ui.button("Label them", on_click=lambda: dialog.submit(given.value)).props("no-caps")
-                ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat")
+    async def _able(self, permission: str, unable: Unable = lambda _: "") -> Able | None:
+        """For whom it can be done, of those that are chosen; None: the API refused, which is told."""
+        known = {str(one["id"]): one for one in self._every}
         try:
-            now = await self._documents()
+            return await able(self._visit, self.chosen, known, permission, unable)
         except Said as said:
             refused(said)
+            return None
+
+    async def _label(self) -> None:
+        if (found := await self._able("group:write")) is None:
             return
+        with ui.dialog() as dialog, ui.card().classes("ef-ask"):
+            ui.label(f"Label {found.said}").classes("ef-title")
+            if found.devices:
+                given = ui.input("key=value to set, key= to take away").props("outlined dense autofocus")
+                given.classes("ef-wide-field")
+            shown = ui.column().classes("ef-rows ef-preview")
+            tell(found.others)
+            with ui.row():
+                if found.devices:
+                    ui.button("Label them", on_click=lambda: dialog.submit(given.value)).props("no-caps")
+                ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat")
 
         def preview() -> None:
             shown.clear()
             with shown:
-                for one in now[: parts.WORDS]:
+                for one in found.devices[: parts.WORDS]:
                     after = labelled(one["labels"], given.value or "")
                     ui.label(f"{one['id']}: {_words(one['labels'])} → {_words(after)}").classes("ef-mono")
 
-        given.on_value_change(preview)
-        preview()
+        if found.devices:
+            given.on_value_change(preview)
+            preview()
         if not (change := await dialog):
             return
         changes: list[_Change] = [
-            ("PATCH", f"devices/{one['id']}", {"labels": labelled(one["labels"], change)}) for one in now
+            ("PATCH", f"devices/{one['id']}", {"labels": labelled(one["labels"], change)}) for one in found.devices
         ]
         if await self._each(changes):
-            ui.notify(f"{len(now)} devices are labelled", type="positive")
+            ui.notify(f"{of(len(changes), len(changes))} labelled", type="positive")
             self.none()
 
     async def _command(self) -> None:
+        """Who takes commands, who of them is away, and who takes none and why; nothing to press where nobody does."""
         chosen = self.chosen
+        try:
+            # The others of these ask no more of a device than the first.
+            wish = {"name": next(iter(MANY)), "devices": chosen}
+            found = await self._visit.ask("POST", "commands/preview", json=wish)
+        except Said as said:
+            refused(said)
+            return
+        takes, away = found["devices"], found["offline"]
         with ui.dialog() as dialog, ui.card().classes("ef-ask"):
-            ui.label(f"A command to {len(chosen)} devices").classes("ef-title")
-            ui.label(", ".join(chosen)).classes("ef-mono ef-preview")
-            for name, what in MANY.items():
+            ui.label(f"A command to {of(len(takes), len(chosen))}").classes("ef-title")
+            if away:
+                told = "is offline, and gets it if it is" if len(away) == 1 else "are offline, and get it if they are"
+                ui.label(f"{', '.join(away)} {told} back within an hour.").classes("ef-words ef-preview")
+            tell([(one["device"], "; ".join(one["reasons"])) for one in found["misfits"]])
+            for name, what in MANY.items() if takes else ():
                 with ui.row().classes("ef-line"):
                     ui.button(name, on_click=lambda name=name: dialog.submit(name)).props("no-caps outline")
                     ui.label(what).classes("ef-soft")
             ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat")
         if name := await dialog:
-            await give(self._visit, name, named(chosen))
+            await give(self._visit, name, chosen)
             self.none()
 
     def _roll_out(self) -> None:
@@ -150,34 +162,42 @@ class Bulk:
 
     async def _revoke(self) -> None:
         said = "The broker refuses them at once. Each comes back with a new key alone: edgefleet devices readmit."
-        await self._leave("Revoke", "Revoke the certificates of", said, lambda one: ("POST", f"{one}/revoke", None))
+
+        def unable(one: dict[str, Any]) -> str:
+            return "its certificates are revoked already" if one["revoked"] is not None else ""
+
+        await self._leave(
+            "Revoke", "Revoke the certificates of", said, lambda one: ("POST", f"{one}/revoke", None), unable
+        )
 
     async def _take_out(self) -> None:
         said = "They get no more orders, and their certificates connect no more. What they run goes on, unwatched."
-        await self._leave("Take out", "Take out of the fleet", said, lambda one: ("DELETE", one, None))
+        await self._leave("Take out", "Take out of the fleet", said, lambda one: ("DELETE", one, None), lambda _: "")
 
-    async def _leave(self, yes: str, question: str, said: str, change: Callable[[str], _Change]) -> None:
-        try:
-            now = await self._documents()
-        except Said as refusal:
-            refused(refusal)
+    async def _leave(
+        self, yes: str, question: str, said: str, change: Callable[[str], _Change], unable: Unable
+    ) -> None:
+        if (found := await self._able("device:write", unable)) is None:
             return
         with ui.dialog() as dialog, ui.card().classes("ef-ask"):
-            ui.label(f"{question}: {len(now)} devices?").classes("ef-title")
-            ui.label(said)
+            ui.label(f"{question}: {found.said}{'?' if found.devices else ''}").classes("ef-title")
+            if found.devices:
+                ui.label(said)
             with ui.column().classes("ef-rows ef-preview"):
-                for one in now[: parts.WORDS]:
+                for one in found.devices[: parts.WORDS]:
                     serves = [slot["module"] for slot in (one["report"] or {}).get("slots", [])]
                     with ui.element("div").classes("ef-line"):
                         ui.label(one["id"]).classes("ef-mono")
                         parts.state(one["state"])
                         ui.label(", ".join(serves)[: parts.WORDS] or "runs nothing").classes("ef-soft ef-words")
+            tell(found.others)
             with ui.row():
-                sure = ui.button(f"{yes} {len(now)} devices", on_click=lambda: dialog.submit("yes"))
-                sure.props("no-caps color=negative")
+                if count := len(found.devices):
+                    sure = ui.button(f"{yes} {of(count, count)}", on_click=lambda: dialog.submit("yes"))
+                    sure.props("no-caps color=negative")
                 ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat autofocus")
-        if await dialog and await self._each([_below(change(str(one["id"]))) for one in now]):
-            ui.notify(f"Done: {len(now)} devices", type="positive")
+        if await dialog and await self._each([_below(change(str(one["id"]))) for one in found.devices]):
+            ui.notify(f"Done: {of(count, count)}", type="positive")
             self.none()
 
     async def _each(self, changes: list[_Change]) -> bool:
@@ -207,14 +227,15 @@ def named(chosen: list[str]) -> str:
     return f"id in ({','.join(chosen)})"
 
 
-async def give(visit: Visit, name: str, selector: str) -> None:
-    """Give a command to all that a selector means, and say how many took it and who did not."""
+async def give(visit: Visit, name: str, chosen: list[str]) -> None:
+    """Give a command to these devices, and say how many took it and who did not."""
     try:
-        given = await visit.ask("POST", "commands", json={"name": name, "selector": selector})
+        given = await visit.ask("POST", "commands", json={"name": name, "devices": chosen})
     except Said as said:
         refused(said)
         return
-    ui.notify(f"{name} was given to {len(given['commands'])} devices", type="positive")
+    count = len(given["commands"])
+    ui.notify(f"{name} was given to {of(count, count)}", type="positive")
     for one in given["misfits"][:_SHOWN]:
         ui.notify(f"{one['device']}: {'; '.join(one['reasons'])}"[: parts.WORDS], type="warning", timeout=12)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from nicegui import ui
+from nicegui import events, ui
 
 from fleet.console import assets, parts
 from fleet.console.visit import Said, Visit
@@ -16,6 +16,9 @@ LIVE_S: Final = 3.0
 # Answers take one part in so many of a page's time, however slow the server is; so seldom it asks at last.
 _SHARE: Final = 20
 _SELDOM_S: Final = 30.0
+# Letters from which on the palette looks for devices, and how many it names.
+_ENOUGH: Final = 3
+_FOUND: Final = 6
 
 
 class Place(NamedTuple):
@@ -163,30 +166,62 @@ def every(wished_s: float, took_s: float) -> float:
 def _palette(visit: Visit) -> Callable[[], object]:
     """Any page or thing by its name: Ctrl-K, or / where nothing is being typed."""
     with ui.dialog().props("position=top") as dialog, ui.card().classes("ef-palette"):
-        asked = ui.input(placeholder="A page, device, module or rollout").props("autofocus outlined dense clearable")
+        asked = ui.input(placeholder="A page, device, module or rollout").props(
+            "autofocus outlined dense clearable debounce=150"
+        )
+        asked.classes("ef-wide-field")
         found = ui.column().classes("ef-found")
 
-    def show() -> None:
-        wanted = (asked.value or "").strip().lower()
+    def wanted() -> str:
+        return (asked.value or "").strip().lower()[:60]
+
+    async def show() -> None:
+        words = wanted()
+        named = await _named(visit, words)
+        if words == wanted():
+            draw(words, named)
+
+    def draw(words: str, named: list[str]) -> None:
         found.clear()
         with found:
-            for place in PLACES:
-                if place.permission in visit.permissions and wanted in place.title.lower():
-                    ui.link(place.title, place.path)
-            if wanted and "device:read" in visit.permissions:
-                ui.link(f"Devices with “{wanted[:60]}”", f"/devices?search={quote(wanted[:60])}")
-            if wanted.isdigit() and "rollout:read" in visit.permissions:
-                ui.link(f"Rollout {wanted[:12]}", f"/rollouts/{wanted[:12]}")
+            for title, path in _offered(visit, words, named):
+                ui.link(title, path)
 
-    def first() -> None:
-        if links := list(found.default_slot.children):
-            ui.navigate.to(str(links[0].props["href"]))
+    async def first(event: events.GenericEventArguments) -> None:
+        """As it stands there now: the last letters may still be on their way."""
+        words = str(event.args).strip().lower()[:60]
+        for _, path in _offered(visit, words, await _named(visit, words)):
+            ui.navigate.to(path)
+            return
 
     asked.on_value_change(show)
-    asked.on("keydown.enter", first)
+    dialog.on("hide", lambda: asked.set_value(""))
+    asked.on("keydown.enter", first, js_handler="event => emit(event.target.value)")
     ui.keyboard(lambda key: _opens(key, dialog), ignore=["input", "textarea", "select"])
-    show()
+    draw("", [])
     return dialog.open
+
+
+async def _named(visit: Visit, words: str) -> list[str]:
+    """Devices with these letters in their name or labels."""
+    if len(words) < _ENOUGH or "device:read" not in visit.permissions:
+        return []
+    try:
+        return [str(one["id"]) for one in await visit.get("devices", search=words, limit=_FOUND)]
+    except Said:
+        return []  # the search itself is offered all the same
+
+
+def _offered(visit: Visit, words: str, named: list[str]) -> Iterator[tuple[str, str]]:
+    for place in PLACES:
+        if place.permission in visit.permissions and words in place.title.lower():
+            yield place.title, place.path
+    for name in named:
+        yield f"Device {name}", f"/devices/{quote(name)}"
+    if words and "device:read" in visit.permissions:
+        yield f"Devices with “{words}”", f"/devices?search={quote(words)}"
+    if words.isdigit() and "rollout:read" in visit.permissions:
+        yield f"Rollout {words[:12]}", f"/rollouts/{words[:12]}"
 
 
 def _opens(key: object, dialog: ui.dialog) -> None:

@@ -4,17 +4,8 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import parts, rollout_parts
 
-# Where members of a rollout stand, as one bar shows it: name, which standings, look.
-_STANDINGS: Final = (
-    ("done", ("succeeded",), "good"),
-    ("at work", ("working",), "warn"),
-    ("failed", ("failed", "unreturned"), "bad"),
-    ("taken back", ("recalled", "returning", "returned"), "bad"),
-    ("left out", ("unreached", "skipped", "gone", "stopped", "superseded"), "calm"),
-    ("not begun", ("planned",), "empty"),
-)
 _ROUNDED: Final = 100
 
 
@@ -59,24 +50,20 @@ def rollouts(found: list[dict[str, Any]]) -> None:
         with ui.element("div").classes("ef-live-rollout"):
             with ui.element("div").classes("ef-line"):
                 ui.link(f"{one['module']} → {one['slot']}", f"/rollouts/{one['id']}").classes("ef-strong")
-                parts.state(one["state"])
+                rollout_parts.state(one)
                 ui.label(f"wave {one['wave']} of {one['waves']}").classes("ef-soft")
                 parts.moment(one["created"]).classes("ef-soft")
-            parts.bar(_shares(total))
+            parts.bar(rollout_parts.share(total))
             if len(one["counts_by_wave"]) > 1:
                 with ui.element("div").classes("ef-live-waves"):
                     for wave in one["counts_by_wave"]:
                         with ui.element("div").classes("ef-live-wave"):
                             ui.label(f"Wave {wave['wave']}").classes("ef-soft")
-                            parts.bar(_shares(wave["counts"]))
+                            parts.bar(rollout_parts.share(wave["counts"]))
             if one["waits_for"]:
                 ui.label(one["waits_for"][: parts.WORDS]).classes("ef-soft")
     if not found:
         parts.nothing("No rollout is open.", "edgefleet rollouts start MODULE --slot main")
-
-
-def _shares(counts: dict[str, int]) -> list[tuple[str, int, str]]:
-    return [(name, sum(counts.get(one, 0) for one in which), kind) for name, which, kind in _STANDINGS]
 
 
 def modules(found: list[dict[str, Any]]) -> None:
@@ -90,7 +77,7 @@ def modules(found: list[dict[str, Any]]) -> None:
             )
             ui.label(said).classes("ef-soft")
             with ui.element("div").classes("ef-bar ef-thin").props("aria-hidden=true"):
-                for count, kind in ((one["devices"], "good"), (one["on_the_way"], "warn")):
+                for count, kind in ((one["devices"], "good"), (one["on_the_way"], "calm")):
                     ui.element("div").classes(f"ef-share ef-{kind}").style(f"width:{100 * count / most:.2f}%")
     if not found:
         parts.nothing("No module runs anywhere yet.", "edgefleet models register model.onnx")

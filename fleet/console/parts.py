@@ -13,7 +13,7 @@ ROOT: Final = "/console"
 LOOKS: Final = {
     "good": ("online", "up", "committed", "done", "running", "ready", "ok", "succeeded"),
     "warn": (
-        *("degraded", "updating", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
+        *("degraded", "paused", "scheduled", "waiting", "reverting", "probation", "restarting"),
         "partial",
     ),
     "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),

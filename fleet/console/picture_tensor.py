@@ -168,6 +168,13 @@ def spread(pixels: bytes, form: Form) -> tuple[float, float, float]:
     return least, sums / len(pixels), most
 
 
+def told(pixels: bytes, form: Form) -> str:
+    """What is sent, for people."""
+    least, mean, most = spread(pixels, form)
+    shape, how = " x ".join(map(str, form.shape)), "bytes" if form.raw else "JSON"
+    return f"{shape} {form.type}, from {least:.3g} to {most:.3g}, {mean:.3g} on average. Sent as {how}"
+
+
 def _tables(form: Form) -> list[list[float]]:
     """What each of the 256 values becomes, for each channel as it is sent."""
     whole = not form.type.startswith("float")

@@ -31,27 +31,51 @@ _ENDED: Final = ("done", "partial", "failed")
 
 
 class Act(NamedTuple):
-    """Something that a person can do with a rollout: what it is called, and what it will do."""
+    """Something that a person can do with a rollout: what it is called, what it will do, and what is said then."""
 
     name: str
     title: str
     consequence: str
+    done: str
     permission: str = "rollout:write"
     grave: bool = False
 
 
 _ACTS: Final = (
-    Act("approve", "Approve", "The next wave opens as soon as all that are open are complete.", "rollout:approve"),
-    Act("resume", "Resume", "Devices get their orders again, and the next waves open as the policy says."),
-    Act("retry", "Retry", "The devices that failed get the same module again, and the rollout goes on."),
-    Act("pause", "Pause", "No device gets an order from now on. Devices that have begun finish what they have begun."),
+    Act(
+        "approve",
+        "Approve",
+        "The next wave opens as soon as all that are open are complete.",
+        "the next wave is approved",
+        "rollout:approve",
+    ),
+    Act("resume", "Resume", "Devices get their orders again, and waves open as the policy says.", "it goes on"),
+    Act(
+        "retry",
+        "Retry",
+        "The devices that failed get the same module again, and the rollout goes on.",
+        "devices that failed try again",
+    ),
+    Act(
+        "pause",
+        "Pause",
+        "No device gets an order from now on. Devices that have begun finish what they have begun.",
+        "it is paused",
+    ),
     Act(
         "cancel",
         "Cancel",
         "The rollout ends. Devices on their way go back to what they ran before; those that committed keep it.",
+        "it is cancelled",
         grave=True,
     ),
-    Act("revert", "Revert", "Every device goes back to exactly what it ran before this rollout.", grave=True),
+    Act(
+        "revert",
+        "Revert",
+        "Every device goes back to exactly what it ran before this rollout.",
+        "it is being taken back",
+        grave=True,
+    ),
 )
 
 
@@ -86,6 +110,18 @@ def _allows(found: Mapping[str, Any], act: str) -> bool:
     if state not in _OPEN or found["wave"] >= found["waves"] or found["approved"] > found["wave"]:
         return False
     return bool(found["plan"][found["wave"]]["threshold"]["approval"])
+
+
+def waits(found: Mapping[str, Any]) -> bool:
+    """Whether it stands still until somebody approves its next wave."""
+    return found["state"] == "running" and "approval" in found["waits_for"]
+
+
+def state(found: Mapping[str, Any]) -> ui.label:
+    """The state of a rollout, or that it waits for somebody: for whoever looks that is what it does."""
+    if waits(found):
+        return ui.label("waits for approval").classes("ef-state ef-warn")
+    return parts.state(found["state"])
 
 
 def share(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:

@@ -11,6 +11,8 @@ from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit
 
 DAY_S: Final = 86_400
+# Devices whose certificates end next.
+_NEXT: Final = 5
 _HOUR_S: Final = 3600
 # What the setting keeps, in words; what else there is stands among all settings.
 _KEPT: Final = {
@@ -130,7 +132,8 @@ def certificates(found: dict[str, Any]) -> None:
     ui.label("Each device renews its own after two thirds of its life; whose end is near has not been here.").classes(
         "ef-soft"
     )
-    for one in found["devices"]:
+    near = counts["ended"] + counts["7d"] + counts["30d"]
+    for one in found["devices"][: min(near, _NEXT)]:
         with ui.element("div").classes("ef-ends"):
             ui.link(one["device"], f"/devices/{one['device']}")
             parts.moment(one["ends"])
@@ -142,7 +145,7 @@ class Broker:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._seen = Redrawn(_seen)
-        with ui.row().classes("ef-line"):
+        with ui.row().classes("ef-line ef-level"):
             self._again = ui.button("Look again", icon="refresh", on_click=self.look).props("flat no-caps")
             parts.command("edgefleet server broker")
         ui.label("So far as a stranger sees it. What it enforces against devices of the fleet is tried with probes:")

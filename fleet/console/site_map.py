@@ -15,7 +15,8 @@ from fleet.console import parts
 # A ring's parts, the worst first, as colours have them.
 _RING: Final = (
     ("bad", ("offline", "revoked")),
-    ("warn", ("degraded", "updating")),
+    ("warn", ("degraded",)),
+    ("calm", ("updating",)),
     ("good", ("online",)),
 )
 _WORLD: Final = (-180.0, 180.0, -90.0, 90.0)

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from fleet import best_classes
 from fleet.console import parts
 from modules.canonical import UNREADABLE
 
 _TEXT: Final = 20_000
 _ROWS: Final = 20
 _COLUMNS: Final = 12
-_TOP: Final = 5
-_FEWEST, _MOST_CLASSES = 3, 10_000
 PICTURES: Final = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"})
 _GOOD, _REFUSED, _FAULT = 200, 400, 500
 
@@ -110,14 +109,14 @@ def _tensor(name: str, value: Any, labels: Sequence[str]) -> None:
     """One output: a table of its rows, the largest where it is a row of many, or as it is."""
     if name:
         ui.label(name).classes("ef-strong")
-    rows = value if isinstance(value, list) and value and all(map(_numbers, value)) else None
-    if _numbers(value):
+    if (row := best_classes.scores(value)) is not None:
+        _top(best_classes.ranked(name, row, labels))
+        return
+    rows = value if isinstance(value, list) and value and all(map(best_classes.numbers, value)) else None
+    if best_classes.numbers(value):
         rows = [value]
     if rows is None:
         _words(json.dumps(value) if isinstance(value, dict | list) else str(value))
-        return
-    if len(rows) == 1 and _FEWEST <= len(rows[0]) <= _MOST_CLASSES:
-        _top(rows[0], labels)
         return
     width = min(max(len(row) for row in rows), _COLUMNS)
     columns = [parts.Column(f"c{at}", str(at)) for at in range(width)]
@@ -127,20 +126,12 @@ def _tensor(name: str, value: Any, labels: Sequence[str]) -> None:
     ui.label(f"{len(rows)} x {max(len(row) for row in rows)} values").classes("ef-soft")
 
 
-def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, int | float) for one in value)
-
-
-def _top(row: Sequence[float], labels: Sequence[str]) -> None:
+def _top(found: best_classes.Ranked) -> None:
     """The largest values of a row, by the name or the number of their class."""
-    best = sorted(range(len(row)), key=lambda at: -row[at])[:_TOP]
-    known = len(labels) == len(row)
-    low, high = min(row), max(row)
-    for at in best:
+    for one in found.best:
         with ui.element("div").classes("ef-share-row"):
-            ui.label(labels[at][:100] if known else f"class {at}").classes("ef-strong")
-            ui.label(f"{row[at]:g}")
-            share = round(100 * (row[at] - low) / ((high - low) or 1))
+            ui.label(one.name).classes("ef-strong")
+            ui.label(f"{one.value:g}")
             with ui.element("div").classes("ef-bar ef-thin").props("aria-hidden=true"):
-                ui.element("div").classes("ef-share ef-calm").style(f"width:{share}%")
-    ui.label(f"the largest of {len(row)} values").classes("ef-soft")
+                ui.element("div").classes("ef-share ef-calm").style(f"width:{round(100 * one.share)}%")
+    ui.label(f"the largest of {found.of} values").classes("ef-soft")

@@ -6,6 +6,7 @@ holds the fleet's keys.
 
 import base64
 import json
+import math
 import shlex
 from collections.abc import Callable
 from typing import Any, Final
@@ -34,6 +35,8 @@ _FITS: Final = {
 }
 _ITSELF: Final = "The module takes pictures itself: it brings them to its size."
 _UNKNOWN: Final = "The module's document does not say how it takes pictures: say it here, or send the file as it is."
+_AS_FILE: Final = "Send the file as it is: this module takes pictures itself."
+_SAYS_HOW: Final = "A module that says in its manifest how it takes pictures (serve.image) is sent the file."
 _LATE: Final = "The browser did not answer in time: drop the picture again."
 _NO_PICTURE: Final = "What its graph takes does not look like one picture:"
 _SUGGESTED: Final = "Its graph takes numbers, and no files. The form below is what their shape suggests: look at it."
@@ -46,7 +49,7 @@ class Picture:
         self._visit, self._tell = visit, tell
         self._file: tuple[str, str, bytes] | None = None
         self._forms: dict[str, tuple[str, Form, str, bool]] = {}
-        self._input, self._raw, self._most = _NOT_GRAPH, False, 0
+        self._input, self._raw, self._itself = _NOT_GRAPH, False, False
         self._made: bytes | None = None
         self._busy = self._stale = False
         ui.add_body_html(assets.script("picture.js"))
@@ -102,18 +105,17 @@ class Picture:
 
     # What it is for
 
-    async def aim(self, module: str, most: int) -> None:
-        """It goes to another module, which takes it in its own way, and so many bytes at most."""
-        self._most = most
+    async def aim(self, module: str) -> None:
+        """It goes to another module, which takes it in its own way."""
         if module not in self._forms:
             self._forms[module] = await self._learn(module)
-        self._input, form, hint, itself = self._forms[module]
+        self._input, form, hint, self._itself = self._forms[module]
         self._raw = form.raw
         self._hint.set_text(hint)
         for name, field in self._fields.items():
             if hasattr(form, name):
                 field.value = getattr(form, name)
-        self._how.value = "file" if itself or not self._is_picture or self._input == _NOT_GRAPH else "numbers"
+        self._how.value = "file" if self._itself or not self._is_picture or self._input == _NOT_GRAPH else "numbers"
         await self._redraw()
 
     async def _learn(self, module: str) -> tuple[str, Form, str, bool]:
@@ -195,20 +197,13 @@ class Picture:
             if self._stale:
                 return
             self._made = made
-            self._said.set_text(problem[: parts.WORDS] if made is None else self._words(pixels, form, len(made)))
+            self._said.set_text(
+                problem[: parts.WORDS]
+                if made is None
+                else f"{picture_tensor.told(pixels, form)}: {parts.size(len(made))}."
+            )
             self._show()
         self._tell()
-
-    def _words(self, pixels: bytes, form: Form, length: int) -> str:
-        """What is sent, for people."""
-        least, mean, most = picture_tensor.spread(pixels, form)
-        shape, how = " x ".join(map(str, form.shape)), "bytes" if form.raw else "JSON"
-        said = f"{shape} {form.type}, from {least:.3g} to {most:.3g}, {mean:.3g} on average. Sent as {how}: "
-        said += f"{parts.size(length)}."
-        if length > self._most:
-            said += f" That is more than the {parts.size(self._most)} that can be sent there. A module that says in its"
-            said += " manifest how it takes pictures (serve.image) is sent the file."
-        return said
 
     async def _pixels(self, form: Form) -> tuple[str, bytes]:
         """What is wrong, or the values of the picture as the browser has brought it to its size."""
@@ -246,17 +241,43 @@ class Picture:
         if self._file is None:
             raise Invalid("there is no file yet", element="Picture or file", remedy="drop one")
         if self._how.value == "file":
-            return self._file[2], self._kind.value or self._file[1]
+            return self._file[2], self.kind
         if self._made is None:
             raise Invalid("the numbers are not there yet", element="Picture or file", remedy="wait until they are")
-        return self._made, _RAW if self._raw else _JSON
+        return self._made, self.kind
+
+    @property
+    def length(self) -> int:
+        """Bytes of what is sent; before it is there at least so many, as far as the module's graph says."""
+        if self._file is not None and self._how.value == "file":
+            return len(self._file[2])
+        if self._made is not None:
+            return len(self._made)
+        if self._input == _NOT_GRAPH:
+            return 0
+        # In JSON a value has a digit, and a comma or bracket beside it.
+        return self._form.length if self._raw else 2 * math.prod(self._form.shape)
+
+    @property
+    def smaller(self) -> str:
+        """How it would be less."""
+        if self._file is not None and self._how.value == "file":
+            return "Drop a smaller one."
+        return _AS_FILE if self._itself else _SAYS_HOW
+
+    @property
+    def kind(self) -> str:
+        """Its media type."""
+        if self._file is not None and self._how.value == "file":
+            return self._kind.value or self._file[1]
+        return _RAW if self._raw else _JSON
 
     @property
     def command(self) -> str:
         """What says the same on the command line; of numbers, once they are saved."""
         name, kind = self._file[0] if self._file else "FILE", self._kind.value or ""
         if self._file is not None and self._how.value == "numbers":
-            name, kind = self._saved_as, _RAW if self._raw else _JSON
+            name, kind = self._saved_as, self.kind
         return f" --input {shlex.quote(name)} --content-type {shlex.quote(kind)}"
 
     @property

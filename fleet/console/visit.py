@@ -8,7 +8,7 @@ nobody has touched the page for as long as the settings say.
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -96,6 +96,17 @@ class Visit:
     def may(self, permission: str) -> bool:
         """Whether it is granted, for what the page is about, or at least somewhere: what is not leaves no button."""
         return permission in (self.permissions if self._here is None else self._here)
+
+    async def granted(self, permission: str, devices: Sequence[str]) -> frozenset[str]:
+        """For which of these devices it is.
+
+        Raises:
+            Said: the API refused.
+        """
+        if not self._bounded:
+            return frozenset(devices if permission in self.permissions else ())
+        found = await asyncio.gather(*(self.get("session/permissions", device=one) for one in devices))
+        return frozenset(one for one, held in zip(devices, found, strict=True) if permission in held)
 
     async def get(self, path: str, *, unattended: bool = False, **query: Any) -> Any:
         """What the API answers; ``unattended`` where a page asks by itself.

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, select, update
 
 from fleet.clock import Clock
 from fleet.command_tables import commands
-from fleet.commands.given import Commands, Wish
+from fleet.commands.given import Commands
 from fleet.commands.states import OPEN, State
+from fleet.commands.whom import Wish
 from fleet.db import Database
 from fleet.mishaps import Mishaps
 from fleet.tables import devices

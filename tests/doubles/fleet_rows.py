@@ -12,7 +12,7 @@ from fleet.blobs import Blobs
 from fleet.command_tables import commands
 from fleet.commands import view as command_view
 from fleet.commands.given import Commands
-from fleet.commands.given import Wish as CommandWish
+from fleet.commands.whom import Wish as CommandWish
 from fleet.ingest import Ingest
 from fleet.meters import Meters
 from fleet.mishaps import Mishaps
@@ -74,7 +74,7 @@ class SmallFleet:
             getattr(control, action)(connection, self.now, rollout, *more)
         self.tick()
 
-    def add_device(self, name, *, host=HOST_FACTS, labels=None, formats=READS):
+    def add_device(self, name, *, host=HOST_FACTS, labels=None, formats=READS, agent="0"):
         """An enrolled device, with facts unless ``host`` is None."""
         key = self.keys[name] = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key().public_bytes(
@@ -85,7 +85,7 @@ class SmallFleet:
         with self.database.write() as connection:
             connection.execute(insert(devices).values(**row, order_counter=0, order_published=0))
         if host is not None:
-            facts = Facts(device=DeviceId(name), number=1, issued=0.0, agent="0", host=host, formats=formats)
+            facts = Facts(device=DeviceId(name), number=1, issued=0.0, agent=agent, host=host, formats=formats)
             self.ingest.commit([self.said(name, "facts", facts, FACTS_TYPE)])
         return DeviceId(name)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 
 from fleet.console import mount
 from tests.fleet.console.conftest import PASSWORD, as_person, person
@@ -36,6 +36,8 @@ _MOST_BYTES: Final = 150_000
 _HIGHEST: Final = 4000
 # Charts draw themselves anew when the window changes, and do not say when they have.
 _SETTLES_MS: Final = 250
+_MOVED: Final = "net::ERR_NETWORK_CHANGED"
+_TRIES: Final = 3
 THEMES: Final = ("light", "dark")
 # Pages whose path does not say all that their address wants.
 _ADDRESSES: Final = {
@@ -92,7 +94,8 @@ def main() -> int:
 
 def _look(chromium: Browser, server: FleetServer, to: Path, wanted: list[Sight], theme: str, width: int) -> None:
     size = {"width": width, "height": WIDTHS[width]}
-    with opened(chromium, server.url, color_scheme=theme, viewport=size, reduced_motion="reduce") as page:
+    more = {"color_scheme": theme, "viewport": size, "reduced_motion": "reduce", "expected": _MOVED}
+    with opened(chromium, server.url, **more) as page:
         login = [one for one in wanted if one.address == "/login"]
         for one in login:
             _picture(page, one, to / f"{one.name}-{width}-{theme}.png")
@@ -104,8 +107,7 @@ def _look(chromium: Browser, server: FleetServer, to: Path, wanted: list[Sight],
 
 
 def _picture(page: Page, sight: Sight, to: Path) -> None:
-    page.goto(f"/console{sight.address}")
-    page.get_by_role("heading", level=1).wait_for()
+    _show(page, sight)
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     # As high as the page is: what stays at the window's edge then stays at the picture's.
@@ -115,6 +117,19 @@ def _picture(page: Page, sight: Sight, to: Path) -> None:
     page.wait_for_timeout(_SETTLES_MS)
     page.screenshot(path=to)
     page.set_viewport_size(size)
+
+
+def _show(page: Page, sight: Sight) -> None:
+    """A browser drops what it loads when networks of its machine come and go, as Docker's do; then once more."""
+    for left in reversed(range(_TRIES)):
+        try:
+            page.goto(f"/console{sight.address}")
+            page.get_by_role("heading", level=1).wait_for()
+        except Error:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _keep(picture: Path, to: Path) -> None:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from fleet.client import arguments, config
-from fleet.client.answers import Command, Given
+from fleet.client.answers import Command, Given, Misfit
 from fleet.client.api import Fleet
 from fleet.client.command_view import (
     Lines,
@@ -38,6 +39,14 @@ _Device = Annotated[str, typer.Argument(help="The device's id.")]
 _Expires = Annotated[str, typer.Option(help="Until when a device may begin it: 30s, 15m, 24h, 7d.")]
 
 
+class _Taken(msgspec.Struct, frozen=True):
+    """Who would get a command, who of them is offline, and who would get none."""
+
+    devices: tuple[str, ...]
+    offline: tuple[str, ...]
+    misfits: tuple[Misfit, ...]
+
+
 def command(
     words: Annotated[
         list[str], typer.Argument(metavar="[DEVICE] NAME", help="The device's id, unless --selector; what to do.")
@@ -50,6 +59,7 @@ def command(
     given: Annotated[list[str] | None, typer.Option("--set", help="argument=number; may be repeated.")] = None,
     expires: _Expires = "1h",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every device has answered.")] = True,
+    preview: Annotated[bool, typer.Option("--preview", help="Show who would get it, and give nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tell one device or many to do something, and watch; exit code 1 unless all have done it."""
@@ -63,6 +73,10 @@ def command(
     }
     screen = Screen(as_json=as_json)
     with Fleet(config.load()) as fleet:
+        if preview:
+            would = fleet.ask(_Taken, "POST", "/api/v1/commands/preview", json=request)
+            screen.show(would, lambda it: _show_who(it, would))
+            return
         told = fleet.give_command(request)
         with _left(screen, told):
             found = watch(fleet, told, screen) if wait else fleet.commands(batch=told.batch)
@@ -194,6 +208,13 @@ def _show(screen: Screen, told: Given, found: Sequence[Command]) -> None:
     if told.misfits:
         rows = ((one.device, "; ".join(one.reasons)) for one in told.misfits)
         screen.table(("GOT NO COMMAND", "WHY"), rows, empty="")
+
+
+def _show_who(screen: Screen, would: _Taken) -> None:
+    away = set(would.offline)
+    rows = [(one, "when it is back in time" if one in away else "now") for one in would.devices]
+    rows += [(one.device, f"not: {'; '.join(one.reasons)}") for one in would.misfits]
+    screen.table(("DEVICE", "GETS IT"), rows, empty="The selector means no device.")
 
 
 def _carried_out(fleet: Fleet, request: dict[str, Any], screen: Screen, lines: Lines, *, cancels: bool) -> Command:

@@ -22,7 +22,8 @@ def overview(*, as_json: Json = False) -> None:
 
 def _show(screen: Screen, found: dict[str, Any]) -> None:
     for one in found["attention"]:
-        screen.say(f"{'!!' if one['level'] == 'bad' else ' !'} {printable(one['says'])}")
+        since = "" if one["since"] is None else f" (since {when(one['since'])})"
+        screen.say(f"{'!!' if one['level'] == 'bad' else ' !'} {printable(one['says'])}{since}")
         screen.say(f"   {one['command']}")
     if not found["attention"]:
         screen.say("Nothing needs you.")

@@ -8,15 +8,18 @@ from urllib.parse import quote
 
 import msgspec
 import typer
+from httpx import codes
 
+from fleet import best_classes
+from fleet.best_classes import Ranked
 from fleet.client import arguments, config
 from fleet.client.answers import Endpoint
 from fleet.client.api import Fleet
 from fleet.client.new_file import check_new, write_new
-from fleet.client.screen import Json, Screen
-from modules.errors import Invalid, Refused
+from fleet.client.screen import Json, Screen, size
+from modules.errors import EdgefleetError, Invalid, Refused
 from modules.names import DeviceId, ModuleRef, device_id, slot_name
-from modules.protocol.commands import Tried
+from modules.protocol.commands import TRIAL_BODY, Tried
 from modules.words import printable
 
 app = typer.Typer()
@@ -32,6 +35,12 @@ class _Outcome(msgspec.Struct, frozen=True):
     state: str
     reason: dict[str, str] | None
     answer: Tried | None
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What a module brings: the names of what it tells apart."""
+
+    names: tuple[str, ...] = ()
 
 
 @app.command("try")
@@ -69,18 +78,36 @@ def try_out(
     with Fleet(config.load()) as fleet:
         if device is not None:
             name = device_id(device)
+            _check_small(body, ref)
             place = slot_name(slot) if slot else _slot_of(fleet, name, ref)
             path = f"devices/{name}/slots/{place}/try"
         else:
             path = f"endpoints/{slot_name(str(endpoint))}/try"
             asked |= {"version": _version_of(fleet.endpoint(str(endpoint)), ref, str(endpoint))}
         found = fleet.ask(_Outcome, "POST", f"/api/v1/{path}", content=body, headers=headers, params=asked)
-    answer = _answer(found, device or str(endpoint))
-    if out is not None:
-        write_new(out, answer.body)
-    screen.show(found, lambda it: _show(it, answer, ref, out))
-    if answer.status >= 400:  # noqa: PLR2004 - HTTP's refusals and faults
+        answer = _answer(found, device or str(endpoint))
+        if out is not None:
+            write_new(out, answer.body)
+        best = _best(fleet, answer, ref, screen)
+    shown = msgspec.to_builtins(found) | {"best": [one._asdict() | {"best": _plain(one)} for one in best]}
+    screen.show(shown, lambda it: _show(it, answer, ref, out, best))
+    if answer.status >= codes.BAD_REQUEST:
         raise typer.Exit(1)
+
+
+def _check_small(body: bytes, ref: ModuleRef) -> None:
+    """Said before anything is sent: a device gets it through the broker, in one message.
+
+    Raises:
+        Invalid: it is too large.
+    """
+    if len(body) > TRIAL_BODY:
+        raise Invalid(
+            f"{size(len(body))} is more than the {size(TRIAL_BODY)} that can be sent to a device for a try",
+            element="--input",
+            remedy="send the picture and not its numbers, if the module takes pictures; or ask it at an endpoint"
+            f" (--endpoint), on the device, or here: edgefleet serve-local {ref}",
+        )
 
 
 def _slot_of(fleet: Fleet, device: DeviceId, ref: ModuleRef) -> str:
@@ -112,7 +139,25 @@ def _answer(found: _Outcome, where: str) -> Tried:
     return found.answer
 
 
-def _show(screen: Screen, answer: Tried, ref: ModuleRef, out: Path | None) -> None:
+def _best(fleet: Fleet, answer: Tried, ref: ModuleRef, screen: Screen) -> list[Ranked]:
+    """The largest of what it says of each class, by the names that the module brings."""
+    rows = best_classes.rows_of(answer.content_type, answer.body) if answer.status == codes.OK else []
+    names: tuple[str, ...] = ()
+    # Another module's classes have other names.
+    if rows and answer.module in ("", str(ref)):
+        path = f"/api/v1/modules/{str(ref).replace(':', '/')}/classes"
+        try:
+            names = fleet.ask(_Names, "GET", path).names
+        except EdgefleetError as error:
+            screen.remark(f"Classes are shown by number: {error.message}")
+    return [best_classes.ranked(name, row, names) for name, row in rows]
+
+
+def _plain(one: Ranked) -> list[dict[str, Any]]:
+    return [{"name": best.name, "value": best.value} for best in one.best]
+
+
+def _show(screen: Screen, answer: Tried, ref: ModuleRef, out: Path | None, best: list[Ranked]) -> None:
     screen.fields(
         [
             ("answered", f"{answer.status} in {answer.ms:.1f} ms"),
@@ -126,7 +171,14 @@ def _show(screen: Screen, answer: Tried, ref: ModuleRef, out: Path | None) -> No
         screen.remark(f"Another module answered: {answer.module}, and not {ref}.")
     if out is not None:
         screen.say(f"Wrote {out}.")
-        return
+    else:
+        _show_body(screen, answer)
+    if best:
+        largest = [(one.output, it.name, f"{it.value:g}", f"of {one.of}") for one in best for it in one.best]
+        screen.table(("OUTPUT", "CLASS", "VALUE", "THE LARGEST"), largest, empty="")
+
+
+def _show_body(screen: Screen, answer: Tried) -> None:
     try:
         lines = answer.body[:_SHOWN].decode().splitlines()
     except UnicodeDecodeError:

@@ -161,7 +161,7 @@ async def _label(visit: Visit, found: dict[str, Any], done: Any) -> None:
     with ui.dialog() as dialog, ui.card().classes("ef-ask"):
         ui.label(f"Labels of {found['id']}").classes("ef-title")
         now = "\n".join(f"{key}={value}" for key, value in sorted(found["labels"].items()))
-        given = ui.textarea("One key=value a line", value=now).props("outlined autofocus").classes("ef-wide")
+        given = ui.textarea("One key=value a line", value=now).props("outlined autofocus").classes("ef-wide-field")
         with ui.row():
             ui.button("Save", on_click=lambda: dialog.submit(given.value)).props("no-caps")
             ui.button("Cancel", on_click=dialog.close).props("flat no-caps")

@@ -1,8 +1,10 @@
 """What happened that somebody should look at, and the audit log: who did what to what, from where."""
 
 import json
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from httpx import codes
 from nicegui import ui
@@ -22,71 +24,107 @@ _EVENTS = (
 _AUDIT = (
     parts.Column("at", "When", "time"),
     parts.Column("by", "Who"),
-    parts.Column("action", "What", "words"),
-    parts.Column("target", "On what", "words"),
-    parts.Column("outcome", "Answer", "state"),
-    parts.Column("origin", "From", "words"),
+    parts.Column("what", "What", "words"),
+    parts.Column("answer", "Answer", "state"),
+    parts.Column("origin", "From"),
 )
 # Kinds that tell of an attack or of one that was stopped.
 _ALARMS = ("refused", "denied", "revoked", "cloned", "copy", "untrusted", "failed", "tampered", "forged")
 _PAGE = 200
+_API = "/api/v1/"
+_LABELS = {"kind": "Kind", "device": "Device", "by": "Who", "action": "What"}
+_Shown = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class _Newest:
+    """A table of what was written down, the newest first: live, with older rows on demand, and as a file."""
+
+    def __init__(
+        self, visit: Visit, path: str, asked: dict[str, str], columns: Sequence[parts.Column], shown: _Shown
+    ) -> None:
+        self._visit, self._path, self._asked, self._shown = visit, path, asked, shown
+        self._older: list[dict[str, Any]] = []
+        empty = "Nothing fits these filters" if any(asked.values()) else "Nothing happened yet"
+        self._table = parts.table(columns, "id", empty=empty).classes("ef-steady")
+        self._more = ui.button("Older rows", on_click=self._further).props("flat no-caps")
+
+    async def refresh(self) -> None:
+        newest = await self._rows()
+        older = [one for one in self._older if not newest or one["id"] < newest[-1]["id"]]
+        parts.fill(self._table, newest + older)
+        if not older:
+            self._more.set_visibility(len(newest) == _PAGE)
+
+    async def _rows(self, before: int = 0) -> list[dict[str, Any]]:
+        asked = self._asked | {"limit": _PAGE, "before": before}
+        return [self._shown(one) for one in await self._visit.get(self._path, unattended=not before, **asked)]
+
+    async def _further(self) -> None:
+        found = await self._rows(before=self._table.rows[-1]["id"])
+        self._older.extend(found)
+        parts.fill(self._table, [*self._table.rows, *found])
+        self._more.set_visibility(len(found) == _PAGE)
+
+    def save(self) -> None:
+        ui.download.content(json.dumps(self._table.rows), f"{self._path}.json")
+
+
+def _filters(path: str, given: dict[str, str], save: Callable[[], None]) -> None:
+    """What is shown, by the address; and what is shown as a file."""
+
+    def go(name: str, value: str) -> None:
+        query = urlencode({key: one for key, one in (given | {name: value}).items() if one})
+        ui.navigate.to(path + (f"?{query}" if query else ""))
+
+    for name, value in given.items():
+        box = ui.input(_LABELS[name], value=value, on_change=lambda e, name=name: go(name, e.value or ""))
+        box.props("dense outlined debounce=600")
+    ui.space()
+    ui.button("Save as JSON", icon="download", on_click=save).props("flat no-caps")
+
+
+def _command(words: str, given: dict[str, str]) -> str:
+    return " ".join([words, *(f"--{name} {shlex.quote(value)}" for name, value in given.items() if value)])
 
 
 @page("/events")
 @needs("event:read")
 async def events(visit: Visit, kind: str = "", device: str = "") -> None:
     """``kind`` and ``device`` are in the address, so that a link shows a colleague the same."""
-    older_rows: list[dict[str, Any]] = []
-
-    async def asked(before: int = 0) -> list[dict[str, Any]]:
-        found = await visit.get("events", limit=_PAGE, kind=kind, device=device, before=before, unattended=not before)
-        return [_event(one) for one in found]
-
-    async def refresh() -> None:
-        newest = await asked()
-        parts.fill(table, newest + [one for one in older_rows if not newest or one["id"] < newest[-1]["id"]])
-        older.set_visibility(len(newest) == _PAGE)
-
-    async def more() -> None:
-        found = await asked(before=table.rows[-1]["id"])
-        older_rows.extend(found)
-        parts.fill(table, [*table.rows, *found])
-        older.set_visibility(len(found) == _PAGE)
-
-    def save() -> None:
-        ui.download.content(json.dumps(table.rows), "events.json")
-
-    command = "edgefleet events" + (f" --kind {kind}" if kind else "") + (f" --device {device}" if device else "")
-    with frame(visit, "Events", at="/events", command=command):
-        with ui.row().classes("ef-filters"):
-            ui.input("Kind", value=kind, on_change=lambda e: _go(e.value, device)).props("dense outlined debounce=600")
-            ui.input("Device", value=device, on_change=lambda e: _go(kind, e.value)).props(
-                "dense outlined debounce=600"
-            )
-            ui.space()
-            ui.button("Save as JSON", icon="download", on_click=save).props("flat no-caps")
+    given = {"kind": kind[:100], "device": device[:63]}
+    with frame(visit, "Events", at="/events", command=_command("edgefleet events", given)):
+        above = ui.row().classes("ef-filters")
+        newest = _Newest(visit, "events", given, _EVENTS, _event)
+        with above:
+            _filters("/events", given, newest.save)
             if visit.may("audit:read"):
                 ui.link("Audit log", "/events/audit")
-        table = parts.table(_EVENTS, "id").classes("ef-steady")
-        older = ui.button("Older events", on_click=more).props("flat no-caps")
-    await live(refresh)
+    await live(newest.refresh)
 
 
 @page("/events/audit")
 @needs("audit:read")
-async def audit(visit: Visit) -> None:
-    with frame(visit, "Audit log", at="/events", command="edgefleet audit list"):
-        ui.link("Events", "/events")
-        table = parts.table(_AUDIT, "id").classes("ef-steady")
+async def audit(visit: Visit, by: str = "", action: str = "") -> None:
+    """``by`` is a whole name, ``action`` a part of what was done, as rollouts."""
+    given = {"by": by[:300], "action": action[:300]}
+    with frame(visit, "Audit log", at="/events", command=_command("edgefleet audit list", given)):
+        above = ui.row().classes("ef-filters")
+        newest = _Newest(visit, "audit", given, _AUDIT, _act)
+        with above:
+            _filters("/events/audit", given, newest.save)
+            if visit.may("event:read"):
+                ui.link("Events", "/events")
+    await live(newest.refresh)
 
-    async def refresh() -> None:
-        found = await visit.get("audit", limit=_PAGE, unattended=True)
-        parts.fill(
-            table,
-            [one | {"outcome_look": "good" if codes.is_success(one["outcome"]) else "bad"} for one in found],
-        )
 
-    await live(refresh)
+def _act(one: dict[str, Any]) -> dict[str, Any]:
+    """What was asked of the server, in the words of its API, without those that each row has."""
+    method, _, place = one["action"].partition(" ")
+    target = (one["target"] or place).replace(_API, "", 1)
+    # What was done on the server itself has no status.
+    good = not one["outcome"] or codes.is_success(one["outcome"])
+    answer, look = ("done", "good") if good else (f"{one['outcome']} {one['code']}".strip(), "bad")
+    return one | {"what": f"{method} {target}"[: parts.WORDS], "answer": answer, "answer_look": look}
 
 
 def _event(one: dict[str, Any]) -> dict[str, Any]:
@@ -97,10 +135,3 @@ def _event(one: dict[str, Any]) -> dict[str, Any]:
         "device_to": f"/devices/{quote(one['device'] or '')}",
         "kind_look": "bad" if alarming else "calm",
     }
-
-
-def _go(kind: str, device: str) -> None:
-    given = {name: value for name, value in (("kind", kind), ("device", device)) if value}
-    ui.navigate.to(
-        "/events" + ("?" + "&".join(f"{name}={quote(value)}" for name, value in given.items()) if given else "")
-    )

@@ -65,7 +65,7 @@ class _New:
                 self._place("policy")
             with parts.panel("4. Settings"):
                 self._adjustable = Redrawn(self._draw_settings, "ef-fields")
-                self._fallback = ui.input("Who answers where a device does not: endpoint:NAME, or an https address")
+                self._fallback = ui.input("Fallback: endpoint:NAME, or an https address")
                 self._fallback.classes("ef-wide-field")
                 self._place("settings")
             for field in (self._module, self._slot, self._engine, self._selector, self._fallback):

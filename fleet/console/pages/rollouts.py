@@ -66,7 +66,7 @@ def _draw_every(found: list[dict[str, Any]]) -> None:
         with ui.element("div").classes("ef-rollout"):
             with ui.element("div").classes("ef-line"):
                 ui.link(f"{one['module']} in {one['slot']}", f"/rollouts/{one['id']}").classes("ef-strong")
-                parts.state(one["state"])
+                rollout_parts.state(one)
             with ui.element("div").classes("ef-line ef-soft"):
                 ui.label(f"rollout {one['id']}")
                 ui.label(f"by {one['started_by'][:100]}" if one["started_by"] else "")
@@ -125,7 +125,7 @@ class _One:
             self._visit.get(f"{self._path}/devices", unattended=True, **more),
         )
         self._head.show({name: found[name] for name in _HEAD} | rollout_parts.ending(found))
-        self._acts.show(rollout_parts.possible(self._visit, found))
+        self._acts.show((rollout_parts.possible(self._visit, found), rollout_parts.waits(found)))
         self._waves.show({name: found[name] for name in ("plan", "wave", "state")})
         self._no_gates.set_visibility(not gates)
         self._gates.set_visibility(bool(gates))
@@ -140,7 +140,7 @@ class _One:
     def _draw_head(self, found: dict[str, Any]) -> None:
         with ui.element("div").classes("ef-line"):
             ui.label(f"{found['module']} in {found['slot']}").classes("ef-title")
-            parts.state(found["state"]).classes("ef-large")
+            rollout_parts.state(found).classes("ef-large")
         for said, classes in ((found["cause"], "ef-lead ef-cause"), (found["waits_for"] or found["last"], "ef-lead")):
             if said:
                 ui.label(said[: parts.WORDS]).classes(classes)
@@ -159,14 +159,17 @@ class _One:
                 ui.label("which devices it went to is not kept any more, since")
                 parts.moment(found["forgotten"])
 
-    def _draw_acts(self, acts: list[rollout_parts.Act]) -> None:
+    def _draw_acts(self, shown: tuple[list[rollout_parts.Act], bool]) -> None:
+        """What is to be done next stands out; an approval does only once it is waited for."""
+        acts, waits = shown
         for act in acts:
             button = ui.button(act.title, on_click=lambda _, act=act: self._do(act)).props("no-caps")
-            button.props("outline color=negative" if act.grave else "" if act is acts[0] else "outline")
+            first = act is acts[0] and (waits or act.name != "approve")
+            button.props("outline color=negative" if act.grave else "" if first else "outline")
 
     async def _do(self, act: rollout_parts.Act) -> None:
         if await asks(f"{act.title} rollout {self._number}?", act.consequence, act.title):
-            done = f"Rollout {self._number}: {act.name} was done."
+            done = f"Rollout {self._number}: {act.done}"
             if await acting(self._visit.ask("POST", f"{self._path}/{act.name}"), done):
                 await self._refresh()
 
@@ -196,6 +199,8 @@ class _One:
 
     def _row(self, found: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
         reason = one["why"] or (one["reason"]["message"] if one["reason"] else "")
+        # What the rollout waits for stands above, in large letters, and not again beside each device.
+        reason = reason.removesuffix(f": {found['waits_for']}") if found["waits_for"] else reason
         fetched = f" {100 * one['progress']:.0f} %" if one["phase"] == "fetching" and one["progress"] else ""
         return {
             "device": one["device"],
@@ -203,7 +208,8 @@ class _One:
             "wave": one["wave"],
             "standing": one["standing"],
             "standing_look": rollout_parts.STANDINGS.get(one["standing"], "calm"),
-            "phase": one["phase"][:40] + fetched,
+            # Said once where both are the same word.
+            "phase": "" if one["phase"] == one["standing"] else one["phase"][:40] + fetched,
             "why": reason[: parts.WORDS],
             "may_skip": rollout_parts.may_skip(self._visit, found, one["standing"]),
         }

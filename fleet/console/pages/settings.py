@@ -80,18 +80,15 @@ class _Lists:
         self._tables.append(("tokens", table, _token))
 
         async def revoke() -> None:
-            if not table.selected:
-                ui.notify("Choose a token first")
-                return
             chosen = table.selected[0]
             said = "What uses it is refused at once; tokens that were made with it go too."
             if await asks(f"Revoke the token {chosen['name']}?", said, "Revoke"):
                 await acting(self._visit.ask("DELETE", f"tokens/{chosen['id']}"), "It is revoked")
 
-        with ui.row():
+        with ui.row().classes("ef-level"):
             if self._visit.may("token:write"):
                 ui.button("New token", icon="add", on_click=lambda: _new_token(self._visit)).props("flat no-caps")
-                ui.button("Revoke", icon="block", on_click=revoke).props("flat no-caps")
+                _once_chosen(table, ui.button("Revoke", icon="block", on_click=revoke).props("flat no-caps"))
             parts.command("edgefleet tokens list")
 
     def _bundles(self) -> None:
@@ -100,17 +97,20 @@ class _Lists:
         self._tables.append(("joins", table, _bundle))
 
         async def take_back() -> None:
-            if not table.selected:
-                ui.notify("Choose a bundle first")
-                return
             chosen = table.selected[0]
             said = "Nobody joins with it any more; who has joined stays."
             if await asks(f"Take the {chosen['kind']} {chosen['id']} back?", said, "Take it back"):
                 await acting(self._visit.ask("DELETE", f"joins/{chosen['id']}"), "It is taken back")
 
-        with ui.row():
-            ui.button("Take it back", icon="undo", on_click=take_back).props("flat no-caps")
+        with ui.row().classes("ef-level"):
+            _once_chosen(table, ui.button("Take it back", icon="undo", on_click=take_back).props("flat no-caps"))
             parts.command("edgefleet devices join --uses 10 --out bundle.json")
+
+
+def _once_chosen(table: ui.table, button: ui.button) -> None:
+    """A button that does something with the row that is chosen."""
+    button.disable()
+    table.on_select(lambda _: button.set_enabled(bool(table.selected)))
 
 
 class _Standing:
@@ -126,7 +126,7 @@ class _Standing:
                 parts.command("edgefleet keys status")
         if visit.may("device:read"):
             with parts.panel("Certificates", wide=True):
-                self._filled.append(("certificates?limit=5", [Redrawn(settings_parts.certificates).show]))
+                self._filled.append(("certificates", [Redrawn(settings_parts.certificates).show]))
                 parts.command("edgefleet server certificates")
         if visit.may("setting:read"):
             with parts.panel("Broker", wide=True):

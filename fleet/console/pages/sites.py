@@ -27,7 +27,12 @@ async def sites(visit: Visit, label: str = "site") -> None:
             chosen.on("keydown.enter", lambda: ui.navigate.to(f"/sites?{urlencode({'label': chosen.value or 'site'})}"))
             ui.link("List of devices", "/devices")
             ui.space()
-            for words, look in (("offline or revoked", "bad"), ("degraded or updating", "warn"), ("online", "good")):
+            for words, look in (
+                ("offline or revoked", "bad"),
+                ("degraded", "warn"),
+                ("updating", "calm"),
+                ("online", "good"),
+            ):
                 ui.label(words).classes(f"ef-key ef-state ef-{look}")
         with parts.panel("Devices by place", wide=True):
             drawn = Redrawn(lambda found: site_map.show(found, key))

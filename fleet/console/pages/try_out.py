@@ -1,34 +1,21 @@
 """A module is tried out where it serves: what is sent, where to, and what comes back."""
 
 import shlex
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
 from nicegui import ui
 
-from fleet.console import parts, try_answer, try_form
+from fleet.console import parts, try_answer, try_form, try_large
 from fleet.console.frame import acting, frame, refused
 from fleet.console.module_parts import link_of
+from fleet.console.try_large import Place
 from fleet.console.try_picture import Picture
 from fleet.console.visit import Said, Visit, page
 from modules.errors import Invalid
-from modules.protocol.commands import TRIAL_BODY
 
 _DEVICES: Final = 100
-# Of what a browser sends to an endpoint by way of this page.
-_AT_ENDPOINT: Final = 8 << 20
 _EMPTY: Final = '{"data": []}'
-
-
-class Place(NamedTuple):
-    """Where a module serves: how it is called, what is asked for it, and the same on the command line."""
-
-    name: str
-    module: str
-    path: str
-    version: str
-    command: str
-    most: int
 
 
 @page("/try")
@@ -54,10 +41,13 @@ async def _find(found: list[Place], visit: Visit, module: str, device: str, endp
         path = "modules/" + "/".join(quote(one, safe="") for one in module.replace(":", "/").split("/"))
         for place in await visit.get(f"{path}/devices", limit=_DEVICES):
             found += [_on_device(place["device"], one, module, place["online"]) for one in place["slots"]]
-    if visit.may("endpoint:try") and not device:
+    if visit.may("endpoint:try"):
+        # After those of a device: where else its modules serve, for what is too large to go there.
+        there = {one.module for one in found} if device else None
         for one in await visit.get("endpoints"):
             if not endpoint or one["name"] == endpoint:
-                found += [_at_endpoint(one, name) for name in one["versions"]]
+                places = [_at_endpoint(one, name) for name in one["versions"]]
+                found += [each for each in places if there is None or each.module in there]
     if module:
         found[:] = [one for one in found if one.module == module]
 
@@ -66,13 +56,13 @@ def _on_device(device: str, slot: str, module: str, online: bool) -> Place:  # n
     path = f"devices/{quote(device, safe='')}/slots/{quote(slot, safe='')}/try"
     name = f"device {device}, slot {slot}: {module}" + ("" if online else " (offline)")
     command = f"edgefleet try {module} --device {device} --slot {slot}"
-    return Place(name, module, path, "", command, TRIAL_BODY)
+    return Place(name, module, path, "", command, slot)
 
 
 def _at_endpoint(one: dict[str, Any], version: str) -> Place:
     module, name = one["versions"][version]["module"], one["name"]
     path, command = f"endpoints/{quote(name, safe='')}/try", f"edgefleet try {module} --endpoint {name}"
-    return Place(f"endpoint {name}, version {version}: {module}", module, path, version, command, _AT_ENDPOINT)
+    return Place(f"endpoint {name}, version {version}: {module}", module, path, version, command, "")
 
 
 class _Bench:
@@ -92,7 +82,9 @@ class _Bench:
             with parts.panel("Ask"):
                 names = {at: one.name[: parts.WORDS] for at, one in enumerate(places)}
                 self._where = (
-                    ui.select(names, value=first, label="Where").props("outlined dense").classes("ef-wide-field")
+                    ui.select(names, value=first, label="Where")
+                    .props("outlined dense")
+                    .classes("ef-wide-field ef-whole-words")
                 )
                 self._where.on_value_change(self._moved)
                 with ui.tabs().props("dense no-caps align=left") as tabs:
@@ -108,6 +100,7 @@ class _Bench:
                         self._picture = Picture(visit, self._tell)
                     with ui.tab_panel("Form"):
                         self._draw_fetch()
+                self._too_large = ui.column().classes("ef-rows")
                 with ui.row().classes("ef-line"):
                     self._send = ui.button("Send", icon="send", on_click=self._sent).props("no-caps")
                     ui.label(
@@ -124,7 +117,7 @@ class _Bench:
     async def begin(self) -> None:
         """Learn how the module that is chosen first takes pictures."""
         if self._places:
-            await self._picture.aim(self._place.module, self._place.most)
+            await self._picture.aim(self._place.module)
 
     @property
     def _place(self) -> Place:
@@ -198,11 +191,13 @@ class _Bench:
             ui.notify(str(error)[: parts.WORDS], type="negative")
             return
         if len(data) > self._place.most:
-            size = f"{parts.size(len(data))} is more than the {parts.size(self._place.most)} that can be sent there"
-            ui.notify(f"{size}; ask it on the spot, or send something smaller", type="negative")
+            self._tell()  # the last letters were still on their way when it was sent
             return
         if (outcome := await self._ask(data, kind)) is not None:
-            self._show(outcome, await self._names_of(self._place.module))
+            answered = (outcome["answer"] or {}).get("module", "")
+            # Another module's classes have other names.
+            mine = answered in ("", self._place.module)
+            self._show(outcome, await self._names_of(self._place.module) if mine else [])
 
     async def _ask(self, data: bytes, kind: str, path: str = "score") -> dict[str, Any] | None:
         place, asked = self._place, {"path": path}
@@ -236,16 +231,28 @@ class _Bench:
         return self._names.get(module, [])
 
     def _tell(self) -> None:
-        """The same on the command line."""
+        """The same on the command line; or that it is too large, and what to do."""
         self._command.clear()
-        words = self._place.command
+        words, length, kind = self._place.command, 0, try_form.JSON
         try:
             if self._tabs.value == "Picture or file":
                 words += self._picture.command
+                length, kind = self._picture.length, self._picture.kind
             else:
-                words += f" --data {shlex.quote(self._body()[0].decode())}"
+                data, kind = self._body()
+                words, length = f"{words} --data {shlex.quote(data.decode())}", len(data)
         except Invalid:
             words += " --openapi"
+        self._too_large.clear()
+        fits = length <= self._place.most
+        self._send.set_enabled(fits)
+        if not fits:
+            with self._too_large:
+                smaller = self._picture.smaller if self._tabs.value == "Picture or file" else ""
+                try_large.draw(
+                    length, kind, self._places, int(self._where.value), self._where.set_value, smaller=smaller
+                )
+            return
         with self._command:
             parts.command(words if len(words) < _SHOWN else f"{self._place.command} --input FILE")
 

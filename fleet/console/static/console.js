@@ -27,6 +27,15 @@
   }
   setInterval(write, 1000);
 
+  // Sentences of the server's have times in UTC: they, too, are read in the viewer's zone.
+  function localised() {
+    for (const cell of document.querySelectorAll(".ef-why td")) for (const text of cell.childNodes) {
+      if (text.nodeType === Node.TEXT_NODE && text.data.includes(" UTC")) text.data = text.data.replace(
+        /(\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC/g,
+        (_, day, at) => new Date(`${day}T${at}Z`).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }));
+    }
+  }
+
   // What scrolls can be reached by the keyboard.
   function reachable() {
     const scrolled = [".q-table__middle.scroll", ".ef-log", ".ef-preview"].map((one) => `${one}:not([tabindex])`);
@@ -36,7 +45,29 @@
     // The library gives the bar of what is being loaded no name.
     for (const bar of document.querySelectorAll(".q-loading-bar:not([aria-label])")) bar.ariaLabel = "Loading";
   }
-  new MutationObserver(() => requestAnimationFrame(() => { write(); reachable(); })).observe(document.documentElement, { childList: true, subtree: true });
+  new MutationObserver(() => requestAnimationFrame(() => { write(); localised(); reachable(); })).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
+
+  // The palette opens by way of the server: what is typed until it is there is kept for it.
+  let early = null, entered = false;
+  addEventListener("keydown", (event) => {
+    if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+    const held = event.ctrlKey || event.metaKey;
+    if ((event.key === "/" && !held && early === null) || (event.key === "k" && held)) [early, entered] = ["", false];
+    else if (early !== null && event.key === "Enter") entered = true;
+    else if (early !== null && event.key.length === 1 && !held) early += event.key;
+    else {
+      if (event.key === "Escape") early = null;
+      return;
+    }
+    event.preventDefault();
+  });
+  addEventListener("focusin", (event) => {
+    if (early === null || !event.target.closest(".ef-palette input")) return;
+    if (early) event.target.value = early;
+    early = null;
+    event.target.dispatchEvent(new Event("input", { bubbles: true }));
+    if (entered) event.target.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+  });
 
   const dark = () => localStorage.getItem("edgefleet-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const paint = () => window.Quasar?.Dark?.set(dark() === "dark");

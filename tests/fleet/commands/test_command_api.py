@@ -90,6 +90,21 @@ async def test_what_makes_no_sense_is_refused(asked, body):
     assert (await asked("GET", "commands")).json() == []
 
 
+async def test_who_would_get_it_can_be_asked_first(asked):
+    """By whoever may give it; nothing is given by that, and what is asked is what is given."""
+    body = {"name": "ping", "devices": ["dev-b", "dev-z"]}
+    answer = await asked("POST", "commands/preview", "gives", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["devices"], found["offline"]) == (["dev-b"], ["dev-b"])
+    assert [one["device"] for one in found["misfits"]] == ["dev-z"]
+    assert (await asked("GET", "commands")).json() == []
+    assert (await asked("POST", "commands/preview", "looks", json=body)).status_code == 403
+    given = (await asked("POST", "commands", "gives", json=body)).json()
+    assert [one["device"] for one in given["commands"]] == ["dev-b"]
+    assert given["misfits"] == found["misfits"]
+
+
 async def test_who_may_give_may_not_wipe(asked):
     """Wiping a device takes the right to take devices out, besides."""
     body = {"name": "decommission", "device": "dev-a"}

@@ -2,14 +2,15 @@
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import event, func, insert, select
+from sqlalchemy import event, func, insert, select, update
 
 from fleet import events
 from fleet.command_tables import commands
 from fleet.commands import due, view
-from fleet.commands.given import AT_MOST, Commands
+from fleet.commands.given import Commands
+from fleet.commands.whom import AT_MOST, Wish
 from fleet.refusals import Conflict, Missing
-from fleet.removal import remove_device
+from fleet.removal import remove_device, revoke_device
 from fleet.tables import devices
 from modules import canonical
 from modules.errors import Invalid, Unfit
@@ -74,6 +75,7 @@ def test_each_device_gets_a_command_of_its_own(fleet):
         ({"name": "ping", "expires_s": LONGEST_LIFE_S + 1}, "expire"),
         ({"name": "ping", "expires_s": 0}, "expire"),
         ({"name": "ping", "selector": "*"}, "either a device or a selector"),
+        ({"name": "ping", "several": (DeviceId("dev-b"),)}, "either a device or a selector"),
         ({"name": "ping", "device": None}, "either a device or a selector"),
         ({"name": "ping", "device": None, "selector": "site=="}, "selector|cannot read"),
         ({"name": "decommission", "device": None, "selector": "*"}, "by its own name alone"),
@@ -109,6 +111,24 @@ def test_who_does_not_take_it_is_named_with_the_reason_and_gets_nothing(fleet):
     with pytest.raises(Unfit, match="the selector means no device"):
         fleet.give("ping", selector="ring=z")
     assert count(fleet) == 1
+
+
+def test_who_would_get_it_is_told_and_nobody_is_given_anything(fleet):
+    """Of several by name: who is away, whose certificates are revoked, and who is not there at all."""
+    for name in ("dev-on", "dev-revoked"):
+        fleet.add_device(name)
+    with fleet.database.write() as connection:
+        connection.execute(update(devices).where(devices.c.id == "dev-on").values(online=True))
+        revoke_device(connection, fleet.now, DeviceId("dev-revoked"))
+    several = ("dev-revoked", "dev-on", "dev-z", "dev-a", "dev-on")
+    found = fleet.commands.look(Wish("ping", several=several))
+    assert (found.devices, found.away) == (["dev-on", "dev-a"], ["dev-a"])
+    reasons = {one.device: one.reasons[0] for one in found.misfits}
+    assert reasons.keys() == {"dev-z", "dev-revoked"}
+    assert "no such device" in reasons["dev-z"]
+    assert "revoked" in reasons["dev-revoked"]
+    assert count(fleet) == 0
+    assert set(fleet.give("ping", several=several)[0]) == {"dev-on", "dev-a"}
 
 
 def test_a_removed_device_is_sent_nothing_more(fleet):
@@ -174,7 +194,7 @@ def test_a_thousand_devices_take_a_bounded_number_of_statements(fleet):
 def test_a_request_has_a_bound(fleet, monkeypatch):
     """More devices than one request may have are refused, and nothing is given."""
     assert AT_MOST == 10_000
-    monkeypatch.setattr("fleet.commands.given.AT_MOST", 1)
+    monkeypatch.setattr("fleet.commands.whom.AT_MOST", 1)
     with pytest.raises(Invalid, match="2 devices are more than the 1 of one request"):
         fleet.give("ping", selector="*")
     assert count(fleet) == 0

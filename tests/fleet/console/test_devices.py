@@ -6,9 +6,11 @@ import pytest
 from sqlalchemy import select, update
 
 from fleet.command_tables import commands
+from fleet.people.roles import Grant
 from fleet.tables import devices
 from modules.manifest import Needs
-from tests.fleet.console.conftest import PASSWORD, person
+from tests.doubles.publisher import checked
+from tests.fleet.console.conftest import PASSWORD, as_person, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts import console_fleet
 from tests.parts.browser import log_in, opened
@@ -66,7 +68,7 @@ def test_many_are_labelled_after_a_look_at_what_it_does(server, fleet, chromium)
         page.get_by_label("key=value to set").fill("ring=canary line=")
         page.get_by_text("press-01: line=l1, site=lyon → ring=canary, site=lyon").wait_for()
         page.get_by_role("button", name="Label them").click()
-        page.get_by_text("2 devices are labelled").wait_for()
+        page.get_by_text("2 devices labelled").wait_for()
     with fleet.database.read() as connection:
         chosen = select(devices.c.labels).where(devices.c.id.in_(["press-00", "press-01", "press-02"]))
         assert [one.get("ring") for one in connection.scalars(chosen.order_by(devices.c.id))] == [
@@ -74,6 +76,105 @@ def test_many_are_labelled_after_a_look_at_what_it_does(server, fleet, chromium)
             "canary",
             None,
         ]
+
+
+def test_what_cannot_be_done_to_all_says_so_first_and_what_fits_none_is_not_offered(server, fleet, chromium):
+    """A device whose certificates are revoked takes no command, and is revoked already; rights end at a site."""
+    person(server.data, "site", "viewer", Grant("operator", selector="site=lyon"))
+    with as_person(server, "admin") as http:
+        checked(http.post("/api/v1/devices/press-05/revoke"))
+    with opened(chromium, server.url, viewport={"width": 1300, "height": 900}) as page:
+        log_in(page, "admin", PASSWORD, at="/console/devices")
+
+        def choose(*names):
+            for name in names:
+                page.get_by_role("checkbox", name=f"Choose {name}").click()
+            page.get_by_text(f"{len(names)} device").first.wait_for()
+
+        asked = page.get_by_role("dialog")
+        choose("press-04", "press-05")
+        page.get_by_role("button", name="Command", exact=True).click()
+        asked.get_by_text("A command to 1 of 2 devices").wait_for()
+        asked.get_by_text("its certificates are revoked").wait_for()
+        assert not faults(page)
+        asked.get_by_role("button", name="ping").click()
+        page.get_by_text("ping was given to 1 device").wait_for()
+        choose("press-05")
+        page.get_by_role("button", name="Command", exact=True).click()
+        asked.get_by_text("A command to none of 1 devices").wait_for()
+        assert asked.get_by_role("button").all_inner_texts() == ["Cancel"]
+        asked.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="More", exact=True).click()
+        page.get_by_role("menuitem", name="Revoke").click()
+        asked.get_by_text("its certificates are revoked already").wait_for()
+        assert asked.get_by_role("button").all_inner_texts() == ["Cancel"]
+
+        page.context.clear_cookies()
+        log_in(page, "site", PASSWORD, at="/console/devices")
+        choose("press-01", "press-02")
+        page.get_by_role("button", name="Label").click()
+        asked.get_by_text("Label 1 of 2 devices").wait_for()
+        asked.get_by_text("your roles do not have group:write for it").wait_for()
+        asked.get_by_label("key=value to set").fill("seen=yes")
+        asked.get_by_role("button", name="Label them").click()
+        page.get_by_text("1 device labelled").wait_for()
+    with fleet.database.read() as connection:
+        chosen = select(devices.c.labels).where(devices.c.id.in_(["press-01", "press-02"]))
+        assert [one.get("seen") for one in connection.scalars(chosen.order_by(devices.c.id))] == ["yes", None]
+
+
+def reach(page, role, name):
+    """Tab, until this has the focus; and it can be seen that it has."""
+    wanted = page.get_by_role(role, name=name, exact=True)
+    wanted.first.wait_for()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if any(one.evaluate("one => one === document.activeElement") for one in wanted.all()):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none" or role == "textbox"
+            return
+    pytest.fail(f"no way to {role} {name} by the keyboard")
+
+
+def test_a_device_is_found_and_told_something_without_a_mouse(server, fleet, chromium):
+    """Log in, a page by its name, a device by a part of its own, the list by its filter, a command: keys alone."""
+    with opened(chromium, server.url, viewport={"width": 1300, "height": 900}) as page:
+        keys = page.keyboard
+        page.goto("/console/login?next=/console/")
+        reach(page, "textbox", "Name")
+        keys.type("admin")
+        keys.press("Tab")
+        keys.type(PASSWORD)
+        keys.press("Enter")
+        page.get_by_role("heading", name="Overview", level=1).wait_for()
+        keys.press("Control+k")
+        page.get_by_placeholder("A page, device").wait_for()
+        keys.type("rollo")
+        page.get_by_role("dialog").get_by_role("link", name="Rollouts", exact=True).wait_for()
+        keys.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        keys.press("/")
+        keys.type("ess-06")  # at once, before the palette is there
+        page.get_by_role("link", name="Device press-06").wait_for()
+        keys.press("Enter")
+        page.wait_for_url("**/devices/press-06")
+        page.get_by_role("heading", name="press-06").wait_for()
+        keys.press("/")
+        page.get_by_placeholder("A page, device").wait_for()
+        keys.type("devices")
+        page.get_by_role("dialog").get_by_role("link", name="Devices", exact=True).wait_for()
+        keys.press("Enter")
+        page.wait_for_url("**/devices")
+        reach(page, "textbox", "Search")
+        keys.type("press-06")
+        keys.press("Enter")
+        page.wait_for_url("**search=press-06")
+        reach(page, "link", "press-06")
+        keys.press("Enter")
+        page.wait_for_url("**/devices/press-06")
+        reach(page, "button", "Send")
+        keys.press("Enter")
+        page.get_by_text("ping is on its way").wait_for()
+    assert command_of(fleet, "press-06").name == "ping"
 
 
 def command_of(fleet, name):

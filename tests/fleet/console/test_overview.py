@@ -31,9 +31,9 @@ def test_what_needs_somebody_is_the_largest_and_leads_there(server, chromium):
     fleet, _, _ = console_fleet.planted(server.data)
     with opened(chromium, server.url) as page:
         log_in(page, "admin", PASSWORD)
-        page.get_by_role("img", name="2 at work, 10 not begun").first.wait_for()
+        page.get_by_role("img", name="2 working, 10 planned").first.wait_for()
         console_fleet.committed(fleet, "press-00", slot="voice")
-        page.get_by_role("img", name="1 done, 1 at work, 10 not begun").first.wait_for()  # without reloading
+        page.get_by_role("img", name="1 succeeded, 1 working, 10 planned").first.wait_for()  # without reloading
         console_fleet.committed(fleet, "press-05", health="degraded")
         page.get_by_text("press-05 has a module that will not stay up").wait_for()
         sizes = page.evaluate(

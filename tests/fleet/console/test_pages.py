@@ -1,5 +1,6 @@
 """The pages of events, people, tokens and endpoints, as somebody uses them."""
 
+import json
 import re
 import time
 
@@ -41,8 +42,28 @@ def test_older_events_and_those_of_a_kind_are_found(eventful, chromium):
         log_in(page, "admin", PASSWORD, at="/console/events?kind=ordinary")
         page.get_by_text("number 249", exact=True).wait_for()
         assert page.get_by_text("request-denied").count() == 0
-        page.get_by_role("button", name="Older events").click()
-        page.get_by_role("button", name="Older events").wait_for(state="hidden")
+        page.get_by_role("button", name="Older rows").click()
+        page.get_by_role("button", name="Older rows").wait_for(state="hidden")
+
+
+def test_the_audit_log_is_filtered_by_who_and_what_and_saved(eventful, chromium, tmp_path):
+    """By its address, as somebody sends it; the words are those of the API, the answer one for people."""
+    with opened(chromium, eventful.url) as page:
+        log_in(page, "admin", PASSWORD, at="/console/events/audit")
+        page.get_by_text("POST session as admin").first.wait_for()
+        page.get_by_label("Who").fill("admin")
+        page.wait_for_url("**/audit?by=admin")
+        page.get_by_label("What").fill("session")
+        page.wait_for_url("**/audit?by=admin&action=session")
+        page.get_by_text("edgefleet audit list --by admin --action session").wait_for()
+        rows = page.locator("main tbody tr").filter(has_text="POST session as admin")
+        rows.first.get_by_text("done").wait_for()
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save as JSON").click()
+        saved.value.save_as(tmp_path / "audit.json")
+        assert {one["by"] for one in json.loads((tmp_path / "audit.json").read_text())} == {"admin"}
+        page.goto("/console/events/audit?action=no-such-thing")
+        page.get_by_text("Nothing fits these filters").wait_for()
 
 
 @pytest.mark.long

@@ -52,7 +52,7 @@ ACTIONS = {
     r"endpoints-name: Remove it": ("fallback:write",),
     r"endpoints-name: (Show|New primary|New secondary)": ("endpoint:key",),
     r"endpoints-name: Fetch the last lines": ("endpoint:log",),
-    r"events: (Save as JSON|Older events)": (),
+    r"events(-audit)?: (Save as JSON|Older rows)": (),
     r"settings: (New token|Revoke)": ("token:write",),
     r"settings: Take it back": ("device:enrol",),
     r"settings: Look again": ("setting:read",),

@@ -117,8 +117,13 @@ def test_a_wave_that_fails_goes_back_by_itself_before_two_peoples_eyes(rolling, 
         assert page.get_by_text("2 returned").count() > 0
 
 
+def standings(server, rollout):
+    with as_person(server, "second") as http:
+        return [one["standing"] for one in checked(http.get(f"/api/v1/rollouts/{rollout}")).json()["devices"]]
+
+
 def test_what_is_paused_opens_nothing_until_another_person_resumes_it(rolling, chromium):
-    """And nobody waits for a device that was left out; its reason is words, whatever is in it."""
+    """Though it is approved, and others go on; and nobody waits for a device that was left out, whatever the words."""
     server, refs = rolling
     policy = {"waves": [{"count": 2}, {"percent": 100, "approval": True}]}
     rollout = started(server, refs[2], policy=policy)
@@ -126,8 +131,15 @@ def test_what_is_paused_opens_nothing_until_another_person_resumes_it(rolling, c
     with looking(chromium, server, "second", at) as page:
         sure(page, "Pause")
         page.locator(".ef-large", has_text="paused").wait_for()
-        sure(page, "Resume")
         sure(page, "Approve")
+        # Another that begins after it comes to its end: what is not paused had the time to move.
+        other = started(server, refs[0], slot="side", selector="id=edge-00001", policy={})
+        with as_person(server, "second") as http:
+            checked(http.post(f"/api/v1/rollouts/{other}/approve"))
+            assert until(http, other, ended)["state"] == "done"
+        assert standings(server, rollout) == ["planned"] * DEVICES
+        assert page.locator(".ef-large", has_text="paused").is_visible()
+        sure(page, "Resume")
         page.get_by_text("2 succeeded").first.wait_for()
         page.get_by_role("button", name="Skip edge-00006").click()
         page.get_by_label("Why").fill(HOSTILE)

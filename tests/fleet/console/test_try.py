@@ -21,15 +21,19 @@ from fleet.setup import opened as database_of
 from fleet.target_tables import endpoints, targets
 from fleet.targets.contract import Standing
 from modules.errors import Invalid
+from modules.protocol.commands import TRIAL_BODY
 from tests.fleet.console.conftest import PASSWORD, person
 from tests.fleet.console.test_accessible import faults
 from tests.parts import docker as docker_parts
 from tests.parts.browser import log_in, opened
 from tests.parts.on_device import OnDevice
+from tests.parts.programs import CommandFailed, run
 from tests.parts.system import System
 
 SLOT = "camera"
 RED = (250, 10, 20)
+SIDE = 2
+HERE = f"http://127.0.0.1:8700/{SLOT}/score"
 
 
 def picture(colour=RED):
@@ -38,10 +42,10 @@ def picture(colour=RED):
     return written.getvalue()
 
 
-def published(system, folder, name="colours", *, image=True):
+def published(system, folder, name="colours", *, image=True, side=SIDE):
     """A graph that says how much of each colour is in a picture, and that takes files where ``image`` is declared."""
     folder = folder / name
-    taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 2, 2])
+    taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, side, side])
     given = helper.make_tensor_value_info("colours", TensorProto.FLOAT, [1, 3])
     node = helper.make_node("ReduceMean", ["pixels"], ["colours"], axes=[2, 3], keepdims=0)
     made = helper.make_model(
@@ -56,7 +60,9 @@ def published(system, folder, name="colours", *, image=True):
     serve |= {"image": {"width": 2, "height": 2, "layout": "NCHW"}} if image else {}
     (folder / "serve.json").write_text(json.dumps(serve))
     (folder / "sample.json").write_text(json.dumps({"data": np.ones((1, 3, 2, 2)).tolist()}))
-    more = ("--serve", folder / "serve.json", "--sample", folder / "sample.json")
+    # Of a large one a sample would be too large, too.
+    proof = ("--sample", folder / "sample.json") if side == SIDE else ("--prove", "ready-only")
+    more = ("--serve", folder / "serve.json", *proof)
     return system.sign(system.register(folder / "model", name, *more))
 
 
@@ -76,6 +82,7 @@ def site():
             (folder / "red.png").write_bytes(picture())
             system.ref = published(system, folder)
             system.plain = published(system, folder, "plain", image=False)
+            system.wide = published(system, folder, "wide", image=False, side=1024)
             person(system.data, "worker", "operator")
             person(system.data, "watcher", "viewer")
             with closing(OnDevice(system, "press-7")) as device:
@@ -91,8 +98,11 @@ def site():
 def _as_endpoint(system, url):
     """An endpoint of the slot's name that answers where the device's gateway does."""
     database = database_of(Settings(data=system.data.root))
-    digest = system.api(f"modules/{system.ref.replace(':', '/')}")["digest"]
-    wish = {"versions": {"v1": {"module": system.ref, "digest": digest, "weight": 100, "replicas": 1}}, "default": "v1"}
+    versions = {}
+    for name, ref, weight in (("v1", system.ref, 100), ("v2", system.wide, 0)):
+        digest = system.api(f"modules/{ref.replace(':', '/')}")["digest"]
+        versions[name] = {"module": ref, "digest": digest, "weight": weight, "replicas": 1}
+    wish = {"versions": versions, "default": "v1"}
     wish["settings"] = {"auth": "none"}
     target = {"name": "lab", "kind": "container", "attached": '{"docker": "unix:///nonexistent.sock"}', "created": 0.0}
     row = {"name": SLOT, "target": "lab", "team": "acme", "generation": 1, "state": "updating", "since": time.time()}
@@ -191,6 +201,31 @@ def test_a_small_file_with_a_huge_picture_in_it_is_not_read(site, chromium):
 
 @pytest.mark.needs("docker", "mosquitto", "chromium")
 @pytest.mark.timeout(400)
+def test_what_is_too_large_for_a_device_says_so_before_it_is_sent_and_where_else_it_may_go(site, chromium):
+    """As numbers a picture is more than the broker takes: it goes to an endpoint, or as the file that it is."""
+    with page_of(site, chromium, "worker", "/console/try?device=press-7&slot=camera") as page:
+        send, said = page.get_by_role("button", name="Send", exact=True), page.get_by_role("alert")
+        page.get_by_label("JSON to send").fill(json.dumps({"data": "x" * TRIAL_BODY}))
+        said.get_by_text("too large to send there").wait_for()
+        assert send.is_disabled()
+        drop(page)
+        said.wait_for(state="detached")
+        page.get_by_role("button", name="As numbers").click()
+        said.get_by_text("too large to send there").wait_for()
+        said.get_by_text("this module takes pictures itself").wait_for()
+        said.get_by_text(f"curl -H 'Content-Type: application/json' --data-binary @FILE {HERE}").wait_for()
+        assert send.is_disabled()
+        assert not faults(page)
+        said.get_by_role("button", name=f"Send it to endpoint {SLOT}, version v1").click()
+        said.wait_for(state="detached")
+        assert send.is_enabled()
+        page.goto("/console/try?module=" + site.wide)
+        page.get_by_role("tab", name="Picture or file").click()
+        said.get_by_text("12.0 MiB: too large to send there").wait_for()
+
+
+@pytest.mark.needs("docker", "mosquitto", "chromium")
+@pytest.mark.timeout(400)
 def test_a_form_is_made_of_what_the_module_says_and_an_endpoint_answers(site, chromium):
     """Its OpenAPI document names the tensor; what is filled in there is sent; what is wrong is the module's word."""
     with page_of(site, chromium, "worker", f"/console/endpoints/{SLOT}") as page:
@@ -234,6 +269,15 @@ def test_the_same_on_the_command_line(site):
     assert answer["request_id"] == found["command"]
     colours = json.loads(msgspec.json.decode(msgspec.json.encode(answer["body"]), type=bytes))["colours"]
     assert np.allclose(colours, [[one / 255 for one in RED]])
+    (ranked,) = found["best"]
+    assert (ranked["output"], ranked["of"]) == ("colours", 3)
+    assert [one["name"] for one in ranked["best"]] == ["red", "blue", "green"]
+    words = ("try", site.ref, "--device", "press-7", "--input", site.folder / "red.png")
+    lines = [one.split() for one in run("fleet.client", *words, environment=site.home).splitlines()]
+    assert ["colours", "red", "0.980392", "of", "3"] in lines
+    (site.folder / "large.bin").write_bytes(bytes(TRIAL_BODY + 1))
+    with pytest.raises(CommandFailed, match=r"(?s)192\.0 KiB that can be sent to a device.*serve-local"):
+        site.cli("try", site.ref, "--device", "press-7", "--input", site.folder / "large.bin")
     told = site.cli("try", site.ref, "--endpoint", SLOT, "--openapi")
     document = msgspec.json.decode(msgspec.json.encode(told["answer"]["body"]), type=bytes)
     assert json.loads(document)["openapi"].startswith("3")

@@ -144,6 +144,18 @@ def test_many_are_told_at_once_and_one_that_does_not_is_an_error(run, say):
     assert "dev-away is offline: the command waits for it until" in shown.stderr
 
 
+def test_who_would_get_it_is_shown_before_anybody_is_told(run, say):
+    """And nobody is told by that."""
+    before = run("commands", "list", "--name", "restart-module")
+    found = run("devices", "command", "--selector", "*", "restart-module", "--slot", "digits", "--preview")
+    assert set(found["devices"]) == {"dev-1", "dev-2", "dev-bad"}
+    assert [one["device"] for one in found["misfits"]] == ["dev-away"]
+    shown = say("devices", "command", "--selector", "*", "ping", "--preview").stdout
+    assert re.search(r"dev-1 +now", shown)
+    assert re.search(r"dev-away +when it is back in time", shown)
+    assert run("commands", "list", "--name", "restart-module") == before
+
+
 @pytest.mark.parametrize(
     "words", [("ping",), ("dev-1", "ping", "--selector", "*"), ("--selector", "*"), ("dev-1", "ping", "more")]
 )
