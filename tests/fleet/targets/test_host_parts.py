@@ -1,20 +1,24 @@
 """What the parts of an endpoint on a container host are made of."""
 
 import hashlib
+import json
 import tarfile
 
+import msgspec
 import pytest
 
 from fleet.blobs import Blobs
+from fleet.targets import door
 from fleet.targets.container import content, folder, front, specs
 from fleet.targets.container.plan import Seen
 from fleet.targets.container.specs import ACCESS, Names
-from fleet.targets.contract import Module, Wanted
+from fleet.targets.contract import Job, Module, Wanted
 from fleet.targets.groups import Group, SeenReplica
-from fleet.targets.settings import Settings
+from fleet.targets.settings import BatchSettings, Settings
 from modules import manifest as manifests
+from modules.batch_program import INPUTS, OUTPUTS
 from modules.names import Slug
-from modules.protocol.endpoint import CANDIDATES
+from modules.protocol.endpoint import CANDIDATES, KEYS
 from tests.doubles import publisher
 
 NAMES = Names("feedfeedfeed", Slug("digits"))
@@ -45,7 +49,14 @@ def test_all_that_runs_is_confined(body):
 
 
 def test_nothing_leads_out_of_the_replicas_network():
-    """Neither to the world nor to the host."""
+    """Neither to the world nor to the host; of a container only the keeper is elsewhere, at the address it was told."""
+    replica = specs.replica(NAMES, GROUP, 0, image="i", cpu_cores=0.5, providers=(), volumes=())
+    gateway = specs.gateway(NAMES, image="i", made="m", tls=False)
+    for body in (replica, gateway):
+        assert body["HostConfig"]["NetworkMode"] == NAMES.whole
+    assert [one["ReadOnly"] for one in replica["HostConfig"]["Mounts"]] == [True]
+    keeper = specs.keeper(NAMES, image="i", made="m", bind="10.0.0.7", port=8080)
+    assert keeper["HostConfig"]["PortBindings"] == {"8700/tcp": [{"HostIp": "10.0.0.7", "HostPort": "8080"}]}
     made = specs.network(NAMES)
     assert made["internal"] is True
     assert made["options"]["com.docker.network.bridge.inhibit_ipv4"] == "true"
@@ -58,6 +69,37 @@ def test_a_gateway_is_another_one_with_tls_and_another_image():
     newer = front.made(wanted(), image="j", bind="127.0.0.1")
     assert len({one.gateway for one in (plain, secure, newer)}) == 3
     assert plain.keeper == secure.keeper != front.made(wanted(), image="i", bind="0.0.0.0").keeper
+
+
+def test_a_port_that_it_has_had_is_kept():
+    """Whatever its keeper comes to; one that is asked for goes before."""
+    known = msgspec.structs.replace(wanted(), port=30000)
+    assert front.made(known, image="i", bind="127.0.0.1").port == 30000
+    asked = msgspec.structs.replace(wanted(port=8080), port=30000)
+    assert front.made(asked, image="i", bind="127.0.0.1").port == 8080
+
+
+@pytest.mark.parametrize("auth", ["key", "token", "none"])
+def test_only_what_the_endpoint_asks_for_lets_in(auth):
+    """No token where it asks for keys, and no client's key where it asks for tokens."""
+    wish = wanted(auth=auth)
+    known = json.loads(door.access(wish)[KEYS])
+    theirs = set(known["keys"]) & set(wish.keys)
+    assert (theirs, bool(known["token_secret"]), known["open"]) == {
+        "key": (set(wish.keys), False, False),
+        "token": (set(), True, False),
+        "none": (set(wish.keys), False, True),
+    }[auth]
+
+
+def test_a_job_reads_one_place_and_reaches_nobody():
+    """Its inputs are not written, and it has no network; with more workers it may have more processes."""
+    names = specs.JobNames("feedfeedfeed", Slug("night"))
+    given = Job(name=Slug("night"), mark="m", module=None, inputs="/in", outputs="out", settings=BatchSettings())
+    body = specs.job(names, given, image="i", memory_mb=64, providers=(), volumes=())
+    mounts = {one["Target"]: one.get("ReadOnly", False) for one in body["HostConfig"]["Mounts"]}
+    assert mounts == {specs.CONTENT: True, INPUTS: True, OUTPUTS: False}
+    assert body["HostConfig"]["NetworkMode"] == "none"
 
 
 def test_the_gateway_looks_at_replicas_that_run():
