@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from fleet import setup
 from fleet.authority import Authority
@@ -12,9 +12,10 @@ from fleet.folder import Folder
 from fleet.mishaps import Mishaps
 from fleet.refusals import TargetTrouble
 from fleet.target_tables import targets
-from fleet.targets.attached import Line
+from fleet.targets.attached import Line, Targets
 from fleet.targets.contract import Standing
 from fleet.targets.duty import Bringing, Found
+from fleet.targets.kinds import Parts
 from fleet.targets.scaling import standing_of
 from fleet.targets.secrets import Sealer
 from modules.names import Slug
@@ -107,6 +108,30 @@ def test_a_targets_trouble_is_over_when_it_answers(lab):
 class _Silent:
     def bring(self, wanted):
         raise TargetTrouble("the engine does not answer", element="container host")
+
+
+def test_who_asks_a_target_leaves_a_place_for_the_next():
+    """However many come one after the other."""
+    line = Line("", "the target")
+    try:
+        assert [line.ask(str) for _ in range(20)] == ["the target"] * 20
+    finally:
+        line.threads.shutdown()
+
+
+def test_a_target_that_is_attached_anew_is_spoken_to_anew(lab):
+    """Over one connection as long as it stays, and the old one is given up."""
+    known = Targets(Parts(fleet="f" * 12, blobs=None, contents=None))
+    try:
+        with lab.database.write() as connection:
+            first = known.of(connection, "lab")
+            assert known.of(connection, "lab") is first
+            connection.execute(update(targets).values(attached='{"docker": "unix:///other.sock"}'))
+            assert known.of(connection, "lab") is not first
+        with pytest.raises(RuntimeError, match="shutdown"):
+            first.threads.submit(str)
+    finally:
+        known.close()
 
 
 async def test_a_target_that_takes_long_is_asked_once_at_a_time(lab):
