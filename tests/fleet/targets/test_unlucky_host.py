@@ -10,11 +10,12 @@ import time
 
 import docker
 import docker.errors
+import msgspec
 import pytest
 
 from fleet.refusals import Conflict, TargetTrouble
 from fleet.targets.container import front as fronts
-from fleet.targets.container import limits, observed, plan, specs
+from fleet.targets.container import limits, observed, plan, secrets, specs
 from fleet.targets.container.endings import clear, end, start_again
 from fleet.targets.container.engine import run
 from fleet.targets.container.holder import Holder
@@ -25,6 +26,8 @@ from fleet.targets.container.specs import LABEL, JobNames, Names
 from fleet.targets.contract import Found, Job, Wanted
 from fleet.targets.groups import Group
 from fleet.targets.settings import BatchSettings, Settings
+from modules.batch_program import STARTS
+from modules.errors import Invalid
 from modules.names import Slug
 from tests.parts import docker as docker_parts
 from tests.parts.pace import stretched
@@ -277,6 +280,7 @@ def host_config(container):
     [
         ["--memory=32m", "--memory-swap=32m"],
         ["--memory=512m", "--memory-swap=1g"],
+        ["--memory=64m", "--memory-swap=1g"],
         ["--memory-reservation=20m"],
         ["--cpus=0.1"],
         ["--cpu-shares=2"],
@@ -284,7 +288,7 @@ def host_config(container):
         ["--pids-limit=9"],
         ["--restart=no"],
     ],
-    ids=lambda options: options[0].partition("=")[0].strip("-"),
+    ids=" ".join,
 )
 def test_a_limit_that_somebody_changed_is_put_back(engine, limited, options):
     """By `docker update`, while it runs on; what was without a limit is without one that matters."""
@@ -403,6 +407,58 @@ def test_a_job_that_somebody_had_a_hand_in_goes_on(engine, how):
     Jobs(engine.api, FLEET, None, (), str).end(Slug("digits"))
     with pytest.raises(docker.errors.NotFound):
         made.reload()
+
+
+@pytest.mark.parametrize(
+    ("code", "starts", "why"),
+    [(4, 1, "no such input"), (9, STARTS, f"it ended with exit code 9, {STARTS} times: no such input")],
+    ids=["its own word", "too often"],
+)
+def test_a_job_that_will_not_get_done_is_started_no_more(engine, code, starts, why):
+    """By its own word for the end, or after so many ends; in the words with which it ended."""
+    engine.volumes.create(JOB.content, labels=labels("content", of=JOB))
+    body = {
+        "Image": docker_parts.python_slim(engine), "Labels": labels("job", of=JOB) | {f"{LABEL}made": "0f" * 8},
+        "HostConfig": {"Mounts": [{"Type": "volume", "Source": JOB.content, "Target": "/edgefleet"}]},
+    }  # fmt: skip
+    made = confined(engine, body, JOB.job, Cmd=["sh", "-c", f"echo no such input >&2; exit {code}"])
+    made.wait()
+    jobs = Jobs(engine.api, FLEET, None, ())
+    job = Job(
+        name=Slug("digits"), mark="0f" * 8, module=None, inputs="in", outputs="out", settings=BatchSettings(),
+        starts=starts,
+    )  # fmt: skip
+    stands = jobs.bring(job, None, str)
+    assert (stands.state, stands.why) == ("failed", why)
+    # Another run of this name has nothing of it, and only places that the target was attached with.
+    with pytest.raises(Invalid, match="lets no batch job use it"):
+        jobs.bring(msgspec.structs.replace(job, mark="1e" * 8), None, str)
+    with pytest.raises(docker.errors.NotFound):
+        made.reload()
+
+
+def test_secrets_are_there_as_long_as_somebody_keeps_them(engine, host, network):
+    """It is said where there were none before, and with their group they go whole."""
+    image = docker_parts.python_slim(engine)
+    assert secrets.keep(engine.api, NAMES, GROUP, {"token": b"abc"}, image=image)
+    assert seen(engine).kept == {GROUP}
+    engine.containers.get(NAMES.secrets(GROUP)).kill()
+    assert seen(engine).kept == frozenset()
+    host._empty(NAMES, GROUP)
+    assert (seen(engine).begun, engine.volumes.list(filters={"label": f"{LABEL}fleet={FLEET}"})) == (frozenset(), [])
+
+
+def test_another_engine_than_was_attached_is_not_worked_on(engine, limited):
+    """Its address leads elsewhere by now: nothing there is looked for, and nothing removed."""
+    host = ContainerHost(Attached(docker=f"unix://{engine_socket()}", engine="another"), fleet=FLEET, blobs=None)
+    try:
+        for asked in (host.present, lambda: host.remove(Slug("digits"))):
+            with pytest.raises(TargetTrouble, match="another engine answers there"):
+                asked()
+    finally:
+        host.close()
+    limited.reload()
+    assert limited.status == "running"
 
 
 def test_two_servers_of_one_mark_do_not_undo_each_other(engine, host, limited):
