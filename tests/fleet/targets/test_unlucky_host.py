@@ -280,7 +280,6 @@ def host_config(container):
     [
         ["--memory=32m", "--memory-swap=32m"],
         ["--memory=512m", "--memory-swap=1g"],
-        ["--memory=64m", "--memory-swap=1g"],
         ["--memory-reservation=20m"],
         ["--cpus=0.1"],
         ["--cpu-shares=2"],
@@ -288,7 +287,7 @@ def host_config(container):
         ["--pids-limit=9"],
         ["--restart=no"],
     ],
-    ids=" ".join,
+    ids=lambda options: options[0].partition("=")[0].strip("-"),
 )
 def test_a_limit_that_somebody_changed_is_put_back(engine, limited, options):
     """By `docker update`, while it runs on; what was without a limit is without one that matters."""
