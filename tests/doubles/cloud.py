@@ -134,6 +134,10 @@ class Cloud:
         self.fleet.tick()
         return rollout
 
+    def wish(self, *, weight=0, replicas=2):
+        """The first module as a version."""
+        return VersionWish(self.old, weight, replicas)
+
     def change(self, versions, default=None):
         """As ``edgefleet endpoints split`` does."""
         with self.database.write() as connection:

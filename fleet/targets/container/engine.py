@@ -76,7 +76,15 @@ def connect(
         tls: Any = False
         if address.startswith(("tcp://", "https://")):
             tls = docker.tls.TLSConfig(client_cert=(certificate, key), ca_cert=ca, verify=True)
-        return docker.APIClient(base_url=address, timeout=_WITHIN_S, tls=tls)
+        return _Client(base_url=address, timeout=_WITHIN_S, tls=tls)
+
+
+class _Client(docker.APIClient):
+    """Docker's own, that believes whom it was told to believe."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        # Else the authorities of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE would take the place of the one that was named.
+        return super().merge_environment_settings(url, proxies, stream, self.verify if verify is None else verify, cert)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ async def test_a_request_that_takes_long_is_one(device):
 
 async def test_a_gateway_that_does_not_tell(device):
     """Nobody knows then whether anybody asks; its silence is no quiet time."""
+    device.counts(0)
     await device.after(0)
     assert await device.after(100) == ""
     device.told = None

@@ -143,6 +143,17 @@ async def test_where_one_is_silent_and_the_other_gone_it_is_said_what_was_met(fo
         assert (status, "local: " in why, "give no sign of life" in why) == (503, True, False), why
 
 
+async def test_who_comes_late_to_a_silent_replica_does_not_wait_there():
+    """As a request does that is sent once more, after its connection broke just when the replica fell silent."""
+    silent = Replica(url="http://127.0.0.1:9", module="acme/digits:1", provider="CPU", instance="one", silent_s=60)
+    over = watch.Watch(silent, lambda: None, {silent})
+    try:
+        with pytest.raises(watch.NoSign):
+            await asyncio.wait_for(over.over(asyncio.Event().wait()), LATE_S / 2)
+    finally:
+        over.close()
+
+
 async def test_a_model_that_takes_its_time_is_waited_for(folder):
     """It gives signs meanwhile, however long it takes."""
     async with Stalled(folder) as stage:

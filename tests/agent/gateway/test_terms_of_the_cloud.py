@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from agent.gateway.losses import now
 from agent.gateway.spent import Spent
 from modules.protocol.routing import Fallback, Overload, Route
 from tests.agent.gateway.stage import Stage
@@ -75,6 +76,34 @@ async def test_a_cloud_that_nobody_reaches_costs_no_wait(folder):
             status, _, why, after = await told(running)
             assert (status, after > 1, "left alone" in why or "Connect" in why) == (503, True, True)
         assert time.monotonic() - began < SOON
+        stage.to_cloud(port=9)  # a new table is no news of it
+        assert "its endpoint in the cloud does not, either" in (await told(running))[2]
+
+
+async def test_a_cloud_that_takes_too_long_is_left_alone_and_nobody_follows_who_waited(folder):
+    """Each in its own time is told that it took too long; who waits for a place there is told at once, unsent."""
+    settings = {"cloud_answer_s": 0.2, "cloud_failures": 2, "cloud_concurrent": 2, "cloud_pause_s": 60}
+    async with staged(folder, here=False, settings=settings) as (stage, running):
+        async with asyncio.timeout(stretched(10)):
+            found = await asyncio.gather(*(told(running, "/digits/slow/score") for _ in range(5)))
+        assert sorted(one[0] for one in found) == [503, 503, 503, 504, 504]
+        assert len(stage.cloud.asked) == 2
+        stage.cloud.release.set()
+
+
+async def test_a_try_whose_client_leaves_is_followed_by_another(folder):
+    """It said nothing of the cloud, which is not left alone for ever."""
+    async with staged(folder, here=False, settings={"cloud_pause_s": 0.1, "cloud_failures": 1}) as (stage, running):
+        stage.cloud.status = 503
+        await told(running)
+        stage.cloud.status = 200
+        stage.cloud.begun.clear()
+        async with asyncio.timeout(stretched(5)):
+            while not stage.cloud.begun.is_set():
+                trying = asyncio.create_task(told(running, "/digits/slow/score"))
+                await asyncio.wait([trying, asyncio.create_task(stage.cloud.begun.wait())], timeout=0.05)
+                trying.cancel()
+        await until(running, lambda one: one[0] == 200)
 
 
 async def test_while_it_is_tried_again_one_request_goes(folder):
@@ -110,11 +139,16 @@ async def test_a_slow_cloud_takes_no_place_of_those_here(folder):
         assert [(await one)[:2] for one in hanging] == [(200, "fallback")] * 2
 
 
-async def test_the_way_to_the_cloud_begins_with_a_few_and_widens(folder):
-    """Four go at first, so that not all of many open a connection; each answer lets one more, up to the bound."""
-    settings = {"cloud_waiting": 0, "cloud_concurrent": 6}
+async def test_the_way_to_the_cloud_begins_with_a_few_and_widens(folder, monkeypatch):
+    """Four go at first, so that not all of many open a connection; each answer lets one more, up to the bound.
+
+    After a while without any it begins anew.
+    """
+    settings, later = {"cloud_waiting": 0, "cloud_concurrent": 6}, 0.0
+    monkeypatch.setattr("agent.gateway.cloud.now", lambda: now() + later)
     async with staged(folder, here=False, settings=settings) as (stage, running):
-        for places in (4, 6):
+        for places in (4, 6, 4):
+            later = 3600.0 * (places == 4)
             stage.cloud.release.clear()
             stage.cloud.asked.clear()
             hanging = [asyncio.create_task(told(running, "/digits/slow/score")) for _ in range(places)]
@@ -201,6 +235,16 @@ async def test_a_days_requests_are_counted_over_restarts(folder):
         assert (await told(running))[:2] == (200, "local")
 
 
+async def test_what_was_never_sent_costs_nothing_of_the_day(folder):
+    """Where nobody could be reached."""
+    settings = {"connect_s": 0.2, "cloud_failures": 100}
+    async with staged(folder, here=False, settings=settings, requests_a_day=2) as (stage, running):
+        stage.to_cloud(port=9)
+        assert [(await told(running))[0] for _ in range(3)] == [503] * 3
+        stage.to_cloud()
+        assert [(await told(running))[0] for _ in range(3)] == [200, 200, 503]
+
+
 def test_a_power_cut_makes_no_day_longer(tmp_path):
     """What is on the disk is never less than what was sent, and at most a hundredth of the budget more."""
     spent = Spent(tmp_path / "spent.json")
@@ -272,6 +316,16 @@ async def test_a_device_that_is_not_let_in_says_so_once(folder, status):
         stage.to_cloud(token=str(folder / "newer"))
         assert (await told(running))[:2] == (200, "fallback")
         assert stage.cloud.asked[2][2]["Authorization"] == "Bearer et1.2.new"
+
+
+async def test_the_cloud_hears_of_the_device_and_not_of_its_clients(folder):
+    """Its own name, and the device's token in the place of whatever a client has shown here."""
+    (folder / "token").write_text("et1.1.mine")
+    async with staged(folder, here=False, token=str(folder / "token")) as (stage, running):
+        async with running.post("/digits/score", headers={"Authorization": "Bearer theirs"}) as answer:
+            assert answer.status == 200
+        headers = stage.cloud.asked[0][2]
+        assert (headers["Authorization"], headers["Host"]) == ("Bearer et1.1.mine", f"127.0.0.1:{stage.cloud.port}")
 
 
 async def test_a_token_that_is_not_there_is_said(folder):

@@ -1,11 +1,13 @@
 """What endpoints cost, and what happens when a day's money is spent."""
 
+import msgspec
 import pytest
 from sqlalchemy import delete, select
 
 from fleet.fallback_tables import costs as rows
 from fleet.fallbacks import costs
 from fleet.tables import events
+from fleet.targets.contract import Standing, VersionStands
 from tests.fleet.fallbacks.conftest import URL
 
 # 2026-12-01 00:00 UTC; the price is 3.6 an hour, a thousandth a second.
@@ -63,6 +65,15 @@ def test_what_stands_still_costs_nothing_and_what_is_on_its_way_does(fleet):
     fleet.now += 100
     count(fleet)
     assert today(fleet) == pytest.approx(100 * A_SECOND)
+
+
+def test_replicas_that_are_ending_cost_until_they_are_gone(fleet):
+    """Nobody asks for them any more, and two still answer what they owe."""
+    fleet.endpoint(fleet.module(), state="updating")
+    two = VersionStands(module="acme/digits:1", weight=100, wanted=0, ready=2)
+    standing = msgspec.json.encode(Standing(state="updating", versions={"v1": two})).decode()
+    row = fleet.row()._asdict() | {"scale": 0, "standing": standing}
+    assert costs.replicas(type("Row", (), row)) == 2
 
 
 def test_a_clock_that_goes_back_counts_nothing_twice(fleet):
@@ -139,7 +150,9 @@ def test_a_policy_that_is_not_spent_goes_on(needed):
     needed.now += 1100
     needed.look()
     assert (bool(needed.cloud("dev-a").closed), bool(needed.cloud("dev-c").closed)) == (True, False)
-    assert needed.row().scale == 1
+    # It runs for those of that policy alone.
+    needed.look()
+    assert (needed.row().scale, needed.row().scale_why) == (1, "it runs for 1 device where the module does not answer")
 
 
 def test_a_server_that_was_killed_does_not_begin_the_day_anew(needed):
@@ -150,6 +163,9 @@ def test_a_server_that_was_killed_does_not_begin_the_day_anew(needed):
     needed.now += 3600
     assert needed.look() == (False, False)
     assert (needed.row().scale, bool(needed.cloud("dev-a").closed)) == (0, True)
+    # Whoever gives more money need not wait until it is looked at.
+    needed.put("site=berlin", on_demand=True, linger_s=60, money_a_day=9000 * A_SECOND)
+    assert not needed.cloud("dev-a").closed
 
 
 def test_the_days_before_are_told_with_those_on_which_nothing_ran(fleet):

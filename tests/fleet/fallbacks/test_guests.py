@@ -3,7 +3,7 @@
 from sqlalchemy import update
 
 from fleet.fallbacks import guests
-from fleet.tables import devices
+from fleet.tables import devices, members
 
 EVERY = ("dev-a", "dev-b", "dev-c")
 
@@ -14,7 +14,7 @@ def of(fleet):
 
 
 def test_those_that_have_its_model_or_are_to_have_it_come_in(fleet):
-    """Whichever version, and before its wave opens; no other device, and none that was removed."""
+    """Whichever version, and before its wave opens; no other device, none that was removed or is to have another."""
     fleet.endpoint(fleet.module())
     fleet.add_device("dev-other")
     fleet.start(fleet.add_module("faces"), devices=("dev-other",), slot="faces")
@@ -25,6 +25,9 @@ def test_those_that_have_its_model_or_are_to_have_it_come_in(fleet):
     with fleet.database.write() as connection:
         connection.execute(update(devices).where(devices.c.id == "dev-b").values(removed=1.0))
     assert of(fleet) == ["dev-a", "dev-c"]
+    with fleet.database.write() as connection:
+        connection.execute(update(members).where(members.c.device == "dev-c").values(current=False))
+    assert of(fleet) == ["dev-a"]
 
 
 def test_the_gateway_is_told_who_they_are(fleet):

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import delete
 
 from fleet.fallback_tables import demands
+from fleet.fallbacks import policies
 from fleet.targets.endpoints import Endpoints
 from modules.protocol.order import Cloud
 from tests.fleet.fallbacks.conftest import URL
@@ -171,6 +172,17 @@ def test_it_is_ready_before_a_rollout_that_needs_it(served):
     assert wanted(served) == (1, "it runs for 2 devices that the module does not fit")
 
 
+def test_only_the_open_waves_of_a_rollout_that_runs_need_it(served):
+    """Not those of later waves, and nobody while somebody has paused it."""
+    idle(served)
+    rollout = served.start(served.huge(), devices=("dev-a", "dev-b"), policy=served.one_by_one())
+    served.look()
+    assert wanted(served) == (1, "it runs for 1 device that a rollout has still to order it for")
+    served.act(rollout, "pause")
+    served.look()
+    assert "nobody needs it" in wanted(served)[1]
+
+
 def test_a_rollouts_own_word_needs_it_too(served):
     """An endpoint that a rollout names itself is started for its misfits as for a policy's."""
     idle(served)
@@ -191,7 +203,11 @@ def test_an_endpoint_that_always_runs_is_not_waited_for(fleet):
 
 
 def test_two_policies_of_which_one_wants_it_always(served):
-    """Then it runs always, as it was wished for."""
+    """Then it runs always, as it was wished for; where both want it on demand, the longer linger counts."""
+    served.put("site=lyon", on_demand=True, linger_s=2 * LINGER_S)
+    with served.database.read() as connection:
+        assert policies.on_demand(policies.read(connection)) == {"digits": 2 * LINGER_S}
+    served.remove("site=lyon")
     idle(served)
     served.put("site=lyon", on_demand=False)
     assert served.look() == (True, False)

@@ -1,10 +1,11 @@
 """What an endpoint serves: how many replicas that asks for, and what it costs."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from fleet.fallback_tables import costs as rows
 from fleet.fallbacks import costs, tallies
+from fleet.target_tables import targets
 from fleet.targets.contract import Standing
 from fleet.targets.endpoints import VersionWish, wish_of
 from fleet.targets.settings import Settings
@@ -111,6 +112,9 @@ def served(fleet):
 def test_requests_cost_what_the_operator_says(loaded):
     """By the thousand, beside the hours or instead of them; each is counted once, whoever begins anew."""
     loaded.price(0.0, 2.0)
+    row = {"name": "dearer", "kind": "container", "attached": "{}", "created": 0.0, "price_per_1000": 50.0}
+    with loaded.database.write() as connection:
+        connection.execute(insert(targets).values(**row))
     loaded.counted(10, 500)
     loaded.now += 1
     loaded.counted(11, 500)

@@ -16,6 +16,7 @@ from sqlalchemy import update
 from fleet.authority import Authority
 from fleet.people.roles import Grant
 from fleet.target_tables import endpoints, targets
+from fleet.targets.asking import AT_ONCE
 from fleet.targets.contract import Standing
 from modules.protocol.commands import TRIED_BODY
 from tests.fleet.targets.test_endpoints import create, token
@@ -127,6 +128,17 @@ async def test_an_endpoint_is_asked_with_its_key_and_answers(endpoint):
     assert (headers["Authorization"], headers["Content-Type"]) == (f"Bearer {KEY}", "image/jpeg")
     assert headers["x-edgefleet-version"] == "v1"
     assert KEY not in answer.text
+
+
+async def test_no_proxy_learns_the_key_and_no_place_is_lost(endpoint, monkeypatch):
+    """However many are asked one after the other, and whatever the server's environment says."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with listening(said(b"[7]")) as (url, asked):
+        at(endpoint, url)
+        for _ in range(AT_ONCE + 1):
+            answer = await endpoint.ask("POST", PATH, content=b"{}")
+            assert answer.status_code == 200, answer.text
+    assert len(asked) == AT_ONCE + 1
 
 
 async def test_what_the_module_takes_is_asked_for(endpoint):

@@ -190,6 +190,16 @@ async def test_cancelled_the_device_is_told(site):
     assert (site.row.state, site.row.on_target) == ("cancelled", 0)
 
 
+async def test_one_that_ended_meanwhile_is_not_told_to_end(site):
+    """It was done when somebody cancelled it."""
+    await site.start()
+    site.look()
+    await site.cloud.ask("POST", f"{PATH}/night/cancel")
+    site.says("done", items=9, answered=9)
+    assert site.look() is False
+    assert ([one.name for one in site.given()], site.row.on_target) == (["batch-start"], 0)
+
+
 async def test_a_removed_device_has_failed_it(site):
     """And a job that was cancelled waits for nobody."""
     await site.start()

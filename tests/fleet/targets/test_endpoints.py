@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import insert, select
 
 from fleet import tokens
 from fleet.authority import Authority
@@ -10,6 +11,7 @@ from fleet.blobs import Blobs
 from fleet.people import roles
 from fleet.people.roles import Grant
 from fleet.registry import Registry
+from fleet.target_tables import targets
 from fleet.targets.endpoints import Endpoints
 from fleet.targets.host_certificates import HostCertificates
 from fleet.targets.secrets import Sealer
@@ -263,8 +265,12 @@ async def test_a_target_that_is_gone_for_ever_is_let_go_with_its_endpoints(cloud
 
 
 async def test_two_endpoints_of_a_target_never_have_one_port(cloud, refused):
-    """The second is refused, when it is made and when it is changed."""
+    """The second is refused, when it is made and when it is changed; on another target the port is free."""
     await create(cloud, settings={"port": 30001})
+    with cloud.database.write() as connection:
+        row = connection.execute(select(targets)).one()._asdict()
+        connection.execute(insert(targets).values(row | {"name": "other"}))
+    await create(cloud, name="there", target="other", settings={"port": 30001})
     refused(await cloud.ask("POST", PATH, json=wish(cloud, name="other", settings={"port": 30001})), 409, "conflict")
     await create(cloud, name="other")
     refused(await cloud.ask("PATCH", f"{PATH}/other", json={"settings": {"port": 30001}}), 409, "conflict")

@@ -1,21 +1,27 @@
 """Batch jobs as they are asked for over the API: what is taken, what is refused, and who may."""
 
 import json
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from sqlalchemy import update
 
-from fleet import tokens
+from fleet import selectors, tokens
 from fleet.mishaps import Mishaps
 from fleet.people import roles
 from fleet.people.roles import Grant
+from fleet.people.scope import EVERYTHING, Area, Scope
+from fleet.refusals import Conflict, TargetTrouble
 from fleet.target_tables import jobs, targets
-from fleet.targets import kinds
-from fleet.targets.contract import JobStanding
+from fleet.targets import batch_program, kinds
+from fleet.targets.contract import Job, JobStanding
 from fleet.targets.job_duty import BringingJobs, _with_what_is_known
-from fleet.targets.jobs import BatchJobs
+from fleet.targets.jobs import BatchJobs, free_names
+from fleet.targets.settings import BatchSettings
 from modules.data_rule import DataRule
 from modules.errors import Invalid
+from tests.doubles.wishes import version
 
 PATH = "/api/v1/batch-jobs"
 
@@ -115,6 +121,79 @@ async def test_a_target_that_is_now_elsewhere_is_told_no_more_of_them(cloud):
     stands = bringing._brought(row, Host(), "us")
     assert (stands.state, len(asked)) == ("failed", 1)
     assert "the target is in us" in stands.why
+
+
+async def test_what_a_target_says_of_a_job(cloud):
+    """How far it was stays known, an outage ends nothing, and it has gone once nothing of it is left there."""
+    await start(cloud)
+    use = cloud.http._transport.app.state.services
+    bringing = BringingJobs(
+        database=cloud.database, clock=use.clock, wished=use.jobs, targets=use.targets, mishaps=Mishaps(use.clock)
+    )
+
+    class Host:
+        away, left = False, True
+
+        def bring_job(self, job):
+            if self.away:
+                raise TargetTrouble("the engine does not answer", element="container host")
+            return JobStanding(state="running", starts=1)
+
+        def end_job(self, name):
+            return not self.left
+
+        job_logs = bring_job
+
+    host = Host()
+    with cloud.database.read() as connection:
+        row = BatchJobs.row(connection, "night")._asdict()
+    before = JobStanding(state="running", items=9, answered=4)
+    row |= {"state": "running", "standing": msgspec.json.encode(before).decode()}
+    assert bringing._brought(SimpleNamespace(**row), host, "").items == 9
+    host.away = True
+    stands = bringing._brought(SimpleNamespace(**row), host, "")
+    assert (stands.state, stands.items, "does not answer" in stands.why) == ("running", 9, True)
+    cancelled = SimpleNamespace(**row | {"state": "cancelled"})
+    assert bringing._brought(cancelled, host, "") == before
+    host.left = False
+    assert bringing._brought(cancelled, host, "") is None
+
+
+async def test_what_was_seen_before_is_no_news(cloud):
+    """Of a job that was cancelled meanwhile, and of one of before that had its name."""
+    await start(cloud)
+
+    def note(standing, **changed):
+        with cloud.database.write() as connection:
+            row = BatchJobs.row(connection, "night")._asdict()
+            BatchJobs.note(connection, cloud.now, SimpleNamespace(**row | changed), standing)
+            return BatchJobs.row(connection, "night")
+
+    running = JobStanding(state="running")
+    assert note(running, mark="of-before").state == "starting"
+    await cloud.ask("POST", f"{PATH}/night/cancel")
+    assert note(running, state="starting").state == "cancelled"
+    assert note(None, mark="of-before").on_target == 1
+    assert note(None).on_target == 0
+
+
+async def test_another_teams_job_is_not_forgotten_for_its_name(cloud):
+    """Though it has ended, which frees the name for its own team."""
+    await start(cloud)
+    others = Scope((Area(selectors.parse("*"), frozenset({"other"})),))
+    with cloud.database.write() as connection:
+        connection.execute(update(jobs).values(on_target=0))
+        with pytest.raises(Conflict, match="taken"):
+            free_names(connection, "night", ("night",), others)
+        free_names(connection, "night", ("night",), EVERYTHING)
+    assert (await cloud.ask("GET", PATH)).json() == []
+
+
+def test_each_worker_has_a_model_of_its_own_in_memory():
+    """Where nobody says how much all of them may have."""
+    given = {"name": "night", "mark": "m", "module": version().module, "inputs": "in", "outputs": "out"}
+    one, three = (Job(**given, settings=BatchSettings(workers=number)) for number in (1, 3))
+    assert batch_program.memory_mb(three) == 3 * batch_program.memory_mb(one)
 
 
 def test_who_says_nothing_of_how_far_it_is_is_as_far_as_before():

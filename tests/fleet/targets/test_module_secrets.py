@@ -25,6 +25,7 @@ async def reader(cloud):
     """An endpoint whose module requires ``token`` and may have ``feed``."""
     declared = (SecretFile(name="token"), SecretFile(name="feed", required=False))
     ref = str(cloud.fleet.add_module("reader", secrets=declared))
+    cloud.refs.append(ref)
     wish = {"name": "reader", "target": "lab", "versions": {"v1": {"module": ref}}}
     answer = await cloud.ask("POST", "/api/v1/endpoints", json=wish)
     assert answer.status_code == 201, answer.text
@@ -52,6 +53,19 @@ async def test_what_is_set_is_listed_and_nobody_reads_it_again(reader):
     for spelling in (VALUE.decode(), base64.b64encode(VALUE).decode(), VALUE.hex()):
         assert spelling not in said
     assert reader.events("secret-set")
+
+
+async def test_a_version_gets_those_that_its_module_declares(reader):
+    """And no other that the endpoint has: another version's, or one that was set for a module to come."""
+    versions = {"v1": {"module": reader.refs[-1]}, "v2": {"module": reader.refs[0]}}
+    answer = await reader.ask("PATCH", "/api/v1/endpoints/reader", json={"versions": versions})
+    assert answer.status_code == 200, answer.text
+    await put(reader)
+    await put(reader, "other")
+    wished = reader.http._transport.app.state.services.endpoints
+    with reader.database.read() as connection:
+        found = wished.wanted(wished.row(connection, "reader"))
+    assert {one.name: one.secrets for one in found.versions} == {"v1": {"token": VALUE}, "v2": {}}
 
 
 async def test_a_required_one_stays_as_long_as_it_is_required(reader, refused):

@@ -326,6 +326,19 @@ def test_what_ended_by_itself_is_made_anew():
     assert steps(seen) == [plan.MakeKeeper, plan.MakeGateway]
 
 
+def test_what_somebody_paused_or_changed_by_hand_is_put_back():
+    """A keeper and a gateway as a replica; what does not run now has no limits to be put back."""
+    paused = {"running": False, "paused": True}
+    seen = Seen(keepers=(part("k1", port=30000, **paused),), gateways=(part("g1", **paused),))
+    assert steps(seen) == [plan.StartAgain, plan.StartAgain]
+    seen = Seen(keepers=(part("k1", port=30000, changed=True),), gateways=(part("g1", changed=True),))
+    assert steps(seen) == [plan.PutBack, plan.PutBack]
+    one = group("v1")
+    changed = SeenReplica(name="c1", group=one.name, number=0, running=True, changed=True)
+    seen = Seen(network=True, **THERE, filled=frozenset({one.name}), replicas=(changed,))
+    assert list(plan.lacking([one], FRONT, seen)) == [plan.PutBack("c1")]
+
+
 def test_secrets_are_there_before_a_replica_and_brought_again_when_they_are_lost():
     """Only of a group that has some; where they are, nothing is done."""
     one, other = group("v1"), group("next")

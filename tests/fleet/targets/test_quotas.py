@@ -1,11 +1,13 @@
 """What a team may have on a target: refused beyond it when deployed, changed, scaled and run, and said in figures."""
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from fleet.client import arguments
 from fleet.client.cli import app
 from fleet.people.roles import Grant
+from fleet.target_tables import jobs
 from fleet.targets import quotas
 from fleet.targets.quotas import Used
 from fleet.targets.settings import BatchSettings
@@ -63,8 +65,17 @@ async def test_what_is_there_stays_and_may_become_less(cloud):
         assert answer.status_code == 200, answer.text
 
 
+async def test_an_endpoint_is_counted_once_when_it_grows(cloud):
+    """What it has now is no part of what is used besides."""
+    await bound(cloud, replicas=3)
+    await create(cloud)
+    three = {"versions": {"v1": {"module": cloud.refs[0], "replicas": 3}}}
+    answer = await cloud.ask("PATCH", f"{PATH}/digits", json=three)
+    assert answer.status_code == 200, answer.text
+
+
 async def test_batch_jobs_count_too(cloud):
-    """A job beyond what its team has left is refused, and one that runs leaves less for endpoints."""
+    """A job beyond what its team has left is refused, and one that runs leaves less for endpoints, until it ended."""
     await bound(cloud, replicas=2)
     await create(cloud)
     await start(cloud)
@@ -72,6 +83,9 @@ async def test_batch_jobs_count_too(cloud):
     places(cloud)
     answer = await cloud.ask("POST", PATH, json=wish(cloud, name="second"))
     assert "2 replicas used besides, 1 asked for, 2 allowed" in answer.json()["detail"]
+    with cloud.database.write() as connection:
+        connection.execute(update(jobs).values(on_target=0))
+    await start(cloud, name="second")
 
 
 async def test_only_who_administers_targets_bounds_them(cloud):

@@ -154,6 +154,15 @@ async def test_a_token_travels_sealed_and_is_made_anew_in_time(cloud):
     fleet.tick()
     assert token()[0] == int(fleet.now) + 3600
 
+    # Of two endpoints the one whose token ends first says when.
+    await create(cloud, name="longer", settings={"auth": "token", "token_life_s": 86400})
+    one = fleet.order("dev-a").slots["digits"]
+    other = msgspec.structs.replace(one, cloud=msgspec.structs.replace(one.cloud, endpoint="longer"))
+    with cloud.database.read() as connection:
+        made = standing_in.Tokens(wished(cloud), connection, fleet.now, ["dev-a"])
+        _, due = made.given("dev-a", {"digits": one, "other": other})
+    assert due == fleet.now + 1800
+
 
 async def test_with_certificates_there_is_no_token(cloud):
     """A device that comes in by its certificate is given none, and its order lives as long as ever."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -9,21 +10,24 @@ import time
 
 import docker
 import docker.errors
+import msgspec
 import pytest
 
 from fleet.refusals import Conflict, TargetTrouble
 from fleet.targets.container import front as fronts
-from fleet.targets.container import limits, observed, plan, specs
+from fleet.targets.container import limits, observed, plan, secrets, specs
 from fleet.targets.container.endings import clear, end, start_again
 from fleet.targets.container.engine import run
 from fleet.targets.container.holder import Holder
 from fleet.targets.container.host import Attached, ContainerHost
 from fleet.targets.container.jobs import Jobs
-from fleet.targets.container.plan import Front, Seen
+from fleet.targets.container.plan import Front
 from fleet.targets.container.specs import LABEL, JobNames, Names
 from fleet.targets.contract import Found, Job, Wanted
 from fleet.targets.groups import Group
 from fleet.targets.settings import BatchSettings, Settings
+from modules.batch_program import STARTS
+from modules.errors import Invalid
 from modules.names import Slug
 from tests.parts import docker as docker_parts
 from tests.parts.pace import stretched
@@ -35,6 +39,9 @@ FLEET = "feedfeedfeed"
 NAMES, JOB = Names(FLEET, Slug("digits")), JobNames(FLEET, Slug("digits"))
 GROUP = "v1-12345678"
 SLEEPS = ["sleep", "600"]
+WANTED = Wanted(
+    name=Slug("digits"), versions=[], settings=Settings(), keys=("a" * 32, "b" * 32), token_secret=b"s" * 32
+)
 
 
 @pytest.fixture
@@ -217,15 +224,16 @@ def test_two_that_end_the_same_container_do_not_quarrel(engine, replica):
 
 
 def test_a_port_that_somebody_has_is_said(engine, host):
-    """In the engine's words; what holds it is not touched."""
+    """In the engine's words; what holds it is not touched, and it holds up nothing else of the endpoint."""
     image = docker_parts.gateway_image(engine)
     with socket.create_server(("127.0.0.1", 0)) as theirs:
         port = theirs.getsockname()[1]
         front = Front(keeper="12345678", gateway="12345678", port=port)
-        with pytest.raises(TargetTrouble, match=f"{port}.*in use"), host._translated():
-            fronts.make_keeper(engine.api, NAMES, front, Seen(), image=image, bind="127.0.0.1")
+        (trouble,) = host._make(WANTED, NAMES, [], front, image)
+    assert re.search(f"{port}.*in use", trouble)
+    assert (seen(engine).network, len(seen(engine).gateways)) == (True, 1)
     # Free again, the next look has it.
-    fronts.make_keeper(engine.api, NAMES, front, seen(engine), image=image, bind="127.0.0.1")
+    assert host._make(WANTED, NAMES, [], front, image) == []
     assert seen(engine).keeper(front).running
 
 
@@ -325,10 +333,7 @@ def test_a_replica_that_somebody_renamed_is_the_same_replica(engine, host, limit
 def test_a_gateway_that_somebody_renamed_goes_when_it_has_ended(engine, network):
     """Another one is made once, and not at each look."""
     image = docker_parts.gateway_image(engine)
-    wanted = Wanted(
-        name=Slug("digits"), versions=[], settings=Settings(), keys=("a" * 32, "b" * 32), token_secret=b"s" * 32
-    )
-    front = fronts.made(wanted, image=engine.images.get(image).id, bind="127.0.0.1")
+    front = fronts.made(WANTED, image=engine.images.get(image).id, bind="127.0.0.1")
     body = specs.gateway(NAMES, image=image, made=front.gateway, tls=False)
 
     def lacking():
@@ -338,7 +343,7 @@ def test_a_gateway_that_somebody_renamed_goes_when_it_has_ended(engine, network)
     old.rename("somebodys")
     old.stop(timeout=0)
     assert plan.MakeGateway in lacking()
-    fronts.make_gateway(engine.api, NAMES, front, wanted, seen(engine), image=image)
+    fronts.make_gateway(engine.api, NAMES, front, WANTED, seen(engine), image=image)
     (new,) = seen(engine).gateways
     assert new.name != old.id[:12]
     assert plan.MakeGateway not in lacking()
@@ -401,6 +406,58 @@ def test_a_job_that_somebody_had_a_hand_in_goes_on(engine, how):
     Jobs(engine.api, FLEET, None, (), str).end(Slug("digits"))
     with pytest.raises(docker.errors.NotFound):
         made.reload()
+
+
+@pytest.mark.parametrize(
+    ("code", "starts", "why"),
+    [(4, 1, "no such input"), (9, STARTS, f"it ended with exit code 9, {STARTS} times: no such input")],
+    ids=["its own word", "too often"],
+)
+def test_a_job_that_will_not_get_done_is_started_no_more(engine, code, starts, why):
+    """By its own word for the end, or after so many ends; in the words with which it ended."""
+    engine.volumes.create(JOB.content, labels=labels("content", of=JOB))
+    body = {
+        "Image": docker_parts.python_slim(engine), "Labels": labels("job", of=JOB) | {f"{LABEL}made": "0f" * 8},
+        "HostConfig": {"Mounts": [{"Type": "volume", "Source": JOB.content, "Target": "/edgefleet"}]},
+    }  # fmt: skip
+    made = confined(engine, body, JOB.job, Cmd=["sh", "-c", f"echo no such input >&2; exit {code}"])
+    made.wait()
+    jobs = Jobs(engine.api, FLEET, None, ())
+    job = Job(
+        name=Slug("digits"), mark="0f" * 8, module=None, inputs="in", outputs="out", settings=BatchSettings(),
+        starts=starts,
+    )  # fmt: skip
+    stands = jobs.bring(job, None, str)
+    assert (stands.state, stands.why) == ("failed", why)
+    # Another run of this name has nothing of it, and only places that the target was attached with.
+    with pytest.raises(Invalid, match="lets no batch job use it"):
+        jobs.bring(msgspec.structs.replace(job, mark="1e" * 8), None, str)
+    with pytest.raises(docker.errors.NotFound):
+        made.reload()
+
+
+def test_secrets_are_there_as_long_as_somebody_keeps_them(engine, host, network):
+    """It is said where there were none before, and with their group they go whole."""
+    image = docker_parts.python_slim(engine)
+    assert secrets.keep(engine.api, NAMES, GROUP, {"token": b"abc"}, image=image)
+    assert seen(engine).kept == {GROUP}
+    engine.containers.get(NAMES.secrets(GROUP)).kill()
+    assert seen(engine).kept == frozenset()
+    host._empty(NAMES, GROUP)
+    assert (seen(engine).begun, engine.volumes.list(filters={"label": f"{LABEL}fleet={FLEET}"})) == (frozenset(), [])
+
+
+def test_another_engine_than_was_attached_is_not_worked_on(engine, limited):
+    """Its address leads elsewhere by now: nothing there is looked for, and nothing removed."""
+    host = ContainerHost(Attached(docker=f"unix://{engine_socket()}", engine="another"), fleet=FLEET, blobs=None)
+    try:
+        for asked in (host.present, lambda: host.remove(Slug("digits"))):
+            with pytest.raises(TargetTrouble, match="another engine answers there"):
+                asked()
+    finally:
+        host.close()
+    limited.reload()
+    assert limited.status == "running"
 
 
 def test_two_servers_of_one_mark_do_not_undo_each_other(engine, host, limited):

@@ -3,12 +3,18 @@
 import json
 
 import kubernetes_validate
+import msgspec
 import pytest
 
-from fleet.targets.kubernetes import front, pods, replicas
+from fleet.targets import door
+from fleet.targets.groups import Seen
+from fleet.targets.kubernetes import front, observed, pods, replicas
 from fleet.targets.kubernetes.attached import Attached, Toleration
-from fleet.targets.kubernetes.names import Names
+from fleet.targets.kubernetes.cluster import Namespace
+from fleet.targets.kubernetes.names import TABLE_OF, Names
+from fleet.targets.kubernetes.observed import Look
 from modules.errors import Unfit
+from modules.protocol.endpoint import CERTIFICATE, CERTIFICATE_KEY, Said
 from tests.doubles.wishes import version, wanted
 
 NAMES = Names("f" * 12, "digits")
@@ -219,6 +225,64 @@ def test_other_files_are_another_secret():
     assert first["immutable"] is True
     assert first["metadata"]["name"] != second["metadata"]["name"]
     assert front.data(first) == {"table.json": b"1"}
+
+
+def test_a_modules_secrets_are_its_users_alone():
+    """As are the gateway's, whose files have no key of TLS where something before it speaks that."""
+    one = msgspec.structs.replace(version(), secrets={"token": b"abc"})
+    volumes = group(wanted(one))["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    modes = {each["name"]: each["secret"]["defaultMode"] for each in volumes if "secret" in each}
+    assert modes == {"settings": 0o440, pods.SECRETS: 0o440}
+    files = door.access(msgspec.structs.replace(wanted(certificate="pem"), certificate_key="key of it"))
+    assert files.keys() - front.without_tls(files).keys() == {CERTIFICATE, CERTIFICATE_KEY}
+
+
+def look(*pods, **groups):
+    """What is there: the groups' Deployments with what the cluster says of them, and pods."""
+    empty = {"Secret": {}, "Deployment": {}}
+    for name, status in groups.items():
+        meta = {"name": getattr(NAMES, name, name), "generation": 1}
+        notes = {"metadata": {"annotations": {TABLE_OF: "newest"}}}
+        made = {"metadata": meta, "spec": {"template": notes}, "status": {"observedGeneration": 1} | status}
+        empty["Deployment"][meta["name"]] = made
+    return Look(empty, pods)
+
+
+def pod(part, secret="newest", image=""):
+    meta = {"name": f"{part}-{secret}", "labels": NAMES.of(part), "annotations": {TABLE_OF: secret}}
+    status = {"phase": "Running", "containerStatuses": [{"name": "scoring", "imageID": image}] if image else []}
+    return {"metadata": meta, "status": status}
+
+
+def test_a_table_is_in_use_once_every_gateway_has_it():
+    """One of before still answers somebody, by the replicas of before."""
+    ready = {"updatedReplicas": 2, "availableReplicas": 2}
+    assert observed.rolled_out(NAMES, look(pod("gateway"), pod("gateway"), gateway=ready))
+    assert not observed.rolled_out(NAMES, look(pod("gateway"), pod("gateway", "older"), gateway=ready))
+    assert not observed.rolled_out(NAMES, look(gateway=ready))
+
+
+def test_another_image_than_was_signed_is_never_ready():
+    """Whatever its pods answer."""
+    wish = wanted()
+    (made,) = replicas.made(attached(), wish)
+    name = NAMES.group(made.group.name)
+    for digest, ready in ((made.runtime.image.manifest.sha256, True), ("sha256:" + "0" * 64, False)):
+        one = pod("replica", image=f"registry.example/models@{digest}")
+        one["metadata"]["labels"] = NAMES.of("replica", made.group.name)
+        found = look(one, **{name: {"updatedReplicas": 1, "availableReplicas": 1}})
+        said = observed.said(NAMES, [made], found).replicas
+        assert {each.ready for each in said.values()} == {ready}
+
+
+def test_gateways_let_in_what_their_replicas_take_together():
+    """Each of them its part of it, and at least one request."""
+    target = Namespace(attached(), fleet="f" * 12, contents=None)
+    for concurrent, count, each in ((8, 3, 12), (1, 1, 1), (5, 1, 3)):
+        wish = wanted(version(replicas=count), concurrent=concurrent)
+        made = replicas.made(target._attached, wish)
+        route = target._table(wish, made, Seen(), Said()).slots["digits"]
+        assert route.bounds.concurrent == each
 
 
 def test_a_gateway_is_rolled_without_a_gap():
