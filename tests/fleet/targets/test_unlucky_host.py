@@ -422,7 +422,7 @@ def test_a_job_that_will_not_get_done_is_started_no_more(engine, code, starts, w
     }  # fmt: skip
     made = confined(engine, body, JOB.job, Cmd=["sh", "-c", f"echo no such input >&2; exit {code}"])
     made.wait()
-    jobs = Jobs(engine.api, FLEET, None, ())
+    jobs = Jobs(engine.api, FLEET, None, (), str)
     job = Job(
         name=Slug("digits"), mark="0f" * 8, module=None, inputs="in", outputs="out", settings=BatchSettings(),
         starts=starts,
@@ -439,9 +439,9 @@ def test_a_job_that_will_not_get_done_is_started_no_more(engine, code, starts, w
 def test_secrets_are_there_as_long_as_somebody_keeps_them(engine, host, network):
     """It is said where there were none before, and with their group they go whole."""
     image = docker_parts.python_slim(engine)
-    assert secrets.keep(engine.api, NAMES, GROUP, {"token": b"abc"}, image=image)
+    assert secrets.keep(engine.api, NAMES.secrets(GROUP), {"token": b"abc"}, image=image)
     assert seen(engine).kept == {GROUP}
-    engine.containers.get(NAMES.secrets(GROUP)).kill()
+    engine.containers.get(NAMES.secrets(GROUP).name).kill()
     assert seen(engine).kept == frozenset()
     host._empty(NAMES, GROUP)
     assert (seen(engine).begun, engine.volumes.list(filters={"label": f"{LABEL}fleet={FLEET}"})) == (frozenset(), [])
