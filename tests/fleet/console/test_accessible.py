@@ -37,7 +37,7 @@ OPENED = {
 @pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_no_page_has_a_grave_fault(server, chromium, theme):
     """On a server that nobody has used yet."""
-    with opened(chromium, server.url, color_scheme=theme) as page:
+    with opened(chromium, server.url, color_scheme=theme, reduced_motion="reduce") as page:
         page.goto("/console/login")
         page.get_by_label("Password").wait_for()
         found = faults(page)
@@ -83,6 +83,8 @@ def visit(page, address):
 
 
 def faults(page):
+    # What a button says is hidden while it loads.
+    page.locator(".q-btn__content--hidden").first.wait_for(state="detached")
     grave = (one for one in Axe().run(page).response["violations"] if one["impact"] in GRAVE)
     found = [f"{page.url}: {one['id']}: {node['html'][:200]}" for one in grave for node in one["nodes"]]
     covered = page.locator(".q-dialog, .q-menu").count() > 0
