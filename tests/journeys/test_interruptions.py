@@ -110,10 +110,10 @@ def test_an_agent_killed_in_every_phase_loses_nothing(system, edge, digits_modul
     died_in = []
 
     def die_in_each() -> bool:
-        phase = edge.phase(SLOT)
-        if edge.slot(SLOT).wanted.module == ref and phase not in died_in:
+        row = edge.slot(SLOT)
+        if row.wanted.module == ref and row.phase not in died_in:
             edge.agent.kill()
-            died_in.append(phase)
+            died_in.append(row.phase)
             edge.agent.start()
         return "committed" in died_in
 
