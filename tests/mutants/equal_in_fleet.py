@@ -206,7 +206,7 @@ FLEET: Final = (
     ),
     Equal(
         "fleet/rollouts/engine.py",
-        "Engine.tick: return more or "
+        "Engine._work: return more or "
         "connection.execute(due.with_only_columns(rollouts.c.id).limit(1)).first() is not None",
         "1  =>  2",
         "whether there is one is asked, and the first of two says it as well",
