@@ -52,7 +52,9 @@ class Cut(BaseException):
     """The power goes."""
 
 
-@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize(
+    "step", [one if one % 4 == 0 else pytest.param(one, marks=pytest.mark.long) for one in range(STEPS)]
+)
 def test_an_init_that_breaks_off_is_begun_anew(tmp_path, capsys, monkeypatch, step):
     """Wherever the power goes, no command takes the half for a fleet, each says what to do, and the next init makes a
     whole one; what else lies in the folder stays."""

@@ -194,6 +194,7 @@ def test_a_policy_is_made_after_a_look_at_whose_orders_change(endpoint, chromium
     assert made["when"] == ["overloaded", "unhealthy", "unplaceable"]
 
 
+@pytest.mark.long
 def test_a_policy_is_changed_and_keeps_what_the_form_does_not_know(endpoint, chromium):
     """Its group stays; of its terms those without a field are kept; and nobody, ever, is a policy, too."""
     with endpoint.client() as http:

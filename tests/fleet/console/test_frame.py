@@ -16,6 +16,7 @@ def test_a_busy_server_is_asked_less_often():
     assert every(LIVE_S, 60) == 30
 
 
+@pytest.mark.long
 @pytest.mark.needs("mosquitto", "chromium")
 def test_the_menu_stands_open_where_there_is_room(server, chromium):
     """On a phone it comes when it is asked for."""

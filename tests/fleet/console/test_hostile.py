@@ -34,7 +34,7 @@ def places(rollout):
     }
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [1440, pytest.param(390, marks=pytest.mark.long)])
 def test_words_of_a_device_are_shown_and_never_run(server, planted, chromium, width):
     """In facts, reports, refusals, answers and events: they are there, and the page is as wide as its window."""
     size = {"width": width, "height": WIDTHS[width]}

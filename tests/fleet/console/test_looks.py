@@ -45,6 +45,7 @@ def fleet(server):
     made.database.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
 def test_sites_stand_where_they_are_and_lead_to_their_devices(server, fleet, chromium, theme):
     with opened(chromium, server.url, color_scheme=theme, viewport=WIDE) as page:

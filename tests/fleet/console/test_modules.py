@@ -78,6 +78,7 @@ def test_a_draft_says_how_it_is_signed_and_is_removed_by_who_may(published, chro
         assert page.get_by_text("acme/faces", exact=True).count() == 0
 
 
+@pytest.mark.long
 def test_differences_are_told_by_the_names_of_things_and_not_by_their_order():
     """A file that moved in its list did not change."""
     one = {"files": [{"path": "a", "length": 1}, {"path": "b", "length": 2}], "needs": {"memory_mb": 64}}

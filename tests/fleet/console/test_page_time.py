@@ -191,6 +191,7 @@ def test_a_page_that_somebody_left_asks_nothing(told, tab):
     assert told.number(f"{API}events") <= begun + 1
 
 
+@pytest.mark.long
 def test_nobody_waits_for_the_library_of_charts(told, tab):
     """It is a megabyte: it comes when the page is drawn, and where there is a chart to be seen."""
     visit(tab, "/devices/press-03")

@@ -29,6 +29,7 @@ def eventful(server):
     return server
 
 
+@pytest.mark.long
 def test_hostile_words_are_words(eventful, chromium):
     with opened(chromium, eventful.url) as page:
         page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))

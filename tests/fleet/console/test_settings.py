@@ -43,6 +43,7 @@ def test_keys_broker_dates_and_what_is_kept_are_told(founded, chromium, theme):
         assert not faults(page), "\n".join(faults(page))
 
 
+@pytest.mark.long
 def test_who_only_looks_sees_keys_and_dates_and_no_settings(founded, chromium):
     with opened(chromium, founded.url, viewport={"width": 390, "height": 844}) as page:
         log_in(page, "looker", PASSWORD, at="/console/settings")

@@ -132,7 +132,7 @@ def page_of(site, chromium, name, at, **context):
 
 @pytest.mark.needs("docker", "mosquitto", "chromium")
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_a_picture_is_dropped_and_the_device_answers(site, chromium, theme):
     """From the device's page: the picture goes as it is, the answer says what is in it and who said so."""
     with page_of(site, chromium, "worker", "/console/devices/press-7", color_scheme=theme) as page:

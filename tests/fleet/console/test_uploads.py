@@ -125,6 +125,7 @@ def test_what_was_signed_since_is_marked(server, chromium):
             page.get_by_role("link", name=str(manifest.ref)).wait_for()
 
 
+@pytest.mark.long
 def test_who_may_not_bring_models_has_no_form(server, chromium):
     person(server.data, "looks", "viewer")
     with opened(chromium, server.url) as page:
