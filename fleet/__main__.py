@@ -35,9 +35,6 @@ from modules.words import log_lines, printable
 log = logging.getLogger("fleet")
 # What a page of the console may send at once; uploads come by HTTP.
 CONSOLE_MESSAGE: Final = 1 << 20
-# How long a thread that takes in reports keeps Python's lock from the event loop. What a page needs goes through the
-# loop and through threads some dozens of times, and would wait five milliseconds, Python's own measure, at each.
-LOCK_S: Final = 0.001
 
 
 class _Server(BoundedServer):
@@ -172,7 +169,6 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         database.close()
     _open_many_files()
-    sys.setswitchinterval(LOCK_S)
     listener = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     blob_listener = None if settings.blob_port is None else _listen(settings.host, settings.blob_port)
