@@ -10,7 +10,11 @@ from tests.parts.api_routes import asked, unmarked
 TOLD = 20
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES) - {"admin"}))
+@pytest.mark.parametrize(
+    "role",
+    [one if one in {"viewer", "operator"} else pytest.param(one, marks=pytest.mark.long)
+     for one in sorted(set(ROLES) - {"admin"})],
+)  # fmt: skip
 def test_row_35_api_without_rights(site, edge, role):
     """With a real token of each role every route that the role does not grant, for what there really is: 403, each a
     row of the audit log and an event of its own, and nothing changed. (tests/fleet/test_permissions.py walks the rest:

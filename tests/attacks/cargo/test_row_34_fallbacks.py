@@ -88,7 +88,7 @@ def metadata():
         yield service
 
 
-@pytest.mark.parametrize("url", MALFORMED)
+@pytest.mark.parametrize("url", [*MALFORMED[:3], *(pytest.param(one, marks=pytest.mark.long) for one in MALFORMED[3:])])
 def test_row_34_what_is_no_plain_https_address_is_no_fallback(edge, hold, metadata, url):
     """Refused when it is ordered, whatever the publisher allows: no order is made, nothing is asked."""
     ref = hold.graph("cloudy", NO_GRAPH, fallback_hosts=("cloud.example", "127.0.0.1"))

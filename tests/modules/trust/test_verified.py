@@ -93,6 +93,7 @@ def test_another_key_under_a_known_id(settled, publisher):
         settled.trust.manifest_target(PATH)
 
 
+@pytest.mark.long
 def test_bins_are_not_held(tmp_path):
     """However many bins a device has looked into, none of them stays in its memory by that."""
     publisher = Publisher(most=0)

@@ -164,6 +164,7 @@ async def test_what_cannot_be_is_refused_before_anybody_is_asked(cloud, simulate
         ("cluster", {"autoscale_min": 3, "autoscale_max": 2}, "autoscale_min"),
     ],
 )
+@pytest.mark.long
 async def test_what_a_place_does_not_have_is_refused(cloud, simulated, refused, target, settings, word):
     """When an endpoint is made, and when it is changed."""
     await cloud.ask("PUT", f"{TARGETS}/cluster", json=reached(simulated))

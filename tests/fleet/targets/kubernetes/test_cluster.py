@@ -227,6 +227,7 @@ def test_scaling_keeps_the_pods_that_are_there(place):
     assert len(place.names("Pod", "replica")) == 1
 
 
+@pytest.mark.long
 def test_versions_share_by_weight(place):
     """Both stand in the table, the default first; the second alone, once the first is gone."""
     place.settle(wanted(version(), version("next", "acme/digits:2", weight=10)))

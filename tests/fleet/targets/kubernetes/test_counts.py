@@ -190,6 +190,7 @@ def test_an_api_server_that_reaches_no_pod_is_no_evidence(place):
     assert [one for one in requests if "/proxy/" in one.address] == []
 
 
+@pytest.mark.long
 def test_a_missing_right_is_said(place):
     """The endpoint stands as before, and which file brings the right is told."""
     wish = measured(wanted())
@@ -210,6 +211,7 @@ def test_a_missing_right_is_said(place):
         pytest.param(502, b"", "it answers 502", marks=pytest.mark.long),
     ],
 )
+@pytest.mark.long
 def test_what_a_gateway_of_another_kind_says_is_no_count(place, status, body, why):
     """An older image does not know us, and whatever answers there may say anything."""
 
