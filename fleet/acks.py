@@ -7,8 +7,7 @@ wait. So whoever takes messages in must not wait for it: it would wait for itsel
 import asyncio
 import logging
 from collections.abc import Iterable
-from itertools import islice
-from typing import Final, Protocol
+from typing import Protocol
 
 from fleet.ingest import Receipt
 from fleet.mishaps import Mishaps
@@ -19,9 +18,6 @@ from modules.protocol.report import Ack
 from modules.protocol.topics import Topics
 
 log = logging.getLogger(__name__)
-
-# Written in one turn of the event loop; while they are on their way, newer ones take the place of those that wait.
-AT_ONCE: Final = 100
 
 
 class Link(Protocol):
@@ -48,9 +44,8 @@ class Acks:
         """Send them, for ever."""
         while True:
             await self._some.wait()
-            some = [self._waiting.pop(device) for device in list(islice(self._waiting, AT_ONCE))]
-            if not self._waiting:
-                self._some.clear()
+            self._some.clear()
+            some, self._waiting = list(self._waiting.values()), {}
             with self._mishaps.alone("acknowledgement", f"{len(some)} devices"):
                 try:
                     await self._link.publish_all([self._message(one) for one in some])

@@ -28,9 +28,10 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
 PUBLISH_TIMEOUT_S: Final = 30.0
 PENDING: Final = 5000
-# Messages between two receipts that are waited for: the event loop does nothing else while they are written, and the
-# library reads as many receipts at once as are on their way.
-TOGETHER: Final = 100
+# Messages between two receipts that are waited for, each of which takes a turn of the broker's; and those that are
+# written while the event loop does nothing else.
+TOGETHER: Final = 500
+IN_A_TURN: Final = 100
 
 
 def tls_context(*, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -96,21 +97,23 @@ class BrokerLink:
     async def publish_all(self, messages: Sequence[tuple[str, bytes]], *, retain: bool = False) -> None:
         """Hand many messages to the broker with QoS 1, and wait until it has all of them.
 
-        Its receipts come in order, so that the last of a hundred is everyone's; then the next go out, and in
-        between what others have to say.
+        Its receipts come in order, so that the last of some hundreds is everyone's; then the next go out. In between
+        others have their turn.
 
         Raises:
             LinkLost: there is no session, or it ended before the broker had all of them.
         """
-        if self._client is None:
-            raise LinkLost(self._reason, element=f"{self._host}:{self._port}")
-        # The library waits for each receipt with a task of its own, which costs more than the message.
-        paho = self._client._client  # noqa: SLF001
-        for start in range(0, len(messages), TOGETHER):
-            *some, last = messages[start : start + TOGETHER]
-            for topic, payload in some:
-                paho.publish(topic, payload, qos=1, retain=retain)
-            await self.publish(*last, qos=1, retain=retain)
+        client = self._client
+        for number, (topic, payload) in enumerate(messages, start=1):
+            if client is None or self._client is not client:
+                raise LinkLost(self._reason, element=f"{self._host}:{self._port}")
+            if number % TOGETHER == 0 or number == len(messages):
+                await self.publish(topic, payload, qos=1, retain=retain)
+                continue
+            # The library waits for each receipt with a task of its own, which costs more than the message.
+            client._client.publish(topic, payload, qos=1, retain=retain)  # noqa: SLF001
+            if number % IN_A_TURN == 0:
+                await asyncio.sleep(0)
 
     async def part(self, device: DeviceId) -> None:
         """End a device's session, and let the broker forget what is retained of it.
@@ -152,7 +155,7 @@ class BrokerLink:
         """
         try:
             async with self._session(device):
-                pass
+                await asyncio.sleep(0)
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 

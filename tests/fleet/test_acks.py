@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fleet.acks import AT_ONCE, Acks
+from fleet.acks import Acks
 from fleet.inbox import Inbox
 from fleet.ingest import Receipt
 from fleet.mishaps import Mishaps
@@ -27,7 +27,7 @@ class SlowLink:
     """A broker that takes messages when a test lets it; ``gone`` as long as there is none."""
 
     def __init__(self):
-        self.taken, self.most, self.gone = [], 0, False
+        self.taken, self.gone = [], False
         self.open = asyncio.Event()
 
     async def publish_all(self, messages):
@@ -35,7 +35,6 @@ class SlowLink:
             raise LinkLost("no session", element="broker")
         await self.open.wait()
         self.taken += messages
-        self.most = max(self.most, len(messages))
 
 
 def said(message):
@@ -63,20 +62,6 @@ async def test_of_each_device_the_newest_is_sent():
     await until(lambda: len(link.taken) == 3)
     task.cancel()
     assert [said(one) for one in link.taken] == [("dev-a", 1), ("dev-a", 99), ("dev-b", 99)]
-
-
-async def test_many_are_written_in_parts():
-    """The event loop does nothing else meanwhile, and pages wait for it."""
-    link = SlowLink()
-    link.open.set()
-    acks = Acks(link, TOPICS, Mishaps(time.time))
-    devices = [f"dev-{number}" for number in range(3 * AT_ONCE + 1)]
-    acks.add(Receipt(DeviceId(one), 1) for one in devices)
-    task = asyncio.create_task(acks.run())
-    await until(lambda: len(link.taken) == len(devices))
-    task.cancel()
-    assert [said(one)[0] for one in link.taken] == devices
-    assert link.most == AT_ONCE
 
 
 async def test_what_a_lost_session_did_not_take_is_no_trouble():

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
+import paho.mqtt.client as paho
 import pytest
 
 from fleet.arrivals import WAITING
-from fleet.broker import BrokerLink, tls_context
+from fleet.broker import IN_A_TURN, TOGETHER, BrokerLink, tls_context
 from fleet.folder import Folder
 from fleet.setup import SERVICE, initialise
 from modules.errors import LinkLost
@@ -73,6 +75,27 @@ async def test_many_messages_arrive_in_order_before_the_call_returns(running):
         while arrived[-1:] != [b"end"]:  # noqa: ASYNC110 - another task brings it about
             await asyncio.sleep(0.01)
     assert arrived == [b"%d" % number for number in range(3000)] + [b"end"]
+
+
+async def test_others_have_their_turn_while_many_messages_are_written(running, monkeypatch):
+    """A page that is asked for meanwhile does not wait until all of them are on their way."""
+    turn, written = 0, Counter()
+    plain = paho.Client.publish
+
+    def publish(client, *given, **more):
+        written[turn] += 1
+        return plain(client, *given, **more)
+
+    monkeypatch.setattr(paho.Client, "publish", publish)
+    async with running_link(running, "sender", nothing) as sender:
+        topic = f"{running[1].prefix}/dev-a/up/report"
+        sending = asyncio.create_task(sender.publish_all([(topic, b"x")] * (TOGETHER - 1)))
+        while not sending.done():
+            await asyncio.sleep(0)
+            turn += 1
+        await sending
+    assert sum(written.values()) == TOGETHER - 1
+    assert max(written.values()) <= IN_A_TURN
 
 
 async def test_a_link_without_a_session_says_so(tmp_path):
