@@ -155,7 +155,7 @@ class BrokerLink:
         """
         try:
             async with self._session(device):
-                await asyncio.sleep(0)
+                pass
         except (aiomqtt.MqttError, OSError) as error:
             raise LinkLost(str(error), element=f"{self._host}:{self._port}") from error
 
