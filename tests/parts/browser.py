@@ -30,7 +30,8 @@ def opened(running: Browser, url: str, *, expected: str = "", **context: object)
 
     It may log no error but those with the words ``expected``.
     """
-    made = running.new_context(base_url=url, ignore_https_errors=True, **context)
+    given = {"reduced_motion": "reduce"} | context  # drawing sixty pictures a second of what moves takes a core
+    made = running.new_context(base_url=url, ignore_https_errors=True, **given)
     made.set_default_timeout(WITHIN_MS)
     page = made.new_page()
     said: list[str] = []
