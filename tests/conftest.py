@@ -24,6 +24,8 @@ _MEASURED = "COVERAGE_PROCESS_CONFIG"
 # The same examples in each run, or a run would fail by chance for what was there before; test-long draws others.
 settings.register_profile("alike", derandomize=True, deadline=None)
 settings.load_profile("alike")
+# Tests are handed out to processes file by file: the long ones first, or one works at the end while the others wait.
+_FIRST = [Path(__file__).parent / name for name in ("journeys", "modules")]
 _WHOLE_SYSTEMS = [Path(__file__).parent / name for name in ("attacks", "journeys")]
 
 
@@ -37,6 +39,7 @@ def pytest_configure(config):
 # Last, for folders have limits of their own.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: [folder not in item.path.parents for folder in _FIRST])
     for item in items:
         _give_time(item)
         for name in _needed(item):

@@ -12,7 +12,7 @@ from tests.parts.mosquitto import broker
 from tests.parts.postgres import postgres
 
 # Most of what is written at once, and by several, passes through these.
-ON_BOTH = {"test_engine.py", "test_ingest.py", "test_leader.py", "test_sent_again.py"}
+ON_BOTH = {"test_ingest.py", "test_leader.py", "test_sent_again.py"}
 
 
 @pytest.fixture(scope="module")

@@ -221,10 +221,6 @@ class ClusterDouble:
         """Requests that were answered, oldest first."""
         return self.server.asked
 
-    def _state(self) -> list[tuple[str, str]]:
+    def _state(self) -> list[tuple[Kind, str]]:
         """Versions of all but events, which are counted for as long as something fails."""
-        return [
-            (thing["metadata"]["uid"], thing["metadata"]["resourceVersion"])
-            for kind, thing in self.store.everything()
-            if kind is not kinds.EVENT
-        ]
+        return [one for one in self.store.versions() if one[0] is not kinds.EVENT]

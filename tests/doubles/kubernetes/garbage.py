@@ -40,10 +40,8 @@ def _collect(world: World) -> None:
 
 def _release(world: World) -> None:
     """What waited for those that it owns."""
-    for kind, thing in world.store.everything():
-        finalizers = thing["metadata"].get("finalizers", ())
-        if not thing["metadata"].get("deletionTimestamp") or not {"orphan", "foregroundDeletion"} & set(finalizers):
-            continue
+    for kind, thing in world.store.everything(_waits):
+        finalizers = thing["metadata"]["finalizers"]
         if not _owns(world.store.everything(), thing):
             left = [one for one in finalizers if one not in {"orphan", "foregroundDeletion"}]
             thing["metadata"]["finalizers"] = left
@@ -51,6 +49,11 @@ def _release(world: World) -> None:
                 world.store.put(kind, thing)
             else:
                 world.store.remove(kind, thing)
+
+
+def _waits(thing: Thing) -> bool:
+    finalizers = set(thing["metadata"].get("finalizers", ()))
+    return bool(thing["metadata"].get("deletionTimestamp") and {"orphan", "foregroundDeletion"} & finalizers)
 
 
 def _owns(everything: list[tuple[kinds.Kind, Thing]], owner: Thing) -> bool:

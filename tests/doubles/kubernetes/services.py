@@ -85,10 +85,14 @@ def _address(pod: Thing) -> Thing:
 
 
 def _write(world: World, kind: Kind, body: Thing) -> None:
-    metadata = body["metadata"]
-    known = world.store.get(kind, metadata["namespace"], metadata["name"])
+    """What it has written already, and nobody has touched since, it does not write again."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     body = {"apiVersion": kind.api_version, "kind": kind.name} | copied(body)
+    known, key = world.store.get(kind, namespace, name), (kind, namespace, name)
     if known is None:
-        world.api.create(kind, metadata["namespace"], body, Writer(MANAGER))
+        kept = world.api.create(kind, namespace, body, Writer(MANAGER))
+    elif world.written.get(key) == (body, known["metadata"]["resourceVersion"]):
+        return
     else:
-        world.write(kind, body)
+        kept = world.write(kind, copied(body))
+    world.written[key] = body, kept["metadata"]["resourceVersion"]

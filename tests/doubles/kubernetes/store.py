@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from tests.doubles.kubernetes.copies import copied
 from tests.doubles.kubernetes.kinds import Kind
 
 Key = tuple[Kind, str, str]
+# Which of the things that are there somebody wants a copy of.
+Wanted = Callable[[dict[str, Any]], bool]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -49,11 +52,12 @@ class Store:
         with self.lock:
             return copied(self._objects.get((kind, namespace if kind.namespaced else "", name)))
 
-    def all(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+    def all(self, kind: Kind, namespace: str = "", wanted: Wanted = lambda _thing: True) -> list[dict[str, Any]]:
         """By namespace and name, as etcd has them; without a namespace those of every one."""
         with self.lock:
             found = [key for key in self._objects if key[0] == kind and namespace in {"", key[1]}]
-            return [copied(self._objects[key]) for key in sorted(found, key=lambda key: key[1:])]
+            things = (self._objects[key] for key in sorted(found, key=lambda key: key[1:]))
+            return [copied(thing) for thing in things if wanted(thing)]
 
     def put(self, kind: Kind, thing: dict[str, Any]) -> dict[str, Any]:
         """Keep it under the next version."""
@@ -84,9 +88,14 @@ class Store:
             self._advance()
             self.oldest = self.version
 
-    def everything(self) -> list[tuple[Kind, dict[str, Any]]]:
+    def everything(self, wanted: Wanted = lambda _thing: True) -> list[tuple[Kind, dict[str, Any]]]:
         with self.lock:
-            return [(key[0], copied(thing)) for key, thing in self._objects.items()]
+            return [(key[0], copied(thing)) for key, thing in self._objects.items() if wanted(thing)]
+
+    def versions(self) -> list[tuple[Kind, str]]:
+        """Of all that is there; no two are the same."""
+        with self.lock:
+            return [(key[0], thing["metadata"]["resourceVersion"]) for key, thing in self._objects.items()]
 
     def _key(self, kind: Kind, thing: dict[str, Any]) -> Key:
         metadata = thing["metadata"]

@@ -23,6 +23,8 @@ class World:
         self.store: Store = api.store
         self.images = images
         self.logs = logs
+        # Bodies by kind, namespace and name, each with the version that it has become.
+        self.written: dict[tuple[Kind, str, str], tuple[Thing, str]] = {}
 
     def event(self, about: Thing, reason: str, message: str, component: str, *, warns: bool = False) -> None:
         """The same one again is counted."""
@@ -66,7 +68,7 @@ class World:
     def owned(self, kind: Kind, owner: Thing) -> list[Thing]:
         """What this object controls."""
         uid, namespace = owner["metadata"]["uid"], owner["metadata"]["namespace"]
-        return [one for one in self.store.all(kind, namespace) if (controller(one) or {}).get("uid") == uid]
+        return self.store.all(kind, namespace, lambda one: (controller(one) or {}).get("uid") == uid)
 
     def status(self, kind: Kind, thing: Thing, status: Thing, manager: str = MANAGER) -> Thing:
         return self.api.write_status(kind, thing, status, manager)

@@ -19,7 +19,7 @@ from tests.parts.api_routes import asked
 CHECKS = [not_a_server_error, content_type_conformance, response_headers_conformance, response_schema_conformance]
 # What any route may answer without saying so; every other status stands in the document.
 REFUSALS = {401, 403, 404, 405, 409, 413, 415, 422, 429}
-FEW, MANY = 3, 200
+FEW, MANY = 2, 200
 # Between them they may see and change most; the others take as long again each.
 SOME = [role if role == "operator" else pytest.param(role, marks=pytest.mark.long) for role in sorted(ROLES)]
 # The server draws delays in its own thread while hypothesis draws requests.
