@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
-from tests.house.tree import sources, syntax
+from tests.house.tree import nodes, sources
 
 # Whoever says it, by the beginning of the path; the first that fits.
 SAYS: Final = {
@@ -88,7 +88,7 @@ def messages() -> frozenset[Message]:
     codes, found = _codes(), set()
     for path in sources():
         who = next(who for start, who in SAYS.items() if path.startswith(start))
-        for call in (node for node in ast.walk(syntax(path)) if isinstance(node, ast.Call)):
+        for call in (node for node in nodes(path) if isinstance(node, ast.Call)):
             name = ast.unparse(call.func)
             if name in codes:
                 given: tuple[int | str, int, int | None, int | None] = (codes[name], 0, None, None)
@@ -149,7 +149,7 @@ def _calls() -> Mapping[str, list[tuple[str, str, ast.Call]]]:
     """Every call by the last part of its name: the file, the whole name, and the call."""
     found: dict[str, list[tuple[str, str, ast.Call]]] = {}
     for path in sources():
-        for node in ast.walk(syntax(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                 name = ast.unparse(node.func)
                 found.setdefault(name.rpartition(".")[2], []).append((path, name, node))
@@ -170,9 +170,7 @@ def _is_value(text: str) -> bool:
 
 def _codes() -> dict[str, str]:
     """The code of every class below EdgefleetError, its own or its parent's."""
-    classes = {
-        node.name: node for path in sources() for node in ast.walk(syntax(path)) if isinstance(node, ast.ClassDef)
-    }
+    classes = {node.name: node for path in sources() for node in nodes(path) if isinstance(node, ast.ClassDef)}
     codes = {_ROOT: "error"}
     while found := {
         name: next((code for line in node.body if (code := _code(line))), codes[parent])
@@ -279,7 +277,7 @@ def _constant(value: ast.expr, path: str) -> str | float | None:
 
 @cache
 def _functions(path: str) -> tuple[Function, ...]:
-    return tuple(node for node in ast.walk(syntax(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return tuple(node for node in nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def _around(name: ast.expr, path: str) -> Function | None:

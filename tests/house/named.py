@@ -10,7 +10,7 @@ from fleet.rollouts.phases import MEANINGS
 from modules import manifest
 from modules.errors import EdgefleetError
 from modules.protocol.phases import Phase
-from tests.house.tree import ROOMS, ROOT, sources, syntax
+from tests.house.tree import ROOMS, ROOT, nodes, sources, syntax
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
 _HIDDEN = "include_in_schema"
@@ -42,7 +42,7 @@ def settings() -> set[str]:
     """Environment variables, and the fields of every class called Settings."""
     names = set()
     for path in sources():
-        for node in ast.walk(syntax(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 names |= set(re.findall(r"\bEDGEFLEET_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)", node.value))
             if isinstance(node, ast.ClassDef) and node.name == "Settings":
@@ -60,7 +60,7 @@ def commands() -> set[str]:
     """Names given to typer commands and groups, and to argparse sub-commands."""
     names = set()
     for path in sources():
-        for node in ast.walk(syntax(path)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for call in _calls(node.decorator_list, "command"):
                     names.add(_first(call) or node.name.replace("_", "-"))
@@ -81,7 +81,7 @@ def routes() -> set[str]:
     names = set()
     for path in sources():
         prefix = _prefix(syntax(path))
-        for node in ast.walk(syntax(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             for method in _METHODS:
@@ -108,7 +108,7 @@ def events() -> set[str]:
     """Kinds of events that the server records."""
     found = set()
     for path in sources("fleet"):
-        for node in ast.walk(syntax(path)):
+        for node in nodes(path):
             named = isinstance(node, ast.Call) and ast.unparse(node.func) in {"events.record", "record"}
             if named and isinstance(node.args[2], ast.Constant):
                 found.add(str(node.args[2].value))

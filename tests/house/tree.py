@@ -36,6 +36,12 @@ def syntax(path: str) -> ast.Module:
 
 
 @cache
+def nodes(path: str) -> tuple[ast.AST, ...]:
+    """All of a file's syntax, in the order of ``ast.walk``."""
+    return tuple(ast.walk(syntax(path)))
+
+
+@cache
 def imports(path: str) -> tuple[Import, ...]:
     """Every import of a file, wherever it stands; ``from a import b`` counts as ``a.b``."""
     return tuple(_imports(syntax(path), at_top=True))
