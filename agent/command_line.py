@@ -18,7 +18,8 @@ from modules import __version__
 from modules.errors import BadSettings
 from modules.fingerprint import spoken
 from modules.names import device_id
-from modules.protocol.enrollment import EnrollPending
+from modules.protocol.enrollment import LIMIT, EnrollPending
+from modules.protocol.join_code import is_code
 
 # How ``enroll --no-wait`` ends where an operator has still to approve.
 WAITS: Final = 3
@@ -43,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
 
     join = commands.add_parser("enroll", help="join a fleet with a join bundle or a claim")
     join.add_argument(
-        "bundle", type=Path, help="the file that the operator made with: edgefleet devices join, readmit or claim"
+        "bundle",
+        type=Path,
+        help="the file that the operator made with: edgefleet devices join, readmit or claim;"
+        " - reads it, or what its QR code says, from standard input",
     )
     join.add_argument("--name", help="the device id to ask for; the server decides")
     join.add_argument(
@@ -84,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
-        bundle = arguments.bundle.read_bytes()
+        bundle = _typed() if str(arguments.bundle) == "-" else arguments.bundle.read_bytes()
     except OSError as error:
         print(f"edgefleet-agent: {arguments.bundle}: {error.strerror}", file=sys.stderr)
         return 1
@@ -97,6 +101,14 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
         return WAITS
     print(f"enrolled as {identity.device} at {identity.fleet}")
     return 0
+
+
+def _typed() -> bytes:
+    """A bundle, or one line where that is a code: a hand scanner types it and ends it with Enter."""
+    if sys.stdin.isatty():
+        print("Scan or paste what the QR code says, and press Enter.", flush=True)
+    first = sys.stdin.buffer.readline(LIMIT + 1)
+    return first if is_code(first) else first + sys.stdin.buffer.read(LIMIT)
 
 
 def _waits(pending: EnrollPending) -> None:

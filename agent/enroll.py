@@ -27,6 +27,7 @@ from modules.canonical import UNREADABLE
 from modules.errors import BadSettings, LinkLost, NeedsOperator, NoSpace, Refused, Untrusted
 from modules.fingerprint import fingerprint
 from modules.names import DeviceId
+from modules.protocol import join_code
 from modules.protocol.enrollment import (
     LIMIT,
     ClaimBundle,
@@ -59,6 +60,8 @@ def enroll(
     tell: Tell = lambda _: None,
 ) -> Identity | None:
     """Join the fleet that wrote the bundle; ``name`` asks for an id, the server decides.
+
+    A join bundle may also come as the line of text that its QR code holds.
 
     The private key never leaves the device. It is written before the server is asked, so that a folder that cannot be
     written costs no token, and stays where no answer came: the server gives it again to the same key. Where an operator
@@ -129,6 +132,8 @@ def certified(
 
 
 def _read(bundle: bytes) -> JoinBundle | ClaimBundle:
+    if join_code.is_code(bundle):
+        return join_code.decode(bundle)
     try:
         kind = msgspec.json.decode(bundle, type=_Kind).format
     except UNREADABLE:

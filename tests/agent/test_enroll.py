@@ -1,6 +1,7 @@
 """First contact with a real HTTPS server: the key stays here, only the bundle's fleet is believed."""
 
 import http.server
+import io
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from agent.enroll import enroll
 from modules import canonical
 from modules.errors import BadSettings, Invalid, LinkLost, Untrusted
 from modules.names import device_id
+from modules.protocol import join_code
 from modules.protocol.enrollment import Broker, EnrollAnswer, EnrollPending, EnrollRequest, JoinBundle
 from tests.parts.connect_proxy import ConnectProxy
 
@@ -216,6 +218,46 @@ def test_the_words_of_a_refusal_are_one_line_on_a_terminal(fleet, tmp_path, monk
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edgefleet-agent: ")
     assert line.isprintable()
+
+
+def test_a_device_joins_by_what_a_scanner_types(fleet, tmp_path, monkeypatch, capsys):
+    """A line on standard input, which stays open: nobody has to end it."""
+    code = join_code.encode(msgspec.json.decode(fleet.bundle(), type=JoinBundle))
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Typed(code.encode() + b"\n"))))
+
+    assert main(["enroll", "-"]) == 0
+    assert capsys.readouterr().out == f"enrolled as {NAME} at {fleet.address}\n"
+    assert (tmp_path / "state/identity/root.json").read_bytes() == b"root"
+
+
+def test_a_bundles_file_comes_by_standard_input(fleet, tmp_path, monkeypatch, capsys):
+    """All of it, however many lines it has."""
+    monkeypatch.setenv("EDGEFLEET_AGENT_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("EDGEFLEET_AGENT_RUNTIME", str(tmp_path / "run"))
+    lines = msgspec.json.format(fleet.bundle())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+
+    assert lines.count(b"\n") > 5
+    assert main(["enroll", "-"]) == 0
+    assert "enrolled as" in capsys.readouterr().out
+
+
+class Typed(io.RawIOBase):
+    """What is typed, after which nothing comes and nothing ends; whoever reads on would wait for ever."""
+
+    def __init__(self, text) -> None:
+        self._text = text
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        assert self._text, "it reads on"
+        part, self._text = self._text[: len(buffer)], self._text[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def test_a_certificate_of_another_authority_is_refused(fleet, folder):

@@ -1,6 +1,9 @@
 """How devices join: the part of ``edgefleet devices`` about bundles, claims, approval and names that come back."""
 
+import io
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +18,14 @@ from modules import canonical
 from modules.errors import Invalid
 from modules.fingerprint import heard, spoken
 from modules.names import device_id
+from modules.protocol import join_code
+from modules.protocol.enrollment import JoinBundle
 
 app = typer.Typer(no_args_is_help=True)
 joins = typer.Typer(no_args_is_help=True, help="List join bundles and claims, and take them back.")
+
+# Picture points, of a PNG, of the code's smallest square.
+_SCALE = 6
 
 Out = Annotated[Path, typer.Option(help="Where to write the bundle.")]
 Expires = Annotated[str, typer.Option(help="How long it can be used: 30m, 24h, 7d.")]
@@ -38,24 +46,50 @@ def join(
     expires: Expires = "24h",
     labels: Labels = None,
     *,
+    qr: Annotated[Path | None, typer.Option(help="Draw its QR code, too: a file that ends in .svg or .png.")] = None,
     approve: Approve = None,
     as_json: Json = False,
 ) -> None:
     """Write a join bundle, with which a device enrols itself."""
     expires_s = int(arguments.seconds(expires, option="--expires"))
     given = arguments.pairs(labels or [], option="--label")
-    with Fleet(config.load()) as fleet, secret_file(out) as write:
+    with ExitStack() as parts:
+        draw = parts.enter_context(_picture(qr)) if qr else None
+        fleet, write = parts.enter_context(Fleet(config.load())), parts.enter_context(secret_file(out))
         bundle = fleet.join_bundle(uses=uses, expires_s=expires_s, labels=given, approve=approve)
         write(canonical.encode(bundle))
+        if draw:
+            draw(bundle)
     document = {"file": str(out), "fleet": bundle.fleet, "uses": uses, "expires_s": expires_s}
+    document |= {"qr": str(qr)} if qr else {}
     wait = "\nEach then waits for your word: edgefleet devices pending" if approve else ""
     Screen(as_json=as_json).show(
         document | ({"labels": given} if given else {}) | ({} if approve is None else {"approve": approve}),
         lambda it: it.say(
             f"Wrote {out}, good for {uses} device{'s' if uses > 1 else ''} within {expires}. It holds a secret.\n"
             f"Carry it to the device and run there: edgefleet-agent enroll {out.name}{wait}"
+            + (f"\n{qr} is the same: run edgefleet-agent enroll - there, and scan it" if qr else "")
         ),
     )
+
+
+@contextmanager
+def _picture(file: Path) -> Iterator[Callable[[JoinBundle], None]]:
+    """A file for a bundle's QR code, as secret as the bundle."""
+    kind = file.suffix.lower().removeprefix(".")
+    if kind not in {"svg", "png"}:
+        raise Invalid("is not the name of a picture", element=str(file), remedy="write --qr FILE.svg or FILE.png")
+    with secret_file(file) as write:
+
+        def draw(bundle: JoinBundle) -> None:
+            import segno  # noqa: PLC0415 - every other command would wait for it
+
+            drawn = io.BytesIO()
+            code = segno.make(join_code.encode(bundle), error="l", boost_error=False, micro=False)
+            code.save(drawn, kind=kind, scale=_SCALE, border=4, light="white")
+            write(drawn.getvalue())
+
+        yield draw
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from nicegui import ui
 
-from fleet.console import parts
+from fleet.console import joining, parts
 from fleet.console.closed import needs
 from fleet.console.devices_bulk import Bulk
 from fleet.console.devices_parts import COLUMNS, SORTS, STATES, Filters, row, waiting
@@ -39,13 +39,14 @@ async def devices(
 
     with frame(visit, "Devices", at="/devices", command=at.command):
         if visit.may("device:approve"):
-            with ui.element("section").classes("ef-panel").props("id=waiting") as joining:
+            with ui.element("section").classes("ef-panel").props("id=waiting") as waits_to_join:
                 ui.label("Waiting to join").classes("ef-panel-title").props('role="heading" aria-level="2"')
                 pending = Redrawn(lambda found: waiting(visit, found, refresh))
         _filters(visit, at, go)
         with ui.row().classes("ef-line"):
             total = ui.label().classes("ef-strong")
             ui.space()
+            joining.offer(visit)
             ui.link("Map of sites", "/sites")
             ui.select(SORTS, value=at.sort if at.sort in SORTS else "id", on_change=lambda e: go(sort=e.value)).props(
                 'dense outlined options-dense aria-label="Order"'
@@ -81,7 +82,7 @@ async def devices(
         table.set_visibility(bool(found.rows))
         total.set_text(f"{found.total} device{'s' if found.total != '1' else ''}" if found.total else "")
         for waits in keys:
-            joining.set_visibility(bool(waits))
+            waits_to_join.set_visibility(bool(waits))
             pending.show(waits)
 
     await live(refresh)

@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-from fleet.console import parts, settings_parts
+from fleet.console import joining, parts, settings_parts
 from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
 from fleet.console.redrawn import Redrawn
@@ -92,7 +92,7 @@ class _Lists:
             parts.command("edgefleet tokens list")
 
     def _bundles(self) -> None:
-        ui.label("A bundle lets devices join. It is a secret; it is made and kept on the command line.")
+        ui.label("A bundle lets devices join. It is a secret, shown once to whoever makes it and kept nowhere.")
         table = parts.choosing(parts.table(_BUNDLES, "id", empty="No bundle was made yet"), "single")
         self._tables.append(("joins", table, _bundle))
 
@@ -104,6 +104,7 @@ class _Lists:
 
         with ui.row().classes("ef-level"):
             _once_chosen(table, ui.button("Take it back", icon="undo", on_click=take_back).props("flat no-caps"))
+            joining.offer(self._visit)
             parts.command("edgefleet devices join --uses 10 --out bundle.json")
 
 

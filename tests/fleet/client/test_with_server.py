@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+import zxingcpp
+from PIL import Image
 from typer.testing import CliRunner
 
 from fleet.client import config
@@ -16,8 +18,10 @@ from fleet.client.signing.keys import key_file, load_signer
 from fleet.client.signing.sign import sign
 from fleet.client.signing.trusted import Trusted
 from fleet.client.workspace import Workspace
+from modules import canonical
 from modules.errors import Invalid, LinkLost, Refused, Untrusted
 from modules.names import ModuleRef
+from modules.protocol import join_code
 from modules.trust import roles
 from tests.parts.mosquitto import HOST, free_port
 
@@ -202,6 +206,29 @@ def test_a_join_bundle_is_private(run, tmp_path):
     assert file.stat().st_mode & 0o777 == 0o600
     assert bundle["format"] == "edgefleet.join/1"
     assert json.loads(base64.b64decode(bundle["root"]))["signed"]["_type"] == "root"
+
+
+def test_a_join_bundle_can_be_scanned(run, tmp_path):
+    """What a scanner reads of the picture is the bundle, and the picture is as private."""
+    file, picture = tmp_path / "join.json", tmp_path / "join.png"
+
+    said = run("devices", "join", "--out", file, "--qr", picture)
+    (read,) = zxingcpp.read_barcodes(Image.open(picture))
+
+    assert said["qr"] == str(picture)
+    assert picture.stat().st_mode & 0o777 == 0o600
+    assert canonical.encode(join_code.decode(read.bytes)) == file.read_bytes()
+
+
+def test_a_picture_of_no_known_kind_makes_no_bundle(run, tmp_path):
+    """Nobody is let in by a bundle that nobody has."""
+    before = len(run("devices", "joins", "list"))
+
+    error = run("devices", "join", "--out", tmp_path / "join.json", "--qr", tmp_path / "join.gif", code=1)["error"]
+
+    assert "write --qr FILE.svg or FILE.png" in error["remedy"]
+    assert list(tmp_path.iterdir()) == []
+    assert len(run("devices", "joins", "list")) == before
 
 
 def test_a_rollout_without_devices_says_so(run, draft, user):

@@ -1,12 +1,17 @@
 """A device joins by the agent's own means while somebody watches: it waits, is let in and is there, live."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zxingcpp
+from PIL import Image
 
 from agent.enroll import enroll
+from modules import canonical
 from modules.names import DeviceId
-from tests.doubles.publisher import Publisher, checked
+from modules.protocol import join_code
+from tests.doubles.publisher import Publisher
 from tests.fleet.console.conftest import PASSWORD
 from tests.parts.browser import log_in, opened
 
@@ -14,11 +19,9 @@ pytestmark = pytest.mark.needs("mosquitto", "chromium")
 
 
 def test_a_device_waits_is_let_in_and_appears(server, chromium, tmp_path):
-    """The fingerprint that the page shows is the one that the device shows; its certificate stands on its page."""
+    """It scans the bundle; the page shows the fingerprint that the device shows, and then its certificate."""
     with server.client() as http:
         Publisher(http).found()
-        asked = {"approve": True, "labels": {"site": "berlin"}}
-        bundle = checked(http.post("/api/v1/join-tokens", json=asked)).content
     shown = []
     with (
         ThreadPoolExecutor(1) as aside,
@@ -26,6 +29,7 @@ def test_a_device_waits_is_let_in_and_appears(server, chromium, tmp_path):
     ):
         log_in(page, "admin", PASSWORD, at="/console/devices")
         page.get_by_text("No device has joined yet.").wait_for()
+        bundle = scanned(page)
         name, tell = DeviceId("press-1"), shown.append
         joining = aside.submit(enroll, bundle, tmp_path / "device", name=name, tell=tell)
         page.get_by_role("heading", name="Waiting to join").wait_for()
@@ -41,3 +45,23 @@ def test_a_device_waits_is_let_in_and_appears(server, chromium, tmp_path):
         page.get_by_role("link", name="press-1").click()
         page.get_by_text("Given 1, so renewed 0 times").wait_for()
         assert page.get_by_text("site=berlin").is_visible()
+
+
+def scanned(page):
+    """Make a bundle on the page, and read it from the screen as a phone does."""
+    page.get_by_role("button", name="Let a device join").click()
+    wish = page.get_by_role("dialog", name="Let a device join")
+    wish.get_by_label("Labels that they get").fill("site=berlin")
+    wish.get_by_role("checkbox").click()
+    wish.get_by_role("button", name="Make the bundle").click()
+    made = page.get_by_role("dialog", name="Join bundle")
+    made.get_by_text("It lets one device join within a day.").wait_for()
+    picture = made.get_by_role("img", name="QR code of the join bundle")
+    picture.evaluate("image => image.decode()")
+    (read,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture.screenshot())))
+    with page.expect_download() as saved:
+        made.get_by_role("button", name="Save the file").click()
+    assert canonical.encode(join_code.decode(read.bytes)) == saved.value.path().read_bytes()
+    made.get_by_role("button", name="Done").click()
+    made.wait_for(state="hidden")
+    return read.bytes
