@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, true
 
-from fleet import pending, running
+from fleet import metadata_files, pending, running
 from fleet.attention import Item, Server, Sight, items
 from fleet.clock import Clock
 from fleet.db import Database
@@ -17,6 +17,7 @@ from fleet.rollouts.phases import Standing, State
 from fleet.tables import devices, events, joins, members, modules, rollouts, telemetry
 from fleet.telemetry.view import read
 from modules.protocol.telemetry import GATEWAY
+from modules.trust import roles
 
 # How long one answer is good for everybody who may see the same.
 KEPT_S: Final = 2.0
@@ -139,6 +140,7 @@ def _steps(connection: Connection, sight: Sight) -> dict[str, bool]:
         return connection.execute(select(column).limit(1)).first() is not None
 
     return {
+        "keys": metadata_files.read(connection, roles.ROOT) is not None,
         "module": some(modules.c.id),
         "join": some(joins.c.id),
         "device": some(devices.c.id),

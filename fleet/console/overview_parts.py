@@ -120,7 +120,8 @@ def first_steps(steps: dict[str, bool]) -> None:
         'role="heading" aria-level="2"'
     )
     told = (
-        ("Let a device join", "Make a bundle here, and take it to the device.", "edgefleet devices join", "join"),
+        ("Make the fleet's keys", "They sign what devices accept.", "edgefleet keys init keys --team TEAM", "keys"),
+        ("Let a device join", "Make a bundle for it: below, or by this command.", "edgefleet devices join", "join"),
         ("On the device", "The device's key never leaves it.", "edgefleet-agent enroll join.json", "device"),
         ("Register a model", "It is signed on your machine.", "edgefleet models register model.onnx", "module"),
         ("Roll it out", "Start with one device.", "edgefleet rollouts start MODULE --slot main", "rollout"),

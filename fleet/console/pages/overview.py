@@ -5,7 +5,7 @@ from typing import Final
 
 from nicegui import ui
 
-from fleet.console import overview_parts, parts
+from fleet.console import joining, overview_parts, parts
 from fleet.console.closed import needs
 from fleet.console.frame import frame, live
 from fleet.console.health_chart import HealthChart
@@ -23,6 +23,7 @@ async def overview(visit: Visit) -> None:
         steps = ui.element("section").classes("ef-panel ef-steps")
         with steps:
             first = Redrawn(overview_parts.first_steps)
+            joining.offer(visit)  # not drawn anew under somebody who looks at what it made
         whole = ui.column().classes("ef-stack")
         with whole:
             attention, devices = Redrawn(overview_parts.attention), Redrawn(overview_parts.devices)

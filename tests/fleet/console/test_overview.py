@@ -5,6 +5,7 @@ import pytest
 from fleet.settings import Settings
 from fleet.setup import opened as database_of
 from tests.doubles.fleet_rows import SmallFleet
+from tests.doubles.publisher import Publisher
 from tests.fleet.console.conftest import PASSWORD
 from tests.parts import console_fleet
 from tests.parts.browser import log_in, opened
@@ -18,6 +19,10 @@ def test_an_empty_server_shows_the_first_steps_and_then_its_first_device(server,
         log_in(page, "admin", PASSWORD)
         page.get_by_role("heading", name="Your fleet is empty").wait_for()
         assert page.get_by_text("edgefleet devices join").is_visible()
+        assert page.get_by_role("button", name="Let a device join").is_visible()
+        with server.client() as http:
+            Publisher(http).found()
+        page.get_by_text("Make the fleet's keys (done)").wait_for()
         fleet = SmallFleet(server.data.root, database_of(Settings(data=server.data.root)))
         fleet.add_device("first-1")
         fleet.database.close()
