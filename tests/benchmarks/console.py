@@ -203,9 +203,14 @@ def _timing(loaded: Load, made: BrowserContext, wanted: list[Sight], timed: Time
 
 
 def _polite(folder: Path) -> Path:
-    """The same browser, which stands back behind every other program."""
+    """The same browser, which stands back behind every other program.
+
+    It has a session of its own, and Linux shares CPU among sessions first (autogroup, sched(7)): the session is put
+    back as well, for ``nice`` orders only the programs within one.
+    """
     script = folder / "chromium"
-    script.write_text(f'#!/bin/sh\nexec nice -n 19 {program("chromium")} "$@"\n')
+    back = "[ ! -w /proc/self/autogroup ] || echo 19 >/proc/self/autogroup"
+    script.write_text(f'#!/bin/sh\n{back}\nexec nice -n 19 {program("chromium")} "$@"\n')
     script.chmod(0o700)
     return script
 
