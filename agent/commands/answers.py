@@ -17,7 +17,7 @@ from modules import canonical, signing
 from modules.clipping import clipped
 from modules.errors import EdgefleetError, LinkLost
 from modules.names import DeviceId
-from modules.protocol.commands import PIECE, RESULT_LIMIT, Answer, Command, State
+from modules.protocol.commands import PIECE, RESULT_LIMIT, Answer, State
 from modules.protocol.report import Reason
 
 #: Until answers are said again for a command that comes again; doubled each time, for a broker may repeat it for ever.
@@ -140,8 +140,7 @@ class Answers:
 class Saying:
     """What one command says while it is followed; each method raises NoSpace where it cannot be kept."""
 
-    def __init__(self, command: Command, answers: Answers, known: Known, clock: Clock) -> None:
-        self.command = command
+    def __init__(self, answers: Answers, known: Known, clock: Clock) -> None:
         self._answers = answers
         self._known = known
         self._clock = clock

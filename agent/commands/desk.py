@@ -253,7 +253,7 @@ class Desk:
 
     async def _follow(self, command: Command, digest: str) -> None:
         known = Known(command.id, digest, command.name, "", 0)
-        saying = Saying(command, self._answers, known, self._clock)
+        saying = Saying(self._answers, known, self._clock)
         _log.info("command %s %s%s", command.name, command.id[:8], f", slot {command.slot}" if command.slot else "")
         try:
             await self._followed(command, saying)

@@ -11,6 +11,7 @@ import fnmatch
 import importlib
 import itertools
 import logging
+import os
 import shutil
 import sys
 import time
@@ -44,7 +45,7 @@ from modules.protocol.routing import Table
 from modules.words import printable
 
 #: The exit code that tells systemd not to start the agent again (deploy/agent/edgefleet-agent.service): EX_CONFIG.
-EX_CONFIG: Final = 78
+EX_CONFIG: Final = os.EX_CONFIG
 #: How long an engine that had modules of ours is waited for, and the broker, at each start.
 ENGINE_WITHIN_S: Final = 600.0
 BROKER_WITHIN_S: Final = 3600.0

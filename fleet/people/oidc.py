@@ -36,6 +36,8 @@ CALLBACK: Final = "/api/v1/oidc/callback"
 LEEWAY_S: Final = 60
 _TIMEOUT_S: Final = 10.0
 _LIMIT: Final = 1 << 20
+# As much as is kept of whom the provider means; cut off, one person might pass for another.
+_SUBJECT: Final = 255
 # Of the threads that answer requests, so many may wait for a provider, which may be slow.
 _AT_ONCE: Final = 4
 # The provider's addresses and keys are asked for again after so long, and its keys where one is not known.
@@ -194,7 +196,10 @@ class Provider:
                 element=self._settings.oidc_claim,
                 remedy="ask an admin for a group that the setting oidc_roles names",
             )
-        return Person(f"{self._settings.oidc_issuer} {claims['sub']}"[:255], name.lower(), grants)
+        subject = f"{self._settings.oidc_issuer} {claims['sub']}"
+        if len(subject) > _SUBJECT:
+            raise _unbelieved(f"who it vouches for is longer than {_SUBJECT} letters")
+        return Person(subject, name.lower(), grants)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

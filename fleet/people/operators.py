@@ -15,7 +15,6 @@ from modules.errors import Invalid
 
 FIRST: Final = "admin"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,48}[a-z0-9])?")
-MOST: Final = 10_000
 # Said of a name that nobody has, a password that is wrong, and somebody who was disabled.
 _REFUSED: Final = "no operator has this name and password"
 

@@ -25,7 +25,7 @@ AT_ONCE: Final = 2
 # Of the threads that answer requests, so many may wait for their turn, and for so long.
 MAY_WAIT: Final = 8
 WAIT_S: Final = 5.0
-# Of 0 to 4, where 3 stands for ten thousand million guesses and more.
+# Of 0 to 4, where 3 stands for a hundred million guesses and more.
 _GOOD: Final = 3
 # What the estimate reads of a long password; its time grows with the square.
 _READ: Final = 64

@@ -299,6 +299,31 @@ async def test_a_refusal_is_told_with_its_reason_and_changes_nothing(http, tmp_p
         assert agent.link.connected
 
 
+async def test_a_certificate_is_given_up_only_where_the_session_held_without_it(http, tmp_path, monkeypatch):
+    """After so many tries beside a session with the present one; tries in an outage say nothing of it."""
+    monkeypatch.setattr("agent.renewal.SWITCH_S", 0.01)
+    monkeypatch.setattr("agent.renewal.REFUSED", 2)
+    folder = enrolled(tmp_path, http, f"dev-held-{secrets.token_hex(4)}")
+    async with Agent(folder) as agent:
+        await agent.connected()
+        monkeypatch.setattr(agent.link, "turn", lambda: None)
+        for answers in (1, 1, 2, 2, 3):
+            await lacks_a_session(agent)
+            assert len(agent.answers) == answers
+    upcoming = (folder / "identity" / NEXT).read_bytes()
+    offline = Agent(folder)
+    for _ in range(4):
+        await lacks_a_session(offline)
+    offline.store.close()
+    assert (folder / "identity" / NEXT).read_bytes() == upcoming
+
+
+async def lacks_a_session(agent):
+    """Renew, where the session with the new certificate does not come."""
+    with pytest.raises(EdgefleetError, match="no session with the new certificate"):
+        await agent.due.renew()
+
+
 @pytest.mark.long
 async def test_a_certificate_that_the_broker_refuses_is_given_up_for_another(http, fleet, tmp_path, monkeypatch):
     """The session goes on with the present one; after some tries another certificate is asked for, and used."""

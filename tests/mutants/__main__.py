@@ -54,7 +54,7 @@ _TRUST: Final = tuple(
     f"tests/modules/trust/test_{name}.py"
     for name in (
         *("metadata", "just_within", "client", "device", "publication", "owners_update", "repository", "updater"),
-        *("bins", "bins_attacked"),
+        *("verified", "bins", "bins_attacked"),
     )
 )
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
@@ -70,7 +70,7 @@ TESTS: Final = {
     "agent/engines/docker.py": (f"{_ENGINES}_answers.py", f"{_ENGINES}_api.py"),
     "agent/engines/docker_spec.py": (f"{_ENGINES}_spec.py",),
     "agent/engines/docker_images.py": (f"{_ENGINES}_images_answers.py", f"{_ENGINES}_images.py"),
-    "agent/commands/answers.py": _DESK,
+    "agent/commands/answers.py": (*_DESK, f"{_COMMANDS}_arms.py"),
     "agent/commands/desk.py": _DESK,
     "agent/commands/kept.py": (f"{_COMMANDS}_once.py", f"{_COMMANDS}_refused.py", f"{_COMMANDS}_desk.py"),
     "agent/commands/redacted.py": (f"{_COMMANDS}_diagnose.py",),

@@ -6,6 +6,78 @@ from tests.mutants.argument import Equal
 
 FLEET: Final = (
     Equal(
+        "fleet/audit/chain.py",
+        ": HEAD_LIMIT: Final = 4 << 10",
+        "4  =>  5",
+        "a head has four fields of bounded length: how far above it the bound is, is a guess",
+    ),
+    Equal(
+        "fleet/audit/chain.py",
+        ": HEAD_LIMIT: Final = 4 << 10",
+        "10  =>  11",
+        "a head has four fields of bounded length: how far above it the bound is, is a guess",
+    ),
+    Equal(
+        "fleet/audit/log.py",
+        ": PAGE: Final = 1000",
+        "1000  =>  1001",
+        "how many rows are read at a time is a guess: whoever reads all of them goes on after the last",
+    ),
+    Equal(
+        "fleet/people/oidc.py",
+        ": _TIMEOUT_S: Final = 10.0",
+        "10.0  =>  11.0",
+        "how long a provider may be silent is a guess",
+    ),
+    Equal(
+        "fleet/people/oidc.py",
+        ": _LIMIT: Final = 1 << 20",
+        "1  =>  2",
+        "how long a provider's answer may be is a guess, and bounds the memory",
+    ),
+    Equal(
+        "fleet/people/oidc.py",
+        ": _LIMIT: Final = 1 << 20",
+        "20  =>  21",
+        "how long a provider's answer may be is a guess, and bounds the memory",
+    ),
+    Equal(
+        "fleet/people/oidc.py",
+        ": _AT_ONCE: Final = 4",
+        "4  =>  5",
+        "how many threads may wait for a provider is a guess",
+    ),
+    Equal(
+        "fleet/people/oidc.py",
+        "Attempt.new: return cls(*(secrets.token_urlsafe(32) for _ in range(3)))",
+        "32  =>  33",
+        "how many random bytes are enough, beyond half of these, is a guess",
+    ),
+    Equal(
+        "fleet/people/passwords.py",
+        ": AT_ONCE: Final = 2",
+        "2  =>  3",
+        "how many hashes are computed at a time is a guess, and bounds the memory",
+    ),
+    Equal(
+        "fleet/people/passwords.py",
+        ": MAY_WAIT: Final = 8",
+        "8  =>  9",
+        "how many threads may wait for their turn is a guess",
+    ),
+    Equal(
+        "fleet/people/passwords.py",
+        ": WAIT_S: Final = 5.0",
+        "5.0  =>  6.0",
+        "how long they may wait is a guess",
+    ),
+    Equal(
+        "fleet/people/passwords.py",
+        ": _READ: Final = 64",
+        "64  =>  65",
+        "how much of a long password the estimate reads is a guess, and bounds its time",
+    ),
+    Equal(
         "fleet/people/oidc.py",
         "Provider._listed: if again and age is not None and 0 <= age < _KEYS_AGAIN_S:",
         "0 <= age < _KEYS_AGAIN_S  =>  (0 < age < _KEYS_AGAIN_S)",

@@ -5,9 +5,11 @@ import asyncio
 import msgspec
 import pytest
 
-from agent.commands import answers, desk
+from agent.commands import answers, collect_now, desk
 from agent.commands.kept import FILE, OPEN
+from modules import signing
 from modules.errors import NoSpace
+from modules.protocol.commands import LIMIT, TRY
 from tests.doubles import keys
 
 
@@ -81,6 +83,14 @@ async def test_a_flood_waits_in_a_short_line(device, caplog):
     for _ in range(desk.WAITING + 2):
         device.gets(device.command())
     assert dropped(caplog) == 2
+
+
+@pytest.mark.parametrize(("more", "waiting"), [(0, desk.WAITING), (1, desk.WAITING_LARGE)])
+async def test_what_is_longer_than_a_command_without_a_body_waits_in_a_shorter_line(device, more, waiting):
+    """To the byte; of each topic that may be longer."""
+    for number in range(desk.WAITING):
+        device.delivers(b"x" * (signing.envelope_limit(LIMIT) + more), (TRY, f"{number:032x}"))
+    assert len(device.desk._queue) == waiting
 
 
 def dropped(caplog):
@@ -211,6 +221,25 @@ async def test_a_defect_in_a_look_is_in_the_report(device, monkeypatch, caplog):
     assert "oh" in device.refused()[0]
     assert "please report it" in caplog.text
     await device.does()
+
+
+async def test_progress_is_told_once_a_second_and_each_answer_has_the_next_number(device, monkeypatch):
+    """Whatever share an arm takes it for; what is said in between is left away, and takes no number."""
+    numbers = []
+
+    async def run(_command, parts, saying):
+        for passed, share in ((0.0, -0.5), (0.75, 0.25), (0.25, 0.5), (1.0, 1.5)):
+            parts.clock.advance(passed)
+            saying.progress(share)
+            numbers.append(saying.next_part)
+        return "done"
+
+    monkeypatch.setattr(collect_now, "run", run)
+    command = device.command("collect-now")
+    device.gets(command)
+    await device.answer(command)
+    assert [(one.part, one.progress) for one in device.answers(command)[:-1]] == [(1, 0.0), (2, 0.5), (3, 1.0)]
+    assert (numbers, device.ended(command).part) == ([2, 2, 3, 4], 4)
 
 
 async def test_only_so_many_are_followed_at_a_time(device, monkeypatch):

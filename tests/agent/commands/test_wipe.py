@@ -268,6 +268,17 @@ async def test_what_is_not_edgefleets_stays(retired):
     assert "another-disk" in answer.reason.message
 
 
+async def test_however_much_is_left_behind_the_answer_can_be_read(retired):
+    """As much of it as an answer may say."""
+    for number in range(40):
+        (retired.state / f"{'long' * 20}-{number}").touch()
+    await retired.wipe()
+    (answer,) = retired.answers()
+
+    assert answer.state == "failed"
+    assert len(answer.reason.message) == 2000
+
+
 async def test_such_a_device_says_so_and_is_not_started_again(retired, capsys, monkeypatch):
     """``edgefleet-agent run`` says what happened and what to do, with the exit code that systemd leaves alone."""
     monkeypatch.setattr(running, "act_as_owner", lambda *_, **__: None)

@@ -5,13 +5,14 @@ import shutil
 import time
 
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import delete, func, select, update
 
 from fleet import tokens
 from fleet.app import create_app
 from fleet.audit import log
-from fleet.audit.chain import verify
+from fleet.audit.chain import Entry, verify
 from fleet.audit.heads import Heads, audit_signer
 from fleet.db import Database
 from fleet.folder import Folder
@@ -38,9 +39,10 @@ def heads(database, tmp_path):
 
 
 def test_what_was_written_fits(database, tmp_path):
-    """Rows come back from the database as they were hashed, and a head covers them."""
-    fill(database, 5)
+    """Rows come back from the database as they were hashed, and a head covers them; of no rows there is none."""
     signed = heads(database, tmp_path)
+    assert not signed.sign()
+    fill(database, 5)
 
     assert signed.sign()
     assert not signed.sign()  # nothing new
@@ -58,6 +60,7 @@ def test_foreign_words_do_not_break_it(database, tmp_path):
 
     assert verify(rows(database), [], {}).flaws == ()
     assert all(len(one.by) <= 300 and "\x1b" not in one.by for one in rows(database))
+    assert msgspec.convert(msgspec.to_builtins(rows(database)), list[Entry]), "whoever reads the log can read it"
 
 
 @pytest.mark.parametrize(

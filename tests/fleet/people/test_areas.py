@@ -1,13 +1,13 @@
 """Where rights hold, without a server: what a role grants, what lies in an area, and what two sets of roles share."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import and_, false, or_, select
 
 from fleet import removal, selectors
 from fleet.people import roles
 from fleet.people.principal import Principal
 from fleet.people.roles import MOST, MOST_TEAMS, NO_DEVICES, NO_TEAMS, PERMISSIONS, ROLES, WHOLE_FLEET, Grant
-from fleet.people.scope import EVERYTHING, Area, Scope
+from fleet.people.scope import EVERYTHING, Area, Scope, of_labels
 from fleet.tables import devices, modules, rollouts
 from modules.errors import BadSettings, Invalid
 from modules.names import Slug
@@ -197,6 +197,8 @@ def test_the_devices_of_a_scope(planted, areas, seen):
     mine = scope(*areas)
     assert those(planted, devices.c.id, mine.live_devices()) == seen
     assert those(planted, devices.c.id, mine.of_device(devices.c.id)) == seen
+    by_labels = or_(false(), *(of_labels(one.selector) for one in mine.areas))
+    assert those(planted, devices.c.id, and_(by_labels, mine.live_devices())) == seen
 
 
 @pytest.mark.parametrize(

@@ -118,14 +118,43 @@ async def test_a_provider_that_changes_its_key_is_followed(house):
     house.provider.key = RSAKey.generate_key(2048, {"kid": "two", "use": "sig", "alg": "RS256"})
     provider = house.provider
     provider.forge = lambda nonce: jwt.encode({"alg": "RS256", "kid": "two"}, provider.said(nonce), provider.key)
-    house.now += 61
+    house.now += 60
     assert (await go(house)).status_code == 200
-    house.now += 1
+    house.now += 59
     before = provider.asked.count("/keys")
     provider.forge = lambda _: "rubbish"
     for _ in range(3):
         await go(house)
     assert provider.asked.count("/keys") == before
+
+
+async def test_a_provider_is_asked_for_its_addresses_and_keys_once_an_hour(house):
+    """And at once where the clock was set back behind the last time."""
+    for passed, times in ((0, 1), (0, 1), (3599, 1), (1, 2), (-7200, 3)):
+        house.now += passed
+        assert (await go(house)).status_code == 200
+        asked = [house.provider.asked.count(path) for path in ("/.well-known/openid-configuration", "/keys")]
+        assert asked == [times, times]
+
+
+async def test_a_log_in_that_the_provider_does_not_know_is_no_outage(house, refused):
+    """It may say so in three ways; whatever else it answers is its trouble, and is told as that."""
+    for status in (400, 401, 402, 403, 404, 500):
+        house.now += 60  # whoever fails has to wait
+        house.provider.token = lambda _, status=status: (status, {})
+        if status in {400, 401, 403}:
+            refused(await go(house), 401, "unauthorised")
+        else:
+            assert f"it answered {status}" in refused(await go(house), 503, "link-lost")["detail"]
+
+
+async def test_two_people_are_told_apart_by_all_of_what_they_are_called_there(house, refused):
+    """As much as can be kept, and nobody whose name is longer: cut off, it might be another's."""
+    most = 255 - len(f"{house.provider.issuer} ")
+    house.provider.claims["sub"] = "x" * most
+    assert (await go(house)).status_code == 200
+    house.provider.claims["sub"] += "y"
+    assert "longer than" in refused(await go(house), 401, "unauthorised")["detail"]
 
 
 async def test_without_a_provider_there_is_no_such_way(made, refused):

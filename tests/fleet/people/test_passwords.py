@@ -1,5 +1,6 @@
 """Passwords: what may be chosen, and how many are computed at a time."""
 
+import re
 import threading
 
 import pytest
@@ -34,10 +35,37 @@ def test_what_is_tried_first_may_not_be_chosen(password):
         passwords.check_choice(password, "maria")
 
 
-@pytest.mark.parametrize("password", ["turquoise walrus 7 lantern", "kV9#qLz!t2Wp", "Größe-wählt-Möwe-41"])
+@pytest.mark.parametrize(
+    "password", ["turquoise walrus 7 lantern", "kV9#qLz!t2Wp", "Größe-wählt-Möwe-41", "walrus-lantern"]
+)
 def test_what_nobody_guesses_may_be_chosen(password):
-    """Words that do not belong together, and what a manager makes."""
+    """Words that do not belong together, and what a manager makes; the last one is only just good enough."""
     passwords.check_choice(password, "maria")
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("kV9#qLz!t2W", "at least 12 characters"),
+        ("kV9#qLz!t2Wp" * 86, "at most 1024 bytes"),
+        ("password1234", "not good enough: This is a very common password$"),
+        ("turquoise42!", "not good enough: it is guessed soon$"),
+        ("kV9#-MARIA-qLz!t2Wp", "not good enough: it has the operator's name in it$"),
+    ],
+)
+def test_a_refusal_says_why(password, why):
+    """In the estimate's words where it has some; a name in other letters is the name all the same."""
+    with pytest.raises(Invalid) as refused:
+        passwords.check_choice(password, "Maria")
+    assert re.search(why, refused.value.message)
+
+
+def test_as_many_bytes_as_a_password_may_have_and_no_more():
+    """Counted as they are sent, not as letters."""
+    for most in ("x" * 1024, "ü" * 512):
+        passwords.check_length(most)
+        with pytest.raises(Invalid, match="at most 1024 bytes"):
+            passwords.check_length(f"{most}x")
 
 
 def test_what_the_server_gives_is_good_enough_and_never_the_same():
@@ -45,6 +73,7 @@ def test_what_the_server_gives_is_good_enough_and_never_the_same():
     given = {passwords.made() for _ in range(100)}
     assert len(given) == 100
     for one in given:
+        assert re.fullmatch(r"\w{6}(-\w{6}){3}", one)
         passwords.check_choice(one, "maria")
 
 

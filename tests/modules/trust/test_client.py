@@ -74,6 +74,19 @@ class TestFetcher:
             Fetcher(broken).download_bytes("metadata/2.root.json", 10)
 
 
+class TestRoots:
+    def test_a_root_in_the_cache_is_mended_where_it_is_torn_and_else_not_written(self, tmp_path, publisher):
+        """A device looks often, and its flash wears."""
+        kept = tmp_path / "trust" / "root_history" / "1.root.json"
+        client(tmp_path, publisher)
+        written = kept.stat().st_ino
+        assert client(tmp_path, publisher).newest_root() == publisher.first_root
+        assert kept.stat().st_ino == written
+        for spoil in (lambda: kept.write_bytes(publisher.first_root[:40]), kept.unlink):
+            spoil()
+            assert client(tmp_path, publisher).newest_root() == publisher.first_root
+
+
 class TestTeams:
     def test_each_team_with_the_keys_that_sign_for_it(self, tmp_path, publisher):
         """By its name, its keys in order; a role that is no team's is none."""

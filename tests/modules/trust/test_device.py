@@ -202,7 +202,7 @@ class TestOffline:
 
     def test_torn_cache(self, settled):
         """A cache torn by a power cut heals itself at the next contact."""
-        for file in (settled.folder / "metadata").glob("*.json"):
+        for file in (settled.folder / "metadata").rglob("*.json"):
             if not file.is_symlink():
                 file.write_bytes(file.read_bytes()[:40])
         (settled.folder / "director.json").write_bytes(b"{")

@@ -6,7 +6,7 @@ from tuf.api.metadata import Delegations, Metadata, TargetFile, Targets
 from modules import manifest
 from modules.errors import Invalid, Untrusted
 from modules.names import Slug
-from modules.trust import publication, repository, roles
+from modules.trust import publication, repository, roles, succession
 from tests.doubles.keys import ACME, NOW, OTHER, Publisher, signer
 from tests.modules.trust.test_publication import check, forged, publish, versions
 
@@ -110,6 +110,51 @@ def test_a_floor_says_a_version(publisher, custom):
 
     with pytest.raises(Invalid):
         check(publisher, forged(publisher, add))
+
+
+def test_who_has_still_to_sign_is_asked_of_whoever_names_them(publisher):
+    """Root says it of targets, targets of a team's role; in words, with the keys that have not signed."""
+    own, team = roles.TARGETS, roles.team_role(ACME)
+    for delegator, role, data in (
+        (publisher.root, own, publisher.targets_metadata),
+        (publisher.targets_metadata, team, publisher.teams[ACME]),
+    ):
+        assert succession.missing_of(delegator, role=role, data=data) == []
+        file = Metadata[Targets].from_bytes(data)
+        file.sign(signer())
+        (said,) = succession.missing_of(delegator, role=role, data=file.to_bytes())
+        assert said.startswith(f"0 of 1 of {role}'s keys signed; not yet: ")
+    unnamed = succession.missing_of(publisher.targets_metadata, role="team-nobody", data=publisher.teams[ACME])
+    assert unnamed == ["nobody has delegated team-nobody"]
+
+
+def test_what_a_ceremony_brings_is_whole(publisher):
+    """With the metadata of a new team, the very list of directors that it names, and nothing beside them."""
+
+    def take_whole(new, *, teams=(), director=None):
+        succession.check_targets(
+            root=publisher.root,
+            old=publisher.targets_metadata,
+            new=new,
+            director=director,
+            teams=teams,
+            now=NOW,
+            skip=False,
+        )
+
+    new = with_vision(publisher)
+    take_whole(new, teams=[VISION])
+    with pytest.raises(Invalid, match="own metadata is missing") as refused:
+        take_whole(new, teams=[ACME])
+    assert refused.value.element == "team-vision"
+    with pytest.raises(Invalid, match="not the bytes that targets lists"):
+        take_whole(new, teams=[VISION], director=b"[]")
+    for change in (
+        lambda signed: signed.targets.clear(),
+        lambda signed: signed.targets.update(x=TargetFile.from_data("x", b"", ["sha256"])),
+    ):
+        with pytest.raises(Invalid, match="and nothing else"):
+            take_whole(changed(publisher, change))
 
 
 def test_unsigned_targets_are_not_published(publisher):

@@ -216,6 +216,19 @@ def test_sizes_are_measured_by_running_them():
     assert Counter(size for feeds in run.asked if (size := len(feeds["f"])) > 10) == {32: 3, 128: 3}
 
 
+def test_a_graph_that_takes_only_noughts_and_ones_is_measured_with_those():
+    """Its trial ran with them, and its sizes are tried with no larger ones."""
+    inputs = Inputs()
+
+    def run(feeds):
+        if feeds["i"].max() > 1:
+            raise ValueError("out of its table")
+        return inputs(feeds)
+
+    example = {"f": np.zeros([1, 4], np.float32), "i": np.zeros([1, 4], np.int64)}
+    assert choose(run, example, 0.001, free_batches()).size == 64
+
+
 @pytest.mark.parametrize(("place", "agrees"), [(0, False), (1, True), (2, True), (3, False), (4, True), (5, False)])
 def test_of_many_requests_three_are_compared(place, agrees):
     """The first, the one in the middle and the last; and no answer may be missing."""
