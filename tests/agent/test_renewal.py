@@ -318,6 +318,36 @@ async def test_a_certificate_is_given_up_only_where_the_session_held_without_it(
     assert (folder / "identity" / NEXT).read_bytes() == upcoming
 
 
+async def test_each_certificate_is_given_up_for_its_own_refusals(http, tmp_path, monkeypatch):
+    """The next one after a renewal that came to its end is tried as often as any; an answer that is lost meanwhile has
+    no other key made."""
+    monkeypatch.setattr("agent.renewal.SWITCH_S", 0.01)
+    monkeypatch.setattr("agent.renewal.REFUSED", 2)
+    folder = enrolled(tmp_path, http, f"dev-own-{secrets.token_hex(4)}")
+    async with Agent(folder) as agent:
+        await agent.connected()
+        turn = agent.link.turn
+        monkeypatch.setattr(agent.link, "turn", lambda: None)
+        await lacks_a_session(agent)
+        monkeypatch.setattr(agent.link, "turn", turn)
+        with monkeypatch.context() as patch:
+            patch.setattr("agent.renewal.SWITCH_S", 20.0)
+            await agent.due.renew()
+        await agent.connected()
+        monkeypatch.setattr(agent.link, "turn", lambda: None)
+        for _ in range(2):
+            await lacks_a_session(agent)
+            assert len(agent.answers) == 2
+        agent.deaf = True
+        monkeypatch.setattr("agent.renewal.ANSWER_S", 0.05)
+        keys = set()
+        for _ in range(2):
+            with pytest.raises(EdgefleetError, match="did not answer"):
+                await agent.due.renew()
+            keys.add((folder / "identity" / NEXT_KEY).read_bytes())
+        assert len(keys) == 1
+
+
 async def lacks_a_session(agent):
     """Renew, where the session with the new certificate does not come."""
     with pytest.raises(EdgefleetError, match="no session with the new certificate"):

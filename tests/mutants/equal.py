@@ -487,12 +487,6 @@ EQUAL: Final = (
     ),
     Equal(
         "agent/commands/wipe.py",
-        "_used: store.close()",
-        "store.close()  =>  pass",
-        "nobody else has the store, so that its connection goes with this function, which says so all the same",
-    ),
-    Equal(
-        "agent/commands/wipe.py",
         "_empty_table: generation = gateway_table.read(table).generation + 1",
         "1  =>  2",
         "any number does that is above the last one",

@@ -78,12 +78,6 @@ FLEET: Final = (
         "how much of a long password the estimate reads is a guess, and bounds its time",
     ),
     Equal(
-        "fleet/people/oidc.py",
-        "Provider._listed: if again and age is not None and 0 <= age < _KEYS_AGAIN_S:",
-        "0 <= age < _KEYS_AGAIN_S  =>  (0 < age < _KEYS_AGAIN_S)",
-        "keys that came in this very microsecond: asking once more gets the same ones",
-    ),
-    Equal(
         "fleet/ingest.py",
         "Ingest._take: if gathered.now - row.removed > PARTING_S:",
         "gathered.now - row.removed > PARTING_S  =>  (gathered.now - row.removed >= PARTING_S)",

@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from agent import running, sealing_key, wiring
 from agent.commands import wipe
-from agent.commands.wipe import EX_CONFIG, Order, begin
+from agent.commands.wipe import Order, begin
 from agent.enroll import enroll
 from agent.gateway import table as gateway_table
 from agent.identity import CA, DEVICE, KEY, ROOT, Identity
@@ -152,6 +153,13 @@ async def test_everything_goes_and_the_answer_before_the_identity(retired):
     assert Link.boots[0] > 7
 
 
+async def test_the_database_is_not_held_open_while_it_goes(retired):
+    """What is removed and still open keeps its room on the disk."""
+    assert wipe._used(retired.state, {}) == {"docker"}
+    held = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [one for one in held if one.startswith(str(retired.state))]
+
+
 async def test_a_power_cut_at_any_moment_is_gone_on_from(folder, monkeypatch):
     """Cut after each file that goes: the next start wipes on; as long as nobody was told, there is an identity."""
     cuts, at = 0, 0
@@ -283,7 +291,7 @@ async def test_such_a_device_says_so_and_is_not_started_again(retired, capsys, m
     """``edgefleet-agent run`` says what happened and what to do, with the exit code that systemd leaves alone."""
     monkeypatch.setattr(running, "act_as_owner", lambda *_, **__: None)
     await retired.wipe()
-    assert running.run(retired.settings) == EX_CONFIG
+    assert running.run(retired.settings) == os.EX_CONFIG
 
     said = capsys.readouterr().err
     assert "this device was decommissioned on 2027-01-15" in said
