@@ -522,5 +522,17 @@ EQUAL: Final = (
         "whether the first pause is the shortest one or twice that is a guess",
         times=2,
     ),
+    Equal(
+        "agent/renewal_due.py",
+        ": _DAY_S: Final = 86_400.0",
+        "86_400.0  =>  86401.0",
+        "by how much a clock may be behind a certificate's begin and still be believed is a guess",
+    ),
+    Equal(
+        "agent/commands/desk.py",
+        ": WAITING_LARGE: Final = 2",
+        "2  =>  3",
+        "how many large messages wait is a guess, and bounds the memory",
+    ),
     *FLEET,
 )

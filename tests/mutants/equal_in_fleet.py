@@ -54,6 +54,18 @@ FLEET: Final = (
         "how many random bytes are enough, beyond half of these, is a guess",
     ),
     Equal(
+        "fleet/people/back_off.py",
+        ": KNOWN: Final = 10_000",
+        "10_000  =>  10001",
+        "how many names and addresses are remembered is a guess, and bounds the memory",
+    ),
+    Equal(
+        "fleet/people/back_off.py",
+        "BackOff._wait_s: return self._failures[kind, key].last + min(2.0 ** min(times - FREE, 30), most_s) - now",
+        "30  =>  31",
+        "it keeps the power a number that a float has: the wait is bounded far below either",
+    ),
+    Equal(
         "fleet/people/passwords.py",
         ": AT_ONCE: Final = 2",
         "2  =>  3",
