@@ -156,8 +156,13 @@ async def test_everything_goes_and_the_answer_before_the_identity(retired):
 async def test_the_database_is_not_held_open_while_it_goes(retired):
     """What is removed and still open keeps its room on the disk."""
     assert wipe._used(retired.state, {}) == {"docker"}
-    held = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    assert not [one for one in held if one.startswith(str(retired.state))]
+    assert held(retired.state) == []
+
+
+def held(folder):
+    """Files of a folder that this process has open."""
+    links = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return [one for one in links if one.startswith(str(folder))]
 
 
 async def test_a_power_cut_at_any_moment_is_gone_on_from(folder, monkeypatch):
