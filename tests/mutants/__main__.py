@@ -60,7 +60,7 @@ _TRUST: Final = tuple(
 # What is changed, and the tests that are to notice it, quick ones first. Tests that measure time are left out.
 TESTS: Final = {
     **dict.fromkeys(sources("modules/trust"), _TRUST),
-    "modules/trust/drafts.py": ("tests/modules/trust/test_drafts.py", "tests/fleet/test_keys_of_bins.py"),
+    "modules/trust/drafts.py": ("tests/modules/trust/test_drafts.py",),
     "modules/trust/succession.py": (*_TRUST, "tests/fleet/test_succession.py"),
     "agent/plan.py": ("tests/agent/test_plan.py", "tests/agent/test_maintenance.py"),
     "agent/execute.py": (*_PASSES, *_GIVEN),

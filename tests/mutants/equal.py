@@ -534,5 +534,11 @@ EQUAL: Final = (
         "2  =>  3",
         "how many large messages wait is a guess, and bounds the memory",
     ),
+    Equal(
+        "modules/trust/drafts.py",
+        "next_targets: above: int = 0,",
+        "0  =>  1",
+        "no version is below one: above none and above the first, the next one is the same",
+    ),
     *FLEET,
 )

@@ -114,3 +114,23 @@ def test_a_drafts_role_is_in_its_name_and_its_content(publisher):
     for data, name in ((publisher.root, "2.targets.json"), (publisher.targets_metadata, "2.root.json")):
         with pytest.raises(Invalid, match="metadata"):
             drafts.role_of(data, name)
+
+
+def test_a_teams_bins_are_signed_again_where_its_keys_are_others_or_versions_were_lost():
+    """Else its role alone is; the role says who may sign them."""
+    publisher = Publisher(most=0)
+    publisher.release("acme/digits:1")
+    files, targets = publisher.team_files(ACME), publisher.targets_metadata
+    every = [TEAM, *roles.bins(ACME)]
+    version = metadata.version(files[TEAM], TEAM)
+    assert set(every) == set(files)
+
+    made = drafts.again_of_team(files, team=ACME, targets=targets, now=LATER)
+    assert list(made) == [TEAM]
+    assert list(drafts.again_of_team(files, team=ACME, targets=targets, now=LATER, above=1)) == every
+
+    (key,) = publics(1)
+    named = drafts.next_targets(targets, now=LATER, teams={ACME: [key]}).targets
+    made = drafts.again_of_team(files, team=ACME, targets=named, now=LATER)
+    assert list(made) == every
+    assert list(bare(made[TEAM], TEAM, version + 1).delegations.keys) == [key.keyid]
