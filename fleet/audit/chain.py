@@ -91,12 +91,11 @@ def verify(entries: Iterable[Entry], heads: Sequence[bytes], keys: Mapping[str, 
     for head in signed:
         wanted.setdefault(head.id, set()).add(head.hash)
     before, last, proved = BEGIN, 0, 0
-    told_edit = False
     for entry in entries:
         if entry.id != last + 1:
+            # What follows cannot fit, and is not told again.
             flaws.append(Flaw("missing", last + 1, f"rows {last + 1} to {entry.id - 1} are missing"))
-            told_edit = True  # what follows cannot fit, and is not told again
-        elif link(before, entry) != entry.hash and not told_edit:
+        elif link(before, entry) != entry.hash:
             flaws.append(Flaw("edited", entry.id, f"row {entry.id} is not what was written, or not where it was"))
         for said in wanted.pop(entry.id, ()):
             if said == entry.hash:
@@ -104,7 +103,6 @@ def verify(entries: Iterable[Entry], heads: Sequence[bytes], keys: Mapping[str, 
             else:
                 flaws.append(Flaw("re-chained", entry.id, f"a head was signed of another row {entry.id}"))
         before, last = entry.hash, entry.id
-        told_edit = False
     wanted.pop(0, None)
     if wanted:
         furthest = max(wanted)

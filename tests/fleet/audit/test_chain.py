@@ -92,3 +92,41 @@ def test_a_head_of_another_key_counts_for_nothing():
     assert codes(anew, heads=[forged]) == ["forged-head"]
     assert codes(anew, heads=[*HEADS, forged]).count("re-chained") == 2
     assert verify(LOG, [*HEADS, b"{}", b"not json"], KEYS).proved == 8
+
+
+def edited(number):
+    """The log with another name in one row."""
+    return [*LOG[: number - 1], msgspec.structs.replace(LOG[number - 1], by="bob"), *LOG[number:]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "heads", "flaws", "proved"),
+    [
+        (LOG, [], [], 0),
+        (edited(1), [], [("edited", 1)], 0),
+        (edited(10), [], [("edited", 10)], 0),
+        ([*LOG[:3], *LOG[5:]], [], [("missing", 4)], 0),
+        ([*LOG[:3], *edited(7)[5:]], [], [("missing", 4), ("edited", 7)], 0),
+        (LOG[:7], HEADS, [("cut", 8)], 4),
+        ([], HEADS, [("cut", 1)], 0),
+        (LOG, [b"{}"], [("forged-head", 0)], 0),
+        (chained(edited(6)), HEADS, [("re-chained", 8)], 4),
+    ],
+)
+def test_each_flaw_is_told_once_with_its_row(rows, heads, flaws, proved):
+    """Whoever reads it looks there first."""
+    found = verify(rows, heads, KEYS)
+    assert [(flaw.code, flaw.id) for flaw in found.flaws] == flaws
+    assert found.proved == proved
+
+
+def test_a_head_of_an_empty_log_says_nothing_of_rows():
+    """There were none yet."""
+    head = sign(Head(at=1000, id=0, hash=BEGIN), SIGNER)
+    for rows in ([], LOG):
+        assert verify(rows, [head], KEYS)[2:] == (0, ())
+
+
+def test_a_log_of_an_earlier_version_is_still_whole():
+    """Neither what the first row follows nor what a hash is of may change."""
+    assert LOG[0].hash == "6a7f1dab41be920ee92477cc497bf66b3fba68ddb62ebdc22e7297f339789504"
