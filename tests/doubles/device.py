@@ -112,6 +112,7 @@ class Device:
             identifier=self.name,
             protocol=aiomqtt.ProtocolVersion.V311,
             tls_context=context,
+            timeout=WAIT_S,  # the library's 10 s are over early on a busy machine, and nobody would answer any more
             will=aiomqtt.Will(self.topics.status(self.name), offline, 1, retain=True) if will else None,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         ) as client:
