@@ -4,7 +4,8 @@
 - What is not installed is named, with the extra that brings it.
 - A reader that goes away (``| head``) ends a program without a word, by the signal that ends others then (status 141).
 - Output that cannot be written (a full disk, a closed descriptor) is an error in one line, and status 1.
-- Ctrl-C ends a program without a word, with the status that shells give for that (130), unless it has more to say.
+- Ctrl-C ends a program without a word, unless it has more to say, and by that very signal: a shell shows status 130,
+  and ends the loop or script that the program runs in.
 - A disk that takes no more, wherever a file is written, is an error with what to do, and status 1.
 
 That holds for what libraries print, too: argparse passes over an error in writing its help, and typer and rich end the
@@ -26,6 +27,8 @@ from modules import __version__
 _OURS: Final = frozenset({"agent", "fleet", "hardware", "modules"})
 _STDIN, _STDOUT, _STDERR = range(3)
 INTERRUPTED: Final = 128 + signal.SIGINT
+# The signals that had this program unwind, beside Ctrl-C.
+_unwound: Final[list[int]] = []
 # What writing meets on a disk that is full, where its owner's share of it is, or where it takes no file so large.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -81,6 +84,22 @@ def start(name: str, module: str, *, extra: str) -> NoReturn:
     run(name, main)
 
 
+def unwind() -> None:
+    """Have SIGTERM and a terminal that closes end this program as Ctrl-C does: it takes away what it has begun.
+
+    The second such signal ends it at once; one that is ignored (``nohup``) stays so.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _unwinding)
+
+
+def _unwinding(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    _unwound.append(number)
+    raise KeyboardInterrupt
+
+
 def run(name: str, main: Main) -> NoReturn:
     """Run a program to its end; ``main`` returns its exit status."""
     _open_streams()
@@ -100,6 +119,11 @@ def run(name: str, main: Main) -> NoReturn:
         elif error is not out.failed and error is not err.failed:
             raise
         status = 1
+    _end(name, status, out, err)
+
+
+def _end(name: str, status: Any, out: "_Descriptor", err: "_Descriptor") -> NoReturn:
+    """Write what is left to write, and end with this status or as a shell expects it."""
     # From here on Ctrl-C ends it at once, without a word of the interpreter's own way out.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _flush()
@@ -109,13 +133,20 @@ def run(name: str, main: Main) -> NoReturn:
             _discard(stream.fileno())
     # A program that went on without a reader of its log has not failed for that.
     if isinstance(out.failed, BrokenPipeError) or (isinstance(err.failed, BrokenPipeError) and status):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGPIPE)
+        _end_by(signal.SIGPIPE)
     if out.failed:
         sys.stderr.write(f"{name}: the output cannot be written: {out.failed.strerror}\n")
         _flush()
         status = 1
+    elif status == INTERRUPTED:
+        _end_by(*_unwound[:1] or [signal.SIGINT])
     sys.exit(status)
+
+
+def _end_by(number: int) -> None:
+    """End by this signal, as shells expect it; as the first process of a container this does nothing."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 class _Descriptor(io.FileIO):
@@ -136,8 +167,9 @@ def _remembering(stream: TextIO, descriptor: int) -> tuple[TextIO, _Descriptor]:
     stream.flush()
     raw = _Descriptor(descriptor, "w", closefd=False)
     by_line = bool(stream.line_buffering or getattr(stream, "write_through", False))
+    # A letter that the terminal's encoding lacks, or a byte of a file's name that is no text, ends no program.
     text = io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=by_line
+        io.BufferedWriter(raw), encoding=stream.encoding, errors="backslashreplace", line_buffering=by_line
     )
     return text, raw
 

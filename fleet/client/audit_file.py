@@ -1,6 +1,5 @@
 """An audit log in a file: the key, the signed heads and the rows, a JSON document in each line."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,8 +8,9 @@ import msgspec
 from securesystemslib.signer import Key
 
 from fleet.audit.chain import Entry
+from fleet.client.new_file import new_file
 from modules.canonical import UNREADABLE
-from modules.errors import BadSettings, Invalid
+from modules.errors import Invalid
 
 FORMAT: Final = "edgefleet.audit/1"
 
@@ -29,20 +29,14 @@ def write(file: Path, log: Log) -> int:
     Raises:
         BadSettings: there is such a file.
     """
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise BadSettings("there is such a file already", element=str(file), remedy="name a new one") from error
     rows = 0
-    with os.fdopen(handle, "wb") as stream:
+    with new_file(file) as stream:
         stream.write(msgspec.json.encode({"format": FORMAT, "key": log.key}) + b"\n")
         for head in log.heads:
             stream.write(msgspec.json.encode({"head": head.decode()}) + b"\n")
         for entry in log.rows:
             stream.write(msgspec.json.encode(entry) + b"\n")
             rows += 1
-        stream.flush()
-        os.fsync(stream.fileno())
     return rows
 
 

@@ -50,6 +50,8 @@ NOUNS: Final = {
 }
 
 
+_AS_UTF_8: Final = "write it in UTF-8, and see that LC_ALL or LANG names a locale with that encoding"
+
 # Where typer has it depends on its version.
 _USAGE: Final[Any] = typer.BadParameter.__base__
 
@@ -77,12 +79,18 @@ class Nouns(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         # Behind the noun, which has not been read yet.
-        as_json = "--json" in ctx.args
+        words = list(ctx.args)
+        as_json = "--json" in words
         try:
             with _usage_told(as_json=as_json):
                 return super().invoke(ctx)
         except EdgefleetError as error:
             show_error(error, as_json=as_json)
+            raise typer.Exit(1) from error
+        except UnicodeEncodeError as error:
+            named = next((word for word in words if not word.isprintable()), "")
+            untold = BadSettings("not text in this terminal's encoding", element=named, remedy=_AS_UTF_8)
+            show_error(untold, as_json=as_json)
             raise typer.Exit(1) from error
         except OSError as error:
             # Without a file's name it is about the output itself, of which modules.program tells, or about a full disk.

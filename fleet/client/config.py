@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fleet.client.new_file import replace_file
 from modules import canonical
 from modules.errors import BadSettings, Invalid
 
@@ -27,9 +28,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def home() -> Path:
-    """The folder of this user's configuration and workspace: ``EDGEFLEET_HOME``, or ``~/.config/edgefleet``."""
-    named = os.environ.get("EDGEFLEET_HOME")
-    return Path(named).expanduser() if named else Path.home() / ".config" / "edgefleet"
+    """The folder of this user's configuration and workspace: ``EDGEFLEET_HOME``, or ``~/.config/edgefleet``.
+
+    Raises:
+        BadSettings: this user has no home folder.
+    """
+    named = os.environ.get("EDGEFLEET_HOME") or "~/.config/edgefleet"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        remedy = "set EDGEFLEET_HOME to a folder that this user may write to"
+        raise BadSettings("there is no such home folder", element=named, remedy=remedy) from error
 
 
 def path() -> Path:
@@ -73,11 +82,7 @@ def save(config: Config) -> Path:
     """Write the config file, readable by this user alone; replaced in one step."""
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(canonical.encode(config))
-    fresh.replace(file)
+    replace_file(file, canonical.encode(config))
     return file
 
 

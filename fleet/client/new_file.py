@@ -1,7 +1,10 @@
-"""A new file for what a device sent: named by this user alone, never written over anything, readable by nobody else."""
+"""Files for this user alone, whole or not there: a new one, never written over anything, and one that is replaced."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from modules.errors import BadSettings
 
@@ -22,17 +25,44 @@ def write_new(file: Path, data: bytes) -> None:
     Raises:
         BadSettings: there is something of that name, a link that leads nowhere included.
     """
+    with new_file(file) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[IO[bytes]]:
+    """The same for what comes piece by piece: on the disk at the end, gone where that is not reached.
+
+    Raises:
+        BadSettings: as :func:`write_new`.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         raise _there(file) from error
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with _or_not_there(file), os.fdopen(descriptor, "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def replace_file(file: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file in place of the one that is there."""
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    with _or_not_there(fresh):
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
             stream.write(data)
+        fresh.replace(file)
+
+
+@contextmanager
+def _or_not_there(file: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         file.unlink(missing_ok=True)
         raise
 
 
 def _there(file: Path) -> BadSettings:
-    return BadSettings("there is such a file already", element=str(file), remedy="name a new one: --out FILE")
+    return BadSettings("there is such a file already", element=str(file), remedy="name a new one")

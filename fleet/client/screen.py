@@ -3,9 +3,10 @@
 Results go to stdout, everything else (progress, remarks, errors) to stderr.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TextIO
 
@@ -31,6 +32,7 @@ from modules.words import printable
 
 _WIDE: Final = 4096
 _DIGEST_SHOWN: Final = len("sha256:") + 12
+_UTF_8: Final = frozenset({"utf-8", "utf8"})
 _UNIT: Final = 1024
 _UNITS: Final = ("KiB", "MiB", "GiB")
 
@@ -70,7 +72,7 @@ class Screen:
     def show(self, document: Any, human: Callable[["Screen"], None]) -> None:
         """The command's result: ``document`` as JSON, or whatever ``human`` prints."""
         if self.as_json:
-            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+            sys.stdout.write(_written(document, indent=2) + "\n")
             sys.stdout.flush()
         else:
             human(self)
@@ -154,7 +156,15 @@ def show_error(error: EdgefleetError, *, as_json: bool) -> None:
 def show_problem(code: str, message: str, *, element: str = "", remedy: str = "") -> None:
     """What went wrong, as the one JSON document on stdout."""
     problem = {"code": code, "message": message, "element": element, "remedy": remedy}
-    sys.stdout.write(msgspec.json.encode({"error": problem}).decode() + "\n")
+    sys.stdout.write(_written({"error": problem}) + "\n")
+
+
+def _written(document: Any, *, indent: int | None = None) -> str:
+    """A document as JSON; in ASCII where it has the name of a file that is no text, or the output is not in UTF-8."""
+    if str(sys.stdout.encoding).lower() in _UTF_8:
+        with suppress(UnicodeEncodeError):
+            return msgspec.json.format(msgspec.json.encode(document), indent=indent or -1).decode()
+    return json.dumps(msgspec.to_builtins(document), indent=indent)
 
 
 def size(length: int) -> str:

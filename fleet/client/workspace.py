@@ -10,6 +10,7 @@
       modules/<team>/<name>/<version>/     manifest.json and files/: the very bytes that will be signed
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from fleet.client.new_file import replace_file
 from modules import canonical, manifest
 from modules.digests import Blob
 from modules.errors import Invalid, NeedsOperator
@@ -86,11 +88,12 @@ class Workspace:
 
     def keep_image(self, image: Image, *, environment: bool = False) -> None:
         """Add an image to the list, perhaps as an environment's; one of the same name is replaced."""
-        images = {one.name: one for one in self.images()} | {image.name: image}
-        self._write("images.json", [images[name] for name in sorted(images)])
-        known = self._environments()
-        if environment != (image.name in known):
-            self._write("environments.json", sorted(known ^ {image.name}))
+        with self._alone():
+            images = {one.name: one for one in self.images()} | {image.name: image}
+            self._write("images.json", [images[name] for name in sorted(images)])
+            known = self._environments()
+            if environment != (image.name in known):
+                self._write("environments.json", sorted(known ^ {image.name}))
 
     def engine_ids(self) -> dict[str, str]:
         """The config's digest of each image that was brought in from an engine, by the engine's own id of it."""
@@ -101,7 +104,8 @@ class Workspace:
 
     def keep_engine_id(self, engine_id: str, image: Image) -> None:
         """Remember what an engine calls an image: newer ones name it by a manifest of their own."""
-        self._write("engine.json", self.engine_ids() | {engine_id: image.config.sha256})
+        with self._alone():
+            self._write("engine.json", self.engine_ids() | {engine_id: image.config.sha256})
 
     def _environments(self) -> frozenset[str]:
         file = self.root / "environments.json"
@@ -109,11 +113,19 @@ class Workspace:
             return frozenset()
         return frozenset(canonical.decode(file.read_bytes(), tuple[str, ...], limit=_IMAGES_LIMIT, what=str(file)))
 
-    def _write(self, name: str, content: object) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Lists are read and written by one command at a time, or the one would take away what the other adds."""
         self.root.mkdir(parents=True, exist_ok=True)
-        fresh = self.root / f"{name}.{os.getpid()}"
-        fresh.write_bytes(canonical.encode(content))
-        fresh.replace(self.root / name)
+        held = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(held)
+
+    def _write(self, name: str, content: object) -> None:
+        replace_file(self.root / name, canonical.encode(content), 0o666)
 
     def forget_image(self, name: str) -> Image:
         """Take an image off the list, with the blobs that no other image has; returns it.
@@ -122,6 +134,10 @@ class Workspace:
             Invalid: there is no such image.
             NeedsOperator: modules that are packed here run in it.
         """
+        with self._alone():
+            return self._forgotten(name)
+
+    def _forgotten(self, name: str) -> Image:
         image = self.image(name)
         left = [one for one in self.images() if one.name != name]
         using = [str(ref) for ref in self.modules() if _runs_in(self.manifest(ref)[0], image)]

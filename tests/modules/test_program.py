@@ -209,22 +209,59 @@ def test_a_disk_that_takes_no_more_is_told_with_what_to_do():
     assert done.stderr.startswith("it: No space left on device\n  what to do: make room")
 
 
-@pytest.mark.parametrize(
-    ("main", "status"),
-    [
-        pytest.param("print('on', flush=True) or time.sleep(60)", 130, id="at work"),
-        pytest.param(
-            "atexit.register(lambda: print('on', flush=True) or time.sleep(60)) and 0", -2, id="on its way out"
-        ),
-    ],
-)
-def test_ctrl_c_ends_it_without_a_word(main, status):
-    """Wherever a program is, and whatever it does not catch itself: no traceback, and 130 for the shell."""
-    code = f"import atexit, time; from modules.program import run\nrun('it', lambda: {main})"
+@pytest.mark.parametrize("main", ["{}", "atexit.register(lambda: {}) and 0"], ids=["at work", "on its way out"])
+def test_ctrl_c_ends_it_without_a_word(main):
+    """Wherever a program is, and whatever it does not catch itself: no traceback, and the signal itself, which a shell
+    shows as 130 and which ends a loop around the program."""
+    told = main.format("print('on', flush=True) or time.sleep(60)")
+    code = f"import atexit, time; from modules.program import run\nrun('it', lambda: {told})"
+
+    assert ended(code, signal.SIGINT) == (-signal.SIGINT, "")
+
+
+def ended(code, *signals):
+    """How a program ends that gets these signals once it has said that it is at work."""
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout.readline() == "on\n"
-        program.send_signal(signal.SIGINT)
+        for one in signals:
+            program.send_signal(one)
         said = program.stderr.read()
+    return program.returncode, said
 
-    assert (program.returncode, said) == (status, "")
+
+WITH_A_FOLDER = (
+    "import pathlib, signal, sys, tempfile, time; from modules.program import run, unwind\n"
+    "def main():\n"
+    "    {}\n"
+    "    unwind()\n"
+    "    with tempfile.TemporaryDirectory(dir={!r}):\n"
+    "        print('on', flush=True); time.sleep(60)\n"
+    "run('it', main)"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_is_told_to_end_takes_away_what_it_has_begun(tmp_path, number):
+    """``timeout``, a CI job that is cancelled, a terminal that closes: as Ctrl-C, and then by that signal."""
+    assert ended(WITH_A_FOLDER.format("pass", str(tmp_path)), number) == (-number, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_started_to_outlive_its_terminal_does(tmp_path):
+    """``nohup``: a signal that is ignored stays so."""
+    ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+
+    assert ended(WITH_A_FOLDER.format(ignoring, str(tmp_path)), signal.SIGHUP, signal.SIGTERM)[0] == -signal.SIGTERM
+
+
+def test_letters_that_a_terminal_lacks_end_no_program():
+    """In a locale that is not UTF-8 they are shown by their numbers, as in Python's own errors."""
+    code = "from modules.program import run; run('it', lambda: print('gr\\xf6\\xdfe \\udce9'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "gr\\xf6\\xdfe \\udce9\n", "")

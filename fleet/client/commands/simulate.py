@@ -169,7 +169,8 @@ def _label(fleet: Fleet, labels: dict[str, dict[str, str]], screen: Screen) -> N
 def _run(command: list[str]) -> int:
     """The simulator to its end, which Ctrl-C asks it for as well as us: it says goodbye to the broker first."""
     with subprocess.Popen(command) as process:  # noqa: S603 - this very interpreter
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: process.terminate())
         while True:
             try:
                 return process.wait()

@@ -94,8 +94,10 @@ def locked(
             except _Conflict as again:
                 raise again.error from None
         (fresh / LOCK).write_text(_measure(fresh).lock)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        # Another command may have fetched the same meanwhile, and build with it.
+        if not (folder / LOCK).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
     return _read(folder)
 
 

@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import httpx
 from fleet.client.images.docker_engine import docker_engine
 from fleet.client.local.containers import MODULE_MOUNT, NO_TELEMETRY, hardened, held_image
 from fleet.client.local.ends_with_us import ends_with_us
+from fleet.client.local.socket_folder import socket_folder
 from fleet.client.screen import Step
 from modules.errors import BadSettings, EdgefleetError, NotReady
 from modules.manifest import Image
@@ -127,7 +127,7 @@ def process_scorer(folder: Path, *, interpreter: str = "") -> Iterator[Scorer]:
         BadSettings: there is no such interpreter.
         NotReady: the server ended or did not become ready; the message ends with the last lines of its log.
     """
-    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch:
+    with socket_folder() as scratch:
         path, log = Path(scratch, _SOCKET), Path(scratch, "log")
         command = ends_with_us(
             interpreter or sys.executable,
@@ -180,7 +180,7 @@ def container_scorer(
         Untrusted: the engine's image of that id has other layers.
         NotReady: as :func:`process_scorer`.
     """
-    with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch, docker_engine() as engine:
+    with socket_folder() as scratch, docker_engine() as engine:
         held = held_image(engine, image, blobs, step)
         container = engine.containers.create(
             held,

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ import msgspec
 from fleet.client.local.ends_with_us import ends_with_us
 from fleet.client.local.passing import Passing
 from fleet.client.local.scorers import missing_extra
+from fleet.client.local.socket_folder import socket_folder
 from fleet.client.models.conversion import framework_of
 from fleet.client.workspace import MANIFEST
 from modules.errors import BadSettings, EdgefleetError, Invalid, NotReady
@@ -201,7 +201,7 @@ class LocalServer:
         stop = asyncio.Event()
         for number in _ENDS_WITH_US:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        with tempfile.TemporaryDirectory(prefix="edgefleet-") as scratch:
+        with socket_folder() as scratch:
             before = seen(self._target)
             self._version = await self._next(Path(scratch))
             try:

@@ -12,7 +12,7 @@ from fleet.client.publishing.pack import write_manifest
 from fleet.client.screen import Step
 from fleet.client.workspace import FILES, Workspace
 from modules.digests import Blob, sha256
-from modules.errors import Invalid, Untrusted
+from modules.errors import EdgefleetError, Invalid, LinkLost, Untrusted
 from modules.manifest import File, Image, Manifest
 from modules.names import Digest
 from modules.oci import blob_path
@@ -45,8 +45,15 @@ def publish(manifest: Manifest, folder: Path, fleet: Fleet, workspace: Workspace
     uploaded = upload(wanted, fleet, step)
     numbered = msgspec.structs.replace(manifest, version=fleet.reserve_version(manifest.team, manifest.name))
     workspace.expect_free(numbered.ref)
-    module = put_draft(numbered, write_manifest(numbered, folder), fleet)
+    data = write_manifest(numbered, folder)
+    # Kept first: a draft whose answer nobody waits for any more can still be signed from here.
     place = workspace.keep_module(numbered.ref, folder)
+    try:
+        module = put_draft(numbered, data, fleet)
+    except EdgefleetError as error:
+        if not isinstance(error, LinkLost):
+            workspace.forget_module(numbered.ref)
+        raise
     return Registered(module=module, manifest=numbered, folder=place, uploaded=uploaded)
 
 

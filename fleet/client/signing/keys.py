@@ -89,7 +89,19 @@ def init(
             remedy="name a new folder",
         )
     folder.chmod(0o700)
-    _write(folder / "README.txt", _README.format(protection=_ENCRYPTED if passphrase else _BARE).encode())
+    try:
+        _write(folder / "README.txt", _README.format(protection=_ENCRYPTED if passphrase else _BARE).encode())
+        return _founded(folder, teams, online, encryption, now)
+    except BaseException:
+        # Nobody has seen yet what these keys have signed, and the next try takes an empty folder only.
+        for file in folder.iterdir():
+            file.unlink()
+        raise
+
+
+def _founded(
+    folder: Path, teams: Iterable[Slug], online: OnlineKeys, encryption: KeySerializationEncryption, now: datetime
+) -> Initial:
     root = [_make(folder / f"root-{number}.pem", encryption) for number in range(1, repository.ROOT_KEYS + 1)]
     targets = [_make(key_file(folder, roles.TARGETS), encryption)]
     team_signers = {team: _make(key_file(folder, roles.team_role(team)), encryption) for team in teams}
@@ -198,10 +210,15 @@ def _write(path: Path, data: bytes) -> None:
         raise BadSettings(
             "there is such a key already, and keys are never overwritten", element=str(path), remedy="move it away"
         ) from error
-    with os.fdopen(file, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        # Half a key would keep the next try from its name.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fleet.client.api import Fleet
+from fleet.client.new_file import replace_file
 from modules.errors import BadSettings, LinkLost, Untrusted
 from modules.names import Digest, ModuleRef, Slug
 from modules.trust import roles, team_files
@@ -79,7 +80,7 @@ class Trusted:
                 element=str(self.root_file),
                 remedy="if the server was set up anew on purpose, remove that file and the folder beside it",
             )
-        self.root_file.write_bytes(root)
+        replace_file(self.root_file, root)
 
     def expect_team(self, team: Slug) -> None:
         """Only a team that the fleet's owner has named can ever sign; a fleet without a root has named none yet.

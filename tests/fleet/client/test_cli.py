@@ -1,5 +1,6 @@
 """The command itself: quick help, exit codes, and errors in one clear block."""
 
+import io
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.client.cli import NOUNS, app
+from fleet.client.screen import Screen
 from tests.parts.pace import stretched
 
 HEAVY = {"docker", "onnx", "numpy", "tuf", "httpx", "cryptography", "securesystemslib"}
@@ -138,6 +140,48 @@ def test_a_file_that_cannot_be_written_is_an_error_with_its_name(run, tmp_path, 
 
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["element"].endswith("j.json")
+
+
+@pytest.mark.parametrize("words", [("events", "--device", "g\udce9"), ("rollouts", "show", "g\udce9")])
+def test_an_argument_that_is_not_text_is_refused_with_what_to_do(run, monkeypatch, words):
+    """Bytes of another encoding than the terminal's: no traceback, and the word is shown."""
+    for name, value in {"URL": "http://127.0.0.1:9", "TOKEN": "t"}.items():
+        monkeypatch.setenv(f"EDGEFLEET_{name}", value)
+
+    done = run(*words, "--json")
+
+    assert done.exit_code == 1
+    error = json.loads(done.stdout)["error"]
+    assert (error["element"], "UTF-8" in error["remedy"]) == ("g\udce9", True)
+
+
+def test_a_file_whose_name_is_not_text_is_named_in_the_document(run, monkeypatch, tmp_path):
+    """The name is in the JSON as Python writes such names."""
+    monkeypatch.setenv("EDGEFLEET_HOME", str(tmp_path / "h\udce9"))
+
+    done = run("status", "--json")
+
+    assert json.loads(done.stdout)["error"]["element"].endswith("h\udce9/config.json")
+
+
+def test_a_document_is_ascii_where_the_terminal_is_not_in_utf_8(monkeypatch):
+    """A program reads the same document whatever the locale."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1", errors="backslashreplace"))
+
+    Screen(as_json=True).show({"said": "gr\xf6\xdfe \u2265 3"}, lambda _: None)
+
+    assert json.loads(written.getvalue().decode("ascii")) == {"said": "gr\xf6\xdfe \u2265 3"}
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(run, monkeypatch):
+    """Containers run as users that have none."""
+    monkeypatch.setenv("EDGEFLEET_HOME", "~nobody-of-this-name/config")
+
+    done = run("status")
+
+    assert done.exit_code == 1
+    assert "set EDGEFLEET_HOME" in done.stderr
 
 
 def test_a_secret_file_is_there_only_with_the_secret_in_it(run, tmp_path, monkeypatch):

@@ -190,6 +190,42 @@ def test_a_workspace_of_another_server_is_not_overwritten(user, run, linear_file
         fleet.module(ModuleRef.parse("acme/taken:1"))
 
 
+def test_a_draft_whose_registration_was_broken_off_can_be_signed(user, run, linear_file, fleet, silent, monkeypatch):
+    """Ctrl-C, or a lost connection, while the server's answer is on its way: the very files are in the workspace."""
+    send = Fleet.put_draft
+
+    def broken_off(self, ref, manifest):
+        send(self, ref, manifest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fleet, "put_draft", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        register.register(
+            Model(path=linear_file, team="acme", name="brokenoff", engine="process"),
+            fleet,
+            Workspace(user.home / "workspace"),
+            silent,
+        )
+
+    assert run("modules", "sign", "acme/brokenoff:1", "--keys", user.keys)["state"] == "signed"
+
+
+def test_a_draft_that_the_server_refuses_leaves_no_files(user, run, linear_file, fleet, silent, monkeypatch):
+    """What nobody can sign does not stay in the workspace."""
+
+    def refused(self, ref, manifest):
+        raise Refused("no")
+
+    monkeypatch.setattr(Fleet, "put_draft", refused)
+    workspace = Workspace(user.home / "workspace")
+    with pytest.raises(Refused):
+        register.register(
+            Model(path=linear_file, team="acme", name="unwanted", engine="process"), fleet, workspace, silent
+        )
+
+    assert [ref for ref in workspace.modules() if ref.name == "unwanted"] == []
+
+
 def test_a_blob_that_changes_on_the_way_is_refused(fleet):
     """The server recomputes every digest; its reason reaches the publisher."""
     with pytest.raises(Invalid):

@@ -1,7 +1,10 @@
 """The image that a model is registered in, where nobody names one."""
 
+import threading
+
 import pytest
 
+from fleet.client.workspace import Workspace
 from modules.digests import Blob, sha256
 from modules.errors import Invalid
 from modules.manifest import Image
@@ -55,3 +58,22 @@ def test_an_image_that_takes_an_environments_name_is_none(workspace):
     workspace.keep_image(image("churn"), environment=True)
 
     assert workspace.image(None).name == "visits"
+
+
+def test_commands_at_the_same_time_lose_no_image(workspace):
+    """Each adds its own to the list that the others have written."""
+    names = [f"image-{number}" for number in range(8)]
+    together = threading.Barrier(len(names))
+
+    def keep(name):
+        mine = Workspace(workspace.root)
+        together.wait()
+        mine.keep_image(image(name))
+
+    threads = [threading.Thread(target=keep, args=(name,)) for name in names]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert [one.name for one in workspace.images()] == names

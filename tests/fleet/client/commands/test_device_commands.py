@@ -281,7 +281,7 @@ def interrupted(server, sign, *words):
             said += line
         one.send_signal(signal.SIGINT)
         said += one.communicate(timeout=30)[0]
-    assert one.returncode == 130
+    assert one.returncode == -signal.SIGINT
     return said.decode()
 
 

@@ -48,6 +48,20 @@ def test_the_same_requirements_give_the_same_set_until_it_is_renewed(shop, lock,
     assert names(lock("alpha")) == ["alpha==2.0"]
 
 
+def test_a_set_that_another_command_made_meanwhile_stays(shop, lock, tmp_path):
+    """Two builds at once: neither takes away the files that the other installs from."""
+    wheel(shop, "alpha", "1.0")
+    others = []
+
+    def meanwhile(_):
+        if not others:
+            others.append(lock("alpha").wheels[0].file.stat().st_ino)
+
+    found = locked(read_lines(["alpha"], where="x"), INSIDE, (), tmp_path / "store", meanwhile)
+
+    assert [found.wheels[0].file.stat().st_ino] == others
+
+
 def test_a_set_that_was_changed_on_disk_is_refused(shop, lock):
     """What is in the store is held to its lock each time."""
     wheel(shop, "alpha", "1.0")

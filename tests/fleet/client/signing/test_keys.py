@@ -1,5 +1,6 @@
 """The owner's offline keys: where they go, who may read them, and that they sign."""
 
+import errno
 import stat
 
 import pytest
@@ -90,6 +91,23 @@ def test_never_overwrites(folder):
     with pytest.raises(BadSettings, match="never overwritten"):
         add_team_key(folder, team=ACME, passphrase=PASSPHRASE)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_nothing_is_left_where_the_disk_takes_no_more(folder, monkeypatch):
+    """Then the same command can be given again, in the same folder."""
+    synced = []
+
+    def full(file):
+        synced.append(file)
+        if len(synced) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        made(folder)
+    assert list(folder.iterdir()) == []
+
+    made(folder)
 
 
 @pytest.mark.parametrize("passphrase", [None, "", "short", "fifteen letters"])
