@@ -3,7 +3,8 @@
 "Is a number above a thousand anywhere?", "is this token in the batch?": the answer to one request depends on another
 only for values that a trial may never have. So the operators that reduce over the first axis, or over all, are found
 in the file. Numbers that follow from shapes alone are reduced freely: lengths are computed so. What cannot be told is
-taken for such a question, too.
+taken for such a question, too. An axis counted from the end is the first one where the file says, or the operators
+before it let follow, how many there are; where it is not said, it is taken for a later one, as it nearly always is.
 """
 
 from collections.abc import Iterator
@@ -18,15 +19,26 @@ _REDUCE: Final = frozenset({
     "ReduceSum", "ReduceSumSquare",
 })  # fmt: skip
 _PLACE: Final = frozenset({"ArgMax", "ArgMin"})
+# What they give has as many axes as what they take, or as the input with the most of them.
+_KEEP_AXES: Final = frozenset({
+    "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Conv", "Div", "Dropout", "Elu", "Equal", "Erf",
+    "Exp", "Floor", "Gelu", "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "IsInf", "IsNaN",
+    "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "Min", "Mod", "Mul",
+    "Neg", "Not", "Or", "Pow", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softmax", "Softplus", "Sqrt", "Sub", "Tanh",
+    "Transpose", "Where", "Xor",
+})  # fmt: skip
 # What they give follows from lengths, not from values.
 _LENGTHS: Final = frozenset({"Shape", "Size"})
 # Field numbers: of a model, its graph and functions; of these, what they hold.
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
-_GRAPH_NODE, _GRAPH_CONSTANT, _GRAPH_INPUT = 1, 5, 11
+_GRAPH_NODE, _GRAPH_CONSTANT, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_VALUE = 1, 5, 11, 12, 13
 _FUNCTION_INPUT, _FUNCTION_NODE = 4, 7
 _NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE = 1, 2, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 3, 5, 8
 _TENSOR_INTS, _TENSOR_NAME, _TENSOR_RAW = 7, 8, 9
+# Of a value's description: its name and type; of these, the tensor, its shape and the axes.
+_VALUE_NAME, _VALUE_TYPE = 1, 2
+_TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_AXIS = 1, 2, 1
 # A node that is no constant is short, and a list of axes still shorter.
 _LONGEST: Final = 64 << 10
 _SHORT: Final = 1 << 10
@@ -60,17 +72,18 @@ def over_rows(path: Path) -> str:
 
 def _graph(parts: dict[int, list[bytes]]) -> set[str]:
     constants = dict(_constant(one) for one in parts.get(_GRAPH_CONSTANT, ()))
-    names = {_text(value) for one in parts.get(_GRAPH_INPUT, ()) for number, value in _fields(one) if number == 1}
-    return _found([_node(one) for one in parts.get(_GRAPH_NODE, ())], names - constants.keys(), constants)
+    names = {_text(_first(one, _VALUE_NAME)) for one in parts.get(_GRAPH_INPUT, ())}
+    told = dict(_axes(one) for kind in (_GRAPH_INPUT, _GRAPH_VALUE, _GRAPH_OUTPUT) for one in parts.get(kind, ()))
+    return _found([_node(one) for one in parts.get(_GRAPH_NODE, ())], names - constants.keys(), constants, told)
 
 
 def _function(parts: dict[int, list[bytes]]) -> set[str]:
     names = set(map(_text, parts.get(_FUNCTION_INPUT, ())))
-    return _found([_node(one) for one in parts.get(_FUNCTION_NODE, ())], names, {})
+    return _found([_node(one) for one in parts.get(_FUNCTION_NODE, ())], names, {}, {})
 
 
-def _found(nodes: list[_Node], values: set[str], constants: dict[str, list[int]]) -> set[str]:
-    """The operators over all rows; ``values`` are the names of what callers sent."""
+def _found(nodes: list[_Node], values: set[str], constants: dict[str, list[int]], told: dict[str, int]) -> set[str]:
+    """The operators over all rows; ``values`` are the names of what callers sent, ``told`` how many axes they have."""
     for node in nodes:
         if node.kind == "Constant" and node.outputs:
             constants[node.outputs[0]] = next(iter(node.attributes.values()), [])
@@ -83,18 +96,37 @@ def _found(nodes: list[_Node], values: set[str], constants: dict[str, list[int]]
             if node.kind not in _LENGTHS and not values.isdisjoint(node.inputs)
             for name in node.outputs
         }
-    return {one.kind for one in nodes if one.inputs and one.inputs[0] in values and _over_rows(one, constants)}
+    ranks = _ranks(nodes, values, told)
+    return {
+        one.kind
+        for one in nodes
+        if one.inputs and one.inputs[0] in values and _over_rows(one, constants, ranks.get(one.inputs[0], 0))
+    }
 
 
-def _over_rows(node: _Node, constants: dict[str, list[int]]) -> bool:
+def _ranks(nodes: list[_Node], values: set[str], told: dict[str, int]) -> dict[str, int]:
+    """How many axes values have, where that is told or follows from others; constants have no more than these."""
+    ranks, before = {name: axes for name, axes in told.items() if axes}, -1
+    while len(ranks) > before:
+        before = len(ranks)
+        for node in nodes:
+            sent = values.intersection(node.inputs)
+            if node.kind in _KEEP_AXES and sent and sent <= ranks.keys():
+                ranks = {name: max(ranks[one] for one in sent) for name in node.outputs} | ranks
+    return ranks
+
+
+def _over_rows(node: _Node, constants: dict[str, list[int]], rank: int) -> bool:
+    """Whether it reduces over the first axis; ``rank`` is how many there are, 0 where that is not known."""
+    first = {0, -rank}
     if node.kind in _PLACE:
-        return node.attributes.get("axis", [0]) == [0]
+        return not first.isdisjoint(node.attributes.get("axis", [0]))
     if node.kind not in _REDUCE:
         return False
     axes = node.attributes.get("axes")
     if axes is None and any(node.inputs[1:]):
         axes = constants.get(node.inputs[1], [0])
-    return 0 in axes if axes else node.attributes.get("noop_with_empty_axes") != [1]
+    return not first.isdisjoint(axes) if axes else node.attributes.get("noop_with_empty_axes") != [1]
 
 
 def _node(data: bytes) -> _Node:
@@ -137,6 +169,16 @@ def _constant(data: bytes) -> tuple[str, list[int]]:
             wide = range(0, len(value) - 7, 8)
             numbers += [int.from_bytes(value[at : at + 8], "little", signed=True) for at in wide]
     return name, numbers
+
+
+def _axes(data: bytes) -> tuple[str, int]:
+    """The name of a value, and how many axes its description says that it has; 0 where it says nothing."""
+    shape = _first(_first(_first(data, _VALUE_TYPE), _TYPE_TENSOR), _TENSOR_SHAPE)
+    return _text(_first(data, _VALUE_NAME)), sum(number == _SHAPE_AXIS for number, _ in _fields(shape))
+
+
+def _first(data: bytes, wanted: int) -> bytes:
+    return next((value for number, value in _fields(data) if number == wanted and isinstance(value, bytes)), b"")
 
 
 def _integers(value: Value) -> list[int]:

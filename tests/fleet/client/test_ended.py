@@ -38,7 +38,9 @@ def test_a_registration_that_is_ended_leaves_nothing(user, run, draft, linear_fi
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         until(
-            lambda: list(passing.glob("edgefleet-*/log")) or process.poll(), "the scoring server is started", within_s=20
+            lambda: list(passing.glob("edgefleet-*/log")) or process.poll(),
+            "the scoring server is started",
+            within_s=20,
         )
         process.send_signal(number)
         said = process.communicate(timeout=stretched(60))[0]

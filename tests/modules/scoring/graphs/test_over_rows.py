@@ -15,7 +15,8 @@ from tests.modules.scoring.graphs.crowd import settled
 FLOATS = (TensorProto.FLOAT, ["N", 4])
 CONSTANTS = {
     "one": np.float32(1), "token": np.int64(102), "rows": np.int64([0]), "both": np.int64([0, 1]),
-    "inner": np.int64([1]), "none": np.zeros(0, np.int64),
+    "inner": np.int64([1]), "none": np.zeros(0, np.int64), "last": np.int64([-1]), "first": np.int64([-2]),
+    "flat": np.int64([-1, 4]),
 }  # fmt: skip
 
 
@@ -43,6 +44,9 @@ def anywhere(*last):
         pytest.param(node("ReduceSum", "f rows", "any"), id="of all rows, by an input"),
         pytest.param(node("ReduceSum", "f none", "any"), id="of no axes, which are all"),
         pytest.param(node("ArgMax", "f", "any"), id="the place among all rows"),
+        pytest.param(node("ReduceMax", "f", "any", axes=[-2]), id="of all rows, counted from the end"),
+        pytest.param(node("ReduceSum", "f first", "any"), id="counted from the end, by an input"),
+        pytest.param(node("ArgMax", "f", "any", axis=-2), id="the place, counted from the end"),
     ],
 )
 def test_a_question_to_all_rows(graph, asking):
@@ -65,6 +69,12 @@ def test_axes_that_are_computed(graph):
     [
         pytest.param(anywhere(node("ReduceMax", "f", "y", axes=[1])), id="of each row"),
         pytest.param(anywhere(node("ReduceSum", "f inner", "y")), id="of each row, by an input"),
+        pytest.param(anywhere(node("ReduceMax", "f", "y", axes=[-1])), id="of each row, counted from the end"),
+        pytest.param(anywhere(node("ReduceSum", "f last", "y")), id="counted from the end, by an input"),
+        pytest.param(anywhere(node("ArgMax", "f", "y", axis=-1)), id="the place in each row, counted from the end"),
+        pytest.param(
+            [node("Reshape", "x flat", "f"), node("ReduceMax", "f", "y", axes=[-1])], id="of what may have any shape"
+        ),
         pytest.param(anywhere(node("ReduceSum", "f none", "y", noop_with_empty_axes=1)), id="of nothing"),
         pytest.param(
             [
@@ -84,6 +94,16 @@ def test_axes_that_are_computed(graph):
 def test_what_asks_no_other_row(graph, nodes):
     """Reductions within a row, of lengths and of constants keep nobody apart."""
     assert over_rows(written(graph, *nodes)) == ""
+
+
+def test_what_the_file_says_of_a_value_in_between(graph):
+    """How many axes it has is read where the operators before it do not tell."""
+    path = written(graph, node("Reshape", "x flat", "f"), node("ReduceMax", "f", "y", axes=[-2]))
+    assert over_rows(path) == ""
+    model = onnx.load(path)
+    model.graph.value_info.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["N", 4]))
+    onnx.save(model, path)
+    assert over_rows(path) == "ReduceMax"
 
 
 def test_in_a_function_of_the_graphs_own(graph):
