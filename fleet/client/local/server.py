@@ -199,11 +199,12 @@ class LocalServer:
             NotReady: the first version does not start.
         """
         stop = asyncio.Event()
-        for number in _ENDS_WITH_US:
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with socket_folder() as scratch:
             before = seen(self._target)
+            # A model may take minutes to load: until it is there, they end this as they end any program.
             self._version = await self._next(Path(scratch))
+            for number in _ENDS_WITH_US:
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
             try:
                 server = await self._listen(host, port)
                 async with server:

@@ -49,3 +49,21 @@ def test_a_registration_that_is_ended_leaves_nothing(user, run, draft, linear_fi
     assert list((user.home / "workspace/staging").iterdir()) == []
     assert list(passing.iterdir()) == []
     assert draft(f"after-{number.name.lower()}").endswith(":1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_server_that_is_ended_while_it_loads_its_model(tmp_path, passing, number):
+    """It ends at once, and not when the model is there, which may take minutes."""
+    script = tmp_path / "score.py"
+    script.write_text(SLOW)
+    command = [sys.executable, "-m", "fleet.client", "serve-local", str(script), "--port", "0"]
+    environment = os.environ | {"EDGEFLEET_HOME": str(tmp_path / "home"), "TMPDIR": str(passing)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert "listening" in process.stderr.readline()
+        process.send_signal(number)
+        said = process.communicate(timeout=stretched(20))[1]
+
+    assert (process.returncode, "Traceback" in said) == (-number, False)
+    assert list(passing.iterdir()) == []

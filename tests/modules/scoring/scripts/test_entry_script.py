@@ -194,6 +194,7 @@ def test_users_package_called_modules(start, script, init):
         pytest.param("import no_such_package", "No module named 'no_such_package' (add the package", id="import"),
         pytest.param("from sklearn.externals import joblib", "write `import joblib`", id="old import"),
         pytest.param("def run(data):\n  return (", "score.py:2", id="syntax"),
+        pytest.param("\0", "score.py: it cannot be imported: SyntaxError", id="no line to name"),
         pytest.param(
             "def init():\n  raise ValueError('no leaf')\ndef run(data): 0", "score.py:2: init() failed", id="init"
         ),

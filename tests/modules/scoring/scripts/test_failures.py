@@ -70,6 +70,7 @@ def run(request):
     if what in BODIES: return AMLResponse(BODIES[what](), 200)
     if what == "missing": return request.args["plant"]
     if what == "form": return request.form["plant"]
+    if what == "status": return AMLResponse("told", 202.0)
     if what == "bytes": return AMLResponse([b"ab", b"cd"], 201)
     if what == "words": return AMLResponse(["ab", "cd"], 201)
     if what == "empty": return AMLResponse([], 201)
@@ -116,6 +117,11 @@ def test_an_error_of_any_length(server):
     assert len(reply.body) < 3000
     assert " characters ...] " in reply.json["message"]
     assert len(server.log) < 1 << 20
+
+
+def test_a_status_that_was_computed(server):
+    """Any kind of number is a status: of NumPy, for instance, or of a division."""
+    assert server.ask("/score?w=status", b"").status == 202
 
 
 def test_a_response_that_is_raised(server):

@@ -88,7 +88,7 @@ def guarded(call: Callable[[], Any], what: str, path: str) -> None:
         show(error)
         where = _blamed(traceback.extract_tb(error.__traceback__), path)
         if isinstance(error, SyntaxError):
-            where = f"{error.filename}:{error.lineno}: "
+            where = f"{error.filename or path}:{error.lineno}: " if error.lineno else f"{path}: "
         raise CannotServe(f"{where}{what}: {told(error)}") from error
 
 

@@ -2,7 +2,7 @@
 """What entry scripts import as ``azureml.contrib.services.aml_response``; ours, written against its documented use."""
 
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, SupportsInt
 
 from edgefleet_worker.json_text import encode
 from werkzeug.wrappers import Response
@@ -16,7 +16,7 @@ class AMLResponse(Response):
 
     With ``json_str`` the message is written as JSON; so are dictionaries, lists, arrays, frames, numbers and dates
     without it. Other messages are text, bytes, a list of bytes, or a generator of either, which is sent as it goes.
-    None is an empty object. A header with commas becomes several.
+    None is an empty object, and a status may be any kind of number. A header with commas becomes several.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class AMLResponse(Response):
         self.run_function_failed = run_function_failed
         super().__init__(
             encode(message) if as_json else message,
-            status_code,
+            int(status_code) if isinstance(status_code, SupportsInt) else status_code,
             mimetype="application/json" if as_json else "text/html",
         )
         for name, given in (response_headers or {}).items():
