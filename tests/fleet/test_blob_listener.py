@@ -244,6 +244,14 @@ def test_tls_lets_in_devices_of_the_fleet_alone(server, device, blob, tmp_path, 
         asked(connection, f"/blobs/{blob}")
 
 
+def test_a_claims_certificate_is_no_devices(server, device, blob, tmp_path):
+    """The fleet's own authority has signed it, for somebody who may only ask to join."""
+    claim = Authority.load(server.data.ca).service("claim:0123456789abcdef")
+    with lane(device, written(tmp_path / "claim", device, claim.certificate, claim.key)) as connection:
+        answer, data = asked(connection, f"/blobs/{blob}")
+    assert (answer.status, json.loads(data)["detail"]) == (403, "this certificate was not issued here")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_is_1_2_or_newer(device, blob, version):
     """Nothing older is spoken."""
