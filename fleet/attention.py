@@ -39,10 +39,25 @@ class Server(NamedTuple):
     warnings: Sequence[str]
 
 
+Kind = Literal[
+    "server-trouble",
+    "no-broker",
+    "ends-soon",
+    "rollout-failed",
+    "rollout-paused",
+    "rollout-stopped",
+    "rollout-waits",
+    "degraded",
+    "offline",
+    "target-trouble",
+    "join-waits",
+]
+
+
 class Item(NamedTuple):
     """``level`` is bad where something does not work; ``go`` is a page of the console, ``command`` leads there, too."""
 
-    kind: str
+    kind: Kind
     level: Literal["bad", "warn"]
     about: str
     says: str
