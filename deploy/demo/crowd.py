@@ -29,7 +29,7 @@ _KITS: Final = (
     (2, "porto", {"cores": 4, "memory_mb": 2048}),
     (1, "oslo", {"cores": 2, "memory_mb": 1024}),
 )
-# Of so many devices one is not well, and how, while the others are: in a slot of its own, so that no rollout waits for it.
+# Of so many devices one is not well, and how: in a slot of its own, so that no other rollout waits for it.
 _UNWELL_OF: Final = 25
 _UNWELL: Final = (
     {"share": 2, "kind": "degrades-later", "after_s": 1},

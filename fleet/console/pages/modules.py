@@ -29,8 +29,8 @@ _LARGEST: Final = 2 << 20
 @needs("module:read")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        with ui.element("div").classes("ef-line ef-level"):
-            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+        with ui.row().classes("ef-filters"):
+            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable")
             ui.space()
             ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")
         rows = Redrawn(_draw_models, "ef-column")
