@@ -49,7 +49,7 @@ ACTIONS = {
     r"rollouts-new: (Add a gate|Remove this gate)": (),
     r"rollouts-new: (Preview|Start it)": ("rollout:write",),
     r"endpoints-name: (Remove this endpoint|Change the shares)": ("endpoint:write",),
-    r"endpoints-name: Remove it": ("fallback:write",),
+    r"endpoints-name: (New policy|Change it|Remove it)": ("fallback:write",),
     r"endpoints-name: (Show the keys|New primary key|New secondary key)": ("endpoint:key",),
     r"endpoints-name: Fetch the last lines": ("endpoint:log",),
     r"events(-audit)?: (Save as JSON|Older rows)": (),
