@@ -39,10 +39,25 @@ class Server(NamedTuple):
     warnings: Sequence[str]
 
 
+Kind = Literal[
+    "server-trouble",
+    "no-broker",
+    "ends-soon",
+    "rollout-failed",
+    "rollout-paused",
+    "rollout-stopped",
+    "rollout-waits",
+    "degraded",
+    "offline",
+    "target-trouble",
+    "join-waits",
+]
+
+
 class Item(NamedTuple):
     """``level`` is bad where something does not work; ``go`` is a page of the console, ``command`` leads there, too."""
 
-    kind: str
+    kind: Kind
     level: Literal["bad", "warn"]
     about: str
     says: str
@@ -124,8 +139,8 @@ def _degraded(connection: Connection, scope: Scope) -> Iterator[Item]:
     mine = LIVE & scope.live_devices() & (STATE == "degraded")
     if count := _count(connection, mine):
         named = connection.scalars(select(devices.c.id).where(mine).order_by(devices.c.id).limit(_NAMED)).all()
-        runs = "has a module" if count == 1 else "have modules"
-        says = f"{_named(named, count)} {runs} that will not stay up; it is started again and again"
+        one, several = "has a module that will not stay up; it is", "have modules that will not stay up; they are"
+        says = f"{_named(named, count)} {one if count == 1 else several} started again and again"
         go = f"/devices/{named[0]}" if count == 1 else "/devices?state=degraded"
         command = f"edgefleet devices show {named[0]}" if count == 1 else "edgefleet devices list --state degraded"
         yield Item("degraded", "bad", "modules", says, go, command)

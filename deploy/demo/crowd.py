@@ -22,14 +22,19 @@ LEAST: Final = 3
 MOST: Final = 500
 _SELECTOR: Final = "simulated=true"
 _WAVES: Final = ("5%", "50%", "100%")
-# What the devices are, by share, and how some behave: those degrade once the good rollout is done.
+# What the devices are, by share.
 _KITS: Final = (
     (4, "berlin", {"cores": 8, "memory_mb": 16384}),
     (3, "lyon", {"cores": 4, "memory_mb": 4096}),
     (2, "porto", {"cores": 4, "memory_mb": 2048}),
     (1, "oslo", {"cores": 2, "memory_mb": 1024}),
 )
-_BEHAVIOURS: Final = ({"share": 97, "kind": "good"}, {"share": 3, "kind": "degrades-later", "after_s": 120})
+# Of so many devices one is not well, and how: in a slot of its own, so that no other rollout waits for it.
+_UNWELL_OF: Final = 25
+_UNWELL: Final = (
+    {"share": 2, "kind": "degrades-later", "after_s": 1},
+    {"share": 1, "kind": "offline", "for_s": 864000},
+)
 _LOOK_S: Final = 0.3
 _WITHIN_S: Final = 300.0
 _BAR: Final = 32
@@ -45,8 +50,9 @@ def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
         Failed: one of the two rollouts did not end as it has to.
     """
     console.print(f"\n[bold]{devices} more devices, simulated[/]")
-    bad, next_one = demo.step("register and sign two more versions", lambda: (_next_version(demo), _next_version(demo)))
-    demo.step("let them join and connect", lambda: _start(demo, bad, devices))
+    more = "register and sign three more versions"
+    bad, next_one, frail = demo.step(more, lambda: [_next_version(demo) for _ in range(3)])
+    demo.step("let them join and connect", lambda: _start(demo, bad, frail, devices))
     settings = config.Config(
         url=demo.url, token=(demo.data / "operator-token").read_text().strip(), ca=(demo.data / "ca.pem").read_text()
     )
@@ -54,6 +60,7 @@ def story(demo: Demo, ref: str, devices: int) -> dict[str, Any]:
         console.print(f"\n[bold]{ref} to all of them, in {len(_WAVES)} waves[/]\n")
         good = _watched(fleet, _roll_out(demo, ref))
         _expect(good, "done", succeeded=devices)
+        _fall_ill(demo, frail, good)
         console.print(f"\n[bold]{bad}, which gives wrong answers: it has to end in the first wave[/]\n")
         stopped = _watched(fleet, _roll_out(demo, bad))
         touched = sum(one.wave == 1 for one in stopped.devices)
@@ -78,11 +85,19 @@ def _next_version(demo: Demo) -> str:
     return ref
 
 
-def _start(demo: Demo, bad: str, devices: int) -> None:
+def _fall_ill(demo: Demo, frail: str, good: Rollout) -> None:
+    """A few get a version that they do not stand: they are not well before anybody opens the console."""
+    last = sorted(good.devices, key=lambda one: (one.wave, one.device))[-max(2, len(good.devices) // _UNWELL_OF) :]
+    selector = f"id in ({','.join(one.device for one in last)})"
+    where = ("--slot", "trial", "--engine", "process", "--selector", selector)
+    demo.cli("rollouts", "start", frail, *where, "--wave", "100%", "--on-failure", "pause")
+
+
+def _start(demo: Demo, bad: str, frail: str, devices: int) -> None:
     plan = demo.folder / "profiles.json"
-    fails = [{"module": bad, "behaviours": [{"kind": "fails-samples"}]}]
+    fails = [{"module": bad, "behaviours": [{"kind": "fails-samples"}]}, {"module": frail, "behaviours": _UNWELL}]
     kits = [{"share": share, "labels": {"site": site}, **kit} for share, site, kit in _KITS]
-    plan.write_text(json.dumps({"devices": kits, "behaviours": _BEHAVIOURS, "modules": fails}))
+    plan.write_text(json.dumps({"devices": kits, "modules": fails}))
     ready = demo.folder / "simulated-ready"
     command = python("-m", "fleet.client", "simulate", "--devices", str(devices), "--profiles", str(plan))
     command += ["--pace", "0.4", "--probation", "1", "--ready-file", str(ready)]

@@ -1,5 +1,8 @@
 """Each request that changes something, or was denied, is in the audit log before its answer goes out.
 
+What only looks is not, though it is a POST, because what is asked does not fit into an address (``LOOKS``): somebody
+who changes a form previews it many times, and the one deed after that would be hard to find.
+
 Whoever asks is known once the route has looked (``principal``), or where somebody has just logged in (``by``); a log-in
 at an identity provider only reads, as HTTP has it, and asks to be written all the same (``audited``). What a route has
 told itself, with more words, becomes no second event (``told``).
@@ -24,6 +27,15 @@ from fleet.tokens import hidden
 
 log = logging.getLogger(__name__)
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: routes that change nothing, whatever their method says
+LOOKS: Final = frozenset(
+    {
+        "/api/v1/commands/preview",
+        "/api/v1/endpoints/{endpoint}/rollouts/plan",
+        "/api/v1/fallbacks/{team}/{name}/preview",
+        "/api/v1/rollouts/plan",
+    }
+)
 _DENIED: Final = frozenset({401, 403})
 _ROUTINE: Final = frozenset({404, 405, 429})
 # Denied requests of one principal, and all of nobody known together: so many a minute, or they would fill the log.
@@ -52,6 +64,8 @@ class Audited:
     def _counts(self, scope: Scope, status: int) -> bool:
         if status in _DENIED or scope.get("state", {}).get("audited"):
             return True
+        if getattr(scope.get("route"), "path", "") in LOOKS:
+            return False
         return scope["method"] not in _READING and status not in _ROUTINE
 
     def _write(self, scope: Scope, status: int) -> None:

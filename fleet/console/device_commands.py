@@ -66,7 +66,7 @@ class Commands:
             for one in found:
                 self._row(one)
             if not found:
-                parts.nothing("It was given no command.", f"edgefleet devices command {self._device} ping")
+                parts.nothing("No command was sent to it yet.", f"edgefleet devices command {self._device} ping")
 
     def _row(self, one: dict[str, Any]) -> None:
         with ui.element("div").classes("ef-line ef-command-row"):

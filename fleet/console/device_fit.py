@@ -85,7 +85,7 @@ def given(found: list[dict[str, Any]]) -> None:
     if not found:
         return
     renewals = len(found) - 1
-    ui.label(f"Given {len(found)}, so renewed {renewals} {'time' if renewals == 1 else 'times'}").classes("ef-soft")
+    ui.label(f"{len(found)} given so far, renewed {renewals} {'time' if renewals == 1 else 'times'}").classes("ef-soft")
     for one in found:
         with ui.element("div").classes("ef-given"):
             ui.label(one["serial"]).classes("ef-mono")

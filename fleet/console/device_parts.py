@@ -59,7 +59,9 @@ def _timeline(times: list[list[Any]]) -> None:
     """Its phases in order, each with when it began and how long it took."""
     with ui.element("ol").classes("ef-timeline"):
         for number, (phase, at) in enumerate(times):
-            with ui.element("li").classes(f"ef-{parts.look(phase)}"):
+            # Of what it has behind it nothing is to be watched any more.
+            over = number + 1 < len(times) and parts.look(phase) == "warn"
+            with ui.element("li").classes(f"ef-{'calm' if over else parts.look(phase)}"):
                 ui.label(phase[:40]).classes("ef-strong")
                 parts.moment(at or None, absent="clock not set").classes("ef-soft")
                 if number + 1 < len(times) and at:

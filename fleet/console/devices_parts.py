@@ -64,7 +64,7 @@ def _quoted(text: str) -> str:
 
 def row(one: dict[str, Any]) -> dict[str, Any]:
     """A device as a row: words only, and bounded."""
-    slots = (one["report"] or {}).get("slots", [])
+    slots = sorted((one["report"] or {}).get("slots", []), key=lambda slot: str(slot["slot"]))
     host = (one["facts"] or {}).get("host") or {}
     runs = [f"{slot['slot']}: {_runs(slot)}" for slot in slots[:_SHOWN]]
     labels = [f"{key}={value}" for key, value in sorted(one["labels"].items())[:_SHOWN]]

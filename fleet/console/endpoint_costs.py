@@ -49,10 +49,10 @@ def _today(found: dict[str, Any]) -> None:
     cost = found["costs"]
     with ui.element("div").classes("ef-figures"):
         if cost["price_per_hour"] or cost["price_per_1000"]:
-            parts.figure(f"{cost['today']:.2f}", "today, in your money (an estimate)")
+            parts.figure(f"{cost['today']:.2f}", "spent today, in your money (an estimate)")
         parts.figure(f"{cost['replica_hours_today']:.2f}", "replica hours today (UTC)")
         if cost["price_per_hour"]:
-            parts.figure(f"{cost['price_per_hour']:g}", "a replica an hour")
+            parts.figure(f"{cost['price_per_hour']:g}", "for a replica an hour")
         if cost["price_per_1000"]:
             parts.figure(f"{cost['requests_today']}", f"requests today, {cost['price_per_1000']:g} for 1000")
     if not (cost["price_per_hour"] or cost["price_per_1000"]):

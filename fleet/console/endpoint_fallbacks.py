@@ -76,14 +76,14 @@ class Fallbacks:
             if self._visit.may("fallback:write"):
                 ui.button("Change it", on_click=partial(self._change, one)).props("flat dense no-caps")
                 ui.button("Remove it", on_click=partial(self._remove, one)).props("flat dense no-caps color=negative")
-        when = [f"when {', '.join(one['when'])}"] if one["when"] else []
+        when = [f"asked when {' or '.join(one['when'])}"] if one["when"] else []
         terms = when + [f"{name} {value}" for name, value in sorted(one["terms"].items())]
         ui.label("; ".join(terms)[: parts.WORDS]).classes("ef-soft")
         if most := one["money_a_day"]:
             spent = (one.get("costs") or {}).get("today", 0.0)
             gone = round(_WHOLE * min(spent / most, 1))
             parts.bar([("% of today's money", gone, "warn"), ("% left", _WHOLE - gone, "left")])
-            ui.label(f"{spent:.2f} of {most:g} today").classes("ef-soft")
+            ui.label(f"{spent:.2f} of {most:g} spent today").classes("ef-soft")
 
     async def _new(self) -> None:
         await self._edit(None)
@@ -139,7 +139,7 @@ def _draw_sent(found: dict[str, Any]) -> None:
         parts.bar([("% of today's requests", gone, "warn"), ("% left", _WHOLE - gone, "left")])
         said = f"{least}{sent} of {most} requests today ({found['a_day']} for each of {slots})"
     else:
-        said = f"{least}{sent} requests today, without a bound"
+        said = f"{least}{sent} requests today, without a limit"
     ui.label(f"{said}; {found['told']} of {found['devices']} devices have told of today").classes("ef-soft")
     if found["spent"]:
         left = f"{found['spent']} of {slots} have none left until 00:00 UTC"

@@ -68,11 +68,11 @@ def _options() -> dict[str, Any]:
     axis = {"axisLabel": {"color": _GREY}, "splitLine": {"lineStyle": {"color": "rgba(133,146,163,.25)"}}}
     return {
         "animation": False,
-        "grid": {"left": 56, "right": 12, "top": 12, "bottom": 52},
+        "grid": {"left": 56, "right": 12, "top": 32, "bottom": 52},
         # In one row on a phone, too.
         "legend": {"bottom": 0, "itemWidth": 12, "itemGap": 8, "icon": "roundRect", "textStyle": {"color": _GREY}},
         "tooltip": {"trigger": "axis", "renderMode": "richText"},  # words are drawn, and never HTML
         "xAxis": {"type": "time"} | axis,
-        "yAxis": {"type": "value", "minInterval": 1} | axis,
+        "yAxis": {"type": "value", "minInterval": 1, "name": "devices", "nameTextStyle": {"color": _GREY}} | axis,
         "series": [],
     }

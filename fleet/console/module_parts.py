@@ -70,7 +70,7 @@ def draw_needs(manifest: Mapping[str, Any]) -> None:
         with ui.element("div").classes("ef-line"):
             ui.label(f"{one['platform']}, {one['accelerator']}"[: parts.WORDS]).classes("ef-strong")
             ui.label(", ".join(one["providers"])[: parts.WORDS])
-            ui.label(image["name"][: parts.WORDS] if image else "without an image: as a process alone").classes(
+            ui.label(f"image {image['name']}"[: parts.WORDS] if image else "no image: runs as a process only").classes(
                 "ef-soft"
             )
 

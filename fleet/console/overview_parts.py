@@ -7,6 +7,20 @@ from nicegui import ui
 from fleet.console import parts, rollout_parts
 
 _ROUNDED: Final = 100
+# What the way from a thing that needs somebody is called, by its kind: where it leads, and what one finds there.
+WAYS: Final = {
+    "server-trouble": "Check the server",
+    "no-broker": "Check the broker",
+    "ends-soon": "See what to renew",
+    "rollout-failed": "Open {about}",
+    "rollout-stopped": "Open {about}",
+    "rollout-paused": "Open {about}",
+    "rollout-waits": "Review {about}",
+    "degraded": "See why",
+    "offline": "Open device",
+    "target-trouble": "Open endpoints",
+    "join-waits": "Compare keys",
+}
 
 
 def attention(items: list[dict[str, Any]]) -> None:
@@ -25,7 +39,16 @@ def attention(items: list[dict[str, Any]]) -> None:
                     ui.label(one["says"][: parts.WORDS])
                     if one["since"]:
                         parts.moment(one["since"]).classes("ef-soft")
-                ui.link("Look", one["go"]).classes("ef-lead-to").props["aria-label"] = f"Look at {one['about'][:100]}"
+                words = way(one)
+                link = ui.link(words, one["go"]).classes("ef-lead-to")
+                link.props["aria-label"] = words if one["about"] in words else f"{words}: {one['about'][:100]}"
+
+
+def way(one: dict[str, Any]) -> str:
+    """What the link from a thing that needs somebody says; several devices are a list."""
+    if one["go"].startswith("/devices?"):
+        return f"List {one['kind']} devices"
+    return WAYS[one["kind"]].format(about=one["about"][:100])
 
 
 def devices(counts: dict[str, int]) -> None:
@@ -33,11 +56,11 @@ def devices(counts: dict[str, int]) -> None:
     with ui.element("div").classes("ef-figures"):
         for name in ("online", "updating", "degraded", "offline"):
             look = parts.look(name) if counts[name] or name == "online" else "calm"
-            parts.figure(_number(counts[name]), name, kind=look, to=f"/devices?state={name}")
+            parts.figure(parts.number(counts[name]), name, kind=look, to=f"/devices?state={name}")
         if counts["waiting"]:
-            parts.figure(_number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")
+            parts.figure(parts.number(counts["waiting"]), "waiting to join", kind="warn", to="/devices#waiting")
         every = "device in all" if counts["all"] == 1 else "devices in all"
-        parts.figure(_number(counts["all"]), every, to="/devices")
+        parts.figure(parts.number(counts["all"]), every, to="/devices")
 
 
 def rollouts(found: list[dict[str, Any]]) -> None:
@@ -52,7 +75,7 @@ def rollouts(found: list[dict[str, Any]]) -> None:
                 ui.link(f"{one['module']} → {one['slot']}", f"/rollouts/{one['id']}").classes("ef-strong")
                 rollout_parts.state(one)
                 ui.label(f"wave {one['wave']} of {one['waves']}").classes("ef-soft")
-                parts.moment(one["created"]).classes("ef-soft")
+                parts.when("started", one["created"]).classes("ef-soft")
             parts.bar(rollout_parts.share(total))
             if len(one["counts_by_wave"]) > 1:
                 with ui.element("div").classes("ef-live-waves"):
@@ -72,9 +95,8 @@ def modules(found: list[dict[str, Any]]) -> None:
     for one in found:
         with ui.element("div").classes("ef-share-row"):
             ui.label(one["module"]).classes("ef-strong")
-            said = _number(one["devices"]) + (
-                f" + {_number(one['on_the_way'])} on the way" if one["on_the_way"] else ""
-            )
+            said = f"{parts.number(one['devices'])} device{'' if one['devices'] == 1 else 's'}"
+            said += f" + {parts.number(one['on_the_way'])} on the way" if one["on_the_way"] else ""
             ui.label(said).classes("ef-soft")
             with ui.element("div").classes("ef-bar ef-thin").props("aria-hidden=true"):
                 for count, kind in ((one["devices"], "good"), (one["on_the_way"], "calm")):
@@ -92,13 +114,13 @@ def answered(counts: dict[str, Any] | None) -> None:
     who = "one device" if counts["devices"] == 1 else f"{counts['devices']} devices"
     whole = sum(counts[key] for _, key, _ in by)
     if not whole:
-        parts.nothing(f"No application asked for an answer, as {who} counted last.")
+        parts.nothing(f"No application asked for an answer, by the last counts of {who}.")
         return
     share = 100 * counts["cloud"] / whole
     ui.label(f"{share:.1f} %" if 0 < share < _ROUNDED else f"{share:.0f} %").classes("ef-figure-value")
     ui.label("of requests were answered by the cloud").classes("ef-soft")
     parts.bar([(name, int(counts[key]), kind) for name, key, kind in by])
-    ui.label(f"As {who} counted last").classes("ef-soft")
+    ui.label(f"By the last counts of {who}").classes("ef-soft")
 
 
 def events(found: list[dict[str, Any]]) -> None:
@@ -135,7 +157,3 @@ def first_steps(steps: dict[str, bool]) -> None:
                 ui.label(why).classes("ef-soft")
                 parts.command(command)
     ui.label("The first device appears here by itself, once it has joined.").classes("ef-soft")
-
-
-def _number(count: int) -> str:
-    return f"{count:,}".replace(",", "\u2009")

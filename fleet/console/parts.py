@@ -19,6 +19,8 @@ LOOKS: Final = {
     "bad": ("offline", "failed", "reverted", "refused", "revoked", "down", "stuck"),
 }
 _STEP: Final = 1024
+DAY_S: Final = 86_400
+HOUR_S: Final = 3600
 # Rows of a table that are shown at once.
 _PAGE: Final = 50
 # Words of devices are shown so far.
@@ -39,6 +41,14 @@ def moment(unix: float | None, absent: str = "never") -> ui.element:
     if unix is None:
         return ui.label(absent)
     return ui.element("time").props(f"data-ts={float(unix)}")
+
+
+def when(words: str, unix: float | None, absent: str = "never") -> ui.element:
+    """What happened or will, and when; both stay on one line."""
+    with ui.element("div").classes("ef-moment") as pair:
+        ui.label(words).classes("ef-soft")
+        moment(unix, absent)
+    return pair
 
 
 @contextmanager
@@ -68,7 +78,12 @@ def bar(parts: Sequence[tuple[str, int, str]]) -> None:
     with ui.row().classes("ef-legend"):
         for name, count, kind in parts:
             if count:
-                ui.label(f"{count} {name}").classes(f"ef-key ef-{kind}")
+                ui.label(f"{number(count)} {name}").classes(f"ef-key ef-{kind}")
+
+
+def number(count: int) -> str:
+    """A count that is read at once, however many digits it has."""
+    return f"{count:,}".replace(",", "\u2009")
 
 
 def command(words: str) -> None:
@@ -152,6 +167,13 @@ def size(length: float) -> str:
             return f"{length:.0f} {unit}" if unit == "bytes" else f"{length:.1f} {unit}"
         length /= _STEP
     return f"{length:.1f} TiB"
+
+
+def lasting(seconds: float) -> str:
+    """So many seconds, for people."""
+    if seconds >= DAY_S:
+        return f"{seconds / DAY_S:g} days"
+    return f"{seconds / HOUR_S:g} hours" if seconds >= HOUR_S else f"{seconds:g} s"
 
 
 def nothing(words: str, command: str = "") -> None:

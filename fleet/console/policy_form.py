@@ -119,11 +119,11 @@ class PolicyForm:
     def __init__(self) -> None:
         with ui.element("div").classes("ef-fields"):
             self._preset = ui.select(list(MEANS), value="standard", label="Preset")
-            self._waves = ui.input("Waves, if others than the preset's", placeholder="1, 10%, 50%, 100%")
-            self._soak = ui.input("Watch each complete wave for", placeholder="10m")
-            self._failure = ui.number("Percent that may fail", min=0, max=100)
+            self._waves = ui.input("Waves, if others than the preset's", placeholder="such as 1, 10%, 50%, 100%")
+            self._soak = ui.input("Watch each complete wave for", placeholder="such as 10m")
+            self._failure = ui.number("Percent that may fail", min=0, max=100, placeholder="such as 2")
             self._on_failure = ui.select(_ON_FAILURE, value="", label="If it fails")
-            self._deadline = ui.input("A device has until", placeholder="1d")
+            self._deadline = ui.input("Each device has at most", placeholder="such as 1d")
             for field in (self._preset, self._waves, self._soak, self._failure, self._on_failure, self._deadline):
                 field.props("outlined dense stack-label")
         means = ui.label(MEANS["standard"]).classes("ef-soft")
@@ -131,9 +131,9 @@ class PolicyForm:
         self._approval = ui.checkbox("Each wave waits for an approval")
         ui.label("Gates: what a device must measure before it counts as done").classes("ef-strong")
         self._gates = Gates()
-        with ui.expansion("The rest, as JSON").classes("ef-whole"):
+        with ui.expansion("More of the policy, as JSON").classes("ef-whole"):
             ui.label("Any field of docs/rollouts.md; it goes before what stands above.").classes("ef-soft")
-            self._more = ui.textarea("More of the policy", placeholder='{"concurrency": 20, "late_joiners": true}')
+            self._more = ui.textarea("Fields of the policy", placeholder='{"concurrency": 20, "late_joiners": true}')
             self._more.props("outlined autogrow").classes("ef-wide-field ef-mono")
 
     def written(self) -> dict[str, Any]:

@@ -24,7 +24,9 @@ STANDINGS: Final = {
     "gone": "left",
     "planned": "left",
 }
-_LIMITS: Final = {"at_most": "≤", "at_least": "≥", "at_most_times": "≤ before, times", "is": "is"}
+_LIMITS: Final = {"at_most": "≤ {}", "at_least": "≥ {}", "at_most_times": "≤ {} times before", "is": "is {}"}
+# The end of a measure's name says what it is in.
+_UNITS: Final = {"_ms": "ms", "_percent": "%", "_mb": "MiB", "_mb_h": "MiB/h", "_c": "°C"}
 _VERDICTS: Final = {"failed": "failed", "met": "met", "waits": "wait"}
 _OPEN: Final = ("running", "paused", "scheduled")
 _ENDED: Final = ("done", "partial", "failed")
@@ -139,12 +141,18 @@ def passed(found: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """Waves of a rollout in a list: those that are complete, the one that is open, those to come."""
     state, wave, waves = found["state"], found["wave"], found["waves"]
     if state in ("done", "partial"):
-        return [("wave complete" if waves == 1 else "waves complete", waves, "good" if state == "done" else "warn")]
+        return [(_waves("complete", waves), waves, "good" if state == "done" else "warn")]
     kind = {"failed": "bad", "running": "calm"}.get(state, "warn")
     back = state in ("reverting", "reverted")
-    before = ("taken back", wave, kind) if back else ("complete", max(wave - 1, 0), "good")
-    opened = ("open" if state in _OPEN else state, 0 if back else min(wave, 1), kind)
-    return [before, opened, ("not opened", waves - wave, "left")]
+    before = (
+        (_waves("taken back", wave), wave, kind) if back else (_waves("complete", wave - 1), max(wave - 1, 0), "good")
+    )
+    opened = (_waves("open" if state in _OPEN else state, 1), 0 if back else min(wave, 1), kind)
+    return [before, opened, (_waves("not opened", waves - wave), waves - wave, "left")]
+
+
+def _waves(words: str, count: int) -> str:
+    return f"{'wave' if count == 1 else 'waves'} {words}"
 
 
 def ending(found: Mapping[str, Any]) -> dict[str, str]:
@@ -201,8 +209,8 @@ GATES: Final = (
     parts.Column("wave", "Wave"),
     parts.Column("gate", "Gate"),
     parts.Column("verdict", "Verdict", "state"),
-    parts.Column("value", "Furthest from it"),
-    parts.Column("rests", "Rests on"),
+    parts.Column("value", "Worst value"),
+    parts.Column("rests", "Measured"),
     parts.Column("device", "Device", "link"),
 )
 
@@ -217,17 +225,21 @@ def _gate(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
     said = [
         f"{one[name]} {word}" for name, word in (("failed", "failed"), ("met", "met"), ("waits", "wait")) if one[name]
     ]
-    before = f" ({figure(worst['before'])} before)" if worst.get("before") is not None else ""
+    unit = next((f" {unit}" for end, unit in _UNITS.items() if one["measure"].endswith(end)), "")
+    value, before = (
+        f"{figure(it)}{unit}" if (it := worst.get(name)) is not None else "" for name in ("value", "before")
+    )
+    allowed = figure(one["allowed"]) + ("" if one["limit"] == "at_most_times" else unit)
     rests = worst.get("rests_on")
     device = worst.get("device", "")
     return {
         "id": number,
         "wave": one["wave"],
-        "gate": f"{one['measure']} {_LIMITS[one['limit']]} {figure(one['allowed'])}",
+        "gate": f"{one['measure']} {_LIMITS[one['limit']].format(allowed)}",
         "verdict": ", ".join(said) or "nobody measured yet",
         "verdict_look": "bad" if one["failed"] else "warn" if one["waits"] else "good" if one["met"] else "calm",
-        "value": figure(worst.get("value")) + before,
-        "rests": f"{rests}, {one['minimum']} needed" if rests is not None else "",
+        "value": value + (f" ({before} before)" if before else ""),
+        "rests": f"{parts.number(rests)} times, {parts.number(one['minimum'])} needed" if rests is not None else "",
         "device": device,
         "device_to": f"/devices/{device}",
     }

@@ -10,10 +10,8 @@ from fleet.console.frame import refused
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit
 
-DAY_S: Final = 86_400
 # Devices whose certificates end next.
 _NEXT: Final = 5
-_HOUR_S: Final = 3600
 # What the setting keeps, in words; what else there is stands among all settings.
 _KEPT: Final = {
     "keep_events_s": "Events; the newest thousand stay",
@@ -21,7 +19,7 @@ _KEPT: Final = {
     "keep_rollouts_s": "Devices and history of a rollout that has ended",
     "keep_telemetry_s": "Telemetry; the newest of each device stays",
     "keep_commands_s": "Commands that are over",
-    "keep_results_s": "What devices sent as results, as log lines",
+    "keep_results_s": "Results that devices sent, log lines among them",
     "pending_life_s": "Keys that wait for approval",
 }
 _NEVER: Final = ("The audit log is kept for ever: each row holds the one before it.",)
@@ -63,7 +61,7 @@ class Keys:
         self._none = ui.column()
         with self._none:
             parts.nothing("This fleet has no root of trust yet, so nothing can be published.", "edgefleet keys init")
-        self._table = parts.table(_ROLES, "role").classes("ef-steady").props("hide-pagination")
+        self._table = parts.table(_ROLES, "role").classes("ef-steady ef-roles").props("hide-pagination")
         self._wrong = Redrawn(_unwell)
 
     def show(self, found: list[dict[str, Any]]) -> None:
@@ -113,30 +111,30 @@ def certificates(found: dict[str, Any]) -> None:
     for one in sorted(found["fleet"], key=lambda each: float(each["ends"])):
         with ui.element("div").classes("ef-ends"):
             ui.label(_NAMES.get(one["name"], one["name"])).classes("ef-strong")
-            parts.moment(one["ends"])
+            parts.when("ends", one["ends"])
             if one["soon"]:
                 ui.label("ends soon").classes("ef-state ef-warn")
     counts = found["buckets"]
     if not sum(counts.values()):
         ui.label("No device has a certificate yet.").classes("ef-soft")
         return
-    ui.label("Devices, by what is left of theirs").classes("ef-soft")
+    ui.label("Certificates of devices, by when they end").classes("ef-soft")
     parts.bar(
         [
             ("ended", counts["ended"], "bad"),
             ("within 7 days", counts["7d"], "warn"),
             ("within 30 days", counts["30d"], "calm"),
-            ("later", counts["90d"] + counts["later"], "good"),
+            ("in more than 30 days", counts["90d"] + counts["later"], "good"),
         ]
     )
-    ui.label("Each device renews its own after two thirds of its life; whose end is near has not been here.").classes(
-        "ef-soft"
-    )
+    ui.label(
+        "Each device renews its own after two thirds of its life. One that ends soon is of a device that was offline."
+    ).classes("ef-soft")
     near = counts["ended"] + counts["7d"] + counts["30d"]
     for one in found["devices"][: min(near, _NEXT)]:
         with ui.element("div").classes("ef-ends"):
             ui.link(one["device"], f"/devices/{one['device']}")
-            parts.moment(one["ends"])
+            parts.when("ends", one["ends"])
 
 
 class Broker:
@@ -172,9 +170,7 @@ def _seen(found: list[dict[str, Any]]) -> None:
             with ui.element("div").classes("ef-words"):
                 ui.label(one["says"][: parts.WORDS])
                 if one["ends"]:
-                    with ui.element("div").classes("ef-line ef-soft"):
-                        ui.label("its certificate ends")
-                        parts.moment(one["ends"])
+                    parts.when("its certificate ends", one["ends"]).classes("ef-soft")
 
 
 def kept(found: list[dict[str, Any]]) -> None:
@@ -183,18 +179,11 @@ def kept(found: list[dict[str, Any]]) -> None:
     for name, what in _KEPT.items():
         with ui.element("div").classes("ef-kept"):
             ui.label(what)
-            ui.label(lasting(by[name]["value"])).classes("ef-strong")
+            ui.label(parts.lasting(by[name]["value"])).classes("ef-strong")
             ui.label(by[name]["variable"]).classes("ef-mono ef-soft")
     for words in _NEVER:
         ui.label(words).classes("ef-soft")
-    ui.label("They are set where the server is started, and hold from its next start on.").classes("ef-soft")
-
-
-def lasting(seconds: float) -> str:
-    """So many seconds, for people."""
-    if seconds >= DAY_S:
-        return f"{seconds / DAY_S:g} days"
-    return f"{seconds / _HOUR_S:g} hours" if seconds >= _HOUR_S else f"{seconds:g} s"
+    ui.label("Change these where the server is started; they hold from its next start on.").classes("ef-soft")
 
 
 class Settings:

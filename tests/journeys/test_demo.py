@@ -62,7 +62,7 @@ def test_simulated_devices_see_a_good_version_and_only_some_a_bad_one(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["simulated"] == {"devices": 20, "good": "done", "bad": "reverted", "touched_by_bad": 1, "waits": "4"}
+    assert result["simulated"] == {"devices": 20, "good": "done", "bad": "reverted", "touched_by_bad": 1, "waits": "5"}
     assert result["prediction"] == 7
     assert "19 of 20 devices have never seen it" in done.stdout
     assert of_demo(tmp_path / "demo") == []

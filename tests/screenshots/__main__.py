@@ -111,10 +111,13 @@ def _picture(page: Page, sight: Sight, to: Path) -> None:
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     # As high as the page is: what stays at the window's edge then stays at the picture's.
-    whole, size = page.evaluate("document.documentElement.scrollHeight"), page.viewport_size
+    size, high = page.viewport_size, 0
     assert size
-    page.set_viewport_size({"width": size["width"], "height": max(min(whole, _HIGHEST), size["height"])})
-    page.wait_for_timeout(_SETTLES_MS)
+    # What comes once a page is there makes it higher.
+    while (whole := min(page.evaluate("document.documentElement.scrollHeight"), _HIGHEST)) > high:
+        high = max(whole, size["height"])
+        page.set_viewport_size({"width": size["width"], "height": high})
+        page.wait_for_timeout(_SETTLES_MS)
     page.screenshot(path=to)
     page.set_viewport_size(size)
 

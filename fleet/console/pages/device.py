@@ -63,11 +63,11 @@ class _Sheet:
             if visit.may("command:write") and visit.may("log:read"):
                 with parts.panel("Log of a module"):
                     self._followed.append(LogTail(visit, name))
-            with parts.panel("Hardware"):
-                self._facts = Redrawn(lambda found: device_parts.facts(*found))
             if visit.may("module:read"):
                 with parts.panel("Does a module fit?"):
                     self._later.append(DeviceFit(visit, name, fits).offer)
+            with parts.panel("Hardware"):
+                self._facts = Redrawn(lambda found: device_parts.facts(*found))
             with parts.panel("Certificates"):
                 self._certificate = Redrawn(_certificate)
                 self._given = Redrawn(device_fit.given)
@@ -142,8 +142,7 @@ async def _history(visit: Visit, name: str, report: dict[str, Any] | None) -> li
 def _header(visit: Visit, found: dict[str, Any], done: Any) -> None:
     with ui.element("div").classes("ef-line ef-device"):
         parts.state("removed" if found["removed"] else found["state"]).classes("ef-large")
-        ui.label("seen").classes("ef-soft")
-        parts.moment(found["last_seen"])
+        parts.when("seen", found["last_seen"])
         for key, value in sorted(found["labels"].items()):
             ui.link(f"{key}={value}", f"/devices?selector={key}%3D{value}").classes("ef-label")
         if not found["labels"]:
@@ -198,6 +197,6 @@ def _parting(visit: Visit, name: str) -> None:
         if sure and await acting(visit.ask("DELETE", f"devices/{name}"), f"{name} is removed"):
             ui.navigate.to("/devices")
 
-    with parts.panel("Leaving"), ui.row():
+    with parts.panel("Revoke or take out"), ui.row():
         ui.button("Revoke its certificates", icon="block", on_click=revoke).props("no-caps outline color=negative")
         ui.button("Take it out of the fleet", icon="delete", on_click=remove).props("no-caps outline color=negative")

@@ -100,7 +100,8 @@ class _One:
             with parts.panel("Settings", wide=True):
                 self._places[_settings] = ui.column().classes("ef-rows")
             if may("endpoint:write"):
-                ui.button("Remove", icon="delete", on_click=self._remove).props("outline no-caps color=negative")
+                remove = ui.button("Remove this endpoint", icon="delete", on_click=self._remove)
+                remove.props("outline no-caps color=negative")
         await live(self._refresh)
         await live(self._look_back, _SELDOM_S)
 
@@ -140,7 +141,16 @@ def _state(found: dict[str, Any]) -> None:
 
 def _settings(found: dict[str, Any]) -> None:
     given = sorted(found["settings"].items())
-    parts.fields([(key, str(value)) for key, value in given if value not in (None, "", [], {}, False)])
+    parts.fields([(key, _set(key, value)) for key, value in given if value not in (None, "", [], {}, False)])
+
+
+def _set(key: str, value: Any) -> str:
+    """A setting as a person reads it: what ends in ``_s`` is seconds, and a yes is no word of Python's."""
+    if value is True:
+        return "yes"
+    if key.endswith("_s"):
+        return f"{value:g} s" + (f" ({parts.lasting(value)})" if value >= parts.HOUR_S else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:
@@ -209,9 +219,9 @@ def _keys(visit: Visit, endpoint: str) -> None:
         parts.command(f"edgefleet endpoints keys {endpoint.rpartition('/')[2]} --regenerate primary")
         shown = ui.column().classes("ef-rows")
         with ui.row():
-            ui.button("Show", on_click=show).props("flat no-caps")
-            ui.button("New primary", on_click=lambda: change("primary")).props("flat no-caps")
-            ui.button("New secondary", on_click=lambda: change("secondary")).props("flat no-caps")
+            ui.button("Show the keys", on_click=show).props("flat no-caps")
+            ui.button("New primary key", on_click=lambda: change("primary")).props("flat no-caps")
+            ui.button("New secondary key", on_click=lambda: change("secondary")).props("flat no-caps")
 
 
 def _logs(visit: Visit, endpoint: str) -> None:

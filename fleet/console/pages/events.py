@@ -45,7 +45,7 @@ class _Newest:
         self._visit, self._path, self._asked, self._shown = visit, path, asked, shown
         self._older: list[dict[str, Any]] = []
         empty = "Nothing fits these filters" if any(asked.values()) else "Nothing happened yet"
-        self._table = parts.table(columns, "id", empty=empty).classes("ef-steady")
+        self._table = parts.table(columns, "id", empty=empty).classes(f"ef-steady ef-{path}")
         self._more = ui.button("Older rows", on_click=self._further).props("flat no-caps")
 
     async def refresh(self) -> None:

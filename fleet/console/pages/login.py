@@ -28,7 +28,7 @@ async def change_password(who: visit.Visit) -> None:
         if who.must_change_password:
             ui.label("The password that was given to you has to be changed first.")
         with ui.element("form").props("method=post data-password"):
-            _field("Present password", "old", "current-password", hidden=True)
+            _field("Current password", "old", "current-password", hidden=True)
             _field("New password", "new", "new-password", hidden=True)
             ui.button("Change password").props("type=submit no-caps").classes("ef-submit")
             ui.label("").props('role="alert" data-said').classes("ef-said")

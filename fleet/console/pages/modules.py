@@ -29,8 +29,8 @@ _LARGEST: Final = 2 << 20
 @needs("module:read")
 async def every(visit: Visit, search: str = "") -> None:
     with frame(visit, "Modules", at="/modules", command="edgefleet modules list"):
-        with ui.element("div").classes("ef-line ef-level"):
-            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable stack-label")
+        with ui.row().classes("ef-filters"):
+            wanted = ui.input("Filter by name", value=search[:100]).props("outlined dense clearable")
             ui.space()
             ui.link("Upload a model" if visit.may("module:write") else "Uploads", "/uploads").classes("ef-lead-to")
         rows = Redrawn(_draw_models, "ef-column")
@@ -108,7 +108,7 @@ class _One:
     async def show(self) -> None:
         with frame(self._visit, self._ref, at="/modules", command=f"edgefleet modules show {self._ref}"):
             self._head = Redrawn(self._draw_head)
-            self._acts = Redrawn(self._draw_acts, "ef-line")
+            self._acts = Redrawn(self._draw_acts, "ef-line ef-level")
             with parts.panel("Where it is to run"):
                 self._places = Redrawn(self._draw_places)
             with ui.element("div").classes("ef-grid"):
@@ -208,11 +208,12 @@ class _One:
         places = found.get("places", [])
         if "modules" in found:
             _draw_share(found["modules"].get(self._ref, 0), found["devices"])
-        for one in places:
-            with ui.element("div").classes("ef-line"):
-                ui.link(one["device"], f"/devices/{one['device']}")
-                parts.state("online" if one["online"] else "offline")
-                ui.label(", ".join(one["slots"])).classes("ef-soft")
+        with ui.element("div").classes("ef-many"):
+            for one in places:
+                with ui.element("div").classes("ef-line"):
+                    ui.link(one["device"], f"/devices/{one['device']}")
+                    parts.state("online" if one["online"] else "offline")
+                    ui.label(", ".join(one["slots"])).classes("ef-soft")
         here = module_parts.link_of(self._ref)
         if self._after:
             ui.link("First devices", here)
@@ -288,7 +289,7 @@ def _draw_differences(two: tuple[dict[str, Any], dict[str, Any]]) -> None:
     before, after = two
     found = module_parts.differences(*(module_parts.whole(one["manifest"]) for one in two))
     grown = after["bytes"] - before["bytes"]
-    size = f"{parts.size(abs(grown))} {'larger' if grown > 0 else 'smaller'}" if grown else "of the same size"
+    size = f"{parts.size(abs(grown))} {'larger' if grown > 0 else 'smaller'}" if grown else "the same size"
     ui.label(f"{len(found)} difference{'' if len(found) == 1 else 's'}; {size}").classes("ef-lead")
     for one in found[:_DIFFERENCES]:
         with ui.element("div").classes("ef-difference"):

@@ -51,7 +51,7 @@ class _New:
                 self._module = ui.select(
                     signed, value=module if module in signed else None, label="Module", with_input=True
                 )
-                self._slot = ui.input("Slot on the device, a part of its address", value=slot)
+                self._slot = ui.input("Slot: applications on the device ask it by this name", value=slot)
                 self._engine = ui.select(_ENGINES, value="docker", label="Runs")
                 self._place("module")
             with parts.panel("2. Where"):
@@ -108,10 +108,10 @@ class _New:
     def _draw_settings(self, adjustable: dict[str, Any] | None) -> None:
         self._settings = {}
         if adjustable is None:
-            ui.label("Choose a module: what it lets an order change appears here.").classes("ef-soft")
+            ui.label("Choose a module: the settings that it has appear here.").classes("ef-soft")
             return
         if not adjustable:
-            ui.label("The module lets an order change nothing.").classes("ef-soft")
+            ui.label("The module has no settings.").classes("ef-soft")
         for name, one in adjustable.items():
             default, choices = one["default"], one.get("choices")
             field: Any

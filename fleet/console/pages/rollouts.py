@@ -18,7 +18,7 @@ _SHOWN: Final = 200
 _COLUMNS: Final = (
     parts.Column("device", "Device", "link"),
     parts.Column("wave", "Wave"),
-    parts.Column("standing", "Stands", "state"),
+    parts.Column("standing", "State", "state"),
     parts.Column("phase", "Phase"),
     parts.Column("why", "Why, and what comes next", "words"),
 )
@@ -70,7 +70,7 @@ def _draw_every(found: list[dict[str, Any]]) -> None:
             with ui.element("div").classes("ef-line ef-soft"):
                 ui.label(f"rollout {one['id']}")
                 ui.label(f"by {one['started_by'][:100]}" if one["started_by"] else "")
-                parts.moment(one["created"])
+                parts.when("started", one["created"])
             with ui.element("div"):
                 parts.bar(rollout_parts.passed(one))
             if one["waits_for"]:

@@ -61,7 +61,7 @@ class _Lists:
         self._tables: list[tuple[str, ui.table, Callable[[dict[str, Any]], dict[str, Any]]]] = []
         if visit.may("user:read"):
             with parts.panel("People", wide=True):
-                self._tables.append(("operators", parts.table(_PEOPLE, "name"), _person))
+                self._tables.append(("operators", parts.table(_PEOPLE, "name").classes("ef-steady ef-people"), _person))
                 parts.command("edgefleet operators add NAME --role operator")
         if visit.may("token:read"):
             with parts.panel("Tokens", wide=True):
@@ -76,7 +76,7 @@ class _Lists:
             parts.fill(table, [shown(one) for one in found])
 
     def _tokens(self) -> None:
-        table = parts.choosing(parts.table(_TOKENS, "id"), "single")
+        table = parts.choosing(parts.table(_TOKENS, "id").classes("ef-steady ef-tokens"), "single")
         self._tables.append(("tokens", table, _token))
 
         async def revoke() -> None:
@@ -93,7 +93,8 @@ class _Lists:
 
     def _bundles(self) -> None:
         ui.label("A bundle lets devices join. It is a secret, shown once to whoever makes it and kept nowhere.")
-        table = parts.choosing(parts.table(_BUNDLES, "id", empty="No bundle was made yet"), "single")
+        table = parts.table(_BUNDLES, "id", empty="No bundle was made yet").classes("ef-steady ef-bundles")
+        parts.choosing(table, "single")
         self._tables.append(("joins", table, _bundle))
 
         async def take_back() -> None:

@@ -101,7 +101,7 @@ class _Bench:
                     with ui.tab_panel("Form"):
                         self._draw_fetch()
                 self._too_large = ui.column().classes("ef-rows")
-                with ui.row().classes("ef-line"):
+                with ui.row().classes("ef-line ef-level"):
                     self._send = ui.button("Send", icon="send", on_click=self._sent).props("no-caps")
                     ui.label(
                         "It is asked as any client's request is: it counts, and may cost what an answer costs."

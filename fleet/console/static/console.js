@@ -1,8 +1,8 @@
 // What the library has no component for: times in the viewer's zone, copying, the theme, and the forms that log in.
 (() => {
   const ROOT = "/console", API = "/api/v1/session";
-  const steps = [[60, "s"], [3600, "min"], [86400, "h"], [Infinity, "d"]];
-  const size = { s: 1, min: 60, h: 3600, d: 86400 };
+  const steps = [[60, "s"], [3600, "min"], [86400, "h"], [1000 * 86400, "d"], [Infinity, "years"]];
+  const size = { s: 1, min: 60, h: 3600, d: 86400, years: 365.25 * 86400 };
 
   function distance(seconds) {
     const [, unit] = steps.find(([below]) => Math.abs(seconds) < below);

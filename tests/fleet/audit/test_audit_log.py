@@ -14,6 +14,7 @@ from fleet.app import create_app
 from fleet.audit import log
 from fleet.audit.chain import Entry, verify
 from fleet.audit.heads import Heads, audit_signer
+from fleet.audit.middleware import LOOKS
 from fleet.db import Database
 from fleet.folder import Folder
 from fleet.settings import Settings
@@ -153,6 +154,20 @@ async def test_each_denied_request_is_in_it_and_an_event(site):
     with database.read() as connection:
         found = connection.execute(select(events.c.message).where(events.c.kind == "request-denied")).scalars().all()
     assert ["[unauthorised]" in found[0], "[forbidden]" in found[1]] == [True, True]
+
+
+async def test_what_only_looks_is_not_in_it(site):
+    """A preview or plan changes nothing, however it ends; who was denied one is in it all the same."""
+    ask, database = site
+    given = await ask("POST", "/api/v1/commands/preview", "admin", json={"name": "ping", "selector": "site=none"})
+    assert given.status_code == 200, given.text
+    for path in sorted(LOOKS):
+        place = path.format(endpoint="none", team="acme", name="none")
+        assert (await ask("POST", place, "admin", json={})).status_code not in {403, 404, 405}, path
+    assert told(database) == []
+
+    await ask("POST", "/api/v1/commands/preview", "metrics", json={"name": "ping", "selector": "site=none"})
+    assert [one[3] for one in told(database)] == [403]
 
 
 async def test_strangers_do_not_fill_it(site):

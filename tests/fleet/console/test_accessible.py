@@ -29,7 +29,7 @@ OPENED = {
     "a module's end": ("/modules/{team}/{name}/{version}", ["Remove"]),
     "an upload's end": ("/uploads/{team}/{digest}", ["Remove"]),
     "shares": ("/endpoints/{endpoint}", ["Change the shares"]),
-    "a new key": ("/endpoints/{endpoint}", ["New primary"]),
+    "a new key": ("/endpoints/{endpoint}", ["New primary key"]),
     "a new token": ("/settings", ["New token"]),
 }
 

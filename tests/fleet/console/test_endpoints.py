@@ -96,9 +96,9 @@ def test_what_it_costs_and_who_falls_back_to_it_is_shown_to_everybody(endpoint, 
     """A viewer sees all of it, and no button that they would be refused."""
     with opened(chromium, endpoint.url, color_scheme=theme) as page:
         log_in(page, "watcher", PASSWORD, at=PAGE)
-        page.get_by_text("of 2 today").wait_for()
+        page.get_by_text("of 2 spent today").wait_for()
         page.get_by_text("site=berlin").wait_for()
-        page.get_by_text("today, in your money (an estimate)").wait_for()
+        page.get_by_text("spent today, in your money (an estimate)").wait_for()
         page.get_by_text("1.50 in your money in the last 30 days (UTC)").wait_for()
         page.get_by_role("img", name="in your money on each of the last 30 days").locator("canvas").wait_for()
         page.get_by_text("3 of 5 requests today (5 for each of 1); 1 of 1 devices have told of today").wait_for()
@@ -107,10 +107,10 @@ def test_what_it_costs_and_who_falls_back_to_it_is_shown_to_everybody(endpoint, 
             "New policy",
             "Change it",
             "Change the shares",
-            "Remove",
+            "Remove this endpoint",
             "Remove it",
-            "New primary",
-            "Show",
+            "New primary key",
+            "Show the keys",
             "Fetch the last lines",
         ):
             assert page.get_by_role("button", name=name, exact=True).count() == 0, name
@@ -141,7 +141,7 @@ def test_a_key_is_made_anew_and_the_other_goes_on(endpoint, chromium):
         before = checked(http.get("/api/v1/endpoints/digits/keys")).json()
     with opened(chromium, endpoint.url) as page:
         log_in(page, "admin", PASSWORD, at=PAGE)
-        page.get_by_role("button", name="New primary").click()
+        page.get_by_role("button", name="New primary key").click()
         page.get_by_text("the secondary key goes on").wait_for()
         page.get_by_role("button", name="Make a new key").click()
         page.get_by_text(before["secondary"]).wait_for()

@@ -43,7 +43,7 @@ def test_a_device_waits_is_let_in_and_appears(server, chromium, tmp_path):
         assert joining.result(timeout=60).device == "press-1"
         assert shown[0].fingerprint.replace("-", "").replace(" ", "").replace(":", "").lower() in words
         page.get_by_role("link", name="press-1").click()
-        page.get_by_text("Given 1, so renewed 0 times").wait_for()
+        page.get_by_text("1 given so far, renewed 0 times").wait_for()
         assert page.get_by_text("site=berlin").is_visible()
 
 

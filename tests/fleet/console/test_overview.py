@@ -46,7 +46,7 @@ def test_what_needs_somebody_is_the_largest_and_leads_there(server, chromium):
         )
         heading = page.get_by_role("heading", name="things need you")
         assert heading.evaluate("one => parseFloat(getComputedStyle(one).fontSize)") >= 0.8 * max(sizes)
-        page.get_by_role("link", name="Look at modules").click()
+        page.get_by_role("link", name="See why: modules").click()
         page.wait_for_url("**/console/devices/press-05")
         page.get_by_role("heading", name="press-05").wait_for()
     fleet.database.close()

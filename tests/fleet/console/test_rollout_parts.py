@@ -64,6 +64,19 @@ def test_why_it_went_wrong_is_told_before_what_happened_last():
     assert rollout_parts.ending(rollout("running", history=history[:1])) == {"cause": "", "last": ""}
 
 
+@pytest.mark.parametrize(
+    ("limit", "allowed", "gate"),
+    [("at_most_times", 1.5, "p95_ms ≤ 1.5 times before"), ("at_most", 30, "p95_ms ≤ 30 ms")],
+)
+def test_what_a_gate_saw_has_its_unit(limit, allowed, gate):
+    """A tired person does not know what 61.4 is; and how much it rests on is a number of measurements."""
+    worst = {"value": 61.44, "before": 19.8, "rests_on": 1200, "device": "press-01"}
+    asked = {"wave": 1, "measure": "p95_ms", "limit": limit, "allowed": allowed, "minimum": 20, "worst": worst}
+    (row,) = rollout_parts.gate_rows([asked | {"failed": 1, "met": 0, "waits": 0}])
+    shown = (row["gate"], row["value"], row["rests"])
+    assert shown == (gate, "61.44 ms (19.8 ms before)", "1\u2009200 times, 20 needed")
+
+
 def test_every_standing_has_its_place_in_a_bar():
     """None is left out of the whole."""
     assert set(rollout_parts.STANDINGS) == {*Standing, "superseded"}
