@@ -6,6 +6,7 @@ from nicegui import ui
 
 from fleet.console import parts
 from fleet.console.frame import acting, asks, refused
+from fleet.console.once import once
 from fleet.console.visit import Said, Visit
 
 # What can be asked with a click, and what it does; True: it is asked about first.
@@ -42,7 +43,7 @@ class Commands:
                 )
                 self._name.on_value_change(self._explain)
                 self._slot = ui.select([], label="Slot").props("dense outlined options-dense").classes("ef-select")
-                ui.button("Send", icon="send", on_click=self._give).props("no-caps")
+                ui.button("Send", icon="send", on_click=once(self._give)).props("no-caps")
             self._about = ui.label().classes("ef-soft")
             self._explain()
         self._rows = ui.column().classes("ef-rows")
@@ -146,7 +147,7 @@ class LogTail:
         self._command, self._part, self._known = "", 1, [""]
         with ui.row().classes("ef-filters"):
             self._slot = ui.select([], label="Slot").props("dense outlined options-dense").classes("ef-select")
-            ui.button("Follow", icon="play_arrow", on_click=self._follow).props("no-caps")
+            ui.button("Follow", icon="play_arrow", on_click=once(self._follow)).props("no-caps")
             self._stop = ui.button("Stop", icon="stop", on_click=self._end).props("no-caps outline")
         self._state = ui.label("Its newest lines, and those that come within ten minutes.").classes("ef-soft")
         self._log = ui.log(max_lines=_KEPT).classes("ef-mono ef-tail").props('tabindex=0 role=log aria-label="Log"')

@@ -10,6 +10,7 @@ from fleet.console import parts
 from fleet.console.devices_able import Able, Unable, able, of, tell
 from fleet.console.devices_parts import Filters
 from fleet.console.frame import refused
+from fleet.console.once import once
 from fleet.console.visit import Said, Visit
 
 # What many are told at once; the others ask for more than a click.
@@ -36,9 +37,9 @@ class Bulk:
             self.said = ui.label().classes("ef-strong")
             self._all = ui.button("All that fit", icon="done_all", on_click=self._choose_all).props("no-caps flat")
             if visit.may("group:write"):
-                ui.button("Label", icon="sell", on_click=self._label).props("no-caps outline")
+                ui.button("Label", icon="sell", on_click=once(self._label)).props("no-caps outline")
             if visit.may("command:write"):
-                ui.button("Command", icon="terminal", on_click=self._command).props("no-caps outline")
+                ui.button("Command", icon="terminal", on_click=once(self._command)).props("no-caps outline")
             if visit.may("rollout:write"):
                 ui.button("Start a rollout", icon="rocket_launch", on_click=self._roll_out).props("no-caps outline")
             if visit.may("device:write"):
@@ -48,8 +49,8 @@ class Bulk:
 
     def _leaving(self) -> None:
         with ui.button("More", icon="expand_more").props("no-caps outline"), ui.menu():
-            ui.menu_item("Revoke their certificates", self._revoke).props("role=menuitem")
-            ui.menu_item("Take them out of the fleet", self._take_out).props("role=menuitem")
+            ui.menu_item("Revoke their certificates", once(self._revoke)).props("role=menuitem")
+            ui.menu_item("Take them out of the fleet", once(self._take_out)).props("role=menuitem")
 
     def show(self) -> None:
         """Say how many are chosen; what was ticked since takes the place of all that fit."""

@@ -53,13 +53,9 @@ class Filters(NamedTuple):
     @property
     def command(self) -> str:
         words = ["edgefleet devices list"]
-        words += [f"--{name} {_quoted(one)}" for name in ("search", "selector") if (one := getattr(self, name))]
+        words += [f"--{name}={parts.quoted(one)}" for name in ("search", "selector") if (one := getattr(self, name))]
         words += [f"--state {one}" for one in self.state]
-        return " ".join(words if self.sort == "id" else [*words, f"--sort {self.sort}"])
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
+        return " ".join(words if self.sort == "id" else [*words, f"--sort={parts.quoted(self.sort)}"])
 
 
 def row(one: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Costs:
         self._chart = ui.echart(_options()).classes("ef-chart")
         self._chart.props["role"] = "img"
         self._chart.set_visibility(False)
-        parts.command(f"edgefleet endpoints costs {name}")
+        parts.command(f"edgefleet endpoints costs {parts.quoted(name)}")
 
     def show(self, found: dict[str, Any]) -> None:
         """As the endpoint stands now."""

@@ -10,6 +10,7 @@ from nicegui import ui
 from fleet.console import parts
 from fleet.console.fallback_form import FallbackForm, path_of
 from fleet.console.frame import acting, asks, refused
+from fleet.console.once import once
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit
 
@@ -34,7 +35,7 @@ class Fallbacks:
         self._model = ""
         self._place = Redrawn(self._draw)
         if visit.may("fallback:write"):
-            ui.button("New policy", icon="add", on_click=self._new).props("outline no-caps")
+            ui.button("New policy", icon="add", on_click=once(self._new)).props("outline no-caps")
 
     async def refresh(self, model: str) -> None:
         """Ask for the policies; ``model`` is what the endpoint serves, as team/name."""
@@ -62,7 +63,8 @@ class Fallbacks:
                     _draw_sent(one.sent)
         if not shown:
             parts.nothing(
-                "No device falls back to it.", f"edgefleet fallback set TEAM/NAME --endpoint {self._endpoint}"
+                "No device falls back to it.",
+                f"edgefleet fallback set TEAM/NAME --endpoint {parts.quoted(self._endpoint)}",
             )
 
     def _draw_one(self, one: dict[str, Any]) -> None:
@@ -74,7 +76,7 @@ class Fallbacks:
             if one["spent"]:
                 ui.label("today's money is spent: nobody is asked").classes("ef-state ef-bad")
             if self._visit.may("fallback:write"):
-                ui.button("Change it", on_click=partial(self._change, one)).props("flat dense no-caps")
+                ui.button("Change it", on_click=once(partial(self._change, one))).props("flat dense no-caps")
                 ui.button("Remove it", on_click=partial(self._remove, one)).props("flat dense no-caps color=negative")
         when = [f"asked when {' or '.join(one['when'])}"] if one["when"] else []
         terms = when + [f"{name} {value}" for name, value in sorted(one["terms"].items())]

@@ -7,6 +7,7 @@ from nicegui import ui
 
 from fleet.console import parts
 from fleet.console.frame import acting
+from fleet.console.once import once
 from fleet.console.visit import Visit
 
 _WHOLE: Final = 100
@@ -25,7 +26,7 @@ class Split:
     def __init__(self, visit: Visit, path: str, done: Callable[[], Any]) -> None:
         self._visit, self._path, self._done = visit, path, done
         self._found: dict[str, Any] = {}
-        self._open = ui.button("Change the shares", icon="tune", on_click=self._edit).props("outline no-caps")
+        self._open = ui.button("Change the shares", icon="tune", on_click=once(self._edit)).props("outline no-caps")
         self._open.set_visibility(False)
 
     def show(self, found: dict[str, Any]) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 from urllib.parse import quote
+from weakref import WeakSet
 
-from nicegui import events, ui
+from nicegui import Client, events, ui
 
 from fleet.console import assets, parts
 from fleet.console.visit import Said, Visit
@@ -19,6 +20,10 @@ _SELDOM_S: Final = 30.0
 # Letters from which on the palette looks for devices, and how many it names.
 _ENOUGH: Final = 3
 _FOUND: Final = 6
+
+
+# Pages that wait for an answer of somebody's: of a double click the second asks nothing.
+_asked: Final = WeakSet[Client]()
 
 
 class Place(NamedTuple):
@@ -98,7 +103,11 @@ def refused(said: Said) -> None:
     if said.over:
         over()
     else:
-        ui.notification(said.words, type="negative", timeout=12, close_button="Close", multi_line=True)
+        _notification(said.words, 12)
+
+
+def _notification(words: str, timeout_s: float | None) -> ui.notification:
+    return ui.notification(words, type="negative", timeout=timeout_s, close_button="Close", multi_line=True)
 
 
 def over() -> None:
@@ -122,7 +131,10 @@ async def acting(work: Awaitable[object], done: str = "") -> bool:
 
 
 async def asks(question: str, consequence: str, yes: str) -> bool:
-    """Whether somebody wants it, now that they know what will happen."""
+    """Whether somebody wants it, now that they know what will happen; one question at a time."""
+    client = ui.context.client
+    if client in _asked:
+        return False
     with ui.dialog() as dialog, ui.card():
         dialog.props["aria-label"] = question
         ui.label(question).classes("ef-title")
@@ -130,12 +142,19 @@ async def asks(question: str, consequence: str, yes: str) -> bool:
         with ui.row():
             ui.button(yes, on_click=lambda: dialog.submit(True)).props("no-caps color=negative")  # noqa: FBT003
             ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("flat no-caps")  # noqa: FBT003
-    return bool(await dialog)
+    _asked.add(client)
+    try:
+        return bool(await dialog)
+    finally:
+        _asked.discard(client)
 
 
 async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) -> None:
-    """Fill the page, now and every few seconds while somebody has it open; it stops when the session is over."""
-    client = ui.context.client
+    """Fill the page, now and every few seconds while somebody has it open; it stops when the session is over.
+
+    What the API refuses stands there until it answers again: meanwhile the page shows the past.
+    """
+    client, notice = ui.context.client, _Notice()
 
     async def look() -> None:
         began = time.monotonic()
@@ -146,7 +165,9 @@ async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) 
                 timer.deactivate()
                 over()
             else:
-                refused(said)
+                notice.show(said.words)
+        else:
+            notice.show("")
         timer.interval = every(every_s, time.monotonic() - began)
 
     async def again() -> None:
@@ -156,6 +177,23 @@ async def live(refresh: Callable[[], Awaitable[None]], every_s: float = LIVE_S) 
 
     timer = ui.timer(every_s, again, immediate=False)
     await look()
+
+
+class _Notice:
+    """One notification, however often the same is said."""
+
+    def __init__(self) -> None:
+        self._words = ""
+        self._shown: ui.notification | None = None
+
+    def show(self, words: str) -> None:
+        if words == self._words:
+            return
+        if self._shown is not None:
+            self._shown.dismiss()
+        self._words, self._shown = words, None
+        if words:
+            self._shown = _notification(words, None)
 
 
 def every(wished_s: float, took_s: float) -> float:

@@ -3,15 +3,16 @@
 import http
 import importlib
 import pkgutil
-from typing import Final
+from typing import Final, cast
 
 from fastapi import FastAPI
 from nicegui import Client, core, ui
 from nicegui import app as console
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount
 
-from fleet.console import pages, visit
+from fleet.console import pages, visit, visitors
 from fleet.console.assets import OURS, STATIC, Assets
 from fleet.console.guard import Guard
 
@@ -27,6 +28,7 @@ def mount(app: FastAPI) -> None:
     console.add_static_files(OURS, STATIC)
     # Pages of other sites are refused for the whole server (fleet/origin.py).
     core.sio.eio.cors_allowed_origins = []
+    visitors.bind()
     ui.run_with(
         app,
         title="edgefleet",
@@ -40,7 +42,8 @@ def mount(app: FastAPI) -> None:
         tailwind=False,
         show_welcome_message=False,
     )
-    app.router.routes[-1].app = Assets(Guard(app.router.routes[-1].app))  # type: ignore[attr-defined]
+    mounted = cast("Mount", app.router.routes[-1])
+    mounted.app = Assets(Guard(visitors.Dropped(mounted.app)))
     app.add_route("/", _to_console)
     app.add_route("/favicon.ico", _no_icon)
 

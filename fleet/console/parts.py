@@ -1,11 +1,14 @@
 """Small things that pages are made of. Words are values, never HTML."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from nicegui import ui
+
+from modules.words import printable
 
 # Where the console is. Links and navigation name what is below it: the library puts this before them.
 ROOT: Final = "/console"
@@ -71,7 +74,8 @@ def bar(parts: Sequence[tuple[str, int, str]]) -> None:
     """Shares of a whole as one bar: name, number and look of each; the names stand beside it."""
     whole = sum(count for _, count, _ in parts) or 1
     said = ", ".join(f"{count} {name}" for name, count, _ in parts if count)
-    with ui.element("div").classes("ef-bar").props("role=img").props(f'aria-label="{said}"'):
+    with ui.element("div").classes("ef-bar").props("role=img") as whole_bar:
+        whole_bar.props["aria-label"] = said
         for _, count, kind in parts:
             if count:
                 ui.element("div").classes(f"ef-share ef-{kind}").style(f"width:{100 * count / whole:.3f}%")
@@ -86,8 +90,13 @@ def number(count: int) -> str:
     return f"{count:,}".replace(",", "\u2009")
 
 
+def quoted(word: str) -> str:
+    """Somebody's word in a command that is copied: a shell takes it as one word, a terminal as letters."""
+    return shlex.quote(printable(word))
+
+
 def command(words: str) -> None:
-    """The same on the command line, to be copied."""
+    """The same on the command line, to be copied; what others may have written in it is :func:`quoted`."""
     with ui.row().classes("ef-command"):
         ui.label(words).classes("ef-mono")
         button = ui.button(icon="content_copy").props("flat dense size=sm aria-label='Copy as command'")

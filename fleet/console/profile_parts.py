@@ -13,7 +13,7 @@ def draw_profiles(given: tuple[str, list[dict[str, Any]]]) -> None:
     """The recommendation large, and below it each number of cores with what it brings."""
     ref, found = given
     if not found:
-        parts.nothing("Nobody measured it yet.", f"edgefleet models profile {ref} --keep")
+        parts.nothing("Nobody measured it yet.", f"edgefleet models profile {parts.quoted(ref)} --keep")
     with ui.element("div").classes("ef-grid"):
         for one in found:
             with ui.column().classes("ef-rows"):

@@ -89,6 +89,7 @@ def _body(answer: dict[str, Any], labels: Sequence[str]) -> None:
 def _document(text: str, labels: Sequence[str]) -> None:
     try:
         found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # half a pair of UTF-16 is no letter, and comes to no browser
     except (*UNREADABLE, ValueError):
         _words(text)
         return

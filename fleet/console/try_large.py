@@ -1,6 +1,5 @@
 """What is too large for where it is to go: said before it is sent, with every way there is instead."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -51,6 +50,6 @@ def draw(
         if place.slot:
             ui.label("Ask it on the device itself, with what is sent as a file:")
             where = f"http://127.0.0.1:8700/{place.slot}/score"
-            parts.command(f"curl -H {shlex.quote(f'Content-Type: {kind}')} --data-binary @FILE {where}")
+            parts.command(f"curl -H {parts.quoted(f'Content-Type: {kind}')} --data-binary @FILE {where}")
         ui.label("Or on your own machine, where it then answers at port 5001:")
-        parts.command(f"edgefleet serve-local {place.module}")
+        parts.command(f"edgefleet serve-local {parts.quoted(place.module)}")

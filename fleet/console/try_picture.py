@@ -7,21 +7,19 @@ holds the fleet's keys.
 import base64
 import json
 import math
-import shlex
 from collections.abc import Callable
 from typing import Any, Final
 
 from nicegui import events, run, ui
 
-from fleet.console import assets, parts, picture_tensor
+from fleet.console import assets, parts, picture_tensor, visitors
 from fleet.console.module_parts import link_of
 from fleet.console.picture_tensor import LAYOUTS, MOST_SIDE, SCALES, TYPES, Form
 from fleet.console.try_answer import PICTURES
 from fleet.console.visit import Said, Visit
 from modules.errors import Invalid
 
-#: Of a file that is dropped; what may be sent is less.
-MOST: Final = 32 << 20
+MOST: Final = visitors.LARGEST
 _RAW: Final = "application/octet-stream"
 _JSON: Final = "application/json"
 _NOT_GRAPH: Final = "data"
@@ -278,7 +276,7 @@ class Picture:
         name, kind = self._file[0] if self._file else "FILE", self._kind.value or ""
         if self._file is not None and self._how.value == "numbers":
             name, kind = self._saved_as, self.kind
-        return f" --input {shlex.quote(name)} --content-type {shlex.quote(kind)}"
+        return f" --input {parts.quoted(name)} --content-type {parts.quoted(kind)}"
 
     @property
     def _saved_as(self) -> str:

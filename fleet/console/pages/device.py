@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 from httpx import codes
 from nicegui import ui
@@ -13,6 +14,7 @@ from fleet.console.device_commands import Commands, LogTail
 from fleet.console.device_fit import DeviceFit
 from fleet.console.devices_bulk import labelled
 from fleet.console.frame import acting, asks, frame, live
+from fleet.console.once import once
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page, together
 
@@ -25,7 +27,7 @@ _SELDOM: Final = 10
 @needs("device:read")
 async def device(visit: Visit, device: str, fits: str = "") -> None:
     try:
-        first = await visit.get(f"devices/{device}")
+        first = await visit.get(f"devices/{quote(device, safe='')}")
     except Said as said:
         if said.status not in {codes.NOT_FOUND, codes.UNPROCESSABLE_ENTITY, codes.BAD_REQUEST}:
             raise
@@ -150,7 +152,9 @@ def _header(visit: Visit, found: dict[str, Any], done: Any) -> None:
         if visit.may("device:try") and not found["removed"]:
             ui.link("Try a module", f"/try?device={found['id']}")
         if visit.may("group:write") and not found["removed"]:
-            ui.button("Labels", icon="edit", on_click=lambda: _label(visit, found, done)).props("flat dense no-caps")
+            ui.button("Labels", icon="edit", on_click=once(lambda: _label(visit, found, done))).props(
+                "flat dense no-caps"
+            )
     if found["removed"]:
         ui.label(f"It was taken out of the fleet by {found['removed_by'] or 'an operator'}").classes("ef-reason")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from nicegui import ui
 
@@ -77,7 +77,9 @@ class _One:
 
     async def show(self) -> None:
         may = self._visit.may
-        with frame(self._visit, self._name, at="/endpoints", command=f"edgefleet endpoints show {self._name}"):
+        with frame(
+            self._visit, self._name, at="/endpoints", command=f"edgefleet endpoints show {parts.quoted(self._name)}"
+        ):
             with ui.row().classes("ef-line"):
                 self._places[_state] = ui.row().classes("ef-line")
                 if may("endpoint:try"):
@@ -216,7 +218,9 @@ def _keys(visit: Visit, endpoint: str) -> None:
     with parts.panel("Keys", wide=True):
         said = "To change both without a gap: give clients the secondary, make a new primary, give them that one, and"
         ui.label(f"{said} make a new secondary.").classes("ef-soft")
-        parts.command(f"edgefleet endpoints keys {endpoint.rpartition('/')[2]} --regenerate primary")
+        parts.command(
+            f"edgefleet endpoints keys {parts.quoted(unquote(endpoint.rpartition('/')[2]))} --regenerate primary"
+        )
         shown = ui.column().classes("ef-rows")
         with ui.row():
             ui.button("Show the keys", on_click=show).props("flat no-caps")

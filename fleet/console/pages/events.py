@@ -1,7 +1,6 @@
 """What happened that somebody should look at, and the audit log: who did what to what, from where."""
 
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -84,7 +83,7 @@ def _filters(path: str, given: dict[str, str], save: Callable[[], None]) -> None
 
 
 def _command(words: str, given: dict[str, str]) -> str:
-    return " ".join([words, *(f"--{name} {shlex.quote(value)}" for name, value in given.items() if value)])
+    return " ".join([words, *(f"--{name}={parts.quoted(value)}" for name, value in given.items() if value)])
 
 
 @page("/events")

@@ -106,7 +106,7 @@ class _One:
         self._found: dict[str, Any] = {}
 
     async def show(self) -> None:
-        with frame(self._visit, self._ref, at="/modules", command=f"edgefleet modules show {self._ref}"):
+        with frame(self._visit, self._ref, at="/modules", command=f"edgefleet modules show {parts.quoted(self._ref)}"):
             self._head = Redrawn(self._draw_head)
             self._acts = Redrawn(self._draw_acts, "ef-line ef-level")
             with parts.panel("Where it is to run"):
@@ -260,7 +260,7 @@ class _One:
 
 @page("/modules/{team}/{name}/{version}/compare")
 @needs("module:read")
-async def compare(visit: Visit, team: str, name: str, version: str, to: str) -> None:
+async def compare(visit: Visit, team: str, name: str, version: str, to: str = "") -> None:
     """What the second version has other than the first."""
     model = f"{team}/{name}"[:130]
     with frame(visit, f"{model}: {to[:40]} and {version[:40]}", at="/modules"):

@@ -8,6 +8,7 @@ from nicegui import ui
 from fleet.console import parts
 from fleet.console.closed import needs
 from fleet.console.frame import frame, refused
+from fleet.console.once import once
 from fleet.console.policy_form import PolicyForm, Unreadable
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page
@@ -77,7 +78,7 @@ class _New:
                 self._place("rest")
                 with ui.row():
                     ui.button("Preview", on_click=self._preview).props("no-caps")
-                    self._start = ui.button("Start it", icon="rocket_launch", on_click=self._begin)
+                    self._start = ui.button("Start it", icon="rocket_launch", on_click=once(self._begin))
                     self._start.props("no-caps disable")
             await self._chosen()
 

@@ -33,18 +33,18 @@ _SKIP: Final = """<q-td :props="props"><q-btn v-if="props.row.may_skip" flat den
 
 @page("/rollouts")
 @needs("rollout:read")
-async def every(visit: Visit, before: int | None = None) -> None:
+async def every(visit: Visit, before: str = "") -> None:
     with frame(visit, "Rollouts", at="/rollouts", command="edgefleet rollouts list"):
         if visit.may("rollout:write"):
             ui.link("Start a rollout", "/rollouts/new").classes("ef-go")
         rows = Redrawn(_draw_every, "ef-panel ef-rows")
         with ui.row().classes("ef-line"):
-            if before is not None:
+            if before:
                 ui.link("Newest", "/rollouts")
             older = Redrawn(_draw_older, "")
 
     async def refresh() -> None:
-        found = await visit.get("rollouts", limit=_PAGE, before=before, unattended=True)
+        found = await visit.get("rollouts", limit=_PAGE, before=before or None, unattended=True)
         rows.show(found)
         older.show(found[-1]["id"] if len(found) == _PAGE else "")
 
@@ -96,7 +96,10 @@ class _One:
 
     async def show(self) -> None:
         with frame(
-            self._visit, f"Rollout {self._number}", at="/rollouts", command=f"edgefleet rollouts show {self._number}"
+            self._visit,
+            f"Rollout {self._number}",
+            at="/rollouts",
+            command=f"edgefleet rollouts show {parts.quoted(self._number)}",
         ):
             self._head = Redrawn(self._draw_head)
             self._acts = Redrawn(self._draw_acts, "ef-line")

@@ -9,6 +9,7 @@ from nicegui import ui
 from fleet.console import joining, parts, settings_parts
 from fleet.console.closed import needs
 from fleet.console.frame import acting, asks, frame, live, refused
+from fleet.console.once import once
 from fleet.console.redrawn import Redrawn
 from fleet.console.visit import Said, Visit, page, together
 
@@ -87,7 +88,7 @@ class _Lists:
 
         with ui.row().classes("ef-level"):
             if self._visit.may("token:write"):
-                ui.button("New token", icon="add", on_click=lambda: _new_token(self._visit)).props("flat no-caps")
+                ui.button("New token", icon="add", on_click=once(lambda: _new_token(self._visit))).props("flat no-caps")
                 _once_chosen(table, ui.button("Revoke", icon="block", on_click=revoke).props("flat no-caps"))
             parts.command("edgefleet tokens list")
 

@@ -9,6 +9,7 @@ from nicegui import ui
 from fleet.console import parts, try_answer, try_form, try_large
 from fleet.console.frame import acting, frame, refused
 from fleet.console.module_parts import link_of
+from fleet.console.once import once
 from fleet.console.try_large import Place
 from fleet.console.try_picture import Picture
 from fleet.console.visit import Said, Visit, page
@@ -55,7 +56,7 @@ async def _find(found: list[Place], visit: Visit, module: str, device: str, endp
 def _on_device(device: str, slot: str, module: str, online: bool) -> Place:  # noqa: FBT001 - as the API says it
     path = f"devices/{quote(device, safe='')}/slots/{quote(slot, safe='')}/try"
     name = f"device {device}, slot {slot}: {module}" + ("" if online else " (offline)")
-    command = f"edgefleet try {module} --device {device} --slot {slot}"
+    command = f"edgefleet try {parts.quoted(module)} --device {device} --slot {slot}"
     return Place(name, module, path, "", command, slot)
 
 
@@ -102,7 +103,7 @@ class _Bench:
                         self._draw_fetch()
                 self._too_large = ui.column().classes("ef-rows")
                 with ui.row().classes("ef-line ef-level"):
-                    self._send = ui.button("Send", icon="send", on_click=self._sent).props("no-caps")
+                    self._send = ui.button("Send", icon="send", on_click=once(self._sent)).props("no-caps")
                     ui.label(
                         "It is asked as any client's request is: it counts, and may cost what an answer costs."
                     ).classes("ef-soft")
@@ -141,7 +142,7 @@ class _Bench:
                 ui.label(
                     "The module itself says what it takes; to know it, it is asked for its OpenAPI document."
                 ).classes("ef-soft")
-                ui.button("Fetch the form", icon="list_alt", on_click=self._fetched).props("no-caps outline")
+                ui.button("Fetch the form", icon="list_alt", on_click=once(self._fetched)).props("no-caps outline")
                 return
             if self._form.kinds:
                 ui.label(f"It takes files, too: {', '.join(self._form.kinds)[: parts.WORDS]}").classes("ef-soft")

@@ -1,0 +1,29 @@
+"""What is asked for with a click is done once, however often and how fast somebody clicks."""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final
+
+# Clicks that follow each other faster are one: a double click, or the impatience of somebody who waits.
+_APART_S: Final = 0.7
+
+
+def once(act: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The same, which does nothing while it is under way, nor for a click right after another."""
+    busy, last = False, -_APART_S
+
+    @wraps(act)
+    async def acted(*given: Any) -> None:
+        nonlocal busy, last
+        now = time.monotonic()
+        again, last = busy or now - last < _APART_S, now
+        if again:
+            return
+        busy = True
+        try:
+            await act(*given)
+        finally:
+            busy = False
+
+    return acted
