@@ -9,6 +9,7 @@ from nicegui import ui
 
 from fleet import best_classes
 from fleet.console import parts
+from fleet.console.straight import straight
 from modules.canonical import UNREADABLE
 
 _TEXT: Final = 20_000
@@ -75,7 +76,7 @@ def _body(answer: dict[str, Any], labels: Sequence[str]) -> None:
         picture.props["src"] = f"data:{kind};base64,{answer['body']}"
         return
     try:
-        text = data.decode()
+        text = straight(data).decode()
     except UnicodeDecodeError:
         ui.label(f"{len(data)} bytes of {kind or 'no type'}")
         ui.button("Save", icon="download", on_click=lambda: ui.download.content(data, "answer.bin")).props("no-caps")
