@@ -1,6 +1,7 @@
 """What is done to many devices: chosen one by one or as all that fit, shown before anything happens, then done."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ MOST: Final = 500
 # A selector that an address holds.
 _ADDRESS: Final = 2000
 _SHOWN: Final = 4
-_Change = tuple[str, str, dict[str, Any] | None]
+_Change = tuple[str, str]
 
 
 class Bulk:
@@ -121,12 +122,15 @@ class Bulk:
             preview()
         if not (change := await dialog):
             return
-        changes: list[_Change] = [
-            ("PATCH", f"devices/{one['id']}", {"labels": labelled(one["labels"], change)}) for one in found.devices
-        ]
-        if await self._each(changes):
-            ui.notify(f"{of(len(changes), len(changes))} labelled", type="positive")
+        count = len(found.devices)
+        if await self._each([partial(self._labelled, str(one["id"]), change) for one in found.devices]):
+            ui.notify(f"{of(count, count)} labelled", type="positive")
             self.none()
+
+    async def _labelled(self, name: str, change: str) -> None:
+        """As its labels are by now: what a colleague has set since they were looked at stays."""
+        labels = (await self._visit.get(f"devices/{name}"))["labels"]
+        await self._visit.ask("PATCH", f"devices/{name}", json={"labels": labelled(labels, change)})
 
     async def _command(self) -> None:
         """Who takes commands, who of them is away, and who takes none and why; nothing to press where nobody does."""
@@ -167,13 +171,11 @@ class Bulk:
         def unable(one: dict[str, Any]) -> str:
             return "its certificates are revoked already" if one["revoked"] is not None else ""
 
-        await self._leave(
-            "Revoke", "Revoke the certificates of", said, lambda one: ("POST", f"{one}/revoke", None), unable
-        )
+        await self._leave("Revoke", "Revoke the certificates of", said, lambda one: ("POST", f"{one}/revoke"), unable)
 
     async def _take_out(self) -> None:
         said = "They get no more orders, and their certificates connect no more. What they run goes on, unwatched."
-        await self._leave("Take out", "Take out of the fleet", said, lambda one: ("DELETE", one, None), lambda _: "")
+        await self._leave("Take out", "Take out of the fleet", said, lambda one: ("DELETE", one), lambda _: "")
 
     async def _leave(
         self, yes: str, question: str, said: str, change: Callable[[str], _Change], unable: Unable
@@ -197,18 +199,19 @@ class Bulk:
                     sure = ui.button(f"{yes} {of(count, count)}", on_click=lambda: dialog.submit("yes"))
                     sure.props("no-caps color=negative")
                 ui.button("Cancel", on_click=lambda: dialog.submit("")).props("no-caps flat autofocus")
-        if await dialog and await self._each([_below(change(str(one["id"]))) for one in found.devices]):
+        changes = [change(str(one["id"])) for one in found.devices]
+        if await dialog and await self._each([partial(self._visit.ask, way, f"devices/{at}") for way, at in changes]):
             ui.notify(f"Done: {of(count, count)}", type="positive")
             self.none()
 
-    async def _each(self, changes: list[_Change]) -> bool:
+    async def _each(self, changes: list[Callable[[], Awaitable[object]]]) -> bool:
         """One after the other, with how far it is; what is wrong with one may be wrong with all, so it ends there."""
         with ui.dialog(value=True).props("persistent") as dialog, ui.card():
             told = ui.label().classes("ef-strong").props("role=status")
         try:
-            for number, (method, path, body) in enumerate(changes):
+            for number, change in enumerate(changes):
                 told.set_text(f"{number} of {len(changes)} are done")
-                await self._visit.ask(method, path, json=body)
+                await change()
         except Said as said:
             refused(said)
             ui.notify(f"{number} of {len(changes)} were done before that", type="warning")
@@ -216,11 +219,6 @@ class Bulk:
         finally:
             dialog.close()
         return True
-
-
-def _below(change: _Change) -> _Change:
-    method, path, body = change
-    return method, f"devices/{path}", body
 
 
 def named(chosen: list[str]) -> str:

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, Final
 
 # Clicks that follow each other faster are one: a double click, or the impatience of somebody who waits.
-_APART_S: Final = 0.7
+_APART_S: Final = 0.5
 
 
 def once(act: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
