@@ -51,7 +51,7 @@ def test_the_server_filters_and_pages_and_the_address_says_how(server, fleet, ch
         page.wait_for_url(re.compile(r"search=LYON&state=offline$"))
         page.get_by_role("link", name="press-07").wait_for()
         assert listed(page).count() == 1
-        assert page.get_by_text("edgefleet devices list --search 'LYON' --state offline").is_visible()
+        assert page.get_by_text("edgefleet devices list --search=LYON --state offline").is_visible()
         page.goto("/console/devices?selector=site%3D")
         page.get_by_text("a term").or_(page.get_by_text("cannot read")).first.wait_for()  # the API's own words
 

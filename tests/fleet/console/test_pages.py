@@ -56,7 +56,7 @@ def test_the_audit_log_is_filtered_by_who_and_what_and_saved(eventful, chromium,
         page.wait_for_url("**/audit?by=admin")
         page.get_by_label("What").fill("session")
         page.wait_for_url("**/audit?by=admin&action=session")
-        page.get_by_text("edgefleet audit list --by admin --action session").wait_for()
+        page.get_by_text("edgefleet audit list --by=admin --action=session").wait_for()
         rows = page.locator("main tbody tr").filter(has_text="POST session as admin")
         rows.first.get_by_text("done").wait_for()
         with page.expect_download() as saved:

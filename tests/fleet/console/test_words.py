@@ -24,7 +24,7 @@ EVIL = "acme/x:1; touch hurt $(touch hurt) `touch hurt` 'a\" \n\x03touch hurt\x1
 @pytest.mark.parametrize(
     "command",
     [
-        _on_device("press-1", "main", EVIL, True).command,
+        _on_device("press-1", "main", EVIL, online=True).command,
         Filters(search=EVIL, selector=EVIL, sort=EVIL).command,
         f"edgefleet rollouts show {parts.quoted(EVIL)}",
     ],
@@ -86,7 +86,7 @@ async def test_twenty_clicks_are_one(monkeypatch):
     for number in range(1, 20):
         now[0] += 1
         await asyncio.sleep(0)
-        await clicked(number)
+        await asyncio.wait_for(clicked(number), 1)
     until.set()
     await first
     now[0] += 0.1
