@@ -9,15 +9,15 @@ from typing import Any, Final
 _APART_S: Final = 0.5
 
 
-def once(act: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def once(act: Callable[..., Awaitable[None]], apart_s: float = _APART_S) -> Callable[..., Awaitable[None]]:
     """The same, which does nothing while it is under way, nor for a click right after another."""
-    busy, last = False, -_APART_S
+    busy, last = False, -apart_s
 
     @wraps(act)
     async def acted(*given: Any) -> None:
         nonlocal busy, last
         now = time.monotonic()
-        again, last = busy or now - last < _APART_S, now
+        again, last = busy or now - last < apart_s, now
         if again:
             return
         busy = True

@@ -103,7 +103,7 @@ class _Bench:
                         self._draw_fetch()
                 self._too_large = ui.column().classes("ef-rows")
                 with ui.row().classes("ef-line ef-level"):
-                    self._send = ui.button("Send", icon="send", on_click=once(self._sent)).props("no-caps")
+                    self._send = ui.button("Send", icon="send", on_click=once(self._sent, apart_s=0)).props("no-caps")
                     ui.label(
                         "It is asked as any client's request is: it counts, and may cost what an answer costs."
                     ).classes("ef-soft")
