@@ -1,5 +1,6 @@
 """Letting devices join: a bundle that is made on the page, as a file to carry and as a QR code to scan."""
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +10,7 @@ from nicegui import ui
 from fleet.console import parts
 from fleet.console.devices_bulk import labelled
 from fleet.console.frame import refused
+from fleet.console.once import once
 from fleet.console.visit import Said, Visit
 from modules import canonical
 from modules.errors import Invalid
@@ -24,7 +26,7 @@ _SCALE: Final = 4
 def offer(visit: Visit) -> None:
     """A button, for whoever may make bundles."""
     if visit.may("device:enrol"):
-        ui.button("Let a device join", icon="qr_code_2", on_click=lambda: _ask(visit)).props("no-caps outline")
+        ui.button("Let a device join", icon="qr_code_2", on_click=once(partial(_ask, visit))).props("no-caps outline")
 
 
 async def _ask(visit: Visit) -> None:
