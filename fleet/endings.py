@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from cryptography import x509
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from fleet import events
 from fleet.devices import LIVE
@@ -124,15 +124,11 @@ def of_device(connection: Connection, device: str) -> tuple[float, float] | None
 def buckets(connection: Connection, now: float, scope: Scope = EVERYTHING) -> dict[str, int]:
     """How many devices' certificates end within each bucket; one is counted in the first that fits, else as later."""
     newest = _newest(scope).subquery()
-    counts: dict[str, int] = {}
-    below = 0
-    for name, left in BUCKETS:
-        within = connection.execute(
-            select(func.count()).select_from(newest).where(newest.c.ends <= now + left)
-        ).scalar_one()
-        counts[name], below = within - below, within
-    every = connection.execute(select(func.count()).select_from(newest)).scalar_one()
-    return counts | {"later": every - below}
+    # In one pass: to find each device's newest is most of the work.
+    within = [func.coalesce(func.sum(case((newest.c.ends <= now + left, 1), else_=0)), 0) for _, left in BUCKETS]
+    *ends, every = connection.execute(select(*within, func.count()).select_from(newest)).one()
+    counts = {name: int(end - before) for (name, _), before, end in zip(BUCKETS, [0, *ends], ends, strict=False)}
+    return counts | {"later": int(every - ends[-1])}
 
 
 def soonest(connection: Connection, now: float, scope: Scope, limit: int) -> list[tuple[str, float]]:
