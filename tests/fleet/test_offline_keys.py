@@ -109,7 +109,7 @@ def test_a_link_and_an_endless_folder_lead_nowhere(place, tmp_path):
     assert found(place) == []
 
 
-@pytest.mark.parametrize("demo", [False, True])
+@pytest.mark.parametrize("demo", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_the_server_does_not_start_beside_them(place, tmp_path, demo):
     """It names the file and what to do, and ends; a demonstration goes on, and says what it is."""
     (tmp_path / "work/targets.pem").write_bytes(pem("a passphrase of some length"))

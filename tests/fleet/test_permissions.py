@@ -86,7 +86,7 @@ async def test_every_route_is_closed_without_its_permission_and_open_with_it_alo
 
 @pytest.mark.parametrize(
     "role",
-    [one if one in {"viewer", "operator", "releaser", "metrics"} else pytest.param(one, marks=pytest.mark.long)
+    [one if one in {"viewer", "releaser"} else pytest.param(one, marks=pytest.mark.long)
      for one in sorted(ROLES)],
 )  # fmt: skip
 async def test_each_role_may_do_what_it_grants_and_each_refusal_is_an_event(ask, role):

@@ -104,6 +104,7 @@ def test_what_ends_soon_and_what_all_tests_share(run):
     assert run({"one": sharing, "soon": soon, "three": sharing})[1]
 
 
+@pytest.mark.long
 def test_a_teardown_that_fails(run):
     """What is left is ended, and told beside the failure of a teardown."""
     body = 'subprocess.Popen(["sleep", "600"])\n    yield\n    assert "this" == "that"'
@@ -116,6 +117,7 @@ def test_a_teardown_that_fails(run):
     assert ended(said)
 
 
+@pytest.mark.long
 def test_an_early_end(run):
     """A run that stops at its first failure ends what is left too."""
     failing = 'def test_it():\n    subprocess.Popen(["sleep", "600"])\n    assert False\ndef test_after():\n    pass\n'

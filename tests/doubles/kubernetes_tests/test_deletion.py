@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+# The simulated controllers change seldom; whoever changes them runs these.
+pytestmark = pytest.mark.long
+
 
 def owned(cluster):
     return len(cluster.objects("ReplicaSet")), len(cluster.objects("Pod"))

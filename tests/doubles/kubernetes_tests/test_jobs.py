@@ -4,6 +4,9 @@ import pytest
 
 from tests.doubles.kubernetes import kinds
 
+# The simulated controllers change seldom; whoever changes them runs these.
+pytestmark = pytest.mark.long
+
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 

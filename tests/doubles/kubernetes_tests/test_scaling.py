@@ -2,6 +2,9 @@
 
 import pytest
 
+# The simulated controllers change seldom; whoever changes them runs these.
+pytestmark = pytest.mark.long
+
 
 def scaler(**spec):
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}

@@ -78,6 +78,7 @@ def test_many_are_labelled_after_a_look_at_what_it_does(server, fleet, chromium)
         ]
 
 
+@pytest.mark.long
 def test_what_cannot_be_done_to_all_says_so_first_and_what_fits_none_is_not_offered(server, fleet, chromium):
     """A device whose certificates are revoked takes no command, and is revoked already; rights end at a site."""
     person(server.data, "site", "viewer", Grant("operator", selector="site=lyon"))
@@ -224,6 +225,7 @@ def test_a_module_is_tried_against_a_device_and_its_past_is_told(server, fleet, 
         page.get_by_text("camera: TensorrtExecutionProvider on Orin, docker").wait_for()
 
 
+@pytest.mark.long
 def test_who_only_looks_sees_no_button_that_would_be_refused(server, fleet, chromium):
     """A viewer has the same pages, and nothing to press that changes anything."""
     person(server.data, "vera", "viewer")
@@ -238,7 +240,8 @@ def test_who_only_looks_sees_no_button_that_would_be_refused(server, fleet, chro
         assert page.get_by_role("checkbox").count() == 0
 
 
-@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.long), "dark"])
+@pytest.mark.long
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_everybody_can_use_the_pages_of_a_fleet(server, fleet, chromium, theme):
     """With devices, rollouts and troubles on them, axe-core finds no grave fault; nor does a phone scroll sideways."""
     with opened(chromium, server.url, color_scheme=theme, viewport={"width": 390, "height": 844}) as page:

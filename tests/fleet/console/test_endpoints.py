@@ -118,6 +118,7 @@ def test_what_it_costs_and_who_falls_back_to_it_is_shown_to_everybody(endpoint, 
         assert not faults(page)
 
 
+@pytest.mark.long
 def test_shares_are_previewed_before_they_are_changed(endpoint, chromium):
     """What cannot be is said at once; nothing is sent before somebody has seen what will be."""
     with opened(chromium, endpoint.url) as page:
@@ -136,6 +137,7 @@ def test_shares_are_previewed_before_they_are_changed(endpoint, chromium):
     assert shares(endpoint) == {"v1": 60, "v2": 40}
 
 
+@pytest.mark.long
 def test_a_key_is_made_anew_and_the_other_goes_on(endpoint, chromium):
     with endpoint.client() as http:
         before = checked(http.get("/api/v1/endpoints/digits/keys")).json()
@@ -151,6 +153,7 @@ def test_a_key_is_made_anew_and_the_other_goes_on(endpoint, chromium):
     assert (after["primary"] != before["primary"], after["secondary"]) == (True, before["secondary"])
 
 
+@pytest.mark.long
 def test_a_policy_is_removed_after_a_question(endpoint, chromium):
     with opened(chromium, endpoint.url) as page:
         log_in(page, "admin", PASSWORD, at=PAGE)

@@ -64,6 +64,7 @@ def test_sites_stand_where_they_are_and_lead_to_their_devices(server, fleet, chr
         page.get_by_text("4 devices", exact=True).wait_for()
 
 
+@pytest.mark.long
 def test_a_selector_is_kept_shared_and_chosen_again(server, fleet, chromium):
     """Kept by one, found by another; the button says whose it is."""
     with opened(chromium, server.url, viewport=WIDE) as page:

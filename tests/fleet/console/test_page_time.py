@@ -88,6 +88,7 @@ def files_of(page):
     return sorted(set(re.findall(r'["(](/console/(?:_nicegui|static)/[^"\s]+\.(?:js|mjs|css))["?)]', page)))
 
 
+@pytest.mark.long
 def test_each_file_of_a_page_is_kept_by_browsers_and_sent_compressed(told):
     """The pages themselves are kept by nobody."""
     with told.server.client() as http:
@@ -180,6 +181,7 @@ def test_a_table_is_sent_and_drawn_once(told, tab):
     assert tab.evaluate("window.cells") == tab.locator("td time").count() > 1
 
 
+@pytest.mark.long
 def test_a_page_that_somebody_left_asks_nothing(told, tab):
     """While another one goes on asking."""
     visit(tab, "/events")

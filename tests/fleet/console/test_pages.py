@@ -38,6 +38,7 @@ def test_hostile_words_are_words(eventful, chromium):
         assert page.locator("main script, main img").count() == 0
 
 
+@pytest.mark.long
 def test_older_events_and_those_of_a_kind_are_found(eventful, chromium):
     with opened(chromium, eventful.url) as page:
         log_in(page, "admin", PASSWORD, at="/console/events?kind=ordinary")
@@ -87,6 +88,7 @@ def test_a_token_is_made_shown_once_and_revoked(eventful, chromium):
             assert client.get("/api/v1/session").status_code == 401
 
 
+@pytest.mark.long
 def test_who_only_watches_sees_no_button_that_would_fail(eventful, chromium):
     with opened(chromium, eventful.url) as page:
         log_in(page, "watcher", PASSWORD, at="/console/settings")

@@ -184,6 +184,7 @@ def test_a_picture_becomes_the_numbers_that_a_graph_takes(site, chromium, tmp_pa
     assert np.allclose(colours, [RED[::-1]])
 
 
+@pytest.mark.long
 @pytest.mark.needs("docker", "mosquitto", "chromium")
 @pytest.mark.timeout(400)
 def test_a_small_file_with_a_huge_picture_in_it_is_not_read(site, chromium):
@@ -248,6 +249,7 @@ def test_a_form_is_made_of_what_the_module_says_and_an_endpoint_answers(site, ch
         assert page.locator("main script").count() == 0
 
 
+@pytest.mark.long
 @pytest.mark.needs("docker", "mosquitto", "chromium")
 @pytest.mark.timeout(400)
 def test_who_may_not_send_anything_sees_nothing_to_send_with(site, chromium):

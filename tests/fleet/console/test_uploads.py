@@ -89,6 +89,7 @@ def test_what_is_refused_or_cut_says_so(server, chromium, model):
         page.get_by_text("the server takes 10 bytes more").wait_for()
 
 
+@pytest.mark.long
 def test_another_team_s_uploads_are_not_on_the_page(server, chromium):
     """Neither in the list nor at their address."""
     person(server.data, "theirs", Grant("releaser", teams=("zebra",)))

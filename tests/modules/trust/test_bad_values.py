@@ -83,7 +83,10 @@ def asked_everything(device):
 
 
 @pytest.mark.parametrize("bad", VALUES)
-@pytest.mark.parametrize("role", [roles.TIMESTAMP, roles.SNAPSHOT, roles.TARGETS, TEAM])
+@pytest.mark.parametrize(
+    "role",
+    [*(pytest.param(one, marks=pytest.mark.long) for one in (roles.TIMESTAMP, roles.SNAPSHOT)), roles.TARGETS, TEAM],
+)
 def test_metadata(tmp_path, publisher, role, bad):
     """Whoever has a role's key cannot end the agent with what he signs: the metadata is refused, or is harmless."""
     key, honest = {
@@ -95,6 +98,7 @@ def test_metadata(tmp_path, publisher, role, bad):
     try_all(tmp_path, publisher, role, honest, key, bad)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", VALUES)
 @pytest.mark.parametrize("role", [TEAM, BIN])
 def test_large_team(tmp_path, large, role, bad):
