@@ -169,7 +169,7 @@ class Bulk:
         said = "The broker refuses them at once. Each comes back with a new key alone: edgefleet devices readmit."
 
         def unable(one: dict[str, Any]) -> str:
-            return "its certificates are revoked already" if one["revoked"] is not None else ""
+            return "its certificates are revoked already" if one["state"] == "revoked" else ""
 
         await self._leave("Revoke", "Revoke the certificates of", said, lambda one: ("POST", f"{one}/revoke"), unable)
 

@@ -31,6 +31,7 @@ ACTIONS = {
     r"devices: (Keep this selector|Forget .+)": ("device:read",),
     r"devices: (Let it in|Reject)": ("device:approve",),
     r"devices: (All that fit|None)": (),
+    r"(overview|devices|settings): Let a device join": ("device:enrol",),
     r"devices: Label": ("group:write",),
     r"devices: Command": ("command:write",),
     r"devices: Start a rollout": ("rollout:write",),
