@@ -79,6 +79,7 @@ class Demo:
             "EDGEFLEET_AGENT_RUNTIME": str(self.runtime),
             "EDGEFLEET_AGENT_GATEWAY_ADDRESS": f"{HOST}:{self.gateway_port}",
             "EDGEFLEET_AGENT_POLL_S": "2",
+            "MALLOC_ARENA_MAX": "1",  # as its unit says
             "EDGEFLEET_AGENT_PROCESS_INTERPRETER": sys.executable if self.engine == "process" else "",
         }
 
